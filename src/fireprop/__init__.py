@@ -1,0 +1,21 @@
+"""fireprop: spiking neural networks with exact gradients of their firing times."""
+
+from importlib.metadata import version as _version
+
+from fireprop import encoding, losses, nn
+from fireprop.engine import GrazeError, SpikeLimitError, TimeResolutionError, get_num_threads, set_num_threads
+from fireprop.spikes import Spikes
+
+__version__ = _version("fireprop")
+
+__all__ = [
+    "GrazeError",
+    "SpikeLimitError",
+    "Spikes",
+    "TimeResolutionError",
+    "encoding",
+    "get_num_threads",
+    "losses",
+    "nn",
+    "set_num_threads",
+]

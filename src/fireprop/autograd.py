@@ -1,0 +1,122 @@
+"""The engine as one node of torch's graph: backward is the adjoint, jvp the tangent.
+
+Only `forward`, `backward` and `jvp` of the node turn tensors into arrays: under torch.func a tensor has no storage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fireprop import engine
+from fireprop.spikes import Spikes
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is not differentiated in one layer. t_ref (out,) float64."""
+
+    tau_mem: float
+    tau_syn: float
+    t_ref: Tensor
+
+
+class Simulation:
+    """One forward pass: what it is asked, and, once it is done, its `run`.
+
+    One object, so that `backward` has no row of anonymous Nones.
+    """
+
+    run: engine.Run
+
+    def __init__(
+        self,
+        inputs: Spikes,
+        constants: Sequence[Constants],
+        t_end: Tensor,
+        *,
+        stop_at_first: bool,
+        max_spikes: int,
+        zero_grazes: bool,
+    ) -> None:
+        self.inputs = inputs
+        self.constants = constants
+        self.t_end = t_end
+        self.stop_at_first = stop_at_first
+        self.max_spikes = max_spikes
+        self.zero_grazes = zero_grazes
+
+
+def fire_times(simulation: Simulation, weights: Sequence[Tensor], thresholds: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,).
+
+    Fills simulation.run. Raises what `engine.simulate` raises, and GrazeError from backward and jvp.
+    """
+    parameters = [tensor for pair in zip(weights, thresholds, strict=True) for tensor in pair]
+    times: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
+        simulation, simulation.inputs.times, *parameters
+    )
+    return times
+
+
+class _FireTimes(torch.autograd.Function):
+    @staticmethod
+    def forward(simulation: Simulation, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        layers = [
+            engine.Layer(weight.detach().numpy(), c.tau_mem, c.tau_syn, theta.detach().numpy(), c.t_ref.numpy())
+            for c, weight, theta in zip(simulation.constants, parameters[::2], parameters[1::2], strict=True)
+        ]
+        inputs = simulation.inputs
+        run = engine.simulate(
+            layers,
+            times.detach().numpy(),
+            inputs.units.numpy(),
+            inputs.offsets.numpy(),
+            simulation.t_end.numpy(),
+            stop_at_first=simulation.stop_at_first,
+            max_spikes=simulation.max_spikes,
+        )
+        simulation.run = run
+        return tuple(torch.from_numpy(run.spikes(layer + 1)[0]) for layer in range(len(layers)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        simulation = inputs[0]
+        ctx.run, ctx.zero_grazes = simulation.run, simulation.zero_grazes
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_times: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights, thresholds, inputs = engine.adjoint(
+            ctx.run,
+            [None if grad is None else grad.numpy() for grad in grad_times],
+            want_input_times=ctx.needs_input_grad[1],
+            zero_grazes=ctx.zero_grazes,
+        )
+        grads = [inputs, *(grad for pair in zip(weights, thresholds, strict=True) for grad in pair)]
+        return None, *(torch.from_numpy(grad) for grad in grads)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        d_times, *d_parameters = [_array(tangent) for tangent in tangents]
+        d_fire = engine.tangent(
+            ctx.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=ctx.zero_grazes
+        )
+        return tuple(torch.from_numpy(d) for d in d_fire)
+
+    @staticmethod
+    def vmap(*args: Any) -> None:
+        raise RuntimeError(
+            "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own "
+            "number of spikes. Put the samples into one batch, and loop over torch.func.jvp or torch.autograd.grad for "
+            "a Jacobian"
+        )
+
+
+def _array(tangent: Tensor | None) -> np.ndarray[Any, Any] | None:
+    return None if tangent is None else tangent.detach().numpy()

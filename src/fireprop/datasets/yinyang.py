@@ -1,0 +1,104 @@
+"""The Yin-Yang set (Kriener, Göltz, Petrovici 2022): three classes in a disc, not separable by lines."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fireprop.spikes import Values
+
+R_BIG = 0.5  # radius of the disc, whose centre is (R_BIG, R_BIG)
+R_SMALL = 0.1  # radius of the two dots
+OUTSIDE = -1
+N_CLASSES = 3
+
+Split = Literal["train", "validation", "test"]
+SPLITS: dict[Split, tuple[int, int]] = {"train": (5000, 42), "validation": (1000, 41), "test": (1000, 40)}
+
+
+def yin_yang(n_samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Points of the Yin-Yang set, equal bit for bit to the published ones of the same seed.
+
+    n_samples  how many points, >= 0
+    seed       of numpy's legacy generator, in [0, 2**32); its own generator, global random state stays as it is
+
+    Returns the features (n_samples, 4) float64 with the columns x, y, 1 - x, 1 - y, all in [0, 1], and the labels
+    (n_samples,) int64: 0 and 1 the two halves, 2 the dots.
+    Raises ValueError if n_samples < 0 or the seed is out of range.
+    Source: github.com/lkriener/yin_yang_data_set; spec, (e) E3.
+
+    >>> features, labels = yin_yang(5000, seed=42)
+    >>> features[0, :2].tolist(), labels.bincount().tolist()
+    ([0.6803075385877797, 0.450499251969543], [1681, 1702, 1617])
+    """
+    if n_samples < 0:
+        raise ValueError(f"n_samples = {n_samples}: a number of samples must be >= 0")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}: numpy's legacy generator takes seeds in [0, 2**32)")
+    rng = np.random.RandomState(seed)
+    points = np.empty((n_samples, 2))
+    labels = np.empty(n_samples, dtype=np.int64)
+    for sample in range(n_samples):
+        labels[sample] = goal = int(rng.randint(N_CLASSES))
+        points[sample] = _draw_point(rng, goal)
+    return torch.from_numpy(np.hstack([points, 1.0 - points])), torch.from_numpy(labels)
+
+
+def yin_yang_splits() -> dict[Split, tuple[Tensor, Tensor]]:
+    """The published split: 5000 samples of seed 42 to train, 1000 of seed 41 to validate, 1000 of seed 40 to test.
+
+    Returns {"train", "validation", "test"} -> (features, labels), as of `yin_yang`.
+
+    >>> features, labels = yin_yang_splits()["test"]
+    >>> features.shape, labels.bincount().tolist()
+    (torch.Size([1000, 4]), [350, 316, 334])
+    """
+    return {name: yin_yang(n_samples, seed) for name, (n_samples, seed) in SPLITS.items()}
+
+
+def yin_yang_class(points: Values) -> Tensor:
+    """True class of any point of the plane, -1 outside the disc: the ground of a decision map.
+
+    points  (..., 2) x and y, finite
+
+    Returns (...) int64 in {-1, 0, 1, 2}. Raises ValueError if the last axis is not 2 or a coordinate is not finite.
+
+    >>> yin_yang_class([[0.75, 0.5], [0.5, 0.7], [0.5, 0.2], [0.0, 0.0]]).tolist()
+    [2, 1, 0, -1]
+    """
+    plane = np.asarray(points.detach().numpy() if isinstance(points, Tensor) else points, dtype=np.float64)
+    if plane.ndim == 0 or plane.shape[-1] != 2:
+        raise ValueError(f"points has shape {plane.shape}: expected (..., 2), x and y on the last axis")
+    bad = np.argwhere(~np.isfinite(plane))
+    if len(bad):
+        index = tuple(bad[0].tolist())
+        raise ValueError(f"points[{', '.join(map(str, index))}] = {plane[index]}: coordinates must be finite")
+    return torch.from_numpy(np.asarray(_class_of(plane[..., 0], plane[..., 1]), dtype=np.int64))
+
+
+def _draw_point(rng: np.random.RandomState, goal: int) -> tuple[float, float]:
+    while True:
+        x, y = (rng.rand(2) * 2.0 * R_BIG).tolist()
+        if _class_of(x, y) == goal:
+            return x, y
+
+
+def _class_of(x: Any, y: Any) -> Any:
+    """Class of a point: one formula for two floats (drawing) and for two arrays (the map)."""
+    d_right = _distance(x, y, 1.5 * R_BIG)
+    d_left = _distance(x, y, 0.5 * R_BIG)
+    dot = (d_right < R_SMALL) | (d_left < R_SMALL)
+    # <= R_SMALL is not idle beside `dot`: it decides the rim of the right dot, as in the published code.
+    yin = (
+        (d_right <= R_SMALL) | ((R_SMALL < d_left) & (d_left <= 0.5 * R_BIG)) | ((y > R_BIG) & (d_right > 0.5 * R_BIG))
+    )
+    inside = _distance(x, y, R_BIG) <= R_BIG
+    # Arithmetic on truth values serves floats and arrays alike; np.where would take most of the time of a draw.
+    return inside * (2 * dot + yin * (1 - dot)) + OUTSIDE * (1 - inside)
+
+
+def _distance(x: Any, y: Any, centre_x: float) -> Any:
+    """Distance to a point on the horizontal diameter."""
+    # np.sqrt rounds correctly and hypot need not: a point on a rim would change its class.
+    return np.sqrt((x - centre_x) * (x - centre_x) + (y - R_BIG) * (y - R_BIG))

@@ -1,0 +1,137 @@
+"""Reverse mode over an event log: the adjoint rules of design 3, walked backwards through time, layer by layer.
+
+In the lanes of `walk.py` the adjoint of V is the driver and the adjoint of I is driven.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
+
+
+class Gradient(NamedTuple):
+    """What the walk adds to.
+
+    times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
+    weight  as chain.weight, theta (n_units,): sums over the samples of one chunk
+    """
+
+    times: np.ndarray
+    weight: np.ndarray
+    theta: np.ndarray
+
+
+@njit(cache=True)
+def release_back(log, gradient, own, k):
+    """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint."""
+    gradient.times[k] -= log.events[k].release * own.driver
+    own.driver = 0.0
+
+
+@njit(cache=True)
+def cross_back(chain, log, gradient, own, layer, k, zero_grazes):
+    """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
+    g = gradient.times[k]
+    if g == 0.0:
+        return status.OK
+    slope = slope_at(chain, log, layer, k)
+    # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
+    if slope <= 0.0:
+        return status.OK if zero_grazes else status.GRAZE
+    gradient.theta[chain.layers[layer].start + log.events[k].unit] += g / slope
+    own.driver = -g / slope
+    return status.OK
+
+
+@njit(cache=True)
+def arrive_back(chain, log, gradient, lanes, layer, k, want_time):
+    """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
+    state, adj = chain.layers[layer], lanes.all
+    n = state.stop - state.start
+    row = state.weight_start + log.events[k].unit * n
+    for u in range(n):
+        gradient.weight[row + u] += adj[DRIVEN, u]
+    if want_time:
+        total = 0.0
+        alpha = adj.dtype.type(state.alpha)
+        for u in range(n):
+            total += chain.weight[row + u] * (alpha * adj[DRIVEN, u] - adj[DRIVER, u])
+        gradient.times[k] += total
+
+
+@njit(cache=True)
+def own_events_back(chain, log, gradient, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes):
+    """The layer's own spikes and ends of hold in (t_arrival, t], backwards: (code, cursors, units that moved alone).
+
+    cursors  first spike, next spike to come to, next end of hold to come to (a place in `order`)
+    """
+    state = chain.layers[layer]
+    first, spike, held = cursors
+    n_alone = 0
+    while True:
+        f = log.events[spike].time if spike >= first else -np.inf
+        end = ends[order[held]] if held >= 0 else -np.inf
+        if max(f, end) <= t_arrival:
+            return status.OK, (first, spike, held), n_alone
+        # At one instant spikes come before ends of hold (design 3), so backwards after them.
+        k = first + order[held] if end >= f else spike
+        u = log.events[k].unit
+        n_alone = move_alone(lanes, u, max(f, end), t, n_alone, state.beta, state.alpha)
+        if end >= f:
+            release_back(log, gradient, lanes.alone[u], k)
+            held -= 1
+        else:
+            code = cross_back(chain, log, gradient, lanes.alone[u], layer, k, zero_grazes)
+            if code != status.OK:
+                return code, (first, spike, held), n_alone
+            spike -= 1
+
+
+@njit(cache=True)
+def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_grazes):
+    """One layer of one sample, from its last spike that matters back to its first arrival: (code, spike)."""
+    state = chain.layers[layer]
+    n_units = state.stop - state.start
+    arrivals_from, arrival = log.offsets[layer, sample], log.offsets[layer, sample + 1] - 1
+    first, spike = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1] - 1
+    while spike >= first and gradient.times[spike] == 0.0:
+        spike -= 1
+    if spike < first:
+        return status.OK, spike
+    t = log.events[spike].time
+    order, ends = release_order(chain, log, layer, first, spike + 1)
+    held = spike - first
+    while held >= 0 and ends[order[held]] > t:  # nothing flows through holds that end later
+        held -= 1
+    while arrival >= arrivals_from and log.events[arrival].time >= t:
+        arrival -= 1
+    lanes.all[:, :n_units] = 0.0
+    cursors = (first, spike, held)
+    while arrival >= arrivals_from:
+        t_arrival = log.events[arrival].time
+        code, cursors, n_alone = own_events_back(
+            chain, log, gradient, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes
+        )
+        if code != status.OK:
+            return code, cursors[1]
+        move_all(lanes, n_units, n_alone, t_arrival, t, state.beta, state.alpha)
+        t = t_arrival
+        while arrival >= arrivals_from and log.events[arrival].time == t:
+            arrive_back(chain, log, gradient, lanes, layer, arrival, want_times)
+            arrival -= 1
+    return status.OK, -1
+
+
+@njit(cache=True, nogil=True)
+def adjoint(chain, log, gradient, lanes, want_input_times, zero_grazes, first, last):
+    """Samples first to last - 1, all layers from the last to the first: (code, sample, layer, unit, time)."""
+    for sample in range(first, last):
+        for layer in range(chain.layers.size - 1, -1, -1):
+            want_times = layer > 0 or want_input_times
+            code, k = layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_grazes)
+            if code != status.OK:
+                return code, sample, layer, log.events[k].unit, log.events[k].time
+    return status.OK, last, 0, 0, 0.0

@@ -1,0 +1,84 @@
+"""What every kernel reads: the constants of a chain of layers, and the event log of a run.
+
+Both are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through: a
+layer owns `start:stop`. Level 0 of a log holds the input spikes, level l + 1 the spikes of layer l.
+
+Records, not many parallel arrays: Numba counts references to each array at each call, which cost more than the
+arithmetic (an early version with 35 arrays took 2.4 times as long). Only what is walked in vector passes is columnar.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
+LAYER = np.dtype(
+    [
+        ("start", np.int64),  # first unit
+        ("stop", np.int64),  # one past its last unit
+        ("weight_start", np.int64),
+        ("alpha", np.float64),  # 1 / tau_syn
+        ("beta", np.float64),  # 1 / tau_mem
+        ("t_last", np.float64),  # last arrival
+        ("gap_end", np.float64),  # end of the open gap
+        ("cursor", np.int64),  # next arrival, in the level below
+        ("count", np.int64),  # spikes logged
+        ("n_heap", np.int64),
+        ("n_held", np.int64),
+    ],
+    align=True,
+)
+
+# Constants of a unit, then where the event loop stands with it.
+UNIT = np.dtype(
+    [
+        ("theta", np.float64),
+        ("t_ref", np.float64),
+        ("hold_end", np.float64),  # of its last spike
+        ("last_spike", np.int64),  # its place in the log
+        ("base_t", np.float64),  # the state from which the next crossing is sought
+        ("base_v", np.float64),
+        ("base_i", np.float64),
+        ("found", np.bool_),  # whether its time on the heap is a crossing, or only a lower bound of one
+        ("fired", np.bool_),
+        ("held", np.int64),  # list, per layer, of the units whose hold outlasts the gap
+    ],
+    align=True,
+)
+
+# An input spike or a spike of a layer, in order of (time, unit) within a sample.
+EVENT = np.dtype(
+    [
+        ("time", np.float64),
+        ("unit", np.int64),  # numbered within its level
+        ("current", np.float64),  # I(f-) of the unit at its own spike; 0 for inputs
+        # I(f + t_ref), at the end of the hold, before any arrival at that instant; 0 where the hold outlasts the
+        # simulation, which no derivative reads.
+        ("release", np.float64),
+    ],
+    align=True,
+)
+
+
+class Chain(NamedTuple):
+    """Constants of a chain of fully connected layers.
+
+    layers  (n_layers,) LAYER
+    units   (n_units,) UNIT
+    weight  flat, float32 or float64, a row per source unit: what one arrival adds is contiguous
+    """
+
+    layers: np.ndarray
+    units: np.ndarray
+    weight: np.ndarray
+
+
+class Log(NamedTuple):
+    """The event log: what a forward pass leaves behind, and all that a derivative needs.
+
+    events   (n_events,) EVENT, level by level, within a level sample by sample
+    offsets  (n_layers + 1, batch + 1) int64; level m of sample b owns offsets[m, b]:offsets[m, b + 1]
+    """
+
+    events: np.ndarray
+    offsets: np.ndarray

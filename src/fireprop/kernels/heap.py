@@ -1,0 +1,57 @@
+"""A binary heap of (time, unit), the earliest on top; equal times in order of unit.
+
+Several heaps share one record array, each in a segment of its own that starts at `base`.
+"""
+
+import numpy as np
+from numba import njit
+
+ENTRY = np.dtype([("time", np.float64), ("unit", np.int64)], align=True)
+
+
+@njit(cache=True)
+def _before(a, b):
+    return a.time < b.time or (a.time == b.time and a.unit < b.unit)
+
+
+@njit(cache=True)
+def _swap(a, b):
+    a.time, b.time = b.time, a.time
+    a.unit, b.unit = b.unit, a.unit
+
+
+@njit(cache=True)
+def push(entries, base, size, time, unit):
+    """Add an entry to a heap of `size` entries. The caller counts."""
+    child = size
+    entries[base + child].time = time
+    entries[base + child].unit = unit
+    while child > 0:
+        parent = (child - 1) // 2
+        if not _before(entries[base + child], entries[base + parent]):
+            return
+        _swap(entries[base + child], entries[base + parent])
+        child = parent
+
+
+@njit(cache=True)
+def sink(entries, base, size):
+    """Restore order after the top was given a later time."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            return
+        if child + 1 < size and _before(entries[base + child + 1], entries[base + child]):
+            child += 1
+        if not _before(entries[base + child], entries[base + parent]):
+            return
+        _swap(entries[base + child], entries[base + parent])
+        parent = child
+
+
+@njit(cache=True)
+def pop(entries, base, size):
+    """Remove the top of a heap of `size` entries. The caller counts."""
+    _swap(entries[base], entries[base + size - 1])
+    sink(entries, base, size - 1)

@@ -1,0 +1,7 @@
+"""What a kernel answers instead of raising; `engine.py` alone turns it into words."""
+
+OK = 0
+FULL = 1  # the buffers of the caller are too small: enlarge them and go on from the sample that is named
+SPIKE_LIMIT = 2
+TIME_RESOLUTION = 3
+GRAZE = 4

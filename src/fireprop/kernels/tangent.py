@@ -1,0 +1,122 @@
+"""Forward mode over an event log: the tangent rules of design 3, walked forwards through time, layer by layer.
+
+It follows `adjoint.py` rule by rule, in the other direction. In the lanes of `walk.py` the tangent of I is the driver
+and the tangent of V is driven.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
+
+
+class Direction(NamedTuple):
+    """A direction and what it does to the spikes.
+
+    times   (n_events,) float64: on entry the tangents of the inputs; on exit of all events
+    weight  as chain.weight, theta (n_units,): tangents of the parameters
+    """
+
+    times: np.ndarray
+    weight: np.ndarray
+    theta: np.ndarray
+
+
+@njit(cache=True)
+def release(log, direction, own, k):
+    """End of hold: V starts from 0 there, later the later the spike."""
+    own.driven = -log.events[k].release * direction.times[k]
+
+
+@njit(cache=True)
+def cross(chain, log, direction, own, layer, k, zero_grazes):
+    """Spike rule: df = (dtheta - dV) / slope."""
+    d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
+    direction.times[k] = 0.0
+    if d_excess == 0.0:
+        return status.OK
+    slope = slope_at(chain, log, layer, k)
+    if slope <= 0.0:
+        return status.OK if zero_grazes else status.GRAZE
+    direction.times[k] = d_excess / slope
+    return status.OK
+
+
+@njit(cache=True)
+def arrive(chain, log, direction, lanes, layer, k):
+    """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
+    state, tan = chain.layers[layer], lanes.all
+    n = state.stop - state.start
+    row = state.weight_start + log.events[k].unit * n
+    real = tan.dtype.type
+    alpha, d_t = real(state.alpha), real(direction.times[k])
+    for u in range(n):
+        w = chain.weight[row + u]
+        tan[DRIVER, u] += direction.weight[row + u] + alpha * w * d_t
+        tan[DRIVEN, u] -= w * d_t
+
+
+@njit(cache=True)
+def own_events(chain, log, direction, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes):
+    """The layer's own spikes and ends of hold in (t, t_arrival]: (code, cursors, units that moved alone).
+
+    cursors  first spike, one past the last, next spike to come to, next end of hold to come to (a place in `order`)
+    """
+    state = chain.layers[layer]
+    first, last, spike, held = cursors
+    n_alone = 0
+    while True:
+        f = log.events[spike].time if spike < last else np.inf
+        end = ends[order[held]] if held < last - first else np.inf
+        if min(f, end) > t_arrival or spike == last:
+            return status.OK, (first, last, spike, held), n_alone
+        k = first + order[held] if end < f else spike
+        u = log.events[k].unit
+        n_alone = move_alone(lanes, u, min(f, end), t, n_alone, state.alpha, state.beta)
+        if end < f:
+            release(log, direction, lanes.alone[u], k)
+            held += 1
+        else:
+            code = cross(chain, log, direction, lanes.alone[u], layer, k, zero_grazes)
+            if code != status.OK:
+                return code, (first, last, spike, held), n_alone
+            spike += 1
+
+
+@njit(cache=True)
+def layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes):
+    """One layer of one sample, from its first arrival to its last spike: (code, spike)."""
+    state = chain.layers[layer]
+    n_units = state.stop - state.start
+    arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
+    first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
+    order, ends = release_order(chain, log, layer, first, last)
+    cursors = (first, last, first, 0)
+    lanes.all[:, :n_units] = 0.0
+    while cursors[2] < last:
+        t = log.events[arrival].time
+        while arrival < arrivals_to and log.events[arrival].time == t:
+            arrive(chain, log, direction, lanes, layer, arrival)
+            arrival += 1
+        t_next = log.events[arrival].time if arrival < arrivals_to else log.events[last - 1].time
+        code, cursors, n_alone = own_events(
+            chain, log, direction, lanes, layer, cursors, order, ends, t, t_next, zero_grazes
+        )
+        if code != status.OK:
+            return code, cursors[2]
+        move_all(lanes, n_units, n_alone, t_next, t, state.alpha, state.beta)
+    return status.OK, -1
+
+
+@njit(cache=True, nogil=True)
+def tangent(chain, log, direction, lanes, zero_grazes, first, last):
+    """Samples first to last - 1, all layers from the first to the last: (code, sample, layer, unit, time)."""
+    for sample in range(first, last):
+        for layer in range(chain.layers.size):
+            code, k = layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes)
+            if code != status.OK:
+                return code, sample, layer, log.events[k].unit, log.events[k].time
+    return status.OK, last, 0, 0, 0.0

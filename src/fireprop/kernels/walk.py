@@ -1,0 +1,91 @@
+"""What the two derivative walks over an event log share: how a layer moves between events, and its ends of hold.
+
+A derivative of a layer is two numbers per unit, one of which drives the other. Forwards, the tangent of I drives that
+of V. Backwards it is the same linear system transposed: the adjoint of V drives that of I, and the rates change places.
+Between arrivals all units move in one vector pass; a unit with spikes or ends of hold of its own in that gap takes its
+steps alone, as a scalar, and overwrites its lane.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels.membrane import factors, rise, step
+
+
+# Rows of `Lanes.all`
+DRIVEN, DRIVER = range(2)
+
+# A unit that has moved ahead of the others, alone.
+ALONE = np.dtype(
+    [
+        ("driven", np.float64),
+        ("driver", np.float64),
+        ("at", np.float64),  # the time at which its two numbers are valid
+        ("moved", np.bool_),
+        ("listed", np.int64),  # list, from the first entry on, of the units that moved
+    ],
+    align=True,
+)
+
+
+class Lanes(NamedTuple):
+    """Derivatives of a layer's units: `all` (2, widest layer) in the dtype of the weights, valid at the time that the
+    walk has reached; `alone` (widest layer,) ALONE, not moved at the start of a walk."""
+
+    all: np.ndarray
+    alone: np.ndarray
+
+
+@njit(cache=True)
+def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
+    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
+    own = lanes.alone[u]
+    if not own.moved:
+        own.moved = True
+        own.driven, own.driver, own.at = lanes.all[DRIVEN, u], lanes.all[DRIVER, u], t_walk
+        lanes.alone[n_alone].listed = u
+        n_alone += 1
+    a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
+    own.driven, own.driver = step(own.driven, own.driver, a, b, h)
+    own.at = t
+    return n_alone
+
+
+@njit(cache=True)
+def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
+    """Bring every unit to time t: the lanes in one pass, then those that moved alone."""
+    rows = lanes.all
+    real = rows.dtype.type
+    a, b, h = factors(abs(t - t_walk), driver_rate, driven_rate)
+    a, b, h = real(a), real(b), real(h)
+    for u in range(n_units):
+        rows[DRIVEN, u], rows[DRIVER, u] = step(rows[DRIVEN, u], rows[DRIVER, u], a, b, h)
+    for m in range(n_alone):
+        u = lanes.alone[m].listed
+        own = lanes.alone[u]
+        a_own, b_own, h_own = factors(abs(t - own.at), driver_rate, driven_rate)
+        rows[DRIVEN, u], rows[DRIVER, u] = step(own.driven, own.driver, a_own, b_own, h_own)
+        own.moved = False
+
+
+@njit(cache=True)
+def release_order(chain, log, layer, first, last):
+    """Spikes first..last - 1 of a layer in the order in which their holds end; times of those ends, by spike."""
+    start = chain.layers[layer].start
+    ends = np.empty(last - first)
+    in_order = True
+    for k in range(first, last):
+        event = log.events[k]
+        ends[k - first] = event.time + chain.units[start + event.unit].t_ref
+        in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])
+    order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
+    return order, ends
+
+
+@njit(cache=True)
+def slope_at(chain, log, layer, k):
+    """V'(f-) of spike k of a layer; positive at every up-crossing, 0 or less at a graze (design 2)."""
+    state, event = chain.layers[layer], log.events[k]
+    return rise(chain.units[state.start + event.unit].theta, event.current, state.beta)

@@ -1,0 +1,26 @@
+"""Fixtures of the whole suite. Numba's cache is chosen here, before anything imports it.
+
+Numba notices a change in the file of a cached function, not in a kernel that it calls from another file. So the
+cache folder carries a digest of all kernels: an edit anywhere compiles everything anew.
+"""
+
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+HOUSE = Path(__file__).parents[1]
+SOURCES = sorted((HOUSE / "src/fireprop/kernels").rglob("*.py"))
+DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
+os.environ.setdefault("NUMBA_CACHE_DIR", str(HOUSE / ".numba_cache" / DIGEST))
+
+
+@pytest.fixture
+def rng(request):
+    """A generator seeded by the test's own name: the same numbers whatever else runs."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
