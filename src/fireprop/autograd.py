@@ -104,9 +104,7 @@ class _FireTimes(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tangents]
-        d_fire = engine.tangent(
-            ctx.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=ctx.zero_grazes
-        )
+        d_fire = engine.tangent(ctx.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=ctx.zero_grazes)
         return tuple(torch.from_numpy(d) for d in d_fire)
 
     @staticmethod

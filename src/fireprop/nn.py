@@ -22,7 +22,7 @@ DEFAULT_SPREAD = 0.5
 
 @dataclass(frozen=True)
 class Record:
-    """The spikes of every LIF layer of one run, in one graph: `record[k]` are those of layer k, `record[-1]` the output.
+    """The spikes of every LIF layer of one run, in one graph: `record[k]` of layer k, `record[-1]` of the output.
 
     slopes  per layer (n_spikes,) float64, constants: V'(f-) of every spike; 1/slope is its sensitivity, and a slope of
             0 or less marks a graze, where the time exists but its derivative does not
@@ -307,7 +307,9 @@ def _simulate(
     return _record(simulation, all_times, layers, horizon)
 
 
-def _record(simulation: autograd.Simulation, all_times: Sequence[Tensor], layers: Sequence[LIF], t_end: Tensor) -> Record:
+def _record(
+    simulation: autograd.Simulation, all_times: Sequence[Tensor], layers: Sequence[LIF], t_end: Tensor
+) -> Record:
     run = simulation.run
     t_known = torch.from_numpy(run.t_known)
     spikes, slopes = [], []
@@ -357,7 +359,9 @@ def _check_layers(layers: Sequence[LIF]) -> None:
     first = layers[0].weight
     for k, lif in enumerate(layers):
         if lif.weight.device.type != "cpu":
-            raise ValueError(f"layer {k}: weight is on {lif.weight.device}; fireprop computes on the CPU, use net.cpu()")
+            raise ValueError(
+                f"layer {k}: weight is on {lif.weight.device}; fireprop computes on the CPU, use net.cpu()"
+            )
         _weight_dtype(lif.weight.dtype)
         if lif.weight.dtype != first.dtype:
             raise TypeError(

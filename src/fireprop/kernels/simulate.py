@@ -163,7 +163,7 @@ def settle(lanes, u, v):
 
 @njit(cache=True)
 def expect(loop, layer, u, t, v, i):
-    """Put a unit, in state (v, i) at time t, on the heap at a time before which it cannot cross. The root comes later."""
+    """Put a unit in state (v, i) at time t on the heap, at a time before which it cannot cross."""
     state, unit = loop.layers[layer], loop.units[u]
     unit.base_t = t
     unit.base_v = v

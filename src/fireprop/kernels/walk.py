@@ -13,7 +13,6 @@ from numba import njit
 
 from fireprop.kernels.membrane import factors, rise, step
 
-
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
 
