@@ -1,0 +1,5 @@
+"""`python -m fireprop` is `fireprop`."""
+
+from fireprop.cli import app
+
+app()

@@ -1,0 +1,307 @@
+"""The command line: each command parses, calls one public function, prints. Results to stdout, progress to stderr.
+
+A user's mistake ends with exit code 2 and one line.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+app = typer.Typer(
+    name="fireprop",
+    help="Train spiking neural networks with exact gradients of their firing times.",
+    epilog="Example: fireprop train yin-yang --seed 1 --out runs/first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class TaskName(str, Enum):
+    """What `fireprop train` can train."""
+
+    yin_yang = "yin-yang"
+    xor = "xor"
+    iris = "iris"
+
+
+class DtypeName(str, Enum):
+    """Precision of weights, potentials and currents. Times are float64 always."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads. Default: OMP_NUM_THREADS, else all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as `fireprop train` names it.")]
+
+
+@app.command()
+def train(
+    task: Annotated[TaskName | None, typer.Argument(metavar="TASK", help="yin-yang, xor or iris.")] = None,
+    hidden: Annotated[list[int] | None, typer.Option(help="Hidden units; repeat for more layers.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and shuffling. Default: 0.")] = None,
+    dtype: Annotated[DtypeName | None, typer.Option(help="Precision of weights and potentials.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Train a task with exact spike-time gradients.
+
+    Writes the configuration, the metrics of every epoch, the outcome, a checkpoint and pictures into a folder of its
+    own. Settings that are not given are those of the task.
+    """
+    from fireprop import runs, training
+
+    changes = {
+        "hidden": tuple(hidden) if hidden else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "dtype": dtype.value if dtype else None,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        if resume:
+            if changes or out:
+                given = next(iter(changes), "out").replace("_", "-")
+                raise ValueError(f"--resume goes on with the settings of {resume}: leave out --{given}")
+            run = runs.RunFolder.open(resume)
+            planned = training.read_config(run).task
+            if task and task.value != planned:
+                raise ValueError(f"{resume} is a run of {planned}, not of {task.value}")
+        else:
+            if task is None:
+                raise ValueError(f"TASK is missing: choose one of {', '.join(TaskName)}, or give --resume RUN")
+            run = training.start(task.value, out, **changes)
+        result = _train_live(run, resume=bool(resume))
+        _print_result(result, run.path, as_json)
+
+
+@app.command()
+def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
+    """Measure the best weights of a run on every part of its data."""
+    from fireprop import runs, training
+
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        parts = training.evaluate(runs.RunFolder.open(run))
+    if as_json:
+        _print_json({name: asdict(part) for name, part in parts.items()})
+        return
+    table = Table("part", "accuracy", "loss", "spikes per sample", title=str(run))
+    for name, part in parts.items():
+        table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", f"{part.spikes_per_sample:.1f}")
+    Console().print(table)
+
+
+@app.command()
+def plot(run: Run, threads: Threads = None) -> None:
+    """Draw the pictures of a run again, and print their paths."""
+    from fireprop import runs, training
+
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        for path in training.draw(runs.RunFolder.open(run)):
+            typer.echo(path)
+
+
+@app.command()
+def gradcheck(
+    chains: Annotated[int, typer.Option(min=1, help="Number of random chains.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random chains.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Compare exact gradients with central differences on random chains whose units fire several times.
+
+    Exit code 1 if any gradient is wrong.
+    """
+    from fireprop import gradcheck as check
+
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        reports = []
+        with _bar("checking", chains) as advance:
+            for report in check.check_random_chains(chains, seed=seed):
+                reports.append(report)
+                advance()
+    rows = check.worst_rows(reports)
+    if as_json:
+        _print_json([asdict(row) | {"passed": row.passed} for row in rows])
+    else:
+        Console().print(_gradcheck_table(rows, chains))
+    raise typer.Exit(0 if all(report.passed for report in reports) else 1)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Print versions, threads, CPU features and where compiled kernels are kept."""
+    facts = _facts()
+    if as_json:
+        _print_json(facts)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
+    Console(soft_wrap=True).print(table)
+
+
+def _facts() -> dict[str, Any]:
+    import llvmlite.binding as llvm
+    import numba
+    import numpy
+    import torch
+
+    import fireprop
+    from fireprop.kernels.simulate import simulate
+
+    wanted = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512vl", "neon", "sve")
+    features = llvm.get_host_cpu_features()
+    return {
+        "fireprop": fireprop.__version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": llvm.get_host_cpu_name(),
+        "cpu features": [name for name in wanted if features.get(name)],
+        "cores": os.cpu_count(),
+        "threads": fireprop.get_num_threads(),
+        "kernel cache": str(simulate.stats.cache_path) if hasattr(simulate, "stats") else "none (NUMBA_DISABLE_JIT)",
+    }
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        import fireprop
+
+        fireprop.set_num_threads(threads)
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
+    from fireprop.datasets import MissingExtraError
+    from fireprop.runs import RunError
+
+    try:
+        yield
+    except (ValueError, RunError, MissingExtraError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]fireprop:[/] {_escaped(error)}")
+        raise typer.Exit(2) from error
+
+
+def _escaped(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int) -> Iterator[Any]:
+    """A bar on stderr; yields a function that takes it one step further."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)
+
+
+def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
+    """Train with a live bar; Ctrl-C says how to go on."""
+    from fireprop import training
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    console = Console(stderr=True)
+    with ProgressBar(*columns, console=console) as progress:
+        bar = progress.add_task("compiling, once per installed version …", total=None, numbers="")
+
+        def report(now: training.Progress) -> None:
+            done = (now.epoch - 1) * now.batches + now.done
+            progress.update(
+                bar,
+                description=f"epoch {now.epoch}/{now.epochs}",
+                total=now.epochs * now.batches,
+                completed=done,
+                numbers=_numbers(now),
+            )
+
+        try:
+            return training.train(run, resume=resume, report=report)
+        except KeyboardInterrupt:
+            progress.stop()
+            console.print(f"interrupted; all finished epochs are saved. Go on with: fireprop train --resume {run.path}")
+            raise typer.Exit(130) from None
+
+
+def _numbers(now: Any) -> str:
+    text = f"loss {now.loss:.4f}"
+    if now.metrics:
+        m = now.metrics
+        validation = "" if m.validation_accuracy is None else f", validation {m.validation_accuracy:.1%}"
+        text += (
+            f"  train {m.train_accuracy:.1%}{validation}  {m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent"
+            f"  {m.samples_per_second:,.0f} samples/s"
+        )
+    return text
+
+
+def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json(result | {"run": str(path)})
+        return
+    validation = result["validation_accuracy"]
+    chosen = "the last" if validation is None else f"best on validation ({validation:.2%})"
+    console = Console(soft_wrap=True, highlight=False)
+    accuracy, epoch = f"{result['test_accuracy']:.2%}", result["best_epoch"]
+    console.print(f"[bold]test accuracy {accuracy}[/] with the weights of epoch {epoch}, {chosen}")
+    console.print(
+        f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
+        f"{result['spikes_per_sample']:.1f} spikes per sample"
+    )
+    console.print(f"configuration, metrics, checkpoint and pictures: {path}")
+
+
+def _gradcheck_table(rows: Any, chains: int) -> Table:
+    columns = ("parameter", "components", "inconclusive", "worst reverse", "worst forward", "tolerance", "")
+    table = Table(*columns, title=f"exact gradients against central differences, {chains} random chains")
+    for row in rows:
+        verdict = "[green]passed[/]" if row.passed else "[red]failed[/]"
+        errors = f"{row.worst_reverse:.1e}", f"{row.worst_forward:.1e}", f"{row.tolerance:.0e}"
+        table.add_row(row.name, str(row.components), str(row.inconclusive), *errors, verdict)
+    return table
+
+
+def _print_json(values: Any) -> None:
+    sys.stdout.write(json.dumps(values, indent=2) + "\n")

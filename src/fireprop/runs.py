@@ -1,0 +1,147 @@
+"""Run folders and checkpoints: the only room that writes files.
+
+A run folder holds `config.json`, `metrics.csv`, `result.json`, `checkpoint.pt` and pictures. Every file is written
+beside its place and then moved there, so that whoever kills the program finds the old file or the new one, whole.
+"""
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from matplotlib.figure import Figure
+
+CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json", "checkpoint.pt"
+CHECKPOINT_FORMAT = 1  # raise it when what a checkpoint holds changes
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be made, read or written; the text says which file, why, and what to do."""
+
+
+class RunFolder:
+    """One run's folder. `create` makes a new one, `open` finds an old one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """A new folder at `path`. Raises RunError if something is there already: no run is overwritten."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists and is not empty: choose another folder, or continue it with --resume {path}"
+            )
+        with _in_words(f"cannot make the folder {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """The folder of an earlier run. Raises RunError if there is none."""
+        if not (path / CONFIG).is_file():
+            raise RunError(f"{path} is no run folder: it has no {CONFIG}")
+        return cls(path)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self._write_text(CONFIG, json.dumps(config, indent=2) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        return self._read_json(CONFIG)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        self._write_text(RESULT, json.dumps(result, indent=2) + "\n")
+
+    def read_result(self) -> dict[str, Any]:
+        return self._read_json(RESULT)
+
+    def has_result(self) -> bool:
+        return (self.path / RESULT).is_file()
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All epochs so far, a line each."""
+
+        def write(file: IO[Any]) -> None:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+        self._write(METRICS, "w", write)
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Save tensors and plain values; see `load_checkpoint`."""
+        self._write(CHECKPOINT, "wb", lambda file: torch.save({"format": CHECKPOINT_FORMAT, **state}, file))
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """What `save_checkpoint` was given. Raises RunError if it is missing, truncated or not ours."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            raise RunError(f"{self.path} has no {CHECKPOINT}: the run was stopped before its first epoch ended")
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:  # a broken file makes torch raise nearly anything
+            raise RunError(f"{path} is unreadable, truncated or no checkpoint ({_first_line(error)})") from error
+        if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+            raise RunError(f"{path} is no checkpoint of this version of fireprop")
+        return state
+
+    def save_figure(self, name: str, figure: Figure) -> Path:
+        """Write a picture as `name`.png and return its path."""
+        self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=150))
+        return self.path / f"{name}.png"
+
+    def _write_text(self, name: str, text: str) -> None:
+        self._write(name, "w", lambda file: file.write(text))
+
+    def _write(self, name: str, mode: str, write: Callable[[IO[Any]], Any]) -> None:
+        path = self.path / name
+        aside = path.with_name(f".{name}.part")
+        with _in_words(f"cannot write {path}"):
+            with open(
+                aside, mode, newline=None if "b" in mode else "", encoding=None if "b" in mode else "utf-8"
+            ) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        with _in_words(f"cannot read {path}"):
+            content = path.read_text(encoding="utf-8")
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise RunError(f"{path} is no JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise RunError(f"{path} holds no JSON object")
+        return values
+
+
+def new_path(task: str, parent: Path = Path("runs")) -> Path:
+    """A path for a new run that does not exist yet: runs/<task>-<date>-<time>, numbered if need be."""
+    stem = parent / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+@contextlib.contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+    except RuntimeError as error:  # torch.save wraps what the file system says
+        raise RunError(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

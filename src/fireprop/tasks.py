@@ -1,0 +1,231 @@
+"""The tasks that `fireprop train` knows: their data, their network, and the settings that work."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fireprop import datasets, encoding
+from fireprop.datasets import SpikeDataset
+from fireprop.nn import LIF, Sequential
+from fireprop.spikes import Spikes
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a training run. Times in the unit of the task's inputs.
+
+    hidden               units of each hidden layer
+    lr, lr_end           learning rate of Adam at the start and, along half a cosine, at the end
+    tau_mem, tau_syn     of all layers; threshold 1, no refractory period
+    t_low, t_high        spike times of the lowest and the highest feature value
+    bias_time            spike time of a channel that is the same for all samples; None for no such channel
+    hidden_weight        mean and standard deviation of the initial weights of the hidden layers
+    output_weight        likewise of the output layer
+    tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
+
+    Raises ValueError, naming the setting, for a value out of range.
+    """
+
+    task: str
+    hidden: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    lr: float
+    lr_end: float
+    tau_mem: float
+    tau_syn: float
+    t_end: float
+    t_low: float
+    t_high: float
+    bias_time: float | None
+    hidden_weight: tuple[float, float]
+    output_weight: tuple[float, float]
+    tau: float
+    late_penalty: float = 0.0
+    late_tau: float = 1.0
+    seed: int = 0
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
+        for k, width in enumerate(self.hidden):
+            if width < 1:
+                raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: give at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed = {self.seed}: give a number from 0 to 2**63 - 1")
+        for name in ("lr", "tau_mem", "tau_syn", "tau", "late_tau"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: give a finite number > 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Inverse of `to_dict`. Raises ValueError for settings that are missing or unknown."""
+        known = {f.name for f in fields(cls)}
+        strange = sorted(set(values) ^ known)
+        if strange:
+            raise ValueError(f"setting {strange[0]!r} is missing, or unknown to this version of fireprop")
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a task. Without a validation part the last epoch counts as the best."""
+
+    train: SpikeDataset
+    validation: SpikeDataset | None
+    test: SpikeDataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """defaults: the settings of `fireprop train`; load: the data of a configuration."""
+
+    defaults: Mapping[str, Any]
+    load: Callable[[Config], Splits]
+    n_inputs: int
+    class_names: tuple[str, ...]
+
+
+def default_config(task: str, **changes: Any) -> Config:
+    """The settings of a task, with changes. Raises ValueError for a task that is unknown."""
+    if task not in TASKS:
+        raise ValueError(f"task = {task!r}: choose one of {', '.join(TASKS)}")
+    settings: dict[str, Any] = {**TASKS[task].defaults, **changes}
+    return Config(task=task, **settings)
+
+
+def load_splits(config: Config) -> Splits:
+    """The data of a configuration. Raises datasets.MissingExtraError if they need a package that is not installed."""
+    return TASKS[config.task].load(config)
+
+
+def build_network(config: Config, generator: torch.Generator) -> Sequential:
+    """The untrained network of a configuration; its weights are drawn from `generator`."""
+    task = TASKS[config.task]
+    widths = [task.n_inputs, *config.hidden, len(task.class_names)]
+    layers: list[LIF] = []
+    for n_in, n_out in itertools.pairwise(widths):
+        layer = LIF(n_in, n_out, tau_mem=config.tau_mem, tau_syn=config.tau_syn, dtype=DTYPES[config.dtype])
+        mean, deviation = config.output_weight if len(layers) == len(config.hidden) else config.hidden_weight
+        with torch.no_grad():
+            layer.weight.normal_(mean, deviation, generator=generator)
+        layers.append(layer)
+    return Sequential(*layers)
+
+
+def encode(config: Config, features: Tensor, feature_range: tuple[Any, Any]) -> Spikes:
+    """Features (n, d) as a spike each, and the bias spike on a channel of its own. Values off the range are clipped."""
+    spikes = encoding.latency(features, x_range=feature_range, t_range=(config.t_low, config.t_high), clip=True)
+    return spikes if config.bias_time is None else encoding.bias_spike(spikes, config.bias_time)
+
+
+def _load_yin_yang(config: Config) -> Splits:
+    parts = {
+        name: SpikeDataset(encode(config, features, (0.0, 1.0)), labels)
+        for name, (features, labels) in datasets.yin_yang_splits().items()
+    }
+    return Splits(**parts)
+
+
+def _load_xor(config: Config) -> Splits:
+    features, labels = datasets.xor()
+    table = SpikeDataset(encode(config, features, (0.0, 1.0)), labels)
+    return Splits(train=table, validation=None, test=table)
+
+
+def _load_iris(config: Config) -> Splits:
+    """120 flowers to train, 30 to test, drawn by the seed. The ranges are those of the training part."""
+    features, labels = datasets.iris()
+    train, test = datasets.iris_split(config.seed)
+    low, high = features[train].amin(0), features[train].amax(0)
+    train_part, test_part = (
+        SpikeDataset(encode(config, features[part], (low, high)), labels[part]) for part in (train, test)
+    )
+    return Splits(train=train_part, validation=None, test=test_part)
+
+
+TASKS: dict[str, Task] = {
+    "yin-yang": Task(
+        load=_load_yin_yang,
+        n_inputs=5,
+        class_names=("yin", "yang", "dot"),
+        defaults={
+            "hidden": (150,),
+            "epochs": 150,
+            "batch_size": 150,
+            "lr": 5e-3,
+            "lr_end": 5e-5,
+            "tau_mem": 1.0,
+            "tau_syn": 1.0,
+            "t_end": 4.0,
+            "t_low": 0.15,
+            "t_high": 2.0,
+            "bias_time": 0.9,
+            "hidden_weight": (1.5, 0.8),
+            "output_weight": (0.1, 0.1),
+            "tau": 0.2,
+            "late_penalty": 0.005,
+        },
+    ),
+    # The paper's setting (spec E1) but for the output weights' spread.
+    "xor": Task(
+        load=_load_xor,
+        n_inputs=2,
+        class_names=("equal", "different"),
+        defaults={
+            "hidden": (4,),
+            "epochs": 100,
+            "batch_size": 4,
+            "lr": 0.1,
+            "lr_end": 0.1,
+            "tau_mem": 1.0 / 0.99,
+            "tau_syn": 1.0,
+            "t_end": 2.0,
+            "t_low": 0.0,
+            "t_high": 1.0,
+            "bias_time": None,
+            "hidden_weight": (3.0, 1.0),
+            "output_weight": (2.0, 0.1),
+            "tau": 0.1,
+        },
+    ),
+    "iris": Task(
+        load=_load_iris,
+        n_inputs=4,
+        class_names=("setosa", "versicolor", "virginica"),
+        defaults={
+            "hidden": (10,),
+            "epochs": 50,
+            "batch_size": 30,
+            "lr": 0.05,
+            "lr_end": 0.05,
+            "tau_mem": 1.0 / 0.9,
+            "tau_syn": 1.0,
+            "t_end": 16.0,
+            "t_low": 16.0,
+            "t_high": 0.0,
+            "bias_time": None,
+            "hidden_weight": (3.0, 1.0),
+            "output_weight": (2.0, 0.1),
+            "tau": 1.0,
+        },
+    ),
+}

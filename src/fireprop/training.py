@@ -1,0 +1,381 @@
+"""Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils.data import DataLoader
+
+import fireprop
+from fireprop import losses, plotting
+from fireprop.datasets import SpikeDataset, yin_yang_class
+from fireprop.nn import LIF, Record, Sequential
+from fireprop.runs import RunError, RunFolder, new_path
+from fireprop.spikes import Spikes
+from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of metrics.csv. Validation values are None where a task has no validation part.
+
+    spikes_per_unit  mean number of spikes of a hidden unit per sample, up to the decision
+    silent_units     hidden units that never fired in the epoch
+    grazes           spikes of slope <= 0, through which no gradient flows
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    spikes_per_unit: float
+    silent_units: int
+    grazes: int
+    learning_rate: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss, share of samples classified correctly, and mean number of spikes of all units per sample."""
+
+    loss: float
+    accuracy: float
+    spikes_per_sample: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch."""
+
+    epoch: int
+    epochs: int
+    done: int
+    batches: int
+    loss: float
+    metrics: EpochMetrics | None
+
+
+Report: TypeAlias = Callable[[Progress], None]
+
+
+def train(run: RunFolder, *, resume: bool = False, report: Report | None = None) -> dict[str, Any]:
+    """Train what the folder's configuration says, write everything into the folder, and return the result.
+
+    run     a folder with its configuration written
+    resume  go on from the folder's checkpoint; the weights end as they would have without the interruption
+    report  called after every batch and at the end of every epoch
+
+    After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress.
+    Raises RunError if the folder cannot be read or written.
+    """
+    config = read_config(run)
+    trainer = Trainer(config, load_splits(config))
+    if resume:
+        trainer.load_state_dict(run.load_checkpoint())
+    trainer.warm_up()
+    while trainer.epoch < config.epochs:
+        trainer.run_epoch(report)
+        run.save_checkpoint(trainer.state_dict())
+        run.write_metrics([asdict(row) for row in trainer.metrics])
+    result = trainer.result()
+    run.write_result(result)
+    _draw(run, trainer)
+    return result
+
+
+def start(task: str, out: Path | None = None, **changes: Any) -> RunFolder:
+    """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
+
+    Raises ValueError for a setting that is out of range, RunError if `out` exists and is not empty.
+    """
+    config = default_config(task, **changes)
+    run = RunFolder.create(new_path(task) if out is None else out)
+    run.write_config(config.to_dict())
+    return run
+
+
+def evaluate(run: RunFolder) -> dict[str, Evaluation]:
+    """The best weights of a run on every part of its data: train, validation (where there is one), test."""
+    trainer = load_trained(run)
+    trainer.use_best()
+    splits = trainer.splits
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: trainer.evaluate(part) for name, part in parts.items() if part is not None}
+
+
+def draw(run: RunFolder) -> list[Path]:
+    """Draw the pictures of a run into its folder, from its checkpoint; their paths."""
+    return _draw(run, load_trained(run))
+
+
+def read_config(run: RunFolder) -> Config:
+    """The configuration of a run. Raises RunError if it is not ours."""
+    try:
+        return Config.from_dict(run.read_config())
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{run.path}: its configuration cannot be used: {error}") from error
+
+
+def load_trained(run: RunFolder) -> "Trainer":
+    """The state of a run after its last finished epoch."""
+    config = read_config(run)
+    trainer = Trainer(config, load_splits(config))
+    trainer.load_state_dict(run.load_checkpoint())
+    return trainer
+
+
+class Trainer:
+    """A network on its way: weights, optimiser, random state and what has been measured."""
+
+    def __init__(self, config: Config, splits: Splits) -> None:
+        self.config = config
+        self.splits = splits
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.net = build_network(config, self.generator)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, config.epochs, eta_min=config.lr_end)
+        self.metrics: list[EpochMetrics] = []
+        self.best_epoch = 0
+        self.best_weights = _copy(self.net)
+        self.train_seconds = 0.0
+        self.compile_seconds = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(self.metrics)
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from Numba's cache, on one sample; changes no state."""
+        start = time.perf_counter()
+        spikes, labels = self.splits.train[0]
+        self._loss(self._run(spikes), labels.reshape(1)).backward()  # type: ignore[no-untyped-call]
+        self.net.zero_grad()
+        self.compile_seconds = time.perf_counter() - start
+
+    def run_epoch(self, report: Report | None = None) -> EpochMetrics:
+        """One pass over the training part, then the validation; Adam follows the exact gradient of each batch."""
+        start = time.perf_counter()
+        loader = DataLoader(
+            self.splits.train,
+            batch_size=self.config.batch_size,
+            shuffle=True,
+            generator=self.generator,
+            collate_fn=SpikeDataset.collate,
+        )
+        tally = _Tally(self.net)
+        learning_rate = float(self.schedule.get_last_lr()[0])
+        for done, (spikes, labels) in enumerate(loader, start=1):
+            record = self._run(spikes)
+            loss = self._loss(record, labels)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            tally.add(record, labels, float(loss.detach()))
+            if report:
+                report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
+        self.schedule.step()
+        seconds = time.perf_counter() - start
+        validation = self.evaluate(self.splits.validation) if self.splits.validation else None
+        metrics = EpochMetrics(
+            epoch=self.epoch + 1,
+            train_loss=tally.mean_loss,
+            train_accuracy=tally.accuracy,
+            validation_loss=validation.loss if validation else None,
+            validation_accuracy=validation.accuracy if validation else None,
+            spikes_per_unit=tally.spikes_per_unit,
+            silent_units=tally.silent_units,
+            grazes=tally.grazes,
+            learning_rate=learning_rate,
+            samples_per_second=tally.samples / seconds,
+        )
+        self._keep_if_best(metrics)
+        self.metrics.append(metrics)
+        self.train_seconds += time.perf_counter() - start
+        if report:
+            report(Progress(self.epoch, self.config.epochs, len(loader), len(loader), tally.mean_loss, metrics))
+        return metrics
+
+    def evaluate(self, data: SpikeDataset) -> Evaluation:
+        """Loss, accuracy and activity of the present weights."""
+        loss = correct = spikes = 0.0
+        with torch.no_grad():
+            for inputs, labels in DataLoader(data, batch_size=EVALUATION_BATCH, collate_fn=SpikeDataset.collate):
+                record = self._run(inputs)
+                loss += float(self._loss(record, labels)) * len(labels)
+                correct += _n_correct(record[-1], labels)
+                spikes += sum(layer.n_spikes for layer in record)
+        n = len(data)
+        return Evaluation(loss / n, correct / n, spikes / n)
+
+    def use_best(self) -> None:
+        """Give the network the weights of the best epoch."""
+        self.net.load_state_dict(self.best_weights)
+
+    def result(self) -> dict[str, Any]:
+        """The outcome of the run; leaves the network with its best weights."""
+        self.use_best()
+        test = self.evaluate(self.splits.test)
+        rates = sorted(row.samples_per_second for row in self.metrics)
+        return {
+            "task": self.config.task,
+            "test_accuracy": test.accuracy,
+            "validation_accuracy": self.metrics[self.best_epoch - 1].validation_accuracy,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epoch,
+            "train_seconds": self.train_seconds,
+            "compile_seconds": self.compile_seconds,
+            "samples_per_second": rates[len(rates) // 2],
+            "spikes_per_sample": test.spikes_per_sample,
+            "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "seed": self.config.seed,
+            "version": fireprop.__version__,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {
+            "config": self.config.to_dict(),
+            "weights": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "metrics": [asdict(row) for row in self.metrics],
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "train_seconds": self.train_seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
+        try:
+            if state["config"] != self.config.to_dict():
+                raise RunError("the checkpoint belongs to another configuration than config.json")
+            self.net.load_state_dict(state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.generator.set_state(state["generator"])
+            self.metrics = [EpochMetrics(**row) for row in state["metrics"]]
+            self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+            self.train_seconds = state["train_seconds"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise (
+                error if isinstance(error, RunError) else RunError(f"the checkpoint is incomplete: {error}")
+            ) from error
+
+    def _run(self, spikes: Spikes) -> Record:
+        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", on_graze="zero")
+
+    def _loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
+        return losses.first_spike_cross_entropy(
+            record[-1],
+            labels,
+            tau=self.config.tau,
+            late_penalty=self.config.late_penalty,
+            late_tau=self.config.late_tau,
+        )
+
+    def _last(self) -> EpochMetrics | None:
+        return self.metrics[-1] if self.metrics else None
+
+    def _keep_if_best(self, metrics: EpochMetrics) -> None:
+        """The best epoch has the highest validation accuracy, then the lowest loss; without validation, the last."""
+        best = self.metrics[self.best_epoch - 1] if self.best_epoch else None
+        if best is None or _merit(metrics) >= _merit(best):
+            self.best_epoch, self.best_weights = metrics.epoch, _copy(self.net)
+
+
+def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
+    """The pictures of a trained run; leaves the network with its best weights."""
+    trainer.use_best()
+    config, test = trainer.config, trainer.splits.test
+    names = TASKS[config.task].class_names
+    figures = {
+        "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
+        "sample": _draw_sample(trainer, test),
+        "first_spikes": plotting.first_spike_histograms(
+            _whole(trainer, test.spikes)[-1], test.labels, class_names=names
+        ),
+    }
+    if config.task == "yin-yang":
+        figures["decision_map"] = _draw_decision_map(trainer)
+    return [run.save_figure(name, figure) for name, figure in figures.items()]
+
+
+def _draw_sample(trainer: Trainer, test: SpikeDataset) -> Any:
+    inputs = test.spikes[0]
+    return plotting.raster_and_traces(inputs, _whole(trainer, inputs))
+
+
+def _draw_decision_map(trainer: Trainer) -> Any:
+    def classify(features: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            record = trainer._run(encode(trainer.config, features, (0.0, 1.0)))
+        return losses.first_spike_predictions(record[-1])
+
+    features, labels = fireprop.datasets.yin_yang_splits()["test"]
+    return plotting.decision_map(classify, features, labels, class_of=yin_yang_class)
+
+
+def _whole(trainer: Trainer, inputs: Spikes) -> Record:
+    """A run to t_end, without stop."""
+    with torch.no_grad():
+        return trainer.net.record(inputs, t_end=trainer.config.t_end)
+
+
+class _Tally:
+    """Sums over the batches of an epoch."""
+
+    def __init__(self, net: Sequential) -> None:
+        self.hidden_fired = [
+            torch.zeros(layer.out_features, dtype=torch.bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
+        ]
+        self.samples = self.grazes = 0
+        self.loss = self.correct = self.hidden_spikes = 0.0
+
+    def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
+        self.samples += len(labels)
+        self.loss += loss * len(labels)
+        self.correct += _n_correct(record[-1], labels)
+        self.grazes += sum(int((slopes <= 0.0).sum()) for slopes in record.slopes)
+        for fired, spikes in zip(self.hidden_fired, record, strict=False):
+            self.hidden_spikes += spikes.n_spikes
+            fired[spikes.units] = True
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / self.samples
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.samples
+
+    @property
+    def silent_units(self) -> int:
+        return sum(int((~fired).sum()) for fired in self.hidden_fired)
+
+    @property
+    def spikes_per_unit(self) -> float:
+        units = sum(fired.numel() for fired in self.hidden_fired)
+        return self.hidden_spikes / (self.samples * units) if units else 0.0
+
+
+def _n_correct(out: Spikes, labels: torch.Tensor) -> int:
+    return int((losses.first_spike_predictions(out) == labels).sum())
+
+
+def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:
+    if metrics.validation_accuracy is None or metrics.validation_loss is None:
+        return 0.0, 0.0, metrics.epoch
+    return metrics.validation_accuracy, -metrics.validation_loss, metrics.epoch
+
+
+def _copy(net: Sequential) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}

@@ -1,0 +1,167 @@
+"""The command line, as a user meets it: exit codes, one-line errors, and what stands on stdout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from fireprop.cli import app
+
+
+def _call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _mistake(*arguments):
+    """The one line that a user's mistake gets on stderr."""
+    result = _call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def xor_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "run"
+    result = _call("train", "xor", "--epochs", 3, "--out", path, "--json")
+    assert result.exit_code == 0, result.output
+    return path, json.loads(result.stdout)
+
+
+def test_help_names_every_command():
+    result = _call("--help")
+    assert result.exit_code == 0
+    for command in ("train", "evaluate", "plot", "gradcheck", "info"):
+        assert command in result.stdout
+
+
+def test_train_writes_the_result_that_it_prints(xor_run):
+    path, result = xor_run
+    assert json.loads((path / "result.json").read_text()) == {k: v for k, v in result.items() if k != "run"}
+    assert result["run"] == str(path)
+
+
+def test_train_says_the_accuracy_and_names_the_folder(tmp_path):
+    result = _call("train", "xor", "--epochs", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    assert "test accuracy" in result.stdout
+    assert str(tmp_path / "run") in result.stdout
+
+
+def test_options_end_up_in_the_configuration(tmp_path):
+    path = tmp_path / "run"
+    options = "--hidden 6 --hidden 5 --epochs 1 --batch-size 2 --lr 0.01 --seed 7 --dtype float32 --threads 1".split()
+    assert _call("train", "xor", *options, "--out", path).exit_code == 0
+    config = json.loads((path / "config.json").read_text())
+    wanted = {"hidden": [6, 5], "epochs": 1, "batch_size": 2, "lr": 0.01, "seed": 7, "dtype": "float32"}
+    assert {name: config[name] for name in wanted} == wanted
+
+
+def test_evaluate_prints_every_part(xor_run):
+    result = _call("evaluate", xor_run[0], "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["test"]["accuracy"] == xor_run[1]["test_accuracy"]
+    assert "test" in _call("evaluate", xor_run[0]).stdout
+
+
+def test_plot_draws_and_names_the_pictures(xor_run):
+    result = _call("plot", xor_run[0])
+    assert result.exit_code == 0
+    for line in result.stdout.split():
+        with open(line, "rb") as file:
+            assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_info_names_the_kernel_cache():
+    facts = json.loads(_call("info", "--json").stdout)
+    assert facts["fireprop"]
+    assert facts["threads"] >= 1
+    assert facts["kernel cache"]
+    assert "numba" in _call("info").stdout
+
+
+def test_gradcheck_passes_and_prints_a_table():
+    result = _call("gradcheck", "--chains", 2)
+    assert result.exit_code == 0, result.output
+    assert "weight" in result.stdout
+    assert "passed" in result.stdout
+
+
+def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
+    from fireprop import engine
+
+    right = engine.adjoint
+
+    def wrong(*arguments, **options):
+        weights, thresholds, inputs = right(*arguments, **options)
+        return [weight * 1.01 for weight in weights], thresholds, inputs
+
+    monkeypatch.setattr(engine, "adjoint", wrong)
+    result = _call("gradcheck", "--chains", 1)
+    assert result.exit_code == 1
+    assert "failed" in result.stdout
+
+
+def test_a_run_is_never_overwritten(xor_run):
+    assert "exists and is not empty" in _mistake("train", "xor", "--out", xor_run[0])
+
+
+def test_settings_out_of_range_are_one_line():
+    assert "epochs = 0: give at least 1" in _mistake("train", "xor", "--epochs", 0)
+    assert "lr = -1.0: give a finite number > 0" in _mistake("train", "xor", "--lr", -1)
+    assert "hidden[0] = 0" in _mistake("train", "xor", "--hidden", 0)
+    assert "TASK is missing" in _mistake("train")
+
+
+def test_a_broken_checkpoint_is_one_line(xor_run, tmp_path):
+    for name in ("config.json", "checkpoint.pt"):
+        (tmp_path / name).write_bytes((xor_run[0] / name).read_bytes()[: 10_000 if name == "config.json" else 50])
+    for command in (("evaluate", tmp_path), ("plot", tmp_path), ("train", "--resume", tmp_path)):
+        assert "unreadable, truncated or no checkpoint" in _mistake(*command)
+
+
+def test_what_is_no_run_is_one_line(tmp_path):
+    for command in (("evaluate", tmp_path), ("plot", tmp_path), ("train", "--resume", tmp_path)):
+        assert "is no run folder" in _mistake(*command)
+
+
+def test_resume_takes_its_settings_from_the_run(xor_run):
+    assert "leave out --epochs" in _mistake("train", "--resume", xor_run[0], "--epochs", 5)
+    assert "is a run of xor, not of iris" in _mistake("train", "iris", "--resume", xor_run[0])
+
+
+def test_iris_without_scikit_learn_names_the_line_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert 'pip install "fireprop[data]"' in _mistake("train", "iris", "--out", tmp_path / "run")
+
+
+def test_importing_fireprop_loads_neither_plots_nor_data_sets_nor_the_command_line():
+    code = "import sys, fireprop; print([m for m in ('matplotlib', 'sklearn', 'typer', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
+    path = tmp_path / "run"
+    command = [sys.executable, "-m", "fireprop", "train", "yin-yang", "--epochs", "1000", "--out", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (path / "checkpoint.pt").exists():
+        assert time.monotonic() < deadline, "no epoch ended within two minutes"
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"fireprop train --resume {path}" in " ".join(stderr.split())
+    assert "Traceback" not in stderr

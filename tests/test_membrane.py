@@ -1,0 +1,383 @@
+"""The physics of one neuron between events, against many digits; and the heap that orders its crossings.
+
+The oracle knows only exponentials and bisection: with 50 digits it needs neither expm1 nor Newton.
+"""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+import reference
+from fireprop.kernels import heap, membrane
+from fireprop.kernels.membrane import NO_CROSSING
+
+EPS = 2.0**-52
+FAST = settings(deadline=None, derandomize=True, max_examples=300)
+MANY_DIGITS = settings(deadline=None, derandomize=True, max_examples=150)
+
+# alpha = beta, nearly equal, ordinary and extreme ratios
+RATIOS = [1.0, 1 + EPS, 1 + 1e-12, 1 - 1e-12, 1 + 1e-6, 1 - 1e-6, 0.999, 0.4, 2.5, 30.0, 1e-3, 1e3]
+
+exponents = st.floats(-3.0, 3.0)
+rates = exponents.map(lambda e: 10.0**e)
+ratios = st.sampled_from(RATIOS) | rates
+gaps = st.floats(-9.0, 2.0).map(lambda e: 10.0**e)
+
+
+@st.composite
+def states(draw):
+    """(v, i, gap, alpha, beta, theta) in the scale of theta: V below it, I of any sign, the gap some membrane times."""
+    theta, beta = 10.0 ** draw(st.floats(-2.0, 2.0)), draw(rates)
+    alpha = beta * draw(ratios)
+    v = theta * draw(st.sampled_from([0.0, 0.9]) | st.floats(-3.0, 0.999))
+    i = theta * beta * draw(st.floats(-5.0, 50.0))
+    return v, i, draw(gaps) / beta, alpha, beta, theta
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _many_digits():
+    with mpmath.workdps(50):
+        yield
+
+
+def exact_v(t, v, i, alpha, beta):
+    """The potential `t` after the state (v, i)."""
+    alpha, beta, t = mpmath.mpf(alpha), mpmath.mpf(beta), mpmath.mpf(t)
+    response = reference.exact_response(t, alpha, beta)
+    return v * mpmath.exp(-beta * t) + i * response
+
+
+def exact_slope(t, v, i, alpha, beta):
+    return i * mpmath.exp(-mpmath.mpf(alpha) * t) - beta * exact_v(t, v, i, alpha, beta)
+
+
+def bisect(holds, low, high):
+    """Where `holds` becomes true between low, where it is not, and high, where it is; to 40 digits of high."""
+    for _ in range(140):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def exact_peak(v, i, gap, alpha, beta):
+    """Time and height of the highest V in [0, gap]. V' has at most one zero there (design 3)."""
+    gap = mpmath.mpf(gap)
+    t = gap
+    if exact_slope(mpmath.mpf(0), v, i, alpha, beta) <= 0:
+        t = mpmath.mpf(0)
+    elif exact_slope(gap, v, i, alpha, beta) < 0:
+        t = bisect(lambda t: exact_slope(t, v, i, alpha, beta) < 0, mpmath.mpf(0), gap)
+    height, end = exact_v(t, v, i, alpha, beta), exact_v(gap, v, i, alpha, beta)
+    return (gap, end) if end > height else (t, height)
+
+
+def exact_crossing(v, i, gap, alpha, beta, theta):
+    """Duration until V first reaches theta, or None."""
+    t, height = exact_peak(v, i, gap, alpha, beta)
+    if height < theta:
+        return None
+    return bisect(lambda t: exact_v(t, v, i, alpha, beta) >= theta, mpmath.mpf(0), t)
+
+
+# --- the response ---
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("alpha", [1.0, 0.01, 37.0])
+def test_response_keeps_the_error_bound_of_its_docstring(alpha, ratio):
+    beta = alpha * ratio
+    slow = min(alpha, beta)
+    for gap in [1e-300, 1e-12, 1e-9, 1e-3, 0.1, 0.7, 1.0, 3.0, 30.0, 300.0, 690.0]:
+        exact = reference.exact_response(gap / slow, alpha, beta)
+        error = abs(membrane.response(gap / slow, alpha, beta) / exact - 1)
+        assert error <= (3 + slow * (gap / slow) / 2) * EPS
+
+
+@FAST
+@given(gaps, rates, ratios)
+@example(1.0, 1.0, 1.0)
+def test_response_keeps_its_error_bound_for_any_gap_and_rates(gap, slow, ratio):
+    alpha, beta = slow, slow * max(ratio, 1 / ratio)
+    gap = gap / slow
+    exact = reference.exact_response(gap, alpha, beta)
+    assert abs(membrane.response(gap, alpha, beta) / exact - 1) <= (3 + alpha * gap / 2) * EPS
+
+
+@FAST
+@given(gaps, rates, ratios)
+def test_response_is_symmetric_in_the_rates_to_the_bit(gap, alpha, ratio):
+    assert membrane.response(gap, alpha, alpha * ratio) == membrane.response(gap, alpha * ratio, alpha)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (1.0, 1 + 1e-12), (0.5, 3.0), (3.0, 0.5), (1e-3, 1.0)])
+def test_response_starts_at_zero_with_slope_one_and_vanishes_in_the_end(alpha, beta):
+    assert membrane.response(0.0, alpha, beta) == 0.0
+    assert membrane.response(1e-12, alpha, beta) == pytest.approx(1e-12, rel=1e-11)  # the next term is alpha gap / 2
+    assert membrane.response(1e6, alpha, beta) == pytest.approx(0.0, abs=1e-300)
+    assert membrane.response(1e308, alpha, beta) == 0.0
+
+
+def test_the_decays_are_exponentials():
+    a, b, h = membrane.factors(0.7, 0.3, 2.0)
+    assert (a, b) == (math.exp(-0.3 * 0.7), math.exp(-2.0 * 0.7))
+    assert h == membrane.response(0.7, 0.3, 2.0)
+
+
+# --- the state after a gap ---
+
+
+@FAST
+@given(gaps, gaps, rates, ratios)
+@example(1.0, 1.0, 2.0, 1.0)
+def test_two_gaps_equal_one_gap(d1, d2, alpha, ratio):
+    beta = alpha * ratio
+    d1, d2 = d1 / alpha, d2 / alpha
+    once = membrane.propagate(0.3, 0.7 * alpha, d1 + d2, alpha, beta)
+    twice = membrane.propagate(*membrane.propagate(0.3, 0.7 * alpha, d1, alpha, beta), d2, alpha, beta)
+    # rounding of d1 + d2 is amplified by the largest exponent
+    rtol = 8 * EPS * (1 + max(alpha, beta) * (d1 + d2))
+    assert twice == pytest.approx(once, rel=rtol, abs=1e-300)
+
+
+@FAST
+@given(states())
+def test_the_state_after_a_gap_agrees_with_sixty_digits(state):
+    v, i, gap, alpha, beta, _ = state
+    v_end, i_end = membrane.propagate(v, i, gap, alpha, beta)
+    exact_i = float(i * mpmath.exp(-mpmath.mpf(alpha) * gap))
+    # exp of a rounded exponent: half an ulp of it, and two roundings more
+    assert i_end == pytest.approx(exact_i, rel=(2 + alpha * gap) * EPS, abs=1e-300)
+    size = abs(v) * math.exp(-beta * gap) + abs(i) * float(reference.exact_response(gap, alpha, beta))
+    rtol = (5 + beta * gap) * EPS  # of the larger of two terms that may cancel; beta gap is exp's as above
+    assert v_end == pytest.approx(float(exact_v(gap, v, i, alpha, beta)), rel=0, abs=rtol * size + 1e-300)
+
+
+def test_rise_is_the_derivative_of_the_potential():
+    for v, i, alpha, beta in [(0.3, 2.0, 1.0, 1.0), (-1.0, 0.5, 0.4, 2.0), (0.9, -3.0, 2.0, 0.4)]:
+        at = membrane.propagate(v, i, 0.5, alpha, beta)
+        difference = reference.central_difference(
+            lambda t, s=(v, i, alpha, beta): membrane.propagate(s[0], s[1], float(t), s[2], s[3])[0], 0.5
+        )
+        # eps^(2/3) of truncation and rounding, times an order-one third derivative
+        assert membrane.rise(*at, beta) == pytest.approx(float(difference), abs=1e-9)
+
+
+# --- the peak ---
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_peak_is_the_highest_potential_ahead(state):
+    v, i, _, alpha, beta, theta = state
+    t, height = membrane.peak(v, i, alpha, beta)
+    far = 1e3 * (1 / alpha + 1 / beta)
+    exact_t, exact_height = exact_peak(v, i, far, alpha, beta)
+    if t == NO_CROSSING:
+        assert height == v
+        assert exact_height <= max(v, 0.0) + 4 * EPS * theta or exact_t == far  # rises for ever, towards 0
+    else:
+        # i exp(-alpha t) / beta: the rounding of the exponent, and the flatness of a peak
+        assert height == pytest.approx(float(exact_height), rel=(6 + 2 * alpha * t) * EPS)
+        flat = abs(float(exact_slope(mpmath.mpf(t), v, i, alpha, beta)))
+        assert flat <= 16 * EPS * (1 + (alpha + beta) * t) * (abs(i) + beta * abs(v))
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_peak_from_rest_is_where_the_spec_says(ratio):
+    alpha, beta = ratio, 1.0
+    t, height = membrane.peak(0.0, 1.0, alpha, beta)
+    with mpmath.workdps(60):
+        a = mpmath.mpf(alpha)
+        exact = mpmath.log(1 / a) / (1 - a) if alpha != 1.0 else mpmath.mpf(1)
+        assert abs(t / exact - 1) <= 4 * EPS
+        assert abs(height / reference.exact_response(exact, alpha, beta) - 1) <= (6 + alpha * t) * EPS
+
+
+@pytest.mark.parametrize(
+    ("v", "i"), [(0.5, 0.5), (0.5, 0.2), (0.5, -1.0), (-1.0, -0.5), (-1.0, -1.0), (0.0, 0.0)], ids=str
+)
+def test_a_potential_that_does_not_rise_has_no_peak_ahead(v, i):
+    assert membrane.peak(v, i, 2.0, 1.0) == (NO_CROSSING, v)
+
+
+def test_a_potential_that_rises_to_zero_from_below_has_no_peak():
+    # V = -exp(-t) + little: with I << beta |V| and a slow membrane, V' has no zero ahead
+    assert membrane.peak(-1.0, 0.1, 2.0, 1.0) == (NO_CROSSING, -1.0)
+    assert membrane.peak(-1.0, -0.1, 2.0, 1.0) == (NO_CROSSING, -1.0)
+
+
+# --- the first crossing ---
+
+
+def assert_meets(duration, v, i, gap, alpha, beta, theta):
+    """V(duration) = theta within what float64 can say: an ulp of time times the slope, and roundings of V itself."""
+    assert 0.0 < duration <= gap
+    missing = abs(exact_v(duration, v, i, alpha, beta) - theta)
+    slope = abs(exact_slope(mpmath.mpf(duration), v, i, alpha, beta))
+    size = abs(v) * math.exp(-beta * duration) + abs(i) * membrane.response(duration, alpha, beta) + theta
+    assert missing <= slope * math.ulp(duration) + (6 + (alpha + beta) * duration) * EPS * size
+
+
+@MANY_DIGITS
+@given(states())
+@example((0.0, 6.0, 5.0, 1.0, 1.0, 1.0))
+@example((0.0, 6.0, 5.0, 0.999, 1.0, 1.0))
+@example((0.0, 2.0, 1e6, 1.0, 1.0, 0.7))
+def test_the_first_crossing_is_that_of_fifty_digits(state):
+    v, i, gap, alpha, beta, theta = state
+    _, height = exact_peak(v, i, gap, alpha, beta)
+    assume(abs(height / theta - 1) > 1e-12)  # nearer peaks have a test of their own
+    exact = exact_crossing(v, i, gap, alpha, beta, theta)
+    duration = membrane.first_crossing(v, i, gap, alpha, beta, theta)
+    assert (duration == NO_CROSSING) == (exact is None)
+    if exact is not None:
+        assert_meets(duration, *state)
+        # V(t) known to a few eps of its terms puts the crossing within that over the slope; near a graze, its root
+        slope = exact_slope(exact, v, i, alpha, beta)
+        size = abs(v) + abs(i) * membrane.response(float(exact), alpha, beta) + theta
+        blur = (8 + (alpha + beta) * float(exact)) * EPS * size
+        assert abs(duration - exact) <= 2 * math.ulp(duration) + 4 * blur / slope
+
+
+@FAST
+@given(states())
+def test_no_crossing_lies_before_the_first(state):
+    v, i, gap, alpha, beta, theta = state
+    duration = membrane.first_crossing(v, i, gap, alpha, beta, theta)
+    until = gap if duration == NO_CROSSING else duration * (1 - 1e-9)
+    for t in np.linspace(0.0, until, 200):
+        # dense, so a crossing is missed by nobody; 1e-12 leaves room for peaks that equal theta to rounding
+        assert membrane.propagate(v, i, t, alpha, beta)[0] <= theta * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("distance", [1e-6, 1e-8, 1e-10, 1e-12, 1e-13])
+def test_a_peak_that_clears_or_misses_the_threshold_narrowly_is_told_apart(rng, ratio, distance):
+    beta = 1.3
+    alpha = beta * ratio
+    for _ in range(10):
+        v = rng.choice([0.0, rng.uniform(-2.0, 0.7)])
+        i = beta * (max(v, 0.0) + rng.uniform(0.5, 5.0))
+        gap = 60.0 * (1 / alpha + 1 / beta)
+        t, height = exact_peak(v, i, gap, alpha, beta)
+        above, below = float(height * (1 + distance)), float(height * (1 - distance))
+        assert membrane.first_crossing(v, i, gap, alpha, beta, above) == NO_CROSSING
+        duration = membrane.first_crossing(v, i, gap, alpha, beta, below)
+        assert_meets(duration, v, i, gap, alpha, beta, below)
+        # on the rising side; the parabola at the peak makes an error of eps in V one of its root in t
+        assert duration <= t * (1 + 1e-7)
+        # the same peak with the gap ending before it, and with the gap ending right after it
+        assert membrane.first_crossing(v, i, duration * 0.5, alpha, beta, below) == NO_CROSSING
+        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, below) != NO_CROSSING
+        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, above) == NO_CROSSING
+
+
+def test_a_peak_that_equals_theta_is_a_spike():
+    # beta = 2 alpha: h = x - x^2 with x = exp(-t) has its peak, exactly 1/4, at t = log 2
+    duration = membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, 1.0)
+    assert duration == pytest.approx(math.log(2.0), abs=2e-8)  # V = 1 - (t - log 2)^2 is 1 to the bit so near
+    above = np.nextafter(1.0, 2.0)
+    assert membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, above * (1 + 4 * EPS)) == NO_CROSSING
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_a_threshold_set_to_the_computed_peak_is_reached(rng, ratio):
+    alpha, beta = ratio, 1.0
+    for _ in range(20):
+        v, i = rng.uniform(-1.0, 0.3), rng.uniform(0.5, 5.0)
+        t, theta = membrane.peak(v, i, alpha, beta)
+        duration = membrane.first_crossing(v, i, 2 * t, alpha, beta, theta)
+        # eps of V is the root of eps in t, in units of the width of the peak, alpha beta V
+        assert duration == pytest.approx(t, abs=8 * math.sqrt(EPS * max(abs(v), i / beta, theta) / (alpha * beta * theta)))
+
+
+def test_a_potential_that_reaches_theta_at_the_end_of_the_gap_crosses_there(rng):
+    for _ in range(50):
+        v, i, gap = rng.uniform(-1.0, 0.0), rng.uniform(1.0, 3.0), rng.uniform(0.01, 0.2)
+        theta, i_end = membrane.propagate(v, i, gap, 0.6, 1.0)
+        assert membrane.rise(theta, i_end, 1.0) > 0
+        # V is known to 2 eps, over a slope above 0.5
+        assert membrane.first_crossing(v, i, gap, 0.6, 1.0, theta) == pytest.approx(gap, abs=8 * EPS)
+        assert membrane.first_crossing(v, i, gap, 0.6, 1.0, theta * (1 + 8 * EPS)) == NO_CROSSING
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (2.0, 1.0), (0.5, 1.0), (0.05, 1.0), (0.01, 0.1)])
+def test_a_long_gap_hides_no_crossing(alpha, beta):
+    # after some 750 membrane times V and V' are 0 to the bit, whatever came before
+    near = membrane.first_crossing(0.0, 6.0, 3.0, alpha, beta, 1.0)
+    assert near > 0.0
+    for gap in np.geomspace(30.0, 1e6, 400):
+        assert membrane.first_crossing(0.0, 6.0, gap, alpha, beta, 1.0) == near
+
+
+def test_a_threshold_of_any_sign_is_found_from_below():
+    # with a bias, theta may be 0 or less: V then rises towards it from further below
+    for theta in (0.0, -0.5):
+        exact = exact_crossing(-1.0, 0.8, 4.0, 2.0, 1.0, theta)
+        found = membrane.first_crossing(-1.0, 0.8, 4.0, 2.0, 1.0, theta)
+        assert (found == NO_CROSSING) == (exact is None)
+        if exact is not None:
+            assert found == pytest.approx(float(exact), rel=8 * EPS)
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_tangent_never_reaches_theta_after_the_potential_does(state):
+    v, i, gap, alpha, beta, theta = state
+    exact = exact_crossing(v, i, gap, alpha, beta, theta)
+    reach = membrane.tangent_reach(v, i, beta, theta)
+    assert reach >= 0.0
+    if exact is not None:
+        assert reach <= exact
+
+
+# --- the heap ---
+
+entries = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(-9, 9), st.integers(0, 5)), max_size=30)
+
+
+def heap_of(pairs, base=0, room=0):
+    array = np.zeros(base + len(pairs) + room, heap.ENTRY).view(np.recarray)
+    for size, (time, unit) in enumerate(pairs):
+        heap.push(array, base, size, time, unit)
+    return array
+
+
+def drained(array, base, size):
+    out = []
+    for left in range(size, 0, -1):
+        out.append((float(array[base].time), int(array[base].unit)))
+        heap.pop(array, base, left)
+    return out
+
+
+@FAST
+@given(entries)
+def test_a_heap_gives_back_its_entries_in_order_of_time_then_unit(pairs):
+    assert drained(heap_of(pairs), 0, len(pairs)) == sorted(pairs)
+
+
+@FAST
+@given(entries, st.floats(-9, 9))
+def test_a_top_that_is_given_a_later_time_sinks_to_its_place(pairs, later):
+    assume(pairs)
+    array = heap_of(pairs)
+    first, *others = sorted(pairs)
+    moved = (max(first[0], later), first[1])
+    array[0].time = moved[0]
+    heap.sink(array, 0, len(pairs))
+    assert drained(array, 0, len(pairs)) == sorted([moved, *others])
+
+
+@FAST
+@given(entries, entries)
+def test_heaps_that_share_an_array_leave_each_other_alone(low, high):
+    array = heap_of(low, room=len(high))
+    for size, (time, unit) in enumerate(high):
+        heap.push(array, len(low), size, time, unit)
+    assert drained(array, len(low), len(high)) == sorted(high)
+    assert drained(array, 0, len(low)) == sorted(low)
