@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from fireprop.kernels import adjoint as adjoint_kernel
-from fireprop.kernels import membrane, status
+from fireprop.kernels import status
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels import trace as trace_kernel
+from fireprop.kernels import walk as walk_kernel
 from fireprop.kernels.chain import EVENT, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, Lanes
@@ -23,7 +25,7 @@ from fireprop.kernels.walk import ALONE, Lanes
 Array = np.ndarray[Any, Any]
 
 CHUNK = 64  # samples per task; gradients are summed chunk by chunk in order, so this number is part of the result
-FIRST_CAPACITY = 64  # spikes per sample and layer that a buffer starts with; it grows as needed
+FIRST_CAPACITY = 512  # spikes per sample and layer that a buffer starts with; it doubles as needed. Untouched, free
 DEFAULT_MAX_SPIKES = 10_000_000
 
 
@@ -74,9 +76,10 @@ class Run:
 
     def slopes(self, level: int) -> Array:
         """V'(f-) of every spike of a level >= 1 (design 2)."""
-        layer, events = self.chain.layers[level - 1], self.log.events[self.level(level)]
-        theta = self.chain.units["theta"][layer.start + events["unit"]]
-        return np.asarray(membrane.rise(theta, events["current"], layer.beta))
+        part = self.level(level)
+        out = np.empty(part.stop - part.start)
+        walk_kernel.slopes(self.chain, self.log, level - 1, part.start, out)
+        return out
 
 
 # --------------------------------------------------------------------------------------------------------- threads
@@ -127,16 +130,25 @@ def get_num_threads() -> int:
 # ---------------------------------------------------------------------------------------------------- laying out
 
 
+def _records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return _for_kernels(np.zeros(shape, dtype))
+
+
+def _for_kernels(records: Array) -> Array:
+    """Numba reads fields as attributes of any records; plain Python, with the JIT off, of recarrays only."""
+    return records.view(np.recarray) if numba.config.DISABLE_JIT else records
+
+
 def lay_out(layers: Sequence[Layer]) -> Chain:
     """The flat form of a chain: rates for time constants, weights with a row per source unit."""
-    rows = np.zeros(len(layers), LAYER).view(np.recarray)
+    rows = _records(len(layers), LAYER)
     widths = np.array([layer.weight.shape[0] for layer in layers])
     rows["stop"] = np.cumsum(widths)
     rows["start"] = rows["stop"] - widths
     rows["weight_start"][1:] = np.cumsum([layer.weight.size for layer in layers])[:-1]
     rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
     rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
-    units = np.zeros(int(widths.sum()), UNIT).view(np.recarray)
+    units = _records(int(widths.sum()), UNIT)
     units["theta"] = np.concatenate([layer.v_threshold for layer in layers])
     units["t_ref"] = np.concatenate([layer.t_ref for layer in layers])
     return Chain(rows, units, _flat([layer.weight for layer in layers]))
@@ -149,17 +161,16 @@ def _flat(weights: Sequence[Array]) -> Array:
 
 def _unflat(chain: Chain, flat: Array) -> list[Array]:
     """Inverse of `_flat`: weights (out, in) per layer."""
-    ends = [*chain.layers["weight_start"][1:], flat.size]
-    parts = []
-    for layer, end in zip(chain.layers, ends, strict=True):
-        n_out = layer.stop - layer.start
-        rows = flat[layer.weight_start : end].reshape(-1, n_out) if n_out else flat[:0].reshape(0, 0)
-        parts.append(np.ascontiguousarray(rows.T))
-    return parts
+    starts = chain.layers["weight_start"].tolist()
+    widths = (chain.layers["stop"] - chain.layers["start"]).tolist()
+    return [
+        np.ascontiguousarray(flat[start:end].reshape(-1, width).T)
+        for start, end, width in zip(starts, [*starts[1:], flat.size], widths, strict=True)
+    ]
 
 
 def _per_layer(chain: Chain, values: Array) -> list[Array]:
-    return [values[layer.start : layer.stop] for layer in chain.layers]
+    return np.split(values, chain.layers["stop"][:-1])
 
 
 # ------------------------------------------------------------------------------------------------------- forward
@@ -192,7 +203,7 @@ def simulate(
         first, last = edges[k], edges[k + 1]
         buffers = _new_buffers(chain.layers.size, last - first, FIRST_CAPACITY * (last - first))
         lanes = np.empty((5, n_units), chain.weight.dtype)
-        entries = np.empty(n_units, ENTRY).view(np.recarray)
+        entries = _records(n_units, ENTRY)
         done = 0
         while True:
             code, sample, layer, unit, t = simulate_kernel.simulate(
@@ -215,7 +226,7 @@ def _chunks(batch: int) -> list[int]:
 
 
 def _events(times: Array, units: Array) -> Array:
-    events = np.zeros(times.size, EVENT).view(np.recarray)
+    events = _records(times.size, EVENT)
     events["time"] = times
     events["unit"] = units
     return events
@@ -223,7 +234,7 @@ def _events(times: Array, units: Array) -> Array:
 
 def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kernel.Buffers:
     return simulate_kernel.Buffers(
-        events=np.empty((n_layers, capacity), EVENT).view(np.recarray),
+        events=_records((n_layers, capacity), EVENT),
         offsets=np.zeros((n_layers, n_samples + 1), np.int64),
         t_known=np.zeros(n_samples),
     )
@@ -232,7 +243,7 @@ def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kerne
 def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
     """Twice the room, with what the buffers hold."""
     n_layers, capacity = buffers.events.shape
-    events = np.empty((n_layers, 2 * capacity), EVENT).view(np.recarray)
+    events = _records((n_layers, 2 * capacity), EVENT)
     events[:, :capacity] = buffers.events
     return buffers._replace(events=events)
 
@@ -249,7 +260,7 @@ def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Bu
             level.append(chunk.offsets[layer, 1:] + end)
             end += n
         starts.append(np.concatenate(level))
-    return Log(np.concatenate(parts).view(np.recarray), np.stack(starts))
+    return Log(_for_kernels(np.concatenate(parts)), np.stack(starts))
 
 
 # --------------------------------------------------------------------------------------------------- derivatives
@@ -291,7 +302,7 @@ def adjoint(
 def _lanes(chain: Chain) -> Lanes:
     """Scratch for a walk over the widest layer."""
     widest = int((chain.layers["stop"] - chain.layers["start"]).max())
-    return Lanes(np.empty((2, widest), chain.weight.dtype), np.zeros(widest, ALONE).view(np.recarray))
+    return Lanes(np.empty((2, widest), chain.weight.dtype), _records(widest, ALONE))
 
 
 def _refuse_non_finite(run: Run, flow: Array) -> None:
@@ -299,8 +310,8 @@ def _refuse_non_finite(run: Run, flow: Array) -> None:
         return
     k = int(np.flatnonzero(~np.isfinite(flow))[0])
     raise ValueError(
-        f"the loss has the derivative {flow[k]} with respect to the spike of unit {run.log.events[k].unit} at "
-        f"t = {float(run.log.events[k].time)!r}: check the loss"
+        f"the loss has the derivative {flow[k]} with respect to the spike of unit {run.log.events['unit'][k]} at "
+        f"t = {float(run.log.events['time'][k])!r}: check the loss"
     )
 
 
@@ -361,10 +372,11 @@ def _in_words(code: int, sample: int, layer: int, unit: int, t: float, max_spike
 
 def potential(run: Run, sample: int, layer: int, unit: int, grid: Array) -> Array:
     """Potential V(t-) of one unit of a layer at ascending times, from the spikes alone."""
-    chain, log, row = run.chain, run.log, run.chain.layers[layer]
+    chain, log = run.chain, run.log
+    row = {name: chain.layers[name][layer] for name in ("start", "stop", "weight_start", "alpha", "beta")}
     arrivals = log.events[log.offsets[layer, sample] : log.offsets[layer, sample + 1]]
     own = log.events[log.offsets[layer + 1, sample] : log.offsets[layer + 1, sample + 1]]
-    weights = chain.weight[row.weight_start + arrivals["unit"] * (row.stop - row.start) + unit]
+    weights = chain.weight[row["weight_start"] + arrivals["unit"] * (row["stop"] - row["start"]) + unit]
     spikes = own["time"][own["unit"] == unit]
     out = np.empty(grid.size)
     trace_kernel.potential(
@@ -372,9 +384,9 @@ def potential(run: Run, sample: int, layer: int, unit: int, grid: Array) -> Arra
         arrivals["time"].copy(),
         weights.astype(float),
         spikes,
-        row.alpha,
-        row.beta,
-        chain.units[row.start + unit].t_ref,
+        row["alpha"],
+        row["beta"],
+        chain.units["t_ref"][row["start"] + unit],
         out,
     )
     return out

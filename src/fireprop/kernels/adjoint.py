@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import status
+from fireprop.kernels.chain import row
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -50,15 +51,15 @@ def cross_back(chain, log, gradient, own, layer, k, zero_grazes):
 def arrive_back(chain, log, gradient, lanes, layer, k, want_time):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
     state, adj = chain.layers[layer], lanes.all
-    n = state.stop - state.start
-    row = state.weight_start + log.events[k].unit * n
-    for u in range(n):
-        gradient.weight[row + u] += adj[DRIVEN, u]
+    adj_i, adj_v = adj[DRIVEN], adj[DRIVER]
+    grad_weight = row(gradient.weight, state, log.events[k].unit)
+    for u in range(grad_weight.size):
+        grad_weight[u] += adj_i[u]
     if want_time:
-        total = 0.0
-        alpha = adj.dtype.type(state.alpha)
-        for u in range(n):
-            total += chain.weight[row + u] * (alpha * adj[DRIVEN, u] - adj[DRIVER, u])
+        weight = row(chain.weight, state, log.events[k].unit)
+        total, alpha = 0.0, adj.dtype.type(state.alpha)
+        for u in range(weight.size):
+            total += weight[u] * (alpha * adj_i[u] - adj_v[u])
         gradient.times[k] += total
 
 

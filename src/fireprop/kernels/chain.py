@@ -10,6 +10,7 @@ arithmetic (an early version with 35 arrays took 2.4 times as long). Only what i
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 # Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
 LAYER = np.dtype(
@@ -82,3 +83,26 @@ class Log(NamedTuple):
 
     events: np.ndarray
     offsets: np.ndarray
+
+
+ONE = np.uint64(1)
+
+
+@njit(cache=True)
+def units_of(layer):
+    """The units of a layer (a LAYER record). Unsigned: Numba lets signed indices be negative, which LLVM will not
+    vectorise."""
+    return range(np.uint64(layer.start), np.uint64(layer.stop))
+
+
+@njit(cache=True)
+def first_weight(layer, source):
+    """Where the row of weights of unit `source` of the level below begins; unsigned, as in `units_of`."""
+    return np.uint64(layer.weight_start + source * (layer.stop - layer.start))
+
+
+@njit(cache=True)
+def row(weight, layer, source):
+    """The weights with which unit `source` of the level below reaches the units of a layer."""
+    start = layer.weight_start + source * (layer.stop - layer.start)
+    return weight[start : start + layer.stop - layer.start]

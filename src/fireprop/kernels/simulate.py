@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import heap, status
+from fireprop.kernels.chain import ONE, first_weight, units_of
 from fireprop.kernels.membrane import (
     NO_CROSSING,
     factors,
@@ -70,8 +71,11 @@ class Loop(NamedTuple):
 @njit(cache=True)
 def reset(loop, first_input):
     """Everything at rest, before the first arrival of a sample."""
-    loop.lanes[:THETA] = 0.0
     for u in range(loop.units.size):
+        loop.lanes[V, u] = 0.0
+        loop.lanes[I, u] = 0.0
+        loop.lanes[V_END, u] = 0.0
+        loop.lanes[I_END, u] = 0.0
         loop.units[u].hold_end = NEVER
         loop.units[u].fired = False
     for layer in range(loop.layers.size):
@@ -89,12 +93,12 @@ def may_cross(v, i, v_end, i_end, reach, beta, theta):
 
 
 @njit(cache=True)
-def advance(lanes, start, stop, reach, a, b, h, beta):
+def advance(lanes, layer, reach, a, b, h):
     """The vector pass: the state of every unit at the end of a gap, and whether any unit may cross on the way."""
     real = lanes.dtype.type
-    a, b, h, beta, reach = real(a), real(b), real(h), real(beta), real(reach)
+    a, b, h, beta, reach = real(a), real(b), real(h), real(layer.beta), real(reach)
     found = 0
-    for u in range(start, stop):
+    for u in units_of(layer):
         v_end, i_end = step(lanes[V, u], lanes[I, u], a, b, h)
         found |= may_cross(lanes[V, u], lanes[I, u], v_end, i_end, reach, beta, lanes[THETA, u])
         lanes[V_END, u] = v_end
@@ -110,18 +114,25 @@ def open_gap(loop, layer, gap_end):
     state.n_heap = 0
     if state.t_last == NEVER:
         return
-    lanes, real = loop.lanes, loop.lanes.dtype.type
     gap = gap_end - state.t_last
     a, b, h = factors(gap, state.alpha, state.beta)
-    if advance(lanes, state.start, state.stop, gap * SLACK, a, b, h, state.beta):
-        reach, beta = real(gap * SLACK), real(state.beta)
-        for u in range(state.start, state.stop):
-            v, i = lanes[V, u], lanes[I, u]
-            if may_cross(v, i, lanes[V_END, u], lanes[I_END, u], reach, beta, lanes[THETA, u]):
-                if loop.units[u].hold_end <= state.t_last:
-                    expect(loop, layer, u, state.t_last, v, i)
+    if advance(loop.lanes, state, gap * SLACK, a, b, h):
+        expect_candidates(loop, layer, gap * SLACK)
     if state.n_held > 0:
         resume_held(loop, layer)
+
+
+@njit(cache=True)
+def expect_candidates(loop, layer, reach):
+    """Put every unit of the layer that may cross in the open gap on the heap, but for those that are held."""
+    state, lanes = loop.layers[layer], loop.lanes
+    real = lanes.dtype.type
+    reach, beta = real(reach), real(state.beta)
+    for u in units_of(state):
+        v, i = lanes[V, u], lanes[I, u]
+        if may_cross(v, i, lanes[V_END, u], lanes[I_END, u], reach, beta, lanes[THETA, u]):
+            if loop.units[u].hold_end <= state.t_last:
+                expect(loop, layer, np.int64(u), state.t_last, v, i)
 
 
 @njit(cache=True)
@@ -242,14 +253,15 @@ def emit(loop, layer, u, f):
 @njit(cache=True)
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Bring the layer to the end of its gap and deliver the arrivals there, in order of unit."""
-    state, lanes = loop.layers[layer], loop.lanes
-    start, stop = state.start, state.stop
+    state = loop.layers[layer]
+    lanes = loop.lanes
     while state.cursor < n_arrivals and arrivals[state.cursor].time == state.gap_end:
-        row = state.weight_start + arrivals[state.cursor].unit * (stop - start) - start
-        for u in range(start, stop):
-            lanes[I_END, u] += loop.weight[row + u]
+        w = first_weight(state, arrivals[state.cursor].unit)
+        for u in units_of(state):
+            lanes[I_END, u] += loop.weight[w]
+            w += ONE
         state.cursor += 1
-    for u in range(start, stop):
+    for u in units_of(state):
         lanes[V, u] = lanes[V_END, u]
         lanes[I, u] = lanes[I_END, u]
     state.t_last = state.gap_end

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import status
+from fireprop.kernels.chain import row
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -49,14 +50,13 @@ def cross(chain, log, direction, own, layer, k, zero_grazes):
 def arrive(chain, log, direction, lanes, layer, k):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
     state, tan = chain.layers[layer], lanes.all
-    n = state.stop - state.start
-    row = state.weight_start + log.events[k].unit * n
+    d_i, d_v = tan[DRIVER], tan[DRIVEN]
+    weight, d_weight = row(chain.weight, state, log.events[k].unit), row(direction.weight, state, log.events[k].unit)
     real = tan.dtype.type
     alpha, d_t = real(state.alpha), real(direction.times[k])
-    for u in range(n):
-        w = chain.weight[row + u]
-        tan[DRIVER, u] += direction.weight[row + u] + alpha * w * d_t
-        tan[DRIVEN, u] -= w * d_t
+    for u in range(weight.size):
+        d_i[u] += d_weight[u] + alpha * weight[u] * d_t
+        d_v[u] -= weight[u] * d_t
 
 
 @njit(cache=True)

@@ -55,17 +55,17 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
 @njit(cache=True)
 def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
     """Bring every unit to time t: the lanes in one pass, then those that moved alone."""
-    rows = lanes.all
-    real = rows.dtype.type
+    driven, driver = lanes.all[DRIVEN], lanes.all[DRIVER]
+    real = driven.dtype.type
     a, b, h = factors(abs(t - t_walk), driver_rate, driven_rate)
     a, b, h = real(a), real(b), real(h)
     for u in range(n_units):
-        rows[DRIVEN, u], rows[DRIVER, u] = step(rows[DRIVEN, u], rows[DRIVER, u], a, b, h)
+        driven[u], driver[u] = step(driven[u], driver[u], a, b, h)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
         a_own, b_own, h_own = factors(abs(t - own.at), driver_rate, driven_rate)
-        rows[DRIVEN, u], rows[DRIVER, u] = step(own.driven, own.driver, a_own, b_own, h_own)
+        driven[u], driver[u] = step(own.driven, own.driver, a_own, b_own, h_own)
         own.moved = False
 
 
@@ -88,3 +88,10 @@ def slope_at(chain, log, layer, k):
     """V'(f-) of spike k of a layer; positive at every up-crossing, 0 or less at a graze (design 2)."""
     state, event = chain.layers[layer], log.events[k]
     return rise(chain.units[state.start + event.unit].theta, event.current, state.beta)
+
+
+@njit(cache=True)
+def slopes(chain, log, layer, first, out):
+    """`slope_at` of the spikes of a layer from `first` on."""
+    for k in range(out.size):
+        out[k] = slope_at(chain, log, layer, first + k)

@@ -1,0 +1,646 @@
+"""Pictures: that the artists hold the data, that the edge cases draw, and that nothing falls off the page."""
+
+import doctest
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from fireprop import plotting
+from fireprop.datasets import yin_yang, yin_yang_class
+from fireprop.nn import LIF, Sequential
+from fireprop.plotting import (
+    CLASS_COLORS,
+    UNDECIDED_COLOR,
+    decision_map,
+    first_spike_histograms,
+    learning_curves,
+    raster_and_traces,
+)
+from fireprop.spikes import Spikes
+
+INF = float("inf")
+
+
+def drawn(figure):
+    """The figure, after it was drawn without a warning and with all of it inside its borders."""
+    assert isinstance(figure, Figure)
+    figure.savefig(io.BytesIO(), format="png", dpi=60)
+    inches = figure.get_tightbbox(figure.canvas.get_renderer())
+    width, height = figure.get_size_inches()
+    # a hundredth of an inch: antialiasing and rounding to pixels
+    assert inches.x0 > -0.01
+    assert inches.y0 > -0.01
+    assert inches.x1 < width + 0.01
+    assert inches.y1 < height + 0.01
+    return figure
+
+
+def legend_texts(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def notes(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+# ----------------------------------------------------------------------------------------------------------- the room
+
+
+def test_fireprop_loads_no_plotting_and_plotting_no_pyplot():
+    code = """
+import sys, fireprop
+assert not [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]
+import matplotlib
+before = dict(matplotlib.rcParams)
+import fireprop.plotting
+fireprop.plotting.learning_curves([{"epoch": 1}])
+assert "matplotlib.pyplot" not in sys.modules
+assert dict(matplotlib.rcParams) == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+def test_examples_in_the_docstrings_run():
+    results = doctest.testmod(plotting)
+    assert results.attempted > 8
+    assert results.failed == 0
+
+
+def test_class_colours_differ_in_lightness_or_hue_for_everyone():
+    # Machado et al. 2009, severity 1, in linear RGB: normal, protan, deutan, tritan vision
+    visions = [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    to_lab = np.array([[0.0, 116.0, 0.0], [500.0, -500.0, 0.0], [0.0, 200.0, -200.0]])
+    srgb = np.array([to_rgb(color) for color in (*CLASS_COLORS, UNDECIDED_COLOR)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    for vision in visions:
+        xyz = np.clip(linear @ np.transpose(vision), 0.0, 1.0) @ to_xyz.T / [0.9505, 1.0, 1.089]
+        lab = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0) @ to_lab.T
+        distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+        assert distances[~np.eye(len(lab), dtype=bool)].min() > 19.0
+        assert distances[:3, :3][~np.eye(3, dtype=bool)].min() > 30.0
+
+
+# ----------------------------------------------------------------------------------------------------- learning curves
+
+
+def epoch(number, **changes):
+    row = {
+        "epoch": number,
+        "train_loss": 1.0 / number,
+        "validation_loss": 1.1 / number,
+        "train_accuracy": 1.0 - 0.5 / number,
+        "validation_accuracy": 1.0 - 0.6 / number,
+        "spikes_per_unit": 0.5,
+        "silent_units": 3,
+    }
+    return row | changes
+
+
+def curves(ax):
+    """Curves of a panel as lists of (epoch, value), without the marks of the best epoch."""
+    return [
+        list(zip(line.get_xdata().tolist(), line.get_ydata().tolist(), strict=True))
+        for line in ax.lines
+        if line.get_linestyle() == "-"
+    ]
+
+
+def best_epochs(figure):
+    """Where the rings and the vertical lines of the best epoch are: one set for all panels."""
+    return {
+        float(np.ravel(line.get_xdata())[0]) for ax in figure.axes for line in ax.lines if line.get_linestyle() == ":"
+    }
+
+
+def test_curves_hold_the_metrics_and_mark_the_best_epoch():
+    rows = [epoch(1), epoch(2), epoch(3, validation_accuracy=0.75)]
+    figure = drawn(learning_curves(rows))
+    loss, accuracy, spikes, silent = figure.axes
+    assert curves(loss) == [[(1, 1.0), (2, 0.5), (3, 1 / 3)], [(1, 1.1), (2, 0.55), (3, 1.1 / 3)]]
+    assert curves(accuracy)[1] == [(1, 0.4), (2, 0.7), (3, 0.75)]
+    assert curves(spikes) == [[(1, 0.5), (2, 0.5), (3, 0.5)]]
+    assert curves(silent) == [[(1, 3), (2, 3), (3, 3)]]
+    assert best_epochs(figure) == {3.0}
+    assert legend_texts(figure) == ["training", "validation", "best validation: epoch 3, 75.0%"]
+
+
+def test_best_of_equal_accuracies_has_the_lowest_loss_then_is_the_latest():
+    rows = [epoch(k, validation_accuracy=0.9, validation_loss=loss) for k, loss in enumerate([0.3, 0.2, 0.2, 0.4], 1)]
+    assert best_epochs(learning_curves(rows)) == {3.0}
+    del rows[1]["validation_loss"]
+    rows[2]["validation_loss"] = None
+    assert best_epochs(learning_curves(rows)) == {1.0}
+
+
+def test_one_epoch_is_a_dot():
+    figure = drawn(learning_curves([epoch(1, silent_units=0)]))
+    assert [len(curve) for ax in figure.axes for curve in curves(ax)] == [1, 1, 1, 1, 1, 1]
+    assert all(line.get_marker() == "o" for ax in figure.axes for line in ax.lines if line.get_linestyle() == "-")
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), "", "absent"])
+def test_without_validation_there_is_no_best_epoch(nothing):
+    rows = [epoch(k, validation_loss=nothing, validation_accuracy=nothing) for k in (1, 2)]
+    if nothing == "absent":
+        rows = [{name: row[name] for name in row if not name.startswith("validation")} for row in rows]
+    figure = drawn(learning_curves(rows))
+    assert best_epochs(figure) == set()
+    assert legend_texts(figure) == ["training"]
+    assert [len(curves(ax)) for ax in figure.axes] == [1, 1, 1, 1]
+
+
+def test_validation_of_some_epochs_only_is_drawn_at_those():
+    figure = drawn(learning_curves([epoch(1), epoch(2, validation_loss=None, validation_accuracy=None), epoch(3)]))
+    assert [point[0] for point in curves(figure.axes[0])[1]] == [1.0, 3.0]
+    assert best_epochs(figure) == {3.0}
+
+
+def test_numbers_may_be_the_texts_of_a_csv_file():
+    rows = [{name: str(value) for name, value in epoch(k).items()} for k in (1, 2)]
+    assert curves(learning_curves(rows).axes[0])[0] == [(1, 1.0), (2, 0.5)]
+
+
+def test_what_was_not_recorded_says_so():
+    figure = drawn(learning_curves([{"epoch": 1, "train_loss": 0.5}]))
+    assert [notes(ax) for ax in figure.axes] == [[], ["not recorded"], ["not recorded"], ["not recorded"]]
+
+
+def test_metrics_must_have_rows_and_epochs():
+    with pytest.raises(ValueError, match="metrics is empty"):
+        learning_curves([])
+    with pytest.raises(ValueError, match=re.escape("metrics[1] has no epoch")):
+        learning_curves([epoch(1), {"train_loss": 0.1}])
+
+
+# -------------------------------------------------------------------------------------------------------- decision map
+
+
+def left_or_right(features):
+    """Two classes, left and right of x = 1/2."""
+    return (features[:, 0] > 0.5).long()
+
+
+def pixels(figure):
+    (image,) = figure.axes[0].images
+    return image.get_array()
+
+
+def test_points_are_in_their_places_and_colours_with_mistakes_ringed():
+    features, labels = yin_yang(60, seed=3)
+    figure = drawn(decision_map(left_or_right, features, labels, resolution=20))
+    *groups, rings = figure.axes[0].collections[-4:]
+    for k, group in enumerate(groups):
+        assert group.get_offsets().tolist() == features[labels == k, :2].tolist()
+        assert to_hex(group.get_facecolor()[0]).upper() == CLASS_COLORS[k]
+    wrong = left_or_right(features) != labels
+    assert 0 < wrong.sum() < 60
+    assert rings.get_offsets().tolist() == features[wrong, :2].tolist()
+    assert f"mistakes ({wrong.sum()})" in legend_texts(figure)
+    assert figure.axes[0].get_title() == f"{60 - wrong.sum()} of 60 points right ({1 - wrong.double().mean():.1%})"
+    assert figure.axes[0].get_aspect() == 1.0
+
+
+def test_ground_shows_the_classes_inside_the_disc_and_nothing_outside():
+    image = pixels(decision_map(left_or_right, *yin_yang(5, seed=0), resolution=40))
+    centres = (np.arange(40) + 0.5) / 40
+    distance = np.hypot(centres[None] - 0.5, centres[:, None] - 0.5)
+    alpha = image[..., 3]
+    assert (alpha[distance <= 0.5] == 1.0).all()
+    assert (alpha[distance > 0.5 + 1 / 40] == 0.0).all()
+    assert len(np.unique(image[20, :20, :3][alpha[20, :20] == 1.0], axis=0)) == 1
+    assert (image[20, 10] != image[20, 30]).any()
+
+
+def test_class_colours_of_the_ground_do_not_depend_on_which_classes_are_there():
+    points = yin_yang(5, seed=0)
+    both = pixels(decision_map(left_or_right, *points, resolution=10))
+    only = pixels(decision_map(lambda features: torch.ones(len(features), dtype=torch.int64), *points, resolution=10))
+    assert only[5, 2].tolist() == both[5, 8].tolist()
+
+
+def test_network_is_asked_about_features_of_the_disc_only():
+    asked = []
+
+    def classify(features):
+        asked.append(features)
+        return left_or_right(features)
+
+    features, labels = yin_yang(5, seed=0)
+    decision_map(classify, features, labels, resolution=30)
+    everything = torch.cat(asked)
+    assert torch.cat(asked)[:5].equal(features)
+    assert everything.dtype == torch.float64
+    assert bool(((everything >= 0.0) & (everything <= 1.0)).all())
+    torch.testing.assert_close(everything[:, :2] + everything[:, 2:], torch.ones(len(everything), 2).double())
+    # 2 ulp of 1: the rim is reached by a product and a sum
+    assert torch.hypot(*(everything[:, :2] - 0.5).T).max() <= 0.5 + 2.0**-51
+
+
+def test_undecided_points_are_grey_and_mistakes():
+    features, labels = yin_yang(8, seed=0)
+    figure = drawn(decision_map(lambda x: torch.full((len(x),), -1), features, labels, resolution=10))
+    assert legend_texts(figure).count("undecided") == 1
+    assert "mistakes (8)" in legend_texts(figure)
+    assert pixels(figure)[5, 5, :3].tolist() == list(to_rgb(UNDECIDED_COLOR))
+
+
+def test_boundaries_are_those_of_class_of():
+    def halves(points):
+        inside = torch.hypot(points[:, 0] - 0.5, points[:, 1] - 0.5) <= 0.5
+        return torch.where(inside, (points[:, 0] > 0.3).long(), -1)
+
+    figure = decision_map(left_or_right, *yin_yang(5, seed=0), class_of=halves, resolution=10)
+    line = figure.axes[0].collections[0].get_paths()[0].vertices
+    # a pixel of the grid on which the true classes are looked up
+    assert np.abs(line[:, 0] - 0.3).max() < 1 / plotting.BOUNDARY_RESOLUTION
+    assert np.ptp(line[:, 1]) == pytest.approx(2 * np.sqrt(0.25 - 0.04), abs=0.01)
+
+
+def test_default_boundaries_are_the_yin_yang():
+    def true_class(features):
+        return yin_yang_class(features[:, :2])
+
+    figure = drawn(decision_map(true_class, *yin_yang(30, seed=0), class_names=["yin", "yang", "dot"], resolution=30))
+    assert legend_texts(figure) == ["yin", "yang", "dot", "mistakes (0)", "true boundary"]
+    lines = [path.vertices for group in figure.axes[0].collections[:2] for path in group.get_paths()]
+    vertices = np.concatenate(lines)
+    step = 2.0 / plotting.BOUNDARY_RESOLUTION
+    around = [vertices + step * np.array(move) for move in ([1, 0], [-1, 0], [0, 1], [0, -1])]
+    classes = torch.stack([yin_yang_class(points) for points in around])
+    assert bool((classes.amax(0) > classes.amin(0)).all())
+
+
+def test_map_without_points_has_no_title():
+    figure = drawn(decision_map(left_or_right, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), resolution=2))
+    assert figure.axes[0].get_title() == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 1}, "resolution = 1: give at least 2 pixels"),
+        ({"features": torch.zeros(2, 3)}, "features has shape (2, 3): expected (n, 4)"),
+        ({"labels": [0]}, "labels has shape (1,): expected one class for each of 2 samples"),
+        ({"labels": [0, -1]}, "labels[1] = -1: classes are >= 0"),
+        ({"labels": [0.0, 1.0]}, "labels has dtype float64: classes are integers"),
+        ({"classify": lambda x: torch.zeros(3)}, "classify(features) has dtype float32: classes are integers"),
+        ({"classify": lambda x: torch.zeros(3, dtype=torch.int64)}, "classify returned shape (3,) for 2 points"),
+        ({"class_names": ["yin"]}, "class_names has 1 names: 2 classes need one each"),
+    ],
+)
+def test_map_refuses(changes, message):
+    arguments = {"classify": left_or_right, "features": torch.full((2, 4), 0.5), "labels": [0, 1]} | changes
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decision_map(
+            arguments.pop("classify"),
+            arguments.pop("features"),
+            arguments.pop("labels"),
+            **{"resolution": 4} | arguments,
+        )
+
+
+# --------------------------------------------------------------------------------------------------- raster and traces
+
+
+def chain(*widths, t_ref=0.0, thresholds=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    layers = []
+    for k, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        theta = 1.0 if thresholds is None else thresholds[k]
+        layer = LIF(n_in, n_out, tau_mem=1.0, tau_syn=0.5, t_ref=t_ref, v_threshold=theta, dtype=torch.float64)
+        layer.reset_parameters(gain=6.0, window=1.0, generator=generator)
+        layers.append(layer)
+    return Sequential(*layers)
+
+
+def random_inputs(rng, batch, units):
+    return Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 1.5, (batch, units))))
+
+
+def marks(ax):
+    """(time, unit) of all marks in a raster, in order."""
+    pairs = [
+        pair
+        for line in ax.lines
+        if line.get_marker() == "|"
+        for pair in zip(line.get_xdata().tolist(), line.get_ydata().tolist(), strict=True)
+    ]
+    return sorted(pairs)
+
+
+def pairs(spikes, sample):
+    one = spikes[sample]
+    return sorted(zip(one.times.tolist(), one.units.tolist(), strict=True))
+
+
+def traces(figure):
+    """{label: (times, potentials, marked spikes, threshold)} of the panels with potentials."""
+    found = {}
+    for ax in figure.axes:
+        if ax.get_ylabel() == "V":
+            threshold, trace, spikes = ax.lines[:3]
+            found[notes(ax)[0]] = (
+                trace.get_xdata(),
+                trace.get_ydata(),
+                spikes.get_xdata().tolist(),
+                threshold.get_ydata()[0],
+            )
+    return found
+
+
+def test_rasters_mark_every_spike(rng):
+    net, inputs = chain(4, 6, 2), random_inputs(rng, 3, 4)
+    record = net.record(inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record, sample=1))
+    for ax, spikes in zip(figure.axes, [inputs, *record], strict=False):
+        assert marks(ax) == pairs(spikes, 1)
+    assert record[0][1].n_spikes > 6
+    assert figure.axes[0].get_title() == "sample 1"
+
+
+def test_output_marks_and_traces_have_the_colours_of_their_classes(rng):
+    inputs = random_inputs(rng, 1, 4)
+    figure = raster_and_traces(inputs, chain(4, 6, 2).record(inputs, t_end=3.0), class_names=["no", "yes"])
+    for line in (line for line in figure.axes[2].lines if line.get_marker() == "|"):
+        assert {line.get_color()} == {CLASS_COLORS[int(unit)] for unit in line.get_ydata()}
+    for unit in (0, 1):
+        ax = figure.axes[-2 + unit]
+        assert notes(ax) == [f"output\nunit {unit} ({['no', 'yes'][unit]})"]
+        assert ax.lines[1].get_color() == CLASS_COLORS[unit]
+
+
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+@pytest.mark.parametrize("t_ref", [0.0, 0.2])
+@pytest.mark.parametrize("origin", [0.0, 2.0**20])
+def test_traces_reach_the_threshold_at_spikes_only_and_fall_vertically_to_zero(rng, stop, t_ref, origin):
+    net = chain(4, 6, 3, t_ref=t_ref, thresholds=[torch.linspace(0.5, 1.5, 6), 0.8])
+    inputs = random_inputs(rng, 2, 4).shift(origin)
+    record = net.record(inputs, t_end=origin + 3.0, stop=stop)
+    figure = raster_and_traces(inputs, record, units=[(0, unit) for unit in range(6)] + [(1, 0), (-1, 2)])
+    t_known = float(record[-1].t_known[0])
+    found = traces(figure)
+    assert len(found) == 8
+    for label, (times, potentials, spikes, theta) in found.items():
+        layer, unit = int("output" in label), int(label.split()[-1])
+        assert theta == pytest.approx(float(net[layer].v_threshold.expand(6 if layer == 0 else 3)[unit]), abs=0.0)
+        assert spikes == [t for t, u in pairs(record[layer], 0) if u == unit]
+        assert np.isfinite(times).all()
+        assert np.isfinite(potentials).all()
+        assert (np.diff(times) >= 0.0).all()
+        assert times[-1] == t_known
+        # V moves by rise * ulp(t) while t moves by its last bit; rises here are below 100
+        rounding = 1e-13 + 100.0 * np.spacing(origin)
+        assert potentials.max() <= theta + rounding
+        for f in spikes:
+            before, after = np.flatnonzero(times == f)
+            assert after == before + 1
+            assert potentials[before] == pytest.approx(theta, abs=rounding)
+            assert potentials[after] == 0.0
+            held = (times > f) & (times <= f + t_ref)
+            assert (potentials[held] == 0.0).all()
+        # between spikes nothing falls to 0 at once
+        assert (np.diff(times) == 0.0).sum() == len(spikes)
+    assert any(len(spikes) > 1 for _, _, spikes, _ in found.values())
+
+
+def test_early_stop_is_marked_and_later_inputs_are_faint():
+    layer = LIF(3, 1, tau_mem=1.0, tau_syn=0.5)
+    torch.nn.init.constant_(layer.weight, 8.0)
+    inputs = Spikes.from_latencies([[0.1, 1.9, 2.1]])
+    record = layer.record(inputs, t_end=2.0, stop="first_spikes")
+    t_known = float(record[-1].t_known[0])
+    assert 0.1 < t_known < 1.0
+    figure = drawn(raster_and_traces(inputs, record))
+    assert marks(figure.axes[0]) == [(0.1, 0), (1.9, 1)]  # there is no input at or after t_end
+    assert [line.get_color() for line in figure.axes[0].lines if line.get_marker() == "|"][1] == plotting.FAINT
+    for ax in figure.axes:
+        places = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() in (":", "-")]
+        assert t_known in places
+        assert 2.0 in places
+    assert legend_texts(figure) == ["spike", "threshold", f"stopped at t_known = {t_known:.3f}", "t_end = 2"]
+
+
+def test_far_horizon_after_an_early_stop_is_named_but_not_shown(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=500.0, stop="first_spikes")
+    figure = drawn(raster_and_traces(inputs, record))
+    assert figure.axes[0].get_xlim()[1] < 2.5
+    assert legend_texts(figure)[-1] == "t_end = 500, not shown"
+
+
+def test_whole_run_shows_t_end_and_no_stop(rng):
+    inputs = random_inputs(rng, 1, 4)
+    figure = raster_and_traces(inputs, chain(4, 6, 2).record(inputs, t_end=500.0))
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.0 < 500.0 < high
+    assert legend_texts(figure)[-1] == "t_end = 500"
+
+
+def test_silent_sample_draws_flat_traces_and_says_so():
+    inputs = Spikes.from_lists([[[], []], [[0.5], []]])
+    record = chain(2, 4, 2).record(inputs, t_end=2.0)
+    figure = drawn(raster_and_traces(inputs, record))
+    assert [notes(ax)[0] for ax in figure.axes[:3]] == ["no spikes"] * 3
+    found = traces(figure)
+    assert list(found) == [f"hidden\nunit {unit}" for unit in range(3)] + ["output\nunit 0", "output\nunit 1"]
+    for times, potentials, spikes, _ in found.values():
+        assert (times[0], times[-1]) == (0.0, 2.0)
+        assert not potentials.any()
+        assert spikes == []
+
+
+def test_silent_sample_before_time_zero_draws():
+    inputs = Spikes.from_lists([[[], []]])
+    times, *_ = traces(drawn(raster_and_traces(inputs, chain(2, 2).record(inputs, t_end=-3.0))))["output\nunit 0"]
+    assert times[-1] == -3.0
+
+
+def test_hidden_units_are_the_first_middle_and_last_to_begin():
+    layer = LIF(5, 5, tau_mem=1.0, tau_syn=0.5)
+    with torch.no_grad():
+        layer.weight.copy_(8.0 * torch.eye(5))
+    net = Sequential(layer, LIF(5, 1, tau_mem=1.0, tau_syn=0.5))
+    inputs = Spikes.from_latencies([[0.3, INF, 0.1, 0.5, INF]])
+    figure = raster_and_traces(inputs, net.record(inputs, t_end=2.0))
+    assert list(traces(figure))[:3] == ["hidden\nunit 2", "hidden\nunit 0", "hidden\nunit 3"]
+
+
+def test_deep_and_wide_networks_draw(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 120, 7, 12).record(inputs, t_end=1.6)
+    figure = drawn(raster_and_traces(inputs, record, class_names=[f"number {k}" for k in range(12)]))
+    labels = [notes(ax)[0] for ax in figure.axes]
+    assert labels[:4] == ["input", "hidden 0", "hidden 1", "output"]
+    assert [label.partition("\n")[0] for label in labels[4:]] == ["hidden 1"] * 3 + ["output"] * 6
+
+
+def test_no_traces_if_no_units_are_wanted(rng):
+    inputs = random_inputs(rng, 1, 4)
+    figure = drawn(raster_and_traces(inputs, chain(4, 6, 2).record(inputs, t_end=2.0), units=[]))
+    assert len(figure.axes) == 3
+    assert legend_texts(figure) == ["spike", "t_end = 2"]
+
+
+def test_sample_counts_from_the_end_too(rng):
+    inputs = random_inputs(rng, 3, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=torch.tensor([2.0, 3.0, 4.0]))
+    last, also = (raster_and_traces(inputs, record, sample=sample) for sample in (2, -1))
+    assert also.axes[0].get_title() == "sample 2"
+    for one, other in zip(traces(last).values(), traces(also).values(), strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+    assert traces(last)["output\nunit 0"][0][-1] == 4.0
+
+
+class Later(torch.nn.Module):
+    def forward(self, spikes):
+        return spikes.shift(0.25)
+
+
+def test_layers_in_separate_runs_have_their_own_thresholds(rng):
+    first, second = chain(4, 6, 2, thresholds=[0.7, 0.9])
+    inputs = random_inputs(rng, 1, 4)
+    record = Sequential(first, Later(), second).record(inputs, t_end=3.0)
+    assert len(record.runs) == 2
+    found = traces(raster_and_traces(inputs, record, units=[(0, 0), (1, 0)]))
+    assert [theta for *_, theta in found.values()] == [0.7, 0.9]
+    assert found["output\nunit 0"][1].max() == pytest.approx(0.9, abs=1e-12)
+
+
+def test_drawing_leaves_the_graph_of_the_record_alone(rng):
+    net, inputs = chain(4, 6, 2), random_inputs(rng, 1, 4)
+    record = net.record(inputs, t_end=3.0)
+    raster_and_traces(inputs, record)
+    first_spike_histograms(record[-1], [0])
+    record[-1].times.sum().backward()
+    assert net[0].weight.grad.abs().sum() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample": 2}, "sample = 2: the batch has 2 samples"),
+        ({"sample": -3}, "sample = -3: the batch has 2 samples"),
+        ({"units": [(2, 0)]}, "layer 2 of (2, 0): the record has 2 layers"),
+        ({"units": [(-1, 0), (0, 6)]}, "unit 6 of (0, 6): the layer has 6 units"),
+        ({"class_names": ["one"]}, "class_names has 1 names: 2 classes need one each"),
+    ],
+)
+def test_raster_refuses(rng, options, message):
+    inputs = random_inputs(rng, 2, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=2.0)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        raster_and_traces(inputs, record, **options)
+
+
+def test_raster_refuses_inputs_of_another_batch(rng):
+    inputs = random_inputs(rng, 2, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=2.0)
+    with pytest.raises(ValueError, match="inputs has 1 samples, record 2"):
+        raster_and_traces(inputs[0], record)
+
+
+# ----------------------------------------------------------------------------------------------- first-spike histograms
+
+
+def histogram_counts(ax):
+    """{colour: number of samples} of the histograms of a panel."""
+    return {to_hex(patch.get_edgecolor()).upper(): patch.get_data().values.sum() for patch in ax.patches}
+
+
+def silent_counts(ax):
+    assert [bar.get_height() for bar in ax.patches] == [int(text) for text in notes(ax)]
+    return {to_hex(bar.get_facecolor()).upper(): bar.get_height() for bar in ax.patches}
+
+
+def test_histograms_count_first_spikes_by_class_and_silence_beside():
+    out = Spikes.from_lists(
+        [[[0.5, 0.6], [0.9]], [[0.4], []], [[0.7], [0.3, 0.4, 0.8]], [[], [0.2]], [[], []]], n_units=2
+    )
+    figure = drawn(first_spike_histograms(out, torch.tensor([0, 0, 1, 1, 1])))
+    zero, silent_zero, one, silent_one = figure.axes
+    blue, yellow = CLASS_COLORS[:2]
+    assert histogram_counts(zero) == {blue: 2, yellow: 1}
+    assert silent_counts(silent_zero) == {blue: 0, yellow: 2}
+    assert histogram_counts(one) == {blue: 1, yellow: 2}
+    assert silent_counts(silent_one) == {blue: 1, yellow: 1}
+    assert zero.get_xlim() == one.get_xlim()
+    assert zero.get_ylim() == one.get_ylim()
+    assert silent_zero.get_ylim() == silent_one.get_ylim()
+    assert legend_texts(figure) == ["true class:", "class 0", "class 1"]
+
+
+def test_bins_hold_the_times():
+    times = torch.linspace(0.2, 0.8, 101, dtype=torch.float64)
+    figure = first_spike_histograms(Spikes.from_latencies(times[:, None]), np.zeros(101, int))
+    (patch,) = figure.axes[0].patches
+    counts, edges, _ = patch.get_data()
+    assert (edges[0], edges[-1]) == (0.2, 0.8)
+    np.testing.assert_array_equal(counts, np.histogram(times.numpy(), edges)[0])
+
+
+def test_histograms_need_no_spikes_after_an_early_stop(rng):
+    inputs = random_inputs(rng, 30, 4)
+    net, labels = chain(4, 6, 2), np.arange(30) % 2
+    whole = first_spike_histograms(net(inputs, t_end=3.0), labels)
+    stopped = first_spike_histograms(net(inputs, t_end=3.0, stop="first_spikes"), labels)
+    for one, other in zip(whole.axes, stopped.axes, strict=True):
+        assert histogram_counts(one) == histogram_counts(other)
+
+
+def test_silent_network_draws_and_says_so():
+    silent = Spikes.from_lists([[[], []]] * 5)
+    figure = drawn(first_spike_histograms(chain(2, 2)(silent, t_end=2.0), [0, 1, 1, 0, 1]))
+    assert [notes(ax) for ax in figure.axes] == [["never fires"], ["2", "3"], ["never fires"], ["2", "3"]]
+    assert figure.axes[-1].get_xlabel() == "up to t_end = 2"
+
+
+def test_no_column_for_silence_where_there_is_none():
+    assert len(drawn(first_spike_histograms(Spikes.from_latencies([[0.1, 0.2]]), [1])).axes) == 2
+
+
+@pytest.mark.parametrize("time", [0.0, -0.5, 1e6])
+def test_single_time_has_a_bin(time):
+    figure = drawn(first_spike_histograms(Spikes.from_latencies([[time], [time]]), [0, 0]))
+    assert histogram_counts(figure.axes[0]) == {CLASS_COLORS[0]: 2}
+
+
+def test_empty_batch_draws():
+    figure = drawn(first_spike_histograms(Spikes.from_latencies(torch.zeros(0, 2)), []))
+    assert [notes(ax) for ax in figure.axes] == [["never fires"], ["never fires"]]
+
+
+def test_own_class_is_on_top_and_alone_filled_among_many():
+    out = Spikes.from_latencies(torch.arange(72, dtype=torch.float64).reshape(12, 6))
+    figure = drawn(first_spike_histograms(out, np.arange(12) % 6, class_names=[f"letter {k}" for k in "abcdef"]))
+    for unit, ax in enumerate(figure.axes):
+        assert ax.get_title(loc="left") == f"output {unit} (letter {'abcdef'[unit]})"
+        alphas = [patch.get_facecolor()[3] for patch in ax.patches]
+        assert alphas[:-1] == [0.0] * 5
+        assert alphas[-1] > 0.0
+        assert to_hex(ax.patches[-1].get_edgecolor()).upper() == CLASS_COLORS[unit]
+
+
+def test_histograms_refuse():
+    out = Spikes.from_latencies([[0.1, 0.2]])
+    with pytest.raises(ValueError, match=re.escape("labels has shape (2,): expected one class for each of 1 samples")):
+        first_spike_histograms(out, [0, 1])
+    with pytest.raises(ValueError, match="class_names has 1 names: 2 classes need one each"):
+        first_spike_histograms(out, [0], class_names=["a"])
+    with pytest.raises(ValueError, match="out has no units"):
+        first_spike_histograms(Spikes.from_latencies(torch.zeros(1, 0)), [0])
