@@ -43,7 +43,7 @@ def test_only_a_run_opens_as_a_run(tmp_path):
 def test_what_is_written_is_read(run):
     run.write_result({"test_accuracy": 0.5})
     assert RunFolder.open(run.path).read_config() == {"task": "xor"}
-    assert run.has_result()
+    assert not run.has_checkpoint()
     assert run.read_result() == {"test_accuracy": 0.5}
 
 

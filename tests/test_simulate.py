@@ -5,6 +5,8 @@ The oracle is `reference.py`: closed-form potentials and bisection. The engine i
 
 import math
 import re
+from dataclasses import replace
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -87,7 +89,7 @@ def random_net(rng, sizes, dtype=np.float64, t_ref=0.0):
             rng.normal(6.0 / n_in, 8.0 / n_in, (n_out, n_in)), tau_mem=rng.uniform(0.5, 2), tau_syn=rng.uniform(0.3, 2),
             theta=rng.uniform(0.5, 1.5, n_out), t_ref=t_ref, dtype=dtype,
         )
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)
+        for n_in, n_out in pairwise(sizes)
     ]  # fmt: skip
 
 
@@ -108,7 +110,7 @@ def sensitivities(chain, spikes_per_layer):
     inverse = np.abs(np.linalg.inv(system["firing"])) @ np.abs(np.hstack([system["firing"], system["times"]]))
     edges = np.cumsum([0] + [len(times) for times, _ in spikes_per_layer])
     rows = inverse.sum(axis=1)
-    return [rows[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [rows[a:b] for a, b in pairwise(edges)]
 
 
 # --- against the oracle ---
@@ -217,7 +219,7 @@ def test_every_level_is_in_order_of_time_then_unit(rng):
     for level in (1, 2, 3):
         found, who, edges = run.spikes(level)
         assert found.size > 100
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in pairwise(edges):
             order = np.lexsort((who[a:b], found[a:b]))
             assert order.tolist() == list(range(b - a))
             ties += (np.diff(found[a:b]) == 0).sum()
@@ -576,10 +578,11 @@ def test_relabelled_units_are_relabelled_in_the_result(rng):
     layers = random_net(rng, (4, 9, 5))
     times, units = np.sort(rng.uniform(0, 2, 12)), rng.integers(0, 4, 12)
     names = rng.permutation(9)
+    first, second = layers
     permuted = [
-        layer(layers[0].weight[names], tau_mem=layers[0].tau_mem, tau_syn=layers[0].tau_syn, theta=layers[0].v_threshold[names]),
-        layer(layers[1].weight[:, names], tau_mem=layers[1].tau_mem, tau_syn=layers[1].tau_syn, theta=layers[1].v_threshold),
-    ]  # fmt: skip
+        replace(first, weight=first.weight[names], v_threshold=first.v_threshold[names]),
+        replace(second, weight=second.weight[:, names]),
+    ]
     one, other = simulate(layers, times, units, t_end=5.0), simulate(permuted, times, units, t_end=5.0)
     assert trains(one, 1)[0].tolist() == trains(other, 1)[0].tolist()
     assert trains(one, 1)[1].tolist() == names[trains(other, 1)[1]].tolist()

@@ -261,8 +261,20 @@ def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
             return training.train(run, resume=resume, report=report)
         except KeyboardInterrupt:
             progress.stop()
-            console.print(f"interrupted; all finished epochs are saved. Go on with: fireprop train --resume {run.path}")
+            _say_how_to_resume(console, run)
             raise typer.Exit(130) from None
+        except Exception:
+            progress.update(bar, visible=False)
+            raise
+
+
+def _say_how_to_resume(console: Console, run: Any) -> None:
+    if run.has_checkpoint():
+        console.print(
+            f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
+        )
+    else:
+        console.print("interrupted before the first epoch ended; nothing is saved")
 
 
 def _numbers(now: Any) -> str:

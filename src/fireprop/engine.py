@@ -13,8 +13,8 @@ import numba
 import numpy as np
 
 from fireprop.kernels import adjoint as adjoint_kernel
-from fireprop.kernels import status
 from fireprop.kernels import simulate as simulate_kernel
+from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels import trace as trace_kernel
 from fireprop.kernels import walk as walk_kernel
@@ -136,7 +136,7 @@ def _records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def _for_kernels(records: Array) -> Array:
     """Numba reads fields as attributes of any records; plain Python, with the JIT off, of recarrays only."""
-    return records.view(np.recarray) if numba.config.DISABLE_JIT else records
+    return records.view(np.recarray) if numba.config.DISABLE_JIT else records  # type: ignore[attr-defined]
 
 
 def lay_out(layers: Sequence[Layer]) -> Chain:

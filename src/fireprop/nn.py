@@ -75,6 +75,7 @@ class LIF(nn.Module):
     t_ref                      refractory period >= 0, a number or (out,). Default 0
     dtype                      of `weight`, torch.float32 or torch.float64; default torch's. V, I and the gradient of
                                the weights follow it. Times and the other constants are float64 always
+    generator                  of the initial weights; default torch's own, as in torch.nn
 
     weight (out, in) starts as `reset_parameters` says. The module maps `Spikes` to `Spikes`:
 
@@ -102,6 +103,7 @@ class LIF(nn.Module):
         v_threshold: float | Tensor = 1.0,
         t_ref: float | Tensor = 0.0,
         dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.in_features = _size("in_features", in_features)
@@ -117,7 +119,7 @@ class LIF(nn.Module):
             self.register_buffer("v_threshold", threshold)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         self.weight = nn.Parameter(torch.empty(out_features, in_features, dtype=_weight_dtype(dtype)))
-        self.reset_parameters()
+        self.reset_parameters(generator=generator)
 
     def reset_parameters(
         self,

@@ -104,7 +104,7 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         _draw_curve(ax, epochs, _column(metrics, f"train_{name}"), GREY)
         _draw_curve(ax, epochs, validation, INK)
         if best is not None:
-            ax.plot(epochs[best], validation[best], **BEST)
+            ax.plot(epochs[best], validation[best], zorder=4, **BEST)
     for ax, name in zip(grid[1], ("spikes_per_unit", "silent_units"), strict=True):
         values = _column(metrics, name)
         top = values[np.isfinite(values)].max(initial=0.0) or 1.0

@@ -60,8 +60,8 @@ class RunFolder:
     def read_result(self) -> dict[str, Any]:
         return self._read_json(RESULT)
 
-    def has_result(self) -> bool:
-        return (self.path / RESULT).is_file()
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).is_file()
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All epochs so far, a line each."""

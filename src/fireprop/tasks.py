@@ -123,7 +123,8 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
     widths = [task.n_inputs, *config.hidden, len(task.class_names)]
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
-        layer = LIF(n_in, n_out, tau_mem=config.tau_mem, tau_syn=config.tau_syn, dtype=DTYPES[config.dtype])
+        constants = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn}
+        layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
         mean, deviation = config.output_weight if len(layers) == len(config.hidden) else config.hidden_weight
         with torch.no_grad():
             layer.weight.normal_(mean, deviation, generator=generator)
@@ -168,21 +169,22 @@ TASKS: dict[str, Task] = {
         n_inputs=5,
         class_names=("yin", "yang", "dot"),
         defaults={
-            "hidden": (150,),
-            "epochs": 150,
-            "batch_size": 150,
+            "hidden": (200,),
+            "epochs": 100,
+            "batch_size": 32,
             "lr": 5e-3,
             "lr_end": 5e-5,
             "tau_mem": 1.0,
-            "tau_syn": 1.0,
+            "tau_syn": 0.25,
             "t_end": 4.0,
-            "t_low": 0.15,
+            "t_low": 0.5,
             "t_high": 2.0,
-            "bias_time": 0.9,
-            "hidden_weight": (1.5, 0.8),
-            "output_weight": (0.1, 0.1),
-            "tau": 0.2,
-            "late_penalty": 0.005,
+            "bias_time": 1.0,
+            "hidden_weight": (1.5, 0.78),
+            "output_weight": (0.93, 0.1),
+            "tau": 0.025,
+            "late_penalty": 0.003,
+            "late_tau": 0.32,
         },
     ),
     # The paper's setting (spec E1) but for the output weights' spread.

@@ -207,7 +207,9 @@ class Trainer:
         """Loss, accuracy and activity of the present weights."""
         loss = correct = spikes = 0.0
         with torch.no_grad():
-            for inputs, labels in DataLoader(data, batch_size=EVALUATION_BATCH, collate_fn=SpikeDataset.collate):
+            # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
+            options: Any = {"batch_size": EVALUATION_BATCH, "generator": torch.Generator()}
+            for inputs, labels in DataLoader(data, collate_fn=SpikeDataset.collate, **options):
                 record = self._run(inputs)
                 loss += float(self._loss(record, labels)) * len(labels)
                 correct += _n_correct(record[-1], labels)
