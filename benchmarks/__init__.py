@@ -1,0 +1,1 @@
+"""Timings, outside the tests: `python -m benchmarks`."""
