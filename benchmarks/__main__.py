@@ -28,7 +28,7 @@ PAPER = {
     "hidden": (150,),
     "batch_size": 150,
     "lr": 5e-4,
-    "lr_end": 5e-4,
+    "lr_decay": 1.0,
     "tau_mem": 1.0,
     "tau_syn": 1.0 / 0.999,
     "t_end": 2.0,
@@ -46,7 +46,9 @@ EPOCHS = 20
 def main() -> None:
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
-    print(f"fireprop {fireprop.__version__}, numba {numba.__version__}, torch {torch.__version__}, {platform.machine()}")
+    print(
+        f"fireprop {fireprop.__version__}, numba {numba.__version__}, torch {torch.__version__}, {platform.machine()}"
+    )
     for name, changes in {"paper's setting, 5-150-3, batch 150": PAPER, "defaults of fireprop train": {}}.items():
         for dtype in tasks.DTYPES:
             time_epochs(f"{name}, {dtype}", tasks.default_config("yin-yang", **changes, dtype=dtype))

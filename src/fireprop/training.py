@@ -1,12 +1,13 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 import fireprop
@@ -140,7 +141,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, config.epochs, eta_min=config.lr_end)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_decay)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
         self.best_weights = _copy(self.net)
@@ -301,29 +302,29 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
     names = TASKS[config.task].class_names
     figures = {
         "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
-        "sample": _draw_sample(trainer, test),
+        "sample": _draw_sample(trainer, names),
         "first_spikes": plotting.first_spike_histograms(
             _whole(trainer, test.spikes)[-1], test.labels, class_names=names
         ),
     }
     if config.task == "yin-yang":
-        figures["decision_map"] = _draw_decision_map(trainer)
+        figures["decision_map"] = _draw_decision_map(trainer, names)
     return [run.save_figure(name, figure) for name, figure in figures.items()]
 
 
-def _draw_sample(trainer: Trainer, test: SpikeDataset) -> Any:
-    inputs = test.spikes[0]
-    return plotting.raster_and_traces(inputs, _whole(trainer, inputs))
+def _draw_sample(trainer: Trainer, names: Sequence[str]) -> Figure:
+    inputs = trainer.splits.test.spikes[0]
+    return plotting.raster_and_traces(inputs, _whole(trainer, inputs), class_names=names)
 
 
-def _draw_decision_map(trainer: Trainer) -> Any:
+def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
     def classify(features: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             record = trainer._run(encode(trainer.config, features, (0.0, 1.0)))
         return losses.first_spike_predictions(record[-1])
 
     features, labels = fireprop.datasets.yin_yang_splits()["test"]
-    return plotting.decision_map(classify, features, labels, class_of=yin_yang_class)
+    return plotting.decision_map(classify, features, labels, class_of=yin_yang_class, class_names=names)
 
 
 def _whole(trainer: Trainer, inputs: Spikes) -> Record:
