@@ -40,7 +40,7 @@ def test_accuracy(config: tasks.Config) -> float:
     seconds = time.perf_counter() - start
     result = trainer.result()
     print(
-        f"seed {config.seed}: test {result['test_accuracy']:.2%}, best epoch {result['best_epoch']} of {config.epochs}, "
+        f"seed {config.seed}: test {result['test_accuracy']:.2%}, epoch {result['best_epoch']} of {config.epochs}, "
         f"{seconds:.1f} s, {result['spikes_per_sample']:.1f} spikes per sample",
         flush=True,
     )

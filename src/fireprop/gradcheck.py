@@ -253,6 +253,7 @@ class _Check:
         step: float,
         tolerance: float,
     ) -> None:
+        # functional_call swaps tensors in place for the length of a run, in which others may use the net.
         self.recorder = _Recorder(copy.deepcopy(net))
         self.inputs, self.t_end, self.step, self.tolerance = inputs.detach(), t_end, step, tolerance
         with torch.no_grad():
