@@ -143,11 +143,8 @@ def gradcheck(
 
     with _mistakes_in_one_line():
         _use_threads(threads)
-        reports = []
         with _bar("checking", chains) as advance:
-            for report in check.check_random_chains(chains, seed=seed):
-                reports.append(report)
-                advance()
+            reports = check.check_random_chains(chains, seed=seed, on_report=lambda _: advance())
     rows = check.worst_rows(reports)
     if as_json:
         _print_json([asdict(row) | {"passed": row.passed} for row in rows])
@@ -309,7 +306,7 @@ def _gradcheck_table(rows: Any, chains: int) -> Table:
     columns = ("parameter", "components", "inconclusive", "worst reverse", "worst forward", "tolerance", "")
     table = Table(*columns, title=f"exact gradients against central differences, {chains} random chains")
     for row in rows:
-        verdict = "[green]passed[/]" if row.passed else "[red]failed[/]"
+        verdict = f"[{'green' if row.passed else 'red'}]{row.verdict}[/]"
         errors = f"{row.worst_reverse:.1e}", f"{row.worst_forward:.1e}", f"{row.tolerance:.0e}"
         table.add_row(row.name, str(row.components), str(row.inconclusive), *errors, verdict)
     return table

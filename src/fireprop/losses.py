@@ -48,6 +48,8 @@ def first_spike_cross_entropy(
         raise ValueError(f"late_penalty = {late_penalty}: give a finite number >= 0")
     _require_labels(out, labels)
     times = first_spike_times(out)
+    if len(out) == 0:
+        return times.sum()  # 0; a mean over no samples is nan
     loss = functional.cross_entropy(-times / tau, labels)
     if late_penalty == 0.0:
         return loss
@@ -108,7 +110,7 @@ def spike_count_loss(out: Spikes, counts: Tensor, *, tau: float) -> Tensor:
 
     >>> spikes = Spikes([0.1, 0.2], [0, 0], [0, 2], 1, t_end=[5.0], t_known=[5.0])
     >>> spike_count_loss(spikes, torch.tensor([[2.0]]), tau=0.1)
-    tensor(9.9982e-43, dtype=torch.float64)
+    tensor(0., dtype=torch.float64)
     """
     _require_positive(tau=tau)
     if out.t_end is None:
@@ -119,7 +121,8 @@ def spike_count_loss(out: Spikes, counts: Tensor, *, tau: float) -> Tensor:
     weights = -torch.expm1((out.times - out.t_end[out.samples]) / tau)
     cells = out.samples * out.n_units + out.units
     smooth = out.times.new_zeros(out.batch_size * out.n_units).index_add(0, cells, weights)
-    return (smooth.view(out.batch_size, out.n_units) - counts).square().mean()
+    errors = (smooth.view(out.batch_size, out.n_units) - counts).square()
+    return errors.mean() if errors.numel() else errors.sum()  # 0; a mean over no samples is nan
 
 
 def _widen(trains: Tensor, width: int) -> Tensor:

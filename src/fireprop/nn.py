@@ -82,7 +82,7 @@ class LIF(nn.Module):
     >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5)
     >>> _ = torch.nn.init.constant_(layer.weight, 5.0)
     >>> layer(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
-    Spikes(batch=1, units=1, spikes=2, t in [0.37453, 0.603447], t_end=2.0)
+    Spikes(batch=1, units=1, spikes=3, t in [0.405949, 0.849378], t_end=2.0)
 
     The derivative is one-sided where an arrival meets a spike or an end of hold; it is infinite at a graze; it knows
     nothing of spikes that a finite change of the parameters would create or delete (design, section 3).
@@ -185,6 +185,8 @@ class LIF(nn.Module):
             tensor = getattr(self, name)
             if tensor.dtype != value.dtype:
                 tensor.data = value.to(tensor.device)
+                if tensor.grad is not None:
+                    tensor.grad.data = tensor.grad.to(value.dtype)
         return self
 
 

@@ -1,0 +1,51 @@
+"""What is public: the package's names, the page that lists them, the examples in docstrings and README."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fireprop
+
+HOUSE = Path(__file__).parents[1]
+WITH_EXAMPLES = ["spikes", "nn", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
+
+
+def test_every_public_name_is_on_the_page_and_the_other_way_round():
+    page = re.findall(r"^\| `fireprop\.(\w+)` \|", (HOUSE / "docs/api.md").read_text(), flags=re.MULTILINE)
+    assert sorted({*fireprop.__all__, "datasets", "gradcheck", "plotting"}) == sorted(page)
+
+
+def test_all_is_sorted_and_complete():
+    assert sorted(fireprop.__all__) == fireprop.__all__
+    for name in fireprop.__all__:
+        assert hasattr(fireprop, name)
+
+
+def test_the_page_names_only_what_exists():
+    for line in (HOUSE / "docs/api.md").read_text().splitlines():
+        match = re.match(r"\| `fireprop\.(nn|losses|encoding|datasets|gradcheck|plotting)` \| (.*) \|", line)
+        if match:
+            module = importlib.import_module(f"fireprop.{match[1]}")
+            for name in re.findall(r"`(\w+)`", match[2]):
+                assert hasattr(module, name), f"{match[1]}.{name}"
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(f"fireprop.{name}")
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_the_python_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
