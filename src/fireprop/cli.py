@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 app = typer.Typer(
     name="fireprop",
@@ -193,13 +194,14 @@ def _facts() -> dict[str, Any]:
 
 
 def _use_threads(threads: int | None) -> None:
+    import torch
+
+    import fireprop
+
+    # What torch does in a step is small, and its idle threads cost more than they give.
+    torch.set_num_threads(1)
     if threads is not None:
-        import torch
-
-        import fireprop
-
         fireprop.set_num_threads(threads)
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -230,38 +232,40 @@ def _bar(what: str, total: int) -> Iterator[Any]:
         yield lambda: progress.advance(bar)
 
 
+class _TrainingBar(ProgressBar):
+    """A bar, and under it the numbers of the run, so that both fit a narrow terminal."""
+
+    numbers = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self.numbers:
+            yield Text(self.numbers)
+
+    def show(self, now: Any) -> None:
+        """Move to where a `training.Progress` is."""
+        self.numbers = _numbers(now)
+        total = now.epochs * now.batches
+        done = (now.epoch - 1) * now.batches + now.done
+        self.update(self.task_ids[0], description=f"epoch {now.epoch}/{now.epochs}", total=total, completed=done)
+
+
 def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
     """Train with a live bar; Ctrl-C says how to go on."""
     from fireprop import training
 
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(compact=True),
-    )
     console = Console(stderr=True)
-    with ProgressBar(*columns, console=console) as progress:
-        bar = progress.add_task("compiling, once per installed version …", total=None, numbers="")
-
-        def report(now: training.Progress) -> None:
-            done = (now.epoch - 1) * now.batches + now.done
-            progress.update(
-                bar,
-                description=f"epoch {now.epoch}/{now.epochs}",
-                total=now.epochs * now.batches,
-                completed=done,
-                numbers=_numbers(now),
-            )
-
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(), TimeRemainingColumn())
+    with _TrainingBar(*columns, console=console) as bar:
+        task = bar.add_task("compiling, once per installed version …", total=None)
         try:
-            return training.train(run, resume=resume, report=report)
+            return training.train(run, resume=resume, report=bar.show)
         except KeyboardInterrupt:
-            progress.stop()
+            bar.stop()
             _say_how_to_resume(console, run)
             raise typer.Exit(130) from None
         except Exception:
-            progress.update(bar, visible=False)
+            bar.update(task, visible=False)
             raise
 
 
@@ -275,15 +279,16 @@ def _say_how_to_resume(console: Console, run: Any) -> None:
 
 
 def _numbers(now: Any) -> str:
-    text = f"loss {now.loss:.4f}"
+    parts = [f"loss {now.loss:.4f}"]
     if now.metrics:
         m = now.metrics
         validation = "" if m.validation_accuracy is None else f", validation {m.validation_accuracy:.1%}"
-        text += (
-            f"  train {m.train_accuracy:.1%}{validation}  {m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent"
-            f"  {m.samples_per_second:,.0f} samples/s"
-        )
-    return text
+        parts += [
+            f"train {m.train_accuracy:.1%}{validation}",
+            f"{m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent",
+            f"{m.samples_per_second:,.0f} samples/s",
+        ]
+    return "  ".join(parts)
 
 
 def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
@@ -303,11 +308,12 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
 
 
 def _gradcheck_table(rows: Any, chains: int) -> Table:
-    columns = ("parameter", "components", "inconclusive", "worst reverse", "worst forward", "tolerance", "")
+    columns = ("parameter", "numbers", "unjudged", "reverse", "forward", "")
     table = Table(*columns, title=f"exact gradients against central differences, {chains} random chains")
+    table.caption = f"worst error over the largest derivative of its kind; tolerance {rows[0].tolerance:.0e}"
     for row in rows:
         verdict = f"[{'green' if row.passed else 'red'}]{row.verdict}[/]"
-        errors = f"{row.worst_reverse:.1e}", f"{row.worst_forward:.1e}", f"{row.tolerance:.0e}"
+        errors = f"{row.worst_reverse:.1e}", f"{row.worst_forward:.1e}"
         table.add_row(row.name, str(row.components), str(row.inconclusive), *errors, verdict)
     return table
 

@@ -514,9 +514,7 @@ def random_chain(generator: torch.Generator) -> tuple[Sequential, Spikes, float]
     True
     """
     while True:
-        # A layer draws weights from torch's own generator when it is made: the caller's numbers shall not change.
-        with torch.random.fork_rng(devices=[]):
-            net = _draw_net(generator)
+        net = _draw_net(generator)
         units = _integers(generator, 0, N_INPUTS, N_INPUT_SPIKES)
         inputs = Spikes.from_events(_uniform(generator, 0.0, T_END / 2, N_INPUT_SPIKES), units, None, n_units=N_INPUTS)
         with torch.no_grad():

@@ -173,10 +173,10 @@ TASKS: dict[str, Task] = {
         class_names=("yin", "yang", "dot"),
         defaults={
             "hidden": (200,),
-            "epochs": 80,
+            "epochs": 60,
             "batch_size": 32,
             "lr": 5e-3,
-            "lr_decay": 0.96,
+            "lr_decay": 0.95,
             "tau_mem": 1.0,
             "tau_syn": 0.25,
             "t_end": 4.0,
