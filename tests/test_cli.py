@@ -141,6 +141,7 @@ def test_iris_without_scikit_learn_names_the_line_that_installs_it(monkeypatch, 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert 'pip install "fireprop[data]"' in _mistake("train", "iris", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_importing_fireprop_loads_neither_plots_nor_data_sets_nor_the_command_line():

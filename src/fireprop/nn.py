@@ -227,24 +227,16 @@ class Sequential(nn.Sequential):
         spikes, _ = self._run(inputs, t_end=t_end, stop=stop, on_graze=on_graze, max_spikes=max_spikes)
         return spikes
 
-    def record(
-        self,
-        inputs: Spikes,
-        *,
-        t_end: float | Tensor,
-        stop: Stop = None,
-        on_graze: OnGraze = "raise",
-        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
-    ) -> Record:
+    def record(self, inputs: Spikes, **options: Any) -> Record:
         """As `forward`, but the spikes of every LIF layer, all in one graph: a loss may use any of them together."""
-        _, records = self._run(inputs, t_end=t_end, stop=stop, on_graze=on_graze, max_spikes=max_spikes)
+        _, records = self._run(inputs, **options)
         return Record(
             layers=tuple(spikes for record in records for spikes in record.layers),
             slopes=tuple(slope for record in records for slope in record.slopes),
             runs=tuple(run for record in records for run in record.runs),
         )
 
-    def _run(self, inputs: Spikes, *, stop: Stop, **options: Any) -> tuple[Spikes, list[Record]]:
+    def _run(self, inputs: Spikes, *, stop: Stop = None, **options: Any) -> tuple[Spikes, list[Record]]:
         stages = _stages(self)
         fused = [k for k, stage in enumerate(stages) if isinstance(stage, list)]
         if stop is not None and len(fused) > 1:

@@ -96,12 +96,19 @@ class Splits:
 
 @dataclass(frozen=True)
 class Task:
-    """defaults: the settings of `fireprop train`; load: the data of a configuration."""
+    """What a task consists of.
+
+    defaults  the settings of `fireprop train`
+    load      the data of a configuration
+    n_inputs  input units, the bias channel included
+    read      reads what an optional package brings, if the task needs one
+    """
 
     defaults: Mapping[str, Any]
     load: Callable[[Config], Splits]
     n_inputs: int
     class_names: tuple[str, ...]
+    read: Callable[[], object] | None = None
 
 
 def default_config(task: str, **changes: Any) -> Config:
@@ -110,6 +117,13 @@ def default_config(task: str, **changes: Any) -> Config:
         raise ValueError(f"task = {task!r}: choose one of {', '.join(TASKS)}")
     settings: dict[str, Any] = {**TASKS[task].defaults, **changes}
     return Config(task=task, **settings)
+
+
+def require_data(task: str) -> None:
+    """Raise datasets.MissingExtraError if the data of a task need a package that is not installed."""
+    read = TASKS[task].read
+    if read is not None:
+        read()
 
 
 def load_splits(config: Config) -> Splits:
@@ -214,6 +228,7 @@ TASKS: dict[str, Task] = {
     ),
     "iris": Task(
         load=_load_iris,
+        read=datasets.iris,
         n_inputs=5,
         class_names=("setosa", "versicolor", "virginica"),
         defaults={

@@ -16,7 +16,7 @@ from fireprop.datasets import SpikeDataset, yin_yang_class
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits
+from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits, require_data
 
 EVALUATION_BATCH = 1000
 
@@ -94,9 +94,11 @@ def train(run: RunFolder, *, resume: bool = False, report: Report | None = None)
 def start(task: str, out: Path | None = None, **changes: Any) -> RunFolder:
     """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
 
-    Raises ValueError for a setting that is out of range, RunError if `out` exists and is not empty.
+    Raises ValueError for a setting that is out of range, datasets.MissingExtraError if the data need a package that is
+    not installed, RunError if `out` exists and is not empty. Until all is well it makes no folder.
     """
     config = default_config(task, **changes)
+    require_data(task)
     run = RunFolder.create(new_path(task) if out is None else out)
     run.write_config(config.to_dict())
     return run
