@@ -66,10 +66,10 @@ def test_the_examples_of_the_docstrings_run():
 
 def test_the_loss_of_the_spec_has_its_value_with_the_right_sign():
     out, labels = Spikes.from_latencies([[0.5, 1.0, 1.5]]), torch.tensor([0])
-    # spec D8, to the five decimals that it prints
-    assert first_spike_cross_entropy(out, labels, tau=0.2).item() == pytest.approx(0.08509, abs=5e-6)
+    # spec D8, to the five decimals that it prints, cut off
+    assert first_spike_cross_entropy(out, labels, tau=0.2).item() == pytest.approx(0.08509, abs=1e-5)
     with_penalty = first_spike_cross_entropy(out, labels, tau=0.2, late_penalty=0.005)
-    assert with_penalty.item() == pytest.approx(0.08834, abs=5e-6)
+    assert with_penalty.item() == pytest.approx(0.08834, abs=1e-5)
 
 
 def test_first_spike_cross_entropy_is_its_formula(rng):

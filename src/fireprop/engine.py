@@ -64,6 +64,10 @@ class Run:
     log: Log
     t_known: Array
 
+    @property
+    def n_layers(self) -> int:
+        return int(self.chain.layers.size)
+
     def level(self, level: int) -> slice:
         """Where the events of a level lie in the log."""
         return slice(int(self.log.offsets[level, 0]), int(self.log.offsets[level, -1]))
@@ -349,7 +353,7 @@ def tangent(
             raise _in_words(code, sample, layer, unit, t)
 
     _threads.map(run_chunk, len(edges) - 1)
-    return [direction.times[run.level(layer + 1)].copy() for layer in range(chain.layers.size)]
+    return [direction.times[run.level(layer + 1)].copy() for layer in range(run.n_layers)]
 
 
 def _in_words(code: int, sample: int, layer: int, unit: int, t: float, max_spikes: int = 0) -> RuntimeError:
@@ -368,6 +372,11 @@ def _in_words(code: int, sample: int, layer: int, unit: int, t: float, max_spike
         f"{where}: the potential only touched the threshold, and the derivative of this spike is infinite. "
         'Pass on_graze="zero" to let no gradient flow through such spikes'
     )
+
+
+def thresholds(run: Run) -> list[Array]:
+    """Thresholds (out,) of every layer."""
+    return _per_layer(run.chain, run.chain.units["theta"])
 
 
 def potential(run: Run, sample: int, layer: int, unit: int, grid: Array) -> Array:

@@ -44,21 +44,38 @@ class Record:
     def potential(self, layer: int, unit: int, times: Tensor, *, sample: int = 0) -> Tensor:
         """Membrane potential V(t-) of one unit at ascending times (n,), computed from the spikes.
 
-        Raises ValueError if a time lies after what the run knows, t_known of the sample.
+        Raises IndexError for a layer, unit or sample that is not there, ValueError for times that are not ascending, or
+        after t_known of the sample.
         """
-        known = self.layers[layer].t_known
-        if known is not None and times.numel() and float(times[-1]) > float(known[sample]):
+        run, local = self._locate(layer)
+        spikes = self.layers[layer]
+        _check_index("unit", unit, spikes.n_units)
+        _check_index("sample", sample, spikes.batch_size)
+        grid = times.detach().double()
+        if grid.dim() != 1 or not bool(torch.isfinite(grid).all()) or not bool((grid.diff() >= 0.0).all()):
+            raise ValueError("times: give one dimension of finite times in ascending order")
+        known = float(run.t_known[sample])
+        if grid.numel() and float(grid[-1]) > known:
             raise ValueError(
-                f"times[-1] = {float(times[-1])}: sample {sample} is known only to t = {float(known[sample])}. "
+                f"times[-1] = {float(grid[-1])}: sample {sample} is known only to t = {known}. "
                 "Run to a later t_end, or without stop"
             )
-        layer = range(len(self.layers))[layer]
+        return torch.from_numpy(engine.potential(run, sample, local, unit, grid.numpy()))
+
+    def threshold(self, layer: int) -> Tensor:
+        """v_threshold of the units of a layer, as it was in the run: (out,) float64."""
+        run, local = self._locate(layer)
+        return torch.from_numpy(engine.thresholds(run)[local].copy())
+
+    def _locate(self, layer: int) -> tuple[engine.Run, int]:
+        """The fused run that a layer is in, and its number there."""
+        _check_index("layer", layer, len(self.layers), negative=True)
+        local = layer % len(self.layers)
         for run in self.runs:
-            n_layers = run.chain.layers.size
-            if layer < n_layers:
-                break
-            layer -= n_layers
-        return torch.from_numpy(engine.potential(run, sample, layer, unit, times.detach().double().numpy()))
+            if local < run.n_layers:
+                return run, local
+            local -= run.n_layers
+        raise RuntimeError("a record has as many layers as its runs: please report this")
 
 
 class LIF(nn.Module):
@@ -318,6 +335,11 @@ def _record(
 
 
 # ------------------------------------------------------------------------------------------------ checks at the door
+
+
+def _check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
+    if not (-size if negative else 0) <= value < size:
+        raise IndexError(f"{name} = {value}: there are {size}")
 
 
 def _size(name: str, value: int) -> int:

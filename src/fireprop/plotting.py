@@ -455,7 +455,7 @@ def _draw_raster(ax: Axes, spikes: Spikes, window: _Window, color_of: Callable[[
 
 def _draw_trace(ax: Axes, record: Record, sample: int, layer: int, unit: int, t_start: float) -> None:
     color = _class_color(unit) if layer == len(record) - 1 else INK
-    theta = _threshold(record, layer, unit)
+    theta = float(record.threshold(layer)[unit])
     spikes = _times(record[layer][sample], unit)
     ax.axhline(theta, color=GREY, lw=0.8, ls="--", zorder=1)
     ax.plot(*_trace(record, sample, layer, unit, t_start), color=color, lw=1.1)
@@ -473,14 +473,6 @@ def _trace(record: Record, sample: int, layer: int, unit: int, t_start: float) -
     before: Floats = record.potential(layer, unit, torch.from_numpy(times), sample=sample).numpy()
     after = np.searchsorted(times, spikes, side="right")
     return np.insert(times, after, spikes), np.insert(before, after, 0.0)
-
-
-def _threshold(record: Record, layer: int, unit: int) -> float:
-    for run in record.runs:
-        if layer < run.chain.layers.size:
-            break
-        layer -= run.chain.layers.size
-    return float(run.chain.units["theta"][run.chain.layers["start"][layer] + unit])
 
 
 def _draw_window(ax: Axes, window: _Window) -> None:

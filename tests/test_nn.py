@@ -1,0 +1,596 @@
+"""LIF and Sequential as torch modules: what they accept, what they refuse and in which words, how they start and learn.
+
+That their spikes and gradients are right is shown in test_simulate.py and test_derivatives.py.
+"""
+
+import copy
+import doctest
+import io
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import fireprop.nn
+import reference
+from fireprop import SpikeLimitError, Spikes
+from fireprop.losses import first_spike_cross_entropy, first_spike_predictions
+from fireprop.nn import LIF, Sequential
+
+TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def net_of(*sizes, dtype=torch.float64, **options):
+    options = {**TAUS, **options}
+    return Sequential(*(LIF(a, b, dtype=dtype, **options) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
+
+
+def inputs_for(net, n_samples=4):
+    n_units = next(module for module in net.modules() if isinstance(module, LIF)).in_features
+    return Spikes.from_latencies(torch.rand(n_samples, n_units, dtype=torch.float64))
+
+
+def assert_same_spikes(one, other):
+    for name in ("times", "units", "offsets", "t_end", "t_known"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist()
+
+
+class Delay(nn.Module):
+    """Not a LIF: something that stands between two of them."""
+
+    def forward(self, spikes):
+        return spikes.shift(0.125)
+
+
+def test_the_examples_of_the_docstrings_run():
+    result = doctest.testmod(fireprop.nn)
+    assert result.attempted >= 6
+    assert result.failed == 0
+
+
+# --- an ordinary module ---
+
+
+def test_repr_names_sizes_and_constants():
+    assert repr(LIF(5, 3, tau_mem=1.0, tau_syn=0.5)) == "LIF(5, 3, tau_mem=1, tau_syn=0.5, v_threshold=1, t_ref=0)"
+    layer = LIF(2, 3, tau_mem=20, tau_syn=5, v_threshold=[1.0, 2.0, 3.0], t_ref=0.25)
+    assert repr(layer) == "LIF(2, 3, tau_mem=20, tau_syn=5, v_threshold=(3,), t_ref=0.25)"
+    assert "(0): LIF(5, 3," in repr(net_of(5, 3, 2))
+
+
+def test_the_weight_is_out_by_in_and_of_the_default_dtype_and_the_only_parameter():
+    layer = LIF(5, 3, **TAUS)
+    assert layer.weight.shape == (3, 5)
+    assert layer.weight.dtype == torch.get_default_dtype()
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    assert LIF(5, 3, **TAUS, dtype=torch.float64).weight.dtype == torch.float64
+
+
+def test_the_physical_arguments_are_keyword_only():
+    with pytest.raises(TypeError):
+        LIF(5, 3, 1.0, 0.5)
+    with pytest.raises(TypeError):
+        net_of(2, 3)(Spikes.from_latencies([[0.1, 0.2]]), 3.0)
+
+
+def test_a_state_dict_carries_weights_and_constants_to_the_bit():
+    net = net_of(3, 6, 2, v_threshold=0.7, t_ref=0.1)
+    other = net_of(3, 6, 2, tau_mem=3.0, tau_syn=3.0)
+    assert set(net.state_dict()) == {
+        f"{k}.{n}" for k in "01" for n in "weight tau_mem tau_syn v_threshold t_ref".split()
+    }
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file))
+    inputs = inputs_for(net)
+    assert net(inputs, t_end=3.0).n_spikes > 0
+    assert_same_spikes(net(inputs, t_end=3.0), other(inputs, t_end=3.0))
+
+
+def test_copies_and_pickles_behave_alike():
+    net = net_of(3, 6, 2)
+    inputs = inputs_for(net)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert_same_spikes(net(inputs, t_end=3.0), other(inputs, t_end=3.0))
+
+
+def test_float_converts_weights_and_keeps_times_and_constants_to_the_bit():
+    third = 1 / 3  # not a float32
+    options = {"tau_mem": third, "tau_syn": 2 * third, "v_threshold": torch.full((4,), third).double(), "t_ref": third}
+    layer = LIF(3, 4, **options, dtype=torch.float64)
+    net = Sequential(layer)
+    for convert in (net.float, lambda: net.to(torch.float32), net.double, net.half, net.cpu):
+        convert()
+        assert layer.tau_mem.item() == layer.t_ref.item() == third
+        assert layer.tau_syn.item() == 2 * third
+        assert layer.v_threshold.dtype == torch.float64
+        assert layer.v_threshold.tolist() == options["v_threshold"].tolist()
+    net.float()
+    assert layer.weight.dtype == torch.float32
+    out = net(inputs_for(net), t_end=3.0)
+    assert out.times.dtype == torch.float64
+    out.times.sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_a_trained_threshold_stays_one_parameter_with_a_float64_gradient_through_float():
+    threshold = nn.Parameter(torch.full((4,), 1 / 3, dtype=torch.float64))
+    net = net_of(3, 4, v_threshold=threshold)
+    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
+    inputs = inputs_for(net)
+    net(inputs, t_end=3.0).times.sum().backward()
+    net.float()
+    assert net[0].v_threshold is threshold
+    assert threshold.dtype == threshold.grad.dtype == torch.float64
+    assert threshold.tolist() == [1 / 3] * 4
+    before = threshold.detach().clone()
+    optimiser.zero_grad()
+    net(inputs, t_end=3.0).times.sum().backward()
+    optimiser.step()
+    assert (threshold != before).all()
+
+
+def test_a_parameter_as_threshold_is_registered_and_trained():
+    threshold = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    net = net_of(3, 2, v_threshold=threshold)
+    assert [name for name, _ in net.named_parameters()] == ["0.v_threshold", "0.weight"] or set(
+        dict(net.named_parameters())
+    ) == {"0.weight", "0.v_threshold"}
+    assert net[0].v_threshold is threshold
+    net(inputs_for(net), t_end=3.0).times.sum().backward()
+    assert (threshold.grad > 0).all()  # the higher, the later
+    from_float32 = LIF(3, 2, **TAUS, v_threshold=nn.Parameter(torch.tensor([1.0, 2.0])))
+    assert from_float32.v_threshold.dtype == torch.float64
+    assert isinstance(from_float32.v_threshold, nn.Parameter)
+
+
+def test_a_scalar_threshold_gets_the_summed_gradient_also_when_layers_share_it():
+    inputs = Spikes.from_latencies([[0.1, 0.3], [0.4, 0.2]])
+    each = [nn.Parameter(torch.full((n,), 0.8, dtype=torch.float64)) for n in (3, 2)]
+    one = nn.Parameter(torch.tensor(0.8, dtype=torch.float64))
+    for thresholds in (each, [one, one]):
+        torch.manual_seed(3)
+        net = Sequential(
+            *(
+                LIF(*sizes, **TAUS, v_threshold=threshold, dtype=torch.float64)
+                for sizes, threshold in zip([(2, 3), (3, 2)], thresholds, strict=True)
+            )
+        )
+        net(inputs, t_end=3.0).times.sum().backward()
+    total = sum(float(threshold.grad.sum()) for threshold in each)
+    assert one.grad.shape == ()
+    assert float(one.grad) == pytest.approx(total, rel=1e-13)  # a sum in another order
+
+
+def test_a_threshold_that_training_drove_to_zero_is_refused():
+    threshold = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    net = net_of(3, 2, v_threshold=threshold)
+    threshold.data[1] = -0.5
+    with pytest.raises(ValueError, match=re.escape("v_threshold[1] = -0.5: give a finite number > 0")):
+        net(inputs_for(net), t_end=3.0)
+
+
+# --- how it starts ---
+
+
+def spread_inputs(rng, n_samples, n_units, spikes_per_input, window):
+    """Each input fires `spikes_per_input` times on average, evenly at random over the window."""
+    counts = (
+        rng.poisson(spikes_per_input, (n_samples, n_units)) if spikes_per_input != 1 else np.ones((n_samples, n_units))
+    )
+    trains = [[rng.uniform(0, window, int(n)).tolist() for n in row] for row in counts]
+    return Spikes.from_lists(trains, n_units=n_units)
+
+
+@pytest.mark.parametrize(("tau_mem", "tau_syn"), [(1.0, 1.0), (1.0, 0.5), (0.2, 1.0)])
+@pytest.mark.parametrize("v_threshold", [1.0, 0.1])
+@pytest.mark.parametrize(
+    ("n_in", "spikes_per_input", "window"),
+    [(3, 1.0, 0.0), (100, 1.0, 0.0), (5, 1.0, 2.0), (100, 1.0, 2.0), (100, 5.0, 4.0), (40, 0.5, 1.0)],
+    ids=str,
+)
+def test_most_units_fire_from_the_start(rng, tau_mem, tau_syn, v_threshold, n_in, spikes_per_input, window):
+    layer = LIF(n_in, 200, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=v_threshold)
+    layer.reset_parameters(spikes_per_input=spikes_per_input, window=window)
+    inputs = spread_inputs(rng, 20, n_in, spikes_per_input, window)
+    t_end = window + 10 * (tau_mem + tau_syn)
+    firing = (layer(inputs, t_end=t_end).counts() > 0).double().mean()
+    assert firing >= 0.9
+
+
+def test_the_weights_have_the_documented_mean_and_spread():
+    layer = LIF(50, 400, tau_mem=1.0, tau_syn=1.0, v_threshold=torch.linspace(0.5, 2.0, 400), dtype=torch.float64)
+    layer.reset_parameters(gain=2.0, spread=0.25, spikes_per_input=3.0)
+    # alpha = beta = 1: the response peaks at 1 / e
+    unit = layer.weight.detach() / layer.v_threshold[:, None] / (2.0 / (50 * 3.0 / math.e))
+    assert float(unit.mean()) == pytest.approx(1.0, abs=5 * 0.25 / math.sqrt(20_000))  # five standard errors
+    assert float(unit.std()) == pytest.approx(0.25, rel=5 / math.sqrt(2 * 20_000))
+
+
+def test_without_spread_the_highest_potential_is_the_gain():
+    for window in (0.0, 1.5):
+        layer = LIF(400, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+        layer.reset_parameters(gain=0.75, spread=0.0, window=window)
+        inputs = Spikes.from_latencies(torch.linspace(0.0, window, 400, dtype=torch.float64)[None])
+        grid = torch.linspace(0.0, window + 3.0, 2000, dtype=torch.float64)
+        v = layer.record(inputs, t_end=10.0).potential(0, 0, grid)
+        # the docstring's H: exact for window 0, on a grid of 65 arrivals and 129 moments otherwise
+        assert float(v.max()) == pytest.approx(0.75, rel=1e-5 if window == 0.0 else 1e-2)
+
+
+def test_a_generator_makes_the_start_reproducible_and_leaves_torch_alone():
+    def weight(seed, **options):
+        return LIF(4, 3, **TAUS, generator=torch.Generator().manual_seed(seed), **options).weight.tolist()
+
+    state = torch.get_rng_state()
+    assert weight(1) == weight(1) != weight(2)
+    assert torch.equal(torch.get_rng_state(), state)
+    layer = LIF(4, 3, **TAUS)
+    layer.reset_parameters(generator=torch.Generator().manual_seed(1))
+    assert layer.weight.tolist() == weight(1)
+    torch.manual_seed(5)
+    first = LIF(4, 3, **TAUS).weight.tolist()
+    torch.manual_seed(5)
+    assert LIF(4, 3, **TAUS).weight.tolist() == first
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"gain": 0.0}, "gain = 0.0: give a finite number > 0"),
+        ({"spikes_per_input": -1.0}, "spikes_per_input = -1.0: give a finite number > 0"),
+        ({"window": -1.0}, "window = -1.0: give a finite number >= 0"),
+        ({"spread": math.nan}, "spread = nan: give a finite number >= 0"),
+        ({"window": math.inf}, "window = inf: give a finite number >= 0"),
+    ],
+    ids=str,
+)
+def test_a_start_that_makes_no_sense_is_refused(options, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LIF(4, 3, **TAUS).reset_parameters(**options)
+
+
+# --- bad arguments ---
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tau_mem": 0.0}, "tau_mem = 0.0: give a finite number > 0"),
+        ({"tau_mem": -1.0}, "tau_mem = -1.0: give a finite number > 0"),
+        ({"tau_syn": math.nan}, "tau_syn = nan: give a finite number > 0"),
+        ({"tau_syn": math.inf}, "tau_syn = inf: give a finite number > 0"),
+        ({"v_threshold": 0.0}, "v_threshold = 0.0: give a finite number > 0"),
+        ({"v_threshold": [1.0, -2.0, 1.0]}, "v_threshold[1] = -2.0: give a finite number > 0"),
+        ({"v_threshold": [1.0, 1.0]}, "v_threshold has shape (2,): give () or (3,)"),
+        ({"v_threshold": torch.ones(3, 1)}, "v_threshold has shape (3, 1): give () or (3,)"),
+        ({"t_ref": -0.1}, "t_ref = -0.1: give a finite number >= 0"),
+        ({"t_ref": [0.0, 0.1, math.inf]}, "t_ref[2] = inf: give a finite number >= 0"),
+        ({"tau_mem": [1.0, 1.0, 1.0]}, "tau_mem has shape (3,): give ()"),
+    ],
+    ids=str,
+)
+def test_constants_out_of_range_are_refused_by_name(options, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LIF(5, 3, **{**TAUS, **options})
+
+
+def test_layers_without_units_are_refused():
+    for sizes, name in [((0, 3), "in_features"), ((3, 0), "out_features")]:
+        with pytest.raises(ValueError, match=f"{name} = 0: a layer needs at least one unit on each side"):
+            LIF(*sizes, **TAUS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.complex64])
+def test_dtypes_other_than_float32_and_float64_are_refused(dtype):
+    with pytest.raises(TypeError, match=re.escape(f"dtype = {dtype}: weights are torch.float32 or torch.float64")):
+        LIF(2, 1, **TAUS, dtype=dtype)
+
+
+def test_a_network_of_half_precision_is_refused_when_it_runs():
+    net = net_of(3, 2).half()
+    with pytest.raises(TypeError, match=re.escape("dtype = torch.float16: weights are torch.float32 or torch.float64")):
+        net(inputs_for(net), t_end=3.0)
+
+
+def test_neighbours_of_different_dtypes_are_refused():
+    net = Sequential(LIF(3, 4, **TAUS, dtype=torch.float32), LIF(4, 2, **TAUS, dtype=torch.float64))
+    text = "layer 1: weight is torch.float64, layer 0 has torch.float32: give neighbours one dtype"
+    with pytest.raises(TypeError, match=re.escape(text)):
+        net(inputs_for(net), t_end=3.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_weight_that_is_not_finite_is_named(value):
+    net = net_of(3, 4, 2)
+    net[1].weight.data[1, 3] = value
+    with pytest.raises(ValueError, match=re.escape(f"layer 1: weight[1, 3] = {value}: weights must be finite")):
+        net(inputs_for(net), t_end=3.0)
+
+
+def test_weights_that_are_not_on_the_cpu_name_the_remedy():
+    net = net_of(3, 2).to("meta")
+    with pytest.raises(
+        ValueError, match=re.escape("layer 0: weight is on meta; fireprop computes on the CPU, use net.cpu()")
+    ):
+        net(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0)
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    net = net_of(3, 4, 2)
+    with pytest.raises(
+        TypeError, match=re.escape("inputs is a Tensor: give fireprop.Spikes, e.g. Spikes.from_latencies(x)")
+    ):
+        net(torch.rand(2, 3), t_end=3.0)
+    with pytest.raises(ValueError, match=re.escape("inputs has n_units = 2, the first layer in_features = 3")):
+        net(Spikes.from_latencies([[0.1, 0.2]]), t_end=3.0)
+    text = "layer 1: in_features = 5, the layer before has 4 units"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        Sequential(LIF(3, 4, **TAUS), LIF(5, 2, **TAUS))(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"t_end": math.nan}, "t_end = nan: the horizon must be finite"),
+        ({"t_end": math.inf}, "t_end = inf: the horizon must be finite"),
+        ({"t_end": torch.tensor([1.0, math.inf, 1.0, 1.0])}, "t_end[1] = inf: the horizon must be finite"),
+        ({"t_end": torch.ones(3)}, "t_end has shape (3,): give a number or (4,)"),
+        ({"t_end": torch.ones(4, 1)}, "t_end has shape (4, 1): give a number or (4,)"),
+        ({"stop": "last"}, "stop = 'last': choose None or \"first_spikes\""),
+        ({"on_graze": "ignore"}, 'on_graze = \'ignore\': choose "raise" or "zero"'),
+        ({"max_spikes": 0}, "max_spikes = 0: give at least 1"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused_by_name(options, text):
+    net = net_of(3, 2)
+    for module in (net, net[0]):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            module(inputs_for(net), **{"t_end": 3.0, **options})
+
+
+def test_the_spike_limit_reaches_the_engine():
+    net = net_of(3, 4, 2)
+    with pytest.raises(SpikeLimitError, match=re.escape("more than max_spikes=1 spikes of this layer in one sample")):
+        net(inputs_for(net), t_end=3.0, max_spikes=1)
+
+
+# --- calling it ---
+
+
+def test_t_end_is_a_number_or_one_per_sample():
+    net = net_of(3, 4, 2)
+    inputs = inputs_for(net, 3)
+    same = [2.0, 2, np.float64(2.0), torch.tensor(2.0), torch.full((3,), 2.0), torch.full((3,), 2), np.full(3, 2.0)]
+    for t_end in same:
+        assert_same_spikes(net(inputs, t_end=t_end), net(inputs, t_end=2.0))
+    ends = torch.tensor([1.0, 0.25, 3.0], dtype=torch.float64)
+    out = net(inputs, t_end=ends)
+    assert out.t_end.tolist() == out.t_known.tolist() == ends.tolist()
+    for b in range(3):
+        assert_same_spikes(out[b], net(inputs[b], t_end=float(ends[b])))
+
+
+def test_the_horizon_is_kept_even_if_the_caller_changes_it_later():
+    net = net_of(3, 2)
+    ends = torch.full((4,), 2.0, dtype=torch.float64)
+    out = net(inputs_for(net), t_end=ends)
+    ends.fill_(9.0)
+    assert out.t_end.tolist() == out.t_known.tolist() == [2.0] * 4
+
+
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+def test_an_empty_batch_gives_an_empty_batch(stop):
+    out = net_of(3, 4, 2)(Spikes.from_latencies(torch.zeros(0, 3)), t_end=3.0, stop=stop)
+    assert (len(out), out.n_units, out.n_spikes) == (0, 2, 0)
+    out.times.sum().backward()
+
+
+def test_a_record_holds_every_layer_in_one_graph():
+    net = net_of(3, 5, 4, 2)
+    record = net.record(inputs_for(net), t_end=3.0)
+    assert len(record) == len(list(record)) == len(record.slopes) == 3
+    assert [spikes.n_units for spikes in record] == [5, 4, 2]
+    assert_same_spikes(record[-1], net(inputs_for_same(record, net), t_end=3.0)) if False else None
+    assert len({spikes.times.grad_fn for spikes in record}) == 1
+    for spikes, slopes in zip(record, record.slopes, strict=True):
+        assert slopes.shape == spikes.times.shape
+        assert (slopes > 0).all()
+        assert not slopes.requires_grad
+
+
+def test_the_record_ends_with_what_forward_returns():
+    net = net_of(3, 5, 2)
+    inputs = inputs_for(net)
+    assert_same_spikes(net.record(inputs, t_end=3.0)[-1], net(inputs, t_end=3.0))
+    assert_same_spikes(net[0].record(inputs, t_end=3.0)[0], net[0](inputs, t_end=3.0))
+    assert_same_spikes(net.record(inputs, t_end=3.0)[0], net[0](inputs, t_end=3.0))
+
+
+def test_the_potential_of_a_record_is_that_of_the_oracle():
+    net = net_of(2, 3, 2, t_ref=0.1)
+    inputs = Spikes.from_lists([[[0.1], []], [[0.2, 0.5], [0.3]]])
+    record = net.record(inputs, t_end=3.0)
+    grid = torch.linspace(0.0, 3.0, 50, dtype=torch.float64)
+    hidden, out = record[0][1], record[1][1]
+    for unit in range(2):
+        expected = [
+            reference.potential(
+                t, hidden.times.detach().numpy(), net[1].weight.detach().numpy()[unit, hidden.units.numpy()],
+                out.to_lists()[0][unit], tau_mem=1.0, tau_syn=0.5, theta=1.0, t_ref=0.1,
+            )
+            for t in grid.tolist()
+        ]  # fmt: skip
+        for layer in (1, -1):
+            found = record.potential(layer, unit, grid, sample=1)
+            assert found.tolist() == pytest.approx(expected, abs=1e-13)  # some ten roundings
+
+
+def test_a_potential_that_is_not_known_is_refused():
+    net = net_of(3, 5, 2)
+    record = net.record(inputs_for(net), t_end=3.0, stop="first_spikes")
+    known = float(record[-1].t_known[1])
+    assert known < 3.0
+    text = f"times[-1] = 2.5: sample 1 is known only to t = {known}. Run to a later t_end, or without stop"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        record.potential(0, 0, torch.tensor([0.5, 2.5]), sample=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"unit": 5}, "unit"),
+        ({"unit": -1}, "unit"),
+        ({"layer": 2}, "layer"),
+        ({"sample": 4}, "sample"),
+        ({"sample": -1}, "sample"),
+        ({"times": torch.tensor([1.0, 0.5])}, "times"),
+        ({"times": torch.tensor([0.5, math.nan])}, "times"),
+    ],
+    ids=str,
+)
+def test_a_potential_of_what_is_not_there_is_refused_by_name(arguments, named):
+    net = net_of(3, 5, 2)
+    record = net.record(inputs_for(net), t_end=3.0)
+    with pytest.raises((ValueError, IndexError), match=named):
+        record.potential(**{"layer": 0, "unit": 0, "times": torch.tensor([0.5, 1.0]), "sample": 0, **arguments})
+
+
+# --- chains of modules ---
+
+
+def test_nested_sequentials_run_as_one():
+    net = net_of(3, 5, 4, 2)
+    nested = Sequential(Sequential(net[0]), Sequential(Sequential(net[1], net[2])))
+    inputs = inputs_for(net)
+    assert len(nested.record(inputs, t_end=3.0).runs) == len(net.record(inputs, t_end=3.0).runs) == 1
+    assert_same_spikes(nested(inputs, t_end=3.0), net(inputs, t_end=3.0))
+    assert_same_spikes(nested(inputs, t_end=3.0, stop="first_spikes"), net(inputs, t_end=3.0, stop="first_spikes"))
+
+
+def test_another_module_may_stand_between_layers():
+    net = net_of(3, 5, 2)
+    mixed = Sequential(net[0], Delay(), net[1])
+    leaf = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+    inputs = Spikes.from_latencies(leaf)
+    out = mixed(inputs, t_end=3.0)
+    assert_same_spikes(out, net[1](net[0](inputs, t_end=3.0).shift(0.125), t_end=3.0))
+    record = mixed.record(inputs, t_end=3.0)
+    assert [spikes.n_units for spikes in record] == [5, 2]
+    assert len(record.runs) == 2
+    grid = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    for layer in (0, 1):
+        assert record.potential(layer, 0, grid).tolist() == record.potential(layer - 2, 0, grid).tolist()
+    out.times.sum().backward()
+    assert float(leaf.grad.sum()) == pytest.approx(out.n_spikes, rel=1e-12)  # a shift of all inputs, also through it
+
+
+def test_an_early_stop_across_another_module_is_refused():
+    net = net_of(3, 5, 2)
+    mixed = Sequential(net[0], Delay(), net[1])
+    text = (
+        'stop="first_spikes" needs all LIF layers in one run, but a Delay stands between two of them: '
+        "move it to an end of the network, or run without stop"
+    )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        mixed(inputs_for(net), t_end=3.0, stop="first_spikes")
+    at_its_ends = Sequential(Delay(), net[0], net[1], Delay())
+    stopped = at_its_ends(inputs_for(net), t_end=3.0, stop="first_spikes")
+    assert not stopped.complete
+
+
+def test_a_read_out_may_follow():
+    class FirstSpikes(nn.Module):
+        def forward(self, spikes):
+            return spikes.first(1)[..., 0]
+
+    net = net_of(3, 5, 2)
+    inputs = inputs_for(net)
+    expected = net(inputs, t_end=3.0).first(1)[..., 0]
+    for stop in (None, "first_spikes"):
+        assert Sequential(*net, FirstSpikes())(inputs, t_end=3.0, stop=stop).tolist() == expected.tolist()
+
+
+# --- an early stop ---
+
+
+def test_an_early_stop_says_what_it_knows():
+    net = net_of(3, 20, 2)
+    inputs = inputs_for(net)
+    out, full = net(inputs, t_end=3.0, stop="first_spikes"), net(inputs, t_end=3.0)
+    assert full.complete
+    assert not out.complete
+    assert out.first(1).tolist() == full.first(1).tolist()
+    assert out.t_known.tolist() == full.first(1)[..., 0].max(dim=1).values.tolist()
+    assert out.t_end.tolist() == [3.0] * 4
+    with pytest.raises(ValueError, match=re.escape('an early stop (stop="first_spikes")')):
+        out.counts()
+
+
+def test_a_silent_output_makes_the_whole_horizon_known():
+    net = net_of(3, 20, 2)
+    net[1].weight.data[1] = -1.0
+    inputs = inputs_for(net)
+    out = net(inputs, t_end=3.0, stop="first_spikes")
+    assert out.complete
+    assert out.t_known.tolist() == [3.0] * 4
+    assert out.counts().tolist() == net(inputs, t_end=3.0).counts().tolist()
+
+
+def test_inputs_from_an_early_stop_are_refused_where_more_is_needed():
+    first, second = net_of(3, 20, 4), net_of(4, 2)
+    stopped = first(inputs_for(first), t_end=3.0, stop="first_spikes")
+    b = 0
+    text = (
+        f"inputs: sample {b} is known only to t = {float(stopped.t_known[b])} of t_end = 3.0, after an early stop "
+        '(stop="first_spikes"): run the network that made it without stop'
+    )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        second(stopped, t_end=3.0)
+    # as far as it is known, it may be used
+    out = second(stopped, t_end=stopped.t_known)
+    full = second(first(inputs_for_stopped(stopped, first), t_end=3.0), t_end=stopped.t_known) if False else None
+    assert full is None
+    assert out.t_end.tolist() == stopped.t_known.tolist()
+
+
+# --- training ---
+
+
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_on_batches_of_a_data_loader_learns_a_toy_problem(stop, dtype):
+    # class: which of two inputs comes first
+    torch.manual_seed(1)
+    x = torch.rand(200, 2, dtype=torch.float64)
+    x = torch.cat([x, torch.zeros(200, 1, dtype=torch.float64)], dim=1)  # a bias
+    y = (x[:, 1] < x[:, 0]).long()
+    net = net_of(3, 20, 2, dtype=dtype, v_threshold=nn.Parameter(torch.tensor(1.0, dtype=torch.float64)))
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+    loader = DataLoader(TensorDataset(x, y), batch_size=50, shuffle=True)
+    losses = []
+    for _ in range(15):
+        total = 0.0
+        for latencies, labels in loader:
+            out = net(Spikes.from_latencies(latencies), t_end=4.0, stop=stop, on_graze="zero")
+            loss = first_spike_cross_entropy(out, labels, tau=0.1)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() / len(loader)
+        losses.append(total)
+    assert losses[-1] < 0.5 * losses[0]
+    out = net(Spikes.from_latencies(x), t_end=4.0)
+    assert (first_spike_predictions(out) == y).double().mean() > 0.9
