@@ -247,7 +247,9 @@ class _TrainingBar(ProgressBar):
         self.numbers = _numbers(now)
         total = now.epochs * now.batches
         done = (now.epoch - 1) * now.batches + now.done
-        self.update(self.task_ids[0], description=f"epoch {now.epoch}/{now.epochs}", total=total, completed=done)
+        rate = f"{now.metrics.samples_per_second:,.0f} samples/s" if now.metrics else ""
+        name = f"epoch {now.epoch}/{now.epochs}"
+        self.update(self.task_ids[0], description=name, total=total, completed=done, rate=rate)
 
 
 def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
@@ -255,9 +257,10 @@ def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
     from fireprop import training
 
     console = Console(stderr=True)
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), rate, TimeRemainingColumn())
     with _TrainingBar(*columns, console=console) as bar:
-        task = bar.add_task("compiling, once per installed version …", total=None)
+        task = bar.add_task("compiling, once per installed version …", total=None, rate="")
         try:
             return training.train(run, resume=resume, report=bar.show)
         except KeyboardInterrupt:
@@ -286,7 +289,6 @@ def _numbers(now: Any) -> str:
         parts += [
             f"train {m.train_accuracy:.1%}{validation}",
             f"{m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent",
-            f"{m.samples_per_second:,.0f} samples/s",
         ]
     return "  ".join(parts)
 
