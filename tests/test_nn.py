@@ -177,7 +177,9 @@ def test_a_threshold_that_training_drove_to_zero_is_refused():
     threshold = nn.Parameter(torch.ones(2, dtype=torch.float64))
     net = net_of(3, 2, v_threshold=threshold)
     threshold.data[1] = -0.5
-    with pytest.raises(ValueError, match=re.escape("v_threshold[1] = -0.5: give a finite number > 0")):
+    with pytest.raises(
+        ValueError, match=re.escape("layer 0: v_threshold[1] = -0.5: a threshold must be finite and above 0")
+    ):
         net(inputs_for(net), t_end=3.0)
 
 

@@ -1,6 +1,7 @@
 """The engine as one node of torch's graph: backward is the adjoint, jvp the tangent.
 
-Only `forward`, `backward` and `jvp` of the node turn tensors into arrays: under torch.func a tensor has no storage.
+Only the `forward` of a node turns tensors into arrays: under torch.func a tensor has no storage. Hence the derivatives
+are nodes too.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fireprop import engine
 from fireprop.spikes import Spikes
+
+NO_VMAP = (
+    "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
+    "spikes. Put the samples into one batch, and loop over torch.func.jvp or torch.autograd.grad for a Jacobian"
+)
 
 
 @dataclass(frozen=True)
@@ -85,36 +90,82 @@ class _FireTimes(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        simulation = inputs[0]
-        ctx.run, ctx.zero_grazes = simulation.run, simulation.zero_grazes
+        ctx.simulation, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_times: Tensor | None) -> tuple[Tensor | None, ...]:
-        weights, thresholds, inputs = engine.adjoint(
-            ctx.run,
-            [None if grad is None else grad.numpy() for grad in grad_times],
-            want_input_times=ctx.needs_input_grad[1],
-            zero_grazes=ctx.zero_grazes,
+        grads = _Adjoint.apply(  # type: ignore[no-untyped-call]
+            ctx.simulation, ctx.needs_input_grad[1], len(grad_times), *grad_times, *ctx.saved_tensors
         )
-        grads = [inputs, *(grad for pair in zip(weights, thresholds, strict=True) for grad in pair)]
-        return None, *(torch.from_numpy(grad) for grad in grads)
+        return None, *grads
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        d_times, *d_parameters = [_array(tangent) for tangent in tangents]
-        d_fire = engine.tangent(ctx.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=ctx.zero_grazes)
-        return tuple(torch.from_numpy(d) for d in d_fire)
+        d_fire: tuple[Tensor, ...] = _Tangent.apply(  # type: ignore[no-untyped-call]
+            ctx.simulation, len(tangents), *tangents, *ctx.saved_tensors
+        )
+        return d_fire
 
     @staticmethod
     def vmap(*args: Any) -> None:
-        raise RuntimeError(
-            "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own "
-            "number of spikes. Put the samples into one batch, and loop over torch.func.jvp or torch.autograd.grad for "
-            "a Jacobian"
+        raise RuntimeError(NO_VMAP)
+
+
+class _Once(torch.autograd.Function):
+    """A derivative of firing times. Under torch.func its arguments have no storage, so it is a node of its own.
+
+    It is given the inputs of the network too, which it does not read: through them torch sees that the derivative
+    depends on them, and a second derivative raises instead of being 0.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> None:
+        raise RuntimeError("firing times are differentiable once: fireprop has no second derivatives")
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> None:
+        raise RuntimeError("firing times are differentiable once: fireprop has no second derivatives")
+
+    @staticmethod
+    def vmap(*args: Any) -> None:
+        raise RuntimeError(NO_VMAP)
+
+
+class _Adjoint(_Once):
+    """From dL/df of every layer to the gradients of input times, weights and thresholds."""
+
+    @staticmethod
+    def forward(
+        simulation: Simulation, want_input_times: bool, n_layers: int, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        weights, thresholds, inputs = engine.adjoint(
+            simulation.run,
+            [_array(grad) for grad in tensors[:n_layers]],
+            want_input_times=want_input_times,
+            zero_grazes=simulation.zero_grazes,
         )
+        grads = [inputs, *(grad for pair in zip(weights, thresholds, strict=True) for grad in pair)]
+        return tuple(torch.from_numpy(grad) for grad in grads)
 
 
-def _array(tangent: Tensor | None) -> np.ndarray[Any, Any] | None:
-    return None if tangent is None else tangent.detach().numpy()
+class _Tangent(_Once):
+    """From tangents of input times, weights and thresholds to those of all firing times."""
+
+    @staticmethod
+    def forward(simulation: Simulation, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
+        d_fire = engine.tangent(
+            simulation.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=simulation.zero_grazes
+        )
+        return tuple(torch.from_numpy(d) for d in d_fire)
+
+
+def _array(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
+    return None if tensor is None else tensor.detach().numpy()

@@ -196,8 +196,11 @@ def simulate(
     stop_at_first          end a sample as soon as every unit of the last layer has fired once
     max_spikes             limit of spikes per layer and sample
 
-    Raises SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
+    Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
+    SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
     """
+    for k, layer in enumerate(layers):
+        _check_layer(k, layer)
     chain = lay_out(layers)
     inputs = _events(times, units)
     edges = _chunks(offsets.size - 1)
@@ -223,6 +226,18 @@ def simulate(
     log = _assemble(inputs, offsets, chunks, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     return Run(chain, log, t_known)
+
+
+def _check_layer(number: int, layer: Layer) -> None:
+    if not np.isfinite(layer.weight).all():
+        out, source = np.argwhere(~np.isfinite(layer.weight))[0]
+        value = float(layer.weight[out, source])
+        raise ValueError(f"layer {number}: weight[{out}, {source}] = {value}: weights must be finite")
+    good = np.isfinite(layer.v_threshold) & (layer.v_threshold > 0.0)
+    if not good.all():
+        unit = int(np.flatnonzero(~good)[0])
+        value = float(layer.v_threshold[unit])
+        raise ValueError(f"layer {number}: v_threshold[{unit}] = {value}: a threshold must be finite and above 0")
 
 
 def _chunks(batch: int) -> list[int]:

@@ -538,6 +538,7 @@ def _draw_layer(generator: torch.Generator, n_in: int, n_out: int) -> LIF:
         v_threshold=_uniform(generator, 0.5, 1.5, n_out),
         t_ref=_uniform(generator, 0.05, 0.3, n_out) * _integers(generator, 0, 2),
         dtype=torch.float64,
+        generator=generator,
     )
     layer.reset_parameters(
         spikes_per_input=N_INPUT_SPIKES / N_INPUTS, window=T_END / 2, gain=GAIN, spread=SPREAD, generator=generator

@@ -389,12 +389,6 @@ def _check_layers(layers: Sequence[LIF]) -> None:
             raise ValueError(
                 f"layer {k}: in_features = {lif.in_features}, the layer before has {layers[k - 1].out_features} units"
             )
-        _check_constant("v_threshold", lif.v_threshold.detach())
-        finite = torch.isfinite(lif.weight.detach())
-        if not bool(finite.all()):
-            out, source = torch.nonzero(~finite)[0].tolist()
-            value = float(lif.weight.detach()[out, source])
-            raise ValueError(f"layer {k}: weight[{out}, {source}] = {value}: weights must be finite")
 
 
 def _check_inputs(first: LIF, inputs: Spikes) -> None:

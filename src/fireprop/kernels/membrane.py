@@ -67,7 +67,8 @@ def peak(v, i, alpha, beta):
     if x <= -1.0:
         return NO_CROSSING, v
     t = reach if x == 0.0 else reach * math.log1p(x) / x
-    return t, i * math.exp(-alpha * t) / beta
+    # There V = I / beta too, but at alpha >> beta that takes up the error of t, to which V itself is blind at its peak.
+    return t, propagate(v, i, t, alpha, beta)[0]
 
 
 @njit(cache=True)
@@ -86,15 +87,14 @@ def first_crossing(v, i, gap, alpha, beta, theta):
 
     V' has at most one zero in a gap, so V crosses iff it ends at or above theta, or peaks inside at or above theta.
     """
-    v_end, i_end = propagate(v, i, gap, alpha, beta)
+    v_end, _ = propagate(v, i, gap, alpha, beta)
     if v_end >= theta:
         return _rise_to(v, i, gap, alpha, beta, theta)
-    if rise(v_end, i_end, beta) >= 0.0:
-        return NO_CROSSING
+    # Where the peak lies tells whether it is in the gap. The slope at the end would not: its terms may underflow.
     t, height = peak(v, i, alpha, beta)
-    if t < 0.0 or height < theta:
+    if t == NO_CROSSING or t > gap or height < theta:
         return NO_CROSSING
-    return _rise_to(v, i, min(t, gap), alpha, beta, theta)
+    return _rise_to(v, i, t, alpha, beta, theta)
 
 
 @njit(cache=True)

@@ -29,7 +29,7 @@ from fireprop.kernels.membrane import (
 )
 
 NEVER = -math.inf
-SLACK = 1.0 + 1e-6  # lengthens tangents, so that no rounding hides a unit that may cross
+SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 BELOW = 1.0 - 2.0**-23
 
 # Rows of `Loop.lanes`
@@ -87,20 +87,24 @@ def reset(loop, first_input):
 
 
 @njit(cache=True)
-def may_cross(v, i, v_end, i_end, reach, beta, theta):
-    """Whether V may cross in a gap: it ends above threshold, or ends falling and its tangent reached the threshold."""
-    return (v_end >= theta) | ((v + reach * rise(v, i, beta) >= theta) & (i_end < beta * v_end))
+def may_cross(v, i, v_end, i_end, reach, beta, beta_up, theta):
+    """Whether V may cross in a gap: it ends above threshold, or does not end rising and its tangent reached it.
+
+    `reach` and `beta_up` are the gap and beta with slack. V and I may both have decayed to 0, hence not "ends falling".
+    """
+    return (v_end >= theta) | ((v + reach * rise(v, i, beta) >= theta) & (i_end <= beta_up * v_end))
 
 
 @njit(cache=True)
 def advance(lanes, layer, reach, a, b, h):
     """The vector pass: the state of every unit at the end of a gap, and whether any unit may cross on the way."""
     real = lanes.dtype.type
-    a, b, h, beta, reach = real(a), real(b), real(h), real(layer.beta), real(reach)
+    a, b, h, reach = real(a), real(b), real(h), real(reach)
+    beta, beta_up = real(layer.beta), real(layer.beta * SLACK)
     found = 0
     for u in units_of(layer):
         v_end, i_end = step(lanes[V, u], lanes[I, u], a, b, h)
-        found |= may_cross(lanes[V, u], lanes[I, u], v_end, i_end, reach, beta, lanes[THETA, u])
+        found |= may_cross(lanes[V, u], lanes[I, u], v_end, i_end, reach, beta, beta_up, lanes[THETA, u])
         lanes[V_END, u] = v_end
         lanes[I_END, u] = i_end
     return found
@@ -127,10 +131,10 @@ def expect_candidates(loop, layer, reach):
     """Put every unit of the layer that may cross in the open gap on the heap, but for those that are held."""
     state, lanes = loop.layers[layer], loop.lanes
     real = lanes.dtype.type
-    reach, beta = real(reach), real(state.beta)
+    reach, beta, beta_up = real(reach), real(state.beta), real(state.beta * SLACK)
     for u in units_of(state):
         v, i = lanes[V, u], lanes[I, u]
-        if may_cross(v, i, lanes[V_END, u], lanes[I_END, u], reach, beta, lanes[THETA, u]):
+        if may_cross(v, i, lanes[V_END, u], lanes[I_END, u], reach, beta, beta_up, lanes[THETA, u]):
             if loop.units[u].hold_end <= state.t_last:
                 expect(loop, layer, np.int64(u), state.t_last, v, i)
 
