@@ -299,7 +299,7 @@ class _Check:
                 dual = forward_ad.make_dual(kind.value, direction)  # type: ignore[no-untyped-call]
                 record = self.record({kind.key: dual})
                 tangents = [forward_ad.unpack_dual(spikes.times).tangent for spikes in record]  # type: ignore[no-untyped-call]
-            terms = [float(g @ d) for g, d in zip(by_spikes, tangents, strict=True) if d is not None]
+            terms = [float(g @ d.detach()) for g, d in zip(by_spikes, tangents, strict=True) if d is not None]
             derivatives.append(math.fsum(terms))
         return np.array(derivatives)
 

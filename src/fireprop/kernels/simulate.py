@@ -218,9 +218,10 @@ def next_crossing(loop, layer, t_end):
             continue
         f = max(t + duration, top.time)
         if f <= t:
-            # From its own spike a unit needs time to rise again. From an arrival it needs next to none, but a spike
-            # that an arrival caused must come after it: the next float64 then, within slope * ulp of the threshold.
-            if t == unit.hold_end:
+            # From its own spike a unit needs time to rise again. From an arrival or an end of hold it may need less
+            # than an ulp, but what that caused must come after it: the next float64 then, within slope * ulp of the
+            # threshold.
+            if t == unit.hold_end and t == loop.events[layer, unit.last_spike].time:
                 return status.TIME_RESOLUTION, u, t
             f = np.nextafter(t, np.inf)
         f = min(f, state.gap_end)
