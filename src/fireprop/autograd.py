@@ -86,7 +86,7 @@ class _FireTimes(torch.autograd.Function):
             max_spikes=simulation.max_spikes,
         )
         simulation.run = run
-        return tuple(torch.from_numpy(run.spikes(layer + 1)[0]) for layer in range(len(layers)))
+        return tuple(torch.from_numpy(run.times(layer + 1)) for layer in range(len(layers)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -56,8 +56,7 @@ class Layer:
 class Run:
     """A chain and the event log of one forward pass over it.
 
-    spikes(level) gives times and units of a level: 0 is the input, level + 1 the spikes of a layer.
-    t_known (batch,) is t_end, or earlier after an early stop.
+    Level 0 is the input, level + 1 the spikes of a layer. t_known (batch,) is t_end, or earlier after an early stop.
     """
 
     chain: Chain
@@ -72,11 +71,18 @@ class Run:
         """Where the events of a level lie in the log."""
         return slice(int(self.log.offsets[level, 0]), int(self.log.offsets[level, -1]))
 
-    def spikes(self, level: int) -> tuple[Array, Array, Array]:
-        """Times, units and offsets of a level, in arrays of their own."""
+    def times(self, level: int) -> Array:
+        """Times of the events of a level, in an array of their own."""
+        return self.log.events["time"][self.level(level)].copy()
+
+    def trains(self, level: int) -> tuple[Array, Array]:
+        """Units and offsets of the events of a level, in arrays of their own."""
         part = self.level(level)
-        events = self.log.events[part]
-        return events["time"].copy(), events["unit"].copy(), self.log.offsets[level] - part.start
+        return self.log.events["unit"][part].copy(), self.log.offsets[level] - part.start
+
+    def spikes(self, level: int) -> tuple[Array, Array, Array]:
+        """Times, units and offsets of the events of a level."""
+        return self.times(level), *self.trains(level)
 
     def slopes(self, level: int) -> Array:
         """V'(f-) of every spike of a level >= 1 (design 2)."""

@@ -327,9 +327,8 @@ def _record(
     t_known = torch.from_numpy(run.t_known)
     spikes, slopes = [], []
     for level, (times, lif) in enumerate(zip(all_times, layers, strict=True), start=1):
-        _, units, offsets = run.spikes(level)
-        trains = torch.from_numpy(units), torch.from_numpy(offsets)
-        spikes.append(Spikes._trusted(times, *trains, lif.out_features, t_end, t_known))
+        units, offsets = (torch.from_numpy(array) for array in run.trains(level))
+        spikes.append(Spikes._trusted(times, units, offsets, lif.out_features, t_end, t_known))
         slopes.append(torch.from_numpy(run.slopes(level)))
     return Record(tuple(spikes), tuple(slopes), (run,))
 
