@@ -18,7 +18,7 @@ test:
 
 test-all:
 	pytest -q
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_membrane.py tests/test_kernels_python.py
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_membrane.py tests/test_derivatives.py -m "not slow"
 
 bench:
 	python -m benchmarks

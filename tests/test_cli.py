@@ -22,8 +22,9 @@ def _mistake(*arguments):
     result = _call(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    lines = result.stderr.strip().splitlines()
+    lines = [line for line in result.stderr.splitlines() if line.startswith("fireprop: ")]
     assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
     return lines[0]
 
 
@@ -149,6 +150,22 @@ def test_importing_fireprop_loads_neither_plots_nor_data_sets_nor_the_command_li
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train", "yinyang"), ("train", "xor", "--epochs", "many"), ("fly",), ("train", "xor", "--fast")]
+)
+def test_what_cannot_be_parsed_gets_one_line(arguments):
+    done = subprocess.run([sys.executable, "-m", "fireprop", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("fireprop: ")
+
+
+def test_a_learning_rate_that_breaks_the_network_gets_one_line(tmp_path):
+    line = _mistake("train", "xor", "--lr", 1e300, "--out", tmp_path / "run")
+    assert "weights must be finite" in line
 
 
 @pytest.mark.slow

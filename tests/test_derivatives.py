@@ -388,6 +388,7 @@ def test_each_column_of_the_jacobian_is_that_of_the_explicit_system(rng, t_ref, 
         np.testing.assert_allclose(found, jacobian[:, column], rtol=0, atol=1e-10 * np.abs(jacobian).max())
 
 
+@pytest.mark.slow
 @FORWARD
 def test_forward_mode_goes_through_a_batch_and_float32(rng, forward_mode):
     net = Sequential(*(lif(rng.normal(2, 2, shape), dtype=torch.float32) for shape in [(6, 3), (2, 6)]))

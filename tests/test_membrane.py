@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import reference
 from fireprop.kernels import heap, membrane
-from fireprop.kernels.membrane import NO_CROSSING
+from fireprop.kernels.membrane import NONE_AHEAD
 
 EPS = 2.0**-52
 FAST = settings(deadline=None, derandomize=True, max_examples=300)
@@ -176,14 +176,15 @@ def test_the_peak_is_the_highest_potential_ahead(state):
     t, height = membrane.peak(v, i, alpha, beta)
     far = 1e3 * (1 / alpha + 1 / beta)
     exact_t, exact_height = exact_peak(v, i, far, alpha, beta)
-    if t == NO_CROSSING:
+    if t == NONE_AHEAD:
         assert height == v
         assert exact_height <= max(v, 0.0) + 4 * EPS * theta or exact_t == far  # rises for ever, towards 0
     else:
         # i exp(-alpha t) / beta: the rounding of the exponent, and the flatness of a peak
         assert height == pytest.approx(float(exact_height), rel=(6 + 2 * alpha * t) * EPS)
         flat = abs(float(exact_slope(mpmath.mpf(t), v, i, alpha, beta)))
-        assert flat <= 16 * EPS * (1 + (alpha + beta) * t) * (abs(i) + beta * abs(v))
+        subnormal = 1e-300
+        assert flat <= 16 * EPS * (1 + (alpha + beta) * t) * (abs(i) + beta * abs(v)) + subnormal
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -201,13 +202,13 @@ def test_the_peak_from_rest_is_where_the_spec_says(ratio):
     ("v", "i"), [(0.5, 0.5), (0.5, 0.2), (0.5, -1.0), (-1.0, -0.5), (-1.0, -1.0), (0.0, 0.0)], ids=str
 )
 def test_a_potential_that_does_not_rise_has_no_peak_ahead(v, i):
-    assert membrane.peak(v, i, 2.0, 1.0) == (NO_CROSSING, v)
+    assert membrane.peak(v, i, 2.0, 1.0) == (NONE_AHEAD, v)
 
 
 def test_a_potential_that_rises_to_zero_from_below_has_no_peak():
     # V = -exp(-t) + little: with I << beta |V| and a slow membrane, V' has no zero ahead
-    assert membrane.peak(-1.0, 0.1, 2.0, 1.0) == (NO_CROSSING, -1.0)
-    assert membrane.peak(-1.0, -0.1, 2.0, 1.0) == (NO_CROSSING, -1.0)
+    assert membrane.peak(-1.0, 0.1, 2.0, 1.0) == (NONE_AHEAD, -1.0)
+    assert membrane.peak(-1.0, -0.1, 2.0, 1.0) == (NONE_AHEAD, -1.0)
 
 
 # --- the first crossing ---
@@ -222,6 +223,7 @@ def assert_meets(duration, v, i, gap, alpha, beta, theta):
     assert missing <= slope * math.ulp(duration) + (6 + (alpha + beta) * duration) * EPS * size
 
 
+@pytest.mark.slow
 @MANY_DIGITS
 @given(states())
 @example((0.0, 6.0, 5.0, 1.0, 1.0, 1.0))
@@ -233,7 +235,7 @@ def test_the_first_crossing_is_that_of_fifty_digits(state):
     assume(abs(height / theta - 1) > 1e-12)  # nearer peaks have a test of their own
     exact = exact_crossing(v, i, gap, alpha, beta, theta)
     duration = membrane.first_crossing(v, i, gap, alpha, beta, theta)
-    assert (duration == NO_CROSSING) == (exact is None)
+    assert (duration == NONE_AHEAD) == (exact is None)
     if exact is not None:
         assert_meets(duration, *state)
         # V(t) known to a few eps of its terms puts the crossing within that over the slope; near a graze, its root
@@ -248,7 +250,7 @@ def test_the_first_crossing_is_that_of_fifty_digits(state):
 def test_no_crossing_lies_before_the_first(state):
     v, i, gap, alpha, beta, theta = state
     duration = membrane.first_crossing(v, i, gap, alpha, beta, theta)
-    until = gap if duration == NO_CROSSING else duration * (1 - 1e-9)
+    until = gap if duration == NONE_AHEAD else duration * (1 - 1e-9)
     for t in np.linspace(0.0, until, 200):
         # dense, so a crossing is missed by nobody; 1e-12 leaves room for peaks that equal theta to rounding
         assert membrane.propagate(v, i, t, alpha, beta)[0] <= theta * (1 + 1e-12)
@@ -265,15 +267,15 @@ def test_a_peak_that_clears_or_misses_the_threshold_narrowly_is_told_apart(rng, 
         gap = 60.0 * (1 / alpha + 1 / beta)
         t, height = exact_peak(v, i, gap, alpha, beta)
         above, below = float(height * (1 + distance)), float(height * (1 - distance))
-        assert membrane.first_crossing(v, i, gap, alpha, beta, above) == NO_CROSSING
+        assert membrane.first_crossing(v, i, gap, alpha, beta, above) == NONE_AHEAD
         duration = membrane.first_crossing(v, i, gap, alpha, beta, below)
         assert_meets(duration, v, i, gap, alpha, beta, below)
         # on the rising side; the parabola at the peak makes an error of eps in V one of its root in t
         assert duration <= t * (1 + 1e-7)
         # the same peak with the gap ending before it, and with the gap ending right after it
-        assert membrane.first_crossing(v, i, duration * 0.5, alpha, beta, below) == NO_CROSSING
-        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, below) != NO_CROSSING
-        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, above) == NO_CROSSING
+        assert membrane.first_crossing(v, i, duration * 0.5, alpha, beta, below) == NONE_AHEAD
+        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, below) != NONE_AHEAD
+        assert membrane.first_crossing(v, i, float(t) * 1.01, alpha, beta, above) == NONE_AHEAD
 
 
 def test_a_peak_that_equals_theta_is_a_spike():
@@ -281,7 +283,7 @@ def test_a_peak_that_equals_theta_is_a_spike():
     duration = membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, 1.0)
     assert duration == pytest.approx(math.log(2.0), abs=2e-8)  # V = 1 - (t - log 2)^2 is 1 to the bit so near
     above = np.nextafter(1.0, 2.0)
-    assert membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, above * (1 + 4 * EPS)) == NO_CROSSING
+    assert membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, above * (1 + 4 * EPS)) == NONE_AHEAD
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -303,7 +305,7 @@ def test_a_potential_that_reaches_theta_at_the_end_of_the_gap_crosses_there(rng)
         assert membrane.rise(theta, i_end, 1.0) > 0
         # V is known to 2 eps, over a slope above 0.5
         assert membrane.first_crossing(v, i, gap, 0.6, 1.0, theta) == pytest.approx(gap, abs=8 * EPS)
-        assert membrane.first_crossing(v, i, gap, 0.6, 1.0, theta + 8 * EPS) == NO_CROSSING
+        assert membrane.first_crossing(v, i, gap, 0.6, 1.0, theta + 8 * EPS) == NONE_AHEAD
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (2.0, 1.0), (0.5, 1.0), (0.05, 1.0), (0.01, 0.1)])
@@ -320,7 +322,7 @@ def test_a_threshold_of_any_sign_is_found_from_below():
     for theta in (0.0, -0.5):
         exact = exact_crossing(-1.0, 0.8, 4.0, 2.0, 1.0, theta)
         found = membrane.first_crossing(-1.0, 0.8, 4.0, 2.0, 1.0, theta)
-        assert (found == NO_CROSSING) == (exact is None)
+        assert (found == NONE_AHEAD) == (exact is None)
         if exact is not None:
             assert found == pytest.approx(float(exact), rel=8 * EPS)
 

@@ -132,6 +132,7 @@ def test_the_spikes_of_random_chains_are_those_of_the_oracle(rng, sizes, t_ref, 
             np.testing.assert_array_less(np.abs(found - spikes[0]), 32 * EPS * (1 + bounds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_dense_networks_of_either_sign_agree_with_the_oracle(rng, t_ref, equal_tau):
     # nothing is kept clear of trouble here, but near-grazes are rare: counts and units must still agree
@@ -475,6 +476,15 @@ def test_an_arrival_at_the_end_of_a_hold_acts_after_it():
     assert run.log.events[run.level(1)]["release"][0] == pytest.approx(9.0 * math.exp(-end), rel=8 * EPS)
 
 
+def test_an_arrival_at_the_end_of_a_hold_that_began_before_another_arrival_acts_after_it():
+    (f,) = fired([[9.0, 0.0, 0.0]], [0.0], [0], t_ref=0.5)[:1]
+    end = f + 0.5
+    run = simulate([layer([[9.0, 2.0, -20.0]], t_ref=0.5)], [0.0, f + 0.25, end], [0, 1, 2], t_end=4.0)
+    assert trains(run)[0].tolist() == [f]
+    left = 9.0 * math.exp(-end) + 2.0 * math.exp(-0.25)
+    assert run.log.events[run.level(1)]["release"][0] == pytest.approx(left, rel=16 * EPS)
+
+
 def test_units_with_holds_of_their_own_wait_each_for_itself(rng):
     t_ref = np.array([0.0, 0.1, 0.7, 3.0])
     times, units = np.sort(rng.uniform(0, 2, 8)), np.zeros(8, int)
@@ -701,6 +711,18 @@ def test_an_early_stop_keeps_every_spike_at_its_very_instant():
     assert who.tolist() == [0, 1, 2]
     assert (found == stopped.t_known[0]).all()
     assert trains(full, 2)[0].size > 3
+    assert_is_a_prefix(stopped, full)
+
+
+def test_a_later_spike_at_the_instant_of_the_last_first_spike_is_kept():
+    # output 1 fires soon; when input 1 comes, all currents and potentials have decayed to 0 to the bit, so that both
+    # outputs cross at one instant: the first spike of output 0, the second of output 1
+    layers = [layer([[0.0, 3.0], [3.0, 3.0]])]
+    full = simulate(layers, [0.0, 2000.0], [0, 1], t_end=3000.0)
+    stopped = simulate(layers, [0.0, 2000.0], [0, 1], t_end=3000.0, stop_at_first=True)
+    found, who = trains(stopped)
+    assert who.tolist() == [1, 0, 1]
+    assert found[1] == found[2] == stopped.t_known[0]
     assert_is_a_prefix(stopped, full)
 
 

@@ -329,7 +329,7 @@ def test_samples_are_picked_as_numpy_picks_rows(trains, index):
     rows = np.atleast_1d(np.arange(4)[index]).copy()
     s = of(trains)
     ends = f64([1.0, 2.0, 3.0, 4.0])
-    spikes = Spikes(s.times, s.units, s.offsets, 2, ends, ends - 0.5)
+    spikes = Spikes._trusted(s.times, s.units, s.offsets, 2, ends, ends - 0.5)  # wherever the spikes lie
     forms = [index] if isinstance(index, slice) else [index, np.array(index, int if index == [] else None)]
     if not isinstance(index, slice):
         forms.append(torch.as_tensor(forms[1]))
@@ -600,7 +600,7 @@ def test_the_gradient_of_a_shift_reaches_the_duration_but_not_the_horizon():
 
 def test_the_constructor_keeps_the_graph_and_detach_cuts_it():
     times = f64([0.1, 0.2]).requires_grad_()
-    spikes = Spikes(times, [0, 1], [0, 2], 2, t_end=times[:1], t_known=times[:1])
+    spikes = Spikes(times, [0, 1], [0, 2], 2, t_end=1 + times[:1], t_known=1 + times[:1])
     assert spikes.times.requires_grad
     assert not spikes.t_end.requires_grad
     assert not spikes.detach().times.requires_grad
@@ -808,3 +808,17 @@ def test_canonical_order_is_one_order():
     all_ways = [Spikes.from_events(*zip(*(flat[k:] + flat[:k]), strict=True), n_units=2) for k in range(4)]
     for one, other in pairwise(all_ways):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("t_end", "t_known", "text"),
+    [
+        (1.0, 2.0, "t_known[0] = 2.0: at most t_end[0] = 1.0"),
+        (0.5, 0.5, "sample 0, unit 0, t = 0.5: spikes lie before t_end = 0.5"),
+        (2.0, 0.4, "sample 0, unit 0, t = 0.5: spikes lie before t_end = 2.0 and up to t_known = 0.4"),
+        (math.inf, 1.0, "t_end[0] = inf: give a moment in time"),
+    ],
+)
+def test_horizons_that_contradict_the_spikes_are_refused(t_end, t_known, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        Spikes([0.5], [0], [0, 1], 1, t_end=[t_end], t_known=[t_known])

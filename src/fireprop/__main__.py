@@ -1,5 +1,5 @@
 """`python -m fireprop` is `fireprop`."""
 
-from fireprop.cli import app
+from fireprop.cli import main
 
-app()
+main()

@@ -47,6 +47,7 @@ class Simulation:
         stop_at_first: bool,
         max_spikes: int,
         zero_grazes: bool,
+        first_layer: int = 0,
     ) -> None:
         self.inputs = inputs
         self.constants = constants
@@ -54,6 +55,7 @@ class Simulation:
         self.stop_at_first = stop_at_first
         self.max_spikes = max_spikes
         self.zero_grazes = zero_grazes
+        self.first_layer = first_layer
 
 
 def fire_times(simulation: Simulation, weights: Sequence[Tensor], thresholds: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -84,6 +86,7 @@ class _FireTimes(torch.autograd.Function):
             simulation.t_end.numpy(),
             stop_at_first=simulation.stop_at_first,
             max_spikes=simulation.max_spikes,
+            first_layer=simulation.first_layer,
         )
         simulation.run = run
         return tuple(torch.from_numpy(run.times(layer + 1)) for layer in range(len(layers)))

@@ -25,7 +25,6 @@ app = typer.Typer(
     name="fireprop",
     help="Train spiking neural networks with exact gradients of their firing times.",
     epilog="Example: fireprop train yin-yang --seed 1 --out runs/first",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -207,20 +206,36 @@ def _use_threads(threads: int | None) -> None:
 @contextlib.contextmanager
 def _mistakes_in_one_line() -> Iterator[None]:
     """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
+    from fireprop import GrazeError, SpikeLimitError, TimeResolutionError
     from fireprop.datasets import MissingExtraError
     from fireprop.runs import RunError
 
     try:
         yield
-    except (ValueError, RunError, MissingExtraError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]fireprop:[/] {_escaped(error)}")
+    except (ValueError, RunError, MissingExtraError, GrazeError, SpikeLimitError, TimeResolutionError) as error:
+        _print_mistake(str(error))
         raise typer.Exit(2) from error
 
 
-def _escaped(error: Exception) -> str:
-    from rich.markup import escape
+def _print_mistake(text: str) -> None:
+    line = Text.assemble(("fireprop: ", "red"), " ".join(text.split()))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line)
 
-    return escape(" ".join(str(error).split()))
+
+def main() -> None:
+    """What the `fireprop` command runs: as typer would, but what it cannot parse gets one line of answer."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        # A parser's error, of click or of the copy of it that newer versions of typer bring along.
+        if not hasattr(error, "format_message"):
+            raise
+        _print_mistake(error.format_message())
+        code = 2
+    sys.exit(code or 0)
 
 
 @contextlib.contextmanager
@@ -265,20 +280,13 @@ def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
             return training.train(run, resume=resume, report=bar.show)
         except KeyboardInterrupt:
             bar.stop()
-            _say_how_to_resume(console, run)
+            console.print(
+                f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
+            )
             raise typer.Exit(130) from None
         except Exception:
             bar.update(task, visible=False)
             raise
-
-
-def _say_how_to_resume(console: Console, run: Any) -> None:
-    if run.has_checkpoint():
-        console.print(
-            f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
-        )
-    else:
-        console.print("interrupted before the first epoch ended; nothing is saved")
 
 
 def _numbers(now: Any) -> str:

@@ -4,7 +4,7 @@ The engine alone knows how a chain is laid out for the kernels, and it alone tur
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,11 @@ from fireprop.kernels.walk import ALONE, Lanes
 Array = np.ndarray[Any, Any]
 
 CHUNK = 64  # samples per task; gradients are summed chunk by chunk in order, so this number is part of the result
-FIRST_CAPACITY = 512  # spikes per sample and layer that a buffer starts with; it doubles as needed. Untouched, free
+FIRST_CAPACITY = 512  # spikes per sample and layer that a buffer starts with; it doubles as needed
 DEFAULT_MAX_SPIKES = 10_000_000
+# Far beyond any use, and near enough that no sum over arrivals and no gap can overflow.
+MAX_WEIGHT = {"float32": 1e15, "float64": 1e100}
+MAX_TIME = 1e300
 
 
 class SpikeLimitError(RuntimeError):
@@ -62,6 +65,7 @@ class Run:
     chain: Chain
     log: Log
     t_known: Array
+    first_layer: int = 0
 
     @property
     def n_layers(self) -> int:
@@ -111,12 +115,13 @@ class _Threads:
         self.pool: ThreadPoolExecutor | None = None
         self.owner = 0
 
-    def map(self, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+    def map(self, task: Callable[[int], Any], n_tasks: int) -> Iterator[Any]:
+        """Results in the order of the tasks, each as soon as it and those before it are done."""
         if self.number == 1 or n_tasks <= 1:
-            return [task(k) for k in range(n_tasks)]
+            return map(task, range(n_tasks))
         if self.pool is None or self.owner != os.getpid():
             self.pool, self.owner = ThreadPoolExecutor(self.number, thread_name_prefix="fireprop"), os.getpid()
-        return list(self.pool.map(task, range(n_tasks)))
+        return self.pool.map(task, range(n_tasks))
 
 
 _threads = _Threads()
@@ -195,18 +200,21 @@ def simulate(
     *,
     stop_at_first: bool = False,
     max_spikes: int = DEFAULT_MAX_SPIKES,
+    first_layer: int = 0,
 ) -> Run:
     """Simulate a chain on a batch of input spikes.
 
     times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
     stop_at_first          end a sample as soon as every unit of the last layer has fired once
     max_spikes             limit of spikes per layer and sample
+    first_layer            number of the first layer in the texts of errors
 
     Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
     SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
     """
     for k, layer in enumerate(layers):
-        _check_layer(k, layer)
+        _check_layer(first_layer + k, layer)
+    _check_times(times, t_end)
     chain = lay_out(layers)
     inputs = _events(times, units)
     edges = _chunks(offsets.size - 1)
@@ -225,25 +233,45 @@ def simulate(
             if code == status.OK:
                 return buffers
             if code != status.FULL:
-                raise _in_words(code, sample, layer, unit, t, max_spikes)
+                raise _in_words(code, sample, first_layer + layer, unit, t, max_spikes)
             done, buffers = sample - first, _enlarge(buffers)
 
-    chunks = _threads.map(run_chunk, len(edges) - 1)
+    chunks = list(_threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(chain, log, t_known)
+    return Run(chain, log, t_known, first_layer)
 
 
 def _check_layer(number: int, layer: Layer) -> None:
-    if not np.isfinite(layer.weight).all():
-        out, source = np.argwhere(~np.isfinite(layer.weight))[0]
-        value = float(layer.weight[out, source])
-        raise ValueError(f"layer {number}: weight[{out}, {source}] = {value}: weights must be finite")
-    good = np.isfinite(layer.v_threshold) & (layer.v_threshold > 0.0)
+    """Everything that training, or a state that was loaded, may have put out of range since the layer was made."""
+    limit = MAX_WEIGHT[layer.weight.dtype.name]
+    good = np.abs(layer.weight) <= limit
     if not good.all():
-        unit = int(np.flatnonzero(~good)[0])
-        value = float(layer.v_threshold[unit])
-        raise ValueError(f"layer {number}: v_threshold[{unit}] = {value}: a threshold must be finite and above 0")
+        out, source = np.argwhere(~good)[0]
+        value = float(layer.weight[out, source])
+        raise ValueError(
+            f"layer {number}: weight[{out}, {source}] = {value}: weights must be finite, and within +-{limit:g}"
+        )
+    for name in ("tau_mem", "tau_syn"):
+        tau = getattr(layer, name)
+        if not 0.0 < tau < np.inf or not 1.0 / tau < np.inf:
+            raise ValueError(
+                f"layer {number}: {name} = {tau}: time constants must be above 0, they and their inverses finite"
+            )
+    for name, least in (("v_threshold", np.nextafter(0.0, 1.0)), ("t_ref", 0.0)):
+        values = getattr(layer, name)
+        good = np.isfinite(values) & (values >= least)
+        if not good.all():
+            unit = int(np.flatnonzero(~good)[0])
+            wanted = "at least 0" if least == 0.0 else "above 0"
+            raise ValueError(f"layer {number}: {name}[{unit}] = {float(values[unit])}: must be finite and {wanted}")
+
+
+def _check_times(times: Array, t_end: Array) -> None:
+    for name, moments in (("times", times), ("t_end", t_end)):
+        if moments.size and not max(-moments.min(), moments.max()) <= MAX_TIME:
+            k = int(np.argmax(np.abs(moments)))
+            raise ValueError(f"{name}[{k}] = {float(moments[k])}: times must be within +-{MAX_TIME:g}")
 
 
 def _chunks(batch: int) -> list[int]:
@@ -259,7 +287,7 @@ def _events(times: Array, units: Array) -> Array:
 
 def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kernel.Buffers:
     return simulate_kernel.Buffers(
-        events=_records((n_layers, capacity), EVENT),
+        events=_for_kernels(np.empty((n_layers, capacity), EVENT)),
         offsets=np.zeros((n_layers, n_samples + 1), np.int64),
         t_known=np.zeros(n_samples),
     )
@@ -268,7 +296,7 @@ def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kerne
 def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
     """Twice the room, with what the buffers hold."""
     n_layers, capacity = buffers.events.shape
-    events = _records((n_layers, 2 * capacity), EVENT)
+    events = _for_kernels(np.empty((n_layers, 2 * capacity), EVENT))
     events[:, :capacity] = buffers.events
     return buffers._replace(events=events)
 
@@ -298,7 +326,8 @@ def adjoint(
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
 
-    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it.
+    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
+    ValueError where a gradient overflows.
     """
     chain, log = run.chain, run.log
     edges = _chunks(run.t_known.size)
@@ -306,21 +335,25 @@ def adjoint(
     for layer, grad in enumerate(grad_times):
         if grad is not None:
             flow[run.level(layer + 1)] = grad
-    _refuse_non_finite(run, flow)
-    grad_weight = np.zeros((len(edges) - 1, chain.weight.size), chain.weight.dtype)
-    grad_theta = np.zeros((len(edges) - 1, chain.units.size))
+    _refuse_non_finite(run, flow, "the loss has the derivative")
+    total_weight, total_theta = np.zeros_like(chain.weight), np.zeros(chain.units.size)
 
-    def run_chunk(k: int) -> None:
-        gradient = adjoint_kernel.Gradient(flow, grad_weight[k], grad_theta[k])
+    def run_chunk(k: int) -> adjoint_kernel.Gradient:
+        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
             chain, log, gradient, _lanes(chain), want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
         if code != status.OK:
-            raise _in_words(code, sample, layer, unit, t)
+            raise _in_words(code, sample, run.first_layer + layer, unit, t)
+        return gradient
 
-    _threads.map(run_chunk, len(edges) - 1)
-    total_weight = np.add.reduce(grad_weight, axis=0)
-    total_theta = np.add.reduce(grad_theta, axis=0)
+    for part in _threads.map(run_chunk, len(edges) - 1):
+        total_weight += part.weight
+        total_theta += part.theta
+    _refuse_non_finite(run, flow, "the gradient has the entry")
+    for name, total in (("weights", total_weight), ("thresholds", total_theta)):
+        if not np.isfinite(total).all():
+            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
     return _unflat(chain, total_weight), _per_layer(chain, total_theta), flow[run.level(0)].copy()
 
 
@@ -330,13 +363,14 @@ def _lanes(chain: Chain) -> Lanes:
     return Lanes(np.empty((2, widest), chain.weight.dtype), _records(widest, ALONE))
 
 
-def _refuse_non_finite(run: Run, flow: Array) -> None:
+def _refuse_non_finite(run: Run, flow: Array, what: str) -> None:
     if np.isfinite(flow).all():
         return
     k = int(np.flatnonzero(~np.isfinite(flow))[0])
+    event = run.log.events[k]
     raise ValueError(
-        f"the loss has the derivative {flow[k]} with respect to the spike of unit {run.log.events['unit'][k]} at "
-        f"t = {float(run.log.events['time'][k])!r}: check the loss"
+        f"{what} {flow[k]} with respect to the spike of unit {event['unit']} at t = {float(event['time'])!r}: check "
+        "the loss, and look for near-grazes"
     )
 
 
@@ -371,9 +405,11 @@ def tangent(
             chain, log, direction, _lanes(chain), zero_grazes, edges[k], edges[k + 1]
         )
         if code != status.OK:
-            raise _in_words(code, sample, layer, unit, t)
+            raise _in_words(code, sample, run.first_layer + layer, unit, t)
 
-    _threads.map(run_chunk, len(edges) - 1)
+    for _ in _threads.map(run_chunk, len(edges) - 1):
+        pass
+    _refuse_non_finite(run, direction.times, "the tangent has the entry")
     return [direction.times[run.level(layer + 1)].copy() for layer in range(run.n_layers)]
 
 
@@ -403,10 +439,10 @@ def thresholds(run: Run) -> list[Array]:
 def potential(run: Run, sample: int, layer: int, unit: int, grid: Array) -> Array:
     """Potential V(t-) of one unit of a layer at ascending times, from the spikes alone."""
     chain, log = run.chain, run.log
-    row = {name: chain.layers[name][layer] for name in ("start", "stop", "weight_start", "alpha", "beta")}
+    row = chain.layers[layer]
     arrivals = log.events[log.offsets[layer, sample] : log.offsets[layer, sample + 1]]
     own = log.events[log.offsets[layer + 1, sample] : log.offsets[layer + 1, sample + 1]]
-    weights = chain.weight[row["weight_start"] + arrivals["unit"] * (row["stop"] - row["start"]) + unit]
+    weights = _unflat(chain, chain.weight)[layer][unit, arrivals["unit"]]
     spikes = own["time"][own["unit"] == unit]
     out = np.empty(grid.size)
     trace_kernel.potential(

@@ -1,6 +1,8 @@
 """Spiking layers as ordinary torch modules: Spikes in, Spikes out, exact derivatives of every spike time."""
 
+import itertools
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -130,8 +132,8 @@ class LIF(nn.Module):
         self.register_buffer("t_ref", _constant("t_ref", t_ref, out_features))
         threshold = _constant("v_threshold", v_threshold, out_features)
         if isinstance(v_threshold, nn.Parameter):
-            # The very object that was given, so that the caller may share it.
-            self.v_threshold = v_threshold if v_threshold.dtype == torch.float64 else nn.Parameter(threshold)
+            # The very object that was given, so that layers may share it and an optimiser may hold it.
+            self.v_threshold = v_threshold
         else:
             self.register_buffer("v_threshold", threshold)
         dtype = torch.get_default_dtype() if dtype is None else dtype
@@ -166,7 +168,7 @@ class LIF(nn.Module):
             if not 0.0 <= value < math.inf:
                 raise ValueError(f"{name} = {value}: give a finite number >= 0")
         per_unit = _peak_response(float(self.tau_mem), float(self.tau_syn), window)
-        scale = gain / (max(self.in_features, 1) * spikes_per_input * per_unit)
+        scale = gain / (self.in_features * spikes_per_input * per_unit)
         mean = scale * self.v_threshold.detach().expand(self.out_features)[:, None]
         with torch.no_grad():
             self.weight.normal_(generator=generator).mul_(spread).add_(1.0).mul_(mean)
@@ -255,28 +257,43 @@ class Sequential(nn.Sequential):
 
     def _run(self, inputs: Spikes, *, stop: Stop = None, **options: Any) -> tuple[Spikes, list[Record]]:
         stages = _stages(self)
-        fused = [k for k, stage in enumerate(stages) if isinstance(stage, list)]
+        fused = [k for k, stage in enumerate(stages) if isinstance(stage, list | LIF | Sequential)]
         if stop is not None and len(fused) > 1:
             between = type(stages[fused[-1] - 1]).__name__
             raise ValueError(
                 f'stop="{stop}" needs all LIF layers in one run, but a {between} stands between two of them: '
                 "move it to an end of the network, or run without stop"
             )
-        spikes, records = inputs, []
+        _check_options(stop=stop, **options)
+        spikes: Spikes = inputs
+        records: list[Record] = []
         for stage in stages:
             if isinstance(stage, list):
-                records.append(_simulate(stage, spikes, stop=stop, **options))
+                number = sum(len(record) for record in records)
+                records.append(_simulate(stage, spikes, first_layer=number, stop=stop, **options))
                 spikes = records[-1][-1]
+            elif isinstance(stage, LIF | Sequential):  # one that does more than ours
+                spikes = stage(spikes, stop=stop, **options)
             else:
                 spikes = stage(spikes)
         return spikes, records
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module does what `kind` does and nothing else: it overrides no forward and has no hooks."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return isinstance(module, kind) and type(module).forward is kind.forward and not hooks
 
 
 def _stages(modules: Sequence[nn.Module] | nn.Sequential) -> list[list[LIF] | nn.Module]:
     """The modules in order, neighbouring LIF layers together in lists, also across nested Sequentials."""
     stages: list[list[LIF] | nn.Module] = []
     for module in modules:
-        parts = _stages(module) if isinstance(module, Sequential) else [[module] if isinstance(module, LIF) else module]
+        parts: list[list[LIF] | nn.Module]
+        if isinstance(module, Sequential) and _is_plain(module, Sequential):
+            parts = _stages(module)
+        else:
+            parts = [[module] if isinstance(module, LIF) and _is_plain(module, LIF) else module]
         for part in parts:
             if isinstance(part, list) and stages and isinstance(stages[-1], list):
                 stages[-1].extend(part)
@@ -293,15 +310,11 @@ def _simulate(
     stop: Stop = None,
     on_graze: OnGraze = "raise",
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    first_layer: int = 0,
 ) -> Record:
-    """One fused run of neighbouring layers."""
-    if stop not in (None, "first_spikes"):
-        raise ValueError(f'stop = {stop!r}: choose None or "first_spikes"')
-    if on_graze not in ("raise", "zero"):
-        raise ValueError(f'on_graze = {on_graze!r}: choose "raise" or "zero"')
-    if max_spikes < 1:
-        raise ValueError(f"max_spikes = {max_spikes}: give at least 1")
-    _check_layers(layers)
+    """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
+    _check_options(t_end=t_end, stop=stop, on_graze=on_graze, max_spikes=max_spikes)
+    _check_layers(layers, first_layer)
     _check_inputs(layers[0], inputs)
     horizon = _horizon(t_end, inputs)
     simulation = autograd.Simulation(
@@ -314,6 +327,7 @@ def _simulate(
         stop_at_first=stop is not None,
         max_spikes=max_spikes,
         zero_grazes=on_graze == "zero",
+        first_layer=first_layer,
     )
     thresholds = [lif.v_threshold.expand(lif.out_features) for lif in layers]
     all_times = autograd.fire_times(simulation, [lif.weight for lif in layers], thresholds)
@@ -355,6 +369,16 @@ def _weight_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def _constant(name: str, value: float | Tensor, out_features: int | None) -> Tensor:
     """A physical constant as float64, a number or (out,), > 0 or, for t_ref, >= 0."""
+    if isinstance(value, nn.Parameter) and name == "v_threshold":
+        if value.dtype != torch.float64:
+            raise TypeError(
+                f"{name} is a {value.dtype} Parameter: thresholds are float64, give nn.Parameter(x.double())"
+            )
+    elif isinstance(value, Tensor) and value.requires_grad:
+        remedy = (
+            "pass an nn.Parameter" if name == "v_threshold" else f"{name} cannot be trained yet, pass {name}.detach()"
+        )
+        raise TypeError(f"{name} requires a gradient, which would not reach it: {remedy}")
     constant = torch.as_tensor(value, dtype=torch.float64).detach().clone()
     shapes = ["()"] if out_features is None else ["()", f"({out_features},)"]
     if constant.dim() > 0 and (out_features is None or constant.shape != (out_features,)):
@@ -372,9 +396,27 @@ def _check_constant(name: str, constant: Tensor) -> None:
         raise ValueError(f"{name}{where} = {float(constant.reshape(-1)[k])}: give a finite number {sign} 0")
 
 
-def _check_layers(layers: Sequence[LIF]) -> None:
+def _check_options(
+    *,
+    t_end: float | Tensor,
+    stop: Stop = None,
+    on_graze: OnGraze = "raise",
+    max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+) -> None:
+    if stop not in (None, "first_spikes"):
+        raise ValueError(f'stop = {stop!r}: choose None or "first_spikes"')
+    if on_graze not in ("raise", "zero"):
+        raise ValueError(f'on_graze = {on_graze!r}: choose "raise" or "zero"')
+    if not 1 <= operator.index(max_spikes) < 2**63:
+        raise ValueError(f"max_spikes = {max_spikes}: give at least 1, and less than 2**63")
+    if not isinstance(t_end, Tensor | float | int | np.ndarray | np.number):
+        raise TypeError(f"t_end is a {type(t_end).__name__}: give a number or a tensor (batch,)")
+    _require_finite_horizon(torch.as_tensor(t_end, dtype=torch.float64))
+
+
+def _check_layers(layers: Sequence[LIF], first_layer: int) -> None:
     first = layers[0].weight
-    for k, lif in enumerate(layers):
+    for k, lif in enumerate(layers, start=first_layer):
         if lif.weight.device.type != "cpu":
             raise ValueError(
                 f"layer {k}: weight is on {lif.weight.device}; fireprop computes on the CPU, use net.cpu()"
@@ -382,11 +424,13 @@ def _check_layers(layers: Sequence[LIF]) -> None:
         _weight_dtype(lif.weight.dtype)
         if lif.weight.dtype != first.dtype:
             raise TypeError(
-                f"layer {k}: weight is {lif.weight.dtype}, layer 0 has {first.dtype}: give neighbours one dtype"
+                f"layer {k}: weight is {lif.weight.dtype}, layer {first_layer} has {first.dtype}: "
+                "give neighbours one dtype"
             )
-        if k and lif.in_features != layers[k - 1].out_features:
+    for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
+        if lif.in_features != below.out_features:
             raise ValueError(
-                f"layer {k}: in_features = {lif.in_features}, the layer before has {layers[k - 1].out_features} units"
+                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units"
             )
 
 
@@ -402,11 +446,6 @@ def _horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
     horizon = torch.as_tensor(t_end, dtype=torch.float64).detach().clone()
     if horizon.shape not in ((), (inputs.batch_size,)):
         raise ValueError(f"t_end has shape {tuple(horizon.shape)}: give a number or ({inputs.batch_size},)")
-    bad = torch.nonzero(~torch.isfinite(horizon.reshape(-1)))
-    if bad.numel():
-        k = int(bad[0])
-        where = f"[{k}]" if horizon.dim() else ""
-        raise ValueError(f"t_end{where} = {float(horizon.reshape(-1)[k])}: the horizon must be finite")
     horizon = horizon.expand(inputs.batch_size).contiguous()
     if inputs.t_known is not None and inputs.t_end is not None:
         unknown = torch.nonzero((inputs.t_known < horizon) & (inputs.t_known < inputs.t_end))
@@ -417,6 +456,14 @@ def _horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
                 'after an early stop (stop="first_spikes"): run the network that made it without stop'
             )
     return horizon
+
+
+def _require_finite_horizon(horizon: Tensor) -> None:
+    bad = torch.nonzero(~torch.isfinite(horizon.reshape(-1)))
+    if bad.numel():
+        k = int(bad[0])
+        where = f"[{k}]" if horizon.dim() else ""
+        raise ValueError(f"t_end{where} = {float(horizon.reshape(-1)[k])}: the horizon must be finite")
 
 
 def _peak_response(tau_mem: float, tau_syn: float, window: float) -> float:

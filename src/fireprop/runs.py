@@ -34,9 +34,8 @@ class RunFolder:
     def create(cls, path: Path) -> "RunFolder":
         """A new folder at `path`. Raises RunError if something is there already: no run is overwritten."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists and is not empty: choose another folder, or continue it with --resume {path}"
-            )
+            resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
+            raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
         with _in_words(f"cannot make the folder {path}"):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
@@ -85,14 +84,14 @@ class RunFolder:
         try:
             state = torch.load(path, weights_only=True)
         except Exception as error:  # a broken file makes torch raise nearly anything
-            raise RunError(f"{path} is unreadable, truncated or no checkpoint ({_first_line(error)})") from error
+            raise RunError(f"{path} is unreadable, truncated or no checkpoint") from error
         if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
             raise RunError(f"{path} is no checkpoint of this version of fireprop")
         return state
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture as `name`.png and return its path."""
-        self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=150))
+        self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
         return self.path / f"{name}.png"
 
     def _write_text(self, name: str, text: str) -> None:

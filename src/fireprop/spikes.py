@@ -68,6 +68,7 @@ class Spikes:
             raise ValueError("t_end and t_known come together: give both (a simulation) or neither (data)")
         self._set(times, units, offsets, n_units, _moments("t_end", t_end, batch), _moments("t_known", t_known, batch))
         _require_order(times, units, self.samples)
+        self._require_horizon()
 
     @classmethod
     def _trusted(
@@ -165,6 +166,23 @@ class Spikes:
             f"{what} needs every spike up to t_end, but sample {b} is known only to t = {float(self.t_known[b])} of "
             f'{float(self.t_end[b])}, an early stop (stop="first_spikes"): run the network without stop'
         )
+
+    def _require_horizon(self) -> None:
+        """Nothing is known beyond t_end, and no spike lies there or beyond t_known."""
+        if self.t_end is None or self.t_known is None:
+            return
+        late = _first_true(self.t_known > self.t_end)
+        if late is not None:
+            b = late[0]
+            raise ValueError(f"t_known[{b}] = {float(self.t_known[b])}: at most t_end[{b}] = {float(self.t_end[b])}")
+        times, samples = self.times.detach(), self.samples
+        late = _first_true((times >= self.t_end[samples]) | (times > self.t_known[samples]))
+        if late is not None:
+            b = int(samples[late])
+            raise ValueError(
+                f"{self._spike(late[0])}: spikes lie before t_end = {float(self.t_end[b])} and up to "
+                f"t_known = {float(self.t_known[b])}"
+            )
 
     def _spike(self, k: int) -> str:
         """Spike k in the words of an error."""
@@ -651,9 +669,9 @@ def _moments(name: str, values: Values | None, batch_size: int) -> Tensor | None
     moments = _exactly(name, values, torch.float64).detach()
     if moments.shape != (batch_size,):
         raise ValueError(f"{name} has shape {tuple(moments.shape)}: give one moment per sample, ({batch_size},)")
-    bad = _first_true(moments.isnan())
+    bad = _first_true(~torch.isfinite(moments))
     if bad is not None:
-        raise ValueError(f"{name}[{bad[0]}] = nan: give a moment in time")
+        raise ValueError(f"{name}[{bad[0]}] = {float(moments[bad])}: give a moment in time")
     return moments
 
 

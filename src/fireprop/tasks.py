@@ -141,7 +141,7 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
         layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
         mean, deviation = config.output_weight if len(layers) == len(config.hidden) else config.hidden_weight
         with torch.no_grad():
-            layer.weight.normal_(mean, deviation, generator=generator)
+            layer.weight.normal_(mean, deviation, generator=generator)  # in place of those that the layer drew itself
         layers.append(layer)
     return Sequential(*layers)
 

@@ -70,7 +70,8 @@ def train(run: RunFolder, *, resume: bool = False, report: Report | None = None)
     """Train what the folder's configuration says, write everything into the folder, and return the result.
 
     run     a folder with its configuration written
-    resume  go on from the folder's checkpoint; the weights end as they would have without the interruption
+    resume  go on from the folder's checkpoint, or from the start if no epoch had ended; the weights end as they would
+            have without the interruption
     report  called after every batch and at the end of every epoch
 
     After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress.
@@ -78,8 +79,9 @@ def train(run: RunFolder, *, resume: bool = False, report: Report | None = None)
     """
     config = read_config(run)
     trainer = Trainer(config, load_splits(config))
-    if resume:
+    if resume and run.has_checkpoint():
         trainer.load_state_dict(run.load_checkpoint())
+        run.write_metrics([asdict(row) for row in trainer.metrics])
     trainer.warm_up()
     while trainer.epoch < config.epochs:
         trainer.run_epoch(report)

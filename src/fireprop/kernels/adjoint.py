@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import row
+from fireprop.kernels.chain import arrival_time, row
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -107,12 +107,12 @@ def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_g
     held = spike - first
     while held >= 0 and ends[order[held]] > t:  # nothing flows through holds that end later
         held -= 1
-    while arrival >= arrivals_from and log.events[arrival].time >= t:
+    while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
         arrival -= 1
     lanes.all[:, :n_units] = 0.0
     cursors = (first, spike, held)
     while arrival >= arrivals_from:
-        t_arrival = log.events[arrival].time
+        t_arrival = arrival_time(log.events[arrival])
         code, cursors, n_alone = own_events_back(
             chain, log, gradient, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes
         )
@@ -120,7 +120,7 @@ def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_g
             return code, cursors[1]
         move_all(lanes, n_units, n_alone, t_arrival, t, state.beta, state.alpha)
         t = t_arrival
-        while arrival >= arrivals_from and log.events[arrival].time == t:
+        while arrival >= arrivals_from and arrival_time(log.events[arrival]) == t:
             arrive_back(chain, log, gradient, lanes, layer, arrival, want_times)
             arrival -= 1
     return status.OK, -1

@@ -104,5 +104,11 @@ def first_weight(layer, source):
 @njit(cache=True)
 def row(weight, layer, source):
     """The weights with which unit `source` of the level below reaches the units of a layer."""
-    start = layer.weight_start + source * (layer.stop - layer.start)
+    start = np.int64(first_weight(layer, source))
     return weight[start : start + layer.stop - layer.start]
+
+
+@njit(cache=True)
+def arrival_time(event):
+    """When a spike arrives in the layer above. There is no delay."""
+    return event.time

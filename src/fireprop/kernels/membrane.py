@@ -7,9 +7,9 @@ import math
 
 from numba import njit
 
-NO_CROSSING = -1.0
+NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that
-MAX_ITERATIONS = 200  # bisections of a float64 interval end sooner; Halley takes 2 or 3 steps
+MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 steps
 
 
 @njit(cache=True)
@@ -55,17 +55,17 @@ def rise(v, i, beta):
 
 @njit(cache=True)
 def peak(v, i, alpha, beta):
-    """Time and height of the maximum of V ahead of the state (v, i), or (NO_CROSSING, v) if V has none ahead.
+    """Time and height of the maximum of V ahead of the state (v, i), or (NONE_AHEAD, v) if V has none ahead.
 
     Smooth through alpha = beta (design 3, "First crossing in a gap").
     """
     slope = rise(v, i, beta)
     if slope <= 0.0 or i <= 0.0:
-        return NO_CROSSING, v
+        return NONE_AHEAD, v
     reach = slope / (alpha * i)
     x = (beta - alpha) * reach
-    if x <= -1.0:
-        return NO_CROSSING, v
+    if x <= -1.0 or reach == math.inf:
+        return NONE_AHEAD, v
     t = reach if x == 0.0 else reach * math.log1p(x) / x
     # There V = I / beta too, but at alpha >> beta that takes up the error of t, to which V itself is blind at its peak.
     return t, propagate(v, i, t, alpha, beta)[0]
@@ -83,7 +83,7 @@ def tangent_reach(v, i, beta, theta):
 
 @njit(cache=True)
 def first_crossing(v, i, gap, alpha, beta, theta):
-    """Duration until V first reaches theta from below, in (0, gap], or NO_CROSSING. Certified (design 3).
+    """Duration until V first reaches theta from below, in (0, gap], or NONE_AHEAD. Certified (design 3).
 
     V' has at most one zero in a gap, so V crosses iff it ends at or above theta, or peaks inside at or above theta.
     """
@@ -92,8 +92,8 @@ def first_crossing(v, i, gap, alpha, beta, theta):
         return _rise_to(v, i, gap, alpha, beta, theta)
     # Where the peak lies tells whether it is in the gap. The slope at the end would not: its terms may underflow.
     t, height = peak(v, i, alpha, beta)
-    if t == NO_CROSSING or t > gap or height < theta:
-        return NO_CROSSING
+    if t == NONE_AHEAD or t > gap or height < theta:
+        return NONE_AHEAD
     return _rise_to(v, i, t, alpha, beta, theta)
 
 

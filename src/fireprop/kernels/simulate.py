@@ -17,9 +17,9 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import heap, status
-from fireprop.kernels.chain import ONE, first_weight, units_of
+from fireprop.kernels.chain import ONE, arrival_time, first_weight, units_of
 from fireprop.kernels.membrane import (
-    NO_CROSSING,
+    NONE_AHEAD,
     factors,
     first_crossing,
     response,
@@ -30,7 +30,7 @@ from fireprop.kernels.membrane import (
 
 NEVER = -math.inf
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
-BELOW = 1.0 - 2.0**-23
+BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
 
 # Rows of `Loop.lanes`
 V, I, V_END, I_END, THETA = range(5)  # noqa: E741 - the field's own letter
@@ -212,7 +212,7 @@ def next_crossing(loop, layer, t_end):
             return status.OK, u, top.time
         t = unit.base_t
         duration = first_crossing(unit.base_v, unit.base_i, state.gap_end - t, state.alpha, state.beta, unit.theta)
-        if duration == NO_CROSSING:
+        if duration == NONE_AHEAD:
             settle(loop.lanes, u, loop.lanes[V_END, u])
             discard(loop, layer)
             continue
@@ -260,7 +260,7 @@ def close_gap(loop, layer, arrivals, n_arrivals):
     """Bring the layer to the end of its gap and deliver the arrivals there, in order of unit."""
     state = loop.layers[layer]
     lanes = loop.lanes
-    while state.cursor < n_arrivals and arrivals[state.cursor].time == state.gap_end:
+    while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
         w = first_weight(state, arrivals[state.cursor].unit)
         for u in units_of(state):
             lanes[I_END, u] += loop.weight[w]
@@ -276,7 +276,7 @@ def close_gap(loop, layer, arrivals, n_arrivals):
 def next_input(loop, inputs, n_inputs, t_end):
     """Time of the next input, or t_end: inputs from t_end on do not exist."""
     k = loop.layers[0].cursor
-    return min(inputs[k].time, t_end) if k < n_inputs else t_end
+    return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
 
 
 @njit(cache=True)

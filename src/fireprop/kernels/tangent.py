@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import row
+from fireprop.kernels.chain import arrival_time, row
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -97,11 +97,11 @@ def layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes):
     cursors = (first, last, first, 0)
     lanes.all[:, :n_units] = 0.0
     while cursors[2] < last:
-        t = log.events[arrival].time
-        while arrival < arrivals_to and log.events[arrival].time == t:
+        t = arrival_time(log.events[arrival])
+        while arrival < arrivals_to and arrival_time(log.events[arrival]) == t:
             arrive(chain, log, direction, lanes, layer, arrival)
             arrival += 1
-        t_next = log.events[arrival].time if arrival < arrivals_to else log.events[last - 1].time
+        t_next = arrival_time(log.events[arrival]) if arrival < arrivals_to else log.events[last - 1].time
         code, cursors, n_alone = own_events(
             chain, log, direction, lanes, layer, cursors, order, ends, t, t_next, zero_grazes
         )
