@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-slow bench
+.PHONY: check lint types imports test test-all test-jit-off bench
 
 check: lint types imports test
 
@@ -16,9 +16,11 @@ imports:
 test:
 	pytest -q -m "not slow"
 
-test-all:
+test-all: test-jit-off
 	pytest -q
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_membrane.py tests/test_derivatives.py -m "not slow"
+
+test-jit-off:
+	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
 
 bench:
 	python -m benchmarks
