@@ -177,31 +177,35 @@ def _load_iris(config: Config) -> Splits:
     return Splits(train=train_part, validation=None, test=test_part)
 
 
+# Time constants, output weights and penalty of EventProp's Yin-Yang experiment (Wunderlich and Pehle 2021), in units of
+# its tau_mem.
+EVENTPROP = {
+    "tau_mem": 1.0,
+    "tau_syn": 0.25,
+    "t_end": 4.0,
+    "bias_time": 1.0,
+    "output_weight": (0.93, 0.1),
+    "late_penalty": 0.003,
+    "late_tau": 0.32,
+}
+
 TASKS: dict[str, Task] = {
-    # Time constants, input times, output weights and loss as in EventProp's experiment (Wunderlich and Pehle 2021, in
-    # units of its tau_mem). A wider spread of hidden weights and a softmax twice as sharp took seed 0 from 97.5 to
-    # 98.9 % on the test set.
+    # A wider spread of hidden weights and a softmax twice as sharp as EventProp's learn better.
     "yin-yang": Task(
         load=_load_yin_yang,
         n_inputs=5,
         class_names=("yin", "yang", "dot"),
         defaults={
+            **EVENTPROP,
             "hidden": (200,),
             "epochs": 60,
             "batch_size": 32,
             "lr": 5e-3,
             "lr_decay": 0.95,
-            "tau_mem": 1.0,
-            "tau_syn": 0.25,
-            "t_end": 4.0,
             "t_low": 0.5,
             "t_high": 2.0,
-            "bias_time": 1.0,
             "hidden_weight": (1.5, 1.2),
-            "output_weight": (0.93, 0.1),
             "tau": 0.0125,
-            "late_penalty": 0.003,
-            "late_tau": 0.32,
         },
     ),
     # The paper's setting.
@@ -232,22 +236,16 @@ TASKS: dict[str, Task] = {
         n_inputs=5,
         class_names=("setosa", "versicolor", "virginica"),
         defaults={
+            **EVENTPROP,
             "hidden": (100,),
             "epochs": 60,
             "batch_size": 10,
             "lr": 5e-3,
             "lr_decay": 0.95,
-            "tau_mem": 1.0,
-            "tau_syn": 0.25,
-            "t_end": 4.0,
             "t_low": 2.0,
             "t_high": 0.5,
-            "bias_time": 1.0,
             "hidden_weight": (2.5, 1.2),
-            "output_weight": (0.93, 0.1),
             "tau": 0.05,
-            "late_penalty": 0.003,
-            "late_tau": 0.32,
         },
     ),
 }

@@ -3,8 +3,8 @@
 Both are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through: a
 layer owns `start:stop`. Level 0 of a log holds the input spikes, level l + 1 the spikes of layer l.
 
-Records, not many parallel arrays: Numba counts references to each array at each call, which cost more than the
-arithmetic (an early version with 35 arrays took 2.4 times as long). Only what is walked in vector passes is columnar.
+Records, not many parallel arrays: Numba counts references to each array at each call, which would cost more than the
+arithmetic. Only what is walked in vector passes is columnar.
 """
 
 from typing import NamedTuple
