@@ -25,12 +25,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reference import MIN_CLEARANCE, MIN_GAP, _bisect, response, response_slope
+from reference import _bisect, response, response_slope
 
-STEP = 1e-4
-FEWEST, MOST = 5, 60
-MIN_RELATIVE_SLOPE = 0.1
-MAX_SENSITIVITY = 30.0
+STEP = 2e-5  # truncation of the fourth order is then far below the rounding, eps / STEP = 1e-11 times the sensitivity
+FEWEST, MOST = 5, 60  # spikes of a random network
+
+# How far a clear network keeps from whatever makes its derivative one-sided or wild: the two steps of a difference
+# move a spike by 2 * STEP * MAX_SENSITIVITY = 1.2e-3 at most along one parameter, by a fraction of it as a rule.
+MIN_RELATIVE_SLOPE = 0.1  # of beta theta
+MAX_SENSITIVITY = 30.0  # of any spike to any parameter or input time
+MIN_GAP = 1e-3
+MIN_CLEARANCE = 1e-3  # of theta
 PARAMETERS = ("weight", "recurrent_weight", "v_threshold", "t_ref")
 
 
@@ -424,25 +429,23 @@ def by_unit(spike_times, spike_units):
     return np.lexsort((spike_times, spike_units))
 
 
-def directional_difference(network, times, units, t_end, grad_times, name, direction, step=STEP):
-    """d(loss)/d(step) along `direction` for a parameter `name` ("times" or an array of the network).
+def directional_difference(network, times, units, t_end, spikes, grad_times, direction, step=STEP):
+    """d(loss)/d(step) along `direction`, a dict of arrays by "times" and names of the network, all moved together.
 
-    The loss is linear, with derivatives `grad_times` (F,) by the spikes of `simulate` in their order. Fourth order.
+    The loss is linear, with derivatives `grad_times` (F,) by `spikes`, which are those of `simulate`. Fourth order.
     Raises ValueError if a spike appears or vanishes within the steps.
     """
-    grad_times, who = np.asarray(grad_times, dtype=float), simulate(network, times, units, t_end)
-    grad_times = grad_times[by_unit(*who)]
+    order = by_unit(*spikes)
+    grad_times, who = np.asarray(grad_times, dtype=float)[order], spikes[1][order].tolist()
 
     def loss(moved):
-        varied, inputs = network, times
-        if name == "times":
-            inputs = times + moved * direction
-        else:
-            varied = {**network, name: network[name] + moved * direction}
-        fired = simulate(varied, inputs, units, t_end)
+        varied = {
+            name: value + moved * direction[name] if name in direction else value for name, value in network.items()
+        }
+        fired = simulate(varied, np.asarray(times) + moved * direction.get("times", 0.0), units, t_end)
         order = by_unit(*fired)
-        if fired[1][order].tolist() != np.sort(who[1]).tolist():
-            raise ValueError(f"a step of {moved} along {name} changes the spikes")
+        if fired[1][order].tolist() != who:
+            raise ValueError(f"a step of {moved} along {', '.join(direction)} changes the spikes")
         return grad_times @ fired[0][order]
 
     near, far = loss(step) - loss(-step), loss(2 * step) - loss(-2 * step)
@@ -468,14 +471,14 @@ def random_network(
     n_input_spikes=3,
     t_end=4.0,
 ):
-    """A network in which every unit fires twice or more, `FEWEST` to `MOST` spikes in all: (network, times, units, t_end).
+    """A network whose units fire twice or more, `FEWEST` to `MOST` times in all: (network, times, units, t_end).
 
     Every input fires `n_input_spikes` times in the first half of the time. A unit hears each input with probability
     (1 + density) / 2, at least one of them, and each other unit with probability `density`. Constants are drawn per
     unit. With `several_tau_syn` every synapse takes its own from a handful, in half of the networks by source alone;
     else a unit has one. In one unit of four on average, tau_syn == tau_mem at one synapse (at all, where it has one).
-    `inhibition` makes some weights of inputs and half of the recurrent ones negative; with `self_loops` at least one
-    unit hears itself, otherwise none. `twins` makes unit 1 a copy of unit 0, in rows and columns: they fire together.
+    `inhibition` makes some weights of inputs and half of the recurrent ones negative; with `self_loops` unit 0 hears
+    itself at least, otherwise no unit does. `twins` makes unit 1 a copy of unit 0: they fire together.
     With `clear`, differences of the spike times are safe: see `is_clear`.
     """
     shape = {"density": density, "several_tau_syn": several_tau_syn, "inhibition": inhibition, "self_loops": self_loops}
@@ -484,7 +487,9 @@ def random_network(
         units = rng.permutation(np.repeat(np.arange(n_in), n_input_spikes))
         network = _random_constants(rng, n_in, n_units, t_ref=t_ref, **shape)
         if twins:
-            _copy_unit(network)
+            copy_unit(network)
+        if inhibition and min(network["weight"].min(), network["recurrent_weight"].min()) >= 0:
+            continue
         spikes = _excite(network, times, units, t_end)
         if spikes is not None and (not clear or is_clear(network, times, units, t_end, *spikes)):
             return network, times, units, t_end
@@ -495,8 +500,8 @@ def _random_constants(rng, n_in, n_units, *, t_ref, density, several_tau_syn, in
     mask = rng.random((n_units, n_in)) < (1 + density) / 2
     mask[np.arange(n_units), rng.integers(n_in, size=n_units)] = True
     recurrent_mask = rng.random((n_units, n_units)) < density
-    loops = rng.integers(n_units) == np.arange(n_units)
-    np.fill_diagonal(recurrent_mask, (np.diag(recurrent_mask) | loops) & self_loops)
+    recurrent_mask[0, 0] = True
+    np.fill_diagonal(recurrent_mask, np.diag(recurrent_mask) & self_loops)
     tau_mem, theta = rng.uniform(0.7, 1.6, size=n_units), rng.uniform(0.5, 1.5, size=n_units)
     tau_syn = _random_tau_syn(rng, tau_mem, n_in + n_units, several_tau_syn)
     weight = rng.uniform(0.2, 1.0, size=(n_units, n_in)) * theta[:, None]
@@ -506,8 +511,8 @@ def _random_constants(rng, n_in, n_units, *, t_ref, density, several_tau_syn, in
         weight *= np.where((rng.random(weight.shape) < 0.3) & (np.cumsum(mask, axis=1) > 1), -1, 1)
         recurrent_weight *= rng.choice([-1, 1], size=recurrent_weight.shape)
     return {
-        "weight": 3 * weight * mask,
-        "recurrent_weight": recurrent_weight * recurrent_mask,
+        "weight": 2.2 * weight * mask,
+        "recurrent_weight": (0.8 if inhibition else 0.35) * recurrent_weight * recurrent_mask,
         "mask": mask,
         "recurrent_mask": recurrent_mask,
         "tau_mem": tau_mem,
@@ -533,12 +538,16 @@ def _random_tau_syn(rng, tau_mem, n_sources, several):
     return tau_syn
 
 
-def _copy_unit(network):
-    """Makes unit 1 a copy of unit 0: the same constants and rows, and nobody hears a difference between them."""
-    for name in ("recurrent_weight", "recurrent_mask", "tau_syn_rec"):
-        network[name][:, 1] = network[name][:, 0]
-    for values in network.values():
-        values[1] = values[0]
+def copy_unit(arrays):
+    """Makes unit 1 a copy of unit 0: the same constants and rows, and nobody hears a difference between them.
+
+    `arrays` is a network, or a direction along which its twins stay twins.
+    """
+    for name, values in arrays.items():
+        if name in ("recurrent_weight", "recurrent_mask", "tau_syn_rec"):
+            values[:, 1] = values[:, 0]
+        if name != "times":
+            values[1] = values[0]
 
 
 def _excite(network, times, units, t_end):
