@@ -282,7 +282,7 @@ def test_all_units_that_cross_at_one_instant_fire_before_any_is_delivered(w):
 
 @pytest.mark.parametrize("name", ["twins", "twins-that-hear-one-another"])
 def test_twins_fire_together(rng, name):
-    for _ in range(10):
+    for _ in range(5):
         network, times, units, t_end = graph.random_network(rng, **KINDS[name])
         fired, who = graph.simulate(network, times, units, t_end)
         assert fired[who == 0].tolist() == fired[who == 1].tolist()
@@ -378,8 +378,10 @@ def test_the_explicit_gradient_is_the_central_difference(rng, kind, part):
             graph.copy_unit(direction)
         difference = graph.directional_difference(network, times, units, t_end, spikes, grad_times, direction)
         along = sum((exact[name] * values).sum() for name, values in direction.items())
-        # measured: below 1e-8 of the smallest kind's largest component; a missing term shows in percents
-        assert difference == pytest.approx(along, abs=1e-6 * min(np.abs(exact[name]).max() for name in direction))
+        # Rounding is eps / STEP = 1e-11 times a sensitivity, and 280 other networks stay below 1e-8; a missing term
+        # shows in percents.
+        largest = max(1.0, *(np.abs(values).max() for values in exact.values()))
+        assert difference == pytest.approx(along, rel=0, abs=1e-7 * largest)
 
 
 @of_every_kind
