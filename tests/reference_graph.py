@@ -19,7 +19,7 @@ t_ref             (N,) >= 0
 cross at the same double fire before any of them is delivered), ends of hold, arrivals.
 """
 
-from itertools import count, pairwise
+from itertools import pairwise
 from math import exp, fsum, inf, isfinite, nextafter
 from typing import NamedTuple
 
@@ -245,12 +245,12 @@ def _sign_changes(positive, points):
 
 def _first_near(holds, guess, lo, hi):
     """As `_bisect`, where the change is expected within some doubles of the guess."""
-    width = nextafter(guess, inf) - guess
-    for reach in (width * 4**k for k in count(1)):
+    reach = 4 * (nextafter(guess, inf) - guess)
+    while True:
         left, right = max(lo, guess - reach), min(hi, guess + reach)
         if (left == lo or not holds(left)) and (right == hi or holds(right)):
             return _bisect(holds, left, right)
-    raise AssertionError("count is endless")
+        reach *= 4
 
 
 # ---------------------------------------------------------------------------------------------------------------------
