@@ -12,7 +12,7 @@ import pytest
 import fireprop
 
 HOUSE = Path(__file__).parents[1]
-WITH_EXAMPLES = ["spikes", "nn", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
+WITH_EXAMPLES = ["spikes", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
 
 
 def test_every_public_name_is_on_the_page_and_the_other_way_round():

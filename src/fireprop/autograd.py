@@ -4,16 +4,14 @@ Only the `forward` of a node turns tensors into arrays: under torch.func a tenso
 are nodes too.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fireprop import engine
-from fireprop.spikes import Spikes
 
 NO_VMAP = (
     "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
@@ -21,94 +19,68 @@ NO_VMAP = (
 )
 
 
-@dataclass(frozen=True)
-class Constants:
-    """What is not differentiated in one layer. t_ref (out,) float64."""
-
-    tau_mem: float
-    tau_syn: float
-    t_ref: Tensor
+Array: TypeAlias = np.ndarray[Any, Any]
+Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array], engine.Run]
 
 
 class Simulation:
-    """One forward pass: what it is asked, and, once it is done, its `run`.
+    """One forward pass: how it is made, how it is differentiated, and, once it is done, its `run`.
+
+    solve             maps weights, thresholds and input times to a run
+    zero_grazes       whether nothing flows through a spike of slope 0, or GrazeError is raised
+    by_forward_rules  whether gradients come from forward propagation instead of the adjoint
 
     One object, so that `backward` has no row of anonymous Nones.
     """
 
     run: engine.Run
 
-    def __init__(
-        self,
-        inputs: Spikes,
-        constants: Sequence[Constants],
-        t_end: Tensor,
-        *,
-        stop_at_first: bool,
-        max_spikes: int,
-        zero_grazes: bool,
-        first_layer: int = 0,
-    ) -> None:
-        self.inputs = inputs
-        self.constants = constants
-        self.t_end = t_end
-        self.stop_at_first = stop_at_first
-        self.max_spikes = max_spikes
+    def __init__(self, solve: Solve, *, zero_grazes: bool, by_forward_rules: bool = False) -> None:
+        self.solve = solve
         self.zero_grazes = zero_grazes
-        self.first_layer = first_layer
+        self.by_forward_rules = by_forward_rules
 
 
-def fire_times(simulation: Simulation, weights: Sequence[Tensor], thresholds: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def fire_times(
+    simulation: Simulation, times: Tensor, weights: Sequence[Tensor], thresholds: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,).
 
-    Fills simulation.run. Raises what `engine.simulate` raises, and GrazeError from backward and jvp.
+    Fills simulation.run. Raises what the engine raises, and GrazeError from backward and jvp.
     """
-    parameters = [tensor for pair in zip(weights, thresholds, strict=True) for tensor in pair]
-    times: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
-        simulation, simulation.inputs.times, *parameters
+    all_times: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
+        simulation, len(weights), times, *weights, *thresholds
     )
-    return times
+    return all_times
 
 
 class _FireTimes(torch.autograd.Function):
     @staticmethod
-    def forward(simulation: Simulation, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        layers = [
-            engine.Layer(weight.detach().numpy(), c.tau_mem, c.tau_syn, theta.detach().numpy(), c.t_ref.numpy())
-            for c, weight, theta in zip(simulation.constants, parameters[::2], parameters[1::2], strict=True)
-        ]
-        inputs = simulation.inputs
-        run = engine.simulate(
-            layers,
-            times.detach().numpy(),
-            inputs.units.numpy(),
-            inputs.offsets.numpy(),
-            simulation.t_end.numpy(),
-            stop_at_first=simulation.stop_at_first,
-            max_spikes=simulation.max_spikes,
-            first_layer=simulation.first_layer,
-        )
+    def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        arrays = [parameter.detach().numpy() for parameter in parameters]
+        run = simulation.solve(arrays[:n_weights], arrays[n_weights:], times.detach().numpy())
         simulation.run = run
-        return tuple(torch.from_numpy(run.times(layer + 1)) for layer in range(len(layers)))
+        return tuple(torch.from_numpy(run.times(layer + 1)) for layer in range(run.n_layers))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.simulation, *tensors = inputs
+        ctx.simulation, ctx.n_weights, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grad_times: Tensor | None) -> tuple[Tensor | None, ...]:
-        grads = _Adjoint.apply(  # type: ignore[no-untyped-call]
-            ctx.simulation, ctx.needs_input_grad[1], len(grad_times), *grad_times, *ctx.saved_tensors
+        gradient = _ForwardPropagation if ctx.simulation.by_forward_rules else _Adjoint
+        grads = gradient.apply(  # type: ignore[no-untyped-call]
+            ctx.simulation, ctx.needs_input_grad[2:], ctx.n_weights, len(grad_times), *grad_times, *ctx.saved_tensors
         )
-        return None, *grads
+        return None, None, *grads
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+    def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         d_fire: tuple[Tensor, ...] = _Tangent.apply(  # type: ignore[no-untyped-call]
-            ctx.simulation, len(tangents), *tangents, *ctx.saved_tensors
+            ctx.simulation, ctx.n_weights, len(tangents), *tangents, *ctx.saved_tensors
         )
         return d_fire
 
@@ -146,29 +118,61 @@ class _Adjoint(_Once):
 
     @staticmethod
     def forward(
-        simulation: Simulation, want_input_times: bool, n_layers: int, *tensors: Tensor | None
+        simulation: Simulation, wanted: Sequence[bool], n_weights: int, n_layers: int, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         weights, thresholds, inputs = engine.adjoint(
             simulation.run,
             [_array(grad) for grad in tensors[:n_layers]],
-            want_input_times=want_input_times,
+            want_input_times=wanted[0],
             zero_grazes=simulation.zero_grazes,
         )
-        grads = [inputs, *(grad for pair in zip(weights, thresholds, strict=True) for grad in pair)]
-        return tuple(torch.from_numpy(grad) for grad in grads)
+        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 :])
+
+
+class _ForwardPropagation(_Once):
+    """The same gradients by the paper's algorithm: dF/dp row by row, forwards in time."""
+
+    @staticmethod
+    def forward(
+        simulation: Simulation, wanted: Sequence[bool], n_weights: int, n_layers: int, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        weights, thresholds, inputs = engine.gradient_by_forward_propagation(
+            simulation.run,
+            [_array(grad) for grad in tensors[:n_layers]],
+            want_input_times=wanted[0],
+            want_weights=wanted[1 : n_weights + 1],
+            want_thresholds=wanted[n_weights + 1 :],
+            zero_grazes=simulation.zero_grazes,
+        )
+        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 :])
 
 
 class _Tangent(_Once):
     """From tangents of input times, weights and thresholds to those of all firing times."""
 
     @staticmethod
-    def forward(simulation: Simulation, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(simulation: Simulation, n_weights: int, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
         d_fire = engine.tangent(
-            simulation.run, d_parameters[::2], d_parameters[1::2], d_times, zero_grazes=simulation.zero_grazes
+            simulation.run,
+            d_parameters[:n_weights],
+            d_parameters[n_weights:],
+            d_times,
+            zero_grazes=simulation.zero_grazes,
         )
         return tuple(torch.from_numpy(d) for d in d_fire)
 
 
-def _array(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
+def _array(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else tensor.detach().numpy()
+
+
+def _as_tensors(
+    inputs: Array, weights: Sequence[Array], thresholds: Sequence[Array], parameters: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """Gradients in the dtypes of what they belong to."""
+    grads = [torch.from_numpy(grad) for grad in (*weights, *thresholds)]
+    return torch.from_numpy(inputs), *(
+        grad if parameter is None else grad.to(parameter.dtype)
+        for grad, parameter in zip(grads, parameters, strict=True)
+    )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from fireprop import engine
-from fireprop.nn import LIF, Record, Sequential
+from fireprop.nn import LIF, Connection, Population, Record, Sequential
 from fireprop.spikes import Spikes
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -208,8 +208,8 @@ def check_gradients(
 
 
 def _check_net(net: nn.Module) -> None:
-    if not isinstance(net, nn.Module) or not callable(getattr(net, "record", None)) or not _layers(net):
-        raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, or a fireprop.nn.Sequential of them")
+    if not isinstance(net, nn.Module) or not callable(getattr(net, "record", None)) or not _taus(net):
+        raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, a Sequential of them, or a Network")
     for name, parameter in net.named_parameters():
         if parameter.dtype != torch.float64:
             raise TypeError(f"{name} is {parameter.dtype}: differences need float64, give copy.deepcopy(net).double()")
@@ -217,6 +217,12 @@ def _check_net(net: nn.Module) -> None:
 
 def _layers(net: nn.Module) -> list[LIF]:
     return [module for module in net.modules() if isinstance(module, LIF)]
+
+
+def _taus(net: nn.Module) -> list[Tensor]:
+    """All time constants of membranes and synapses."""
+    names = ("tau_mem", "tau_syn", "tau_syn_rec")
+    return [tau for name, tau in net.named_buffers() if name.rpartition(".")[2] in names]
 
 
 @dataclass(frozen=True)
@@ -407,13 +413,13 @@ def _pattern(record: Record) -> tuple[bytes, ...]:
     Per layer the spikes, ends of hold and arrivals in order of time. Arrivals between two of the others may come in
     any order, for their effects add.
     """
-    return tuple(_layer_pattern(run, layer) for run in record.runs for layer in range(run.chain.layers.size))
+    return tuple(_layer_pattern(run, layer) for run in record.runs for layer in range(run.n_layers))
 
 
 def _layer_pattern(run: engine.Run, layer: int) -> bytes:
     times, units, offsets = run.spikes(layer + 1)
-    holds = times + run.chain.units["t_ref"][run.chain.layers["start"][layer] + units]
-    t_arrivals, sources, arrival_offsets = run.spikes(layer)
+    holds = times + engine.constants(run, layer)[2][units]
+    t_arrivals, sources, arrival_offsets = engine.arrivals(run, layer)
     time = np.concatenate([times, holds, t_arrivals])
     kind = np.repeat([0, 1, 2], [times.size, times.size, sources.size])  # their order at one instant, design 3
     unit = np.concatenate([units, units, sources])
@@ -453,12 +459,15 @@ def _kinds(recorder: _Recorder, inputs: Spikes) -> list[_Kind]:
         owner = path.removeprefix("net.")
         if isinstance(module, LIF):
             owner, n_layers = f"layer {n_layers}", n_layers + 1
-            if not isinstance(module.v_threshold, nn.Parameter):
-                tensors["v_threshold"] = module.v_threshold.expand(module.out_features)
+        elif isinstance(module, Population | Connection):
+            owner = path.rpartition(".")[2]
+        if isinstance(module, LIF | Population) and not isinstance(module.v_threshold, nn.Parameter):
+            units = module.out_features if isinstance(module, LIF) else module.size
+            tensors["v_threshold"] = module.v_threshold.expand(units)
         for name, tensor in sorted(tensors.items(), key=lambda item: item[0] in CONSTANTS):
             value = tensor.detach().clone()
             kinds.append(_Kind(f"{owner} {name}", f"{path}.{name}", value, _size(name, value)))
-    shortest = min(float(tau.min()) for lif in _layers(recorder) for tau in (lif.tau_mem, lif.tau_syn))
+    shortest = min(float(tau.min()) for tau in _taus(recorder))
     times = inputs.times.clone()
     kinds.append(_Kind(INPUT_TIMES, INPUT_TIMES, times, torch.full_like(times, shortest)))
     return [kind for kind in kinds if kind.value.numel()]

@@ -137,8 +137,14 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
     widths = [task.n_inputs, *config.hidden, len(task.class_names)]
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
-        constants = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn}
-        layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
+        layer = LIF(
+            n_in,
+            n_out,
+            tau_mem=config.tau_mem,
+            tau_syn=config.tau_syn,
+            dtype=DTYPES[config.dtype],
+            generator=generator,
+        )
         mean, deviation = config.output_weight if len(layers) == len(config.hidden) else config.hidden_weight
         with torch.no_grad():
             layer.weight.normal_(mean, deviation, generator=generator)  # in place of those that the layer drew itself

@@ -103,7 +103,7 @@ def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_g
     if spike < first:
         return status.OK, spike
     t = log.events[spike].time
-    order, ends = release_order(chain, log, layer, first, spike + 1)
+    order, ends = release_order(chain.units, state.start, log, first, spike + 1)
     held = spike - first
     while held >= 0 and ends[order[held]] > t:  # nothing flows through holds that end later
         held -= 1

@@ -54,21 +54,27 @@ def rise(v, i, beta):
 
 
 @njit(cache=True)
-def peak(v, i, alpha, beta):
-    """Time and height of the maximum of V ahead of the state (v, i), or (NONE_AHEAD, v) if V has none ahead.
+def peak_time(v, i, alpha, beta):
+    """Time of the maximum of V ahead of the state (v, i), or NONE_AHEAD.
 
     Smooth through alpha = beta (design 3, "First crossing in a gap").
     """
     slope = rise(v, i, beta)
     if slope <= 0.0 or i <= 0.0:
-        return NONE_AHEAD, v
+        return NONE_AHEAD
     reach = slope / (alpha * i)
     x = (beta - alpha) * reach
     if x <= -1.0 or reach == math.inf:
-        return NONE_AHEAD, v
-    t = reach if x == 0.0 else reach * math.log1p(x) / x
+        return NONE_AHEAD
+    return reach if x == 0.0 else reach * math.log1p(x) / x
+
+
+@njit(cache=True)
+def peak(v, i, alpha, beta):
+    """Time and height of the maximum of V ahead of the state (v, i), or (NONE_AHEAD, v) if V has none ahead."""
+    t = peak_time(v, i, alpha, beta)
     # There V = I / beta too, but at alpha >> beta that takes up the error of t, to which V itself is blind at its peak.
-    return t, propagate(v, i, t, alpha, beta)[0]
+    return t, v if t == NONE_AHEAD else propagate(v, i, t, alpha, beta)[0]
 
 
 @njit(cache=True)
@@ -86,15 +92,25 @@ def first_crossing(v, i, gap, alpha, beta, theta):
     """Duration until V first reaches theta from below, in (0, gap], or NONE_AHEAD. Certified (design 3).
 
     V' has at most one zero in a gap, so V crosses iff it ends at or above theta, or peaks inside at or above theta.
+    Where it crosses depends on the state alone, to the bit, and not on the gap: a loop that does not know the next
+    arrival yet finds the same spikes.
     """
     v_end, _ = propagate(v, i, gap, alpha, beta)
     if v_end >= theta:
-        return _rise_to(v, i, gap, alpha, beta, theta)
+        t = peak_time(v, i, alpha, beta)
+        return min(gap, _rise_to(v, i, gap if t == NONE_AHEAD else t, alpha, beta, theta))
     # Where the peak lies tells whether it is in the gap. The slope at the end would not: its terms may underflow.
     t, height = peak(v, i, alpha, beta)
     if t == NONE_AHEAD or t > gap or height < theta:
         return NONE_AHEAD
     return _rise_to(v, i, t, alpha, beta, theta)
+
+
+@njit(cache=True)
+def crossing_ahead(v, i, alpha, beta, theta):
+    """Duration until V first reaches theta from below if nothing arrives, or NONE_AHEAD."""
+    t, height = peak(v, i, alpha, beta)
+    return NONE_AHEAD if t == NONE_AHEAD or height < theta else _rise_to(v, i, t, alpha, beta, theta)
 
 
 @njit(cache=True)

@@ -5,3 +5,5 @@ FULL = 1  # the buffers of the caller are too small: enlarge them and go on from
 SPIKE_LIMIT = 2
 TIME_RESOLUTION = 3
 GRAZE = 4
+IN_HOLD = 5  # a given spike lies within the hold of its unit's spike before
+MISSED = 6  # a potential crosses the threshold where no spike is given

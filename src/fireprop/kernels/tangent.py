@@ -93,7 +93,7 @@ def layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes):
     n_units = state.stop - state.start
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
     first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
-    order, ends = release_order(chain, log, layer, first, last)
+    order, ends = release_order(chain.units, state.start, log, first, last)
     cursors = (first, last, first, 0)
     lanes.all[:, :n_units] = 0.0
     while cursors[2] < last:

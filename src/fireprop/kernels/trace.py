@@ -1,41 +1,37 @@
-"""The potential of one unit at any times, from the arrivals and the spikes in an event log."""
+"""Potential and current of one unit at any times, in closed form from spikes alone (Lee et al. 2023, Theorem 1)."""
+
+import math
 
 import numpy as np
 from numba import njit
 
-from fireprop.kernels.membrane import propagate
+from fireprop.kernels.membrane import response
 
 
 @njit(cache=True)
-def potential(grid, arrivals, weights, spikes, alpha, beta, t_ref, out_v):
-    """V(t-) at every time of `grid` (ascending), written to out_v.
+def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, out_v, out_i):
+    """V(t-) and I(t-) at every time of `grid`, written to out_v and out_i.
 
-    arrivals, weights  (n,) times in ascending order and what each adds to I; spikes (m,) the unit's own spikes
+    arrivals, weights, alphas  (n,) times, what each adds to I, and the rate at which that decays
+    spikes                     (m,) the unit's own spikes, ascending
+
+    Theorem 1 subtracts theta exp(-beta (t - f)) for every own spike. Here V starts from 0 at the last end of hold r,
+    and what arrived before r enters as a current w exp(-alpha (r - s)) at r. That is the same where V(f) = theta, holds
+    for any t_ref, and is free of what rounding leaves of V(f) - theta at every earlier spike.
     """
-    v, i, t = 0.0, 0.0, -np.inf
-    hold_end = -np.inf
-    arrival, spike = 0, 0
     for g in range(grid.size):
-        while True:
-            t_arrival = arrivals[arrival] if arrival < arrivals.size else np.inf
-            f = spikes[spike] if spike < spikes.size else np.inf
-            t_next = min(t_arrival, f)
-            if hold_end > t:
-                t_next = min(t_next, hold_end)
-            if t_next >= grid[g]:
-                break
-            if t > -np.inf:
-                v, i = propagate(v, i, t_next - t, alpha, beta)
-            t = t_next
-            if t <= hold_end or t == f:  # within or at the end of a hold, or at a spike: V is 0
-                v = 0.0
-            if t == f:
-                hold_end = f + t_ref
-                spike += 1
-            elif t == t_arrival:
-                i += weights[arrival]
-                arrival += 1
-        if t == -np.inf or hold_end >= grid[g]:
-            out_v[g] = 0.0
-        else:
-            out_v[g] = propagate(v, i, grid[g] - t, alpha, beta)[0]
+        t = grid[g]
+        restart = -np.inf
+        for k in range(spikes.size):
+            if spikes[k] < t:
+                restart = spikes[k] + t_ref
+        v, i = 0.0, 0.0
+        for k in range(arrivals.size):
+            if arrivals[k] < t:
+                i += weights[k] * math.exp(-alphas[k] * (t - arrivals[k]))
+                if t > restart:
+                    late = max(arrivals[k], restart)
+                    left = weights[k] * math.exp(-alphas[k] * (late - arrivals[k]))
+                    v += left * response(t - late, alphas[k], beta)
+        out_v[g] = v
+        out_i[g] = i

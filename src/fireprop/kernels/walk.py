@@ -70,14 +70,16 @@ def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
 
 
 @njit(cache=True)
-def release_order(chain, log, layer, first, last):
-    """Spikes first..last - 1 of a layer in the order in which their holds end; times of those ends, by spike."""
-    start = chain.layers[layer].start
+def release_order(units, start, log, first, last):
+    """Spikes first..last - 1 in the order in which their holds end; times of those ends, by spike.
+
+    units  records with t_ref, those of the spikes from `start` on
+    """
     ends = np.empty(last - first)
     in_order = True
     for k in range(first, last):
         event = log.events[k]
-        ends[k - first] = event.time + chain.units[start + event.unit].t_ref
+        ends[k - first] = event.time + units[start + event.unit].t_ref
         in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])
     order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
     return order, ends

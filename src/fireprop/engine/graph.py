@@ -1,0 +1,591 @@
+"""Any directed graph of populations: constants per unit, time constants per synapse, cycles, only what is connected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fireprop.engine.arrays import (
+    Array,
+    check_at_least,
+    check_times,
+    check_weight,
+    events_of,
+    for_kernels,
+    records,
+    refuse_non_finite,
+)
+from fireprop.engine.errors import in_words
+from fireprop.engine.threads import chunk_edges, threads
+from fireprop.kernels import membrane, status
+from fireprop.kernels.chain import EVENT, Log
+from fireprop.kernels.graph import adjoint as adjoint_kernel
+from fireprop.kernels.graph import forward_propagation as forward_kernel
+from fireprop.kernels.graph import replay as replay_kernel
+from fireprop.kernels.graph import simulate as simulate_kernel
+from fireprop.kernels.graph import tangent as tangent_kernel
+from fireprop.kernels.graph import walk as walk_kernel
+from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.kernels.graph.queue import Queue
+
+INPUT = -1  # the population of the input units
+FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
+
+
+@dataclass(frozen=True)
+class Population:
+    """Constants of a population of n units: tau_mem, t_ref (n,) float64; name, as errors call it."""
+
+    name: str
+    tau_mem: Array
+    t_ref: Array
+
+    @property
+    def size(self) -> int:
+        return int(self.tau_mem.size)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which units of population `pre` (or INPUT) reach which of `post`, and how fast their currents decay.
+
+    tau_syn  (out, in) float64; mask (out, in) bool: the synapses that exist; name of the weight, as errors call it
+    """
+
+    name: str
+    pre: int
+    post: int
+    tau_syn: Array
+    mask: Array
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A graph without its weights and thresholds, as the kernels read it.
+
+    order  (n_synapses,) int64: the place of each synapse in the weights of all connections, flat and end to end
+    """
+
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+    nodes: Array
+    channels: Array
+    rows: Array
+    synapses: Array
+    order: Array
+
+    @cached_property
+    def starts(self) -> Array:
+        """(n_populations + 1,): population p owns the units starts[p]:starts[p + 1]."""
+        return np.cumsum([0, *(population.size for population in self.populations)])
+
+    @property
+    def n_inputs(self) -> int:
+        return int(self.rows.size - 1 - self.nodes.size)
+
+    def locate(self, unit: int) -> tuple[int, int]:
+        """The population of a unit of the graph, and its number there."""
+        population = int(np.searchsorted(self.starts, unit, side="right")) - 1
+        return population, int(unit - self.starts[population])
+
+    @cached_property
+    def sources(self) -> Array:
+        """(n_synapses,): the source of each synapse, inputs first."""
+        return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
+
+    def scatter(self, by_synapse: Array) -> list[Array]:
+        """Values of synapses as an (..., out, in) array per connection, 0 where there is no synapse."""
+        sizes = [connection.mask.size for connection in self.connections]
+        flat = np.zeros((*by_synapse.shape[:-1], sum(sizes)))
+        flat[..., self.order] = by_synapse
+        parts = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
+        return [
+            part.reshape(*by_synapse.shape[:-1], *connection.mask.shape)
+            for part, connection in zip(parts, self.connections, strict=True)
+        ]
+
+    def gather(self, by_connection: Sequence[Array | None]) -> Array:
+        """Inverse of `scatter`; None stands for zeros."""
+        flat = [
+            np.zeros(connection.mask.size) if values is None else np.asarray(values, float).reshape(-1)
+            for values, connection in zip(by_connection, self.connections, strict=True)
+        ]
+        return np.concatenate([np.empty(0), *flat])[self.order]
+
+
+def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
+    """The form in which the kernels read a graph.
+
+    Raises ValueError for constants that are out of range.
+    """
+    for population in populations:
+        check_at_least(population.name, "tau_mem", population.tau_mem, np.nextafter(0.0, 1.0))
+        check_at_least(population.name, "t_ref", population.t_ref, 0.0)
+    starts = np.cumsum([0, *(population.size for population in populations)])
+    parts: list[list[Array]] = []
+    before = 0
+    for connection in connections:
+        out, source = np.nonzero(connection.mask)
+        tau = connection.tau_syn[out, source]
+        check_at_least(connection.name, "tau_syn", tau, np.nextafter(0.0, 1.0))
+        first = 0 if connection.pre == INPUT else n_inputs + starts[connection.pre]
+        place = before + out * connection.mask.shape[1] + source
+        parts.append([first + source, starts[connection.post] + out, 1.0 / tau, place])
+        before += connection.mask.size
+    source, target, alpha, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.lexsort((target, source))
+    source, target, alpha, place = source[order], target[order], alpha[order], place[order]
+    nodes = records(int(starts[-1]), NODE)
+    nodes["beta"] = 1.0 / np.concatenate([population.tau_mem for population in populations])
+    nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
+    nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
+    synapses = records(source.size, SYNAPSE)
+    synapses["target"] = target
+    channels = _lay_out_channels(nodes, synapses, alpha)
+    rows = np.searchsorted(source, np.arange(n_inputs + nodes.size + 1))
+    return Structure(tuple(populations), tuple(connections), nodes, channels, rows, synapses, place)
+
+
+def _lay_out_channels(nodes: Array, synapses: Array, alpha: Array) -> Array:
+    """A channel for each distinct rate that reaches a unit, slowest first; fills in who owns which."""
+    target = synapses["target"]
+    order = np.lexsort((alpha, target))
+    new = np.ones(order.size, bool)
+    new[1:] = (np.diff(target[order]) != 0) | (np.diff(alpha[order]) != 0.0)
+    synapses["channel"][order] = np.cumsum(new) - 1
+    owner = target[order][new]
+    channels = records(owner.size, CHANNEL)
+    channels["alpha"] = alpha[order][new]
+    nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))
+    nodes["n_channels"] = np.bincount(owner, minlength=nodes.size)
+    pairs, inverse = np.unique(np.stack([channels["alpha"], nodes["beta"][owner]]), axis=1, return_inverse=True)
+    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] for a, b in pairs.T])
+    channels["reach"] = peaks[inverse.reshape(-1)] if owner.size else 0.0
+    return channels
+
+
+@dataclass(frozen=True)
+class Run:
+    """A graph and the event log of one forward pass over it.
+
+    Level 0 is the input, level p + 1 the spikes of population p. t_known (batch,) is t_end, or earlier after a stop.
+    """
+
+    structure: Structure
+    graph: Graph
+    log: Log
+    t_known: Array
+    first_layer: int = 0
+    _members: dict[int, Array] = field(default_factory=dict, repr=False)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.structure.populations)
+
+    def members(self, level: int) -> Array | slice:
+        """Where the events of a level lie in the log."""
+        n_inputs = int(self.log.offsets[0, -1])
+        if level == 0:
+            return slice(0, n_inputs)
+        if level not in self._members:
+            units = self.log.events["unit"][n_inputs:]
+            starts = self.structure.starts
+            self._members[level] = n_inputs + np.flatnonzero((units >= starts[level - 1]) & (units < starts[level]))
+        return self._members[level]
+
+    def times(self, level: int) -> Array:
+        """Times of the events of a level, in an array of their own."""
+        return np.array(self.log.events["time"][self.members(level)])
+
+    def trains(self, level: int) -> tuple[Array, Array]:
+        """Units and offsets of the events of a level, in arrays of their own."""
+        members = self.members(level)
+        units = np.array(self.log.events["unit"][members])
+        if isinstance(members, slice):
+            return units, self.log.offsets[0].copy()
+        offsets: Array = np.searchsorted(members, self.log.offsets[1])
+        return units - self.structure.starts[level - 1], offsets
+
+    def spikes(self, level: int) -> tuple[Array, Array, Array]:
+        """Times, units and offsets of the events of a level."""
+        return self.times(level), *self.trains(level)
+
+    def all_slopes(self) -> Array:
+        """V'(f-) of every spike, in order of the log (design 2)."""
+        first = int(self.log.offsets[1, 0])
+        out = np.empty(self.log.events.size - first)
+        walk_kernel.slopes(self.graph, self.log, first, out)
+        return out
+
+    def slopes(self, level: int) -> Array:
+        """V'(f-) of every spike of a level >= 1 (design 2)."""
+        slopes: Array = self.all_slopes()[self.members(level) - self.log.offsets[1, 0]]
+        return slopes
+
+    def name(self, unit: int) -> tuple[str, int]:
+        """What errors call the population of a unit of the graph, and its number there."""
+        population, local = self.structure.locate(unit)
+        return self.structure.populations[population].name, local
+
+
+# ------------------------------------------------------------------------------------------------------- forward
+
+
+def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
+    for connection, weight in zip(structure.connections, weights, strict=True):
+        head, _, tail = connection.name.rpartition(": ")
+        check_weight(head, tail, weight)
+    for population, theta in zip(structure.populations, thresholds, strict=True):
+        check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
+    nodes = structure.nodes.copy()
+    nodes["theta"] = np.concatenate(thresholds)
+    return Graph(nodes, structure.channels, structure.rows, structure.synapses, structure.gather(weights))
+
+
+def _own_state(graph: Graph) -> Graph:
+    """A graph whose state is that of one thread."""
+    return graph._replace(nodes=graph.nodes.copy(), channels=graph.channels.copy())
+
+
+def _scratch(graph: Graph) -> tuple[Array, Array]:
+    most = int(graph.nodes["n_channels"].max(initial=1))
+    return np.empty(most + 1), np.empty(most + 1)
+
+
+def simulate(
+    structure: Structure,
+    weights: Sequence[Array],
+    thresholds: Sequence[Array],
+    times: Array,
+    units: Array,
+    offsets: Array,
+    t_end: Array,
+    *,
+    stop_at: int | None = None,
+    max_spikes: int,
+    first_layer: int = 0,
+) -> Run:
+    """Simulate a graph on a batch of input spikes.
+
+    weights     per connection (out, in), thresholds per population (n,)
+    times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
+    stop_at     the population whose units must all have fired for a sample to end early
+    max_spikes  limit of spikes per population and sample
+
+    Raises as `chain.simulate` does.
+    """
+    check_times(times, t_end)
+    graph = _graph(structure, weights, thresholds)
+    inputs = events_of(times, units)
+    edges = chunk_edges(offsets.size - 1)
+    starts = structure.starts
+    outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
+
+    def run_chunk(k: int) -> tuple[Array, Array, Array]:
+        first, last = edges[k], edges[k + 1]
+        n_units = graph.nodes.size
+        queue = Queue(np.empty(n_units, int), np.empty(n_units), np.empty(n_units, int), np.zeros(1, int))
+        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first), EVENT))
+        out_offsets, t_known = np.zeros(last - first + 1, int), np.zeros(last - first)
+        loop = simulate_kernel.Loop(
+            _own_state(graph), log, queue, np.zeros(2, int), np.empty(n_units, int), np.zeros(starts.size - 1, int),
+            *_scratch(graph),
+        )  # fmt: skip
+        done = 0
+        while True:
+            code, sample, unit, t = simulate_kernel.simulate(
+                loop, inputs, offsets, t_end, outputs, stop_at is not None, max_spikes, first, last, done, out_offsets,
+                t_known,
+            )  # fmt: skip
+            if code == status.OK:
+                return loop.events[: out_offsets[-1]], out_offsets, t_known
+            if code != status.FULL:
+                population, local = structure.locate(unit)
+                raise in_words(code, sample, structure.populations[population].name, local, t, max_spikes)
+            done = sample - first
+            loop = loop._replace(events=for_kernels(np.concatenate([loop.events, np.empty_like(loop.events)])))
+
+    parts = list(threads.map(run_chunk, len(edges) - 1))
+    events = np.concatenate([inputs, *(part[0] for part in parts)])
+    spike_offsets, end = [np.array([inputs.size])], inputs.size
+    for _, out_offsets, _ in parts:
+        spike_offsets.append(out_offsets[1:] + end)
+        end += int(out_offsets[-1])
+    log = Log(for_kernels(events), np.stack([offsets, np.concatenate(spike_offsets)]))
+    t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
+    return Run(structure, graph, log, t_known, first_layer)
+
+
+# ------------------------------------------------------------------------------------------------------- replay
+
+
+def replay(
+    structure: Structure,
+    weights: Sequence[Array],
+    thresholds: Sequence[Array],
+    times: Array,
+    units: Array,
+    offsets: Array,
+    spikes: tuple[Array, Array, Array],
+    t_end: Array,
+    *,
+    excess: float,
+) -> tuple[Run, Array]:
+    """The run whose spikes somebody else found, and V(f-) - theta of every spike in order of the log.
+
+    spikes  times, units of the graph, and offsets (batch + 1,) of all spikes, in order of (time, unit) in each sample
+    excess  how far above theta, relative to it, a potential may rise without a spike; inf: any height
+
+    Raises ReplayError for a spike within the hold of the one before, and for one that is missing.
+    """
+    check_times(times, t_end)
+    check_times(spikes[0], t_end)
+    graph = _graph(structure, weights, thresholds)
+    events = np.concatenate([events_of(times, units), events_of(spikes[0], spikes[1])])
+    log = Log(for_kernels(events), np.stack([offsets, spikes[2] + times.size]))
+    residual = np.zeros(events.size)
+    edges = chunk_edges(offsets.size - 1)
+
+    def run_chunk(k: int) -> None:
+        theta = graph.nodes["theta"]
+        work = replay_kernel.Replay(_own_state(graph), excess * theta, residual, *_scratch(graph))
+        code, sample, unit, t = replay_kernel.replay_spikes(work, log, t_end, edges[k], edges[k + 1])
+        if code != status.OK:
+            population, local = structure.locate(unit)
+            raise in_words(code, sample, structure.populations[population].name, local, t)
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    return Run(structure, graph, log, t_end.copy()), residual[times.size :]
+
+
+# --------------------------------------------------------------------------------------------------- derivatives
+
+
+def _state(graph: Graph) -> walk_kernel.State:
+    return walk_kernel.State(records(graph.nodes.size, walk_kernel.OWN), np.zeros(graph.channels.size))
+
+
+def _raise(run: Run, code: int, sample: int, unit: int, t: float) -> None:
+    if code != status.OK:
+        name, local = run.name(unit)
+        raise in_words(code, sample, name, local, t)
+
+
+def _flow(run: Run, grad_times: Sequence[Array | None]) -> Array:
+    """dL/df of every event from that of each population's spikes; None is a zero."""
+    flow = np.zeros(run.log.events.size)
+    for layer, grad in enumerate(grad_times):
+        if grad is not None:
+            flow[run.members(layer + 1)] = grad
+    refuse_non_finite(run.log.events, flow, "the loss has the derivative")
+    return flow
+
+
+def adjoint(
+    run: Run, grad_times: Sequence[Array | None], *, zero_grazes: bool = False
+) -> tuple[list[Array], list[Array], Array]:
+    """Reverse mode: gradients of weights, thresholds and input times from those of all populations' spikes.
+
+    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
+    ValueError where a gradient overflows.
+    """
+    graph, log = run.graph, run.log
+    edges = chunk_edges(run.t_known.size)
+    flow = _flow(run, grad_times)
+    weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
+
+    def run_chunk(k: int) -> adjoint_kernel.Gradient:
+        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(weight), np.zeros_like(theta))
+        _raise(run, *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1]))
+        return gradient
+
+    for part in threads.map(run_chunk, len(edges) - 1):
+        weight += part.weight
+        theta += part.theta
+    refuse_non_finite(log.events, flow, "the gradient has the entry")
+    return *_by_parameter(run.structure, weight, theta), flow[: log.offsets[0, -1]].copy()
+
+
+def _by_parameter(structure: Structure, weight: Array, theta: Array) -> tuple[list[Array], list[Array]]:
+    """Gradients of the weights of every connection and the thresholds of every population."""
+    for name, total in (("weights", weight), ("thresholds", theta)):
+        if not np.isfinite(total).all():
+            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
+    return structure.scatter(weight), np.split(theta, structure.starts[1:-1])
+
+
+def tangent(
+    run: Run,
+    d_weights: Sequence[Array | None],
+    d_thresholds: Sequence[Array | None],
+    d_inputs: Array | None,
+    *,
+    d_levels: Array | None = None,
+    zero_grazes: bool = False,
+) -> list[Array]:
+    """Forward mode: tangents of all populations' spike times along a direction; None is a zero direction.
+
+    d_levels  (n_spikes,) tangent of the threshold at every single spike, in order of the log
+
+    Raises GrazeError as `adjoint` does.
+    """
+    graph, log = run.graph, run.log
+    n_inputs = int(log.offsets[0, -1])
+    edges = chunk_edges(run.t_known.size)
+    sizes = [population.size for population in run.structure.populations]
+    theta = [np.zeros(n) if d is None else d for d, n in zip(d_thresholds, sizes, strict=True)]
+    direction = tangent_kernel.Direction(
+        times=np.zeros(log.events.size),
+        weight=run.structure.gather(d_weights),
+        theta=np.concatenate(theta),
+        threshold=np.zeros(log.events.size),
+    )
+    if d_inputs is not None:
+        direction.times[:n_inputs] = d_inputs
+    if d_levels is not None:
+        direction.threshold[n_inputs:] = d_levels
+
+    def run_chunk(k: int) -> None:
+        state = _state(graph)
+        _raise(run, *tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    refuse_non_finite(log.events, direction.times, "the tangent has the entry")
+    return [direction.times[run.members(layer + 1)] for layer in range(run.n_layers)]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The parameters by which forward propagation differentiates, numbered 0 to number - 1, and -1 for none.
+
+    weights  per connection (out, in), thresholds per population (n,), times (n_inputs,): int64
+    """
+
+    weights: list[Array]
+    thresholds: list[Array]
+    times: Array
+    number: int
+
+    def spread(self, values: Array) -> tuple[list[Array], list[Array], Array]:
+        """Values (..., number) in the shapes of the weights, thresholds and times; 0 where there is no column."""
+        padded = np.concatenate([values, np.zeros((*values.shape[:-1], 1))], axis=-1)
+        return (
+            [padded[..., part] for part in self.weights],
+            [padded[..., part] for part in self.thresholds],
+            padded[..., self.times],
+        )
+
+
+def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Sequence[bool]) -> Columns:
+    """Columns for those of the input times, connections and populations that are wanted, in this order reversed."""
+    number = 0
+
+    def numbered(wanted: Array) -> Array:
+        nonlocal number
+        part = np.where(wanted, number + np.cumsum(wanted.reshape(-1)).reshape(wanted.shape) - 1, -1)
+        number += int(np.count_nonzero(wanted))
+        return part
+
+    structure = run.structure
+    by_weight = [
+        numbered(connection.mask & wish) for connection, wish in zip(structure.connections, weights, strict=True)
+    ]
+    by_threshold = [
+        numbered(np.full(population.size, wish))
+        for population, wish in zip(structure.populations, thresholds, strict=True)
+    ]
+    by_time = numbered(np.full(int(run.log.offsets[0, -1]), times))
+    return Columns(by_weight, by_threshold, by_time, number)
+
+
+def forward_propagation(
+    run: Run,
+    columns: Columns,
+    *,
+    rows: Array | None = None,
+    grad_times: Sequence[Array | None] | None = None,
+    zero_grazes: bool = False,
+) -> tuple[Array, Array]:
+    """Forward propagation: rows of dF/dp, and the sum of dL/df times the row over all spikes.
+
+    rows        (n_spikes,) int64 in order of the log: the row of the result that a spike is written to, or -1
+    grad_times  per population dL/df, or None for zeros
+
+    Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and (2 units + currents) n_columns per thread.
+    """
+    graph, log = run.graph, run.log
+    n_inputs = int(log.offsets[0, -1])
+    edges = chunk_edges(run.t_known.size)
+    row = np.full(log.events.size, forward_kernel.NONE)
+    if rows is not None:
+        row[n_inputs:] = rows
+    jacobian = np.zeros((int(row.max(initial=-1)) + 1, columns.number))
+    coefficient = np.zeros(log.events.size) if grad_times is None else _flow(run, grad_times)
+    number = forward_kernel.Columns(
+        weight=np.concatenate([np.empty(0, int), *(part.reshape(-1) for part in columns.weights)])[run.structure.order],
+        theta=np.concatenate(columns.thresholds),
+        times=np.concatenate([columns.times, np.full(log.events.size - n_inputs, forward_kernel.NONE)]),
+    )
+
+    def run_chunk(k: int) -> Array:
+        n_units, width = graph.nodes.size, columns.number
+        sensitivity = forward_kernel.Sensitivity(
+            np.zeros((n_units, width)), np.zeros((graph.channels.size, width)), np.zeros((n_units, width)),
+            np.zeros(n_units), np.zeros(n_units, bool),
+        )  # fmt: skip
+        result = forward_kernel.Result(row, jacobian, coefficient, np.zeros(width))
+        answer = forward_kernel.forward_propagation(
+            graph, log, number, sensitivity, result, zero_grazes, edges[k], edges[k + 1]
+        )
+        _raise(run, *answer)
+        return result.gradient
+
+    gradient = np.zeros(columns.number)
+    for part in threads.map(run_chunk, len(edges) - 1):
+        gradient += part
+    return jacobian, gradient
+
+
+# -------------------------------------------------------------------------------------------- one unit, for a trace
+
+
+def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+    """What arrives at one unit of a population: times, weights, and the time constants of the currents."""
+    structure, log = run.structure, run.log
+    target = structure.starts[layer] + unit
+    chosen = structure.synapses["target"] == target
+    weight, tau = np.zeros(structure.rows.size - 1), np.zeros(structure.rows.size - 1)
+    weight[structure.sources[chosen]] = run.graph.weight[chosen]
+    tau[structure.sources[chosen]] = 1.0 / structure.channels["alpha"][structure.synapses["channel"][chosen]]
+    inputs = log.events[log.offsets[0, sample] : log.offsets[0, sample + 1]]
+    spikes = log.events[log.offsets[1, sample] : log.offsets[1, sample + 1]]
+    source = np.concatenate([inputs["unit"], structure.n_inputs + spikes["unit"]])
+    times = np.concatenate([inputs["time"], spikes["time"]])
+    there = tau[source] > 0.0
+    return times[there], weight[source[there]], tau[source[there]]
+
+
+def arrivals_at(run: Run, layer: int) -> tuple[Array, Array, Array]:
+    """Times, sources and offsets (batch + 1,) of all that arrives at any unit of a population, sample by sample."""
+    structure, log = run.structure, run.log
+    targets = structure.synapses["target"]
+    reached = (targets >= structure.starts[layer]) & (targets < structure.starts[layer + 1])
+    reaches = np.zeros(structure.rows.size - 1, bool)
+    reaches[structure.sources[reached]] = True
+    source = log.events["unit"].copy()
+    source[log.offsets[0, -1] :] += structure.n_inputs
+    batch = run.t_known.size
+    sample = np.concatenate([np.repeat(np.arange(batch), np.diff(offsets)) for offsets in log.offsets])
+    order = np.flatnonzero(reaches[source])
+    order = order[np.argsort(sample[order], kind="stable")]
+    offsets = np.searchsorted(sample[order], np.arange(batch + 1))
+    return log.events["time"][order], source[order], offsets
+
+
+def constants_of(run: Run, layer: int) -> tuple[Array, Array, Array]:
+    """tau_mem, v_threshold and t_ref of the units of a population, (n,) each."""
+    nodes = run.graph.nodes[run.structure.starts[layer] : run.structure.starts[layer + 1]]
+    return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()

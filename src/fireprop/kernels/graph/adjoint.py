@@ -1,0 +1,137 @@
+"""Reverse mode over the event log of a graph: the adjoint rules of design 3, backwards in global order."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.graph.walk import clear, move_backward, slope_at, source_of, wake
+from fireprop.kernels.walk import release_order
+
+
+class Gradient(NamedTuple):
+    """What the walk adds to.
+
+    times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
+    weight  (n_synapses,), theta (n_units,): sums over the samples of one chunk
+    """
+
+    times: np.ndarray
+    weight: np.ndarray
+    theta: np.ndarray
+
+
+@njit(cache=True)
+def arrive_back(graph, log, gradient, state, k, t):
+    """Arrival rule for what event k, delivered at t, caused in all its targets.
+
+    dL/dt is summed over each population for itself, the last population first: so it rounds as if each were a network
+    of its own, differentiated after those above it.
+    """
+    source = source_of(graph, log, k)
+    first, stop = graph.rows[source], graph.rows[source + 1]
+    while stop > first:
+        start = first_of_population(graph, first, stop)
+        total = 0.0
+        for s in range(start, stop):
+            synapse = graph.synapses[s]
+            own = state.nodes[synapse.target]
+            if own.active:
+                move_backward(graph, state, synapse.target, t)
+                adj_i = state.currents[synapse.channel]
+                gradient.weight[s] += adj_i
+                total += graph.weight[s] * (graph.channels[synapse.channel].alpha * adj_i - own.v)
+        gradient.times[k] += total
+        stop = start
+
+
+@njit(cache=True)
+def first_of_population(graph, first, stop):
+    """The first of the synapses first..stop - 1 from which on all reach the same population."""
+    population = graph.nodes[graph.synapses[stop - 1].target].population
+    start = stop - 1
+    while start > first and graph.nodes[graph.synapses[start - 1].target].population == population:
+        start -= 1
+    return start
+
+
+@njit(cache=True)
+def release_back(graph, log, state, k, t):
+    """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint.
+
+    What the spike owes to this is added last, after all its arrivals, as in a chain, so that both round alike.
+    """
+    own = state.nodes[log.events[k].unit]
+    move_backward(graph, state, log.events[k].unit, t)
+    own.owed = log.events[k].release * own.v
+    own.v = 0.0
+
+
+@njit(cache=True)
+def cross_back(graph, log, gradient, state, k, zero_grazes):
+    """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
+    event = log.events[k]
+    own = state.nodes[event.unit]
+    gradient.times[k] -= own.owed
+    own.owed = 0.0
+    g = gradient.times[k]
+    if g == 0.0:
+        return status.OK
+    slope = slope_at(graph, log, k)
+    # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
+    if slope <= 0.0:
+        return status.OK if zero_grazes else status.GRAZE
+    move_backward(graph, state, event.unit, event.time)
+    wake(state, event.unit, event.time)
+    gradient.theta[event.unit] += g / slope
+    own.v = -g / slope
+    return status.OK
+
+
+@njit(cache=True)
+def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
+    """One sample, from its last spike that matters back to its first arrival: (code, spike)."""
+    first, spike = log.offsets[1, sample], log.offsets[1, sample + 1] - 1
+    while spike >= first and gradient.times[spike] == 0.0:
+        spike -= 1
+    if spike < first:
+        return status.OK, spike
+    clear(state)
+    input_from, arrival_in = log.offsets[0, sample], log.offsets[0, sample + 1] - 1
+    order, ends = release_order(graph.nodes, 0, log, first, spike + 1)
+    held, arrival = spike - first, spike
+    while True:
+        t_arrival = arrival_time(log.events[arrival]) if arrival >= first else -np.inf
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in >= input_from else -np.inf
+        end = ends[order[held]] if held >= 0 else -np.inf
+        f = log.events[spike].time if spike >= first else -np.inf
+        t = max(t_arrival, t_input, end, f)
+        if t == -np.inf:
+            return status.OK, -1
+        # At one instant come spikes, ends of hold, arrivals (design 3): backwards the other way round.
+        if t_arrival == t:
+            arrive_back(graph, log, gradient, state, arrival, t)
+            arrival -= 1
+        elif t_input == t:
+            arrive_back(graph, log, gradient, state, arrival_in, t)
+            arrival_in -= 1
+        elif end == t:
+            release_back(graph, log, state, first + order[held], t)
+            held -= 1
+        else:
+            code = cross_back(graph, log, gradient, state, spike, zero_grazes)
+            if code != status.OK:
+                return code, spike
+            spike -= 1
+
+
+@njit(cache=True, nogil=True)
+def adjoint(graph, log, gradient, state, zero_grazes, first, last):
+    """Samples first to last - 1: (code, sample, unit, time)."""
+    for sample in range(first, last):
+        code, k = sample_adjoint(graph, log, gradient, state, sample, zero_grazes)
+        if code != status.OK:
+            return code, sample, log.events[k].unit, log.events[k].time
+    return status.OK, last, 0, 0.0

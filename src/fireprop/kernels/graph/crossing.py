@@ -1,0 +1,165 @@
+"""The first crossing of a unit with any number of synaptic currents, certified (design 3).
+
+With n currents, exp(beta t) V' has the derivative exp(beta t) I'. So the zeros of I' separate those of V', and these
+separate the pieces on which V is monotone. I' is a sum of exponentials; its zeros are isolated recursively: divide by
+the slowest exponential and differentiate, which leaves a sum of n - 1, whose zeros separate those of the sum of n.
+"""
+
+import math
+
+from numba import njit
+
+from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
+from fireprop.kernels.membrane import CLOSE_ENOUGH, MAX_ITERATIONS, NONE_AHEAD, crossing_ahead, rise, tangent_reach
+
+SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
+FAR = 690.0  # slowest time constants after which nothing can be left of any potential
+
+
+@njit(cache=True)
+def earliest_crossing(graph, node, theta):
+    """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD if it never will.
+
+    No logarithm and no exponential: V stays below max(V, 0) and the peaks of what each positive current brings.
+    """
+    high, drive = max(node.base_v, 0.0), 0.0
+    for c in channels_of(node):
+        if graph.channels[c].base_i > 0.0:
+            high += graph.channels[c].base_i * graph.channels[c].reach
+            drive += graph.channels[c].base_i
+    if high * SLACK < theta:
+        return NONE_AHEAD
+    if node.n_channels > 1:
+        return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40)) if drive > 0.0 else NONE_AHEAD
+    if rise(node.base_v, drive, node.beta) <= 0.0:
+        return NONE_AHEAD
+    return tangent_reach(node.base_v, drive, node.beta, theta)
+
+
+@njit(cache=True)
+def first_crossing(graph, node, theta, horizon, zeros, turns):
+    """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
+
+    zeros, turns  (most channels of a unit + 1,) float64, scratch
+    """
+    if node.n_channels == 1:
+        only = graph.channels[node.first_channel]
+        return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
+    slowest = node.beta
+    for c in channels_of(node):
+        if graph.channels[c].base_i != 0.0:
+            slowest = min(slowest, graph.channels[c].alpha)
+    end = min(horizon, FAR / slowest)
+    n_zeros = current_turns(graph, node, end, zeros, turns)
+    zeros[n_zeros] = end
+    left, slope_left = 0.0, slope_after(graph, node, 0.0)
+    for k in range(n_zeros + 1):
+        right = zeros[k]
+        slope_right = slope_after(graph, node, right)
+        low, high = left, right  # where V rises in this piece
+        if slope_left > 0.0 > slope_right:
+            high = _slope_zero(graph, node, left, right)
+        elif slope_left < 0.0 < slope_right:
+            low = _slope_zero(graph, node, left, right)
+        if (slope_left > 0.0 or slope_right > 0.0) and potential_after(graph, node, high) >= theta:
+            return _rise_to(graph, node, theta, low, high)
+        left, slope_left = right, slope_right
+    return NONE_AHEAD
+
+
+@njit(cache=True)
+def current_turns(graph, node, end, zeros, scratch):
+    """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
+    falling = True
+    for c in channels_of(node):
+        falling = falling and graph.channels[c].base_i >= 0.0
+    n_zeros = 0
+    if falling:
+        return n_zeros
+    for rung in range(node.n_channels - 2, -1, -1):
+        for k in range(n_zeros):
+            scratch[k] = zeros[k]
+        scratch[n_zeros] = end
+        n_above, n_zeros = n_zeros, 0
+        left, value_left = 0.0, _rung(graph, node, rung, 0.0)
+        for k in range(n_above + 1):
+            right = scratch[k]
+            value_right = _rung(graph, node, rung, right)
+            if value_left * value_right < 0.0:
+                zeros[n_zeros] = _rung_zero(graph, node, rung, left, right)
+                n_zeros += 1
+            left, value_left = right, value_right
+    return n_zeros
+
+
+@njit(cache=True)
+def _rung(graph, node, rung, t):
+    """The sum of exponentials that is left of -I' when the `rung` slowest have been divided out, scaled to the slowest
+    that remains so that it does not underflow; clipped, for its sign alone matters."""
+    first = node.first_channel
+    total = 0.0
+    for c in range(first + rung, first + node.n_channels):
+        channel = graph.channels[c]
+        term = channel.alpha * channel.base_i * math.exp(-(channel.alpha - graph.channels[first + rung].alpha) * t)
+        for j in range(first, first + rung):
+            term *= graph.channels[j].alpha - channel.alpha
+        total += term
+    return math.copysign(1.0, total) if total != 0.0 else 0.0
+
+
+@njit(cache=True)
+def _rung_zero(graph, node, rung, low, high):
+    sign = _rung(graph, node, rung, low)
+    while True:
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            return high
+        if _rung(graph, node, rung, middle) == sign:
+            low = middle
+        else:
+            high = middle
+
+
+@njit(cache=True)
+def _slope_zero(graph, node, low, high):
+    """Where V' changes sign, by false position (Illinois), bisected where that is slow."""
+    value_low, value_high = slope_after(graph, node, low), slope_after(graph, node, high)
+    rises_first = value_low > 0.0
+    for k in range(MAX_ITERATIONS):
+        t = low + (high - low) * (value_low / (value_low - value_high))
+        if k % 4 == 3 or not low < t < high:
+            t = 0.5 * (low + high)
+        if not low < t < high or high - low <= 2.0**-50 * high:
+            break
+        value = slope_after(graph, node, t)
+        if value == 0.0:
+            return t
+        if (value > 0.0) == rises_first:
+            low, value_low = t, value
+            value_high *= 0.5
+        else:
+            high, value_high = t, value
+            value_low *= 0.5
+    return 0.5 * (low + high)
+
+
+@njit(cache=True)
+def _rise_to(graph, node, theta, low, high):
+    """The crossing that is known to lie in (low, high], where V rises: Newton's method, bracketed."""
+    t = low
+    for k in range(MAX_ITERATIONS):
+        missing = theta - potential_after(graph, node, t)
+        if abs(missing) <= CLOSE_ENOUGH * theta:
+            return t
+        if missing > 0.0:
+            low = t
+        else:
+            high = t
+        slope = slope_after(graph, node, t)
+        t_next = t + missing / slope if slope > 0.0 else high
+        if not low < t_next < high or k % 8 == 7:
+            t_next = 0.5 * (low + high)
+            if not low < t_next < high:  # neighbours in float64
+                return high
+        t = t_next
+    return high

@@ -1,0 +1,179 @@
+"""Forward propagation (Lee et al. 2023): rows of dF/dp over the event log of a graph, forwards in time.
+
+The tangent rules of `tangent.py` for all parameters at once. Every unit carries the derivatives of its V and of its
+currents by every parameter, and of its latest spike; nothing else is kept, so that memory does not grow with the
+number of spikes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.membrane import factors
+from fireprop.kernels.walk import release_order
+
+NONE = -1
+
+
+class Columns(NamedTuple):
+    """By what is differentiated: the column of each parameter, or NONE.
+
+    weight  (n_synapses,), theta (n_units,), times (n_events,) of input spikes: int64
+    """
+
+    weight: np.ndarray
+    theta: np.ndarray
+    times: np.ndarray
+
+
+class Sensitivity(NamedTuple):
+    """Derivatives of all units by n_columns parameters.
+
+    v        (n_units, n_columns), i (n_channels, n_columns), spike (n_units, n_columns) of the latest spike
+    at       (n_units,) float64: the time at which v and i are valid; active (n_units,) bool: whether they are not all 0
+    """
+
+    v: np.ndarray
+    i: np.ndarray
+    spike: np.ndarray
+    at: np.ndarray
+    active: np.ndarray
+
+
+class Result(NamedTuple):
+    """Where the rows go.
+
+    row          (n_events,) int64: the row of `jacobian` that a spike is written to, or NONE
+    jacobian     (n_rows, n_columns)
+    coefficient  (n_events,) float64: dL/df of every spike
+    gradient     (n_columns,): the sum of coefficient times row is added to it
+    """
+
+    row: np.ndarray
+    jacobian: np.ndarray
+    coefficient: np.ndarray
+    gradient: np.ndarray
+
+
+@njit(cache=True)
+def move(graph, sensitivity, u, t):
+    """Bring the derivatives of unit u to t."""
+    gap = t - sensitivity.at[u]
+    sensitivity.at[u] = t
+    if not sensitivity.active[u] or gap == 0.0:
+        return
+    v, node = sensitivity.v[u], graph.nodes[u]
+    v *= np.exp(-node.beta * gap)
+    for c in channels_of(node):
+        a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
+        i = sensitivity.i[c]
+        for p in range(v.size):
+            v[p] += h * i[p]
+            i[p] *= a
+
+
+@njit(cache=True)
+def arrive(graph, log, columns, sensitivity, k, t):
+    """Arrival rule for what event k, delivered at t, causes in all its targets."""
+    source = source_of(graph, log, k)
+    n_inputs = graph.rows.size - 1 - graph.nodes.size
+    for s in range(graph.rows[source], graph.rows[source + 1]):
+        u, c, w = graph.synapses[s].target, graph.synapses[s].channel, graph.weight[s]
+        alpha = graph.channels[c].alpha
+        move(graph, sensitivity, u, t)
+        sensitivity.active[u] = True
+        v, i = sensitivity.v[u], sensitivity.i[c]
+        if columns.weight[s] != NONE:
+            i[columns.weight[s]] += 1.0
+        if source >= n_inputs:
+            d_t = sensitivity.spike[source - n_inputs]
+            for p in range(v.size):
+                i[p] += alpha * w * d_t[p]
+                v[p] -= w * d_t[p]
+        elif columns.times[k] != NONE:
+            i[columns.times[k]] += alpha * w
+            v[columns.times[k]] -= w
+
+
+@njit(cache=True)
+def release(graph, log, sensitivity, k, t):
+    """End of hold: V starts from 0 there, later the later the spike."""
+    u = log.events[k].unit
+    move(graph, sensitivity, u, t)
+    v, d_t = sensitivity.v[u], sensitivity.spike[u]
+    for p in range(v.size):
+        v[p] = -log.events[k].release * d_t[p]
+
+
+@njit(cache=True)
+def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
+    """Spike rule, df = (dtheta - dV) / slope, and the row to where it is wanted."""
+    u = log.events[k].unit
+    move(graph, sensitivity, u, log.events[k].time)
+    slope = slope_at(graph, log, k)
+    d_t = sensitivity.spike[u]
+    if slope <= 0.0:
+        if not zero_grazes:
+            return status.GRAZE
+        d_t[:] = 0.0
+    else:
+        v = sensitivity.v[u]
+        for p in range(v.size):
+            d_t[p] = -v[p] / slope
+        if columns.theta[u] != NONE:
+            d_t[columns.theta[u]] += 1.0 / slope
+    if result.row[k] != NONE:
+        result.jacobian[result.row[k]] = d_t
+    if result.coefficient[k] != 0.0:
+        for p in range(d_t.size):
+            result.gradient[p] += result.coefficient[k] * d_t[p]
+    return status.OK
+
+
+@njit(cache=True)
+def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_grazes):
+    """One sample, from its first arrival to its last spike that is wanted: (code, spike)."""
+    first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
+    while last > first and result.row[last - 1] == NONE and result.coefficient[last - 1] == 0.0:
+        last -= 1
+    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    order, ends = release_order(graph.nodes, 0, log, first, last)
+    spike, held, arrival = first, 0, first
+    sensitivity.v[:] = 0.0
+    sensitivity.i[:] = 0.0
+    sensitivity.active[:] = False
+    while spike < last:
+        f, end, t_arrival = log.events[spike].time, ends[order[held]], arrival_time(log.events[arrival])
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+        t = min(f, end, t_input, t_arrival)
+        # At one instant come spikes, ends of hold, arrivals (design 3).
+        if f == t:
+            code = cross(graph, log, columns, sensitivity, result, spike, zero_grazes)
+            if code != status.OK:
+                return code, spike
+            spike += 1
+        elif end == t:
+            release(graph, log, sensitivity, first + order[held], t)
+            held += 1
+        elif t_input == t:
+            arrive(graph, log, columns, sensitivity, arrival_in, t)
+            arrival_in += 1
+        else:
+            arrive(graph, log, columns, sensitivity, arrival, t)
+            arrival += 1
+    return status.OK, -1
+
+
+@njit(cache=True, nogil=True)
+def forward_propagation(graph, log, columns, sensitivity, result, zero_grazes, first, last):
+    """Samples first to last - 1: (code, sample, unit, time)."""
+    for sample in range(first, last):
+        code, k = propagate_sample(graph, log, columns, sensitivity, result, sample, zero_grazes)
+        if code != status.OK:
+            return code, sample, log.events[k].unit, log.events[k].time
+    return status.OK, last, 0, 0.0

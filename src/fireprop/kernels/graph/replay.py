@@ -1,0 +1,127 @@
+"""The event log of spikes that somebody else found: what simulation logs, from given times, and how well they fit."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
+from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.graph.state import fire, log_last_releases, move_to, potential_at, rest, set_base
+from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.membrane import NONE_AHEAD
+
+
+class Replay(NamedTuple):
+    """What a replay works on.
+
+    graph     with the state of the walk
+    excess    (n_units,) float64: how far above theta a potential may rise without a spike
+    residual  (n_events,) float64: written: V(f-) - theta of every spike
+    zeros, turns  scratch of `first_crossing`
+    """
+
+    graph: Graph
+    excess: np.ndarray
+    residual: np.ndarray
+    zeros: np.ndarray
+    turns: np.ndarray
+
+
+@njit(cache=True)
+def missed_crossing(replay, u, t):
+    """When, before t, the potential of unit u rises above theta by more than the excess; NONE_AHEAD if it does not."""
+    node, graph = replay.graph.nodes[u], replay.graph
+    if node.at == -np.inf or replay.excess[u] == np.inf:
+        return NONE_AHEAD
+    base = set_base(graph, node)
+    theta = node.theta + replay.excess[u]
+    duration = earliest_crossing(graph, node, theta)
+    if duration == NONE_AHEAD or base + duration >= t:
+        return NONE_AHEAD
+    duration = first_crossing(graph, node, theta, t - base, replay.zeros, replay.turns)
+    return NONE_AHEAD if duration == NONE_AHEAD or base + duration >= t else base + duration
+
+
+@njit(cache=True)
+def recognise(replay, log, k):
+    """Log spike k as given: (code, unit, time)."""
+    event = log.events[k]
+    u, f = event.unit, event.time
+    node = replay.graph.nodes[u]
+    if f <= node.hold_end:
+        return status.IN_HOLD, u, f
+    replay.residual[k] = potential_at(replay.graph, node, f) - node.theta
+    if abs(replay.residual[k]) <= replay.excess[u]:
+        missed = missed_crossing(replay, u, f)
+        if missed != NONE_AHEAD:
+            return status.MISSED, u, missed
+    fire(replay.graph, log.events, node, k, f)
+    return status.OK, u, f
+
+
+@njit(cache=True)
+def deliver(replay, log, k, t):
+    """Deliver event k at t: (code, unit, time)."""
+    graph = replay.graph
+    source = source_of(graph, log, k)
+    for s in range(graph.rows[source], graph.rows[source + 1]):
+        u = graph.synapses[s].target
+        node = graph.nodes[u]
+        if node.at < t:
+            missed = missed_crossing(replay, u, t)
+            if missed != NONE_AHEAD:
+                return status.MISSED, u, missed
+            move_to(graph, log.events, node, t)
+        graph.channels[graph.synapses[s].channel].i += graph.weight[s]
+    return status.OK, 0, t
+
+
+@njit(cache=True)
+def replay_sample(replay, log, sample, t_end):
+    """One sample, from its first event to t_end: (code, unit, time)."""
+    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    spike, last = log.offsets[1, sample], log.offsets[1, sample + 1]
+    rest(replay.graph)
+    while True:
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+        f = log.events[spike].time if spike < last else np.inf
+        t = min(t_input, f)
+        if t >= t_end:
+            break
+        group = spike
+        while spike < last and log.events[spike].time == t:
+            code, u, missed = recognise(replay, log, spike)
+            if code != status.OK:
+                return code, u, missed
+            spike += 1
+        while arrival_in < inputs_to and arrival_time(log.events[arrival_in]) == t:
+            code, u, missed = deliver(replay, log, arrival_in, t)
+            if code != status.OK:
+                return code, u, missed
+            arrival_in += 1
+        for k in range(group, spike):
+            code, u, missed = deliver(replay, log, k, t)
+            if code != status.OK:
+                return code, u, missed
+    for u in range(replay.graph.nodes.size):
+        missed = missed_crossing(replay, u, t_end)
+        if missed != NONE_AHEAD:
+            return status.MISSED, u, missed
+    log_last_releases(replay.graph, log.events, t_end)
+    return status.OK, 0, t_end
+
+
+@njit(cache=True, nogil=True)
+def replay_spikes(replay, log, t_end, first, last):
+    """Fill the log of samples first to last - 1, whose times and units are given: (code, sample, unit, time).
+
+    t_end  (batch,): spikes and inputs must lie before it
+    """
+    for sample in range(first, last):
+        code, u, t = replay_sample(replay, log, sample, t_end[sample])
+        if code != status.OK:
+            return code, sample, u, t
+    return status.OK, last, 0, 0.0

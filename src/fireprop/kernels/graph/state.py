@@ -1,0 +1,135 @@
+"""Where a unit of a graph stands between events: what simulation and replay share.
+
+V and the currents are valid at the unit's last arrival. A spike does not move them: it makes V start from 0 at the end
+of its hold, and the currents go on. So a unit's state is computed at its own arrivals and nowhere else.
+"""
+
+import math
+
+from numba import njit
+
+from fireprop.kernels.membrane import factors
+
+NEVER = -math.inf
+
+
+@njit(cache=True)
+def channels_of(node):
+    """The channels of a unit."""
+    return range(node.first_channel, node.first_channel + node.n_channels)
+
+
+@njit(cache=True)
+def rest(graph):
+    """Every unit at rest, before the first arrival of a sample."""
+    for u in range(graph.nodes.size):
+        node = graph.nodes[u]
+        node.at = NEVER
+        node.hold_end = NEVER
+        node.v = 0.0
+        node.last_spike = -1
+        node.fired = False
+    for c in range(graph.channels.size):
+        graph.channels[c].i = 0.0
+
+
+@njit(cache=True)
+def current_at(graph, node, t):
+    """I(t-) of a unit, t not before its last arrival."""
+    total = 0.0
+    if node.at > NEVER:
+        for c in channels_of(node):
+            total += graph.channels[c].i * math.exp(-graph.channels[c].alpha * (t - node.at))
+    return total
+
+
+@njit(cache=True)
+def set_base(graph, node):
+    """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
+    if node.hold_end > node.at:
+        node.base_v = 0.0
+        for c in channels_of(node):
+            channel = graph.channels[c]
+            channel.base_i = channel.i * math.exp(-channel.alpha * (node.hold_end - node.at))
+        return node.hold_end
+    node.base_v = node.v
+    for c in channels_of(node):
+        graph.channels[c].base_i = graph.channels[c].i
+    return node.at
+
+
+@njit(cache=True)
+def potential_after(graph, node, gap):
+    """V a while after the base of a unit."""
+    b, v = 1.0, 0.0
+    for c in channels_of(node):
+        _, b, h = factors(gap, graph.channels[c].alpha, node.beta)
+        v += h * graph.channels[c].base_i
+    return b * node.base_v + v
+
+
+@njit(cache=True)
+def slope_after(graph, node, gap):
+    """V' a while after the base of a unit."""
+    b, v, i = 1.0, 0.0, 0.0
+    for c in channels_of(node):
+        a, b, h = factors(gap, graph.channels[c].alpha, node.beta)
+        v += h * graph.channels[c].base_i
+        i += a * graph.channels[c].base_i
+    return i - node.beta * (b * node.base_v + v)
+
+
+@njit(cache=True)
+def potential_at(graph, node, t):
+    """V(t-) of a unit, t not before its last arrival. Sets the base."""
+    if node.at == NEVER or t <= node.hold_end:
+        return 0.0
+    return potential_after(graph, node, t - set_base(graph, node))
+
+
+@njit(cache=True)
+def log_release(graph, events, node, t):
+    """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t."""
+    if node.at < node.hold_end <= t:
+        events[node.last_spike].release = current_at(graph, node, node.hold_end)
+
+
+@njit(cache=True)
+def move_to(graph, events, node, t):
+    """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged."""
+    log_release(graph, events, node, t)
+    if node.hold_end > node.at:
+        node.v = potential_at(graph, node, t)
+        for c in channels_of(node):
+            channel = graph.channels[c]
+            channel.i *= math.exp(-channel.alpha * (t - node.at))
+    elif node.at > NEVER:
+        b, v = 1.0, 0.0
+        for c in channels_of(node):
+            channel = graph.channels[c]
+            a, b, h = factors(t - node.at, channel.alpha, node.beta)
+            v += h * channel.i
+            channel.i *= a
+        node.v = b * node.v + v
+    node.at = t
+
+
+@njit(cache=True)
+def fire(graph, events, node, k, f):
+    """Log spike k of a unit at f, with the current there, and hold V."""
+    log_release(graph, events, node, f)
+    event = events[k]
+    event.current = current_at(graph, node, f)
+    event.release = 0.0
+    node.last_spike = k
+    node.hold_end = f + node.t_ref
+    node.v = 0.0
+    if node.hold_end == f:
+        event.release = event.current
+
+
+@njit(cache=True)
+def log_last_releases(graph, events, t_end):
+    """Log the ends of hold that come after the last arrival of their units."""
+    for u in range(graph.nodes.size):
+        log_release(graph, events, graph.nodes[u], t_end)

@@ -1,0 +1,106 @@
+"""Forward mode over the event log of a graph: the tangent rules of design 3, forwards in global order.
+
+It follows `adjoint.py` rule by rule, in the other direction.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels import status
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.graph.walk import clear, move_forward, slope_at, source_of, wake
+from fireprop.kernels.walk import release_order
+
+
+class Direction(NamedTuple):
+    """A direction and what it does to the spikes.
+
+    times      (n_events,) float64: on entry the tangents of the inputs; on exit of all events
+    weight     (n_synapses,), theta (n_units,): tangents of the parameters
+    threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
+    """
+
+    times: np.ndarray
+    weight: np.ndarray
+    theta: np.ndarray
+    threshold: np.ndarray
+
+
+@njit(cache=True)
+def arrive(graph, log, direction, state, k, t):
+    """Arrival rule for what event k, delivered at t, causes in all its targets."""
+    source, d_t = source_of(graph, log, k), direction.times[k]
+    for s in range(graph.rows[source], graph.rows[source + 1]):
+        synapse, w = graph.synapses[s], graph.weight[s]
+        move_forward(graph, state, synapse.target, t)
+        wake(state, synapse.target, t)
+        state.currents[synapse.channel] += direction.weight[s] + graph.channels[synapse.channel].alpha * w * d_t
+        state.nodes[synapse.target].v -= w * d_t
+
+
+@njit(cache=True)
+def release(graph, log, direction, state, k, t):
+    """End of hold: V starts from 0 there, later the later the spike."""
+    u = log.events[k].unit
+    move_forward(graph, state, u, t)
+    state.nodes[u].v = -log.events[k].release * direction.times[k]
+
+
+@njit(cache=True)
+def cross(graph, log, direction, state, k, zero_grazes):
+    """Spike rule: df = (dtheta - dV) / slope."""
+    event = log.events[k]
+    move_forward(graph, state, event.unit, event.time)
+    d_excess = direction.theta[event.unit] + direction.threshold[k] - state.nodes[event.unit].v
+    direction.times[k] = 0.0
+    if d_excess == 0.0:
+        return status.OK
+    slope = slope_at(graph, log, k)
+    if slope <= 0.0:
+        return status.OK if zero_grazes else status.GRAZE
+    direction.times[k] = d_excess / slope
+    return status.OK
+
+
+@njit(cache=True)
+def sample_tangent(graph, log, direction, state, sample, zero_grazes):
+    """One sample, from its first arrival to its last spike: (code, spike)."""
+    first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
+    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    order, ends = release_order(graph.nodes, 0, log, first, last)
+    spike, held, arrival = first, 0, first
+    clear(state)
+    while spike < last:
+        f = log.events[spike].time
+        end = ends[order[held]]
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+        t_arrival = arrival_time(log.events[arrival])
+        t = min(f, end, t_input, t_arrival)
+        # At one instant come spikes, ends of hold, arrivals (design 3).
+        if f == t:
+            code = cross(graph, log, direction, state, spike, zero_grazes)
+            if code != status.OK:
+                return code, spike
+            spike += 1
+        elif end == t:
+            release(graph, log, direction, state, first + order[held], t)
+            held += 1
+        elif t_input == t:
+            arrive(graph, log, direction, state, arrival_in, t)
+            arrival_in += 1
+        else:
+            arrive(graph, log, direction, state, arrival, t)
+            arrival += 1
+    return status.OK, -1
+
+
+@njit(cache=True, nogil=True)
+def tangent(graph, log, direction, state, zero_grazes, first, last):
+    """Samples first to last - 1: (code, sample, unit, time)."""
+    for sample in range(first, last):
+        code, k = sample_tangent(graph, log, direction, state, sample, zero_grazes)
+        if code != status.OK:
+            return code, sample, log.events[k].unit, log.events[k].time
+    return status.OK, last, 0, 0.0

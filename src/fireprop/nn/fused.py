@@ -1,0 +1,172 @@
+"""Neighbouring LIF layers as one event loop: which engine they need, and how it sees them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from fireprop import autograd, engine
+from fireprop.nn import checks
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.spikes import Spikes
+
+if TYPE_CHECKING:
+    from fireprop.nn.lif import LIF
+
+
+@dataclass(frozen=True)
+class GraphOf:
+    """A network as a graph: its structure, and the tensors that it has on the connections and populations of that."""
+
+    structure: engine.graph.Structure
+    weights: list[Tensor]
+    thresholds: list[Tensor]
+    names: tuple[str, ...] = ()
+
+
+class StructureCache:
+    """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
+
+    def __init__(self) -> None:
+        self.made_of: list[tuple[Tensor | None, int]] = []
+        self.structure: engine.graph.Structure | None = None
+
+    def get(self, constants: Sequence[Tensor | None]) -> engine.graph.Structure | None:
+        """What was kept, if these are the very constants it was made of."""
+        same = len(constants) == len(self.made_of) and all(
+            new is old and (new is None or new._version == version)
+            for new, (old, version) in zip(constants, self.made_of, strict=True)
+        )
+        return self.structure if same else None
+
+    def keep(self, constants: Sequence[Tensor | None], structure: engine.graph.Structure) -> None:
+        self.made_of = [(constant, 0 if constant is None else constant._version) for constant in constants]
+        self.structure = structure
+
+    def __deepcopy__(self, memo: object) -> "StructureCache":
+        return StructureCache()
+
+    def __reduce__(self) -> tuple[type["StructureCache"], tuple[()]]:
+        return StructureCache, ()
+
+
+def run_layers(
+    layers: Sequence["LIF"],
+    inputs: Spikes,
+    *,
+    t_end: float | Tensor,
+    stop: Stop = None,
+    on_graze: OnGraze = "raise",
+    gradient: GradientBy = "adjoint",
+    max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    first_layer: int = 0,
+) -> Record:
+    """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
+    checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
+    _check_layers(layers, first_layer)
+    checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
+    horizon = checks.horizon(t_end, inputs)
+    as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
+    weights = _weights(layers) if as_graph else [lif.weight for lif in layers]
+
+    # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
+    def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
+        trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
+        limits: dict[str, Any] = {"max_spikes": max_spikes, "first_layer": first_layer}
+        if as_graph:
+            structure = structure_of_layers(layers, first_layer)
+            stop_at = len(layers) - 1 if stop else None
+            return engine.graph.simulate(structure, w, theta, times, *trains, stop_at=stop_at, **limits)
+        plain = [
+            engine.Layer(
+                weight, float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features)
+            )
+            for lif, weight, threshold in zip(layers, w, theta, strict=True)
+        ]
+        return engine.simulate(plain, times, *trains, stop_at_first=stop is not None, **limits)
+
+    simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
+    return record_of(simulation, inputs, weights, _thresholds(layers), horizon)
+
+
+def is_plain(lif: "LIF") -> bool:
+    """Whether a layer is fully connected, without recurrence, and has one tau_mem and one tau_syn."""
+    return not lif.recurrent and lif.mask is None and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0
+
+
+def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
+    """Neighbouring layers as a graph with a population each; its connections are those of `_weights`."""
+    constants = [tensor for lif in layers for tensor in _constants(lif)]
+    cache = layers[0].__dict__.setdefault("_structure", StructureCache())
+    structure: engine.graph.Structure | None = cache.get(constants)
+    if structure is None:
+        populations = [
+            engine.graph.Population(
+                f"layer {k}", per_unit(lif.tau_mem, lif.out_features), per_unit(lif.t_ref, lif.out_features)
+            )
+            for k, lif in enumerate(layers, start=first_layer)
+        ]
+        structure = engine.graph.lay_out(layers[0].in_features, populations, list(_connections(layers, first_layer)))
+        cache.keep(constants, structure)
+    return structure
+
+
+def graph_of_layers(layers: Sequence["LIF"]) -> GraphOf:
+    """Neighbouring layers as a graph, with its tensors."""
+    names = tuple(str(k) for k in range(len(layers)))
+    return GraphOf(structure_of_layers(layers), _weights(layers), _thresholds(layers), names)
+
+
+def _weights(layers: Sequence["LIF"]) -> list[Tensor]:
+    return [weight for lif in layers for weight in (lif.weight, lif.recurrent_weight) if weight is not None]
+
+
+def _constants(lif: "LIF") -> tuple[Tensor | None, ...]:
+    return lif.tau_mem, lif.tau_syn, lif.t_ref, lif.mask, lif.recurrent_mask, lif.tau_syn_rec
+
+
+def _connections(layers: Sequence["LIF"], first_layer: int) -> Iterator[engine.graph.Connection]:
+    for k, lif in enumerate(layers):
+        n_in, n_out = lif.in_features, lif.out_features
+        name, pre = f"layer {first_layer + k}", k - 1 if k else engine.graph.INPUT
+        yield engine.graph.Connection(
+            f"{name}: weight", pre, k, per_synapse(lif.tau_syn, n_out, n_in), existing(lif.mask, n_out, n_in)
+        )
+        if lif.tau_syn_rec is not None:
+            tau, mask = per_synapse(lif.tau_syn_rec, n_out, n_out), existing(lif.recurrent_mask, n_out, n_out)
+            yield engine.graph.Connection(f"{name}: recurrent_weight", k, k, tau, mask)
+
+
+def per_unit(constant: Tensor, n: int) -> engine.Array:
+    """A constant of every unit, (n,)."""
+    return np.ascontiguousarray(constant.expand(n).numpy())
+
+
+def per_synapse(tau_syn: Tensor, n_out: int, n_in: int) -> engine.Array:
+    """tau_syn of every synapse, (out, in)."""
+    return tau_syn.expand(n_out, n_in).numpy()
+
+
+def existing(mask: Tensor | None, n_out: int, n_in: int) -> engine.Array:
+    """Which synapses exist, (out, in)."""
+    return np.ones((n_out, n_in), bool) if mask is None else mask.numpy()
+
+
+def _thresholds(layers: Sequence["LIF"]) -> list[Tensor]:
+    return [lif.v_threshold.expand(lif.out_features) for lif in layers]
+
+
+def _check_layers(layers: Sequence["LIF"], first_layer: int) -> None:
+    first = layers[0].weight
+    for k, lif in enumerate(layers, start=first_layer):
+        checks.check_weight(f"layer {k}", "weight", lif.weight, first)
+        if lif.recurrent:
+            checks.check_weight(f"layer {k}", "recurrent_weight", lif.recurrent_weight, first)
+    for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
+        if lif.in_features != below.out_features:
+            raise ValueError(
+                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units"
+            )

@@ -1,0 +1,82 @@
+"""Initial weights with which units fire from the start."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fireprop.kernels import membrane
+
+GAIN = 2.8
+SPREAD = 0.5
+RECURRENT_SPREAD = 0.5
+
+
+def draw_driving_(
+    weight: Tensor,
+    theta: Tensor,
+    peaks: Tensor,
+    mask: Tensor | None,
+    *,
+    gain: float = GAIN,
+    spread: float = SPREAD,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Fill a weight (out, in) with normal numbers of mean gain * theta / (synapses * peaks), 0 where no synapse is.
+
+    theta (out,); peaks: what a source does to the potential at its highest, per unit of weight, as `peaks` returns it
+    """
+    mean = gain / (_fan_in(mask, weight) * peaks) * theta[:, None]
+    with torch.no_grad():
+        weight.normal_(generator=generator).mul_(spread).add_(1.0).mul_(mean)
+        _blank_(weight, mask)
+
+
+def draw_balanced_(
+    weight: Tensor,
+    theta: Tensor,
+    peaks: Tensor,
+    mask: Tensor | None,
+    *,
+    spread: float = RECURRENT_SPREAD,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Fill a weight (out, in) with normal numbers of mean 0, deviation spread * theta / (sqrt(synapses) * peaks)."""
+    deviation = spread / (_fan_in(mask, weight) ** 0.5 * peaks) * theta[:, None]
+    with torch.no_grad():
+        weight.normal_(generator=generator).mul_(deviation)
+        _blank_(weight, mask)
+
+
+def peaks(tau_mem: Tensor, tau_syn: Tensor, window: float = 0.0) -> Tensor:
+    """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for every synapse.
+
+    A number, (out, 1) or (out, in), as the time constants are.
+    """
+    rows = tau_mem if tau_mem.dim() == 0 else tau_mem[:, None]
+    shape = np.broadcast_shapes(rows.shape, tau_syn.shape)
+    pairs = torch.stack([tau.expand(shape) for tau in (rows, tau_syn)]).reshape(2, -1)
+    distinct, inverse = torch.unique(pairs, dim=1, return_inverse=True)
+    found = [_peak_response(float(mem), float(syn), window) for mem, syn in distinct.T]
+    return torch.tensor(found, dtype=torch.float64)[inverse].reshape(shape)
+
+
+def _fan_in(mask: Tensor | None, weight: Tensor) -> Tensor | int:
+    """Synapses per unit, (out, 1) with a mask; at least 1."""
+    return weight.shape[1] if mask is None else mask.sum(1, keepdim=True).clamp(min=1).double()
+
+
+def _blank_(weight: Tensor, mask: Tensor | None) -> None:
+    if mask is not None:
+        weight.masked_fill_(~mask, 0.0)
+
+
+def _peak_response(tau_mem: float, tau_syn: float, window: float) -> float:
+    """Peak of the membrane's response to one unit of current that arrives evenly over `window`."""
+    alpha, beta = 1.0 / tau_syn, 1.0 / tau_mem
+    t_peak, height = membrane.peak(0.0, 1.0, alpha, beta)
+    if window == 0.0:
+        return float(height)
+    arrivals = np.linspace(0.0, window, 65)
+    moments = np.linspace(0.0, window + t_peak, 129)[1:]
+    means = [np.mean([membrane.response(t - s, alpha, beta) if s < t else 0.0 for s in arrivals]) for t in moments]
+    return float(np.max(means))

@@ -1,0 +1,204 @@
+"""A layer of leaky integrate-and-fire neurons as an ordinary torch module: Spikes in, Spikes out."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fireprop import engine
+from fireprop.nn import checks, initial
+from fireprop.nn.fused import run_layers
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
+from fireprop.spikes import Spikes
+
+EXACT = ("tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec")
+
+
+class LIF(nn.Module):
+    r"""A layer of leaky integrate-and-fire neurons, with or without recurrence, simulated exactly, event by event.
+
+    .. math:: I' = -I/\tau_{syn} + \sum_j w_j \delta(t - t_j), \qquad V' = -V/\tau_{mem} + I
+
+    A neuron fires when V reaches v_threshold from below; V is then held at 0 for t_ref. (Lee et al. 2023, equations
+    1-4, plus the hold.) A unit that hears synapses of several tau_syn has one such current for each.
+
+    in_features, out_features  numbers of units
+    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times
+    tau_syn          of the synapses > 0: a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse;
+                     any may equal a tau_mem
+    v_threshold      > 0, a number or (out,); pass an nn.Parameter to train it. Default 1
+    t_ref            refractory period >= 0, a number or (out,). Default 0
+    mask             (out, in) bool, True where a synapse exists. Default: everywhere
+    recurrent        whether the units reach one another, and themselves, without delay, by recurrent_weight (out, out)
+    recurrent_mask   (out, out) bool, True where a recurrent synapse exists. Default: everywhere, self-loops included
+    tau_syn_rec      of the recurrent synapses: a number, (out,) per source, (out, 1), or (out, out). Default: tau_syn,
+                     where that is a number or (out, 1); otherwise required
+    dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
+                     other constants are float64 always
+    generator        of the initial weights; default torch's own, as in torch.nn
+
+    Weights start as `reset_parameters` says. The module maps `Spikes` to `Spikes`:
+
+    >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5)
+    >>> _ = torch.nn.init.constant_(layer.weight, 5.0)
+    >>> layer(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
+    Spikes(batch=1, units=1, spikes=3, t in [0.405949, 0.849378], t_end=2.0)
+
+    The derivative is one-sided where an arrival meets a spike or an end of hold; it is infinite at a graze; it knows
+    nothing of spikes that a finite change of the parameters would create or delete (design, section 3).
+    """
+
+    tau_mem: Tensor
+    tau_syn: Tensor
+    t_ref: Tensor
+    v_threshold: Tensor
+    mask: Tensor | None
+    recurrent_mask: Tensor | None
+    tau_syn_rec: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        tau_mem: float | Tensor,
+        tau_syn: float | Tensor,
+        v_threshold: float | Tensor = 1.0,
+        t_ref: float | Tensor = 0.0,
+        mask: Tensor | None = None,
+        recurrent: bool = False,
+        recurrent_mask: Tensor | None = None,
+        tau_syn_rec: float | Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
+        self.in_features, self.out_features, self.recurrent = n_in, n_out, recurrent
+        if not recurrent and (recurrent_mask is not None or tau_syn_rec is not None):
+            given = "recurrent_mask" if recurrent_mask is not None else "tau_syn_rec"
+            raise ValueError(f"{given} is given, but recurrent = False: pass recurrent=True, or leave it out")
+        self.register_buffer("tau_mem", checks.constant("tau_mem", tau_mem, (n_out,)))
+        shapes = dict.fromkeys([(n_in,), (n_out, 1), (n_out, n_in)])
+        self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, *shapes))
+        self.register_buffer("t_ref", checks.constant("t_ref", t_ref, (n_out,)))
+        threshold = checks.constant("v_threshold", v_threshold, (n_out,))
+        if isinstance(v_threshold, nn.Parameter):
+            # The very object that was given, so that layers may share it and an optimiser may hold it.
+            self.v_threshold = v_threshold
+        else:
+            self.register_buffer("v_threshold", threshold)
+        self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
+        dtype = checks.weight_dtype(torch.get_default_dtype() if dtype is None else dtype)
+        self.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=dtype))
+        self._init_recurrence(recurrent_mask, tau_syn_rec)
+        self.reset_parameters(generator=generator)
+
+    def _init_recurrence(self, recurrent_mask: Tensor | None, tau_syn_rec: float | Tensor | None) -> None:
+        n = self.out_features
+        if not self.recurrent:
+            self.register_buffer("recurrent_mask", None)
+            self.register_buffer("tau_syn_rec", None)
+            self.register_parameter("recurrent_weight", None)
+            return
+        if tau_syn_rec is None:
+            if self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n, 1):
+                raise ValueError(f"tau_syn has shape {tuple(self.tau_syn.shape)}: then tau_syn_rec must be given too")
+            tau_syn_rec = self.tau_syn
+        constant = checks.constant("tau_syn_rec", tau_syn_rec, (n,), (n, 1), (n, n))
+        mask = None if recurrent_mask is None else checks.mask("recurrent_mask", recurrent_mask, (n, n))
+        self.register_buffer("recurrent_mask", mask)
+        self.register_buffer("tau_syn_rec", constant)
+        self.recurrent_weight = nn.Parameter(torch.empty(n, n, dtype=self.weight.dtype))
+
+    def reset_parameters(
+        self,
+        *,
+        spikes_per_input: float = 1.0,
+        window: float = 0.0,
+        gain: float = initial.GAIN,
+        spread: float = initial.SPREAD,
+        recurrent_spread: float = initial.RECURRENT_SPREAD,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw normal weights with which units fire from the start, for the inputs that the layer will see.
+
+        spikes_per_input  mean number of spikes of an input unit per sample
+        window            duration over which they arrive, evenly; 0: all at once
+        gain              highest mean potential that they cause, over the threshold. A unit fires if it is above 1
+        spread            standard deviation of a weight, over its mean
+        recurrent_spread  standard deviation of the potential that all recurrent synapses of a unit cause if each brings
+                          one spike at once, over the threshold; their mean is 0
+        generator         default: torch's own, as in torch.nn
+
+        The mean weight is gain * threshold / (synapses * spikes_per_input * H), H being the peak of the response of
+        the membrane to one unit of current spread over the window. A silent unit has no gradient and cannot learn to
+        fire, so gain is well above 1 by default. Weights of synapses that do not exist are 0.
+        """
+        for name, value in {"spikes_per_input": spikes_per_input, "gain": gain}.items():
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name} = {value}: give a finite number > 0")
+        for name, value in {"window": window, "spread": spread, "recurrent_spread": recurrent_spread}.items():
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"{name} = {value}: give a finite number >= 0")
+        theta = self.v_threshold.detach().expand(self.out_features)
+        peaks = initial.peaks(self.tau_mem, self.tau_syn, window)
+        initial.draw_driving_(
+            self.weight, theta, spikes_per_input * peaks, self.mask, gain=gain, spread=spread, generator=generator
+        )
+        if self.tau_syn_rec is not None:
+            peaks = initial.peaks(self.tau_mem, self.tau_syn_rec)
+            initial.draw_balanced_(
+                self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
+            )
+
+    def forward(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Spikes:
+        """The layer's spikes; see `Sequential.forward`."""
+        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        return self.record(inputs, t_end=t_end, **options)[-1]
+
+    def record(self, inputs: Spikes, **options: Any) -> Record:
+        """As `forward`, but as a `Record`, which has the slopes too."""
+        return run_layers([self], inputs, **options)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.in_features}, {self.out_features}"]
+        for name in ("tau_mem", "tau_syn", "v_threshold", "t_ref"):
+            value = getattr(self, name)
+            shown = f"{value.item():g}" if value.dim() == 0 else str(tuple(value.shape))
+            parts.append(f"{name}={shown}")
+        if self.recurrent:
+            parts.append("recurrent=True")
+        parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if getattr(self, n) is not None]
+        return ", ".join(parts)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LIF":
+        """Convert weights only: times, time constants and thresholds stay float64, to the bit, also in net.float()."""
+        with exact_constants(self, EXACT):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+@contextlib.contextmanager
+def exact_constants(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Undo, in these tensors of a module, whatever the body does to their values and dtypes."""
+    exact = {name: tensor.detach().clone() for name in names if (tensor := getattr(module, name)) is not None}
+    yield
+    for name, value in exact.items():
+        tensor = getattr(module, name)
+        if tensor.dtype != value.dtype:
+            tensor.data = value.to(tensor.device)
+            if tensor.grad is not None:
+                tensor.grad.data = tensor.grad.to(value.dtype)

@@ -1,0 +1,254 @@
+"""Populations and connections in any arrangement, cycles included, as one module."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fireprop import autograd, engine
+from fireprop.nn import checks, initial
+from fireprop.nn.fused import GraphOf, StructureCache, existing, per_synapse, per_unit
+from fireprop.nn.lif import exact_constants
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.spikes import Spikes
+
+INPUT = "input"
+
+
+class Population(nn.Module):
+    """Units of a `Network`: their constants, as in `LIF`."""
+
+    tau_mem: Tensor
+    t_ref: Tensor
+    v_threshold: Tensor
+
+    def __init__(
+        self, size: int, *, tau_mem: float | Tensor, v_threshold: float | Tensor = 1.0, t_ref: float | Tensor = 0.0
+    ) -> None:
+        super().__init__()
+        self.size = checks.size("size", size)
+        self.register_buffer("tau_mem", checks.constant("tau_mem", tau_mem, (size,)))
+        self.register_buffer("t_ref", checks.constant("t_ref", t_ref, (size,)))
+        threshold = checks.constant("v_threshold", v_threshold, (size,))
+        if isinstance(v_threshold, nn.Parameter):
+            self.v_threshold = v_threshold
+        else:
+            self.register_buffer("v_threshold", threshold)
+
+    def extra_repr(self) -> str:
+        return str(self.size)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Population":
+        with exact_constants(self, ("tau_mem", "t_ref", "v_threshold")):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class Connection(nn.Module):
+    """Synapses from one population of a `Network` to another: weight (out, in), tau_syn and mask as in `LIF`."""
+
+    tau_syn: Tensor
+    mask: Tensor | None
+
+    def __init__(self, weight: Tensor, *, tau_syn: float | Tensor, mask: Tensor | None = None) -> None:
+        super().__init__()
+        n_out, n_in = weight.shape
+        self.weight = nn.Parameter(weight)
+        self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in)))
+        self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
+
+    def extra_repr(self) -> str:
+        n_out, n_in = self.weight.shape
+        return f"{n_in}, {n_out}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Connection":
+        with exact_constants(self, ("tau_syn",)):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class Network(nn.Module):
+    """Any directed graph of populations of LIF neurons, cycles and self-loops included, without delay.
+
+    n_inputs   number of input units; as a source of connections they are called "input"
+    dtype      of all weights, torch.float32 or torch.float64; default torch's
+    generator  of the initial weights; default torch's own
+
+    The last population that was added is the output, unless `output` names another.
+
+    >>> _ = torch.manual_seed(0)
+    >>> net = Network(5)
+    >>> net.add("excitatory", 20, tau_mem=1.0)
+    >>> net.add("inhibitory", 5, tau_mem=0.5, t_ref=0.1)
+    >>> net.add("out", 3, tau_mem=1.0)
+    >>> net.connect("input", "excitatory", tau_syn=0.5)
+    >>> net.connect("excitatory", "inhibitory", tau_syn=0.5)
+    >>> net.connect("inhibitory", "excitatory", tau_syn=0.25, weight=-torch.rand(20, 5))
+    >>> net.connect("excitatory", "out", tau_syn=0.5)
+    >>> record = net.record(Spikes.from_latencies(torch.rand(8, 5)), t_end=3.0)
+    >>> record["inhibitory"].batch_size
+    8
+    """
+
+    def __init__(
+        self, n_inputs: int, *, dtype: torch.dtype | None = None, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.n_inputs = checks.size("n_inputs", n_inputs)
+        self.dtype = checks.weight_dtype(torch.get_default_dtype() if dtype is None else dtype)
+        self.output: str | None = None
+        self.populations = nn.ModuleDict()
+        self.connections = nn.ModuleDict()
+        self._generator = generator
+        self._structure = StructureCache()
+
+    def add(
+        self,
+        name: str,
+        size: int,
+        *,
+        tau_mem: float | Tensor,
+        v_threshold: float | Tensor = 1.0,
+        t_ref: float | Tensor = 0.0,
+    ) -> None:
+        """Add a population of `size` units; constants as in `LIF`.
+
+        Raises ValueError for a name that is taken, empty, "input", or has a "." or "->" in it.
+        """
+        if not name or name == INPUT or "." in name or "->" in name or name in self.populations:
+            raise ValueError(f'name = {name!r}: give a new name, not "input", without "." and "->"')
+        self.populations[name] = Population(size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref)
+
+    def connect(
+        self,
+        pre: str,
+        post: str,
+        *,
+        tau_syn: float | Tensor,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        """Connect a population, or "input", to a population; both may be the same.
+
+        tau_syn  a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse
+        mask     (out, in) bool, True where a synapse exists. Default: everywhere
+        weight   (out, in) to start from. Default: normal, as `LIF.reset_parameters` draws them for one spike per source
+
+        Raises ValueError for a population that is not there, and for a second connection of the same pair.
+        """
+        for role, name in (("pre", pre), ("post", post)):
+            if name not in self.populations and (role, name) != ("pre", INPUT):
+                raise ValueError(f"{role} = {name!r}: the populations are {', '.join(self.populations) or 'none yet'}")
+        key = f"{pre}->{post}"
+        if key in self.connections:
+            raise ValueError(f"{key} exists: give it a mask or a tau_syn per synapse instead of a second connection")
+        n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
+        if weight is not None and tuple(weight.shape) != (n_out, n_in):
+            raise ValueError(f"weight has shape {tuple(weight.shape)}: give {(n_out, n_in)}")
+        start = torch.zeros(n_out, n_in) if weight is None else weight.detach().clone()
+        connection = Connection(start.to(self.dtype), tau_syn=tau_syn, mask=mask)
+        if weight is None:
+            target = self._population(post)
+            theta = target.v_threshold.detach().expand(target.size)
+            peaks = initial.peaks(target.tau_mem, connection.tau_syn)
+            initial.draw_driving_(connection.weight, theta, peaks, connection.mask, generator=self._generator)
+        self.connections[key] = connection
+
+    def forward(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Spikes:
+        """Spikes of the output population; the options are those of `Sequential.forward`."""
+        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        return self.record(inputs, t_end=t_end, **options)[self._output()]
+
+    def record(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Record:
+        """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
+        checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
+        weights, thresholds = self._tensors()
+        checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
+        horizon = checks.horizon(t_end, inputs)
+        stop_at = list(self.populations).index(self._output()) if stop else None
+
+        def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
+            trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
+            return engine.graph.simulate(
+                self._structure_now(), w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes
+            )
+
+        simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
+        return record_of(simulation, inputs, weights, thresholds, horizon, tuple(self.populations))
+
+    def graph(self) -> GraphOf:
+        """The network as the engine sees it."""
+        return GraphOf(self._structure_now(), *self._tensors(), tuple(self.populations))
+
+    def _tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights of all connections, and thresholds (n,) of all populations."""
+        if not self.connections:
+            raise ValueError("the network has no connections: add populations, and connect them")
+        weights: list[Tensor] = [self._connection(key).weight for key in self.connections]
+        for key, weight in zip(self.connections, weights, strict=True):
+            checks.check_weight(key, "weight", weight, weights[0])
+        populations = [self._population(name) for name in self.populations]
+        return weights, [population.v_threshold.expand(population.size) for population in populations]
+
+    def _structure_now(self) -> engine.graph.Structure:
+        populations = [self._population(name) for name in self.populations]
+        connections = [self._connection(key) for key in self.connections]
+        constants: list[Tensor | None] = []
+        constants += [tensor for population in populations for tensor in (population.tau_mem, population.t_ref)]
+        constants += [tensor for connection in connections for tensor in (connection.tau_syn, connection.mask)]
+        structure = self._structure.get(constants)
+        if structure is None:
+            structure = self._lay_out()
+            self._structure.keep(constants, structure)
+        return structure
+
+    def _lay_out(self) -> engine.graph.Structure:
+        names = list(self.populations)
+        populations, connections = [], []
+        for name in names:
+            population = self._population(name)
+            constants = [per_unit(tensor, population.size) for tensor in (population.tau_mem, population.t_ref)]
+            populations.append(engine.graph.Population(f"population {name}", *constants))
+        for key in self.connections:
+            connection, (pre, post) = self._connection(key), key.split("->")
+            n_out, n_in = connection.weight.shape
+            ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
+            tau_syn, mask = per_synapse(connection.tau_syn, n_out, n_in), existing(connection.mask, n_out, n_in)
+            connections.append(engine.graph.Connection(f"{key}: weight", *ends, tau_syn, mask))
+        return engine.graph.lay_out(self.n_inputs, populations, connections)
+
+    def _population(self, name: str) -> Population:
+        population = self.populations[name]
+        if not isinstance(population, Population):
+            raise TypeError(f"populations[{name!r}] is a {type(population).__name__}: add populations by `add`")
+        return population
+
+    def _connection(self, key: str) -> Connection:
+        connection = self.connections[key]
+        if not isinstance(connection, Connection):
+            raise TypeError(f"connections[{key!r}] is a {type(connection).__name__}: connect by `connect`")
+        return connection
+
+    def _output(self) -> str:
+        if self.output is not None and self.output not in self.populations:
+            raise ValueError(f"output = {self.output!r}: the populations are {', '.join(self.populations)}")
+        return list(self.populations)[-1] if self.output is None else self.output
