@@ -234,7 +234,7 @@ class Convergence:
     time_error      largest |f_grid - f|
     gradient_error  largest |dF/dW_grid - dF/dW|, over the largest |dF/dW|
     n_unknowns      equations on the grid; n_spikes, those of continuous time
-    missed          steps at which the grid found another number of spikes of some unit: errors there are NaN
+    missed          1 at a step where the grid found another number of spikes of some unit: errors there are NaN
     """
 
     dt: Floats
