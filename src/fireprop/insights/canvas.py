@@ -1,9 +1,9 @@
 """Colours and small pieces that the pictures of the insights share. Figures are objects: no global state of pyplot."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -28,9 +28,9 @@ def shades(n: int, color: str = BLUE) -> list[tuple[float, float, float]]:
     return [(float(r), float(g), float(b)) for r, g, b in (base + (1.0 - base) * a for a in amounts)]
 
 
-def guide(ax: Axes, x: Sequence[float], y: float, power: float, label: str) -> None:
+def guide(ax: Axes, x: npt.NDArray[np.float64], y: float, power: float, label: str) -> None:
     """A dotted line of slope `power` on two logarithmic axes, through (x[0], y)."""
-    x_line = np.array([x[0], x[-1]], dtype=float)
+    x_line = x[[0, -1]]
     ax.plot(x_line, y * (x_line / x_line[0]) ** power, color=GREY, ls=":", lw=1.3, label=label, zorder=1)
 
 

@@ -16,18 +16,19 @@ from fireprop.spikes import Spikes
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
+Rates: TypeAlias = Floats | np.float64
 Net: TypeAlias = LIF | Sequential
 
 _response = np.vectorize(membrane.response, otypes=[np.float64])
 
 
-def response(gaps: Floats, alpha: Floats, beta: Floats) -> Floats:
+def response(gaps: Floats, alpha: Rates, beta: Rates) -> Floats:
     """h(gap) where gap > 0, else 0: a spike acts on nothing at its own time or before (design 3). Arrays broadcast."""
     values: Floats = _response(np.maximum(gaps, 0.0), alpha, beta)
     return np.where(gaps > 0.0, values, 0.0)
 
 
-def response_slope(gaps: Floats, alpha: Floats, beta: Floats) -> Floats:
+def response_slope(gaps: Floats, alpha: Rates, beta: Rates) -> Floats:
     """h'(gap) = exp(-alpha gap) - beta h(gap) where gap > 0, else 0."""
     current = np.exp(-alpha * np.maximum(gaps, 0.0))
     return np.where(gaps > 0.0, membrane.rise(response(gaps, alpha, beta), current, beta), 0.0)
@@ -41,7 +42,8 @@ class Trains:
     units: Ints
 
     def of(self, unit: int) -> Floats:
-        return self.times[self.units == unit]
+        mine: Floats = self.times[self.units == unit]
+        return mine
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,19 @@ class Layer:
 
     @cached_property
     def own_push(self) -> Floats:
-        """theta beta exp(-beta (f - f_m)) of every own spike f and earlier spike m of the same unit: (n_spikes,) * 2."""
+        """theta beta exp(-beta (f - f_m)) of each own spike f and earlier spike m of its unit: (n_spikes, n_spikes)."""
         units, times = self.spikes.units, self.spikes.times
         gaps = times[:, None] - times[None, :]
         earlier = (gaps > 0.0) & (units[:, None] == units[None, :])
         beta = self.beta[units][:, None]
-        return np.where(earlier, self.theta[units][:, None] * beta * np.exp(-beta * np.maximum(gaps, 0.0)), 0.0)
+        push = self.theta[units][:, None] * beta * np.exp(-beta * np.maximum(gaps, 0.0))
+        return np.where(earlier, push, 0.0)
 
     @cached_property
     def slopes(self) -> Floats:
         """V'(f-) of every spike, from spikes alone: all that pushes it (spec b)."""
-        return self.source_push.sum(axis=1) + self.own_push.sum(axis=1)
+        slopes: Floats = self.source_push.sum(axis=1) + self.own_push.sum(axis=1)
+        return slopes
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,16 @@ def read_chain(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> 
 
 def lif_layers(net: Net) -> list[LIF]:
     """The LIF layers of a chain in order. Raises ValueError if it has anything else in it."""
-    modules = [net] if isinstance(net, LIF) else [m for m in net.modules() if not isinstance(m, Sequential)]
-    for module in modules:
-        if not isinstance(module, LIF):
-            raise ValueError(f"net has a {type(module).__name__} in it: give a LIF, or a Sequential of LIF layers alone")
-    return [module for module in modules if isinstance(module, LIF)]
+    if isinstance(net, LIF):
+        return [net]
+    found: list[LIF] = []
+    for module in net:
+        if not isinstance(module, LIF | Sequential):
+            raise ValueError(
+                f"net has a {type(module).__name__} in it: give a LIF, or a Sequential of LIF layers alone"
+            )
+        found += lif_layers(module)
+    return found
 
 
 def trains(spikes: Spikes, sample: int, *, before: Tensor | None = None) -> Trains:
@@ -171,7 +180,8 @@ def of_sample(values: Sequence[Tensor], record: Record, sample: int) -> list[Flo
 
 def one_hot(units: Ints, n_units: int) -> Floats:
     """(n, n_units): a 1 in the column of each unit."""
-    return (units[:, None] == np.arange(n_units)[None, :]).astype(np.float64)
+    matches = units[:, None] == np.arange(n_units)[None, :]
+    return np.asarray(matches, dtype=np.float64)
 
 
 def _require_plain(lifs: Sequence[LIF]) -> None:

@@ -1,7 +1,7 @@
 r"""EventProp (Wunderlich and Pehle 2021) written out plainly, to be held against fireprop's adjoint of the same spikes.
 
-EventProp's neuron is :math:`\tau_m V' = -V + I, \ \tau_s I' = -I`, so that its weights are tau_m times fireprop's. Going
-backwards in time, with ' for the derivative in that direction,
+EventProp's neuron is :math:`\tau_m V' = -V + I, \ \tau_s I' = -I`, so that its weights are tau_m times fireprop's.
+Going backwards in time, with ' for the derivative in that direction,
 
 .. math:: \tau_m \lambda_V' = -\lambda_V, \qquad \tau_s \lambda_I' = -\lambda_I + \lambda_V
 
@@ -30,14 +30,13 @@ from fireprop.spikes import Spikes
 
 STEPS_PER_TAU = 100  # of Runge-Kutta 4: errors near 100**-4 / 120 per time constant, 1e-10
 
-# What each method has to keep or compute, for the table of the report.
+# What each needs: of what, EventProp, the explicit system of firing times.
 NEEDS = (
-    ("what is needed", "EventProp", "fireprop"),
-    ("from the forward pass", "spikes, and I of each unit at its spikes", "spikes alone; the slopes follow from them"),
-    ("backward", "trajectories of lambda_V, lambda_I of every unit, with jumps", "a triangular solve over spikes"),
-    ("when the loss must be known", "during the backward run, at each of its spikes", "after dF/dW, or at the solve"),
-    ("a second loss", "a second backward run", "one product with the same dF/dW"),
-    ("size of the problem", "2 states per unit, as long as the run", "1 unknown per spike"),
+    ("from the forward pass", "spikes, and the slope V' at each", "spikes and who is connected to whom; slopes follow"),
+    ("to solve", "2 differential equations per unit, backward, with jumps", "1 linear equation per spike, triangular"),
+    ("when the loss is needed", "before the backward run", "after dF/dW (forward), or before the solve (adjoint)"),
+    ("for a second loss", "a second backward run", "one product with the same dF/dW"),
+    ("grows with", "duration, units, spikes", "pairs of spikes, one of which acts on the other"),
 )
 
 
@@ -186,7 +185,7 @@ class Comparison:
 def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, *, sample: int = 0) -> Comparison:
     """dL/dW of every layer by EventProp's equations, from the spikes of a fireprop run and the loss on their times.
 
-    net, inputs, record  a LIF or a Sequential of LIF layers, recurrent ones included, what it was given, what it recorded
+    net, inputs, record  a chain of LIF layers, recurrent ones included, what it was given, what it recorded
     loss                 a number, computed from the times of `record`; its graph is kept
 
     Raises ValueError where a layer has a t_ref > 0 or a tau_syn per source: EventProp has one tau_s per unit.
@@ -202,10 +201,15 @@ def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, 
     for k, (rows, lif) in enumerate(zip(_places(starts), lifs, strict=True)):
         # W_EP = tau_m W, hence dL/dW = tau_m dL/dW_EP.
         scale = population.tau_m[rows, None]
-        own = found.w[rows, rows] if hasattr(lif, "recurrent_weight") else None
+        own = found.w[rows, rows] if _recurrent_weight(lif) is not None else None
         weight.append(scale * (found.w_in[rows] if k == 0 else found.w[rows, _places(starts)[k - 1]]))
         recurrent.append(None if own is None else scale * own)
     return Comparison(weight, recurrent, found.trajectories, population, starts)
+
+
+def _recurrent_weight(lif: LIF) -> Tensor | None:
+    weight = getattr(lif, "recurrent_weight", None)
+    return weight if isinstance(weight, Tensor) else None
 
 
 def _starts(lifs: list[LIF]) -> list[int]:
@@ -228,8 +232,9 @@ def _one_population(
         tau_m[rows], tau_s[rows] = as_floats(lif.tau_mem), as_floats(lif.tau_syn).reshape(-1)
         theta[rows] = as_floats(lif.v_threshold)
         (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * as_floats(lif.weight)
-        if hasattr(lif, "recurrent_weight"):
-            w[rows, rows] = tau_m[rows, None] * as_floats(lif.recurrent_weight)
+        recurrent = _recurrent_weight(lif)
+        if recurrent is not None:
+            w[rows, rows] = tau_m[rows, None] * as_floats(recurrent)
     fired = [trains(spikes, sample) for spikes in record]
     times = np.concatenate([train.times for train in fired])
     units = np.concatenate([train.units + start for train, start in zip(fired, starts[:-1], strict=True)])
@@ -302,6 +307,6 @@ def _draw_multipliers(ax: Axes, own: Floats, mu: Floats) -> None:
         ax.plot([t, t], [0.0, value], color=color, lw=2.0)
         ax.plot(t, value, marker="o", ms=6, color=color)
     ax.axhline(0.0, color=canvas.INK, lw=0.6)
-    ax.set_ylabel("μ")
+    ax.set_ylabel(r"$\mu$")
     ax.margins(y=0.25)
     ax.set_title("the implicit function theorem: one number per spike, nothing in between", loc="left")

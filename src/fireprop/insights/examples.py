@@ -1,14 +1,19 @@
 """Small networks that show the insights: drawn at random from a generator that is passed in, until they serve."""
 
+from itertools import pairwise
+
 import torch
 
-from fireprop.insights.chain import Floats
+from fireprop.insights.chain import Floats, read_chain
+from fireprop.insights.discrete_time import order_margin
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.spikes import Spikes
 
 TRIES = 200
 SMALLEST_SLOPE = 0.3  # of theta per time: a run nearer to a graze has gradients that hide what it should show
 GAIN = 2.2
+CLEAR = 0.04  # several steps of the coarsest grid that is tried
+ENOUGH = 8  # spikes
 SPREAD = 0.8  # of a weight, over the mean: about one in ten is negative
 
 
@@ -42,6 +47,17 @@ def single_spike_run(
     raise RuntimeError(f"no network of sizes {sizes} whose outputs fire first in {TRIES} draws: give fewer outputs")
 
 
+def clear_run(generator: torch.Generator, sizes: tuple[int, ...] = (3, 3, 1)) -> tuple[Sequential, Spikes, Record]:
+    """As `lively_run`, small, with no spike within CLEAR of an arrival at its unit, nor of t_end: for time grids."""
+    for _ in range(TRIES):
+        net, inputs, record = lively_run(generator, sizes)
+        chain = read_chain(net, inputs, record)
+        last = max(layer.spikes.times.max() for layer in chain.layers)
+        if chain.n_spikes >= ENOUGH and order_margin(chain) > CLEAR and last < 2.0 - CLEAR:
+            return net, inputs, record
+    raise RuntimeError(f"no network of sizes {sizes} with clear spikes in {TRIES} draws: give fewer units")
+
+
 def silent_layer(weight: float = 0.3, *, n_inputs: int = 4) -> tuple[LIF, Spikes]:
     """A unit whose weights are too small to let it fire, and its inputs, a few spikes each."""
     layer = LIF(n_inputs, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
@@ -57,7 +73,7 @@ def as_list(values: list[torch.Tensor]) -> list[Floats]:
 
 def _draw_net(generator: torch.Generator, sizes: tuple[int, ...]) -> Sequential:
     layers = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         layer = LIF(n_in, n_out, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
         layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
         layers.append(layer)

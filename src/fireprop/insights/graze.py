@@ -55,9 +55,7 @@ class Determinant:
     smallest_slope: float
 
 
-def graze(
-    *, tau_mem: float = 1.0, tau_syn: float = 1.0 / 0.999, distances: Sequence[float] = DISTANCES
-) -> Graze:
+def graze(*, tau_mem: float = 1.0, tau_syn: float = 1.0 / 0.999, distances: Sequence[float] = DISTANCES) -> Graze:
     """The first spike of a unit and its exact derivative, ever nearer to the weight at which it would vanish.
 
     distances  (w - w_c) / w_c > 0, in falling order, at least two
@@ -112,13 +110,13 @@ def draw_graze(result: Graze) -> Figure:
     law.loglog(
         result.distances, -result.derivatives, "o-", color=canvas.BLUE, lw=1.2, ms=5, label="|df/dw|, exact gradient"
     )
-    law.loglog(result.distances, result.slopes, "s-", color=canvas.GOLD, lw=1.2, ms=5, label="slope V′(f−)")
+    law.loglog(result.distances, result.slopes, "s-", color=canvas.GOLD, lw=1.2, ms=5, label="slope $V'(f-)$")
     nearest_first = result.distances[::-1]
-    canvas.guide(law, nearest_first, -1.15 * result.derivatives[-1], -0.5, "power −1/2")
-    canvas.guide(law, nearest_first, 0.85 * result.slopes[-1], 0.5, "power +1/2")
-    law.set(xlabel="distance from the graze, (w − w_c) / w_c")
-    law.set_title(f"measured power {result.power:.4f}", loc="left")
-    law.legend(frameon=False, fontsize=canvas.SMALL, loc="center right")
+    canvas.guide(law, nearest_first, -1.15 * result.derivatives[-1], -0.5, "power -1/2")
+    canvas.guide(law, nearest_first, 0.85 * result.slopes[-1], 0.5, "power 1/2")
+    law.set(xlabel="distance from the graze, $(w - w_c) / w_c$")
+    law.set_title(f"the derivative diverges, measured power {result.power:.4f}", loc="left")
+    law.legend(frameon=False, fontsize=canvas.SMALL, loc="center left")
     return figure
 
 
@@ -130,7 +128,7 @@ def _draw_traces(ax: Axes, result: Graze) -> None:
     for distance, color in [*shown, (0.4, canvas.BLUE)]:
         v = result.w_critical * (1.0 + distance) * kernel
         crossed = int(np.argmax(v >= 1.0)) if distance > 0.0 else len(v)
-        name = "w_c, touches" if distance == 0.0 else f"{1.0 + distance:g} w_c"
+        name = "$w_c$, touches" if distance == 0.0 else f"{1.0 + distance:g} $w_c$"
         ax.plot(grid[: crossed + 1], np.minimum(v[: crossed + 1], 1.0), color=color, lw=1.4, label=name)
         if distance > 0.0:
             t, _, _ = _first_spike(result.w_critical * (1.0 + distance), result.tau_mem, result.tau_syn)

@@ -6,6 +6,7 @@ Source: Lee et al. 2023, introduction ("almost an average of the feeding kernel"
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def draw_hebbian(terms: HebbianTerms, *, unit: int) -> Figure:
     bars, cloud = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
     mine = terms.units == unit
     _draw_parts(bars, terms.times[mine], terms.mu[mine], terms.y[mine])
-    bars.set_title(f"unit {unit}: the change of each of its weights, spike by spike", loc="left")
+    bars.set_title(f"unit {unit}: weight changes, spike by spike", loc="left")
     _draw_cloud(cloud, terms)
     return figure
 
@@ -88,25 +89,27 @@ def _draw_parts(ax: Axes, times: Floats, mu: Floats, y: Floats) -> None:
         ax.bar(sources, np.maximum(part, 0.0), bottom=up, color=shade, width=0.7, label=f"spike at {time:.2f}")
         ax.bar(sources, np.minimum(part, 0.0), bottom=down, color=shade, width=0.7)
         up, down = up + np.maximum(part, 0.0), down + np.minimum(part, 0.0)
-    ax.plot(sources, parts.sum(axis=0), ls="", marker="D", ms=6, color=canvas.INK, label="their sum: −dL/dW")
+    ax.plot(sources, parts.sum(axis=0), ls="", marker="D", ms=6, color=canvas.INK, label="their sum: -dL/dW")
     ax.axhline(0.0, color=canvas.INK, lw=0.8)
-    ax.set(xlabel="source j", ylabel="change of the weight, −μ y", xticks=sources)
-    ax.legend(frameon=False, fontsize=canvas.SMALL)
+    ax.set(xlabel="source j", ylabel=r"change of the weight, $-\mu\,y$", xticks=sources)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + (0.08 + 0.04 * len(times)) * (high - low))  # room for the legend
+    ax.legend(frameon=False, fontsize=canvas.SMALL, loc="upper left", ncols=2)
 
 
 def _draw_cloud(ax: Axes, terms: HebbianTerms) -> None:
-    """Every term of the layer: the feeding kernel against its share of the weight change, a line through 0 per spike."""
+    """Every term of the layer: feeding kernel against share of the weight change, a line through 0 per spike."""
     for mu, y in zip(terms.mu, terms.y, strict=True):
         color = canvas.STRONGER if mu < 0.0 else canvas.WEAKER
         reach = np.array([0.0, y.max(initial=0.0)])
         ax.plot(reach, -mu * reach, color=color, lw=0.8, alpha=0.5)
         ax.plot(y, -mu * y, ls="", marker="o", ms=4, color=color, mec="white", mew=0.4)
     ax.axhline(0.0, color=canvas.INK, lw=0.8)
-    ax.set(xlabel="feeding kernel $y_{ji}(f)$", ylabel="share of the weight change, −μ y")
-    ax.set_title("all spikes of the layer: slope −μ each", loc="left")
-    style = {"marker": "o", "ms": 5}
+    ax.set(xlabel="feeding kernel $y_{ji}(f)$", ylabel=r"share of the weight change, $-\mu\,y$")
+    ax.set_title(r"all spikes of the layer: slope $-\mu$ each", loc="left")
+    style: dict[str, Any] = {"marker": "o", "ms": 5}
     handles = [
-        Line2D([], [], color=canvas.STRONGER, label="μ < 0: firing earlier helps, weights grow", **style),
-        Line2D([], [], color=canvas.WEAKER, label="μ > 0: firing later helps, weights shrink", **style),
+        Line2D([], [], color=canvas.STRONGER, label=r"$\mu < 0$: firing earlier helps, weights grow", **style),
+        Line2D([], [], color=canvas.WEAKER, label=r"$\mu > 0$: firing later helps, weights shrink", **style),
     ]
     ax.legend(handles=handles, frameon=False, fontsize=canvas.SMALL)

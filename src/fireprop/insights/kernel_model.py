@@ -9,6 +9,7 @@ spikes y_ji -> weighted sum, minus what each own spike took away,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -174,8 +175,24 @@ def draw_kernel_model(neuron: Neuron, *, t_end: float) -> Figure:
     _draw_potential(right[3], post, neuron.v_threshold)
     figure.text(0.06, 0.965, "pre-synaptic model: simulated step by step", fontsize=12, weight="bold")
     figure.text(0.565, 0.965, "kernel model: written down from the spikes", fontsize=12, weight="bold")
-    _draw_blocks(figure, left, ("synapse, $e^{-α_j t}$", "× weight, sum", "membrane, $e^{-β_i t}$; reset at θ"))
-    _draw_blocks(figure, right, ("kernel, $h_{ji} = e^{-α_j t} ∗ e^{-β_i t}$", "× weight, sum", "less resets, $θ\\,e^{-β_i(t-f)}$"))
+    _draw_blocks(
+        figure,
+        left,
+        (
+            r"synapse, $e^{-\alpha_j t}$",
+            r"$\times$ weight, sum",
+            r"membrane, $e^{-\beta_i t}$; reset at $\theta$",
+        ),
+    )
+    _draw_blocks(
+        figure,
+        right,
+        (
+            r"kernel, $h_{ji} = e^{-\alpha_j t} * e^{-\beta_i t}$",
+            r"$\times$ weight, sum",
+            r"less resets, $\theta\,e^{-\beta_i(t-f)}$",
+        ),
+    )
     figure.text(0.5, 0.012, f"same V: largest difference {largest_difference(pre, post):.0e}", ha="center", fontsize=11)
     return figure
 
@@ -201,8 +218,13 @@ def _draw_inputs(ax: Axes, neuron: Neuron) -> None:
     ax.set_yticklabels([f"j={j + 1}" for j in range(neuron.weight.size)])
     for j, weight in enumerate(neuron.weight):
         ax.get_yticklabels()[j].set_color(COLORS[j])
-        style = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": canvas.SMALL, "color": COLORS[j]}
-        ax.text(1.01, -j, f"W = {weight:g}".replace("-", "−"), **style)
+        style: dict[str, Any] = {
+            "transform": ax.get_yaxis_transform(),
+            "va": "center",
+            "fontsize": canvas.SMALL,
+            "color": COLORS[j],
+        }
+        ax.text(1.01, -j, f"$W = {weight:g}$", **style)
 
 
 def _draw_parts(ax: Axes, traces: Traces, name: str) -> None:
@@ -234,7 +256,7 @@ def _draw_potential(ax: Axes, traces: Traces, theta: float) -> None:
     canvas.mark_threshold(ax, theta)
     top = np.full(traces.spikes.shape, theta)
     ax.plot(traces.spikes, top, ls="", marker="v", ms=7, color=canvas.INK, mec="white", zorder=3)
-    ax.text(1.005, theta, "θ", transform=ax.get_yaxis_transform(), va="center", color=canvas.GREY)
+    ax.text(1.005, theta, r"$\theta$", transform=ax.get_yaxis_transform(), va="center", color=canvas.GREY)
     ax.set(ylabel="$V_i$", ylim=(min(-0.1, 1.1 * v.min()), 1.25 * theta))
 
 
@@ -244,8 +266,8 @@ def _draw_blocks(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -
         top, bottom = above.get_position(), below.get_position()
         x = (top.x0 + top.x1) / 2.0
         middle = (top.y0 + bottom.y1) / 2.0
-        box = {"boxstyle": "round,pad=0.45", "fc": "#F3F3F3", "ec": canvas.INK, "lw": 0.9}
+        box: dict[str, Any] = {"boxstyle": "round,pad=0.45", "fc": "#F3F3F3", "ec": canvas.INK, "lw": 0.9}
         figure.text(x, middle, name, ha="center", va="center", fontsize=10, bbox=box)
         for start, stop in ((top.y0 - 0.006, middle + 0.021), (middle - 0.021, bottom.y1 + 0.004)):
-            style = {"arrowstyle": "-|>", "mutation_scale": 11, "color": canvas.INK, "lw": 1.1}
+            style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 11, "color": canvas.INK, "lw": 1.1}
             figure.add_artist(FancyArrowPatch((x, start), (x, stop), transform=figure.transFigure, **style))

@@ -7,6 +7,7 @@ With A_l the block of dG/dF within layer l and B_l the block towards the layer b
 Source: Lee et al. 2023, introduction ("forward in time, or forward in layers for feed-forward networks").
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fireprop.insights import canvas, system
-from fireprop.insights.chain import Chain, Floats, Layer, Net, read_chain
+from fireprop.insights.chain import Chain, Floats, Ints, Layer, Net, read_chain
 from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
@@ -29,9 +30,7 @@ class Jacobian:
     def gradient(self, grad_times: list[Floats]) -> list[Floats]:
         """dL/dW per layer for dL/df of every spike (n_spikes,) per layer: any number of losses from one Jacobian."""
         return [
-            np.asarray(
-                sum(np.tensordot(grad_times[k], self.blocks[k][m], axes=1) for k in range(m, len(self.blocks)))
-            )
+            np.asarray(sum(np.tensordot(grad_times[k], self.blocks[k][m], axes=1) for k in range(m, len(self.blocks))))
             for m in range(len(self.blocks))
         ]
 
@@ -71,7 +70,8 @@ def by_weight(layer: Layer) -> Floats:
 
 
 def _solve(matrix: Floats, right: Floats) -> Floats:
-    return np.linalg.solve(matrix, right.reshape(len(matrix), -1)).reshape(right.shape)
+    flat = right.reshape(len(matrix), math.prod(right.shape[1:]))
+    return np.asarray(np.linalg.solve(matrix, flat), np.float64).reshape(right.shape)
 
 
 def _all_by_weight(chain: Chain, places: list[slice]) -> Floats:
@@ -99,36 +99,51 @@ def _cut(chain: Chain, places: list[slice], rows: Floats) -> Jacobian:
 
 
 def draw_layers(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> Figure:
-    """dG/dF in the order of time and in the order of layers: the same entries, triangular both ways."""
+    """Where dG/dF has entries, in the order of time and in the order of layers: triangular both ways."""
     chain = read_chain(net, inputs, record, sample=sample)
     matrix, places = system.assemble(chain)
     order = system.time_order(chain)
-    figure = canvas.figure(9.0, 4.7)
+    kinds = _kinds(matrix, places)
+    figure = canvas.figure(9.4, 5.1)
     left, right = figure.subplots(1, 2)
-    _draw_matrix(left, matrix[np.ix_(order, order)], "forward in time: spike after spike", "spike m, in order of time")
-    _draw_matrix(right, matrix, "forward in layers: block after block", "spike m, layer by layer")
+    _draw_kinds(left, kinds[np.ix_(order, order)])
+    _draw_kinds(right, kinds)
+    left.set(ylabel="spike k", xlabel="spike m, in order of time")
+    left.set_title("forward in time: spike after spike", loc="left")
+    right.set(xlabel="spike m, layer by layer")
+    right.set_title("forward in layers: block after block", loc="left")
     for k, place in enumerate(places):
-        _frame(right, place, place, f"layer {k}", canvas.BLUE)
+        _frame(right, place, place, f"layer {k}")
         if k > 0:
-            _frame(right, place, places[k - 1], "", canvas.GOLD)
-    left.set_ylabel("spike k")
+            _frame(right, place, places[k - 1], f"layer {k} from {k - 1}")
+    left.legend(loc="upper right", frameon=False, fontsize=canvas.SMALL + 1)
     return figure
 
 
-def _draw_matrix(ax: Axes, matrix: Floats, title: str, xlabel: str) -> None:
-    size = len(matrix)
-    for sign, color in ((1.0, canvas.BLUE), (-1.0, canvas.RED)):
-        rows, columns = np.nonzero(np.sign(matrix) == sign)
-        name = "> 0" if sign > 0 else "< 0"
-        ax.scatter(columns, rows, s=max(3.0, 2400.0 / size**1.6), marker="s", c=color, lw=0, label=f"dG/dF {name}")
-    ax.plot([-0.5, size - 0.5], [-0.5, size - 0.5], color=canvas.FAINT, lw=0.7, zorder=0)
-    ax.set(xlim=(-1, size), ylim=(size, -1), aspect="equal", xlabel=xlabel)
-    ax.set_title(title, loc="left")
-    ax.legend(loc="upper right", frameon=False, fontsize=canvas.SMALL)
+KINDS = (("slope of the spike", canvas.INK), ("own reset", canvas.RED), ("spike of the layer below", canvas.BLUE))
 
 
-def _frame(ax: Axes, rows: slice, columns: slice, name: str, color: str) -> None:
+def _kinds(matrix: Floats, places: list[slice]) -> Ints:
+    """For each entry of dG/dF the index of its kind in KINDS, -1 where it is 0."""
+    kinds = np.where(matrix != 0.0, 2, -1)
+    for place in places:
+        kinds[place, place] = np.where(matrix[place, place] != 0.0, 1, -1)
+    np.fill_diagonal(kinds, 0)
+    return kinds
+
+
+def _draw_kinds(ax: Axes, kinds: Ints) -> None:
+    size = len(kinds)
+    for kind, (name, color) in enumerate(KINDS):
+        rows, columns = np.nonzero(kinds == kind)
+        ax.scatter(columns, rows, s=(160.0 / size) ** 2, marker="s", c=color, lw=0, label=name, zorder=2)
+    ax.set(xlim=(-1, size), ylim=(size, -1), aspect="equal")
+
+
+def _frame(ax: Axes, rows: slice, columns: slice, name: str) -> None:
     width, height = columns.stop - columns.start, rows.stop - rows.start
     corner = (columns.start - 0.5, rows.start - 0.5)
-    ax.add_patch(Rectangle(corner, width, height, fc=color, ec=color, alpha=0.13, zorder=0))
-    ax.text(columns.start + 0.5, rows.stop - 1.0, name, fontsize=canvas.SMALL, color=color, va="bottom")
+    ax.add_patch(Rectangle(corner, width, height, fc="#F1F1F1", ec=canvas.GREY, lw=1.0, zorder=0))
+    upper_right = (columns.stop - 1.0, rows.start + 0.2)
+    box = {"fc": "#F1F1F1", "ec": "none", "pad": 1.0}
+    ax.text(*upper_right, name, fontsize=canvas.SMALL, ha="right", va="top", color=canvas.INK, bbox=box, zorder=3)

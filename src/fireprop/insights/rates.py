@@ -233,12 +233,21 @@ def draw_rates(law: RateLaw, revival: Revival) -> Figure:
 def _draw_balance(ax: Axes, law: RateLaw) -> None:
     units = np.arange(law.received.size)
     bottom = np.zeros(units.size)
-    parts = [("spikes, θ S", law.fired, canvas.BLUE), ("leaked, β ∫V", law.leaked, canvas.GOLD)]
+    parts = [(r"spikes, $\theta S$", law.fired, canvas.BLUE), (r"leaked, $\beta \int V$", law.leaked, canvas.GOLD)]
     for name, values, color in [*parts, ("left, V(T)", law.left, canvas.RED)]:
         ax.bar(units, values, bottom=bottom, color=color, width=0.6, label=name)
         bottom = bottom + values
-    ax.plot(units, law.received, ls="", marker="_", ms=26, mew=2.5, color=canvas.INK, label="received, Σ W Q(T)")
-    ax.plot(units, law.published, ls="", marker="x", ms=7, mew=1.5, color=canvas.GREY, label="T → ∞ form, Σ W S/α")
+    ax.plot(units, law.received, ls="", marker="_", ms=26, mew=2.5, color=canvas.INK, label=r"received, $\sum W Q(T)$")
+    ax.plot(
+        units,
+        law.published,
+        ls="",
+        marker="x",
+        ms=7,
+        mew=1.5,
+        color=canvas.GREY,
+        label=r"$T \to \infty$: $\sum W S / \alpha$",
+    )
     ax.axhline(0.0, color=canvas.INK, lw=0.8)
     ax.set(xlabel="unit", ylabel="charge", xticks=units)
     ax.set_title("what a unit received = what it spent", loc="left")
@@ -248,11 +257,12 @@ def _draw_balance(ax: Axes, law: RateLaw) -> None:
 
 def _draw_revival(ax: Axes, revival: Revival) -> None:
     ax.plot(revival.times, revival.before, color=canvas.GREY, lw=1.4, label="before: silent, no gradient")
-    name = f"after the projection: {revival.spikes_after.size} spikes"
+    count = revival.spikes_after.size
+    name = f"after the projection: {count} spike" + ("" if count == 1 else "s")
     ax.plot(revival.times, revival.after, color=canvas.BLUE, lw=1.4, label=name)
     theta = np.full(revival.spikes_after.shape, revival.theta)
     ax.plot(revival.spikes_after, theta, ls="", marker="v", ms=6, color=canvas.BLUE, mec="white", zorder=3)
     canvas.mark_threshold(ax, revival.theta, label="threshold")
     ax.set(xlabel="time", ylabel="V", ylim=(min(0.0, revival.before.min()) * 1.1, 1.5 * revival.theta))
-    ax.set_title(f"a silent unit, projected to ζ = {revival.zeta_min:g}", loc="left")
+    ax.set_title(f"a silent unit, projected to $\\zeta = {revival.zeta_min:g}$", loc="left")
     ax.legend(frameon=False, fontsize=canvas.SMALL, loc="upper right")

@@ -22,9 +22,7 @@ from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
 
-def spikeprop(
-    net: Net, inputs: Spikes, record: Record, grad_output_times: Floats, *, sample: int = 0
-) -> list[Floats]:
+def spikeprop(net: Net, inputs: Spikes, record: Record, grad_output_times: Floats, *, sample: int = 0) -> list[Floats]:
     """dL/dW (out, in) per layer by SpikeProp's delta rule, for one sample.
 
     grad_output_times  (n_spikes,) dL/df of the spikes of the last layer, in their order in the record

@@ -2,8 +2,8 @@ r"""Surrogate gradients beside the exact one (Lee et al. 2023, remark 2 and intr
 
 Two questions. First, the local factor: by the implicit function theorem a spike at f passes y_ji(f)/V'(f) on to the
 weight, and a surrogate passes the integral of sigma'(V - theta) y_ji along the whole path of V. As the window sigma'
-shrinks, twice that integral tends to the exact factor, summed over spikes (twice, as the reset leaves the half below the
-threshold alone). The exact factor is a window whose width follows V'(f), spike by spike: an adaptive one.
+shrinks, twice that integral tends to the exact factor, summed over spikes: twice, as the reset leaves only the half
+below the threshold. The exact factor is a window whose width follows V'(f), spike by spike: an adaptive one.
 
 Second, the whole gradient: the cosine between surrogate and exact gradient of one loss, on one network, with the same
 spikes. Here the limit of a narrow window is not the exact gradient of a hidden layer: a surrogate asks what one more
@@ -120,7 +120,8 @@ def _pieces(events: Floats) -> Floats:
     """Points between each two events, ever denser towards the later, where a spike may be: (n_pieces, n_points)."""
     left = 1.0 - np.geomspace(1.0, NEAREST, POINTS - 1)
     share = np.concatenate([left, [1.0]])
-    return events[:-1, None] + np.diff(events)[:, None] * share
+    times: Floats = events[:-1, None] + np.diff(events)[:, None] * share
+    return times
 
 
 # -------------------------------------------------------------------------------------------------------- gradients
@@ -162,8 +163,8 @@ def surrogate_gradients(
     windows  pairs of sigma' of unit width, and a width > 0 in units of potential; all are tried on one run
     dt       step of the clock
 
-    A clock-driven simulation of the chain, whose spikes are given: those of the record, moved to the next grid point, so
-    that surrogate and exact gradient speak of the same run. Backwards, the spike s of each step has the derivative
+    A clock-driven simulation of the chain, whose spikes are given: those of the record, moved to the next grid point.
+    So surrogate and exact gradient speak of the same run. Backwards, the spike s of each step has the derivative
     dt sigma'_w(V - theta), and the reset is a constant, as usual. The factor dt makes the result independent of the
     step. With its spikes given a layer is linear: one product with a matrix (n_steps + 1, n_steps + 1) each.
 
@@ -195,15 +196,13 @@ def _on_grid(spikes: Trains, n_units: int, n_steps: int, dt: float) -> Tensor:
     return torch.from_numpy(counts)
 
 
-def _clocked(
-    part: Layer, weight: Tensor, train: Tensor, windows: Sequence[tuple[Window, float]], dt: float
-) -> Tensor:
+def _clocked(part: Layer, weight: Tensor, train: Tensor, windows: Sequence[tuple[Window, float]], dt: float) -> Tensor:
     """Spikes (n_windows, n_steps + 1, out) of a layer: the recorded ones, with the derivative of the surrogate."""
     if (part.alpha != part.alpha[0, 0]).any() or (part.beta != part.beta[0]).any():
         raise ValueError("net: the clock-driven simulation has one tau_mem and one tau_syn per layer")
     alpha, beta, theta = part.alpha[0, 0], part.beta[0], torch.from_numpy(part.theta)
     fired = _on_grid(part.spikes, part.theta.size, train.shape[1] - 1, dt)
-    lags = dt * np.arange(train.shape[1])
+    lags = dt * np.arange(train.shape[1], dtype=np.float64)
     rise = _toeplitz(response(lags, alpha, beta))
     fall = _toeplitz(np.where(lags > 0.0, np.exp(-beta * lags), 0.0))
     drive = train @ weight.transpose(1, 2)  # (n_windows, n_steps + 1, out)
@@ -259,7 +258,7 @@ def draw_local_factor(result: LocalFactor, record: Record, *, layer: int = 0, sa
     law.axhline(1.0, color=canvas.INK, lw=0.8)
     law.invert_xaxis()
     law.set(xlabel="width of the window, in units of V", ylabel="surrogate factor / exact factor", ylim=(0.0, None))
-    law.set_title("narrow windows give the exact factor y/V′", loc="left")
+    law.set_title("narrow windows give the exact factor $y/V'$", loc="left")
     law.legend(frameon=False, fontsize=canvas.SMALL)
     return figure
 
@@ -275,11 +274,13 @@ def _draw_gates(trace: Axes, gates: Axes, result: LocalFactor, record: Record, l
     trace.plot(np.insert(times, after, own), np.insert(v, after, 0.0), color=canvas.INK, lw=1.2)
     canvas.mark_threshold(trace, theta)
     trace.set(ylabel="V")
-    trace.set_title("the surrogate's gate σ′(V − θ) opens around each spike", loc="left")
+    trace.set_title(r"the gate $\sigma'(V - \theta)$ opens near each spike", loc="left")
     for width, color in zip((1.0, 0.3, 0.1), canvas.shades(3)[::-1], strict=True):
         gate = _window("triangle", v - theta, width)
-        gates.plot(np.insert(times, after, own), np.insert(gate, after, 0.0), color=color, lw=1.3, label=f"w = {width:g}")
-    gates.set(xlabel="time", ylabel="σ′, triangle")
+        gates.plot(
+            np.insert(times, after, own), np.insert(gate, after, 0.0), color=color, lw=1.3, label=f"w = {width:g}"
+        )
+    gates.set(xlabel="time", ylabel=r"$\sigma'$, triangle")
     gates.legend(frameon=False, fontsize=canvas.SMALL, loc="upper right", ncols=3)
     gates.set_ylim(top=13.0)
     trace.tick_params(labelbottom=False)

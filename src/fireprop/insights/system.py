@@ -29,7 +29,7 @@ def solve_adjoint(chain: Chain, grad_times: Sequence[Floats]) -> list[Floats]:
     multipliers: list[Floats] = []
     right = -grad_times[-1]
     for k in reversed(range(len(chain.layers))):
-        multipliers.insert(0, np.linalg.solve(within(chain.layers[k]).T, right))
+        multipliers.insert(0, np.asarray(np.linalg.solve(within(chain.layers[k]).T, right), np.float64))
         if k > 0:
             right = -grad_times[k - 1] - between(chain.layers[k]).T @ multipliers[0]
     return multipliers
@@ -38,7 +38,9 @@ def solve_adjoint(chain: Chain, grad_times: Sequence[Floats]) -> list[Floats]:
 def assemble(chain: Chain) -> tuple[Floats, list[slice]]:
     """dG/dF of all spikes, (F, F), layer after layer, and where each layer lies in it."""
     ends = np.cumsum([layer.spikes.times.size for layer in chain.layers])
-    places = [slice(int(end) - layer.spikes.times.size, int(end)) for end, layer in zip(ends, chain.layers, strict=True)]
+    places = [
+        slice(int(end) - layer.spikes.times.size, int(end)) for end, layer in zip(ends, chain.layers, strict=True)
+    ]
     matrix = np.zeros((chain.n_spikes, chain.n_spikes))
     for k, (place, layer) in enumerate(zip(places, chain.layers, strict=True)):
         matrix[place, place] = within(layer)
