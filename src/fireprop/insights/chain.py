@@ -184,11 +184,22 @@ def one_hot(units: Ints, n_units: int) -> Floats:
     return np.asarray(matches, dtype=np.float64)
 
 
-def _require_plain(lifs: Sequence[LIF]) -> None:
+def recurrent_weight(lif: LIF) -> Tensor | None:
+    """The (out, out) weights of a recurrent layer, None of any other."""
+    weight = getattr(lif, "recurrent_weight", None)
+    return weight if isinstance(weight, Tensor) else None
+
+
+def require_feed_forward(lifs: Sequence[LIF]) -> None:
+    """Raise ValueError if a layer is recurrent."""
     for k, lif in enumerate(lifs):
-        # Recurrent layers keep a second weight matrix under this name.
-        if getattr(lif, "recurrent_weight", None) is not None:
-            raise ValueError(f"layer {k} is recurrent: this insight is shown on a chain of feed-forward layers")
+        if recurrent_weight(lif) is not None:
+            raise ValueError(f"layer {k} is recurrent: give a chain of feed-forward layers")
+
+
+def _require_plain(lifs: Sequence[LIF]) -> None:
+    require_feed_forward(lifs)
+    for k, lif in enumerate(lifs):
         if bool((lif.t_ref > 0.0).any()):
             raise ValueError(f"layer {k} has t_ref > 0: this closed form is the one of t_ref = 0")
 

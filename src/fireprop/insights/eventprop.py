@@ -24,7 +24,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fireprop.insights import canvas
-from fireprop.insights.chain import Floats, Ints, Net, Trains, as_floats, lif_layers, of_sample, spike_gradients, trains
+from fireprop.insights.chain import (
+    Floats,
+    Ints,
+    Net,
+    Trains,
+    as_floats,
+    lif_layers,
+    of_sample,
+    recurrent_weight,
+    spike_gradients,
+    trains,
+)
 from fireprop.nn import LIF, Record
 from fireprop.spikes import Spikes
 
@@ -189,6 +200,13 @@ def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, 
     loss                 a number, computed from the times of `record`; its graph is kept
 
     Raises ValueError where a layer has a t_ref > 0 or a tau_syn per source: EventProp has one tau_s per unit.
+
+    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> loss = record[-1].times.sum()
+    >>> loss.backward(retain_graph=True)
+    >>> found = eventprop_gradients(net, inputs, record, loss)
+    >>> bool(np.abs(found.weight[0] - net[0].weight.grad.numpy()).max() < 1e-8)
+    True
     """
     lifs = lif_layers(net)
     for k, lif in enumerate(lifs):
@@ -201,15 +219,10 @@ def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, 
     for k, (rows, lif) in enumerate(zip(_places(starts), lifs, strict=True)):
         # W_EP = tau_m W, hence dL/dW = tau_m dL/dW_EP.
         scale = population.tau_m[rows, None]
-        own = found.w[rows, rows] if _recurrent_weight(lif) is not None else None
+        own = found.w[rows, rows] if recurrent_weight(lif) is not None else None
         weight.append(scale * (found.w_in[rows] if k == 0 else found.w[rows, _places(starts)[k - 1]]))
         recurrent.append(None if own is None else scale * own)
     return Comparison(weight, recurrent, found.trajectories, population, starts)
-
-
-def _recurrent_weight(lif: LIF) -> Tensor | None:
-    weight = getattr(lif, "recurrent_weight", None)
-    return weight if isinstance(weight, Tensor) else None
 
 
 def _starts(lifs: list[LIF]) -> list[int]:
@@ -232,7 +245,7 @@ def _one_population(
         tau_m[rows], tau_s[rows] = as_floats(lif.tau_mem), as_floats(lif.tau_syn).reshape(-1)
         theta[rows] = as_floats(lif.v_threshold)
         (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * as_floats(lif.weight)
-        recurrent = _recurrent_weight(lif)
+        recurrent = recurrent_weight(lif)
         if recurrent is not None:
             w[rows, rows] = tau_m[rows, None] * as_floats(recurrent)
     fired = [trains(spikes, sample) for spikes in record]

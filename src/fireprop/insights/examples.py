@@ -9,10 +9,10 @@ from fireprop.insights.discrete_time import order_margin
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.spikes import Spikes
 
-TRIES = 200
+TRIES = 1000  # of some milliseconds each
 SMALLEST_SLOPE = 0.3  # of theta per time: a run nearer to a graze has gradients that hide what it should show
 GAIN = 2.2
-CLEAR = 0.04  # several steps of the coarsest grid that is tried
+CLEAR = 0.03  # several steps of the coarsest grid that is tried
 ENOUGH = 8  # spikes
 SPREAD = 0.8  # of a weight, over the mean: about one in ten is negative
 
@@ -40,8 +40,10 @@ def single_spike_run(
     """As `lively_run`, but it ends just before any unit would fire a second time, and all outputs have fired."""
     for _ in range(TRIES):
         net, inputs, record = lively_run(generator, sizes)
-        second = torch.stack([spikes.first(2)[..., 1].detach().min() for spikes in record]).min()
-        record = net.record(inputs, t_end=min(2.0, float(second)))
+        second = min(2.0, *(float(spikes.first(2)[..., 1].detach().min()) for spikes in record))
+        times = torch.cat([spikes.times.detach() for spikes in record])
+        # Half-way from the last spike to the second one, whose potential is not yet near the threshold there.
+        record = net.record(inputs, t_end=(float(times[times < second].max()) + second) / 2.0)
         if bool((record[-1].counts() == 1).all()):
             return net, inputs, record
     raise RuntimeError(f"no network of sizes {sizes} whose outputs fire first in {TRIES} draws: give fewer outputs")

@@ -59,6 +59,9 @@ def graze(*, tau_mem: float = 1.0, tau_syn: float = 1.0 / 0.999, distances: Sequ
     """The first spike of a unit and its exact derivative, ever nearer to the weight at which it would vanish.
 
     distances  (w - w_c) / w_c > 0, in falling order, at least two
+
+    >>> round(graze().power, 2)
+    -0.5
     """
     if len(distances) < 2 or min(distances) <= 0.0:
         raise ValueError(f"distances = {distances}: give at least two, all > 0")
@@ -115,7 +118,7 @@ def draw_graze(result: Graze) -> Figure:
     canvas.guide(law, nearest_first, -1.15 * result.derivatives[-1], -0.5, "power -1/2")
     canvas.guide(law, nearest_first, 0.85 * result.slopes[-1], 0.5, "power 1/2")
     law.set(xlabel="distance from the graze, $(w - w_c) / w_c$")
-    law.set_title(f"the derivative diverges, measured power {result.power:.4f}", loc="left")
+    law.set_title(f"it diverges with the power {result.power:.4f}", loc="left")
     law.legend(frameon=False, fontsize=canvas.SMALL, loc="center left")
     return figure
 

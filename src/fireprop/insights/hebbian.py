@@ -56,6 +56,13 @@ def hebbian_terms(
     """mu and y of every spike of a layer. Their `gradient`, summed over the samples, is weight.grad to rounding.
 
     loss  a number, computed from the times of `record`; its graph is kept
+
+    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> loss = record[-1].times.sum()
+    >>> loss.backward(retain_graph=True)
+    >>> terms = hebbian_terms(net, inputs, record, loss, 0)
+    >>> np.allclose(terms.gradient, net[0].weight.grad, rtol=1e-12, atol=1e-12)
+    True
     """
     chain = read_chain(net, inputs, record, sample=sample)
     mu = _multipliers(net, inputs, record, loss, sample)[layer]

@@ -94,7 +94,13 @@ def post_synaptic(neuron: Neuron, times: Floats, spikes: Floats) -> Traces:
 
 
 def largest_difference(pre: Traces, post: Traces) -> float:
-    """Largest |V_pre - V_post| over their common grid."""
+    """Largest |V_pre - V_post| over their common grid.
+
+    >>> neuron = example()
+    >>> pre = pre_synaptic(neuron, np.linspace(0.0, 5.0, 11))
+    >>> largest_difference(pre, post_synaptic(neuron, pre.times, pre.spikes)) < 1e-10
+    True
+    """
     return float(np.abs(pre.v - post.v).max())
 
 

@@ -39,6 +39,11 @@ def forward_in_layers(net: Net, inputs: Spikes, record: Record, *, sample: int =
     """dF/dW, a layer at a time: all spikes of a layer together, then those of the next.
 
     Dense, for study: its size is spikes times weights. Raises ValueError as `chain.read_chain` does.
+
+    >>> run = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> by_layer, in_time = forward_in_layers(*run), forward_in_time(*run)
+    >>> np.allclose(by_layer.blocks[1][0], in_time.blocks[1][0], rtol=1e-12, atol=1e-12)
+    True
     """
     chain = read_chain(net, inputs, record, sample=sample)
     blocks: list[tuple[Floats, ...]] = []

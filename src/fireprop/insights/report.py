@@ -20,7 +20,7 @@ from fireprop.insights import (
     spikeprop,
     surrogate,
 )
-from fireprop.insights.chain import lif_layers
+from fireprop.insights.chain import lif_layers, read_chain
 from fireprop.nn import Record
 
 Number: TypeAlias = float | int | str
@@ -200,6 +200,10 @@ def _hebbian(generator: torch.Generator) -> Insight:
     )
 
 
+def _or_none(distance: float) -> Number:
+    return distance if np.isfinite(distance) else "none"
+
+
 def _spread(record: Record) -> Tensor:
     """A second term for losses, on the hidden spikes themselves: half of them are asked to fire earlier, half later."""
     times = record[0].times
@@ -208,10 +212,13 @@ def _spread(record: Record) -> Tensor:
 
 def _local_factor(generator: torch.Generator) -> Insight:
     net, inputs, record = examples.lively_run(generator)
-    unit = int(record[0].counts()[0].argmax())
+    fires = np.flatnonzero(record[0].counts()[0].numpy())
+    misses = [surrogate.nearest_miss(net, inputs, record, unit=int(unit)) for unit in fires]
+    unit = int(fires[int(np.argmax(misses))])
     source = int(inputs.units[0])  # the earliest reaches every spike
     result = surrogate.local_factor(net, inputs, record, widths=FACTOR_WIDTHS, unit=unit, source=source)
-    numbers: dict[str, Number] = {
+    numbers: dict[str, Number] = {"nearest miss of the unit, theta - V": _or_none(max(misses))}
+    numbers |= {
         f"{name}, width {width:g}": float(ratio)
         for name, row in zip(result.names, result.ratio, strict=True)
         for width, ratio in zip(result.widths, row, strict=True)
@@ -251,6 +258,9 @@ def _discrete_time(generator: torch.Generator) -> Insight:
     run = examples.clear_run(generator)
     result = discrete_time.convergence(*run, steps=GRID_STEPS)
     numbers: dict[str, Number] = {"spikes, the unknowns of continuous time": result.n_spikes}
+    network = discrete_time.as_network(read_chain(*run))
+    own = discrete_time.own_difference(network, dt=GRID_STEPS[0], t_end=2.0)
+    numbers["grid against its own finite differences, relative"] = own
     for dt, error, unknowns in zip(result.dt, result.gradient_error, result.n_unknowns, strict=True):
         numbers[f"dt = {dt:g}: error of dF/dW, unknowns"] = f"{error:.2g}, {unknowns}"
     return Insight(

@@ -28,6 +28,12 @@ def spikeprop(net: Net, inputs: Spikes, record: Record, grad_output_times: Float
     grad_output_times  (n_spikes,) dL/df of the spikes of the last layer, in their order in the record
 
     Raises ValueError if any unit fires more than once, and as `chain.read_chain` does.
+
+    >>> net, inputs, record = examples.single_spike_run(torch.Generator().manual_seed(0))
+    >>> record[-1].times.sum().backward()
+    >>> by_rule = spikeprop(net, inputs, record, np.ones(record[-1].n_spikes))
+    >>> np.allclose(by_rule[0], net[0].weight.grad, rtol=1e-12, atol=1e-12)
+    True
     """
     chain = read_chain(net, inputs, record, sample=sample)
     _require_single_spikes(chain)

@@ -3,7 +3,8 @@ r"""Surrogate gradients beside the exact one (Lee et al. 2023, remark 2 and intr
 Two questions. First, the local factor: by the implicit function theorem a spike at f passes y_ji(f)/V'(f) on to the
 weight, and a surrogate passes the integral of sigma'(V - theta) y_ji along the whole path of V. As the window sigma'
 shrinks, twice that integral tends to the exact factor, summed over spikes: twice, as the reset leaves only the half
-below the threshold. The exact factor is a window whose width follows V'(f), spike by spike: an adaptive one.
+below the threshold. (A window wider than the nearest miss also feels a peak that makes no spike; the exact factor knows
+nothing of those.) The exact factor is a window whose width follows V'(f), spike by spike: an adaptive one.
 
 Second, the whole gradient: the cosine between surrogate and exact gradient of one loss, on one network, with the same
 spikes. Here the limit of a narrow window is not the exact gradient of a hidden layer: a surrogate asks what one more
@@ -42,6 +43,7 @@ COLORS: Mapping[str, str] = MappingProxyType(
 )
 NEAREST = 1e-9  # of the time between two events: how near to a spike the integral is refined, point by point
 POINTS = 2000  # of each piece between two events
+SPIKE_MARGIN = 1e-9  # of theta: a potential this near to it is a spike's own
 
 # ------------------------------------------------------------------------------------------------------ local factor
 
@@ -77,6 +79,13 @@ def local_factor(
     widths  > 0, in units of potential
 
     Raises ValueError if the unit does not fire or the source does not reach it, and as `chain.read_chain` does.
+
+    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> misses = [nearest_miss(net, inputs, record, unit=unit) for unit in range(6)]
+    >>> unit, source = int(np.argmax(misses)), int(inputs.units[0])
+    >>> result = local_factor(net, inputs, record, widths=[1e-5], unit=unit, source=source)
+    >>> np.allclose(result.ratio, 1.0, atol=5e-3)
+    True
     """
     part = read_chain(net, inputs, record, sample=sample).layers[layer]
     mine = part.spikes.units == unit
@@ -89,6 +98,18 @@ def local_factor(
         for name in WINDOWS
     ]
     return LocalFactor(tuple(WINDOWS), np.array(widths, dtype=float), np.array(ratios), exact, unit, source)
+
+
+def nearest_miss(net: Net, inputs: Spikes, record: Record, *, layer: int = 0, unit: int = 0, sample: int = 0) -> float:
+    """theta - V at the highest peak of a unit that makes no spike; inf if V has no such peak.
+
+    Windows much narrower than this feel spikes alone.
+    """
+    part = read_chain(net, inputs, record, sample=sample).layers[layer]
+    v = _path(record, part, layer, unit, 0, sample)[0].ravel()
+    theta = part.theta[unit]
+    is_peak = (v[1:-1] > v[:-2]) & (v[1:-1] >= v[2:]) & (v[1:-1] < theta * (1.0 - SPIKE_MARGIN))
+    return float((theta - v[1:-1][is_peak]).min(initial=math.inf))
 
 
 def _window(name: str, distance: Floats, width: float) -> Floats:
@@ -266,7 +287,7 @@ def draw_local_factor(result: LocalFactor, record: Record, *, layer: int = 0, sa
 def _draw_gates(trace: Axes, gates: Axes, result: LocalFactor, record: Record, layer: int, sample: int) -> None:
     spikes = record[layer][sample]
     own = spikes.times.detach().numpy()[spikes.units.numpy() == result.unit]
-    stop = 1.15 * float(own[-1])
+    stop = min(1.15 * float(own[-1]), _t_end(record, sample))
     times = np.union1d(np.linspace(0.0, stop, 1500), own)
     v = record.potential(layer, result.unit, torch.from_numpy(times), sample=sample).numpy()
     theta = float(record.threshold(layer)[result.unit])
