@@ -400,6 +400,26 @@ def test_eventprop_holds_for_recurrence_and_self_loops():
             assert gradient[index] == pytest.approx(truth, abs=1e-7)
 
 
+def test_eventprop_crosses_a_tie_as_one_moment():
+    """Identical units that excite each other: along a common change of both they stay tied."""
+    population = recurrent_population()
+    same = {"w_in": np.array([[3.1, 1.2]] * 2), "w": np.full((2, 2), 0.4)}
+    same |= {"tau_m": np.ones(2), "tau_s": np.full(2, 0.5)}
+    population = replace(population, **same)
+    population = replace(population, spikes=recurrent_spikes(population, 0.9))
+    times = population.spikes.times
+    assert len(times) >= 4
+    assert (times[::2] == times[1::2]).all()
+    found = eventprop.eventprop(population, np.cos(times))
+
+    def loss(change):
+        changed = replace(population, w_in=population.w_in + np.array([change, 0.0]))
+        return np.sin(recurrent_spikes(changed, 0.9).times).sum()
+
+    # Bisected times and a step of 1e-5, as above.
+    assert found.w_in[:, 0].sum() == pytest.approx((loss(1e-5) - loss(-1e-5)) / 2e-5, abs=1e-7)
+
+
 def recurrent_layer(population):
     """The population as a recurrent layer and its record, as the library keeps them."""
     layer = nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
