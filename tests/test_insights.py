@@ -5,6 +5,7 @@ import importlib
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -606,6 +607,11 @@ def test_the_report_has_every_insight_with_numbers_and_a_picture(generator):
         assert insight.text
         assert all(np.isfinite(v) for v in insight.numbers.values() if not isinstance(v, str))
         assert insight.figure.axes
+
+
+def test_the_page_has_the_table_of_claims():
+    page = Path(__file__).parents[1] / "docs/insights.md"
+    assert report.claims_table() in page.read_text()
 
 
 def test_every_claim_names_functions_and_tests_that_exist():

@@ -52,7 +52,7 @@ class Claim(NamedTuple):
 CLAIMS = (
     Claim(
         "Gradients are well defined: the conditions of the implicit function theorem hold at firing times",
-        "insights.graze.determinant, graze.graze",
+        "insights.graze.determinant, graze",
         "graze.draw_graze",
         "test_the_determinant_is_the_product_of_the_slopes, test_a_graze_has_the_power_minus_a_half",
     ),
@@ -111,6 +111,15 @@ CLAIMS = (
         "test_what_a_unit_receives_it_spends, test_a_silent_unit_is_revived",
     ),
 )
+
+
+def claims_table() -> str:
+    """CLAIMS as a Markdown table: claim, function, figure, test."""
+    rows = ["| claim of the paper | function | figure | test |", "|---|---|---|---|"]
+    for claim, *places in CLAIMS:
+        cells = [", ".join(f"`{name}`" for name in place.split(", ")) for place in places]
+        rows.append(f"| {claim} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def run_all(generator: torch.Generator) -> list[Insight]:
