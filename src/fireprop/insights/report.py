@@ -288,23 +288,28 @@ def _eventprop(generator: torch.Generator) -> Insight:
     loss = losses.first_spike_cross_entropy(record[-1], torch.tensor([0]), tau=0.2) + _spread(record)
     found = eventprop.eventprop_gradients(net, inputs, record, loss)
     mu = [hebbian.hebbian_terms(net, inputs, record, loss, k).mu for k in range(2)]
+    gap = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found.mu, mu, strict=True))
     exact = torch.autograd.grad(loss, [lif.weight for lif in lif_layers(net)], retain_graph=True)
     worst = max(
         float(np.abs(ours - theirs.numpy()).max() / theirs.abs().max())
         for ours, theirs in zip(found.weight, exact, strict=True)
     )
-    numbers: dict[str, Number] = {"largest relative difference in dL/dW": worst}
+    numbers: dict[str, Number] = {
+        "largest relative difference in dL/dW": worst,
+        "largest relative difference of -tau_m times the jumps of lambda_V to mu": gap,
+    }
     numbers |= {what: f"EventProp: {theirs}. Explicit system: {ours}" for what, theirs, ours in eventprop.NEEDS}
     counts = record[0].counts()[0]
     return Insight(
         "EventProp: the same gradient by another road",
         "EventProp integrates two adjoint variables per unit backwards through time, with a jump at every spike, and "
         "reads one of them at the spikes of the sources. The implicit function theorem leaves one number per spike, "
-        "from firing times and causality alone. Both give the same gradient from the same spikes, up to the error of "
-        "the integration; with exponentials in place of the integration, EventProp is the transpose solve in order of "
-        "time, which is how fireprop's own backward pass does it, in time linear in the events.",
+        "from firing times and causality alone: mu, which is -tau_m times the jump. Both give the same gradient from "
+        "the same spikes, up to the error of the integration. With exponentials in its place, EventProp is the "
+        "transpose solve in order of time, and that is how fireprop's own backward pass works, in time linear in the "
+        "events.",
         numbers,
-        eventprop.draw_eventprop(found, mu, layer=0, unit=int(counts.argmax())),
+        eventprop.draw_eventprop(found, layer=0, unit=int(counts.argmax())),
     )
 
 
