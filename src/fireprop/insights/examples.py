@@ -6,6 +6,7 @@ import torch
 
 from fireprop.insights.chain import Floats, read_chain
 from fireprop.insights.discrete_time import order_margin
+from fireprop.insights.surrogate import nearest_miss
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.spikes import Spikes
 
@@ -13,6 +14,8 @@ TRIES = 1000  # of some milliseconds each
 SMALLEST_SLOPE = 0.3  # of theta per time: a run nearer to a graze has gradients that hide what it should show
 GAIN = 2.2
 CLEAR = 0.03  # several steps of the coarsest grid that is tried
+TAIL = 0.15  # the delays that a coarse grid makes add up towards the end
+NO_MISS = 0.05  # of theta
 ENOUGH = 8  # spikes
 SPREAD = 0.8  # of a weight, over the mean: about one in ten is negative
 
@@ -50,12 +53,14 @@ def single_spike_run(
 
 
 def clear_run(generator: torch.Generator, sizes: tuple[int, ...] = (3, 3, 1)) -> tuple[Sequential, Spikes, Record]:
-    """As `lively_run`, small, with no spike within CLEAR of an arrival at its unit, nor of t_end: for time grids."""
+    """As `lively_run`, but small, and clear: a time grid keeps its spikes, and their order with the arrivals.
+
+    No spike lies within CLEAR of an arrival at its unit, or within TAIL of t_end; no peak misses the threshold by less
+    than NO_MISS.
+    """
     for _ in range(TRIES):
         net, inputs, record = lively_run(generator, sizes)
-        chain = read_chain(net, inputs, record)
-        last = max(layer.spikes.times.max() for layer in chain.layers)
-        if chain.n_spikes >= ENOUGH and order_margin(chain) > CLEAR and last < 2.0 - CLEAR:
+        if _is_clear(net, inputs, record):
             return net, inputs, record
     raise RuntimeError(f"no network of sizes {sizes} with clear spikes in {TRIES} draws: give fewer units")
 
@@ -85,3 +90,14 @@ def _draw_net(generator: torch.Generator, sizes: tuple[int, ...]) -> Sequential:
 def _is_lively(record: Record) -> bool:
     fires = all(bool((spikes.offsets.diff() > 0).all()) for spikes in record)
     return fires and all(bool((slopes > SMALLEST_SLOPE).all()) for slopes in record.slopes)
+
+
+def _is_clear(net: Sequential, inputs: Spikes, record: Record) -> bool:
+    chain = read_chain(net, inputs, record)
+    if chain.n_spikes < ENOUGH or order_margin(chain) < CLEAR:
+        return False
+    for t_end in (2.0 - TAIL, 2.0 + TAIL):
+        if sum(spikes.n_spikes for spikes in net.record(inputs, t_end=t_end)) != chain.n_spikes:
+            return False
+    units = [(k, unit) for k, layer in enumerate(chain.layers) for unit in range(layer.theta.size)]
+    return min(nearest_miss(net, inputs, record, layer=k, unit=unit) for k, unit in units) > NO_MISS

@@ -271,7 +271,8 @@ def _discrete_time(generator: torch.Generator) -> Insight:
     own = discrete_time.own_difference(network, dt=GRID_STEPS[0], t_end=2.0)
     numbers["grid against its own finite differences, relative"] = own
     for dt, error, unknowns in zip(result.dt, result.gradient_error, result.n_unknowns, strict=True):
-        numbers[f"dt = {dt:g}: error of dF/dW, unknowns"] = f"{error:.2g}, {unknowns}"
+        found = f"{error:.2g}" if np.isfinite(error) else "another number of spikes"
+        numbers[f"dt = {dt:g}: error of dF/dW, unknowns"] = f"{found}, {unknowns}"
     return Insight(
         "The theorem on a time grid",
         "A simulator with a fixed step has unknowns too: every V and I at every grid point, and the firing times "
