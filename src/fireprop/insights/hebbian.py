@@ -1,0 +1,122 @@
+r"""The gradient as a Hebbian rule: dL/dW_ji is a weighted sum of the feeding kernel y_ji at the firing times of i.
+
+.. math:: \frac{dL}{dW_{ji}} = \sum_{f \in F_i} \mu_f \, y_{ji}(f)
+
+Source: Lee et al. 2023, introduction ("almost an average of the feeding kernel"); spec b for mu.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from fireprop.insights import canvas, system
+from fireprop.insights.chain import Floats, Ints, Net, of_sample, one_hot, read_chain, spike_gradients
+from fireprop.nn import Record
+from fireprop.spikes import Spikes
+
+
+@dataclass(frozen=True)
+class HebbianTerms:
+    """What the gradient of one layer's weights is made of, in one sample.
+
+    times, units  (n_spikes,) of the layer
+    mu            (n_spikes,) the multiplier of each spike, of either sign: what moving it would cost, over its slope
+    y             (n_spikes, in) the feeding kernel of each source at each spike, never negative
+    """
+
+    times: Floats
+    units: Ints
+    mu: Floats
+    y: Floats
+    n_units: int
+
+    @property
+    def gradient(self) -> Floats:
+        """dL/dW (out, in): the sum over spikes of mu times y."""
+        return one_hot(self.units, self.n_units).T @ (self.mu[:, None] * self.y)
+
+
+def feeding(net: Net, inputs: Spikes, record: Record, layer: int, *, sample: int = 0) -> Floats:
+    """y_ji(f): how much of source j's smoothed spikes has reached the membrane of i when i fires at f.
+
+    Returns (n_spikes, in), a row for each spike of `layer`, summed over all spikes of j before f (t_ref = 0: own resets
+    act through mu). Raises ValueError as `chain.read_chain` does.
+    """
+    return read_chain(net, inputs, record, sample=sample).layers[layer].feeding
+
+
+def hebbian_terms(
+    net: Net, inputs: Spikes, record: Record, loss: Tensor, layer: int, *, sample: int = 0
+) -> HebbianTerms:
+    """mu and y of every spike of a layer. Their `gradient`, summed over the samples, is weight.grad to rounding.
+
+    loss  a number, computed from the times of `record`; its graph is kept
+
+    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> loss = record[-1].times.sum()
+    >>> loss.backward(retain_graph=True)
+    >>> terms = hebbian_terms(net, inputs, record, loss, 0)
+    >>> np.allclose(terms.gradient, net[0].weight.grad, rtol=1e-12, atol=1e-12)
+    True
+    """
+    chain = read_chain(net, inputs, record, sample=sample)
+    mu = _multipliers(net, inputs, record, loss, sample)[layer]
+    part = chain.layers[layer]
+    return HebbianTerms(part.spikes.times, part.spikes.units, mu, part.feeding, part.weight.shape[0])
+
+
+def _multipliers(net: Net, inputs: Spikes, record: Record, loss: Tensor, sample: int) -> list[Floats]:
+    grad_times = of_sample(spike_gradients(loss, record), record, sample)
+    return system.solve_adjoint(read_chain(net, inputs, record, sample=sample), grad_times)
+
+
+def draw_hebbian(terms: HebbianTerms, *, unit: int) -> Figure:
+    """A weight change drawn as the sum that it is, for one unit, and for all weights of its layer."""
+    figure = canvas.figure(9.0, 4.2)
+    bars, cloud = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
+    mine = terms.units == unit
+    _draw_parts(bars, terms.times[mine], terms.mu[mine], terms.y[mine])
+    bars.set_title(f"unit {unit}: weight changes, spike by spike", loc="left")
+    _draw_cloud(cloud, terms)
+    return figure
+
+
+def _draw_parts(ax: Axes, times: Floats, mu: Floats, y: Floats) -> None:
+    """Stacked bars per source: what each spike contributes to -dL/dW, upward where it strengthens the weight."""
+    parts = -mu[:, None] * y
+    shades = canvas.shades(len(times))
+    up, down = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    sources = np.arange(y.shape[1])
+    for time, part, shade in zip(times, parts, shades, strict=True):
+        ax.bar(sources, np.maximum(part, 0.0), bottom=up, color=shade, width=0.7, label=f"spike at {time:.2f}")
+        ax.bar(sources, np.minimum(part, 0.0), bottom=down, color=shade, width=0.7)
+        up, down = up + np.maximum(part, 0.0), down + np.minimum(part, 0.0)
+    ax.plot(sources, parts.sum(axis=0), ls="", marker="D", ms=6, color=canvas.INK, label="their sum: -dL/dW")
+    ax.axhline(0.0, color=canvas.INK, lw=0.8)
+    ax.set(xlabel="source j", ylabel=r"change of the weight, $-\mu\,y$", xticks=sources)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + (0.08 + 0.04 * len(times)) * (high - low))  # room for the legend
+    ax.legend(frameon=False, fontsize=canvas.SMALL, loc="upper left", ncols=2)
+
+
+def _draw_cloud(ax: Axes, terms: HebbianTerms) -> None:
+    """Every term of the layer: feeding kernel against share of the weight change, a line through 0 per spike."""
+    for mu, y in zip(terms.mu, terms.y, strict=True):
+        color = canvas.STRONGER if mu < 0.0 else canvas.WEAKER
+        reach = np.array([0.0, y.max(initial=0.0)])
+        ax.plot(reach, -mu * reach, color=color, lw=0.8, alpha=0.5)
+        ax.plot(y, -mu * y, ls="", marker="o", ms=4, color=color, mec="white", mew=0.4)
+    ax.axhline(0.0, color=canvas.INK, lw=0.8)
+    ax.set(xlabel="feeding kernel $y_{ji}(f)$", ylabel=r"share of the weight change, $-\mu\,y$")
+    ax.set_title(r"all spikes of the layer: slope $-\mu$ each", loc="left")
+    style: dict[str, Any] = {"marker": "o", "ms": 5}
+    handles = [
+        Line2D([], [], color=canvas.STRONGER, label=r"$\mu < 0$: firing earlier helps, weights grow", **style),
+        Line2D([], [], color=canvas.WEAKER, label=r"$\mu > 0$: firing later helps, weights shrink", **style),
+    ]
+    ax.legend(handles=handles, frameon=False, fontsize=canvas.SMALL)

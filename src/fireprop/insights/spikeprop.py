@@ -1,0 +1,85 @@
+r"""SpikeProp (Bohte, Kok, La Poutre 2002) as the special case in which every unit fires once.
+
+With the postsynaptic potential of one spike in place of the feeding kernel, its delta rule reads, in our signs,
+
+.. math:: \delta_j = \frac{dL/df_j}{\sum_i w_{ij} h'(f_j - f_i)}, \qquad
+          \delta_i = \frac{\sum_j \delta_j w_{ij} h'(f_j - f_i)}{\sum_k w_{ki} h'(f_i - f_k)}, \qquad
+          \frac{dL}{dw_{ij}} = -\delta_j \, h(f_j - f_i)
+
+Its kernel t/tau exp(1 - t/tau) is our h at tau_mem = tau_syn = tau, times e/tau. Its derivation linearises the
+potential around the firing time; the implicit function theorem gives the same rule as an exact derivative. A second
+spike of any unit has no place in it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fireprop.insights import canvas
+from fireprop.insights.chain import Chain, Floats, Layer, Net, one_hot, read_chain
+from fireprop.nn import Record
+from fireprop.spikes import Spikes
+
+
+def spikeprop(net: Net, inputs: Spikes, record: Record, grad_output_times: Floats, *, sample: int = 0) -> list[Floats]:
+    """dL/dW (out, in) per layer by SpikeProp's delta rule, for one sample.
+
+    grad_output_times  (n_spikes,) dL/df of the spikes of the last layer, in their order in the record
+
+    Raises ValueError if any unit fires more than once, and as `chain.read_chain` does.
+
+    >>> net, inputs, record = examples.single_spike_run(torch.Generator().manual_seed(0))
+    >>> record[-1].times.sum().backward()
+    >>> by_rule = spikeprop(net, inputs, record, np.ones(record[-1].n_spikes))
+    >>> np.allclose(by_rule[0], net[0].weight.grad, rtol=1e-12, atol=1e-12)
+    True
+    """
+    chain = read_chain(net, inputs, record, sample=sample)
+    _require_single_spikes(chain)
+    error = np.asarray(grad_output_times, dtype=np.float64)
+    gradients: list[Floats] = []
+    for layer in reversed(chain.layers):
+        push = layer.source_push  # w_ij h'(f_j - f_i), a row per spike j
+        delta = error / push.sum(axis=1)
+        gradients.insert(0, _weight_gradient(layer, delta))
+        error = delta @ push
+    return gradients
+
+
+def _weight_gradient(layer: Layer, delta: Floats) -> Floats:
+    gradient: Floats = -one_hot(layer.spikes.units, layer.theta.size).T @ (delta[:, None] * layer.feeding)
+    return gradient
+
+
+def _require_single_spikes(chain: Chain) -> None:
+    for level, trains in enumerate([chain.inputs, *(layer.spikes for layer in chain.layers)]):
+        units, counts = np.unique(trains.units, return_counts=True)
+        if counts.size and counts.max() > 1:
+            unit = int(units[counts.argmax()])
+            where = "the inputs" if level == 0 else f"layer {level - 1}"
+            raise ValueError(
+                f"unit {unit} of {where} fires {counts.max()} times: SpikeProp knows one spike per unit. "
+                "Use an earlier t_end, or loss.backward(), which knows any number"
+            )
+
+
+def draw_spikeprop(by_rule: Sequence[Floats], exact: Sequence[Floats]) -> Figure:
+    """SpikeProp's gradient against the exact one, a dot per weight.
+
+    by_rule, exact  gradients per layer, alike in shape
+    """
+    figure = canvas.figure(4.6, 4.4)
+    ax = figure.subplots()
+    pairs = zip(by_rule, exact, (canvas.BLUE, canvas.GOLD, *canvas.CLASS_COLORS[2:]), strict=False)
+    everything = np.concatenate([gradient.ravel() for gradient in exact])
+    span = np.array([everything.min(), everything.max()])
+    ax.plot(span, span, color=canvas.GREY, lw=1.0, ls="--", zorder=1, label="equal")
+    for k, (rule, truth, color) in enumerate(pairs):
+        ax.plot(truth, rule, ls="", marker="o", ms=5, color=color, mec="white", mew=0.4)
+        ax.plot([], [], ls="", marker="o", ms=5, color=color, label=f"weights of layer {k}")
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(by_rule, exact, strict=True)) / np.abs(everything).max()
+    ax.set(xlabel="exact gradient, loss.backward()", ylabel="SpikeProp's delta rule")
+    ax.set_title(f"one spike per unit: equal to {worst:.0e}", loc="left")
+    ax.legend(frameon=False, fontsize=canvas.SMALL, loc="upper left")
+    return figure

@@ -1,0 +1,633 @@
+"""The paper's insights: each against an oracle that takes another road."""
+
+import doctest
+import importlib
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from fireprop import Spikes, losses, nn
+from fireprop.insights import (
+    discrete_time,
+    eventprop,
+    examples,
+    graze,
+    hebbian,
+    kernel_model,
+    layers,
+    rates,
+    report,
+    spikeprop,
+    surrogate,
+)
+from fireprop.insights.chain import Trains, read_chain
+from fireprop.kernels import membrane
+
+
+@pytest.fixture
+def generator(rng):
+    return torch.Generator().manual_seed(int(rng.integers(2**31)))
+
+
+def some_loss(record):
+    """Of all spikes of all layers, so that every multiplier is at work."""
+    return sum(torch.sin(3.0 * spikes.times + k).sum() for k, spikes in enumerate(record))
+
+
+def weight_gradients(net, loss):
+    return [grad.numpy() for grad in torch.autograd.grad(loss, [lif.weight for lif in net], retain_graph=True)]
+
+
+def relative(ours, truth):
+    return np.abs(np.asarray(ours) - truth).max() / np.abs(truth).max()
+
+
+# ------------------------------------------------------------------------------------------------------------ Hebbian
+
+
+def test_the_gradient_is_a_sum_of_feeding_kernels(generator):
+    net, inputs, record = examples.lively_run(generator, (5, 6, 4, 3), batch_size=3)
+    loss = some_loss(record)
+    for k, exact in enumerate(weight_gradients(net, loss)):
+        terms = [hebbian.hebbian_terms(net, inputs, record, loss, k, sample=b) for b in range(3)]
+        assert all((part.y >= 0.0).all() for part in terms)
+        # Both roads round their sums of some hundred terms: a few hundred eps.
+        assert relative(sum(part.gradient for part in terms), exact) < 1e-12
+
+
+def test_the_feeding_kernel_sums_the_responses_to_all_earlier_spikes(generator):
+    net, inputs, record = examples.lively_run(generator)
+    y = hebbian.feeding(net, inputs, record, 1)
+    fed, fired = record[0], record[1]
+    for k, f in enumerate(fired.times.tolist()):
+        for j in range(fed.n_units):
+            earlier = [g for g, u in zip(fed.times.tolist(), fed.units.tolist(), strict=True) if u == j and g < f]
+            truth = sum(reference.response(f - g, 2.0, 1.0) for g in earlier)
+            assert y[k, j] == pytest.approx(truth, rel=1e-12, abs=1e-15)
+
+
+# --------------------------------------------------------------------------------------------------- layers and graze
+
+
+def test_layer_by_layer_equals_spike_by_spike(generator):
+    run = examples.lively_run(generator, (4, 5, 4, 2))
+    by_layer, in_time = layers.forward_in_layers(*run), layers.forward_in_time(*run)
+    for ours, theirs in zip(by_layer.blocks, in_time.blocks, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert relative(a, b) < 1e-12
+
+
+def test_the_jacobian_is_that_of_the_simulation(generator):
+    net, inputs, record = examples.lively_run(generator, (4, 3, 2))
+    jacobian = layers.forward_in_layers(net, inputs, record)
+
+    def out_times(weight):
+        changed = examples.lively_run(generator, (4, 3, 2))[0]
+        for k, lif in enumerate(changed):
+            lif.weight.data = torch.from_numpy(weight) if k == 0 else net[k].weight.data
+        return changed.record(inputs, t_end=2.0)[1].times.detach().numpy()
+
+    truth = reference.central_difference(out_times, net[0].weight.detach().numpy())
+    # Central differences with a step of 6e-6 reach about 1e-9; spikes with small slopes lose a digit or two.
+    assert relative(jacobian.blocks[1][0], truth) < 1e-6
+
+
+def test_one_jacobian_serves_every_loss(generator):
+    net, inputs, record = examples.lively_run(generator)
+    jacobian = layers.forward_in_layers(net, inputs, record)
+    for loss in (record[1].times.sum(), some_loss(record)):
+        grad_times = [
+            grad.numpy()
+            for grad in torch.autograd.grad(loss, [s.times for s in record], retain_graph=True, allow_unused=True)
+            if grad is not None
+        ]
+        if len(grad_times) == 1:
+            grad_times.insert(0, np.zeros(record[0].n_spikes))
+        for ours, exact in zip(jacobian.gradient(grad_times), weight_gradients(net, loss), strict=True):
+            assert relative(ours, exact) < 1e-12
+
+
+def test_the_determinant_is_the_product_of_the_slopes(generator):
+    found = graze.determinant(*examples.lively_run(generator, (5, 6, 4, 3)))
+    assert found.sign == 1.0
+    assert found.log_determinant == pytest.approx(found.log_product_of_slopes, abs=1e-9)
+
+
+def test_a_graze_has_the_power_minus_a_half():
+    result = graze.graze(tau_mem=1.0, tau_syn=1.0)
+    assert result.w_critical == pytest.approx(math.e, rel=1e-14)  # the peak of t exp(-t) is 1/e
+    assert result.power == pytest.approx(-0.5, abs=1e-3)
+    f, w = result.times[0], 1.1 * math.e  # df/dw = -h / (w h')
+    assert w * f * math.exp(-f) == pytest.approx(1.0, rel=1e-14)
+    assert result.derivatives[0] == pytest.approx(-f / (w * (1.0 - f)), rel=1e-12)
+    with pytest.raises(ValueError, match=re.escape("distances = (0.1,): give at least two")):
+        graze.graze(distances=(0.1,))
+
+
+# --------------------------------------------------------------------------------------------------------- surrogates
+
+
+@pytest.mark.parametrize("name", surrogate.WINDOWS)
+def test_a_window_has_the_integral_1(name):
+    x = torch.linspace(-4000.0, 4000.0, 8_000_001, dtype=torch.float64)
+    # The fast sigmoid leaves 1 / 4001 outside.
+    assert float(torch.trapezoid(surrogate.WINDOWS[name](x), x)) == pytest.approx(1.0, abs=3e-4)
+
+
+def test_narrow_windows_give_the_exact_local_factor(generator):
+    net, inputs, record = examples.lively_run(generator)
+    misses = [surrogate.nearest_miss(net, inputs, record, unit=u) for u in record[0].units.unique().tolist()]
+    unit = int(record[0].units.unique()[int(np.argmax(misses))])
+    source = int(inputs.units[0])
+    result = surrogate.local_factor(net, inputs, record, widths=[1e-2, 1e-3, 1e-5], unit=unit, source=source)
+    error = np.abs(1.0 - result.ratio)
+    # The error is of the order of the width, times its logarithm for the fast sigmoid.
+    assert (error[:, 2] < 5e-3).all()
+    assert (error[:, 2] < error[:, 0]).all()
+
+
+def test_a_source_that_reaches_no_spike_is_refused():
+    layer = nn.LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    torch.nn.init.constant_(layer.weight, 5.0)
+    inputs = Spikes.from_latencies([[0.1, math.inf]])
+    record = layer.record(inputs, t_end=1.0)
+    with pytest.raises(ValueError, match="unit = 0, source = 1: the source reaches no spike"):
+        surrogate.local_factor(layer, inputs, record, widths=[0.1], source=1)
+
+
+class Forced(torch.autograd.Function):
+    """Spikes that are given, with a derivative that is given."""
+
+    @staticmethod
+    def forward(ctx, v, spikes, gate):
+        ctx.save_for_backward(gate)
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (gate,) = ctx.saved_tensors
+        return grad * gate, None, None
+
+
+def step_by_step(net, inputs, record, window, width, signs, tau, dt):
+    """The same surrogate gradient by backpropagation through a loop over steps, state V and I."""
+    n_steps = math.ceil(2.0 / dt)
+    a, b = math.exp(-2.0 * dt), math.exp(-dt)
+    h = (a - b) / (1.0 - 2.0)
+    on_grid = [{step: units for step, units in bins(spikes, dt, n_steps)} for spikes in (inputs, *record)]
+    weights = [lif.weight.detach().clone().requires_grad_() for lif in net]
+    v = [torch.zeros(len(w), dtype=torch.float64) for w in weights]
+    i = [torch.zeros(len(w), dtype=torch.float64) for w in weights]
+    loss = torch.zeros((), dtype=torch.float64)
+    for step in range(n_steps + 1):
+        train = on_grid[0].get(step, torch.zeros(inputs.n_units, dtype=torch.float64))
+        for k, w in enumerate(weights):
+            v[k], i[k] = b * v[k] + h * i[k], a * i[k]
+            given = on_grid[k + 1].get(step, torch.zeros(len(w), dtype=torch.float64))
+            gate = dt * window((v[k].detach() - 1.0) / width) / width
+            spikes = Forced.apply(v[k], given, gate)
+            v[k] = v[k] - given
+            i[k] = i[k] + w @ train
+            train = spikes
+        loss = loss + math.exp(-step * dt / tau) * (signs @ train)
+    return torch.autograd.grad(loss, weights)
+
+
+def bins(spikes, dt, n_steps):
+    steps = torch.ceil(spikes.times.detach() / dt).long().clamp(max=n_steps)
+    for step in steps.unique().tolist():
+        yield step, torch.bincount(spikes.units[steps == step], minlength=spikes.n_units).double()
+
+
+def test_surrogate_gradients_are_those_of_backpropagation_through_time(generator):
+    net, inputs, record = examples.lively_run(generator, (4, 4, 3))
+    signs = torch.tensor([-1.0, 1.0, 0.5], dtype=torch.float64)
+    window = surrogate.WINDOWS["fast sigmoid"]
+    options = {"signs": signs, "tau": 0.7, "dt": 0.01}
+    ours = surrogate.surrogate_gradients(net, inputs, record, windows=[(window, 0.3)], **options)
+    truth = step_by_step(net, inputs, record, window, 0.3, signs, 0.7, 0.01)
+    for a, b in zip(ours, truth, strict=True):
+        assert relative(a[0].numpy(), b.numpy()) < 1e-10
+
+
+def test_a_narrow_surrogate_of_single_spikes_points_along_the_exact_gradient(generator):
+    run = examples.single_spike_run(generator)
+    result = surrogate.cosines([run], widths=[0.05], tau=1.0, dt=5e-4)
+    # Output weights, no own reset: the limit of a narrow window is y/V' times half the loss's own derivative.
+    assert (result.cosine[0, 0, 0, 1]) > 0.999
+
+
+def test_the_narrow_limit_of_a_hidden_layer_has_the_response_in_place_of_its_slope(generator):
+    net, inputs, record = examples.single_spike_run(generator)
+    signs = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+    windows = [(surrogate.WINDOWS["triangle"], 0.05)]
+    found = surrogate.surrogate_gradients(net, inputs, record, windows=windows, signs=signs, tau=1.0, dt=5e-4)[0][
+        0
+    ].numpy()
+    hidden, out = record
+    truth = np.zeros((6, 6))
+    for f, i, slope in zip(hidden.times.tolist(), hidden.units.tolist(), record.slopes[0].tolist(), strict=True):
+        error = 0.0
+        for g, k, steep in zip(out.times.tolist(), out.units.tolist(), record.slopes[1].tolist(), strict=True):
+            push = float(net[1].weight.detach()[k, i]) * (reference.response(g - f, 2.0, 1.0) if g > f else 0.0)
+            error += float(signs[k]) * math.exp(-g) / steep * push
+        for t, j in zip(inputs.times.tolist(), inputs.units.tolist(), strict=True):
+            truth[i, j] += error / slope * (reference.response(f - t, 2.0, 1.0) if f > t else 0.0)
+    # The window and the step of the clock leave about a percent.
+    assert np.vdot(found, truth) / np.linalg.norm(found) / np.linalg.norm(truth) > 0.999
+
+
+# ------------------------------------------------------------------------------------------------------ discrete time
+
+
+def looped_network(rng):
+    """Three units with all connections but one, self-loops among them, two inputs."""
+    weight = rng.normal(0.0, 0.6, (3, 5)) + np.array([3.0, 2.5, 0.0, 0.0, 0.0])
+    weight[1, 4] = 0.0
+    inputs = Trains(np.array([0.013, 0.207, 0.611, 0.9]), np.array([0, 1, 0, 1]))
+    return discrete_time.Network(weight, np.array([2.0, 1.5, 1.0]), np.array([1.0, 1.2, 1.0]), np.ones(3), inputs)
+
+
+def grid_times(network, index, change, dt):
+    weight = network.weight.copy()
+    weight[index] += change
+    return discrete_time.simulate(replace(network, weight=weight), dt=dt, t_end=2.0).spikes.times
+
+
+def test_the_grid_derivative_is_exact_for_the_grid(rng):
+    network = looped_network(rng)
+    run = discrete_time.simulate(network, dt=0.01, t_end=2.0)
+    derivative = discrete_time.time_derivative(network, run)
+    assert run.spikes.times.size >= 6
+    assert run.n_unknowns == 2 * 3 * 200 + run.spikes.times.size
+    h = 1e-6
+    for index in zip(*np.nonzero(network.weight), strict=True):
+        truth = (grid_times(network, index, h, 0.01) - grid_times(network, index, -h, 0.01)) / (2.0 * h)
+        # Rounding of times over the step, 1e-16 / 1e-6, against derivatives of order 1.
+        assert np.abs(derivative[(slice(None), *index)] - truth).max() < 2e-9 * np.abs(derivative).max()
+    assert (derivative[:, 1, 4] == 0.0).all()
+    assert discrete_time.own_difference(network, dt=0.01, t_end=2.0) < 2e-9
+
+
+def test_the_grid_tends_to_continuous_time_with_the_step(generator):
+    result = discrete_time.convergence(*examples.clear_run(generator), steps=[0.008, 0.004, 0.001])
+    assert not result.missed.any()
+    # An error in proportion to dt falls by 8 from first to last; where arrivals lie in a step adds to it by chance.
+    assert 3.0 < result.gradient_error[0] / result.gradient_error[-1] < 20.0
+    assert 4.0 < result.time_error[0] / result.time_error[-1] < 16.0
+    assert result.gradient_error[-1] < 0.05
+    assert result.n_unknowns[-1] > 1000 * result.n_spikes
+
+
+def test_a_grid_that_misses_a_spike_says_so():
+    layer = nn.LIF(1, 1, tau_mem=1.0, tau_syn=1.0, dtype=torch.float64)
+    torch.nn.init.constant_(layer.weight, 1.0005 * math.e)  # just above a graze
+    inputs = Spikes.from_latencies([[0.0]])
+    result = discrete_time.convergence(layer, inputs, layer.record(inputs, t_end=3.0), steps=[0.2])
+    assert result.missed.tolist() in ([0], [1])
+    assert np.isnan(result.gradient_error[0]) == bool(result.missed[0])
+    with pytest.raises(ValueError, match=re.escape("dt = 0.0: give a step between 0 and t_end")):
+        discrete_time.simulate(
+            discrete_time.as_network(read_chain(layer, inputs, layer.record(inputs, t_end=3.0))), dt=0.0, t_end=3.0
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- kernel model
+
+
+def test_both_models_give_the_same_potential():
+    neuron = kernel_model.example()
+    pre = kernel_model.pre_synaptic(neuron, np.linspace(0.0, 5.0, 101))
+    post = kernel_model.post_synaptic(neuron, pre.times, pre.spikes)
+    assert len(pre.spikes) == 3
+    # Runge-Kutta with steps of 2e-3 at a time constant of 0.35: (2e-3 / 0.35)^4 / 120 = 1e-11.
+    assert kernel_model.largest_difference(pre, post) < 1e-10
+
+
+def test_the_pre_synaptic_model_fires_when_fireprop_says():
+    neuron = replace(kernel_model.example(), tau_syn=np.full(3, 0.5))
+    layer = nn.LIF(3, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data = torch.from_numpy(neuron.weight)[None]
+    inputs = Spikes(neuron.inputs.times, neuron.inputs.units, [0, len(neuron.inputs.times)], 3)
+    truth = layer(inputs, t_end=5.0).times.detach().numpy()
+    found = kernel_model.pre_synaptic(neuron, np.linspace(0.0, 5.0, 11)).spikes
+    assert found == pytest.approx(truth, abs=1e-10)
+
+
+# ---------------------------------------------------------------------------------------------- EventProp, SpikeProp
+
+
+@pytest.mark.parametrize("tau_syn", [0.5, 1.0])  # 1.0: tau_mem = tau_syn
+def test_eventprop_equals_the_adjoint(generator, tau_syn):
+    net, inputs, record = examples.lively_run(generator, (5, 6, 4, 3), batch_size=2)
+    for lif in net:
+        lif.tau_syn.fill_(tau_syn)
+    record = net.record(inputs, t_end=2.0)
+    loss = some_loss(record)
+    found = [eventprop.eventprop_gradients(net, inputs, record, loss, sample=b).weight for b in range(2)]
+    for k, exact in enumerate(weight_gradients(net, loss)):
+        # Runge-Kutta with 200 steps per time constant, amplified by the spikes that follow.
+        assert relative(found[0][k] + found[1][k], exact) < 1e-9
+
+
+def test_the_jumps_of_lambda_v_are_the_multipliers_of_the_explicit_system(generator):
+    net, inputs, record = examples.lively_run(generator, (5, 6, 4, 3))
+    net[0].tau_mem.fill_(0.8)
+    record = net.record(inputs, t_end=2.0)
+    loss = some_loss(record)
+    found = eventprop.eventprop_gradients(net, inputs, record, loss)
+    for k, mu in enumerate(found.mu):
+        assert relative(mu, hebbian.hebbian_terms(net, inputs, record, loss, k).mu) < 1e-9  # as above
+
+
+def recurrent_spikes(population, t_end):
+    """A recurrent population in EventProp's units, from the closed form of V: scan for the next crossing, bisect it."""
+    p = population
+    times, units = [], []
+    start = 0.0
+
+    def potential(t):
+        v = np.zeros(len(p.theta))
+        for i in range(len(v)):
+            for source, weights in ((p.inputs, p.w_in), (Trains(np.array(times), np.array(units, dtype=int)), p.w)):
+                for f, j in zip(source.times, source.units, strict=True):
+                    if f < t:
+                        v[i] += weights[i, j] / p.tau_m[i] * reference.response(t - f, 1 / p.tau_s[i], 1 / p.tau_m[i])
+            v[i] -= sum(
+                p.theta[i] * math.exp(-(t - f) / p.tau_m[i])
+                for f, u in zip(times, units, strict=True)
+                if u == i and f < t
+            )
+        return v
+
+    while start < t_end:
+        crossed = potential(start + 4e-3) >= p.theta
+        if not crossed.any():
+            start += 4e-3
+            continue
+        low, high = start, start + 4e-3
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            low, high = (low, middle) if (potential(middle) >= p.theta).any() else (middle, high)
+        fired = np.flatnonzero(potential(high) >= p.theta)
+        times += [high] * len(fired)
+        units += fired.tolist()
+        start = high
+    return Trains(np.array(times), np.array(units))
+
+
+def recurrent_population():
+    inputs = Trains(np.array([0.05, 0.3, 0.5]), np.array([0, 1, 0]))
+    w_in = np.array([[3.1, 1.2], [1.4, 2.9]])
+    w = np.array([[-0.5, 0.7], [0.9, 0.4]])
+    return eventprop.Population(
+        w_in, w, np.array([1.0, 0.8]), np.array([0.5, 0.8]), np.ones(2), inputs, Trains(np.zeros(0), np.zeros(0, int))
+    )
+
+
+def test_eventprop_holds_for_recurrence_and_self_loops():
+    population, t_end = recurrent_population(), 0.9
+    population = replace(population, spikes=recurrent_spikes(population, t_end))
+    times = population.spikes.times
+    assert set(population.spikes.units.tolist()) == {0, 1}
+    found = eventprop.eventprop(population, np.cos(times))
+    for name, gradient in (("w", found.w), ("w_in", found.w_in)):
+        for index in np.ndindex(gradient.shape):
+            change = np.zeros(gradient.shape)
+            change[index] = 1e-5
+
+            def loss(sign, name=name, change=change):
+                changed = replace(population, **{name: getattr(population, name) + sign * change})
+                return np.sin(recurrent_spikes(changed, t_end).times).sum()
+
+            truth = (loss(1.0) - loss(-1.0)) / 2e-5
+            # Central differences of bisected times: 1e-16 / 1e-5 and the third derivative times 1e-10.
+            assert gradient[index] == pytest.approx(truth, abs=1e-7)
+
+
+def test_eventprop_crosses_a_tie_as_one_moment():
+    """Identical units that excite each other: along a common change of both they stay tied."""
+    population = recurrent_population()
+    same = {"w_in": np.array([[3.1, 1.2]] * 2), "w": np.full((2, 2), 0.4)}
+    same |= {"tau_m": np.ones(2), "tau_s": np.full(2, 0.5)}
+    population = replace(population, **same)
+    population = replace(population, spikes=recurrent_spikes(population, 0.9))
+    times = population.spikes.times
+    assert len(times) >= 4
+    assert (times[::2] == times[1::2]).all()
+    found = eventprop.eventprop(population, np.cos(times))
+
+    def loss(change):
+        changed = replace(population, w_in=population.w_in + np.array([change, 0.0]))
+        return np.sin(recurrent_spikes(changed, 0.9).times).sum()
+
+    # Bisected times and a step of 1e-5, as above.
+    assert found.w_in[:, 0].sum() == pytest.approx((loss(1e-5) - loss(-1e-5)) / 2e-5, abs=1e-7)
+
+
+def recurrent_layer(population):
+    """The population as a recurrent layer and its record, as the library keeps them."""
+    layer = nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data = torch.from_numpy(population.w_in / population.tau_m[:, None])
+    layer.recurrent_weight = torch.from_numpy(population.w / population.tau_m[:, None])
+    layer.tau_mem, layer.tau_syn = torch.from_numpy(population.tau_m), torch.from_numpy(population.tau_s)[:, None]
+    return layer
+
+
+def test_eventprop_reads_a_recurrent_layer():
+    population = recurrent_population()
+    population = replace(population, spikes=recurrent_spikes(population, 0.9))
+    trains = population.spikes
+    fired = Spikes(trains.times, trains.units, [0, len(trains.times)], 2, t_end=[0.9], t_known=[0.9])
+    times = fired.times.requires_grad_()
+    record = nn.Record((fired,), (torch.ones_like(times),), ())
+    inputs = Spikes(population.inputs.times, population.inputs.units, [0, 3], 2)
+    found = eventprop.eventprop_gradients(recurrent_layer(population), inputs, record, torch.sin(times).sum())
+    plain = eventprop.eventprop(population, np.cos(trains.times))
+    # W_EP = tau_m W.
+    assert found.weight[0] == pytest.approx(population.tau_m[:, None] * plain.w_in, rel=1e-12)
+    assert found.recurrent[0] == pytest.approx(population.tau_m[:, None] * plain.w, rel=1e-12)
+
+
+def barely_firing_chain(rng):
+    """Three layers in which every unit fires once: a volley of weight 3.4 or so leaves too little current for two."""
+    weights = [3.4 / n_in * rng.uniform(0.9, 1.1, (n_out, n_in)) for n_in, n_out in ((5, 5), (5, 4), (4, 2))]
+    net = nn.Sequential(*(nn.LIF(w.shape[1], len(w), tau_mem=1.0, tau_syn=1.0, dtype=torch.float64) for w in weights))
+    for lif, weight in zip(net, weights, strict=True):
+        lif.weight.data = torch.from_numpy(weight)
+    inputs = Spikes.from_latencies(rng.uniform(0.0, 0.1, (1, 5)))
+    return net, inputs, net.record(inputs, t_end=20.0)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_spikeprop_is_the_exact_gradient_of_single_spikes(rng, generator, depth):
+    net, inputs, record = barely_firing_chain(rng) if depth == 3 else examples.single_spike_run(generator)
+    assert all((spikes.counts() <= 1).all() for spikes in record)
+    loss = ((record[-1].times - 0.4) ** 2).sum() / 2.0
+    rule = spikeprop.spikeprop(net, inputs, record, (record[-1].times - 0.4).detach().numpy())
+    for ours, exact in zip(rule, weight_gradients(net, loss), strict=True):
+        assert relative(ours, exact) < 1e-12
+
+
+def test_spikeprops_kernel_is_the_response_at_equal_time_constants():
+    tau = 0.7
+    for t in (0.1, 0.7, 3.0):
+        assert membrane.response(t, 1 / tau, 1 / tau) == pytest.approx(tau / math.e * (t / tau * math.exp(1 - t / tau)))
+
+
+def test_spikeprop_refuses_a_second_spike(generator):
+    net, inputs, record = examples.lively_run(generator)
+    with pytest.raises(ValueError, match=r"unit \d of layer 0 fires \d times: SpikeProp knows one spike per unit"):
+        spikeprop.spikeprop(net, inputs, record, np.ones(record[-1].n_spikes))
+
+
+# -------------------------------------------------------------------------------------------------------------- rates
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_what_a_unit_receives_it_spends(generator, layer):
+    net, inputs, record = examples.lively_run(generator, batch_size=2)
+    for sample in range(2):
+        law = rates.rate_law(net, inputs, record, layer, sample=sample)
+        # The quadrature is exact to rounding on each of some hundred pieces.
+        assert law.received == pytest.approx(law.spent, rel=1e-11)
+
+
+def test_the_form_for_long_times_holds_for_long_times():
+    layer, inputs = examples.silent_layer(1.0)
+    law = rates.rate_law(layer, inputs, layer.record(inputs, t_end=30.0), 0)
+    assert law.published == pytest.approx(law.spent, rel=1e-9)
+    early = rates.rate_law(layer, inputs, layer.record(inputs, t_end=2.5), 0)
+    assert abs(early.published - early.spent)[0] > 0.05 * early.spent[0]
+
+
+def test_a_silent_unit_is_revived():
+    layer, inputs = examples.silent_layer()
+    record = layer.record(inputs, t_end=4.0)
+    assert record[0].n_spikes == 0
+    assert rates.project_(layer, inputs, record, zeta_min=1.5) == [1]
+    record = layer.record(inputs, t_end=4.0)
+    assert record[0].n_spikes > 0
+    record[0].times.sum().backward()
+    assert (layer.weight.grad != 0.0).all()
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_the_projection_is_the_shortest_step_onto_the_law(finite):
+    layer, inputs = examples.silent_layer()
+    before = layer.weight.detach().numpy().copy()
+    rates.project_(layer, inputs, layer.record(inputs, t_end=4.0), zeta_min=1.5, finite=finite)
+    times = inputs.times.numpy().reshape(4, 4)
+    units = inputs.units.numpy()
+    charge = np.zeros(4)
+    for t, j in zip(times.ravel(), units, strict=True):
+        charge[j] += 0.5 * (1.0 - math.exp(-2.0 * (4.0 - t)) if finite else 1.0) / 4.0
+    after = layer.weight.detach().numpy()
+    assert (after[0] @ charge) == pytest.approx(1.5, rel=1e-12)  # theta (0 + zeta beta)
+    step = (after - before)[0]
+    assert step / np.linalg.norm(step) == pytest.approx(charge / np.linalg.norm(charge), rel=1e-12)
+
+
+def test_the_projection_leaves_alone_what_fires_and_what_hears_nothing():
+    layer = nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float32)
+    layer.weight.data = torch.tensor([[9.0, 0.0], [0.1, 0.0]])
+    inputs = Spikes.from_lists([[[], []], [[0.1, 0.2, 0.3], []]])
+    moves = rates.project_(layer, inputs, layer.record(inputs, t_end=2.0), zeta_min=0.5)
+    assert moves == [1]
+    assert layer.weight[0].tolist() == [9.0, 0.0]
+    assert layer.weight[1, 0] > 0.1
+    assert layer.weight[1, 1] == 0.0  # a silent source has no part in the step
+    assert layer.weight.dtype == torch.float32
+
+
+def test_the_last_sample_of_a_batch_has_the_last_word():
+    layer, _ = examples.silent_layer()
+    both = Spikes.from_lists([[[0.1], [0.2], [], []], [[], [0.3], [0.5], []]])
+    last = both[[1]]
+    silent = layer.record(last, t_end=4.0)
+    rates.project_(layer, both, layer.record(both, t_end=4.0), zeta_min=1.0)
+    assert rates.project_(layer, last, silent, zeta_min=1.0 - 1e-12) == [0]
+    assert rates.project_(layer, last, silent, zeta_min=1.0 + 1e-12) == [1]
+
+
+def test_the_projection_refuses_what_it_cannot_use():
+    layer, inputs = examples.silent_layer()
+    record = layer.record(inputs, t_end=4.0)
+    with pytest.raises(ValueError, match="zeta_min = nan: give a finite number"):
+        rates.project_(layer, inputs, record, zeta_min=math.nan)
+    with pytest.raises(ValueError, match=re.escape("t_start = 5.0: sample 0 ends at 4.0, give an earlier start")):
+        rates.project_(layer, inputs, record, zeta_min=1.0, t_start=5.0)
+
+
+# ------------------------------------------------------------------------------------------------- doors and the report
+
+
+@pytest.mark.parametrize(
+    "module", [discrete_time, eventprop, graze, hebbian, kernel_model, layers, rates, spikeprop, surrogate]
+)
+def test_examples_in_docstrings_run(module):
+    names = {**vars(module), "examples": examples, "torch": torch}
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for case in finder.find(module, globs=names):
+        runner.run(case)
+    assert runner.tries > 0
+    assert runner.failures == 0
+
+
+def test_what_has_no_closed_form_here_is_refused():
+    inputs = Spikes.from_latencies([[0.1]])
+    held = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.1)
+    with pytest.raises(ValueError, match="layer 0 has t_ref > 0"):
+        read_chain(held, inputs, held.record(inputs, t_end=1.0))
+    with pytest.raises(ValueError, match="layer 0 has t_ref > 0: EventProp"):
+        eventprop.eventprop_gradients(held, inputs, held.record(inputs, t_end=1.0), torch.zeros(()))
+    plain = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5)
+    torch.nn.init.constant_(plain.weight, 5.0)
+    with pytest.raises(ValueError, match="record ends early"):
+        read_chain(plain, inputs, plain.record(inputs, t_end=1.0, stop="first_spikes"))
+    with pytest.raises(ValueError, match="net has a Identity in it"):
+        read_chain(nn.Sequential(plain, torch.nn.Identity()), inputs, plain.record(inputs, t_end=1.0))
+    with pytest.raises(ValueError, match="record has 1 layers, net has 2"):
+        read_chain(nn.Sequential(plain, plain), inputs, plain.record(inputs, t_end=1.0))
+    with pytest.raises(IndexError, match="sample = 1: there are 1"):
+        read_chain(plain, inputs, plain.record(inputs, t_end=1.0), sample=1)
+
+
+def test_a_silent_run_has_empty_insights():
+    layer, inputs = examples.silent_layer()
+    record = layer.record(inputs, t_end=4.0)
+    loss = losses.spike_count_loss(record[0], torch.ones(1, 1), tau=0.1)
+    terms = hebbian.hebbian_terms(layer, inputs, record, loss, 0)
+    assert (terms.gradient == 0.0).all()
+    assert terms.gradient.shape == (1, 4)
+    assert (eventprop.eventprop_gradients(layer, inputs, record, loss).weight[0] == 0.0).all()
+    assert layers.forward_in_layers(layer, inputs, record).blocks[0][0].shape == (0, 1, 4)
+
+
+def test_the_report_has_every_insight_with_numbers_and_a_picture(generator):
+    found = report.run_all(generator)
+    assert len({insight.title for insight in found}) == len(report.CLAIMS)
+    for insight in found:
+        assert insight.text
+        assert all(np.isfinite(v) for v in insight.numbers.values() if not isinstance(v, str))
+        assert insight.figure.axes
+
+
+def test_the_page_has_the_table_of_claims():
+    page = Path(__file__).parents[1] / "docs/insights.md"
+    assert report.claims_table() in page.read_text()
+
+
+def test_every_claim_names_functions_and_tests_that_exist():
+    for claim in report.CLAIMS:
+        assert all(name in globals() for name in claim.test.split(", "))
+        module = importlib.import_module(f"fireprop.{'.'.join(claim.function.split('.')[:2])}")
+        for name in claim.function.split(", "):
+            assert callable(getattr(module, name.split(".")[-1]))
+        assert callable(getattr(module, claim.figure.split(".")[-1]))
