@@ -183,16 +183,21 @@ class Run:
     def n_layers(self) -> int:
         return len(self.structure.populations)
 
-    def members(self, level: int) -> Array | slice:
+    def members(self, level: int) -> Array:
         """Where the events of a level lie in the log."""
         n_inputs = int(self.log.offsets[0, -1])
         if level == 0:
-            return slice(0, n_inputs)
+            return np.arange(n_inputs)
         if level not in self._members:
             units = self.log.events["unit"][n_inputs:]
             starts = self.structure.starts
             self._members[level] = n_inputs + np.flatnonzero((units >= starts[level - 1]) & (units < starts[level]))
         return self._members[level]
+
+    def places(self, layer: int) -> Array:
+        """Where the spikes of a population stand among all spikes of the log."""
+        places: Array = self.members(layer + 1) - int(self.log.offsets[1, 0])
+        return places
 
     def times(self, level: int) -> Array:
         """Times of the events of a level, in an array of their own."""
@@ -202,7 +207,7 @@ class Run:
         """Units and offsets of the events of a level, in arrays of their own."""
         members = self.members(level)
         units = np.array(self.log.events["unit"][members])
-        if isinstance(members, slice):
+        if level == 0:
             return units, self.log.offsets[0].copy()
         offsets: Array = np.searchsorted(members, self.log.offsets[1])
         return units - self.structure.starts[level - 1], offsets
@@ -220,8 +225,16 @@ class Run:
 
     def slopes(self, level: int) -> Array:
         """V'(f-) of every spike of a level >= 1 (design 2)."""
-        slopes: Array = self.all_slopes()[self.members(level) - self.log.offsets[1, 0]]
+        slopes: Array = self.all_slopes()[self.places(level - 1)]
         return slopes
+
+    def where(self, k: int) -> str:
+        """Spike k of the log in words."""
+        k += int(self.log.offsets[1, 0])
+        event = self.log.events[k]
+        name, unit = self.name(int(event["unit"]))
+        sample = int(np.searchsorted(self.log.offsets[1], k, side="right")) - 1
+        return f"sample {sample}, {name}, unit {unit}, t = {float(event['time'])!r}"
 
     def name(self, unit: int) -> tuple[str, int]:
         """What errors call the population of a unit of the graph, and its number there."""

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +14,6 @@ from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
-
-
-@dataclass(frozen=True)
-class GraphOf:
-    """A network as a graph: its structure, and the tensors that it has on the connections and populations of that."""
-
-    structure: engine.graph.Structure
-    weights: list[Tensor]
-    thresholds: list[Tensor]
-    names: tuple[str, ...] = ()
 
 
 class StructureCache:
@@ -70,7 +59,7 @@ def run_layers(
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
-    weights = _weights(layers) if as_graph else [lif.weight for lif in layers]
+    weights = weights_of(layers) if as_graph else [lif.weight for lif in layers]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
@@ -89,7 +78,7 @@ def run_layers(
         return engine.simulate(plain, times, *trains, stop_at_first=stop is not None, **limits)
 
     simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
-    return record_of(simulation, inputs, weights, _thresholds(layers), horizon)
+    return record_of(simulation, inputs, weights, thresholds_of(layers), horizon)
 
 
 def is_plain(lif: "LIF") -> bool:
@@ -98,7 +87,7 @@ def is_plain(lif: "LIF") -> bool:
 
 
 def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
-    """Neighbouring layers as a graph with a population each; its connections are those of `_weights`."""
+    """Neighbouring layers as a graph with a population each; its connections are those of `weights_of`."""
     constants = [tensor for lif in layers for tensor in _constants(lif)]
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
     structure: engine.graph.Structure | None = cache.get(constants)
@@ -114,13 +103,8 @@ def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine
     return structure
 
 
-def graph_of_layers(layers: Sequence["LIF"]) -> GraphOf:
-    """Neighbouring layers as a graph, with its tensors."""
-    names = tuple(str(k) for k in range(len(layers)))
-    return GraphOf(structure_of_layers(layers), _weights(layers), _thresholds(layers), names)
-
-
-def _weights(layers: Sequence["LIF"]) -> list[Tensor]:
+def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
+    """The weights of all connections of the layers, in order."""
     return [weight for lif in layers for weight in (lif.weight, lif.recurrent_weight) if weight is not None]
 
 
@@ -155,7 +139,8 @@ def existing(mask: Tensor | None, n_out: int, n_in: int) -> engine.Array:
     return np.ones((n_out, n_in), bool) if mask is None else mask.numpy()
 
 
-def _thresholds(layers: Sequence["LIF"]) -> list[Tensor]:
+def thresholds_of(layers: Sequence["LIF"]) -> list[Tensor]:
+    """The thresholds (out,) of the layers."""
     return [lif.v_threshold.expand(lif.out_features) for lif in layers]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fireprop import autograd, engine
 from fireprop.nn import checks, initial
-from fireprop.nn.fused import GraphOf, StructureCache, existing, per_synapse, per_unit
+from fireprop.nn.fused import StructureCache, existing, per_synapse, per_unit
 from fireprop.nn.lif import exact_constants
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
@@ -181,7 +181,7 @@ class Network(nn.Module):
     ) -> Record:
         """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
         checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
-        weights, thresholds = self._tensors()
+        weights, thresholds = self.tensors()
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
         stop_at = list(self.populations).index(self._output()) if stop else None
@@ -189,17 +189,13 @@ class Network(nn.Module):
         def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
             trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
             return engine.graph.simulate(
-                self._structure_now(), w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes
+                self.structure(), w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes
             )
 
         simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
         return record_of(simulation, inputs, weights, thresholds, horizon, tuple(self.populations))
 
-    def graph(self) -> GraphOf:
-        """The network as the engine sees it."""
-        return GraphOf(self._structure_now(), *self._tensors(), tuple(self.populations))
-
-    def _tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights of all connections, and thresholds (n,) of all populations."""
         if not self.connections:
             raise ValueError("the network has no connections: add populations, and connect them")
@@ -209,7 +205,8 @@ class Network(nn.Module):
         populations = [self._population(name) for name in self.populations]
         return weights, [population.v_threshold.expand(population.size) for population in populations]
 
-    def _structure_now(self) -> engine.graph.Structure:
+    def structure(self) -> engine.graph.Structure:
+        """Units and synapses as the engine sees them."""
         populations = [self._population(name) for name in self.populations]
         connections = [self._connection(key) for key in self.connections]
         constants: list[Tensor | None] = []

@@ -64,7 +64,7 @@ class Sequential(nn.Sequential):
         )
 
     def _run(self, inputs: Spikes, *, stop: Stop = None, **options: Any) -> tuple[Spikes, list[Record]]:
-        stages = _stages(self)
+        stages = stages_of(self)
         fused = [k for k, stage in enumerate(stages) if isinstance(stage, list | LIF | Sequential)]
         if stop is not None and len(fused) > 1:
             between = type(stages[fused[-1] - 1]).__name__
@@ -93,13 +93,13 @@ def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and type(module).forward is kind.forward and not hooks
 
 
-def _stages(modules: Sequence[nn.Module] | nn.Sequential) -> list[list[LIF] | nn.Module]:
+def stages_of(modules: Sequence[nn.Module] | nn.Sequential) -> list[list[LIF] | nn.Module]:
     """The modules in order, neighbouring LIF layers together in lists, also across nested Sequentials."""
     stages: list[list[LIF] | nn.Module] = []
     for module in modules:
         parts: list[list[LIF] | nn.Module]
         if isinstance(module, Sequential) and _is_plain(module, Sequential):
-            parts = _stages(module)
+            parts = stages_of(module)
         else:
             parts = [[module] if isinstance(module, LIF) and _is_plain(module, LIF) else module]
         for part in parts:

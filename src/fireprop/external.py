@@ -1,0 +1,263 @@
+"""Gradients from anybody's spikes: the event log of spikes that another simulator, or a chip, has found.
+
+The gradient of a spiking network needs nothing of its forward pass but firing times and causality (Lee et al. 2023).
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fireprop import autograd, engine
+from fireprop.engine import GrazeError, ReplayError
+from fireprop.nn import Record, checks
+from fireprop.nn.record import GradientBy, OnGraze, record_of
+from fireprop.nn.view import GraphView, graph_view
+from fireprop.spikes import Spikes
+
+Given: TypeAlias = Record | Sequence[Spikes] | Mapping[str, Spikes]
+
+TOLERANCE = 1e-6
+MAX_SWEEPS = 50
+SETTLED = 4.0  # ulp of the time, or of what an ulp of the threshold is worth in time
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run made of given spikes.
+
+    record     as of a run of the network itself: differentiable spikes of every layer, slopes, potentials
+    residuals  per layer (n_spikes,) float64: V(f-) - v_threshold of every spike; 0 but for rounding if it is exact
+    """
+
+    record: Record
+    residuals: tuple[Tensor, ...]
+
+    @property
+    def worst(self) -> float:
+        """The largest |residual| of all spikes; 0 if there are none."""
+        return max((float(part.abs().max()) for part in self.residuals if part.numel()), default=0.0)
+
+
+def replay(
+    net: nn.Module,
+    inputs: Spikes,
+    spikes: Given,
+    *,
+    t_end: float | Tensor,
+    tolerance: float = TOLERANCE,
+    on_mismatch: Literal["raise", "warn"] = "raise",
+    on_graze: OnGraze = "raise",
+    gradient: GradientBy = "adjoint",
+) -> Replay:
+    """The run of a network whose spikes somebody else found; its gradients are those of these spikes.
+
+    net          a LIF, a Sequential of LIF layers, or a Network
+    inputs       Spikes, as for a run
+    spikes       of every layer or population: a Record, a sequence in order, or a mapping by population name
+    t_end        a number or (batch,), later than every spike
+    tolerance    how far V(f-) may lie from v_threshold, relative to it, and how far V may rise above it without a spike
+    on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
+                 every threshold is shifted by the residual. `polish` repairs rounded spikes
+
+    Spikes of a run of fireprop give back the log, and so the gradient, of that run to the bit (in float64).
+
+    Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
+    lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
+
+    >>> from fireprop.nn import LIF
+    >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True)
+    >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
+    >>> found = replay(layer, inputs, [layer(inputs, t_end=2.0)], t_end=2.0)
+    >>> found.record[0].times.sum().backward()
+    >>> found.worst < 1e-6
+    True
+    """
+    if not tolerance > 0.0:
+        raise ValueError(f"tolerance = {tolerance}: give a number > 0")
+    if on_mismatch not in ("raise", "warn"):
+        raise ValueError(f'on_mismatch = {on_mismatch!r}: choose "raise" or "warn"')
+    checks.check_options(t_end=t_end, on_graze=on_graze, gradient=gradient)
+    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    given = _given(view, inputs, spikes, horizon)
+    excess = tolerance if on_mismatch == "raise" else np.inf
+    found: list[tuple[engine.graph.Run, engine.Array]] = []
+
+    def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
+        run, residual = _replay(view, w, theta, times, inputs, given, horizon, excess)
+        found.append((run, residual))
+        return run
+
+    simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
+    record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names)
+    run, residual = found[0]
+    _judge(run, residual, tolerance, on_mismatch)
+    if on_mismatch == "warn":
+        _warn_of_missing(view, inputs, given, horizon, tolerance)
+    return Replay(record, tuple(torch.from_numpy(residual[run.places(layer)]) for layer in range(run.n_layers)))
+
+
+def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tensor) -> tuple[Spikes, ...]:
+    """Move approximate spikes, such as those of a time grid, onto the exact ones.
+
+    net, inputs, spikes, t_end  as for `replay`
+
+    Newton's method on all firing times at once, swept in causal order: each sweep solves the triangular system dG/dF dF
+    = -G by forward substitution (the tangent rules with the residuals on their right-hand side). Which unit fires how
+    often stays as it is given; which spike comes first may change on the way.
+
+    Returns the spikes of every layer, constants, each at its threshold to rounding.
+
+    Raises ReplayError if the sweeps do not settle, if a spike turns out to be impossible, or if the network has spikes
+    that are not given: then the simulator that found them has another order or another number of spikes.
+
+    >>> from fireprop.nn import LIF
+    >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5)
+    >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
+    >>> exact = layer(inputs, t_end=2.0).detach()
+    >>> rough = Spikes.from_events(exact.times.round(decimals=3), exact.units, exact.samples, n_units=3, batch_size=1)
+    >>> bool((polish(layer, inputs, [rough], t_end=2.0)[0].times - exact.times).abs().max() < 1e-14)
+    True
+    """
+    checks.check_options(t_end=t_end)
+    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    given = _given(view, inputs, spikes, horizon)
+    weights, thresholds = view.solve_arrays()
+    times = inputs.times.detach().numpy()
+    for _ in range(MAX_SWEEPS):
+        run, residual = _replay(view, weights, thresholds, times, inputs, given, horizon, np.inf)
+        shift = _newton_step(run, residual)
+        given = _moved(given, shift, horizon)
+        slopes = run.all_slopes()
+        resolution = np.spacing(np.abs(given.times.numpy())) + np.abs(_thresholds(run) * 2.0**-52 / slopes)
+        if (np.abs(shift) <= SETTLED * resolution).all():
+            break
+    else:
+        k = int(np.argmax(np.abs(shift)))
+        raise ReplayError(
+            f"{run.where(k)}: after {MAX_SWEEPS} sweeps it still moves by {shift[k]:.2g}: "
+            "these spikes are too far from those of the network; simulate with a smaller step"
+        )
+    run, _ = _replay(view, weights, thresholds, times, inputs, given, horizon, TOLERANCE)
+    polished = []
+    for level, theta in enumerate(view.thresholds, start=1):
+        fired, units, offsets = (torch.from_numpy(part) for part in run.spikes(level))
+        polished.append(Spikes._trusted(fired, units, offsets, theta.numel(), horizon, horizon))
+    return tuple(polished)
+
+
+# ------------------------------------------------------------------------------------------------------------ inside
+
+
+def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> Spikes:
+    """The spikes of all populations as one train per sample, units numbered through."""
+    checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+    populations = view.structure.populations
+    if isinstance(spikes, Mapping):
+        if set(spikes) != set(view.names):
+            raise ValueError(f"spikes has {', '.join(spikes)}: give those of {', '.join(view.names) or 'all layers'}")
+        parts = [spikes[name] for name in view.names]
+    else:
+        parts = list(spikes)
+    if len(parts) != len(populations):
+        raise ValueError(f"spikes has {len(parts)} parts: give those of all {len(populations)} layers or populations")
+    for part, population in zip(parts, populations, strict=True):
+        if part.n_units != population.size or part.batch_size != inputs.batch_size:
+            raise ValueError(
+                f"{population.name}: spikes of {part.n_units} units and {part.batch_size} samples are given: "
+                f"it has {population.size} units, inputs {inputs.batch_size} samples"
+            )
+        if not part.complete:
+            raise ValueError(
+                f'{population.name}: its spikes are known only up to a stop: run without stop="first_spikes"'
+            )
+    bare = [Spikes(part.times.detach(), part.units, part.offsets, n_units=part.n_units) for part in parts]
+    given = Spikes.stack_units(bare)
+    late = torch.nonzero(given.times >= horizon[given.samples])
+    if late.numel():
+        k = int(late[0])
+        layer, unit = view.structure.locate(int(given.units[k]))
+        raise ValueError(
+            f"{populations[layer].name}, unit {unit}: a spike at {float(given.times[k])} in sample "
+            f"{int(given.samples[k])}, where t_end = {float(horizon[given.samples[k]])}: give a later t_end"
+        )
+    return given
+
+
+def _replay(
+    view: GraphView,
+    weights: Sequence[engine.Array],
+    thresholds: Sequence[engine.Array],
+    times: engine.Array,
+    inputs: Spikes,
+    given: Spikes,
+    horizon: Tensor,
+    excess: float,
+) -> tuple[engine.graph.Run, engine.Array]:
+    trains = inputs.units.numpy(), inputs.offsets.numpy()
+    spikes = given.times.numpy(), given.units.numpy(), given.offsets.numpy()
+    return engine.graph.replay(
+        view.structure, weights, thresholds, times, *trains, spikes, horizon.numpy(), excess=excess
+    )
+
+
+def _thresholds(run: engine.graph.Run) -> engine.Array:
+    """v_threshold of the unit of every spike."""
+    thresholds: engine.Array = run.graph.nodes["theta"][run.log.events["unit"][int(run.log.offsets[1, 0]) :]]
+    return thresholds
+
+
+def _judge(run: engine.graph.Run, residual: engine.Array, tolerance: float, on_mismatch: str) -> None:
+    if not residual.size:
+        return
+    relative = np.abs(residual) / _thresholds(run)
+    k = int(np.argmax(relative))
+    if relative[k] <= tolerance:
+        return
+    text = (
+        f"{run.where(k)}: the potential is {residual[k]:+.3g} from the threshold where the spike is given, more than "
+        f"tolerance = {tolerance:g} of it ({int((relative > tolerance).sum())} of {relative.size} spikes are): polish "
+        "them, or raise the tolerance"
+    )
+    if on_mismatch == "raise":
+        raise ReplayError(text)
+    warnings.warn(text, stacklevel=3)
+
+
+def _warn_of_missing(view: GraphView, inputs: Spikes, given: Spikes, horizon: Tensor, tolerance: float) -> None:
+    times = inputs.times.detach().numpy()
+    try:
+        _replay(view, *view.solve_arrays(), times, inputs, given, horizon, tolerance)
+    except ReplayError as error:
+        warnings.warn(str(error), stacklevel=3)
+
+
+def _newton_step(run: engine.graph.Run, residual: engine.Array) -> engine.Array:
+    """How far Newton's method moves every spike, in order of the log."""
+    nothing = [None] * len(run.structure.connections), [None] * len(run.structure.populations)
+    shift = np.zeros(residual.size)
+    try:
+        by_level = engine.graph.tangent(run, *nothing, None, d_levels=-residual)
+    except GrazeError as error:
+        raise ReplayError(
+            f"{str(error).partition(':')[0]}: the potential does not rise there: no spike is near"
+        ) from error
+    for layer, part in enumerate(by_level):
+        shift[run.places(layer)] = part
+    return shift
+
+
+def _moved(given: Spikes, shift: engine.Array, horizon: Tensor) -> Spikes:
+    times = given.times + torch.from_numpy(shift)
+    late = times >= horizon[given.samples]
+    if bool(late.any()):
+        k = int(torch.nonzero(late)[0])
+        raise ReplayError(
+            f"sample {int(given.samples[k])}, t = {float(given.times[k])!r}: this spike moves to {float(times[k])}, "
+            "not before t_end: give a later t_end"
+        )
+    return Spikes.from_events(times, given.units, given.samples, n_units=given.n_units, batch_size=given.batch_size)

@@ -1,0 +1,79 @@
+"""A network as the graph that the engine sees, whatever module it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fireprop import engine
+from fireprop.nn.fused import structure_of_layers, thresholds_of, weights_of
+from fireprop.nn.lif import LIF
+from fireprop.nn.network import Network
+from fireprop.nn.sequential import Sequential, stages_of
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """A network as a graph.
+
+    structure        its units and synapses
+    weights          per connection (out, in), as the network has them; thresholds per population (n,)
+    weight_names     per connection: the name of the parameter in the network, as in `named_parameters`
+    threshold_names  likewise per population, whether or not it is a parameter
+    names            of the populations; empty for layers, which are numbered
+    """
+
+    structure: engine.graph.Structure
+    weights: list[Tensor]
+    thresholds: list[Tensor]
+    weight_names: tuple[str, ...]
+    threshold_names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+    def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
+        """Weights and thresholds as arrays."""
+        return [w.detach().numpy() for w in self.weights], [theta.detach().numpy() for theta in self.thresholds]
+
+
+def graph_view(net: nn.Module) -> GraphView:
+    """The view of a LIF, of a Sequential of neighbouring LIF layers, or of a Network.
+
+    Raises TypeError for anything else, ValueError for a Sequential with another module among its layers.
+    """
+    if isinstance(net, Network):
+        return GraphView(
+            net.structure(),
+            *net.tensors(),
+            tuple(f"connections.{key}.weight" for key in net.connections),
+            tuple(f"populations.{name}.v_threshold" for name in net.populations),
+            tuple(net.populations),
+        )
+    layers = _layers(net)
+    paths = {module: f"{path}." if path else "" for path, module in net.named_modules()}
+    weight_names = [
+        f"{paths[lif]}{name}"
+        for lif in layers
+        for name in ("weight", "recurrent_weight")
+        if getattr(lif, name) is not None
+    ]
+    return GraphView(
+        structure_of_layers(layers),
+        weights_of(layers),
+        thresholds_of(layers),
+        tuple(weight_names),
+        tuple(f"{paths[lif]}v_threshold" for lif in layers),
+    )
+
+
+def _layers(net: nn.Module) -> Sequence[LIF]:
+    if isinstance(net, LIF):
+        return [net]
+    if not isinstance(net, Sequential):
+        raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, a Sequential of them, or a Network")
+    stages = stages_of(net)
+    if len(stages) != 1 or not isinstance(stages[0], list):
+        strange = next((type(stage).__name__ for stage in stages if not isinstance(stage, list)), "nothing")
+        raise ValueError(
+            f"net holds a {strange}: its spikes are one system of equations only if it holds LIF layers alone"
+        )
+    return stages[0]
