@@ -11,7 +11,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
@@ -19,37 +18,9 @@ import reference_graph as oracle
 from fireprop import GrazeError, SpikeLimitError, Spikes, TimeResolutionError, engine
 from fireprop.gradcheck import check_gradients
 from fireprop.nn import LIF, Network, Sequential, fused
+from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
-KINDS = {
-    "plain": {"several_tau_syn": False, "t_ref": False, "inhibition": False, "self_loops": False},
-    "inhibition": {"several_tau_syn": False, "t_ref": False, "inhibition": True, "self_loops": False},
-    "self-loops": {"several_tau_syn": False, "t_ref": False, "inhibition": True, "self_loops": True},
-    "hold": {"several_tau_syn": False, "t_ref": True, "inhibition": True, "self_loops": True},
-    "several tau_syn": {"several_tau_syn": True, "t_ref": False, "inhibition": True, "self_loops": True},
-    "everything": {"several_tau_syn": True, "t_ref": True, "inhibition": True, "self_loops": True},
-    "ties": {"several_tau_syn": True, "t_ref": False, "inhibition": True, "self_loops": False, "twins": True},
-}
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 N_NETWORKS = 30  # of each kind: 210 in all
-
-
-def layer_of(network):
-    """A network of the oracle as a recurrent layer whose thresholds are trained."""
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in network.items()}
-    n_units, n_in = network["weight"].shape
-    layer = LIF(
-        n_in, n_units, tau_mem=tensors["tau_mem"], tau_syn=tensors["tau_syn"], tau_syn_rec=tensors["tau_syn_rec"],
-        v_threshold=nn.Parameter(tensors["v_threshold"].clone()), t_ref=tensors["t_ref"], mask=tensors["mask"],
-        recurrent=True, recurrent_mask=tensors["recurrent_mask"], dtype=torch.float64,
-    )  # fmt: skip
-    layer.weight.data.copy_(tensors["weight"])
-    layer.recurrent_weight.data.copy_(tensors["recurrent_weight"])
-    return layer
-
-
-def inputs_of(times, units, n_in):
-    leaf = torch.from_numpy(np.array(times, float)).requires_grad_()
-    return leaf, Spikes.from_events(leaf, torch.from_numpy(np.array(units)), None, n_units=n_in)
 
 
 def gradients(layer, leaf):
@@ -243,20 +214,14 @@ def test_gradcheck_confirms_a_recurrent_layer_and_a_network(rng):
 
 
 def test_a_graze_raises_or_lets_nothing_flow():
-    # V peaks exactly at theta = 1 after one arrival: with equal taus at weight e
-    layer = LIF(1, 1, tau_mem=1.0, tau_syn=1.0, recurrent=True, dtype=torch.float64)
-    layer.weight.data.fill_(math.e)
+    layer, inputs, t_end = grazing_layer(recurrent=True)
     layer.recurrent_weight.data.zero_()
-    inputs = Spikes.from_latencies([[0.0]])
-    while layer(inputs, t_end=3.0).n_spikes == 0:
-        layer.weight.data.copy_(torch.nextafter(layer.weight.data, torch.tensor(3.0, dtype=torch.float64)))
-    record = layer.record(inputs, t_end=3.0)
-    if float(record.slopes[0][0]) <= 0.0:
-        with pytest.raises(GrazeError, match="sample 0, layer 0, unit 0"):
-            record[0].times.sum().backward()
-        layer(inputs, t_end=3.0, on_graze="zero").times.sum().backward()
-        assert layer.weight.grad.item() == 0.0
-    assert abs(float(record.slopes[0][0])) < 1e-6
+    record = layer.record(inputs, t_end=t_end)
+    assert float(record.slopes[0][0]) <= 0.0
+    with pytest.raises(GrazeError, match="sample 0, layer 0, unit 0"):
+        record[0].times.sum().backward()
+    layer(inputs, t_end=t_end, on_graze="zero").times.sum().backward()
+    assert layer.weight.grad.item() == 0.0
 
 
 # --- batches and threads ---

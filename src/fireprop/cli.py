@@ -40,6 +40,13 @@ class TaskName(str, Enum):
     iris = "iris"
 
 
+class GradientName(str, Enum):
+    """How a gradient is found; both are exact."""
+
+    adjoint = "adjoint"
+    forward = "forward"
+
+
 class DtypeName(str, Enum):
     """Precision of weights, potentials and currents. Times are float64 always."""
 
@@ -61,6 +68,10 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and shuffling. Default: 0.")] = None,
     dtype: Annotated[DtypeName | None, typer.Option(help="Precision of weights and potentials.")] = None,
+    gradient: Annotated[GradientName | None, typer.Option(help="How gradients are found; both are exact.")] = None,
+    keep_alive: Annotated[
+        float | None, typer.Option(metavar="ZETA", help="Lift units whose mean potential is below ZETA thresholds.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     threads: Threads = None,
@@ -80,6 +91,8 @@ def train(
         "lr": lr,
         "seed": seed,
         "dtype": dtype.value if dtype else None,
+        "gradient": gradient.value if gradient else None,
+        "keep_alive": keep_alive,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     with _mistakes_in_one_line():

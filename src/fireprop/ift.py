@@ -1,1 +1,378 @@
-"""The explicit system."""
+"""The implicit function theorem made explicit: the paper's system of equations, and its forward propagation.
+
+The firing times f of a network are the solution of G_k(f, W) = V_k(f_k-) - theta = 0, one equation per spike. By the
+implicit function theorem dF/dW = -(dG/dF)^-1 dG/dW, and causality makes dG/dF triangular (Lee et al. 2023). Training
+never needs these matrices; they are here to be looked at, to be tested against, and for one Jacobian with many losses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fireprop import engine
+from fireprop.external import TOLERANCE, Given, replay
+from fireprop.kernels.graph import system as system_kernel
+from fireprop.nn import Record
+from fireprop.nn.record import Stop
+from fireprop.nn.view import GraphView, graph_view
+from fireprop.spikes import Spikes
+
+Form: TypeAlias = Literal["paper", "restarted"]
+
+INPUT_TIMES = "input times"
+
+
+# ------------------------------------------------------------------------------------------------- the explicit system
+
+
+@dataclass(frozen=True)
+class ExplicitSystem:
+    """G_k(f, W) = 0 for every spike k of one sample, in order of time.
+
+    times, layers, units  (F,) the unknown firing times, and which unit of which layer or population fires
+    levels                (F,) int64, causal depth: 1 if inputs alone fed the spike, else 1 more than the deepest spike
+                          that did. Spikes of one level do not depend on one another
+    slopes                (F,) V'(f_k-) of the log, the diagonal of dG/dF. The implicit function theorem holds where
+                          all are > 0
+    dG_dF                 (F, F) sparse, lower triangular: the causal graph, with the unit's own earlier spikes
+    dG_dinputs            (F, n_inputs) sparse: by the sample's input times
+    dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires
+    dG_dtheta             by name of the threshold, (F, units) sparse
+    form                  "paper": all arrivals and all own resets (needs t_ref = 0). "restarted": V starts from 0 after
+                          the unit's last spike (design 3). Their entries differ, their solutions do not
+    """
+
+    times: Tensor
+    layers: Tensor
+    units: Tensor
+    levels: Tensor
+    slopes: Tensor
+    dG_dF: Tensor
+    dG_dinputs: Tensor
+    dG_dW: Mapping[str, Tensor]
+    dG_dtheta: Mapping[str, Tensor]
+    form: Form
+
+    def __len__(self) -> int:
+        return self.times.numel()
+
+    @property
+    def solvable(self) -> bool:
+        """Whether the condition of the implicit function theorem holds: every slope is above 0."""
+        return bool((self.dG_dF.to_dense().diagonal() > 0.0).all())
+
+    @property
+    def log_det(self) -> Tensor:
+        """log det dG/dF: the sum of the logarithms of all slopes, for the matrix is triangular."""
+        return self.dG_dF.to_dense().diagonal().log().sum()
+
+    def causes(self, k: int) -> list[tuple[int, float]]:
+        """The spikes that fed spike k, and its own earlier spikes: pairs (m, dG_k/df_m)."""
+        rows, columns = self.dG_dF.indices()
+        chosen = (rows == k) & (columns != k)
+        return list(zip(columns[chosen].tolist(), self.dG_dF.values()[chosen].tolist(), strict=True))
+
+    def derivatives(self) -> dict[str, Tensor]:
+        """dF by every weight, threshold and input time, by name, each (F, *shape): one triangular solve."""
+        sides = self._sides()
+        flat = torch.cat([side.flatten(1) for side in sides.values()], dim=1)
+        solution = torch.linalg.solve_triangular(self.dG_dF.to_dense(), -flat, upper=False)
+        return _split(solution, sides)
+
+    def derivatives_by_level(self) -> dict[str, Tensor]:
+        """The same by forward propagation: all spikes of a causal level at once, the paper's parallelism.
+
+        df_k/dp = -(dG_k/dp + sum over m of dG_k/df_m df_m/dp) / slope_k, where every m lies in an earlier level.
+        """
+        sides = self._sides()
+        flat = torch.cat([side.flatten(1) for side in sides.values()], dim=1)
+        matrix = self.dG_dF.to_dense()
+        solution = torch.zeros_like(flat)
+        for level in range(1, int(self.levels.max()) + 1 if len(self) else 1):
+            now, done = self.levels == level, self.levels < level
+            fed = matrix[now][:, done] @ solution[done]
+            solution[now] = -(flat[now] + fed) / matrix.diagonal()[now, None]
+        return _split(solution, sides)
+
+    def adjoint(self, grad_times: Tensor) -> Tensor:
+        """mu (F,), the solution of (dG/dF)^T mu = -dL/dF. With it dL/dp = sum over k of mu_k dG_k/dp.
+
+        grad_times  dL/dF (F,), in the order of `times`
+        """
+        matrix = self.dG_dF.to_dense().T
+        mu: Tensor = torch.linalg.solve_triangular(matrix, -grad_times[:, None], upper=True)
+        return mu[:, 0]
+
+    def gradient(self, grad_times: Tensor) -> dict[str, Tensor]:
+        """dL by every weight, threshold and input time, by name, from dL/dF (F,): the adjoint solution."""
+        mu = self.adjoint(grad_times)
+        return {name: torch.tensordot(mu, side, dims=1) for name, side in self._sides().items()}
+
+    def of_layers(self, values: Sequence[Tensor]) -> Tensor:
+        """Values of the spikes of every layer, each in order of time, brought into the order of the system (F,)."""
+        merged = torch.zeros(len(self), dtype=torch.float64)
+        for layer, part in enumerate(values):
+            merged[self.layers == layer] = part.detach().double()
+        return merged
+
+    def _sides(self) -> dict[str, Tensor]:
+        sides = {**self.dG_dW, **self.dG_dtheta, INPUT_TIMES: self.dG_dinputs}
+        return {name: side.to_dense() for name, side in sides.items()}
+
+
+def _split(flat: Tensor, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    parts = torch.split(flat, [side.shape[1:].numel() for side in shapes.values()], dim=1)
+    return {name: part.reshape(side.shape) for part, (name, side) in zip(parts, shapes.items(), strict=True)}
+
+
+def explicit_system(
+    net: nn.Module,
+    inputs: Spikes,
+    spikes: Given | None = None,
+    *,
+    t_end: float | Tensor,
+    sample: int = 0,
+    stop: Stop = None,
+    form: Form | None = None,
+    tolerance: float = TOLERANCE,
+) -> ExplicitSystem:
+    """The paper's system of equations for one sample of a network.
+
+    net        a LIF, a Sequential of LIF layers, or a Network
+    spikes     found by any simulator, as for `replay`; default: those of the network itself, up to `stop`
+    form       default "paper" if t_ref = 0 everywhere, else "restarted"
+    tolerance  of `replay`
+
+    Size: up to F**2 / 2 entries in dG/dF, F being the number of spikes, and F times the fan-in in dG/dW.
+
+    Raises what `replay` raises, IndexError for a sample that is not there, ValueError for form="paper" with t_ref > 0.
+
+    >>> from fireprop.nn import LIF
+    >>> _ = torch.manual_seed(0)
+    >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    >>> system = explicit_system(layer, Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
+    >>> by_solve, by_level = system.derivatives(), system.derivatives_by_level()
+    >>> all(torch.allclose(by_solve[name], by_level[name]) for name in by_solve)
+    True
+    """
+    view = graph_view(net)
+    run = _run(net, inputs, spikes, t_end, stop, tolerance)
+    if not -run.t_known.size <= sample < run.t_known.size:
+        raise IndexError(f"sample = {sample}: there are {run.t_known.size}")
+    held = bool((run.graph.nodes["t_ref"] > 0.0).any())
+    if form is None:
+        form = "restarted" if held else "paper"
+    if form == "paper" and held:
+        raise ValueError(
+            'form = "paper" subtracts the threshold at every spike, which needs t_ref = 0: use "restarted"'
+        )
+    return _assemble(view, run, sample % run.t_known.size, form)
+
+
+def _run(
+    net: nn.Module, inputs: Spikes, spikes: Given | None, t_end: float | Tensor, stop: Stop, tolerance: float
+) -> engine.graph.Run:
+    """The log of a network as a graph: simulated, taken from a record of such a run, or replayed."""
+    with torch.no_grad():
+        if spikes is None:
+            record: Callable[..., Record] = net.record  # type: ignore[assignment]
+            spikes = record(inputs, t_end=t_end, stop=stop, gradient="forward")
+        if isinstance(spikes, Record) and len(spikes.runs) == 1 and isinstance(spikes.runs[0], engine.graph.Run):
+            return spikes.runs[0]
+        run = replay(net, inputs, spikes, t_end=t_end, tolerance=tolerance).record.runs[0]
+    if not isinstance(run, engine.graph.Run):
+        raise TypeError("a replay is the run of a graph: please report this")
+    return run
+
+
+def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -> ExplicitSystem:
+    structure, log = run.structure, run.log
+    part = slice(int(log.offsets[1, sample]), int(log.offsets[1, sample + 1]))
+    events = log.events[part]
+    n, n_in = events.size, int(np.diff(log.offsets[0])[sample])
+    by_time, by_synapse = _entries(run, sample, form)
+    levels = np.ones(n, int)
+    system_kernel.levels(by_time[0], by_time[1], n_in, levels)
+    own = by_time[1] >= n_in
+    nodes = run.graph.nodes[events["unit"]]
+    layers = nodes["population"]
+    units = events["unit"] - structure.starts[layers]
+    weights, thresholds = {}, {}
+    ends = np.cumsum([0, *(connection.mask.size for connection in structure.connections)])
+    place = structure.order[by_synapse[1]]
+    for name, connection, first, last in zip(view.weight_names, structure.connections, ends, ends[1:], strict=False):
+        mine = (place >= first) & (place < last)
+        out, source = np.divmod(place[mine] - first, connection.mask.shape[1])
+        weights[name] = _sparse((by_synapse[0][mine], out, source), by_synapse[2][mine], (n, *connection.mask.shape))
+    fixed = -1.0 - _resets(run, sample) if form == "paper" else np.full(n, -1.0)
+    for name, population, layer in zip(view.threshold_names, structure.populations, range(n), strict=False):
+        mine = np.flatnonzero(layers == layer)
+        thresholds[name] = _sparse((mine, units[mine]), fixed[mine], (n, population.size))
+    return ExplicitSystem(
+        times=torch.from_numpy(np.array(events["time"])),
+        layers=torch.from_numpy(np.array(layers)),
+        units=torch.from_numpy(units),
+        levels=torch.from_numpy(levels),
+        slopes=torch.from_numpy(run.all_slopes()[part.start - log.offsets[1, 0] : part.stop - log.offsets[1, 0]]),
+        dG_dF=_sparse((by_time[0][own], by_time[1][own] - n_in), by_time[2][own], (n, n)),
+        dG_dinputs=_sparse((by_time[0][~own], by_time[1][~own]), by_time[2][~own], (n, n_in)),
+        dG_dW=weights,
+        dG_dtheta=thresholds,
+        form=form,
+    )
+
+
+def _entries(run: engine.graph.Run, sample: int, form: Form) -> tuple[list[engine.Array], list[engine.Array]]:
+    """Rows, columns and values of dG/dt (by the events of the sample) and of dG/dW (by synapse)."""
+    structure, log = run.structure, run.log
+    n_units, n_sources = structure.nodes.size, structure.rows.size - 1
+    synapse_of = np.full((n_units, n_sources), -1)
+    synapse_of[structure.synapses["target"], structure.sources] = np.arange(structure.synapses.size)
+    n_in, n = (int(count) for count in np.diff(log.offsets)[:, sample])
+    room = n * (n_in + n + 2)
+    out = system_kernel.Entries(
+        np.empty(2 * room, int), np.empty(2 * room, int), np.empty(2 * room),
+        np.empty(room, int), np.empty(room, int), np.empty(room),
+    )  # fmt: skip
+    n_time, n_weight = system_kernel.entries(run.graph, log, sample, synapse_of, form == "paper", out)
+    return [column[:n_time] for column in out[:3]], [column[:n_weight] for column in out[3:]]
+
+
+def _resets(run: engine.graph.Run, sample: int) -> engine.Array:
+    """Sum of exp(-beta (f_k - f_m)) over the own earlier spikes m of every spike k."""
+    events = run.log.events[run.log.offsets[1, sample] : run.log.offsets[1, sample + 1]]
+    times, units = events["time"], events["unit"]
+    beta = run.graph.nodes["beta"][units]
+    gaps = times[:, None] - times[None, :]
+    own = (units[:, None] == units[None, :]) & (gaps > 0.0)
+    sums: engine.Array = np.exp(-beta[:, None] * np.where(own, gaps, np.inf)).sum(1)
+    return sums
+
+
+def _sparse(indices: tuple[engine.Array, ...], values: engine.Array, shape: tuple[int, ...]) -> Tensor:
+    places = torch.from_numpy(np.stack(indices))
+    # Entries of one place add up: a self-loop is an arrival and an own spike in one.
+    return torch.sparse_coo_tensor(places, torch.from_numpy(values.copy()), shape, check_invariants=True).coalesce()
+
+
+# -------------------------------------------------------------------------------------------------- forward propagation
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """dF/dp of some spikes by some parameters: one Jacobian, many losses.
+
+    samples, layers, units, times  (R,) the spikes, in order of (sample, time, unit)
+    by                             by name of the parameter, (R, *shape): weights, thresholds, and "input times"
+                                   (R, inputs of the whole batch)
+    """
+
+    samples: Tensor
+    layers: Tensor
+    units: Tensor
+    times: Tensor
+    by: Mapping[str, Tensor]
+
+    def gradient(self, grad_times: Tensor) -> dict[str, Tensor]:
+        """dL/dp by name, from dL/dF (R,) of these spikes."""
+        return {name: torch.tensordot(grad_times.double(), rows, dims=1) for name, rows in self.by.items()}
+
+
+def forward_propagation(
+    net: nn.Module,
+    inputs: Spikes,
+    spikes: Given | None = None,
+    *,
+    t_end: float | Tensor,
+    stop: Stop = None,
+    layers: Sequence[int | str] | None = None,
+    first_only: bool = False,
+    parameters: Sequence[str] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Jacobian:
+    """dF/dp row by row, forwards in time, from firing times and causality alone (Lee et al. 2023), for any recurrence.
+
+    net         a LIF, a Sequential of LIF layers, or a Network
+    spikes      found by any simulator, as for `replay`; default: those of the network itself, up to `stop`
+    layers      whose spikes get a row, by number or by name of the population. Default: all
+    first_only  whether only the first spike of each unit gets one
+    parameters  the names of what is differentiated by, as in `named_parameters`; "v_threshold" of a layer may be named
+                also where it is no parameter, and "input times". Default: all parameters of the network
+
+    A streaming form: every unit carries the derivatives of its potential, its currents and its latest spike by all P
+    parameters, and nothing of its past. Time O(synaptic events * P), memory O(units * P) and the rows asked for.
+
+    Raises what `replay` raises, GrazeError at a spike of slope 0, ValueError for a name that is not there.
+
+    >>> from fireprop.nn import LIF
+    >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True)
+    >>> jacobian = forward_propagation(layer, Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
+    >>> jacobian.by["weight"].shape[1:]
+    torch.Size([3, 2])
+    """
+    view = graph_view(net)
+    run = _run(net, inputs, spikes, t_end, stop, tolerance)
+    names = [name for name, _ in net.named_parameters()] if parameters is None else list(parameters)
+    known = {*view.weight_names, *view.threshold_names, INPUT_TIMES}
+    for k, name in enumerate(names):
+        if name not in known:
+            raise ValueError(f"parameters[{k}] = {name!r}: choose from {', '.join(sorted(known))}")
+    columns = engine.graph.columns(
+        run,
+        times=INPUT_TIMES in names,
+        weights=[name in names for name in view.weight_names],
+        thresholds=[name in names for name in view.threshold_names],
+    )
+    chosen = _chosen(view, run, layers, first_only)
+    rows = np.full(chosen.size, -1)
+    rows[chosen] = np.arange(np.count_nonzero(chosen))
+    jacobian, _ = engine.graph.forward_propagation(run, columns, rows=rows)
+    weights, thresholds, times = columns.spread(jacobian)
+    parts = {
+        **dict(zip(view.weight_names, weights, strict=True)),
+        **dict(zip(view.threshold_names, thresholds, strict=True)),
+    }
+    parts[INPUT_TIMES] = times
+    return Jacobian(
+        **{name: torch.from_numpy(values[chosen]) for name, values in _describe(run).items()},
+        by={name: torch.from_numpy(parts[name]) for name in names},
+    )
+
+
+def _describe(run: engine.graph.Run) -> dict[str, Any]:
+    """Sample, layer, unit and time of every spike of a log."""
+    events = run.log.events[int(run.log.offsets[1, 0]) :]
+    layers = run.graph.nodes["population"][events["unit"]]
+    return {
+        "samples": np.repeat(np.arange(run.t_known.size), np.diff(run.log.offsets[1])),
+        "layers": layers,
+        "units": events["unit"] - run.structure.starts[layers],
+        "times": np.array(events["time"]),
+    }
+
+
+def _chosen(
+    view: GraphView, run: engine.graph.Run, layers: Sequence[int | str] | None, first_only: bool
+) -> engine.Array:
+    """(n_spikes,) bool: the spikes that get a row."""
+    spikes = _describe(run)
+    chosen = np.ones(spikes["times"].size, bool)
+    if layers is not None:
+        numbers = []
+        for k, layer in enumerate(layers):
+            number = view.names.index(layer) if layer in view.names else layer
+            if not isinstance(number, int) or not -run.n_layers <= number < run.n_layers:
+                raise ValueError(f"layers[{k}] = {layer!r}: there are {', '.join(view.names) or run.n_layers}")
+            numbers.append(number % run.n_layers)
+        chosen &= np.isin(spikes["layers"], numbers)
+    if first_only:
+        ids = np.stack([spikes["samples"], spikes["layers"], spikes["units"]])
+        _, first = np.unique(ids, axis=1, return_index=True)
+        earliest = np.zeros(chosen.size, bool)
+        earliest[first] = True
+        chosen &= earliest
+    return chosen

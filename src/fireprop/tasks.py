@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ class Config:
     hidden_weight        mean and standard deviation of the initial weights of the hidden layers
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
+    gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
+    keep_alive           None, or zeta_min of `insights.rates.project_`, a step after each update that lifts the weights
+                         of units too far from firing. No part of the exact gradient
 
     Raises ValueError, naming the setting, for a value out of range.
     """
@@ -52,12 +55,18 @@ class Config:
     late_tau: float = 1.0
     seed: int = 0
     dtype: str = "float64"
+    gradient: Literal["adjoint", "forward"] = "adjoint"
+    keep_alive: float | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
+        if self.gradient not in ("adjoint", "forward"):
+            raise ValueError(f"gradient = {self.gradient!r}: choose adjoint or forward")
+        if self.keep_alive is not None and not math.isfinite(self.keep_alive):
+            raise ValueError(f"keep_alive = {self.keep_alive}: give a finite number, or None")
         for k, width in enumerate(self.hidden):
             if width < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
@@ -76,9 +85,12 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Inverse of `to_dict`. Raises ValueError for settings that are missing or unknown."""
-        known = {f.name for f in fields(cls)}
-        strange = sorted(set(values) ^ known)
+        """Inverse of `to_dict`; settings that older versions did not have take their defaults.
+
+        Raises ValueError for settings that are missing or unknown.
+        """
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        strange = sorted((needed - set(values)) | (set(values) - {f.name for f in fields(cls)}))
         if strange:
             raise ValueError(f"setting {strange[0]!r} is missing, or unknown to this version of fireprop")
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

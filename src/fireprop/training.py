@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 import fireprop
 from fireprop import losses, plotting
 from fireprop.datasets import SpikeDataset, yin_yang_class
+from fireprop.insights import rates
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
@@ -183,6 +184,8 @@ class Trainer:
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+            if self.config.keep_alive is not None:
+                rates.project_(self.net, spikes, self._whole(spikes), zeta_min=self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
             if report:
                 report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
@@ -278,7 +281,13 @@ class Trainer:
             ) from error
 
     def _run(self, spikes: Spikes) -> Record:
-        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", on_graze="zero")
+        options = {"on_graze": "zero", "gradient": self.config.gradient}
+        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", **options)
+
+    def _whole(self, spikes: Spikes) -> Record:
+        """A run to t_end, without stop."""
+        with torch.no_grad():
+            return self.net.record(spikes, t_end=self.config.t_end)
 
     def _loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
         return losses.first_spike_cross_entropy(
@@ -308,7 +317,7 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
         "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
         "sample": _draw_sample(trainer, names),
         "first_spikes": plotting.first_spike_histograms(
-            _whole(trainer, test.spikes)[-1], test.labels, class_names=names
+            trainer._whole(test.spikes)[-1], test.labels, class_names=names
         ),
     }
     if config.task == "yin-yang":
@@ -318,7 +327,7 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
 
 def _draw_sample(trainer: Trainer, names: Sequence[str]) -> Figure:
     inputs = trainer.splits.test.spikes[0]
-    return plotting.raster_and_traces(inputs, _whole(trainer, inputs), class_names=names)
+    return plotting.raster_and_traces(inputs, trainer._whole(inputs), class_names=names)
 
 
 def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
@@ -329,12 +338,6 @@ def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
 
     features, labels = fireprop.datasets.yin_yang_splits()["test"]
     return plotting.decision_map(classify, features, labels, class_of=yin_yang_class, class_names=names)
-
-
-def _whole(trainer: Trainer, inputs: Spikes) -> Record:
-    """A run to t_end, without stop."""
-    with torch.no_grad():
-        return trainer.net.record(inputs, t_end=trainer.config.t_end)
 
 
 class _Tally:
