@@ -97,20 +97,22 @@ def first_crossing(v, i, gap, alpha, beta, theta):
     """
     v_end, _ = propagate(v, i, gap, alpha, beta)
     if v_end >= theta:
-        t = peak_time(v, i, alpha, beta)
-        return min(gap, _rise_to(v, i, gap if t == NONE_AHEAD else t, alpha, beta, theta))
+        rises_first = i > 0.0 and rise(v, i, beta) > 0.0
+        return min(gap, _rise_to(v, i, math.inf if rises_first else gap, alpha, beta, theta))
     # Where the peak lies tells whether it is in the gap. The slope at the end would not: its terms may underflow.
     t, height = peak(v, i, alpha, beta)
     if t == NONE_AHEAD or t > gap or height < theta:
         return NONE_AHEAD
-    return _rise_to(v, i, t, alpha, beta, theta)
+    return min(t, _rise_to(v, i, math.inf, alpha, beta, theta))
 
 
 @njit(cache=True)
 def crossing_ahead(v, i, alpha, beta, theta):
     """Duration until V first reaches theta from below if nothing arrives, or NONE_AHEAD."""
     t, height = peak(v, i, alpha, beta)
-    return NONE_AHEAD if t == NONE_AHEAD or height < theta else _rise_to(v, i, t, alpha, beta, theta)
+    if t == NONE_AHEAD or height < theta:
+        return NONE_AHEAD
+    return min(t, _rise_to(v, i, math.inf, alpha, beta, theta))
 
 
 @njit(cache=True)
@@ -121,7 +123,10 @@ def bend(i, slope, alpha, beta):
 
 @njit(cache=True)
 def _rise_to(v, i, end, alpha, beta, theta):
-    """The crossing that is known to lie in (0, end]: Halley's method from the root of a parabola, bracketed.
+    """The crossing that is known to exist: Halley's method from the root of a parabola, bracketed.
+
+    end  a time by which it has come; inf if V rises from the start, for then the slope tells on which side of the peak
+         a time lies, and the crossing is on the near side
 
     Bisection takes over where a step leaves the bracket, as it may where rounding spoils a small slope.
     """
@@ -129,16 +134,20 @@ def _rise_to(v, i, end, alpha, beta, theta):
     t = min(_parabola_reach(v, i, alpha, beta, theta), end)
     for _ in range(MAX_ITERATIONS):
         v_t, i_t = propagate(v, i, t, alpha, beta)
-        missing = theta - v_t
-        if abs(missing) <= CLOSE_ENOUGH * abs(theta):
+        missing, slope = theta - v_t, rise(v_t, i_t, beta)
+        past_peak = end == math.inf and slope <= 0.0
+        if abs(missing) <= CLOSE_ENOUGH * abs(theta) and not past_peak:
             return t
-        if missing > 0.0:
+        if missing > 0.0 and not past_peak:
             low = t
         else:
             high = t
-        slope = rise(v_t, i_t, beta)
-        divisor = 2.0 * slope * slope + missing * bend(i_t, slope, alpha, beta)
-        t_next = t + 2.0 * missing * slope / divisor if divisor > 0.0 else high
+        curvature = bend(i_t, slope, alpha, beta)
+        divisor = 2.0 * slope * slope + missing * curvature
+        if divisor > 0.0 and not past_peak:
+            t_next = t + 2.0 * missing * slope / divisor
+        else:  # no parabola reaches theta from here: its vertex, or half way
+            t_next = t - slope / curvature if high == math.inf else high
         if not low < t_next < high:
             t_next = 0.5 * (low + high)
             if not low < t_next < high:  # neighbours in float64
