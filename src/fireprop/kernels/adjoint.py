@@ -10,6 +10,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -25,14 +26,14 @@ class Gradient(NamedTuple):
     theta: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def release_back(log, gradient, own, k):
     """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint."""
     gradient.times[k] -= log.events[k].release * own.driver
     own.driver = 0.0
 
 
-@njit(cache=True)
+@inlined
 def cross_back(chain, log, gradient, own, layer, k, zero_grazes):
     """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
     g = gradient.times[k]
@@ -47,7 +48,7 @@ def cross_back(chain, log, gradient, own, layer, k, zero_grazes):
     return status.OK
 
 
-@njit(cache=True)
+@inlined
 def arrive_back(chain, log, gradient, lanes, layer, k, want_time):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
     state, adj = chain.layers[layer], lanes.all

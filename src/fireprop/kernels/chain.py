@@ -10,7 +10,8 @@ arithmetic. Only what is walked in vector passes is columnar.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from fireprop.kernels.compiling import inlined
 
 # Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
 LAYER = np.dtype(
@@ -88,27 +89,27 @@ class Log(NamedTuple):
 ONE = np.uint64(1)
 
 
-@njit(cache=True)
+@inlined
 def units_of(layer):
     """The units of a layer (a LAYER record). Unsigned: Numba lets signed indices be negative, which LLVM will not
     vectorise."""
     return range(np.uint64(layer.start), np.uint64(layer.stop))
 
 
-@njit(cache=True)
+@inlined
 def first_weight(layer, source):
     """Where the row of weights of unit `source` of the level below begins; unsigned, as in `units_of`."""
     return np.uint64(layer.weight_start + source * (layer.stop - layer.start))
 
 
-@njit(cache=True)
+@inlined
 def row(weight, layer, source):
     """The weights with which unit `source` of the level below reaches the units of a layer."""
     start = np.int64(first_weight(layer, source))
     return weight[start : start + layer.stop - layer.start]
 
 
-@njit(cache=True)
+@inlined
 def arrival_time(event):
     """When a spike arrives in the layer above. There is no delay."""
     return event.time

@@ -4,23 +4,24 @@ Several heaps share one record array, each in a segment of its own that starts a
 """
 
 import numpy as np
-from numba import njit
+
+from fireprop.kernels.compiling import inlined
 
 ENTRY = np.dtype([("time", np.float64), ("unit", np.int64)], align=True)
 
 
-@njit(cache=True)
+@inlined
 def _before(a, b):
     return a.time < b.time or (a.time == b.time and a.unit < b.unit)
 
 
-@njit(cache=True)
+@inlined
 def _swap(a, b):
     a.time, b.time = b.time, a.time
     a.unit, b.unit = b.unit, a.unit
 
 
-@njit(cache=True)
+@inlined
 def push(entries, base, size, time, unit):
     """Add an entry to a heap of `size` entries. The caller counts."""
     child = size
@@ -34,7 +35,7 @@ def push(entries, base, size, time, unit):
         child = parent
 
 
-@njit(cache=True)
+@inlined
 def sink(entries, base, size):
     """Restore order after the top was given a later time."""
     parent = 0
@@ -50,7 +51,7 @@ def sink(entries, base, size):
         parent = child
 
 
-@njit(cache=True)
+@inlined
 def pop(entries, base, size):
     """Remove the top of a heap of `size` entries. The caller counts."""
     _swap(entries[base], entries[base + size - 1])

@@ -7,12 +7,14 @@ import math
 
 from numba import njit
 
+from fireprop.kernels.compiling import inlined
+
 NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that
 MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 steps
 
 
-@njit(cache=True)
+@inlined
 def factors(gap, alpha, beta):
     """Decay of the current, decay of the potential, and response h over `gap` >= 0 (design 3).
 
@@ -34,7 +36,7 @@ def response(gap, alpha, beta):
     return factors(gap, alpha, beta)[2]
 
 
-@njit(cache=True)
+@inlined
 def step(v, i, a, b, h):
     """State after a gap whose `factors` are a, b, h: the one place where V and I evolve."""
     return b * v + h * i, a * i
@@ -47,7 +49,7 @@ def propagate(v, i, gap, alpha, beta):
     return step(v, i, a, b, h)
 
 
-@njit(cache=True)
+@inlined
 def rise(v, i, beta):
     """V' = I - beta V; at a spike, where V = theta, the slope of the crossing."""
     return i - beta * v
@@ -77,7 +79,7 @@ def peak(v, i, alpha, beta):
     return t, v if t == NONE_AHEAD else propagate(v, i, t, alpha, beta)[0]
 
 
-@njit(cache=True)
+@inlined
 def tangent_reach(v, i, beta, theta):
     """A time before which V cannot reach theta: where its tangent does. For theta > 0, V is concave while it rises.
 

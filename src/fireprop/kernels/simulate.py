@@ -18,6 +18,7 @@ from numba import njit
 
 from fireprop.kernels import heap, status
 from fireprop.kernels.chain import ONE, arrival_time, first_weight, units_of
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.membrane import (
     NONE_AHEAD,
     factors,
@@ -86,7 +87,7 @@ def reset(loop, first_input):
         state.cursor = first_input if layer == 0 else loop.layers[layer - 1].count
 
 
-@njit(cache=True)
+@inlined
 def may_cross(v, i, v_end, i_end, reach, beta, beta_up, theta):
     """Whether V may cross in a gap: it ends above threshold, or does not end rising and its tangent reached it.
 
@@ -155,7 +156,7 @@ def resume_held(loop, layer):
     state.n_held = still_held
 
 
-@njit(cache=True)
+@inlined
 def release(loop, layer, u):
     """End of hold inside the open gap: log the current there and let V evolve again from 0."""
     state, unit = loop.layers[layer], loop.units[u]
@@ -168,7 +169,7 @@ def release(loop, layer, u):
         expect(loop, layer, u, t, 0.0, i)
 
 
-@njit(cache=True)
+@inlined
 def settle(lanes, u, v):
     """Potential of a unit at the end of the gap; below threshold even where the dtype of the lanes rounds it up."""
     lanes[V_END, u] = v
@@ -176,7 +177,7 @@ def settle(lanes, u, v):
         lanes[V_END, u] = lanes[THETA, u] * BELOW
 
 
-@njit(cache=True)
+@inlined
 def expect(loop, layer, u, t, v, i):
     """Put a unit in state (v, i) at time t on the heap, at a time before which it cannot cross."""
     state, unit = loop.layers[layer], loop.units[u]
@@ -189,7 +190,7 @@ def expect(loop, layer, u, t, v, i):
     state.n_heap += 1
 
 
-@njit(cache=True)
+@inlined
 def discard(loop, layer):
     """Drop the top of a layer's heap."""
     state = loop.layers[layer]
@@ -197,7 +198,7 @@ def discard(loop, layer):
     state.n_heap -= 1
 
 
-@njit(cache=True)
+@inlined
 def next_crossing(loop, layer, t_end):
     """The earliest crossing left in the open gap, as (code, unit, time); unit -1 if there is none.
 
@@ -234,7 +235,7 @@ def next_crossing(loop, layer, t_end):
     return status.OK, -1, state.gap_end
 
 
-@njit(cache=True)
+@inlined
 def emit(loop, layer, u, f):
     """Log the spike of unit u at f, take it from the heap, and restart it: held, or on its way to the next crossing."""
     state, unit = loop.layers[layer], loop.units[u]
@@ -255,7 +256,7 @@ def emit(loop, layer, u, f):
         state.n_held += 1
 
 
-@njit(cache=True)
+@inlined
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Bring the layer to the end of its gap and deliver the arrivals there, in order of unit."""
     state = loop.layers[layer]
@@ -272,7 +273,7 @@ def close_gap(loop, layer, arrivals, n_arrivals):
     state.t_last = state.gap_end
 
 
-@njit(cache=True)
+@inlined
 def next_input(loop, inputs, n_inputs, t_end):
     """Time of the next input, or t_end: inputs from t_end on do not exist."""
     k = loop.layers[0].cursor

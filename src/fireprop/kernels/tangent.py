@@ -11,6 +11,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 
@@ -26,13 +27,13 @@ class Direction(NamedTuple):
     theta: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def release(log, direction, own, k):
     """End of hold: V starts from 0 there, later the later the spike."""
     own.driven = -log.events[k].release * direction.times[k]
 
 
-@njit(cache=True)
+@inlined
 def cross(chain, log, direction, own, layer, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
@@ -46,7 +47,7 @@ def cross(chain, log, direction, own, layer, k, zero_grazes):
     return status.OK
 
 
-@njit(cache=True)
+@inlined
 def arrive(chain, log, direction, lanes, layer, k):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
     state, tan = chain.layers[layer], lanes.all

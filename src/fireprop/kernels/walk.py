@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.membrane import factors, rise, step
 
 # Rows of `Lanes.all`
@@ -37,7 +38,7 @@ class Lanes(NamedTuple):
     alone: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
     """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
     own = lanes.alone[u]
@@ -85,7 +86,7 @@ def release_order(units, start, log, first, last):
     return order, ends
 
 
-@njit(cache=True)
+@inlined
 def slope_at(chain, log, layer, k):
     """V'(f-) of spike k of a layer; positive at every up-crossing, 0 or less at a graze (design 2)."""
     state, event = chain.layers[layer], log.events[k]

@@ -7,6 +7,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.walk import clear, move_backward, slope_at, source_of, wake
 from fireprop.kernels.walk import release_order
 
@@ -23,7 +24,7 @@ class Gradient(NamedTuple):
     theta: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def arrive_back(graph, log, gradient, state, k, t):
     """Arrival rule for what event k, delivered at t, caused in all its targets.
 
@@ -47,7 +48,7 @@ def arrive_back(graph, log, gradient, state, k, t):
         stop = start
 
 
-@njit(cache=True)
+@inlined
 def first_of_population(graph, first, stop):
     """The first of the synapses first..stop - 1 from which on all reach the same population."""
     population = graph.nodes[graph.synapses[stop - 1].target].population
@@ -57,7 +58,7 @@ def first_of_population(graph, first, stop):
     return start
 
 
-@njit(cache=True)
+@inlined
 def release_back(graph, log, state, k, t):
     """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint.
 
@@ -69,7 +70,7 @@ def release_back(graph, log, state, k, t):
     own.v = 0.0
 
 
-@njit(cache=True)
+@inlined
 def cross_back(graph, log, gradient, state, k, zero_grazes):
     """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
     event = log.events[k]

@@ -9,6 +9,7 @@ import math
 
 from numba import njit
 
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
 from fireprop.kernels.membrane import CLOSE_ENOUGH, MAX_ITERATIONS, NONE_AHEAD, crossing_ahead, rise, tangent_reach
 
@@ -16,7 +17,7 @@ SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
 
 
-@njit(cache=True)
+@inlined
 def earliest_crossing(graph, node, theta):
     """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD if it never will.
 

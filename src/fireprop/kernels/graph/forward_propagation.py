@@ -12,6 +12,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.walk import slope_at, source_of
 from fireprop.kernels.membrane import factors
@@ -60,7 +61,7 @@ class Result(NamedTuple):
     gradient: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def move(graph, sensitivity, u, t):
     """Bring the derivatives of unit u to t."""
     gap = t - sensitivity.at[u]
@@ -77,7 +78,7 @@ def move(graph, sensitivity, u, t):
             i[p] *= a
 
 
-@njit(cache=True)
+@inlined
 def arrive(graph, log, columns, sensitivity, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
     source = source_of(graph, log, k)
@@ -100,7 +101,7 @@ def arrive(graph, log, columns, sensitivity, k, t):
             v[columns.times[k]] -= w
 
 
-@njit(cache=True)
+@inlined
 def release(graph, log, sensitivity, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit

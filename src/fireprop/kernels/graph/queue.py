@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from fireprop.kernels.compiling import inlined
 
 ABSENT = -1
 
@@ -23,26 +24,26 @@ class Queue(NamedTuple):
     size: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def clear(queue):
     """Take every unit out."""
     queue.place[:] = ABSENT
     queue.size[0] = 0
 
 
-@njit(cache=True)
+@inlined
 def _before(queue, u, w):
     t_u, t_w = queue.times[u], queue.times[w]
     return t_u < t_w or (t_u == t_w and u < w)
 
 
-@njit(cache=True)
+@inlined
 def _set(queue, k, u):
     queue.units[k] = u
     queue.place[u] = k
 
 
-@njit(cache=True)
+@inlined
 def _rise(queue, k):
     u = queue.units[k]
     while k > 0:
@@ -54,7 +55,7 @@ def _rise(queue, k):
     _set(queue, k, u)
 
 
-@njit(cache=True)
+@inlined
 def _sink(queue, k):
     u, size = queue.units[k], queue.size[0]
     while True:
@@ -70,7 +71,7 @@ def _sink(queue, k):
     _set(queue, k, u)
 
 
-@njit(cache=True)
+@inlined
 def put(queue, u, time):
     """Let unit u stand in the queue with this time, whether it was there or not."""
     later = queue.place[u] != ABSENT and time > queue.times[u]
@@ -84,7 +85,7 @@ def put(queue, u, time):
         _rise(queue, queue.place[u])
 
 
-@njit(cache=True)
+@inlined
 def remove(queue, u):
     """Take unit u out, if it is there."""
     k = queue.place[u]
@@ -99,7 +100,7 @@ def remove(queue, u):
         _sink(queue, queue.place[last])
 
 
-@njit(cache=True)
+@inlined
 def first(queue):
     """The unit with the earliest time, or ABSENT if the queue is empty."""
     return queue.units[0] if queue.size[0] > 0 else ABSENT

@@ -13,6 +13,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
@@ -46,7 +47,7 @@ class Loop(NamedTuple):
     turns: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def expect(loop, u, t_end):
     """Let unit u wait in the queue for its next crossing, or take it out if it cannot cross before t_end."""
     node = loop.graph.nodes[u]

@@ -6,20 +6,19 @@ of its hold, and the currents go on. So a unit's state is computed at its own ar
 
 import math
 
-from numba import njit
-
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.membrane import factors
 
 NEVER = -math.inf
 
 
-@njit(cache=True)
+@inlined
 def channels_of(node):
     """The channels of a unit."""
     return range(node.first_channel, node.first_channel + node.n_channels)
 
 
-@njit(cache=True)
+@inlined
 def rest(graph):
     """Every unit at rest, before the first arrival of a sample."""
     for u in range(graph.nodes.size):
@@ -33,7 +32,7 @@ def rest(graph):
         graph.channels[c].i = 0.0
 
 
-@njit(cache=True)
+@inlined
 def current_at(graph, node, t):
     """I(t-) of a unit, t not before its last arrival."""
     total = 0.0
@@ -43,7 +42,7 @@ def current_at(graph, node, t):
     return total
 
 
-@njit(cache=True)
+@inlined
 def set_base(graph, node):
     """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
     if node.hold_end > node.at:
@@ -58,7 +57,7 @@ def set_base(graph, node):
     return node.at
 
 
-@njit(cache=True)
+@inlined
 def potential_after(graph, node, gap):
     """V a while after the base of a unit."""
     b, v = 1.0, 0.0
@@ -68,7 +67,7 @@ def potential_after(graph, node, gap):
     return b * node.base_v + v
 
 
-@njit(cache=True)
+@inlined
 def slope_after(graph, node, gap):
     """V' a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
@@ -79,7 +78,7 @@ def slope_after(graph, node, gap):
     return i - node.beta * (b * node.base_v + v)
 
 
-@njit(cache=True)
+@inlined
 def potential_at(graph, node, t):
     """V(t-) of a unit, t not before its last arrival. Sets the base."""
     if node.at == NEVER or t <= node.hold_end:
@@ -87,14 +86,14 @@ def potential_at(graph, node, t):
     return potential_after(graph, node, t - set_base(graph, node))
 
 
-@njit(cache=True)
+@inlined
 def log_release(graph, events, node, t):
     """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t."""
     if node.at < node.hold_end <= t:
         events[node.last_spike].release = current_at(graph, node, node.hold_end)
 
 
-@njit(cache=True)
+@inlined
 def move_to(graph, events, node, t):
     """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged."""
     log_release(graph, events, node, t)
@@ -114,7 +113,7 @@ def move_to(graph, events, node, t):
     node.at = t
 
 
-@njit(cache=True)
+@inlined
 def fire(graph, events, node, k, f):
     """Log spike k of a unit at f, with the current there, and hold V."""
     log_release(graph, events, node, f)
@@ -128,7 +127,7 @@ def fire(graph, events, node, k, f):
         event.release = event.current
 
 
-@njit(cache=True)
+@inlined
 def log_last_releases(graph, events, t_end):
     """Log the ends of hold that come after the last arrival of their units."""
     for u in range(graph.nodes.size):

@@ -10,6 +10,7 @@ from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.walk import clear, move_forward, slope_at, source_of, wake
 from fireprop.kernels.walk import release_order
 
@@ -28,7 +29,7 @@ class Direction(NamedTuple):
     threshold: np.ndarray
 
 
-@njit(cache=True)
+@inlined
 def arrive(graph, log, direction, state, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
     source, d_t = source_of(graph, log, k), direction.times[k]
@@ -40,7 +41,7 @@ def arrive(graph, log, direction, state, k, t):
         state.nodes[synapse.target].v -= w * d_t
 
 
-@njit(cache=True)
+@inlined
 def release(graph, log, direction, state, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
@@ -48,7 +49,7 @@ def release(graph, log, direction, state, k, t):
     state.nodes[u].v = -log.events[k].release * direction.times[k]
 
 
-@njit(cache=True)
+@inlined
 def cross(graph, log, direction, state, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     event = log.events[k]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.membrane import factors, rise
 
@@ -40,14 +41,14 @@ def clear(state):
         state.nodes[u].active = False
 
 
-@njit(cache=True)
+@inlined
 def wake(state, u, t):
     """Something reaches unit u at t for the first time, or it has been brought there."""
     state.nodes[u].active = True
     state.nodes[u].at = t
 
 
-@njit(cache=True)
+@inlined
 def move_forward(graph, state, u, t):
     """Bring the tangents of unit u to t."""
     own, node = state.nodes[u], graph.nodes[u]
@@ -62,7 +63,7 @@ def move_forward(graph, state, u, t):
     own.at = t
 
 
-@njit(cache=True)
+@inlined
 def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
     own, node = state.nodes[u], graph.nodes[u]
@@ -76,7 +77,7 @@ def move_backward(graph, state, u, t):
     own.at = t
 
 
-@njit(cache=True)
+@inlined
 def slope_at(graph, log, k):
     """V'(f-) of spike k; positive at every up-crossing, 0 or less at a graze (design 2)."""
     event = log.events[k]
@@ -91,7 +92,7 @@ def slopes(graph, log, first, out):
         out[k] = slope_at(graph, log, first + k)
 
 
-@njit(cache=True)
+@inlined
 def source_of(graph, log, k):
     """The source number of event k of a log: an input unit, or a unit of the graph."""
     n_inputs = graph.rows.size - 1 - graph.nodes.size
