@@ -29,12 +29,25 @@ def lively_run(
     """
     for _ in range(TRIES):
         net = _draw_net(generator, sizes)
-        latencies = torch.rand(batch_size, sizes[0], generator=generator, dtype=torch.float64)
-        inputs = Spikes.from_latencies(latencies)
+        inputs = _latencies(generator, batch_size, sizes[0])
         record = net.record(inputs, t_end=t_end)
         if _is_lively(record):
             return net, inputs, record
     raise RuntimeError(f"no lively network of sizes {sizes} in {TRIES} draws: give more units or a later t_end")
+
+
+def recurrent_run(
+    generator: torch.Generator, *, n_inputs: int = 6, n_units: int = 6, t_end: float = 2.0
+) -> tuple[LIF, Spikes, Record]:
+    """As `lively_run`, but of one recurrent layer with self-loops, half of its recurrent weights inhibitory."""
+    for _ in range(TRIES):
+        layer = LIF(n_inputs, n_units, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+        layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
+        inputs = _latencies(generator, 1, n_inputs)
+        record = layer.record(inputs, t_end=t_end)
+        if _is_lively(record):
+            return layer, inputs, record
+    raise RuntimeError(f"no lively recurrent layer of {n_units} units in {TRIES} draws: give more units")
 
 
 def single_spike_run(
@@ -85,6 +98,11 @@ def _draw_net(generator: torch.Generator, sizes: tuple[int, ...]) -> Sequential:
         layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
         layers.append(layer)
     return Sequential(*layers)
+
+
+def _latencies(generator: torch.Generator, batch_size: int, n_inputs: int) -> Spikes:
+    """One spike per input, within [0, 1]."""
+    return Spikes.from_latencies(torch.rand(batch_size, n_inputs, generator=generator, dtype=torch.float64))
 
 
 def _is_lively(record: Record) -> bool:

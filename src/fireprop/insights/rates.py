@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from fireprop.insights import canvas
 from fireprop.insights.chain import Floats, Layer, Net, lif_layers, one_hot, read_chain, require_feed_forward
+from fireprop.insights.recorded import end_of
 from fireprop.nn import LIF, Record
 from fireprop.spikes import Spikes
 
@@ -65,7 +66,7 @@ def rate_law(net: Net, inputs: Spikes, record: Record, layer: int, *, sample: in
     True
     """
     part = read_chain(net, inputs, record, sample=sample).layers[layer]
-    t_end = _t_end(record[layer], sample)
+    t_end = end_of(record[layer], sample)
     traces = [_integrate(record, layer, unit, sample, part, t_end) for unit in range(part.theta.size)]
     ends = [_potential(record, layer, unit, sample, np.array([t_end]))[0] for unit in range(part.theta.size)]
     counts = one_hot(part.sources.units, part.weight.shape[1]).sum(axis=0)
@@ -76,12 +77,6 @@ def rate_law(net: Net, inputs: Spikes, record: Record, layer: int, *, sample: in
         leaked=part.beta * np.array(traces),
         published=(part.weight * counts / part.alpha).sum(axis=1),
     )
-
-
-def _t_end(fired: Spikes, sample: int) -> float:
-    if fired.t_end is None:
-        raise ValueError("record has no t_end: give what net.record returned")
-    return float(fired.t_end[sample])
 
 
 def _charge(layer: Layer, t_end: float) -> Floats:
@@ -168,7 +163,7 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
     counts = fired.counts().numpy()
     moves = 0
     for sample in range(len(fired)):
-        t_end = _t_end(fired, sample)
+        t_end = end_of(fired, sample)
         duration = t_end - t_start
         if duration <= 0.0:
             raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
