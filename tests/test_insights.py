@@ -669,6 +669,20 @@ def test_the_projection_leaves_alone_what_fires_and_what_hears_nothing():
     assert layer.weight.dtype == torch.float32
 
 
+def test_the_projection_leaves_alone_what_is_no_synapse():
+    _, inputs = examples.silent_layer()
+    masked = nn.LIF(4, 1, tau_mem=1.0, tau_syn=0.5, mask=torch.tensor([[True, True, True, False]]), dtype=torch.float64)
+    masked.weight.data = torch.tensor([[0.3, 0.3, 0.3, 7.0]], dtype=torch.float64)
+    without = inputs.select_units([0, 1, 2])
+    three = nn.LIF(3, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    three.weight.data = masked.weight.data[:, :3].clone()
+    for net, spikes in ((masked, inputs), (three, without)):
+        assert rates.project_(net, spikes, net.record(spikes, t_end=4.0), zeta_min=1.5) == [1]
+    assert masked.weight[0, 3] == 7.0
+    # The same sums over one summand more, which is 0.
+    assert masked.weight[0, :3].tolist() == pytest.approx(three.weight[0].tolist(), rel=1e-14)
+
+
 def test_the_last_sample_of_a_batch_has_the_last_word():
     layer, _ = examples.silent_layer()
     both = Spikes.from_lists([[[0.1], [0.2], [], []], [[], [0.3], [0.5], []]])

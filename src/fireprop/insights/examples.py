@@ -1,6 +1,7 @@
 """Small networks that show the insights: drawn at random from a generator that is passed in, until they serve."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -37,11 +38,16 @@ def lively_run(
 
 
 def recurrent_run(
-    generator: torch.Generator, *, n_inputs: int = 6, n_units: int = 6, t_end: float = 2.0
+    generator: torch.Generator, *, n_inputs: int = 6, n_units: int = 6, density: float = 1.0, t_end: float = 2.0
 ) -> tuple[LIF, Spikes, Record]:
-    """As `lively_run`, but of one recurrent layer with self-loops, half of its recurrent weights inhibitory."""
+    """As `lively_run`, but of one recurrent layer with self-loops, about half of its recurrent weights inhibitory.
+
+    density  the probability of a recurrent synapse
+    """
+    options: dict[str, Any] = {"tau_mem": 1.0, "tau_syn": 0.5, "recurrent": True, "dtype": torch.float64}
     for _ in range(TRIES):
-        layer = LIF(n_inputs, n_units, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+        mask = torch.rand(n_units, n_units, generator=generator) < density
+        layer = LIF(n_inputs, n_units, recurrent_mask=mask, **options)
         layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
         inputs = _latencies(generator, 1, n_inputs)
         record = layer.record(inputs, t_end=t_end)

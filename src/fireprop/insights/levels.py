@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -66,35 +67,39 @@ def draw_levels(runs: Mapping[str, Levels]) -> Figure:
 
     runs  by name, as the picture shall call them
     """
-    figure = canvas.figure(3.4 * len(runs) + 3.4, 3.9)
-    *rasters, growth = figure.subplots(1, len(runs) + 1)
-    deepest = max(max((run.depth for run in runs.values()), default=0), 1)
-    colors = ListedColormap(canvas.shades(deepest)[::-1])
-    points = None
+    figure = canvas.figure(2.9 * len(runs) + 3.6, 3.9)
+    *rasters, growth = figure.subplots(1, len(runs) + 1, width_ratios=[*([1.0] * len(runs)), 1.1])
+    deepest = max(run.depth for run in runs.values())
+    colors = ScalarMappable(LogNorm(1, max(deepest, 2)), "viridis_r")
     for ax, (name, run) in zip(rasters, runs.items(), strict=True):
-        rows = _rows(run)
-        points = ax.scatter(run.times, rows, c=run.levels, cmap=colors, vmin=0.5, vmax=deepest + 0.5, s=26, zorder=2)
-        for edge in np.flatnonzero(np.diff(np.unique(np.stack([rows, run.layers]), axis=1)[1])):
-            ax.axhline(np.unique(rows)[edge] + 0.5, color=canvas.FAINT, lw=0.8)
-        ax.set(xlabel="time", ylabel="unit")
-        ax.set_title(f"{name}: {run.times.size} spikes in {run.depth} levels", loc="left", fontsize=canvas.SMALL + 1)
-    if points is not None:
-        figure.colorbar(points, ax=rasters, label="causal level", pad=0.01)
+        _draw_raster(ax, run, colors)
+        ax.set_title(f"{name}\n{run.times.size} spikes, {run.depth} levels", loc="left", fontsize=canvas.SMALL + 2)
+    bar = figure.colorbar(colors, ax=rasters, label="causal level", pad=0.01, aspect=30)
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= deepest]
+    bar.set_ticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
+    bar.minorticks_off()
     _draw_growth(growth, runs)
     return figure
 
 
-def _rows(run: Levels) -> Ints:
-    """A row of the raster per unit that fires, layer after layer from below."""
+def _draw_raster(ax: Axes, run: Levels, colors: ScalarMappable) -> None:
+    """A row per unit that fires, layer upon layer."""
     _, rows = np.unique(np.stack([run.layers, run.units]), axis=1, return_inverse=True)
-    return rows.reshape(-1)
+    rows = rows.reshape(-1)
+    ax.scatter(run.times, rows, c=colors.to_rgba(run.levels), s=26, zorder=2)
+    layers = np.unique(run.layers)
+    for layer in layers[1:]:
+        ax.axhline(rows[run.layers == layer].min() - 0.5, color=canvas.GREY, lw=0.9)
+    ax.set(xlabel="time", yticks=[rows[run.layers == layer].mean() for layer in layers])
+    ax.set_yticklabels([f"layer {layer}" for layer in layers], rotation=90, va="center")
+    ax.tick_params(axis="y", length=0)
 
 
 def _draw_growth(ax: Axes, runs: Mapping[str, Levels]) -> None:
-    longest = max((run.times.size for run in runs.values()), default=0)
-    ax.plot([0, longest], [0, longest], color=canvas.GREY, ls=":", lw=1.3, label="one at a time")
+    longest = max(run.times.size for run in runs.values())
     for (name, run), color in zip(runs.items(), canvas.CLASS_COLORS, strict=False):
-        ax.step(np.arange(run.times.size + 1), [0, *run.depths], where="post", color=color, lw=1.5, label=name)
-    ax.set(xlabel="spikes so far", ylabel="depth: steps in sequence")
-    ax.set_title("many spikes, few steps", loc="left")
+        ax.step(np.arange(run.times.size + 1), [0, *run.depths], where="post", color=color, lw=1.6, label=name)
+    ax.plot([0, longest], [0, longest], color=canvas.INK, ls=":", lw=1.3, label="one spike at a time")
+    ax.set(xlabel="spikes so far", ylabel="levels so far: steps in sequence")
+    ax.set_title("depth against number of spikes", loc="left", fontsize=canvas.SMALL + 2)
     ax.legend(frameon=False, fontsize=canvas.SMALL)

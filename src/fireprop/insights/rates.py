@@ -168,6 +168,8 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
         if duration <= 0.0:
             raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
         drive = _drive(sources, sample, t_end, alpha, weight.shape[1], finite) / duration
+        if lif.mask is not None:
+            drive = drive * lif.mask.numpy()
         needed = theta * (counts[sample] / duration + zeta_min * beta)
         moves += _raise(weight, drive, needed)
     return moves

@@ -32,6 +32,7 @@ GRID_STEPS = (0.01, 0.005, 0.002, 0.001)
 FACTOR_WIDTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 COSINE_WIDTHS = tuple(float(w) for w in np.geomspace(0.03, 10.0, 11))
 COSINE_NETS = 10
+SPARSE = 0.05  # one recurrent synapse per unit, on average
 
 
 class Insight(NamedTuple):
@@ -154,7 +155,7 @@ CLAIMS = (
         "test_what_a_unit_receives_it_spends, test_a_silent_unit_is_revived",
     ),
     Claim(
-        "Learns XOR, Iris and Yin-Yang, the last better than surrogate gradients do",
+        "Experiments: XOR, Iris, Yin-Yang, and a comparison with surrogate gradients",
         "training.train, `fireprop train`, `fireprop reproduce`",
         "",
         "test_xor_is_learnt, test_iris_is_learnt",
@@ -237,29 +238,31 @@ def _layers(generator: torch.Generator) -> Insight:
 
 
 def _levels(generator: torch.Generator) -> Insight:
-    chain, looped = (levels.causal_levels(*run) for run in _wide_runs(generator))
-    decision = float(chain.times[chain.layers == 1].min())
-    first = chain.times <= decision
+    sizes: dict[str, int] = {"n_inputs": 5, "n_units": 20}
+    runs = {
+        "feed-forward": levels.causal_levels(*examples.lively_run(generator, (5, 20, 3))),
+        "sparse loops": levels.causal_levels(*examples.recurrent_run(generator, density=SPARSE, **sizes)),
+        "all to all": levels.causal_levels(*examples.recurrent_run(generator, **sizes)),
+    }
+    chain = runs["feed-forward"]
+    decided = int(np.argmax(chain.layers == 1))
+    numbers: dict[str, Number] = {
+        f"{name}: spikes, levels, most spikes in one level": f"{run.times.size}, {run.depth}, {run.widths.max()}"
+        for name, run in runs.items()
+    }
+    numbers["feed-forward, up to the first output spike"] = (
+        f"{decided + 1}, {chain.depths[decided]}, {np.bincount(chain.levels[: decided + 1]).max()}"
+    )
     return Insight(
         "Parallel, forward in time",
         "A spike waits for the spikes that fed it and for nothing else. Spikes of one causal level are computed at "
-        "once, and the depth, the number of levels, is what is left to do in sequence. Up to the first output spike, "
-        "where a decision by first spikes falls, hidden units have hardly fired twice, and the depth is about the "
-        "number of layers. Later it grows with each unit's own spikes, and in a recurrent network with the loops.",
-        {
-            "feed-forward: spikes, levels": f"{chain.times.size}, {chain.depth}",
-            "feed-forward, up to the first output spike": f"{first.sum()}, {chain.depths[first][-1]}",
-            "recurrent: spikes, levels": f"{looped.times.size}, {looped.depth}",
-            "most spikes in one level": f"{chain.widths.max()}, {looped.widths.max()}",
-        },
-        levels.draw_levels({"feed-forward": chain, "recurrent": looped}),
+        "once; the depth, the number of levels, is what is left to do in sequence. Up to the first output spike, where "
+        "a decision by first spikes falls, few units have fired twice and a chain is shallow. Later the depth grows "
+        "with each unit's own spikes and with loops. Where all units reach one another without delay, every spike "
+        "waits for the one before it, and nothing is left to do at once but the samples of a batch.",
+        numbers,
+        levels.draw_levels(runs),
     )
-
-
-def _wide_runs(generator: torch.Generator) -> tuple[tuple[nn.Module, Spikes, Record], ...]:
-    """A chain and a recurrent layer of some 20 units."""
-    chain = examples.lively_run(generator, (5, 20, 3))
-    return chain, examples.recurrent_run(generator, n_inputs=5, n_units=20)
 
 
 def _hebbian(generator: torch.Generator) -> Insight:

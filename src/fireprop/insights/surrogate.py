@@ -9,6 +9,9 @@ nothing of those.) The exact factor is a window whose width follows V'(f), spike
 Second, the whole gradient: the cosine between surrogate and exact gradient of one loss, on one network, with the same
 spikes. Here the limit of a narrow window is not the exact gradient of a hidden layer: a surrogate asks what one more
 spike would do to the next potential, h, the exact gradient what a later one would, -h'.
+
+The surrogates are integrated and clocked here, apart from the explicit system on purpose: that is what they are held
+against.
 """
 
 import math
