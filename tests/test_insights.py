@@ -1,8 +1,8 @@
 """The paper's insights: each against an oracle that takes another road."""
 
 import doctest
-import importlib
 import math
+import pkgutil
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import reference
+import reference_graph as oracle
 from fireprop import Spikes, losses, nn
 from fireprop.insights import (
     discrete_time,
@@ -21,13 +22,16 @@ from fireprop.insights import (
     hebbian,
     kernel_model,
     layers,
+    levels,
     rates,
     report,
     spikeprop,
     surrogate,
 )
 from fireprop.insights.chain import Trains, read_chain
+from fireprop.insights.recorded import spike_gradients, system_of
 from fireprop.kernels import membrane
+from networks import EVERY_KIND, KINDS, inputs_of, layer_of
 
 
 @pytest.fixture
@@ -55,15 +59,60 @@ def test_the_gradient_is_a_sum_of_feeding_kernels(generator):
     net, inputs, record = examples.lively_run(generator, (5, 6, 4, 3), batch_size=3)
     loss = some_loss(record)
     for k, exact in enumerate(weight_gradients(net, loss)):
-        terms = [hebbian.hebbian_terms(net, inputs, record, loss, k, sample=b) for b in range(3)]
+        terms = [hebbian.hebbian_terms(net, inputs, record, loss, f"{k}.weight", sample=b) for b in range(3)]
         assert all((part.y >= 0.0).all() for part in terms)
         # Both roads round their sums of some hundred terms: a few hundred eps.
         assert relative(sum(part.gradient for part in terms), exact) < 1e-12
 
 
+@EVERY_KIND
+@pytest.mark.parametrize("form", ["paper", "restarted"])
+def test_the_hebbian_sum_holds_for_any_recurrence(rng, kind, form):
+    network, times, units, t_end = oracle.random_network(rng, **KINDS[kind])
+    if form == "paper" and (network["t_ref"] > 0.0).any():
+        return
+    layer = layer_of(network)
+    inputs = inputs_of(times, units, layer.in_features)[1].detach()
+    record = layer.record(inputs, t_end=t_end)
+    loss = some_loss(record)
+    for name in ("weight", "recurrent_weight"):
+        terms = hebbian.hebbian_terms(layer, inputs, record, loss, name, form=form)
+        (exact,) = torch.autograd.grad(loss, [layer.get_parameter(name)], retain_graph=True)
+        # As in test_graph.py: both roads round, and spikes of small slope amplify it.
+        assert relative(terms.gradient, exact.numpy()) < 1e-11
+        assert (terms.y >= 0.0).all()
+
+
+def test_the_hebbian_sum_holds_for_every_connection_of_a_network(generator):
+    net, inputs = looped_populations(generator)
+    record = net.record(inputs, t_end=2.0)
+    assert all((spikes.offsets.diff() > 0).all() for spikes in record)
+    loss = some_loss(record)
+    for key, connection in net.connections.items():
+        name = f"connections.{key}.weight"
+        terms = [hebbian.hebbian_terms(net, inputs, record, loss, name, sample=b) for b in range(2)]
+        (exact,) = torch.autograd.grad(loss, [connection.weight], retain_graph=True)
+        assert relative(sum(part.gradient for part in terms), exact.numpy()) < 1e-11  # as above
+    with pytest.raises(ValueError, match=re.escape("weight = 'b': the weights are connections.input->a.weight")):
+        hebbian.hebbian_terms(net, inputs, record, loss, "b")
+
+
+def looped_populations(generator):
+    """Two populations that reach one another and themselves, one of them held after its spikes, and two samples."""
+    net = nn.Network(4, dtype=torch.float64, generator=generator)
+    net.add("a", 5, tau_mem=1.0)
+    net.add("b", 3, tau_mem=0.7, t_ref=0.05)
+    weak = {"generator": generator, "dtype": torch.float64}
+    net.connect("input", "a", tau_syn=0.5)
+    net.connect("a", "b", tau_syn=torch.tensor([0.3, 0.3, 0.3, 0.5, 0.5]))
+    net.connect("b", "a", tau_syn=0.25, weight=-torch.rand(5, 3, **weak))
+    net.connect("b", "b", tau_syn=0.4, weight=0.3 * torch.randn(3, 3, **weak))
+    return net, Spikes.from_latencies(0.5 * torch.rand(2, 4, **weak))
+
+
 def test_the_feeding_kernel_sums_the_responses_to_all_earlier_spikes(generator):
     net, inputs, record = examples.lively_run(generator)
-    y = hebbian.feeding(net, inputs, record, 1)
+    y = hebbian.feeding(net, inputs, record, "1.weight")
     fed, fired = record[0], record[1]
     for k, f in enumerate(fired.times.tolist()):
         for j in range(fed.n_units):
@@ -75,12 +124,24 @@ def test_the_feeding_kernel_sums_the_responses_to_all_earlier_spikes(generator):
 # --------------------------------------------------------------------------------------------------- layers and graze
 
 
-def test_layer_by_layer_equals_spike_by_spike(generator):
-    run = examples.lively_run(generator, (4, 5, 4, 2))
-    by_layer, in_time = layers.forward_in_layers(*run), layers.forward_in_time(*run)
-    for ours, theirs in zip(by_layer.blocks, in_time.blocks, strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            assert relative(a, b) < 1e-12
+def test_layer_by_layer_equals_level_by_level(generator):
+    run = examples.lively_run(generator, (4, 5, 4, 2), batch_size=2)
+    by_layer = layers.forward_in_layers(*run, sample=1)
+    by_level = system_of(*run, sample=1).derivatives_by_level()
+    assert set(by_layer.by) == {"0.weight", "1.weight", "2.weight"}
+    for name, rows in by_layer.by.items():
+        assert relative(rows.numpy(), by_level[name].numpy()) < 1e-12
+
+
+def test_layer_by_layer_holds_with_a_hold_and_needs_no_loops(generator):
+    net, inputs, _ = examples.lively_run(generator)
+    net[0].t_ref.fill_(0.1)
+    run = net, inputs, net.record(inputs, t_end=2.0)
+    by_layer, solved = layers.forward_in_layers(*run).by, system_of(*run).derivatives()
+    for name, rows in by_layer.items():
+        assert relative(rows.numpy(), solved[name].numpy()) < 1e-12
+    with pytest.raises(ValueError, match="recurrent_weight closes a loop or skips a layer"):
+        layers.forward_in_layers(*examples.recurrent_run(generator))
 
 
 def test_the_jacobian_is_that_of_the_simulation(generator):
@@ -95,26 +156,48 @@ def test_the_jacobian_is_that_of_the_simulation(generator):
 
     truth = reference.central_difference(out_times, net[0].weight.detach().numpy())
     # Central differences with a step of 6e-6 reach about 1e-9; spikes with small slopes lose a digit or two.
-    assert relative(jacobian.blocks[1][0], truth) < 1e-6
+    assert relative(jacobian.by["0.weight"][jacobian.layers == 1].numpy(), truth) < 1e-6
 
 
-def test_one_jacobian_serves_every_loss(generator):
+def test_the_jacobian_of_the_layers_serves_every_loss(generator):
     net, inputs, record = examples.lively_run(generator)
     jacobian = layers.forward_in_layers(net, inputs, record)
     for loss in (record[1].times.sum(), some_loss(record)):
-        grad_times = [
-            grad.numpy()
-            for grad in torch.autograd.grad(loss, [s.times for s in record], retain_graph=True, allow_unused=True)
-            if grad is not None
-        ]
-        if len(grad_times) == 1:
-            grad_times.insert(0, np.zeros(record[0].n_spikes))
-        for ours, exact in zip(jacobian.gradient(grad_times), weight_gradients(net, loss), strict=True):
-            assert relative(ours, exact) < 1e-12
+        grad_times = system_of(net, inputs, record).of_layers(spike_gradients(loss, record))
+        for ours, exact in zip(jacobian.gradient(grad_times).values(), weight_gradients(net, loss), strict=True):
+            assert relative(ours.numpy(), exact) < 1e-12
 
 
-def test_the_determinant_is_the_product_of_the_slopes(generator):
-    found = graze.determinant(*examples.lively_run(generator, (5, 6, 4, 3)))
+def test_the_first_spikes_of_a_layer_are_one_level(generator):
+    net, inputs, _ = examples.lively_run(generator, (5, 20, 3))
+    times = net.record(inputs, t_end=2.0)[0].first(2).detach()
+    # Just before any hidden unit fires again.
+    found = levels.causal_levels(net, inputs, net.record(inputs, t_end=float(times[..., 1].min())))
+    assert (found.levels[found.layers == 0] == 1).all()
+    assert found.widths[0] == (found.layers == 0).sum() > 1
+    assert found.widths.sum() == found.times.size
+    assert (np.diff(found.depths) >= 0).all()
+    assert found.depth == found.depths[-1] <= 1 + (found.layers == 1).sum()
+
+
+def test_a_recurrent_level_is_the_longest_chain_of_causes(generator):
+    run = examples.recurrent_run(generator, n_units=4)
+    found, matrix = levels.causal_levels(*run), system_of(*run).dG_dF.to_dense().numpy()
+    # Powers of the matrix of causes: the longest chain that ends at a spike has as many spikes as its level.
+    causes = (matrix != 0.0) & ~np.eye(len(matrix), dtype=bool)
+    chains, longest = np.ones(len(matrix), dtype=bool), np.zeros(len(matrix), dtype=int)
+    while chains.any():
+        longest += chains
+        chains = (causes & chains[None, :]).any(axis=1)
+    assert (found.levels == longest).all()
+
+
+@pytest.mark.parametrize("kind", ["plain", "recurrent"])
+def test_the_determinant_is_the_product_of_the_slopes(generator, kind):
+    plain = kind == "plain"
+    run = examples.lively_run(generator, (5, 6, 4, 3)) if plain else examples.recurrent_run(generator)
+    found = graze.determinant(*run)
+    assert found.n_spikes == sum(spikes.n_spikes for spikes in run[2])
     assert found.sign == 1.0
     assert found.log_determinant == pytest.approx(found.log_product_of_slopes, abs=1e-9)
 
@@ -343,7 +426,7 @@ def test_the_jumps_of_lambda_v_are_the_multipliers_of_the_explicit_system(genera
     loss = some_loss(record)
     found = eventprop.eventprop_gradients(net, inputs, record, loss)
     for k, mu in enumerate(found.mu):
-        assert relative(mu, hebbian.hebbian_terms(net, inputs, record, loss, k).mu) < 1e-9  # as above
+        assert relative(mu, hebbian.hebbian_terms(net, inputs, record, loss, f"{k}.weight").mu) < 1e-9  # as above
 
 
 def recurrent_spikes(population, t_end):
@@ -431,28 +514,47 @@ def test_eventprop_crosses_a_tie_as_one_moment():
     assert found.w_in[:, 0].sum() == pytest.approx((loss(1e-5) - loss(-1e-5)) / 2e-5, abs=1e-7)
 
 
-def recurrent_layer(population):
-    """The population as a recurrent layer and its record, as the library keeps them."""
-    layer = nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
-    layer.weight.data = torch.from_numpy(population.w_in / population.tau_m[:, None])
-    layer.recurrent_weight = torch.from_numpy(population.w / population.tau_m[:, None])
-    layer.tau_mem, layer.tau_syn = torch.from_numpy(population.tau_m), torch.from_numpy(population.tau_s)[:, None]
-    return layer
+def recurrent_chain(rng, masked):
+    """Two recurrent layers, the first with constants of its own for each unit, drawn until all spikes are steep."""
+    masks = {"mask": torch.ones(4, 3, dtype=bool), "recurrent_mask": torch.ones(4, 4, dtype=bool)}
+    if masked:
+        masks = {name: ~torch.eye(*mask.shape, dtype=bool) for name, mask in masks.items()}
+    while True:
+        tau_mem, tau_syn = (torch.from_numpy(rng.uniform(low, 1.0, 4)) for low in (0.7, 0.3))
+        constants = {"tau_mem": tau_mem, "tau_syn": tau_syn[:, None], "dtype": torch.float64}
+        below = nn.LIF(3, 4, recurrent=True, **constants, **masks)
+        above = nn.LIF(4, 2, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+        for lif, mean in ((below, 2.5), (above, 1.2)):
+            lif.weight.data = torch.from_numpy(rng.normal(mean, 0.5, lif.weight.shape))
+            lif.recurrent_weight.data = torch.from_numpy(rng.normal(0.0, 0.4, lif.recurrent_weight.shape))
+        net = nn.Sequential(below, above)
+        inputs = Spikes.from_latencies(rng.uniform(0.0, 0.5, (2, 3)))
+        record = net.record(inputs, t_end=1.5)
+        if all((slopes > 0.3).all() and slopes.numel() > 6 for slopes in record.slopes):
+            return net, inputs, record
 
 
-def test_eventprop_reads_a_recurrent_layer():
-    population = recurrent_population()
-    population = replace(population, spikes=recurrent_spikes(population, 0.9))
-    trains = population.spikes
-    fired = Spikes(trains.times, trains.units, [0, len(trains.times)], 2, t_end=[0.9], t_known=[0.9])
-    times = fired.times.requires_grad_()
-    record = nn.Record((fired,), (torch.ones_like(times),), ())
-    inputs = Spikes(population.inputs.times, population.inputs.units, [0, 3], 2)
-    found = eventprop.eventprop_gradients(recurrent_layer(population), inputs, record, torch.sin(times).sum())
-    plain = eventprop.eventprop(population, np.cos(trains.times))
-    # W_EP = tau_m W.
-    assert found.weight[0] == pytest.approx(population.tau_m[:, None] * plain.w_in, rel=1e-12)
-    assert found.recurrent[0] == pytest.approx(population.tau_m[:, None] * plain.w, rel=1e-12)
+@pytest.mark.parametrize("masked", [False, True])
+def test_eventprop_equals_the_adjoint_of_recurrent_layers(rng, masked):
+    net, inputs, record = recurrent_chain(rng, masked)
+    loss = some_loss(record)
+    found = [eventprop.eventprop_gradients(net, inputs, record, loss, sample=b) for b in range(2)]
+    for k, lif in enumerate(net):
+        exact = torch.autograd.grad(loss, [lif.weight, lif.recurrent_weight], retain_graph=True)
+        # Runge-Kutta with 200 steps per time constant, amplified by the spikes that follow.
+        assert relative(found[0].weight[k] + found[1].weight[k], exact[0].numpy()) < 1e-9
+        assert relative(found[0].recurrent[k] + found[1].recurrent[k], exact[1].numpy()) < 1e-9
+
+
+def test_eventprop_has_one_tau_syn_per_unit():
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    for layer, text in (
+        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=torch.tensor([0.5, 0.6])), "layer 0 has tau_syn of shape (2,)"),
+        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, tau_syn_rec=torch.tensor([[0.5], [0.6]]), recurrent=True),
+         "layer 0: tau_syn_rec differs from tau_syn"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(text)):
+            eventprop.eventprop_gradients(layer, inputs, layer.record(inputs, t_end=0.1), torch.zeros(()))
 
 
 def barely_firing_chain(rng):
@@ -473,6 +575,27 @@ def test_spikeprop_is_the_exact_gradient_of_single_spikes(rng, generator, depth)
     rule = spikeprop.spikeprop(net, inputs, record, (record[-1].times - 0.4).detach().numpy())
     for ours, exact in zip(rule, weight_gradients(net, loss), strict=True):
         assert relative(ours, exact) < 1e-12
+
+
+def test_spikeprop_is_its_published_rule(generator):
+    net, inputs, record = examples.single_spike_run(generator)
+    error = np.cos(record[-1].times.detach().numpy())
+    truth = []
+    for k in (1, 0):
+        sources, weight = inputs if k == 0 else record[0], net[k].weight.detach().numpy()
+        pairs = [(s, int(j)) for s, j in zip(sources.times.tolist(), sources.units, strict=True)]
+        gradient, passed = np.zeros_like(weight), np.zeros(len(pairs))
+        for f, i, e in zip(record[k].times.tolist(), record[k].units.tolist(), error, strict=True):
+            push = [weight[i, j] * reference.response_slope(f - s, 2.0, 1.0) if s < f else 0.0 for s, j in pairs]
+            delta = e / sum(push)
+            passed += delta * np.array(push)
+            for s, j in pairs:
+                gradient[i, j] -= delta * reference.response(f - s, 2.0, 1.0) if s < f else 0.0
+        error = passed
+        truth.insert(0, gradient)
+    found = spikeprop.spikeprop(net, inputs, record, np.cos(record[-1].times.detach().numpy()))
+    for ours, theirs in zip(found, truth, strict=True):
+        assert relative(ours, theirs) < 1e-12
 
 
 def test_spikeprops_kernel_is_the_response_at_equal_time_constants():
@@ -546,6 +669,20 @@ def test_the_projection_leaves_alone_what_fires_and_what_hears_nothing():
     assert layer.weight.dtype == torch.float32
 
 
+def test_the_projection_leaves_alone_what_is_no_synapse():
+    _, inputs = examples.silent_layer()
+    masked = nn.LIF(4, 1, tau_mem=1.0, tau_syn=0.5, mask=torch.tensor([[True, True, True, False]]), dtype=torch.float64)
+    masked.weight.data = torch.tensor([[0.3, 0.3, 0.3, 7.0]], dtype=torch.float64)
+    without = inputs.select_units([0, 1, 2])
+    three = nn.LIF(3, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    three.weight.data = masked.weight.data[:, :3].clone()
+    for net, spikes in ((masked, inputs), (three, without)):
+        assert rates.project_(net, spikes, net.record(spikes, t_end=4.0), zeta_min=1.5) == [1]
+    assert masked.weight[0, 3] == 7.0
+    # The same sums over one summand more, which is 0.
+    assert masked.weight[0, :3].tolist() == pytest.approx(three.weight[0].tolist(), rel=1e-14)
+
+
 def test_the_last_sample_of_a_batch_has_the_last_word():
     layer, _ = examples.silent_layer()
     both = Spikes.from_lists([[[0.1], [0.2], [], []], [[], [0.3], [0.5], []]])
@@ -569,7 +706,7 @@ def test_the_projection_refuses_what_it_cannot_use():
 
 
 @pytest.mark.parametrize(
-    "module", [discrete_time, eventprop, graze, hebbian, kernel_model, layers, rates, spikeprop, surrogate]
+    "module", [discrete_time, eventprop, graze, hebbian, kernel_model, layers, levels, rates, spikeprop, surrogate]
 )
 def test_examples_in_docstrings_run(module):
     names = {**vars(module), "examples": examples, "torch": torch}
@@ -603,16 +740,19 @@ def test_a_silent_run_has_empty_insights():
     layer, inputs = examples.silent_layer()
     record = layer.record(inputs, t_end=4.0)
     loss = losses.spike_count_loss(record[0], torch.ones(1, 1), tau=0.1)
-    terms = hebbian.hebbian_terms(layer, inputs, record, loss, 0)
+    terms = hebbian.hebbian_terms(layer, inputs, record, loss, "weight")
     assert (terms.gradient == 0.0).all()
     assert terms.gradient.shape == (1, 4)
     assert (eventprop.eventprop_gradients(layer, inputs, record, loss).weight[0] == 0.0).all()
-    assert layers.forward_in_layers(layer, inputs, record).blocks[0][0].shape == (0, 1, 4)
+    assert layers.forward_in_layers(layer, inputs, record).by["weight"].shape == (0, 1, 4)
+    silent = levels.causal_levels(layer, inputs, record)
+    assert silent.depth == silent.widths.size == 0
+    assert levels.draw_levels({"silent": silent}).axes
 
 
 def test_the_report_has_every_insight_with_numbers_and_a_picture(generator):
     found = report.run_all(generator)
-    assert len({insight.title for insight in found}) == len(report.CLAIMS)
+    assert len({insight.title for insight in found}) == len(found) == 11
     for insight in found:
         assert insight.text
         assert all(np.isfinite(v) for v in insight.numbers.values() if not isinstance(v, str))
@@ -624,10 +764,21 @@ def test_the_page_has_the_table_of_claims():
     assert report.claims_table() in page.read_text()
 
 
+TESTS = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+
+
+def looked_up(names):
+    """What a claim names: dotted from fireprop, or beside the name before. Commands of the shell are left out."""
+    home = ""
+    for name in names.split(", "):
+        if not name.startswith("`fireprop "):
+            home = name.rpartition(".")[0] or home
+            yield pkgutil.resolve_name(f"fireprop.{home}.{name.rpartition('.')[2]}")
+
+
 def test_every_claim_names_functions_and_tests_that_exist():
     for claim in report.CLAIMS:
-        assert all(name in globals() for name in claim.test.split(", "))
-        module = importlib.import_module(f"fireprop.{'.'.join(claim.function.split('.')[:2])}")
-        for name in claim.function.split(", "):
-            assert callable(getattr(module, name.split(".")[-1]))
-        assert callable(getattr(module, claim.figure.split(".")[-1]))
+        assert all(callable(found) for found in looked_up(claim.function))
+        assert not claim.figure or all(callable(found) for found in looked_up(claim.figure))
+        for name in claim.test.split(", "):
+            assert f"def {name}(" in TESTS, name

@@ -1,13 +1,11 @@
-"""One sample of a chain of layers as plain arrays: what every insight reads, and what follows from spikes alone."""
+"""One sample of a chain of layers as plain arrays, for the insights that are about a chain and its constants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from fireprop.kernels import membrane
@@ -26,12 +24,6 @@ def response(gaps: Floats, alpha: Rates, beta: Rates) -> Floats:
     """h(gap) where gap > 0, else 0: a spike acts on nothing at its own time or before (design 3). Arrays broadcast."""
     values: Floats = _response(np.maximum(gaps, 0.0), alpha, beta)
     return np.where(gaps > 0.0, values, 0.0)
-
-
-def response_slope(gaps: Floats, alpha: Rates, beta: Rates) -> Floats:
-    """h'(gap) = exp(-alpha gap) - beta h(gap) where gap > 0, else 0."""
-    current = np.exp(-alpha * np.maximum(gaps, 0.0))
-    return np.where(gaps > 0.0, membrane.rise(response(gaps, alpha, beta), current, beta), 0.0)
 
 
 @dataclass(frozen=True)
@@ -61,48 +53,10 @@ class Layer:
     sources: Trains
     spikes: Trains
 
-    @cached_property
+    @property
     def source_gaps(self) -> Floats:
         """Time from each source spike to each own spike: (n_spikes, n_source_spikes)."""
         return self.spikes.times[:, None] - self.sources.times[None, :]
-
-    @cached_property
-    def source_alpha(self) -> Floats:
-        """alpha of each pair of `source_gaps`."""
-        return self.alpha[self.spikes.units[:, None], self.sources.units[None, :]]
-
-    @cached_property
-    def source_weight(self) -> Floats:
-        """Weight of each pair of `source_gaps`."""
-        return self.weight[self.spikes.units[:, None], self.sources.units[None, :]]
-
-    @cached_property
-    def feeding(self) -> Floats:
-        """y_ji(f) of every own spike f, and every source j: (n_spikes, in)."""
-        heights = response(self.source_gaps, self.source_alpha, self.beta[self.spikes.units][:, None])
-        return heights @ one_hot(self.sources.units, self.weight.shape[1])
-
-    @cached_property
-    def source_push(self) -> Floats:
-        """W h'(f - f_m) of every own spike f and source spike m: (n_spikes, n_source_spikes)."""
-        slopes = response_slope(self.source_gaps, self.source_alpha, self.beta[self.spikes.units][:, None])
-        return self.source_weight * slopes
-
-    @cached_property
-    def own_push(self) -> Floats:
-        """theta beta exp(-beta (f - f_m)) of each own spike f and earlier spike m of its unit: (n_spikes, n_spikes)."""
-        units, times = self.spikes.units, self.spikes.times
-        gaps = times[:, None] - times[None, :]
-        earlier = (gaps > 0.0) & (units[:, None] == units[None, :])
-        beta = self.beta[units][:, None]
-        push = self.theta[units][:, None] * beta * np.exp(-beta * np.maximum(gaps, 0.0))
-        return np.where(earlier, push, 0.0)
-
-    @cached_property
-    def slopes(self) -> Floats:
-        """V'(f-) of every spike, from spikes alone: all that pushes it (spec b)."""
-        slopes: Floats = self.source_push.sum(axis=1) + self.own_push.sum(axis=1)
-        return slopes
 
 
 @dataclass(frozen=True)
@@ -161,39 +115,16 @@ def trains(spikes: Spikes, sample: int, *, before: Tensor | None = None) -> Trai
     return Trains(times[exists], units[exists])
 
 
-def spike_gradients(loss: Tensor, record: Record) -> list[Tensor]:
-    """dL/df of every spike, as the loss alone gives it, per layer: the right-hand side of the adjoint system."""
-    found = torch.autograd.grad(loss, [spikes.times for spikes in record], retain_graph=True, allow_unused=True)
-    return [
-        torch.zeros_like(spikes.times) if grad is None else grad for spikes, grad in zip(record, found, strict=True)
-    ]
-
-
-def of_sample(values: Sequence[Tensor], record: Record, sample: int) -> list[Floats]:
-    """Values per spike and layer, (n_spikes,), cut down to one sample."""
-    cut = []
-    for value, spikes in zip(values, record, strict=True):
-        start, stop = spikes.offsets[sample : sample + 2].tolist()
-        cut.append(value[start:stop].detach().double().numpy())
-    return cut
-
-
 def one_hot(units: Ints, n_units: int) -> Floats:
     """(n, n_units): a 1 in the column of each unit."""
     matches = units[:, None] == np.arange(n_units)[None, :]
     return np.asarray(matches, dtype=np.float64)
 
 
-def recurrent_weight(lif: LIF) -> Tensor | None:
-    """The (out, out) weights of a recurrent layer, None of any other."""
-    weight = getattr(lif, "recurrent_weight", None)
-    return weight if isinstance(weight, Tensor) else None
-
-
 def require_feed_forward(lifs: Sequence[LIF]) -> None:
     """Raise ValueError if a layer is recurrent."""
     for k, lif in enumerate(lifs):
-        if recurrent_weight(lif) is not None:
+        if lif.recurrent:
             raise ValueError(f"layer {k} is recurrent: give a chain of feed-forward layers")
 
 
@@ -205,7 +136,7 @@ def _require_plain(lifs: Sequence[LIF]) -> None:
 
 
 def _layer(lif: LIF, sources: Trains, spikes: Trains) -> Layer:
-    weight = as_floats(lif.weight)
+    weight = existing(lif.weight, lif.mask)
     n_out = weight.shape[0]
     return Layer(
         weight=weight,
@@ -215,6 +146,11 @@ def _layer(lif: LIF, sources: Trains, spikes: Trains) -> Layer:
         sources=sources,
         spikes=spikes,
     )
+
+
+def existing(weight: Tensor, mask: Tensor | None) -> Floats:
+    """Weights as an array, 0 where there is no synapse."""
+    return as_floats(weight if mask is None else weight * mask)
 
 
 def as_floats(value: Tensor) -> Floats:

@@ -9,6 +9,8 @@ The simulator is forward Euler with a linear crossing inside a step. With V_n, I
 with r = t_n+1 - f for the unit's own spikes (theta) and the arrivals (W) of the step. As equations G(x, W) = 0 in all
 unknowns x they are lower triangular, and dx/dW = -G_x^-1 G_W is exact for this simulator. As dt -> 0 it tends to the
 derivative in continuous time, whose unknowns are the firing times alone. Source: Lee et al. 2023, introduction; spec f.
+
+Simulator and equations share nothing with fireprop's, on purpose: its explicit system is only what they tend to.
 """
 
 from collections.abc import Sequence
@@ -19,8 +21,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fireprop.insights import canvas, layers
+from fireprop.ift import ExplicitSystem
+from fireprop.insights import canvas
 from fireprop.insights.chain import Chain, Floats, Ints, Net, Trains, read_chain
+from fireprop.insights.recorded import end_of, system_of
 from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
@@ -303,26 +307,25 @@ def convergence(net: Net, inputs: Spikes, record: Record, *, steps: Sequence[flo
     """
     chain = read_chain(net, inputs, record, sample=sample)
     network = as_network(chain)
-    t_end = float(record[-1].t_end[sample]) if record[-1].t_end is not None else float(chain.inputs.times.max())
-    truth = _by_unit(*_continuous(chain, layers.forward_in_layers(net, inputs, record, sample=sample), network))
+    t_end = end_of(record[-1], sample)
+    truth = _by_unit(*_continuous(chain, system_of(net, inputs, record, sample=sample), network))
     rows = [_errors(network, dt, t_end, truth) for dt in steps]
     times, gradients, unknowns, missed = (np.array(column) for column in zip(*rows, strict=True))
     return Convergence(np.array(steps, dtype=float), times, gradients, unknowns, chain.n_spikes, missed)
 
 
-def _continuous(chain: Chain, jacobian: layers.Jacobian, network: Network) -> tuple[Trains, Floats]:
+def _continuous(chain: Chain, system: ExplicitSystem, network: Network) -> tuple[Trains, Floats]:
     """Spikes and dF/dW of fireprop's run in the layout of the grid network."""
-    firsts = [0, *np.cumsum([layer.theta.size for layer in chain.layers]).tolist()]
-    columns = [0, *np.cumsum([layer.weight.shape[1] for layer in chain.layers]).tolist()]
-    parts = []
-    for blocks in jacobian.blocks:
-        part = np.zeros((len(blocks[0]), *network.weight.shape))
-        for m, block in enumerate(blocks):
-            part[:, firsts[m] : firsts[m + 1], columns[m] : columns[m + 1]] = block
-        parts.append(part)
-    times = np.concatenate([layer.spikes.times for layer in chain.layers])
-    units = np.concatenate([layer.spikes.units + first for layer, first in zip(chain.layers, firsts, strict=False)])
-    return Trains(times, units), np.concatenate(parts)
+    derivatives = system.derivatives()
+    derivative = np.zeros((len(system), *network.weight.shape))
+    row, column, firsts = 0, 0, []
+    for layer, name in zip(chain.layers, system.dG_dW, strict=True):
+        n_out, width = layer.weight.shape
+        derivative[:, row : row + n_out, column : column + width] = derivatives[name].numpy()
+        firsts.append(row)
+        row, column = row + n_out, column + width
+    units = system.units.numpy() + np.array(firsts)[system.layers.numpy()]
+    return Trains(system.times.numpy(), units), derivative
 
 
 def _by_unit(spikes: Trains, derivative: Floats) -> tuple[Trains, Floats]:

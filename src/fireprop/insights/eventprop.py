@@ -11,7 +11,8 @@ and at a spike of n at time t_k, whose potential rises with V'_n,
           \left[ \theta \lambda_V^+ + W^T (\lambda_V^+ - \lambda_I) + \frac{\partial L}{\partial t_k} \right]_n
 
 At every spike of j, dL/dW_ij loses tau_s lambda_I of the unit i that it reaches. Their tau_m, tau_s, theta are shared;
-here they may differ between receivers, which changes no line. Needs t_ref = 0.
+here they may differ between receivers, which changes no line. Needs t_ref = 0. It shares no formula with the explicit
+system, on purpose: so each is a test of the other.
 """
 
 from dataclasses import dataclass
@@ -30,12 +31,11 @@ from fireprop.insights.chain import (
     Net,
     Trains,
     as_floats,
+    existing,
     lif_layers,
-    of_sample,
-    recurrent_weight,
-    spike_gradients,
     trains,
 )
+from fireprop.insights.recorded import of_sample, spike_gradients
 from fireprop.nn import LIF, Record
 from fireprop.spikes import Spikes
 
@@ -220,20 +220,25 @@ def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, 
     for k, lif in enumerate(lifs):
         _require_eventprop(k, lif)
     population, order = _one_population(lifs, inputs, record, sample)
-    grad_times = np.concatenate(of_sample(spike_gradients(loss, record), record, sample))[order]
+    grad_times = torch.cat(of_sample(spike_gradients(loss, record), record, sample)).numpy()[order]
     found = eventprop(population, grad_times)
     starts = _starts(lifs)
     weight, recurrent = [], []
     for k, (rows, lif) in enumerate(zip(_places(starts), lifs, strict=True)):
         # W_EP = tau_m W, hence dL/dW = tau_m dL/dW_EP.
         scale = population.tau_m[rows, None]
-        own = found.w[rows, rows] if recurrent_weight(lif) is not None else None
-        weight.append(scale * (found.w_in[rows] if k == 0 else found.w[rows, _places(starts)[k - 1]]))
-        recurrent.append(None if own is None else scale * own)
-    sizes = np.cumsum([value.size for value in of_sample([s.times for s in record], record, sample)])
+        below = found.w_in[rows] if k == 0 else found.w[rows, _places(starts)[k - 1]]
+        weight.append(_of_synapses(scale * below, lif.mask))
+        recurrent.append(_of_synapses(scale * found.w[rows, rows], lif.recurrent_mask) if lif.recurrent else None)
+    sizes = np.cumsum([value.numel() for value in of_sample([s.times for s in record], record, sample)])
     mu = np.empty_like(found.jumps)
     mu[order] = -population.tau_m[population.spikes.units] * found.jumps
     return Comparison(weight, recurrent, np.split(mu, sizes[:-1]), found.trajectories, population, starts)
+
+
+def _of_synapses(gradient: Floats, mask: Tensor | None) -> Floats:
+    """The gradient where there is a synapse, 0 elsewhere."""
+    return gradient if mask is None else np.where(mask.numpy(), gradient, 0.0)
 
 
 def _starts(lifs: list[LIF]) -> list[int]:
@@ -255,10 +260,9 @@ def _one_population(
     for k, (lif, rows) in enumerate(zip(lifs, places, strict=True)):
         tau_m[rows], tau_s[rows] = as_floats(lif.tau_mem), as_floats(lif.tau_syn).reshape(-1)
         theta[rows] = as_floats(lif.v_threshold)
-        (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * as_floats(lif.weight)
-        recurrent = recurrent_weight(lif)
-        if recurrent is not None:
-            w[rows, rows] = tau_m[rows, None] * as_floats(recurrent)
+        (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * existing(lif.weight, lif.mask)
+        if lif.recurrent:
+            w[rows, rows] = tau_m[rows, None] * existing(lif.recurrent_weight, lif.recurrent_mask)
     fired = [trains(spikes, sample) for spikes in record]
     times = np.concatenate([train.times for train in fired])
     units = np.concatenate([train.units + start for train, start in zip(fired, starts[:-1], strict=True)])
@@ -270,11 +274,10 @@ def _one_population(
 def _require_eventprop(k: int, lif: LIF) -> None:
     if bool((lif.t_ref > 0.0).any()):
         raise ValueError(f"layer {k} has t_ref > 0: EventProp's jumps are written for t_ref = 0")
-    for name in ("tau_syn", "tau_syn_rec"):
-        tau = getattr(lif, name, lif.tau_syn)
+    for name, tau in (("tau_syn", lif.tau_syn), ("tau_syn_rec", lif.tau_syn_rec)):
         if tau is not None and tau.dim() > 0 and tau.shape[-1] > 1:
             raise ValueError(f"layer {k} has {name} of shape {tuple(tau.shape)}: EventProp has one tau_s per unit")
-        if tau is not None and not torch.equal(tau.expand_as(lif.tau_syn), lif.tau_syn):
+        if tau is not None and bool((tau != lif.tau_syn).any()):
             raise ValueError(f"layer {k}: {name} differs from tau_syn, EventProp has one tau_s per unit")
 
 

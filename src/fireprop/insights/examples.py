@@ -1,6 +1,7 @@
 """Small networks that show the insights: drawn at random from a generator that is passed in, until they serve."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -29,12 +30,30 @@ def lively_run(
     """
     for _ in range(TRIES):
         net = _draw_net(generator, sizes)
-        latencies = torch.rand(batch_size, sizes[0], generator=generator, dtype=torch.float64)
-        inputs = Spikes.from_latencies(latencies)
+        inputs = _latencies(generator, batch_size, sizes[0])
         record = net.record(inputs, t_end=t_end)
         if _is_lively(record):
             return net, inputs, record
     raise RuntimeError(f"no lively network of sizes {sizes} in {TRIES} draws: give more units or a later t_end")
+
+
+def recurrent_run(
+    generator: torch.Generator, *, n_inputs: int = 6, n_units: int = 6, density: float = 1.0, t_end: float = 2.0
+) -> tuple[LIF, Spikes, Record]:
+    """As `lively_run`, but of one recurrent layer with self-loops, about half of its recurrent weights inhibitory.
+
+    density  the probability of a recurrent synapse
+    """
+    options: dict[str, Any] = {"tau_mem": 1.0, "tau_syn": 0.5, "recurrent": True, "dtype": torch.float64}
+    for _ in range(TRIES):
+        mask = torch.rand(n_units, n_units, generator=generator) < density
+        layer = LIF(n_inputs, n_units, recurrent_mask=mask, **options)
+        layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
+        inputs = _latencies(generator, 1, n_inputs)
+        record = layer.record(inputs, t_end=t_end)
+        if _is_lively(record):
+            return layer, inputs, record
+    raise RuntimeError(f"no lively recurrent layer of {n_units} units in {TRIES} draws: give more units")
 
 
 def single_spike_run(
@@ -85,6 +104,11 @@ def _draw_net(generator: torch.Generator, sizes: tuple[int, ...]) -> Sequential:
         layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
         layers.append(layer)
     return Sequential(*layers)
+
+
+def _latencies(generator: torch.Generator, batch_size: int, n_inputs: int) -> Spikes:
+    """One spike per input, within [0, 1]."""
+    return Spikes.from_latencies(torch.rand(batch_size, n_inputs, generator=generator, dtype=torch.float64))
 
 
 def _is_lively(record: Record) -> bool:

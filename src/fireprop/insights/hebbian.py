@@ -9,24 +9,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor
+from torch import Tensor, nn
 
-from fireprop.insights import canvas, system
-from fireprop.insights.chain import Floats, Ints, Net, of_sample, one_hot, read_chain, spike_gradients
+from fireprop.ift import ExplicitSystem, Form
+from fireprop.insights import canvas
+from fireprop.insights.chain import Floats, Ints, one_hot
+from fireprop.insights.recorded import of_sample, spike_gradients, system_of
 from fireprop.nn import Record
+from fireprop.nn.view import graph_view
 from fireprop.spikes import Spikes
 
 
 @dataclass(frozen=True)
 class HebbianTerms:
-    """What the gradient of one layer's weights is made of, in one sample.
+    """What the gradient of the weights of one connection is made of, in one sample.
 
-    times, units  (n_spikes,) of the layer
+    times, units  (n_spikes,) of the units that these weights reach
     mu            (n_spikes,) the multiplier of each spike, of either sign: what moving it would cost, over its slope
     y             (n_spikes, in) the feeding kernel of each source at each spike, never negative
+    n_units       how many units these weights reach
     """
 
     times: Floats
@@ -41,38 +46,74 @@ class HebbianTerms:
         return one_hot(self.units, self.n_units).T @ (self.mu[:, None] * self.y)
 
 
-def feeding(net: Net, inputs: Spikes, record: Record, layer: int, *, sample: int = 0) -> Floats:
+def feeding(
+    net: nn.Module, inputs: Spikes, record: Record, weight: str, *, sample: int = 0, form: Form | None = None
+) -> Floats:
     """y_ji(f): how much of source j's smoothed spikes has reached the membrane of i when i fires at f.
 
-    Returns (n_spikes, in), a row for each spike of `layer`, summed over all spikes of j before f (t_ref = 0: own resets
-    act through mu). Raises ValueError as `chain.read_chain` does.
+    Arguments as for `hebbian_terms`. Returns (n_spikes, in), a row for each spike of the units that `weight` reaches.
     """
-    return read_chain(net, inputs, record, sample=sample).layers[layer].feeding
+    layer = reached_by(net, weight)
+    return _feeding(system_of(net, inputs, record, sample=sample, form=form), weight, layer)
 
 
 def hebbian_terms(
-    net: Net, inputs: Spikes, record: Record, loss: Tensor, layer: int, *, sample: int = 0
+    net: nn.Module,
+    inputs: Spikes,
+    record: Record,
+    loss: Tensor,
+    weight: str,
+    *,
+    sample: int = 0,
+    form: Form | None = None,
 ) -> HebbianTerms:
-    """mu and y of every spike of a layer. Their `gradient`, summed over the samples, is weight.grad to rounding.
+    """mu and y of one connection. Their `gradient`, summed over the samples, is weight.grad to rounding.
 
-    loss  a number, computed from the times of `record`; its graph is kept
+    net     any network that `ift.explicit_system` takes: recurrent, of several tau_syn, with t_ref > 0
+    record  what `net.record` returned
+    loss    a number, computed from the times of `record`; its graph is kept
+    weight  the name of the weights in `net.named_parameters()`: "weight", "recurrent_weight", "0.weight",
+            "connections.a->b.weight"
+    form    of the system. "paper", the default if t_ref = 0 everywhere: y sums over all earlier spikes of j, own resets
+            act through mu. "restarted": y is what has reached the membrane since the last reset. Both sums are the same
 
-    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
-    >>> loss = record[-1].times.sum()
+    Raises ValueError for a name that is not there, and what `ift.explicit_system` raises.
+
+    >>> net, inputs, record = examples.recurrent_run(torch.Generator().manual_seed(0))
+    >>> loss = record[0].times.sum()
     >>> loss.backward(retain_graph=True)
-    >>> terms = hebbian_terms(net, inputs, record, loss, 0)
-    >>> np.allclose(terms.gradient, net[0].weight.grad, rtol=1e-12, atol=1e-12)
+    >>> terms = hebbian_terms(net, inputs, record, loss, "recurrent_weight")
+    >>> np.allclose(terms.gradient, net.recurrent_weight.grad, rtol=1e-12, atol=1e-12)
     True
     """
-    chain = read_chain(net, inputs, record, sample=sample)
-    mu = _multipliers(net, inputs, record, loss, sample)[layer]
-    part = chain.layers[layer]
-    return HebbianTerms(part.spikes.times, part.spikes.units, mu, part.feeding, part.weight.shape[0])
+    layer = reached_by(net, weight)
+    system = system_of(net, inputs, record, sample=sample, form=form)
+    mu = system.adjoint(system.of_layers(of_sample(spike_gradients(loss, record), record, sample)))
+    mine = system.layers == layer
+    return HebbianTerms(
+        times=system.times[mine].numpy(),
+        units=system.units[mine].numpy(),
+        mu=mu[mine].numpy(),
+        y=_feeding(system, weight, layer),
+        n_units=system.dG_dW[weight].shape[1],
+    )
 
 
-def _multipliers(net: Net, inputs: Spikes, record: Record, loss: Tensor, sample: int) -> list[Floats]:
-    grad_times = of_sample(spike_gradients(loss, record), record, sample)
-    return system.solve_adjoint(read_chain(net, inputs, record, sample=sample), grad_times)
+def reached_by(net: nn.Module, weight: str) -> int:
+    """The number of the layer or population whose units the weights of this name reach."""
+    view = graph_view(net)
+    if weight not in view.weight_names:
+        raise ValueError(f"weight = {weight!r}: the weights are {', '.join(view.weight_names)}")
+    return view.structure.connections[view.weight_names.index(weight)].post
+
+
+def _feeding(system: ExplicitSystem, weight: str, layer: int) -> Floats:
+    by_weight = system.dG_dW[weight]
+    spikes, _, sources = by_weight.indices()
+    y = torch.zeros(len(system), by_weight.shape[2], dtype=torch.float64)
+    y[spikes, sources] = by_weight.values()  # the unit is that which fires
+    found: Floats = y[system.layers == layer].numpy()
+    return found
 
 
 def draw_hebbian(terms: HebbianTerms, *, unit: int) -> Figure:

@@ -7,112 +7,118 @@ With A_l the block of dG/dF within layer l and B_l the block towards the layer b
 Source: Lee et al. 2023, introduction ("forward in time, or forward in layers for feed-forward networks").
 """
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor, nn
 
-from fireprop.insights import canvas, system
-from fireprop.insights.chain import Chain, Floats, Ints, Layer, Net, read_chain
+from fireprop.ift import ExplicitSystem, Jacobian
+from fireprop.insights import canvas
+from fireprop.insights.chain import Ints
+from fireprop.insights.recorded import system_of
 from fireprop.nn import Record
+from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
 
 
 @dataclass(frozen=True)
-class Jacobian:
-    """dF/dW of one sample: `blocks[l][m]` (n_spikes of layer l, out_m, in_m), for m <= l; beyond, it is 0."""
+class Blocks:
+    """The explicit system of a chain, cut by layer; within each, spikes are in order of time.
 
-    blocks: tuple[tuple[Floats, ...], ...]
+    within(l)   dG/dF of the spikes of layer l among themselves: slopes on the diagonal, own earlier spikes below
+    between(l)  dG/dF of the spikes of layer l by those of layer l - 1
+    """
 
-    def gradient(self, grad_times: list[Floats]) -> list[Floats]:
-        """dL/dW per layer for dL/df of every spike (n_spikes,) per layer: any number of losses from one Jacobian."""
-        return [
-            np.asarray(sum(np.tensordot(grad_times[k], self.blocks[k][m], axes=1) for k in range(m, len(self.blocks))))
-            for m in range(len(self.blocks))
-        ]
+    system: ExplicitSystem
+    n_layers: int
+
+    def spikes(self, layer: int) -> Tensor:
+        """(F,) bool: which spikes are those of a layer."""
+        return self.system.layers == layer
+
+    def within(self, layer: int) -> Tensor:
+        return self._dense[self.spikes(layer)][:, self.spikes(layer)]
+
+    def between(self, layer: int) -> Tensor:
+        return self._dense[self.spikes(layer)][:, self.spikes(layer - 1)]
+
+    @cached_property
+    def _dense(self) -> Tensor:
+        return self.system.dG_dF.to_dense()
 
 
-def forward_in_layers(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> Jacobian:
-    """dF/dW, a layer at a time: all spikes of a layer together, then those of the next.
+def blocks_of(net: nn.Module, inputs: Spikes, record: Record, *, sample: int = 0) -> Blocks:
+    """The system of one sample of a recorded run of a chain of feed-forward layers, cut by layer.
 
-    Dense, for study: its size is spikes times weights. Raises ValueError as `chain.read_chain` does.
+    Raises ValueError if a connection leads anywhere but to the next layer, and what `ift.explicit_system` raises.
+    """
+    view = graph_view(net)
+    _require_chain(view)
+    return Blocks(system_of(net, inputs, record, sample=sample), len(view.structure.populations))
 
-    >>> run = examples.lively_run(torch.Generator().manual_seed(0))
-    >>> by_layer, in_time = forward_in_layers(*run), forward_in_time(*run)
-    >>> np.allclose(by_layer.blocks[1][0], in_time.blocks[1][0], rtol=1e-12, atol=1e-12)
+
+def forward_in_layers(net: nn.Module, inputs: Spikes, record: Record, *, sample: int = 0) -> Jacobian:
+    """dF/dW of one sample, a layer at a time: all spikes of a layer together, then those of the next.
+
+    Dense, for study: its size is spikes times weights. Its rows are in order of time, as those of
+    `ExplicitSystem.derivatives_by_level`, which goes forward in time. Raises as `blocks_of` does.
+
+    >>> net, inputs, record = examples.lively_run(torch.Generator().manual_seed(0))
+    >>> by_layer = forward_in_layers(net, inputs, record).by
+    >>> in_time = system_of(net, inputs, record).derivatives_by_level()
+    >>> all(torch.allclose(by_layer[name], in_time[name], rtol=1e-12) for name in by_layer)
     True
     """
-    chain = read_chain(net, inputs, record, sample=sample)
-    blocks: list[tuple[Floats, ...]] = []
-    for k, layer in enumerate(chain.layers):
-        below = [np.tensordot(system.between(layer), block, axes=1) for block in blocks[k - 1]] if k > 0 else []
-        blocks.append(tuple(_solve(system.within(layer), -right) for right in [*below, by_weight(layer)]))
-    return Jacobian(tuple(blocks))
+    blocks = blocks_of(net, inputs, record, sample=sample)
+    system = blocks.system
+    by_weight = {name: side.to_dense() for name, side in system.dG_dW.items()}
+    rows = {name: torch.zeros_like(side) for name, side in by_weight.items()}
+    for layer in range(blocks.n_layers):
+        now, before = blocks.spikes(layer), blocks.spikes(layer - 1)
+        for m, name in enumerate(rows):
+            if m == layer:
+                rows[name][now] = _solve(blocks.within(layer), -by_weight[name][now])
+            elif m < layer:
+                fed = torch.tensordot(blocks.between(layer), rows[name][before], dims=1)
+                rows[name][now] = _solve(blocks.within(layer), -fed)
+    samples = torch.full_like(system.layers, sample)
+    return Jacobian(samples, system.layers, system.units, system.times, rows)
 
 
-def forward_in_time(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> Jacobian:
-    """The same dF/dW from the whole system, spike after spike in the order in which they happened."""
-    chain = read_chain(net, inputs, record, sample=sample)
-    matrix, places = system.assemble(chain)
-    right = _all_by_weight(chain, places)
-    rows = np.zeros_like(right)
-    done: list[int] = []
-    for k in system.time_order(chain).tolist():
-        rows[k] = -(right[k] + matrix[k, done] @ rows[done]) / matrix[k, k]
-        done.append(k)
-    return _cut(chain, places, rows)
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    solution: Tensor = torch.linalg.solve_triangular(matrix, right.flatten(1), upper=False)
+    return solution.reshape(right.shape)
 
 
-def by_weight(layer: Layer) -> Floats:
-    """dG/dW of a layer's spikes with respect to its own weights: (n_spikes, out, in), y in the row of the unit."""
-    n_spikes = layer.spikes.times.size
-    derivative = np.zeros((n_spikes, *layer.weight.shape))
-    derivative[np.arange(n_spikes), layer.spikes.units] = layer.feeding
-    return derivative
-
-
-def _solve(matrix: Floats, right: Floats) -> Floats:
-    flat = right.reshape(len(matrix), math.prod(right.shape[1:]))
-    return np.asarray(np.linalg.solve(matrix, flat), np.float64).reshape(right.shape)
-
-
-def _all_by_weight(chain: Chain, places: list[slice]) -> Floats:
-    """dG/dW of all spikes and all weights: (F, number of weights)."""
-    columns = []
-    for place, layer in zip(places, chain.layers, strict=True):
-        column = np.zeros((chain.n_spikes, layer.weight.size))
-        column[place] = by_weight(layer).reshape(-1, layer.weight.size)
-        columns.append(column)
-    return np.concatenate(columns, axis=1)
-
-
-def _cut(chain: Chain, places: list[slice], rows: Floats) -> Jacobian:
-    ends = np.cumsum([layer.weight.size for layer in chain.layers])
-    columns = np.split(rows, ends[:-1], axis=1)
-    return Jacobian(
-        tuple(
-            tuple(columns[m][place].reshape(-1, *chain.layers[m].weight.shape) for m in range(k + 1))
-            for k, place in enumerate(places)
-        )
-    )
+def _require_chain(view: GraphView) -> None:
+    for k, connection in enumerate(view.structure.connections):
+        if (connection.pre, connection.post) != (k - 1, k):
+            raise ValueError(
+                f"{view.weight_names[k]} closes a loop or skips a layer: give a chain of feed-forward layers"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------------ picture
 
 
-def draw_layers(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> Figure:
+def draw_layers(net: nn.Module, inputs: Spikes, record: Record, *, sample: int = 0) -> Figure:
     """Where dG/dF has entries, in the order of time and in the order of layers: triangular both ways."""
-    chain = read_chain(net, inputs, record, sample=sample)
-    matrix, places = system.assemble(chain)
-    order = system.time_order(chain)
-    kinds = _kinds(matrix, places)
+    blocks = blocks_of(net, inputs, record, sample=sample)
+    system = blocks.system
+    kinds = _kinds(system)
+    by_layer = torch.argsort(system.layers, stable=True).numpy()
+    ends = np.cumsum([0, *(int(blocks.spikes(k).sum()) for k in range(blocks.n_layers))]).tolist()
+    places = [slice(start, stop) for start, stop in pairwise(ends)]
     figure = canvas.figure(9.4, 5.1)
     left, right = figure.subplots(1, 2)
-    _draw_kinds(left, kinds[np.ix_(order, order)])
-    _draw_kinds(right, kinds)
+    _draw_kinds(left, kinds)
+    _draw_kinds(right, kinds[np.ix_(by_layer, by_layer)])
     left.set(ylabel="spike k", xlabel="spike m, in order of time")
     left.set_title("forward in time: spike after spike", loc="left")
     right.set(xlabel="spike m, layer by layer")
@@ -128,11 +134,11 @@ def draw_layers(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) ->
 KINDS = (("slope of the spike", canvas.INK), ("own reset", canvas.RED), ("spike of the layer below", canvas.BLUE))
 
 
-def _kinds(matrix: Floats, places: list[slice]) -> Ints:
+def _kinds(system: ExplicitSystem) -> Ints:
     """For each entry of dG/dF the index of its kind in KINDS, -1 where it is 0."""
-    kinds = np.where(matrix != 0.0, 2, -1)
-    for place in places:
-        kinds[place, place] = np.where(matrix[place, place] != 0.0, 1, -1)
+    matrix, layers = system.dG_dF.to_dense().numpy(), system.layers.numpy()
+    kinds = np.where(layers[:, None] == layers[None, :], 1, 2)
+    kinds[matrix == 0.0] = -1
     np.fill_diagonal(kinds, 0)
     return kinds
 

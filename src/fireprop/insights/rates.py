@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fireprop.insights import canvas
-from fireprop.insights.chain import Floats, Layer, Net, lif_layers, one_hot, read_chain, require_feed_forward
+from fireprop.insights.chain import Floats, Ints, Layer, Net, lif_layers, one_hot, read_chain, require_feed_forward
+from fireprop.insights.recorded import end_of
 from fireprop.nn import LIF, Record
 from fireprop.spikes import Spikes
 
@@ -65,31 +66,29 @@ def rate_law(net: Net, inputs: Spikes, record: Record, layer: int, *, sample: in
     True
     """
     part = read_chain(net, inputs, record, sample=sample).layers[layer]
-    t_end = _t_end(record[layer], sample)
+    t_end = end_of(record[layer], sample)
     traces = [_integrate(record, layer, unit, sample, part, t_end) for unit in range(part.theta.size)]
     ends = [_potential(record, layer, unit, sample, np.array([t_end]))[0] for unit in range(part.theta.size)]
-    counts = one_hot(part.sources.units, part.weight.shape[1]).sum(axis=0)
+    gaps, sources = t_end - part.sources.times, part.sources.units
     return RateLaw(
-        received=(part.weight * _charge(part, t_end)).sum(axis=1),
+        received=(part.weight * _charge(gaps, sources, part.alpha)).sum(axis=1),
         fired=part.theta * one_hot(part.spikes.units, part.theta.size).sum(axis=0),
         left=np.array(ends),
         leaked=part.beta * np.array(traces),
-        published=(part.weight * counts / part.alpha).sum(axis=1),
+        published=(part.weight * _charge(gaps, sources, part.alpha, finite=False)).sum(axis=1),
     )
 
 
-def _t_end(fired: Spikes, sample: int) -> float:
-    if fired.t_end is None:
-        raise ValueError("record has no t_end: give what net.record returned")
-    return float(fired.t_end[sample])
+def _charge(gaps: Floats, units: Ints, alpha: Floats, *, finite: bool = True) -> Floats:
+    """Q_j(T) as seen by each receiver, like alpha (receivers, in), from spikes of `units` that are `gaps` before T.
 
-
-def _charge(layer: Layer, t_end: float) -> Floats:
-    """Q_j(T) as seen by each unit: (out, in)."""
-    gaps = t_end - layer.sources.times
-    alpha = layer.alpha[:, layer.sources.units]
-    charges: Floats = -np.expm1(-alpha * gaps) / alpha @ one_hot(layer.sources.units, layer.weight.shape[1])
-    return charges
+    finite  False: S_j / alpha, the limit for T -> infinity
+    """
+    rate = alpha[:, units]
+    charges = (-np.expm1(-rate * gaps) if finite else np.ones_like(rate)) / rate
+    total = np.zeros(alpha.shape)
+    np.add.at(total.T, units, charges.T)
+    return total
 
 
 def _potential(record: Record, layer: int, unit: int, sample: int, times: Floats) -> Floats:
@@ -168,11 +167,13 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
     counts = fired.counts().numpy()
     moves = 0
     for sample in range(len(fired)):
-        t_end = _t_end(fired, sample)
+        t_end = end_of(fired, sample)
         duration = t_end - t_start
         if duration <= 0.0:
             raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
         drive = _drive(sources, sample, t_end, alpha, weight.shape[1], finite) / duration
+        if lif.mask is not None:
+            drive = drive * lif.mask.numpy()
         needed = theta * (counts[sample] / duration + zeta_min * beta)
         moves += _raise(weight, drive, needed)
     return moves
@@ -182,12 +183,9 @@ def _drive(spikes: Spikes, sample: int, t_end: float, alpha: Floats, n_in: int, 
     """Charge that each source has delivered: (1, in), or (out, in) where tau_syn differs between receivers."""
     start, stop = spikes.offsets[sample : sample + 2].tolist()
     gaps = t_end - spikes.times[start:stop].detach().numpy()
-    units = spikes.units[start:stop].numpy()[gaps > 0.0]
-    rate = np.broadcast_to(alpha, (alpha.shape[0], n_in))[:, units]
-    charges = (-np.expm1(-rate * gaps[gaps > 0.0]) if finite else np.ones_like(rate)) / rate
-    drive = np.zeros((alpha.shape[0], n_in))
-    np.add.at(drive.T, units, charges.T)
-    return drive
+    units = spikes.units[start:stop].numpy()
+    rates = np.broadcast_to(alpha, (alpha.shape[0], n_in))
+    return _charge(gaps[gaps > 0.0], units[gaps > 0.0], rates, finite=finite)
 
 
 def _raise(weight: Floats, drive: Floats, needed: Floats) -> int:

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from fireprop import losses
 from fireprop.insights import (
@@ -16,12 +16,15 @@ from fireprop.insights import (
     hebbian,
     kernel_model,
     layers,
+    levels,
     rates,
     spikeprop,
     surrogate,
 )
 from fireprop.insights.chain import lif_layers, read_chain
+from fireprop.insights.recorded import system_of
 from fireprop.nn import Record
+from fireprop.spikes import Spikes
 
 Number: TypeAlias = float | int | str
 
@@ -29,6 +32,7 @@ GRID_STEPS = (0.01, 0.005, 0.002, 0.001)
 FACTOR_WIDTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 COSINE_WIDTHS = tuple(float(w) for w in np.geomspace(0.03, 10.0, 11))
 COSINE_NETS = 10
+SPARSE = 0.05  # one recurrent synapse per unit, on average
 
 
 class Insight(NamedTuple):
@@ -41,7 +45,10 @@ class Insight(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim of the paper, the function that shows it, its picture, and the test that holds it."""
+    """A claim of the paper, the functions or commands that show it, their picture, if any, and the tests that hold it.
+
+    Names are separated by ", ". Of names in one module only the first says which.
+    """
 
     claim: str
     function: str
@@ -53,62 +60,105 @@ CLAIMS = (
     Claim(
         "Gradients are well defined: the conditions of the implicit function theorem hold at firing times",
         "insights.graze.determinant, graze",
-        "graze.draw_graze",
+        "insights.graze.draw_graze",
         "test_the_determinant_is_the_product_of_the_slopes, test_a_graze_has_the_power_minus_a_half",
     ),
     Claim(
+        "Gradients are exact, for any number of spikes per unit and any recurrence, self-loops included",
+        "nn.LIF, nn.Network, gradcheck.check_gradients",
+        "",
+        "test_the_gradient_is_the_central_difference_of_the_oracle, "
+        "test_adjoint_tangent_and_forward_propagation_are_the_triangular_solve",
+    ),
+    Claim(
+        "The pre-synaptic model and the post-synaptic kernel model are equivalent (Figure 1)",
+        "insights.kernel_model.pre_synaptic, post_synaptic",
+        "insights.kernel_model.draw_kernel_model",
+        "test_both_models_give_the_same_potential",
+    ),
+    Claim(
+        "The potential of any unit at any time, in closed form from spikes alone (Theorem 1)",
+        "nn.Record.potential, nn.Record.current",
+        "plotting.raster_and_traces",
+        "test_potentials_and_currents_are_those_of_theorem_1",
+    ),
+    Claim(
+        "Gradients need nothing of the forward pass but firing times and causality: any simulator will do",
+        "external.replay, polish, ift.explicit_system",
+        "",
+        "test_spikes_of_another_simulator_give_the_same_system",
+    ),
+    Claim(
+        "Intermediate results are computed forward in time, spike after spike, with no history",
+        "ift.forward_propagation, `fireprop train --gradient forward`",
+        "",
+        "test_all_roads_lead_to_one_jacobian, test_backward_by_forward_propagation_is_the_adjoint",
+    ),
+    Claim(
         "Intermediate results are computed forward in layers for feed-forward networks",
-        "insights.layers.forward_in_layers, forward_in_time",
-        "layers.draw_layers",
-        "test_layer_by_layer_equals_spike_by_spike",
+        "insights.layers.forward_in_layers",
+        "insights.layers.draw_layers",
+        "test_layer_by_layer_equals_level_by_level",
+    ),
+    Claim(
+        "Spikes that do not depend on one another are computed in parallel",
+        "ift.ExplicitSystem.derivatives_by_level, insights.levels.causal_levels",
+        "insights.levels.draw_levels",
+        "test_levels_are_causal_depths_and_causes_lie_before, test_the_first_spikes_of_a_layer_are_one_level",
+    ),
+    Claim(
+        "The loss is needed only at the end: one Jacobian serves many losses",
+        "ift.Jacobian.gradient",
+        "",
+        "test_one_jacobian_serves_many_losses",
     ),
     Claim(
         "Extends Hebbian learning: the gradient is almost an average of the feeding kernel at firing times",
         "insights.hebbian.feeding, hebbian_terms",
-        "hebbian.draw_hebbian",
-        "test_the_gradient_is_a_sum_of_feeding_kernels",
+        "insights.hebbian.draw_hebbian",
+        "test_the_gradient_is_a_sum_of_feeding_kernels, test_the_hebbian_sum_holds_for_any_recurrence",
     ),
     Claim(
         "Smoothing kernels arise naturally, and resemble those of surrogate gradients",
         "insights.surrogate.local_factor",
-        "surrogate.draw_local_factor",
+        "insights.surrogate.draw_local_factor",
         "test_narrow_windows_give_the_exact_local_factor",
     ),
     Claim(
         "Surrogate gradients may be close to the exact gradient",
         "insights.surrogate.cosines",
-        "surrogate.draw_cosines",
+        "insights.surrogate.draw_cosines",
         "test_a_narrow_surrogate_of_single_spikes_points_along_the_exact_gradient",
     ),
     Claim(
         "Applies to time-quantized simulators, whose unknowns grow with time and precision",
         "insights.discrete_time.time_derivative, convergence",
-        "discrete_time.draw_discrete_time",
+        "insights.discrete_time.draw_discrete_time",
         "test_the_grid_derivative_is_exact_for_the_grid, test_the_grid_tends_to_continuous_time_with_the_step",
-    ),
-    Claim(
-        "The pre-synaptic model and the post-synaptic kernel model are equivalent (Figure 1, Theorem 1)",
-        "insights.kernel_model.pre_synaptic, post_synaptic",
-        "kernel_model.draw_kernel_model",
-        "test_both_models_give_the_same_potential",
     ),
     Claim(
         "EventProp simulates adjoint trajectories backwards; firing times and causality are enough",
         "insights.eventprop.eventprop_gradients",
-        "eventprop.draw_eventprop",
-        "test_eventprop_equals_the_adjoint, test_eventprop_holds_for_recurrence_and_self_loops",
+        "insights.eventprop.draw_eventprop",
+        "test_eventprop_equals_the_adjoint, test_eventprop_equals_the_adjoint_of_recurrent_layers",
     ),
     Claim(
         "SpikeProp's linearity assumption is not needed: its rule is the case of one spike per unit",
         "insights.spikeprop.spikeprop",
-        "spikeprop.draw_spikeprop",
+        "insights.spikeprop.draw_spikeprop",
         "test_spikeprop_is_the_exact_gradient_of_single_spikes",
     ),
     Claim(
         "Rates are balanced, and a projection keeps neurons alive (from the authors' notebooks)",
-        "insights.rates.rate_law, project_",
-        "rates.draw_rates",
+        "insights.rates.rate_law, project_, `fireprop train --keep-alive`",
+        "insights.rates.draw_rates",
         "test_what_a_unit_receives_it_spends, test_a_silent_unit_is_revived",
+    ),
+    Claim(
+        "Experiments: XOR, Iris, Yin-Yang, and a comparison with surrogate gradients",
+        "training.train, `fireprop train`, `fireprop reproduce`",
+        "",
+        "test_xor_is_learnt, test_iris_is_learnt",
     ),
 )
 
@@ -117,7 +167,7 @@ def claims_table() -> str:
     """CLAIMS as a Markdown table: claim, function, figure, test."""
     rows = ["| claim of the paper | function | figure | test |", "|---|---|---|---|"]
     for claim, *places in CLAIMS:
-        cells = [", ".join(f"`{name}`" for name in place.split(", ")) for place in places]
+        cells = [", ".join(f"`{name.strip('`')}`" for name in place.split(", ") if name) for place in places]
         rows.append(f"| {claim} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -128,6 +178,7 @@ def run_all(generator: torch.Generator) -> list[Insight]:
         _kernel_model(),
         _graze(generator),
         _layers(generator),
+        _levels(generator),
         _hebbian(generator),
         _local_factor(generator),
         _cosines(generator),
@@ -174,9 +225,8 @@ def _graze(generator: torch.Generator) -> Insight:
 
 def _layers(generator: torch.Generator) -> Insight:
     run = examples.lively_run(generator)
-    by_layer, in_time = layers.forward_in_layers(*run), layers.forward_in_time(*run)
-    pairs = [pair for a, b in zip(by_layer.blocks, in_time.blocks, strict=True) for pair in zip(a, b, strict=True)]
-    worst = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+    by_layer, in_time = layers.forward_in_layers(*run).by, system_of(*run).derivatives_by_level()
+    worst = max(float((a - in_time[name]).abs().max() / in_time[name].abs().max()) for name, a in by_layer.items())
     return Insight(
         "Forward in time, or forward in layers",
         "dG/dF has an entry where one spike acts on another. In order of time it is lower triangular. Sorted by layer "
@@ -187,12 +237,44 @@ def _layers(generator: torch.Generator) -> Insight:
     )
 
 
+def _levels(generator: torch.Generator) -> Insight:
+    sizes: dict[str, int] = {"n_inputs": 5, "n_units": 20}
+    runs = {
+        "feed-forward": levels.causal_levels(*examples.lively_run(generator, (5, 20, 3))),
+        "sparse loops": levels.causal_levels(*examples.recurrent_run(generator, density=SPARSE, **sizes)),
+        "all to all": levels.causal_levels(*examples.recurrent_run(generator, **sizes)),
+    }
+    chain = runs["feed-forward"]
+    decided = int(np.argmax(chain.layers == 1))
+    numbers: dict[str, Number] = {
+        f"{name}: spikes, levels, most spikes in one level": f"{run.times.size}, {run.depth}, {run.widths.max()}"
+        for name, run in runs.items()
+    }
+    numbers["feed-forward, up to the first output spike"] = (
+        f"{decided + 1}, {chain.depths[decided]}, {np.bincount(chain.levels[: decided + 1]).max()}"
+    )
+    return Insight(
+        "Parallel, forward in time",
+        "A spike waits for the spikes that fed it and for nothing else. Spikes of one causal level are computed at "
+        "once; the depth, the number of levels, is what is left to do in sequence. Up to the first output spike, where "
+        "a decision by first spikes falls, few units have fired twice and a chain is shallow. Later the depth grows "
+        "with each unit's own spikes and with loops. Where all units reach one another without delay, every spike "
+        "waits for the one before it, and nothing is left to do at once but the samples of a batch.",
+        numbers,
+        levels.draw_levels(runs),
+    )
+
+
 def _hebbian(generator: torch.Generator) -> Insight:
     net, inputs, record = examples.lively_run(generator)
     loss = losses.first_spike_cross_entropy(record[-1], torch.tensor([0]), tau=0.2) + _spread(record)
-    terms = hebbian.hebbian_terms(net, inputs, record, loss, 0)
-    (exact,) = torch.autograd.grad(loss, [lif_layers(net)[0].weight])
-    error = np.abs(terms.gradient - exact.numpy()).max() / exact.abs().max()
+    terms, error = _hebbian_error(net, inputs, record, loss, "0.weight")
+    looped, looped_inputs, looped_record = examples.recurrent_run(generator)
+    looped_loss = _spread(looped_record)
+    errors = [
+        _hebbian_error(looped, looped_inputs, looped_record, looped_loss, name)[1]
+        for name in ("weight", "recurrent_weight")
+    ]
     counts = np.bincount(terms.units, minlength=terms.n_units)
     return Insight(
         "The gradient is a Hebbian sum",
@@ -201,12 +283,22 @@ def _hebbian(generator: torch.Generator) -> Insight:
         "loss, mu is negative, and the weights of the sources that fed the spike grow: those that fire together wire "
         "together.",
         {
-            "largest relative difference to loss.backward()": float(error),
+            "largest relative difference to loss.backward()": error,
+            "the same of a recurrent layer with self-loops": max(errors),
             "spikes with mu < 0": int((terms.mu < 0.0).sum()),
             "spikes with mu > 0": int((terms.mu > 0.0).sum()),
         },
         hebbian.draw_hebbian(terms, unit=int(counts.argmax())),
     )
+
+
+def _hebbian_error(
+    net: nn.Module, inputs: Spikes, record: Record, loss: Tensor, weight: str
+) -> tuple[hebbian.HebbianTerms, float]:
+    """The terms, and how far their sum is from autograd's gradient, over the largest entry of that."""
+    terms = hebbian.hebbian_terms(net, inputs, record, loss, weight)
+    (exact,) = torch.autograd.grad(loss, [net.get_parameter(weight)], retain_graph=True)
+    return terms, float(np.abs(terms.gradient - exact.numpy()).max() / exact.abs().max())
 
 
 def _or_none(distance: float) -> Number:
@@ -288,7 +380,7 @@ def _eventprop(generator: torch.Generator) -> Insight:
     net, inputs, record = examples.lively_run(generator)
     loss = losses.first_spike_cross_entropy(record[-1], torch.tensor([0]), tau=0.2) + _spread(record)
     found = eventprop.eventprop_gradients(net, inputs, record, loss)
-    mu = [hebbian.hebbian_terms(net, inputs, record, loss, k).mu for k in range(2)]
+    mu = [hebbian.hebbian_terms(net, inputs, record, loss, f"{k}.weight").mu for k in range(2)]
     gap = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found.mu, mu, strict=True))
     exact = torch.autograd.grad(loss, [lif.weight for lif in lif_layers(net)], retain_graph=True)
     worst = max(

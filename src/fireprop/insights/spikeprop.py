@@ -7,27 +7,34 @@ With the postsynaptic potential of one spike in place of the feeding kernel, its
           \frac{dL}{dw_{ij}} = -\delta_j \, h(f_j - f_i)
 
 Its kernel t/tau exp(1 - t/tau) is our h at tau_mem = tau_syn = tau, times e/tau. Its derivation linearises the
-potential around the firing time; the implicit function theorem gives the same rule as an exact derivative. A second
-spike of any unit has no place in it.
+potential around the firing time; the implicit function theorem gives the same rule as an exact derivative: of the
+blocks of dG/dF that the layers make, those within a layer are diagonal, and the transpose solve from the last layer
+down is the delta rule. A second spike of any unit has no place in it.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from fireprop.insights import canvas
-from fireprop.insights.chain import Chain, Floats, Layer, Net, one_hot, read_chain
+from fireprop.insights.chain import Floats
+from fireprop.insights.layers import Blocks, blocks_of
+from fireprop.insights.recorded import end_of
 from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
 
-def spikeprop(net: Net, inputs: Spikes, record: Record, grad_output_times: Floats, *, sample: int = 0) -> list[Floats]:
+def spikeprop(
+    net: nn.Module, inputs: Spikes, record: Record, grad_output_times: Floats, *, sample: int = 0
+) -> list[Floats]:
     """dL/dW (out, in) per layer by SpikeProp's delta rule, for one sample.
 
     grad_output_times  (n_spikes,) dL/df of the spikes of the last layer, in their order in the record
 
-    Raises ValueError if any unit fires more than once, and as `chain.read_chain` does.
+    Raises ValueError if any unit fires more than once, and as `layers.blocks_of` does.
 
     >>> net, inputs, record = examples.single_spike_run(torch.Generator().manual_seed(0))
     >>> record[-1].times.sum().backward()
@@ -35,32 +42,28 @@ def spikeprop(net: Net, inputs: Spikes, record: Record, grad_output_times: Float
     >>> np.allclose(by_rule[0], net[0].weight.grad, rtol=1e-12, atol=1e-12)
     True
     """
-    chain = read_chain(net, inputs, record, sample=sample)
-    _require_single_spikes(chain)
-    error = np.asarray(grad_output_times, dtype=np.float64)
+    blocks = blocks_of(net, inputs, record, sample=sample)
+    _require_single_spikes(blocks, inputs[sample], end_of(record[-1], sample))
+    error = torch.as_tensor(grad_output_times, dtype=torch.float64)
     gradients: list[Floats] = []
-    for layer in reversed(chain.layers):
-        push = layer.source_push  # w_ij h'(f_j - f_i), a row per spike j
-        delta = error / push.sum(axis=1)
-        gradients.insert(0, _weight_gradient(layer, delta))
-        error = delta @ push
+    for layer, by_weight in reversed(list(enumerate(blocks.system.dG_dW.values()))):
+        mine = blocks.spikes(layer)
+        delta = error / blocks.system.slopes[mine]
+        gradient = -torch.tensordot(delta, by_weight.to_dense()[mine], dims=1)
+        gradients.insert(0, gradient.numpy())
+        error = -delta @ blocks.between(layer)  # its entries are -w_ij h'(f_j - f_i)
     return gradients
 
 
-def _weight_gradient(layer: Layer, delta: Floats) -> Floats:
-    gradient: Floats = -one_hot(layer.spikes.units, layer.theta.size).T @ (delta[:, None] * layer.feeding)
-    return gradient
-
-
-def _require_single_spikes(chain: Chain) -> None:
-    for level, trains in enumerate([chain.inputs, *(layer.spikes for layer in chain.layers)]):
-        units, counts = np.unique(trains.units, return_counts=True)
-        if counts.size and counts.max() > 1:
-            unit = int(units[counts.argmax()])
-            where = "the inputs" if level == 0 else f"layer {level - 1}"
+def _require_single_spikes(blocks: Blocks, inputs: Spikes, t_end: float) -> None:
+    system = blocks.system
+    trains = [(f"layer {k}", system.units[blocks.spikes(k)]) for k in range(blocks.n_layers)]
+    for where, units in [("the inputs", inputs.units[inputs.times < t_end]), *trains]:
+        counts = torch.bincount(units)
+        if counts.numel() and int(counts.max()) > 1:
             raise ValueError(
-                f"unit {unit} of {where} fires {counts.max()} times: SpikeProp knows one spike per unit. "
-                "Use an earlier t_end, or loss.backward(), which knows any number"
+                f"unit {int(counts.argmax())} of {where} fires {int(counts.max())} times: SpikeProp knows one spike "
+                "per unit. Use an earlier t_end, or loss.backward(), which knows any number"
             )
 
 

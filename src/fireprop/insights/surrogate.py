@@ -9,6 +9,9 @@ nothing of those.) The exact factor is a window whose width follows V'(f), spike
 Second, the whole gradient: the cosine between surrogate and exact gradient of one loss, on one network, with the same
 spikes. Here the limit of a narrow window is not the exact gradient of a hidden layer: a surrogate asks what one more
 spike would do to the next potential, h, the exact gradient what a later one would, -h'.
+
+The surrogates are integrated and clocked here, apart from the explicit system on purpose: that is what they are held
+against.
 """
 
 import math
@@ -23,9 +26,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fireprop.insights import canvas
+from fireprop.insights import canvas, hebbian
 from fireprop.insights.chain import Floats, Layer, Net, Trains, lif_layers, read_chain, response
+from fireprop.insights.recorded import end_of, of_sample
 from fireprop.nn import Record
+from fireprop.nn.view import graph_view
 from fireprop.spikes import Spikes
 
 Window: TypeAlias = Callable[[Tensor], Tensor]
@@ -89,7 +94,9 @@ def local_factor(
     """
     part = read_chain(net, inputs, record, sample=sample).layers[layer]
     mine = part.spikes.units == unit
-    exact = float((part.feeding[mine, source] / part.slopes[mine]).sum())
+    y_at_spikes = hebbian.feeding(net, inputs, record, graph_view(net).weight_names[layer], sample=sample)
+    slopes = of_sample(record.slopes, record, sample)[layer].numpy()
+    exact = float((y_at_spikes[mine, source] / slopes[mine]).sum())
     if exact == 0.0:
         raise ValueError(f"unit = {unit}, source = {source}: the source reaches no spike of the unit, choose others")
     v, y, times = _path(record, part, layer, unit, source, sample)
@@ -127,7 +134,7 @@ def _path(
 ) -> tuple[Floats, Floats, Floats]:
     """V, y and times along the path of a unit, in pieces between two events: (n_pieces, n_points) each."""
     own = part.spikes.of(unit)
-    events = np.unique(np.concatenate([part.sources.times, own, [_t_end(record, sample)]]))
+    events = np.unique(np.concatenate([part.sources.times, own, [end_of(record[-1], sample)]]))
     times = _pieces(events)
     v = record.potential(layer, unit, torch.from_numpy(times.ravel()), sample=sample).numpy().reshape(times.shape)
     v[np.isin(times[:, 0], own), 0] = 0.0  # after the reset, where the potential is read before it
@@ -192,7 +199,7 @@ def surrogate_gradients(
     Raises ValueError if a layer has more than one tau_mem or tau_syn, and as `chain.read_chain` does.
     """
     chain = read_chain(net, inputs, record, sample=sample)
-    n_steps = math.ceil(_t_end(record, sample) / dt)
+    n_steps = math.ceil(end_of(record[-1], sample) / dt)
     train = _on_grid(chain.inputs, chain.layers[0].weight.shape[1], n_steps, dt).expand(len(windows), -1, -1)
     leaves = []
     for part in chain.layers:
@@ -201,13 +208,6 @@ def surrogate_gradients(
     decay = torch.exp(-dt * torch.arange(n_steps + 1, dtype=torch.float64) / tau)
     loss = ((train @ signs) * decay).sum()
     return list(torch.autograd.grad(loss, leaves))
-
-
-def _t_end(record: Record, sample: int) -> float:
-    t_end = record[-1].t_end
-    if t_end is None:
-        raise ValueError("record has no t_end: give what net.record returned")
-    return float(t_end[sample])
 
 
 def _on_grid(spikes: Trains, n_units: int, n_steps: int, dt: float) -> Tensor:
@@ -287,7 +287,7 @@ def draw_local_factor(result: LocalFactor, record: Record, *, layer: int = 0, sa
 def _draw_gates(trace: Axes, gates: Axes, result: LocalFactor, record: Record, layer: int, sample: int) -> None:
     spikes = record[layer][sample]
     own = spikes.times.detach().numpy()[spikes.units.numpy() == result.unit]
-    stop = min(1.15 * float(own[-1]), _t_end(record, sample))
+    stop = min(1.15 * float(own[-1]), end_of(record[-1], sample))
     times = np.union1d(np.linspace(0.0, stop, 1500), own)
     v = record.potential(layer, result.unit, torch.from_numpy(times), sample=sample).numpy()
     theta = float(record.threshold(layer)[result.unit])
