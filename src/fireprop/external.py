@@ -173,7 +173,8 @@ def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> S
             )
         if not part.complete:
             raise ValueError(
-                f'{population.name}: its spikes are known only up to a stop: run without stop="first_spikes"'
+                f"{population.name}: its spikes are known only up to a stop: run without stop, or, for fireprop.ift, "
+                'record with gradient="forward"'
             )
     bare = [Spikes(part.times.detach(), part.units, part.offsets, n_units=part.n_units) for part in parts]
     given = Spikes.stack_units(bare)
