@@ -1,7 +1,7 @@
 """The same network in Brian2 (Stimberg, Brette, Goodman 2019), a simulator that fireprop shares nothing with.
 
-Brian2 comes with the extra `interop`. Its licence is CeCILL-2.1, which is compatible with the GPL: it is never installed
-with fireprop itself, and none of it is in here.
+Brian2 comes with the extra `interop`. Its licence is CeCILL-2.1, which is compatible with the GPL: it is never
+installed with fireprop itself, and none of it is in here.
 """
 
 import math
@@ -29,18 +29,19 @@ def simulate(
     method                  how Brian2 integrates V and I. Its "exact" is as good and slower to set up, and divides by
                             1/tau_mem - 1/tau_syn: not where they are equal
 
-    The order of a step of Brian2 that begins at t: V and I advance to t + dt; thresholds are tested; synapses act, those
-    of the spikes found just now and those of the inputs in [t, t + dt); V is reset. Brian2 writes t on such spikes. The
-    potential that was tested is that of t + dt, and so is the time given here, one step after that of its SpikeMonitor.
-    t_ref is rounded up to whole steps. Thus both simulators do the same with inputs that are off the grid.
+    The order of a step of Brian2 that begins at t: V and I advance to t + dt; thresholds are tested; synapses act,
+    those of the spikes found just now and those of the inputs in [t, t + dt); V is reset. Brian2 writes t on such
+    spikes. The potential that was tested is that of t + dt, and so is the time given here, one step after that of its
+    SpikeMonitor. t_ref is rounded up to whole steps. Thus both simulators do the same with inputs off the grid.
 
     Raises MissingExtraError without Brian2, and what Brian2 raises: ValueError for two spikes of an input in one step.
     """
     brian2 = require("brian2", extra="interop", needed_for="fireprop.interop.brian")
     check_step(dt)
     checks.check_options(t_end=t_end)
-    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+    horizon = checks.horizon(t_end, inputs)
     first = math.floor(float(inputs.times.detach().min()) / dt) if inputs.n_spikes else 0
     n_steps = last_step(horizon, dt) - first
     if n_steps < 1 or not inputs.n_spikes:

@@ -4,13 +4,13 @@ It is not how fireprop simulates. It shows what becomes of gradients when spikes
 opinion on which spikes there are.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from fireprop import engine
@@ -61,8 +61,9 @@ def simulate(
     """
     check_step(dt)
     checks.check_options(t_end=t_end)
-    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+    horizon = checks.horizon(t_end, inputs)
     update, synapses = _update(view.structure, dt, integrator), _synapses(view)
     theta = np.concatenate(view.solve_arrays()[1])
     n_held = hold_steps(view.structure.nodes["t_ref"], dt)
@@ -107,7 +108,7 @@ def by_population(
     known = times < horizon.numpy()[samples]
     starts = view.structure.starts
     parts = []
-    for first, end in zip(starts[:-1], starts[1:], strict=True):
+    for first, end in itertools.pairwise(starts):
         mine = known & (units >= first) & (units < end)
         spikes = Spikes.from_events(
             times[mine], units[mine] - first, samples[mine], n_units=int(end - first), batch_size=batch_size

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.external import Given, polish, replay
@@ -28,7 +28,7 @@ LEAST = 1e-17  # where a picture on a logarithmic axis shows an error of 0
 
 
 def every_spike(record: Record) -> Tensor:
-    """Half the sum of the squares of all firing times: a loss in which every spike counts, in whatever order they are."""
+    """Half the sum of the squares of all firing times: a loss to which every spike counts, in whatever order."""
     return torch.stack([0.5 * spikes.times.square().sum() for spikes in record]).sum()
 
 
@@ -200,6 +200,8 @@ def _draw(ax: Axes, result: Convergence) -> None:
     ax.loglog(result.dt, polished, "D-", color=canvas.BLUE, label="gradient, spikes polished", **styles)
     refused = result.dt[~np.isfinite(result.polished)]
     if refused.size:
-        ax.plot(refused, np.full(refused.size, 1e-15), "x", color=canvas.BLUE, ms=6, label="polish refuses: other spikes")
+        ax.plot(
+            refused, np.full(refused.size, 1e-15), "x", color=canvas.BLUE, ms=6, label="polish refuses: other spikes"
+        )
     ax.set(xlabel="step dt", ylim=(LEAST / 3.0, 30.0))
     ax.set_title(result.source, loc="left")
