@@ -236,15 +236,15 @@ def test_forward_propagation_reads_given_spikes_too(rng):
 
 
 def test_a_float32_network_is_replayed_too(rng):
-    net = drawn(rng, LIF(4, 5, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float32))
+    net = drawn(rng, LIF(4, 5, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, recurrent=True, dtype=torch.float32))
     leaf, inputs = inputs_of(rng)
     record = net.record(inputs, t_end=T_END)
     again = replay(net, inputs, record, t_end=T_END)
     found = gradients(net, leaf, again.record)
     assert found[0].dtype == torch.float32
-    assert again.worst < 1e-14
+    assert again.worst < 1e-12  # times are not rounded to float32, which would leave 1e-7
     assert all(torch.equal(a, b) for a, b in zip(found, gradients(net, leaf, record), strict=True))
-    assert (polish(net, inputs, record, t_end=T_END)[0].times - record[0].times.detach()).abs().max() < 1e-13
+    assert (polish(net, inputs, record, t_end=T_END)[0].times - record[0].times.detach()).abs().max() < 1e-12
 
 
 def test_a_silent_run_and_an_empty_batch_are_replayed(rng):
@@ -381,7 +381,7 @@ def test_a_spike_within_the_hold_is_impossible_whatever_the_tolerance(small):
 def test_a_spike_far_below_the_threshold_is_named(rng):
     net, (_, inputs) = chain(rng), inputs_of(rng)
     record = net.record(inputs, t_end=T_END)
-    before = float(inputs[2].times.min()) - 0.1
+    before = float(inputs[2].times.detach().min()) - 0.1
     where = f"sample 2, layer 1, unit 2, t = {before!r}: the potential is -1 from the threshold"
     with pytest.raises(ReplayError, match=re.escape(where)):
         replay(net, inputs, [record[0], with_spike(record[1], before, 2, 2)], t_end=T_END)

@@ -55,7 +55,7 @@ def simulate(
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5)
-    >>> _ = torch.nn.init.constant_(layer.weight, 5.0)
+    >>> _ = nn.init.constant_(layer.weight, 5.0)
     >>> simulate(layer, Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0, dt=0.01)
     (Spikes(batch=1, units=1, spikes=3, t in [0.41, 0.87], t_end=2.0),)
     """
