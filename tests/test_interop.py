@@ -203,6 +203,14 @@ def test_examples_in_docstrings_run(module):
     assert results.failed == 0
 
 
+def test_the_python_of_the_page_runs():
+    page = (HOUSE / "docs/replay.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+
+
 def without_brian2(monkeypatch):
     monkeypatch.setitem(sys.modules, "brian2", None)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fireprop import engine
 from fireprop.datasets.extras import require
-from fireprop.interop.clock_driven import by_population, check_step, hold_steps, last_step, owners
+from fireprop.interop.clock_driven import Floats, by_population, check_step, hold_steps, last_step, owners
 from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
@@ -56,10 +56,10 @@ def simulate(
         monitor = brian2.SpikeMonitor(units)
         synapses = list(_synapses(brian2, view, source, units, inputs.batch_size))
         brian2.Network(units, source, monitor, *synapses).run(n_steps * step, namespace={})
-        steps = np.rint(np.asarray(monitor.t) / dt).astype(np.int64) + first + 1
+        times: Floats = dt * (np.rint(np.asarray(monitor.t) / dt) + first + 1)
         fired = np.array(monitor.i, np.int64)
     n_units = view.structure.nodes.size
-    return by_population(view, inputs.batch_size, horizon, steps * dt, fired % n_units, fired // n_units)
+    return by_population(view, inputs.batch_size, horizon, times, fired % n_units, fired // n_units)
 
 
 # ------------------------------------------------------------------------------------------------------------ inside

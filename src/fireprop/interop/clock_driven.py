@@ -21,6 +21,8 @@ from fireprop.spikes import GRID_TOLERANCE, Spikes
 
 Integrator: TypeAlias = Literal["exact", "euler"]
 Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Event: TypeAlias = tuple[int, npt.NDArray[np.bool_]]  # a step, and (batch, n_units): who fires in it
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def simulate(
     v = np.zeros((inputs.batch_size, theta.size))
     i = np.zeros((inputs.batch_size, update.a.size))
     free_from = np.full(v.shape, -np.iinfo(np.int64).max)  # the step from which V evolves again
-    events: list[tuple[int, Floats]] = []
+    events: list[Event] = []
     for step in range(min(arrivals, default=0), last_step(horizon, dt) + 1):
         v = np.where(step > free_from, v * update.b + i @ update.mix, 0.0)
         i *= update.a
@@ -91,7 +93,7 @@ def check_step(dt: float) -> None:
         raise ValueError(f"dt = {dt}: give a finite number > 0")
 
 
-def hold_steps(t_ref: Floats, dt: float) -> npt.NDArray[np.int64]:
+def hold_steps(t_ref: Floats, dt: float) -> Ints:
     """How many steps a unit is held after a spike: t_ref, rounded up."""
     return np.ceil(t_ref / dt - GRID_TOLERANCE).astype(np.int64)
 
@@ -102,7 +104,7 @@ def last_step(horizon: Tensor, dt: float) -> int:
 
 
 def by_population(
-    view: GraphView, batch_size: int, horizon: Tensor, times: Floats, units: engine.Array, samples: engine.Array
+    view: GraphView, batch_size: int, horizon: Tensor, times: Floats, units: Ints, samples: Ints
 ) -> tuple[Spikes, ...]:
     """Flat events of the units of a graph as Spikes of every population; those from t_end on are left out."""
     known = times < horizon.numpy()[samples]
@@ -157,7 +159,7 @@ def _arrivals(inputs: Spikes, dt: float) -> dict[int, Floats]:
     return arrivals
 
 
-def _flat(events: list[tuple[int, Floats]], dt: float) -> tuple[Floats, engine.Array, engine.Array]:
+def _flat(events: list[Event], dt: float) -> tuple[Floats, Ints, Ints]:
     """Times, units and samples of all spikes."""
     places = [np.nonzero(fired) for _, fired in events]
     times = [np.full(units.size, step * dt) for (step, _), (_, units) in zip(events, places, strict=True)]

@@ -1,7 +1,7 @@
 """What spikes of another simulator are worth: the error of the gradient that they give, and what polishing leaves."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -69,7 +69,7 @@ def gradient_error(
     leaf, exact_inputs = _with_leaf(inputs)
     truth = net.record(exact_inputs, t_end=t_end)
     wanted = _gradients(net, leaf, loss(truth))
-    given = [spikes[name] for name in truth.names] if truth.names and not isinstance(spikes, Record) else spikes
+    given = [spikes[name] for name in truth.names] if isinstance(spikes, Mapping) else list(spikes)
     raw, polished, refusal = np.nan, np.nan, ""
     try:
         raw = _error(net, inputs, spikes, t_end, loss, wanted, on_mismatch="warn")
@@ -116,7 +116,7 @@ def _error(
     return max(errors, default=0.0)
 
 
-def _time_error(given: Any, truth: Record) -> float:
+def _time_error(given: Sequence[Spikes], truth: Record) -> float:
     worst = 0.0
     for mine, exact in zip(given, truth, strict=True):
         if not torch.equal(mine.counts(), exact.counts()):
