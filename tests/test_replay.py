@@ -23,6 +23,12 @@ DOUBLE = {"dtype": torch.float64}
 T_END = 2.0
 
 
+@pytest.fixture(autouse=True)
+def initial_weights(rng):
+    """Those of torch's own generator: the same for a test whatever else runs."""
+    torch.manual_seed(int(rng.integers(2**31)))
+
+
 def drawn(rng, net, scale=0.4):
     """The net with weights about half of the mean that its own start has, so that both signs occur."""
     for parameter in net.parameters():
@@ -56,7 +62,7 @@ def several_tau_syn(rng):
         "recurrent": True,
         "v_threshold": nn.Parameter(torch.ones(5).double()),
     }
-    return drawn(rng, LIF(4, 5, tau_mem=torch.linspace(0.5, 1.0, 5), t_ref=0.1, **options, **DOUBLE), scale=0.2)
+    return drawn(rng, LIF(4, 5, tau_mem=torch.linspace(0.5, 1.0, 5), t_ref=0.2, **options, **DOUBLE), scale=0.2)
 
 
 def network(rng):
@@ -127,14 +133,28 @@ def with_spike(spikes, time, unit, sample):
     return Spikes.from_events(*events, n_units=spikes.n_units, batch_size=len(spikes))
 
 
+def run_of(rng, recurrent):
+    """A layer, its inputs, and its spikes: no graze, a unit that fires twice in each sample, quiet before the end."""
+    for _ in range(100):
+        net = drawn(rng, LIF(3, 4, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, recurrent=recurrent, **DOUBLE))
+        inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (2, 3))))
+        record = net.record(inputs, t_end=T_END)
+        spikes = record[0].detach()
+        twice = (spikes.counts() > 1).any(dim=1).all()
+        if twice and float(record.slopes[0].min()) > 0.3 and float(spikes.times.max()) < T_END - 0.1:
+            return net, inputs, spikes
+    raise AssertionError("no such run in 100 draws")
+
+
 @pytest.fixture
 def small(rng):
-    """A recurrent layer, its inputs, and its spikes: (net, inputs, spikes)."""
-    net = drawn(rng, LIF(3, 4, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, recurrent=True, **DOUBLE))
-    inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (2, 3))))
-    spikes = net(inputs, t_end=T_END).detach()
-    assert (spikes.counts() > 1).any(dim=1).all()
-    return net, inputs, spikes
+    return run_of(rng, recurrent=True)
+
+
+@pytest.fixture
+def plain(rng):
+    """Units that do not hear one another: a spoilt spike has no consequences that could be named in its place."""
+    return run_of(rng, recurrent=False)
 
 
 # --- replay of fireprop's own spikes ---
@@ -296,9 +316,20 @@ def test_polish_leaves_exact_spikes_where_they_are(small):
     net, inputs, spikes = small
     (found,) = polish(net, inputs, [spikes], t_end=T_END)
     assert torch.equal(found.units, spikes.units)
-    # an ulp of the threshold is worth ulp / slope in time; slopes are above 0.1 here
-    assert float(net.record(inputs, t_end=T_END).slopes[0].min()) > 0.1
+    # an ulp of the threshold is worth ulp / slope in time, which is below 4 ulp here, and adds up along causal chains
     assert (found.times - spikes.times).abs().max() <= 50 * np.spacing(T_END)
+
+
+@pytest.mark.xfail(raises=ReplayError, reason="rounding that spikes pass on is above what polish takes for settled")
+def test_polish_settles_on_the_spikes_of_a_busy_network():
+    rng = np.random.default_rng(4)
+    net = LIF(4, 5, tau_mem=1.0, tau_syn=0.5, recurrent=True, generator=torch.Generator().manual_seed(4), **DOUBLE)
+    drawn(rng, net, scale=2.0)
+    inputs = inputs_of(rng)[1].detach()
+    spikes = net(inputs, t_end=T_END).detach()
+    (found,) = polish(net, inputs, [spikes], t_end=T_END)
+    # about 50 spikes per sample pass their rounding on
+    assert (found.times - spikes.times).abs().max() <= 1e-13
 
 
 def test_polish_lets_unconnected_units_change_places(rng):
@@ -332,28 +363,36 @@ def test_polish_says_where_no_spike_is_near(small):
 
 def test_polish_says_when_a_spike_leaves_the_horizon(small):
     net, inputs, spikes = small
-    unit, last = int(spikes[0].units[-1]), float(spikes[0].times[-1])
+    last = float(spikes[0].times[-1])
     (found,) = polish(net, inputs[[0]], [moved(spikes[0], -1, -1e-3)], t_end=last + 1e-6)
     assert float(found.times[-1]) == pytest.approx(last, abs=1e-12)
     with pytest.raises(ReplayError, match=re.escape("sample 0, t = ") + ".*" + re.escape("give a later t_end")):
         polish(net, inputs[[0]], [moved(spikes[0], -1, -1e-3)], t_end=last - 1e-6)
-    assert 0 <= unit < 4
 
 
 # --- spikes that are not those of the network ---
 
 
-def test_a_missing_spike_is_named(small):
-    net, inputs, spikes = small
-    for k in (0, spikes.n_spikes // 2, spikes.n_spikes - 1):
-        sample, unit, time = int(spikes.samples[k]), int(spikes.units[k]), float(spikes.times[k])
-        with pytest.raises(ReplayError, match="no spike is given") as caught:
+def test_a_missing_spike_is_named(plain):
+    net, inputs, spikes = plain
+    whose = (spikes.samples * 4 + spikes.units).tolist()
+    for k in range(spikes.n_spikes):
+        with pytest.raises(ReplayError) as caught:
             replay(net, inputs, [without(spikes, k)], t_end=T_END)
         found = re.match(r"sample (\d+), layer 0, unit (\d+), t = ([\d.e+-]+):", str(caught.value))
         assert found is not None
-        assert (int(found[1]), int(found[2])) == (sample, unit)
-        # V rises above theta by a millionth of it at the most 1e-6 theta / slope later
-        assert float(found[3]) == pytest.approx(time, abs=1e-4)
+        assert int(found[1]) * 4 + int(found[2]) == whose[k]
+        if whose[k] not in whose[k + 1 :]:  # else its next spike may be named, which is off the threshold then
+            assert "no spike is given" in str(caught.value)
+            # V rises above theta by a millionth of it at most 1e-6 theta / slope later
+            assert float(found[3]) == pytest.approx(float(spikes.times[k]), abs=1e-5)
+
+
+def test_a_missing_spike_of_a_recurrent_layer_is_noticed(small):
+    net, inputs, spikes = small
+    for k in range(spikes.n_spikes):
+        with pytest.raises(ReplayError, match=r"sample \d, layer 0, unit \d, t = "):
+            replay(net, inputs, [without(spikes, k)], t_end=T_END)
 
 
 def test_a_missing_spike_of_a_population_is_named_by_its_name(rng):
@@ -367,8 +406,8 @@ def test_a_missing_spike_of_a_population_is_named_by_its_name(rng):
         replay(net, inputs, given, t_end=T_END)
 
 
-def test_a_spike_within_the_hold_is_impossible_whatever_the_tolerance(small):
-    net, inputs, spikes = small
+def test_a_spike_within_the_hold_is_impossible_whatever_the_tolerance(plain):
+    net, inputs, spikes = plain
     unit, time = int(spikes[1].units[0]), float(spikes[1].times[0])
     for later in (0.05, 0.0):  # within t_ref = 0.1, and twice at one time
         given = [with_spike(spikes, time + later, unit, 1)]
@@ -388,17 +427,17 @@ def test_a_spike_far_below_the_threshold_is_named(rng):
 
 
 @pytest.mark.parametrize("shift", [1e-3, -1e-3])
-def test_a_shifted_spike_is_refused_or_warned_about(small, shift):
-    net, inputs, spikes = small
+def test_a_shifted_spike_is_refused_or_warned_about(plain, shift):
+    net, inputs, spikes = plain
     given = [moved(spikes, -1, shift)]
     with pytest.raises(ReplayError, match=f"sample 1, layer 0, unit {int(spikes.units[-1])}, t = "):
         replay(net, inputs, given, t_end=T_END)
     with pytest.warns(UserWarning, match="from the threshold") as caught:
         found = replay(net, inputs, given, t_end=T_END, on_mismatch="warn")
-    # first order in the shift; V bends by some units per time squared
+    # first order in the shift; V'' is below 100 here
     slope = float(net.record(inputs, t_end=T_END).slopes[0][-1])
-    assert float(found.residuals[0][-1]) == pytest.approx(slope * shift, rel=2e-2)
-    assert found.worst == pytest.approx(slope * abs(shift), rel=2e-2)
+    assert float(found.residuals[0][-1]) == pytest.approx(slope * shift, abs=5e-5)
+    assert found.worst == pytest.approx(slope * abs(shift), abs=5e-5)
     assert torch.equal(found.record[0].times, given[0].times)
     assert all(warning.filename == __file__ for warning in caught)
     with warnings.catch_warnings():
@@ -406,8 +445,8 @@ def test_a_shifted_spike_is_refused_or_warned_about(small, shift):
         replay(net, inputs, given, t_end=T_END, tolerance=0.1)
 
 
-def test_a_missing_spike_is_warned_about(small):
-    net, inputs, spikes = small
+def test_a_missing_spike_is_warned_about(plain):
+    net, inputs, spikes = plain
     k = spikes.n_spikes - 1
     where = f"sample 1, layer 0, unit {int(spikes.units[k])}, t = "
     with pytest.warns(UserWarning, match=re.escape(where) + ".*no spike is given"):

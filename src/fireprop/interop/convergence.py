@@ -59,7 +59,8 @@ def gradient_error(
 
     Spikes off their thresholds are what is measured here: the warnings of `replay` are silenced.
 
-    >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    >>> _ = torch.nn.init.constant_(layer.weight, 5.0)
     >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
     >>> rough = clock_driven.simulate(layer, inputs, t_end=2.0, dt=0.001)
     >>> found = gradient_error(layer, inputs, rough, t_end=2.0)
