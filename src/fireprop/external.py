@@ -82,7 +82,9 @@ def replay(
     if on_mismatch not in ("raise", "warn"):
         raise ValueError(f'on_mismatch = {on_mismatch!r}: choose "raise" or "warn"')
     checks.check_options(t_end=t_end, on_graze=on_graze, gradient=gradient)
-    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    view = graph_view(net)
+    checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+    horizon = checks.horizon(t_end, inputs)
     given = _given(view, inputs, spikes, horizon)
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
@@ -124,7 +126,9 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
     True
     """
     checks.check_options(t_end=t_end)
-    view, horizon = graph_view(net), checks.horizon(t_end, inputs)
+    view = graph_view(net)
+    checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+    horizon = checks.horizon(t_end, inputs)
     given = _given(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
     times = inputs.times.detach().numpy()
@@ -155,7 +159,6 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
 
 def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> Spikes:
     """The spikes of all populations as one train per sample, units numbered through."""
-    checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     populations = view.structure.populations
     if isinstance(spikes, Mapping):
         if set(spikes) != set(view.names):
