@@ -23,7 +23,8 @@ Given: TypeAlias = Record | Sequence[Spikes] | Mapping[str, Spikes]
 
 TOLERANCE = 1e-6
 MAX_SWEEPS = 50
-SETTLED = 4.0  # ulp of the time, or of what an ulp of the threshold is worth in time
+SETTLED = 4.0  # resolutions of a spike: an ulp of its time, and what an ulp of its threshold is worth in time
+ROUNDING = 1e4  # resolutions: as much as busy networks of 200 spikes have been seen to pass on, and more
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def replay(
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
 
     >>> from fireprop.nn import LIF
+    >>> _ = torch.manual_seed(0)
     >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True)
     >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
     >>> found = replay(layer, inputs, [layer(inputs, t_end=2.0)], t_end=2.0)
@@ -97,9 +99,8 @@ def replay(
     simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
     record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names)
     run, residual = found[0]
-    _judge(run, residual, tolerance, on_mismatch)
     if on_mismatch == "warn":
-        _warn_of_missing(view, inputs, given, horizon, tolerance)
+        _warn_of_first(view, inputs, given, horizon, tolerance)
     return Replay(record, tuple(torch.from_numpy(residual[run.places(layer)]) for layer in range(run.n_layers)))
 
 
@@ -118,6 +119,7 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
     that are not given: then the simulator that found them has another order or another number of spikes.
 
     >>> from fireprop.nn import LIF
+    >>> _ = torch.manual_seed(0)
     >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5)
     >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
     >>> exact = layer(inputs, t_end=2.0).detach()
@@ -132,18 +134,20 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
     given = _given(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
     times = inputs.times.detach().numpy()
+    worst = np.inf
     for _ in range(MAX_SWEEPS):
         run, residual = _replay(view, weights, thresholds, times, inputs, given, horizon, np.inf)
         shift = _newton_step(run, residual)
+        before, worst = worst, float(np.max(np.abs(shift) / _resolution(run), initial=0.0))
         given = _moved(given, shift, horizon)
-        slopes = run.all_slopes()
-        resolution = np.spacing(np.abs(given.times.numpy())) + np.abs(_thresholds(run) * 2.0**-52 / slopes)
-        if (np.abs(shift) <= SETTLED * resolution).all():
+        # Newton's method squares what is left. What does not shrink any more, near the resolution, is rounding that
+        # spikes pass on to those that they feed.
+        if worst <= SETTLED or before / 2.0 <= worst <= ROUNDING:
             break
     else:
         k = int(np.argmax(np.abs(shift)))
         raise ReplayError(
-            f"{run.where(k)}: after {MAX_SWEEPS} sweeps it still moves by {shift[k]:.2g}: "
+            f"{run.where(k)}: after {MAX_SWEEPS} sweeps this spike still moves by {shift[k]:.2g}: "
             "these spikes are too far from those of the network; simulate with a smaller step"
         )
     run, _ = _replay(view, weights, thresholds, times, inputs, given, horizon, TOLERANCE)
@@ -209,30 +213,15 @@ def _replay(
     )
 
 
-def _thresholds(run: engine.graph.Run) -> engine.Array:
-    """v_threshold of the unit of every spike."""
-    thresholds: engine.Array = run.graph.nodes["theta"][run.log.events["unit"][int(run.log.offsets[1, 0]) :]]
-    return thresholds
+def _resolution(run: engine.graph.Run) -> engine.Array:
+    """How well the time of every spike can be known for itself."""
+    events = run.log.events[int(run.log.offsets[1, 0]) :]
+    thresholds = run.graph.nodes["theta"][events["unit"]]
+    resolution: engine.Array = np.spacing(np.abs(events["time"])) + np.abs(thresholds * 2.0**-52 / run.all_slopes())
+    return resolution
 
 
-def _judge(run: engine.graph.Run, residual: engine.Array, tolerance: float, on_mismatch: str) -> None:
-    if not residual.size:
-        return
-    relative = np.abs(residual) / _thresholds(run)
-    k = int(np.argmax(relative))
-    if relative[k] <= tolerance:
-        return
-    text = (
-        f"{run.where(k)}: the potential is {residual[k]:+.3g} from the threshold where the spike is given, more than "
-        f"tolerance = {tolerance:g} of it ({int((relative > tolerance).sum())} of {relative.size} spikes are): polish "
-        "them, or raise the tolerance"
-    )
-    if on_mismatch == "raise":
-        raise ReplayError(text)
-    warnings.warn(text, stacklevel=3)
-
-
-def _warn_of_missing(view: GraphView, inputs: Spikes, given: Spikes, horizon: Tensor, tolerance: float) -> None:
+def _warn_of_first(view: GraphView, inputs: Spikes, given: Spikes, horizon: Tensor, tolerance: float) -> None:
     times = inputs.times.detach().numpy()
     try:
         _replay(view, *view.solve_arrays(), times, inputs, given, horizon, tolerance)

@@ -16,7 +16,7 @@ from fireprop.engine.arrays import (
     records,
     refuse_non_finite,
 )
-from fireprop.engine.errors import in_words
+from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels import membrane, status
 from fireprop.kernels.chain import EVENT, Log
@@ -348,9 +348,10 @@ def replay(
     """The run whose spikes somebody else found, and V(f-) - theta of every spike in order of the log.
 
     spikes  times, units of the graph, and offsets (batch + 1,) of all spikes, in order of (time, unit) in each sample
-    excess  how far above theta, relative to it, a potential may rise without a spike; inf: any height
+    excess  how far V(f-) may lie from theta, and V rise above it without a spike, relative to it; inf: any distance
 
-    Raises ReplayError for a spike within the hold of the one before, and for one that is missing.
+    Raises ReplayError for the first spike that is off its threshold, is missing, or lies within the hold of the one
+    before.
     """
     check_times(times, t_end)
     check_times(spikes[0], t_end)
@@ -364,6 +365,8 @@ def replay(
         theta = graph.nodes["theta"]
         work = replay_kernel.Replay(_own_state(graph), excess * theta, residual, *_scratch(graph))
         code, sample, unit, t = replay_kernel.replay_spikes(work, log, t_end, edges[k], edges[k + 1])
+        if code == status.OFF_THRESHOLD:
+            raise ReplayError(_off_threshold(Run(structure, graph, log, t_end), residual, sample, unit, t, excess))
         if code != status.OK:
             population, local = structure.locate(unit)
             raise in_words(code, sample, structure.populations[population].name, local, t)
@@ -371,6 +374,18 @@ def replay(
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     return Run(structure, graph, log, t_end.copy()), residual[times.size :]
+
+
+def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, excess: float) -> str:
+    """What is wrong with the spike of a unit at t."""
+    part = slice(int(run.log.offsets[1, sample]), int(run.log.offsets[1, sample + 1]))
+    events = run.log.events[part]
+    k = part.start + int(np.flatnonzero((events["unit"] == unit) & (events["time"] == t))[0])
+    return (
+        f"{run.where(k - int(run.log.offsets[1, 0]))}: the potential is {residual[k]:+.3g} from the threshold where this "
+        f"spike is given, more than {excess:g} of it: polish the spikes, raise the tolerance, or look whether one is "
+        "missing before it"
+    )
 
 
 # --------------------------------------------------------------------------------------------------- derivatives

@@ -6,4 +6,5 @@ SPIKE_LIMIT = 2
 TIME_RESOLUTION = 3
 GRAZE = 4
 IN_HOLD = 5  # a given spike lies within the hold of its unit's spike before
-MISSED = 6  # a potential crosses the threshold where no spike is given
+OFF_THRESHOLD = 6  # a given spike lies where the potential is not at the threshold
+MISSED = 7  # a potential crosses the threshold where no spike is given

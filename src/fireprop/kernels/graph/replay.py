@@ -18,7 +18,7 @@ class Replay(NamedTuple):
     """What a replay works on.
 
     graph     with the state of the walk
-    excess    (n_units,) float64: how far above theta a potential may rise without a spike
+    excess    (n_units,) float64: how far V(f-) may lie from theta, and how far V may rise above it without a spike
     residual  (n_events,) float64: written: V(f-) - theta of every spike
     zeros, turns  scratch of `first_crossing`
     """
@@ -54,10 +54,11 @@ def recognise(replay, log, k):
     if f <= node.hold_end:
         return status.IN_HOLD, u, f
     replay.residual[k] = potential_at(replay.graph, node, f) - node.theta
-    if abs(replay.residual[k]) <= replay.excess[u]:
-        missed = missed_crossing(replay, u, f)
-        if missed != NONE_AHEAD:
-            return status.MISSED, u, missed
+    if abs(replay.residual[k]) > replay.excess[u]:
+        return status.OFF_THRESHOLD, u, f
+    missed = missed_crossing(replay, u, f)
+    if missed != NONE_AHEAD:
+        return status.MISSED, u, missed
     fire(replay.graph, log.events, node, k, f)
     return status.OK, u, f
 
