@@ -24,8 +24,8 @@ from fireprop.ift import forward_propagation
 from fireprop.nn import LIF, Sequential
 
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
-RUNS = 7
-BATCH = 16
+RUNS = 9
+BATCH = 4
 
 
 def main() -> None:

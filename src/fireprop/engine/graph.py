@@ -382,9 +382,9 @@ def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, 
     events = run.log.events[part]
     k = part.start + int(np.flatnonzero((events["unit"] == unit) & (events["time"] == t))[0])
     return (
-        f"{run.where(k - int(run.log.offsets[1, 0]))}: the potential is {residual[k]:+.3g} from the threshold where this "
-        f"spike is given, more than {excess:g} of it: polish the spikes, raise the tolerance, or look whether one is "
-        "missing before it"
+        f"{run.where(k - int(run.log.offsets[1, 0]))}: the potential is {residual[k]:+.3g} from the threshold where "
+        f"this spike is given, more than {excess:g} of it: polish the spikes, raise the tolerance, or look whether one "
+        "is missing before it"
     )
 
 
@@ -499,12 +499,16 @@ class Columns:
 
     def spread(self, values: Array) -> tuple[list[Array], list[Array], Array]:
         """Values (..., number) in the shapes of the weights, thresholds and times; 0 where there is no column."""
-        padded = np.concatenate([values, np.zeros((*values.shape[:-1], 1))], axis=-1)
-        return (
-            [padded[..., part] for part in self.weights],
-            [padded[..., part] for part in self.thresholds],
-            padded[..., self.times],
-        )
+
+        def shaped(part: Array) -> Array:
+            if part.size and (part >= 0).all():  # then the columns are consecutive
+                first = int(part.reshape(-1)[0])
+                return values[..., first : first + part.size].reshape(*values.shape[:-1], *part.shape)
+            out = np.zeros((*values.shape[:-1], *part.shape))
+            out[..., part >= 0] = values[..., part[part >= 0]]
+            return out
+
+        return [shaped(part) for part in self.weights], [shaped(part) for part in self.thresholds], shaped(self.times)
 
 
 def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Sequence[bool]) -> Columns:
@@ -561,9 +565,13 @@ def forward_propagation(
     def run_chunk(k: int) -> Array:
         n_units, width = graph.nodes.size, columns.number
         sensitivity = forward_kernel.Sensitivity(
-            np.zeros((n_units, width)), np.zeros((graph.channels.size, width)), np.zeros((n_units, width)),
-            np.zeros(n_units), np.zeros(n_units, bool),
-        )  # fmt: skip
+            v=np.zeros((n_units, width)),
+            i=np.zeros((graph.channels.size, width)),
+            spike=np.zeros((n_units, width)),
+            at=np.zeros(n_units),
+            low=np.zeros(n_units, int),
+            high=np.zeros(n_units, int),
+        )
         result = forward_kernel.Result(row, jacobian, coefficient, np.zeros(width))
         answer = forward_kernel.forward_propagation(
             graph, log, number, sensitivity, result, zero_grazes, edges[k], edges[k + 1]

@@ -5,6 +5,7 @@ currents by every parameter, and of its latest spike; nothing else is kept, so t
 number of spikes.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,15 +36,18 @@ class Columns(NamedTuple):
 class Sensitivity(NamedTuple):
     """Derivatives of all units by n_columns parameters.
 
-    v        (n_units, n_columns), i (n_channels, n_columns), spike (n_units, n_columns) of the latest spike
-    at       (n_units,) float64: the time at which v and i are valid; active (n_units,) bool: whether they are not all 0
+    v          (n_units, n_columns), i (n_channels, n_columns), spike (n_units, n_columns) of the latest spike
+    at         (n_units,) float64: the time at which v and i are valid
+    low, high  (n_units,) int64: everything outside low:high is 0. In a chain that leaves a unit its own weights and
+               those below it
     """
 
     v: np.ndarray
     i: np.ndarray
     spike: np.ndarray
     at: np.ndarray
-    active: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 class Result(NamedTuple):
@@ -62,18 +66,42 @@ class Result(NamedTuple):
 
 
 @inlined
+def clear(graph, sensitivity):
+    """Nothing has reached any unit."""
+    for u in range(graph.nodes.size):
+        for p in range(sensitivity.low[u], sensitivity.high[u]):
+            sensitivity.v[u, p] = 0.0
+            sensitivity.spike[u, p] = 0.0
+        for c in channels_of(graph.nodes[u]):
+            for p in range(sensitivity.low[u], sensitivity.high[u]):
+                sensitivity.i[c, p] = 0.0
+        sensitivity.low[u] = sensitivity.v.shape[1]
+        sensitivity.high[u] = 0
+
+
+@inlined
+def widen(sensitivity, u, low, high):
+    """Let the columns low:high of unit u be other than 0."""
+    sensitivity.low[u] = min(sensitivity.low[u], low)
+    sensitivity.high[u] = max(sensitivity.high[u], high)
+
+
+@inlined
 def move(graph, sensitivity, u, t):
     """Bring the derivatives of unit u to t."""
     gap = t - sensitivity.at[u]
     sensitivity.at[u] = t
-    if not sensitivity.active[u] or gap == 0.0:
+    low, high = sensitivity.low[u], sensitivity.high[u]
+    if low >= high or gap == 0.0:
         return
     v, node = sensitivity.v[u], graph.nodes[u]
-    v *= np.exp(-node.beta * gap)
+    b = math.exp(-node.beta * gap)
+    for p in range(low, high):
+        v[p] *= b
     for c in channels_of(node):
         a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
         i = sensitivity.i[c]
-        for p in range(v.size):
+        for p in range(low, high):
             v[p] += h * i[p]
             i[p] *= a
 
@@ -87,16 +115,20 @@ def arrive(graph, log, columns, sensitivity, k, t):
         u, c, w = graph.synapses[s].target, graph.synapses[s].channel, graph.weight[s]
         alpha = graph.channels[c].alpha
         move(graph, sensitivity, u, t)
-        sensitivity.active[u] = True
         v, i = sensitivity.v[u], sensitivity.i[c]
-        if columns.weight[s] != NONE:
-            i[columns.weight[s]] += 1.0
+        own = columns.weight[s]
+        if own != NONE:
+            widen(sensitivity, u, own, own + 1)
+            i[own] += 1.0
         if source >= n_inputs:
+            low, high = sensitivity.low[source - n_inputs], sensitivity.high[source - n_inputs]
             d_t = sensitivity.spike[source - n_inputs]
-            for p in range(v.size):
+            widen(sensitivity, u, low, high)
+            for p in range(low, high):
                 i[p] += alpha * w * d_t[p]
                 v[p] -= w * d_t[p]
         elif columns.times[k] != NONE:
+            widen(sensitivity, u, columns.times[k], columns.times[k] + 1)
             i[columns.times[k]] += alpha * w
             v[columns.times[k]] -= w
 
@@ -107,7 +139,7 @@ def release(graph, log, sensitivity, k, t):
     u = log.events[k].unit
     move(graph, sensitivity, u, t)
     v, d_t = sensitivity.v[u], sensitivity.spike[u]
-    for p in range(v.size):
+    for p in range(sensitivity.low[u], sensitivity.high[u]):
         v[p] = -log.events[k].release * d_t[p]
 
 
@@ -116,22 +148,20 @@ def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
     """Spike rule, df = (dtheta - dV) / slope, and the row to where it is wanted."""
     u = log.events[k].unit
     move(graph, sensitivity, u, log.events[k].time)
-    slope = slope_at(graph, log, k)
-    d_t = sensitivity.spike[u]
-    if slope <= 0.0:
-        if not zero_grazes:
-            return status.GRAZE
-        d_t[:] = 0.0
-    else:
-        v = sensitivity.v[u]
-        for p in range(v.size):
-            d_t[p] = -v[p] / slope
-        if columns.theta[u] != NONE:
-            d_t[columns.theta[u]] += 1.0 / slope
+    if columns.theta[u] != NONE:
+        widen(sensitivity, u, columns.theta[u], columns.theta[u] + 1)
+    slope, low, high = slope_at(graph, log, k), sensitivity.low[u], sensitivity.high[u]
+    if slope <= 0.0 and not zero_grazes:
+        return status.GRAZE
+    v, d_t = sensitivity.v[u], sensitivity.spike[u]
+    for p in range(low, high):
+        d_t[p] = -v[p] / slope if slope > 0.0 else 0.0
+    if columns.theta[u] != NONE and slope > 0.0:
+        d_t[columns.theta[u]] += 1.0 / slope
     if result.row[k] != NONE:
-        result.jacobian[result.row[k]] = d_t
+        result.jacobian[result.row[k], low:high] = d_t[low:high]
     if result.coefficient[k] != 0.0:
-        for p in range(d_t.size):
+        for p in range(low, high):
             result.gradient[p] += result.coefficient[k] * d_t[p]
     return status.OK
 
@@ -145,9 +175,7 @@ def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_graz
     arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
     order, ends = release_order(graph.nodes, 0, log, first, last)
     spike, held, arrival = first, 0, first
-    sensitivity.v[:] = 0.0
-    sensitivity.i[:] = 0.0
-    sensitivity.active[:] = False
+    clear(graph, sensitivity)
     while spike < last:
         f, end, t_arrival = log.events[spike].time, ends[order[held]], arrival_time(log.events[arrival])
         t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
