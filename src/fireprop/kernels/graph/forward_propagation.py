@@ -94,14 +94,14 @@ def move(graph, sensitivity, u, t):
     low, high = sensitivity.low[u], sensitivity.high[u]
     if low >= high or gap == 0.0:
         return
-    v, node = sensitivity.v[u], graph.nodes[u]
+    v, node = sensitivity.v[u, low:high], graph.nodes[u]
     b = math.exp(-node.beta * gap)
-    for p in range(low, high):
+    for p in range(v.size):
         v[p] *= b
     for c in channels_of(node):
         a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
-        i = sensitivity.i[c]
-        for p in range(low, high):
+        i = sensitivity.i[c, low:high]
+        for p in range(v.size):
             v[p] += h * i[p]
             i[p] *= a
 
@@ -115,22 +115,22 @@ def arrive(graph, log, columns, sensitivity, k, t):
         u, c, w = graph.synapses[s].target, graph.synapses[s].channel, graph.weight[s]
         alpha = graph.channels[c].alpha
         move(graph, sensitivity, u, t)
-        v, i = sensitivity.v[u], sensitivity.i[c]
-        own = columns.weight[s]
+        own, input_time = columns.weight[s], columns.times[k]
         if own != NONE:
             widen(sensitivity, u, own, own + 1)
-            i[own] += 1.0
+            sensitivity.i[c, own] += 1.0
         if source >= n_inputs:
             low, high = sensitivity.low[source - n_inputs], sensitivity.high[source - n_inputs]
-            d_t = sensitivity.spike[source - n_inputs]
             widen(sensitivity, u, low, high)
-            for p in range(low, high):
+            d_t = sensitivity.spike[source - n_inputs, low:high]
+            v, i = sensitivity.v[u, low:high], sensitivity.i[c, low:high]
+            for p in range(d_t.size):
                 i[p] += alpha * w * d_t[p]
                 v[p] -= w * d_t[p]
-        elif columns.times[k] != NONE:
-            widen(sensitivity, u, columns.times[k], columns.times[k] + 1)
-            i[columns.times[k]] += alpha * w
-            v[columns.times[k]] -= w
+        elif input_time != NONE:
+            widen(sensitivity, u, input_time, input_time + 1)
+            sensitivity.i[c, input_time] += alpha * w
+            sensitivity.v[u, input_time] -= w
 
 
 @inlined
@@ -138,8 +138,9 @@ def release(graph, log, sensitivity, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
     move(graph, sensitivity, u, t)
-    v, d_t = sensitivity.v[u], sensitivity.spike[u]
-    for p in range(sensitivity.low[u], sensitivity.high[u]):
+    low, high = sensitivity.low[u], sensitivity.high[u]
+    v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]
+    for p in range(v.size):
         v[p] = -log.events[k].release * d_t[p]
 
 
@@ -153,16 +154,18 @@ def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
     slope, low, high = slope_at(graph, log, k), sensitivity.low[u], sensitivity.high[u]
     if slope <= 0.0 and not zero_grazes:
         return status.GRAZE
-    v, d_t = sensitivity.v[u], sensitivity.spike[u]
-    for p in range(low, high):
-        d_t[p] = -v[p] / slope if slope > 0.0 else 0.0
-    if columns.theta[u] != NONE and slope > 0.0:
-        d_t[columns.theta[u]] += 1.0 / slope
+    v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]
+    per_v = 1.0 / slope if slope > 0.0 else 0.0
+    for p in range(d_t.size):
+        d_t[p] = -v[p] * per_v
+    if columns.theta[u] != NONE:
+        d_t[columns.theta[u] - low] += per_v
     if result.row[k] != NONE:
-        result.jacobian[result.row[k], low:high] = d_t[low:high]
+        result.jacobian[result.row[k], low:high] = d_t
     if result.coefficient[k] != 0.0:
-        for p in range(low, high):
-            result.gradient[p] += result.coefficient[k] * d_t[p]
+        gradient = result.gradient[low:high]
+        for p in range(d_t.size):
+            gradient[p] += result.coefficient[k] * d_t[p]
     return status.OK
 
 
