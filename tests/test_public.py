@@ -12,12 +12,12 @@ import pytest
 import fireprop
 
 HOUSE = Path(__file__).parents[1]
-WITH_EXAMPLES = ["spikes", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
+WITH_EXAMPLES = ["spikes", "external", "ift", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
 
 
 def test_every_public_name_is_on_the_page_and_the_other_way_round():
     page = re.findall(r"^\| `fireprop\.(\w+)` \|", (HOUSE / "docs/api.md").read_text(), flags=re.MULTILINE)
-    assert sorted({*fireprop.__all__, "datasets", "gradcheck", "plotting"}) == sorted(page)
+    assert sorted({*fireprop.__all__, "datasets", "gradcheck", "insights", "interop", "plotting"}) == sorted(page)
 
 
 def test_all_is_sorted_and_complete():
@@ -28,7 +28,9 @@ def test_all_is_sorted_and_complete():
 
 def test_the_page_names_only_what_exists():
     for line in (HOUSE / "docs/api.md").read_text().splitlines():
-        match = re.match(r"\| `fireprop\.(nn|losses|encoding|datasets|gradcheck|plotting)` \| (.*) \|", line)
+        match = re.match(
+            r"\| `fireprop\.(nn|external|ift|losses|encoding|datasets|gradcheck|plotting)` \| (.*) \|", line
+        )
         if match:
             module = importlib.import_module(f"fireprop.{match[1]}")
             for name in re.findall(r"`(\w+)`", match[2]):
@@ -43,8 +45,9 @@ def test_examples_in_docstrings_run(name):
     assert results.failed == 0
 
 
-def test_the_python_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/gradients.md"])
+def test_the_python_of_the_pages_runs(page):
+    blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)
     assert blocks
     for block in blocks:
         done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)

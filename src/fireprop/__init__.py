@@ -2,19 +2,29 @@
 
 from importlib.metadata import version as _version
 
-from fireprop import encoding, losses, nn
-from fireprop.engine import GrazeError, SpikeLimitError, TimeResolutionError, get_num_threads, set_num_threads
+from fireprop import encoding, external, ift, losses, nn
+from fireprop.engine import (
+    GrazeError,
+    ReplayError,
+    SpikeLimitError,
+    TimeResolutionError,
+    get_num_threads,
+    set_num_threads,
+)
 from fireprop.spikes import Spikes
 
 __version__ = _version("fireprop")
 
 __all__ = [
     "GrazeError",
+    "ReplayError",
     "SpikeLimitError",
     "Spikes",
     "TimeResolutionError",
     "encoding",
+    "external",
     "get_num_threads",
+    "ift",
     "losses",
     "nn",
     "set_num_threads",

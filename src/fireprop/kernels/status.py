@@ -1,4 +1,4 @@
-"""What a kernel answers instead of raising; `engine.py` alone turns it into words."""
+"""What a kernel answers instead of raising; `engine/` alone turns it into words."""
 
 OK = 0
 FULL = 1  # the buffers of the caller are too small: enlarge them and go on from the sample that is named
