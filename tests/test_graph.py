@@ -261,7 +261,9 @@ def test_a_log_that_is_full_grows_without_a_trace(rng, monkeypatch):
 # --- masks ---
 
 
-def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng):
+@pytest.mark.parametrize("as_graph", [False, True])
+def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng, monkeypatch, as_graph):
+    monkeypatch.setattr(fused, "_is_sparse", lambda mask: as_graph and mask is not None)
     mask = torch.from_numpy(rng.random((6, 5)) < 0.4)
     sparse = LIF(5, 6, tau_mem=1.0, tau_syn=0.5, mask=mask, dtype=torch.float64)
     assert (sparse.weight[~mask] == 0.0).all()
@@ -269,7 +271,9 @@ def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng):
     dense = LIF(5, 6, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     dense.weight.data.copy_(sparse.weight.data.where(mask, 0.0))
     inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 1.0, (4, 5))))
-    a, b = sparse(inputs, t_end=3.0), dense(inputs, t_end=3.0)
+    record = sparse.record(inputs, t_end=3.0)
+    assert isinstance(record.runs[0], engine.graph.Run) == as_graph
+    a, b = record[0], dense(inputs, t_end=3.0)
     assert a.units.tolist() == b.units.tolist()
     # a dense layer also stops at arrivals of weight 0, which rounds otherwise
     torch.testing.assert_close(a.times, b.times, rtol=0, atol=1e-12)
@@ -277,6 +281,12 @@ def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng):
     b.times.sum().backward()
     assert (sparse.weight.grad[~mask] == 0.0).all()
     torch.testing.assert_close(sparse.weight.grad[mask], dense.weight.grad[mask], rtol=1e-9, atol=1e-11)
+
+
+def test_a_large_sparse_layer_runs_as_a_graph(rng):
+    mask = torch.from_numpy(rng.random((1000, 50)) < 0.01)
+    assert not fused.is_plain(LIF(50, 1000, tau_mem=1.0, tau_syn=0.5, mask=mask))
+    assert fused.is_plain(LIF(50, 100, tau_mem=1.0, tau_syn=0.5, mask=mask[:100]))
 
 
 # --- nn.Network ---

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fireprop import autograd, engine
@@ -14,6 +15,10 @@ from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
+
+
+# 2000 x 2000 with 1 % of the synapses: a graph takes 0.78 of the time of a chain, with 5 % 2.2; 1000 x 1000: 1.0 and 1.7
+LARGE, SPARSE = 1000, 0.02
 
 
 class StructureCache:
@@ -59,7 +64,7 @@ def run_layers(
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
-    weights = weights_of(layers) if as_graph else [lif.weight for lif in layers]
+    weights = weights_of(layers) if as_graph else [_chain_weight(lif) for lif in layers]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
@@ -82,8 +87,17 @@ def run_layers(
 
 
 def is_plain(lif: "LIF") -> bool:
-    """Whether a layer is fully connected, without recurrence, and has one tau_mem and one tau_syn."""
-    return not lif.recurrent and lif.mask is None and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0
+    """Whether a layer runs as part of a chain: no recurrence, one tau_mem and one tau_syn, not too few synapses."""
+    return not lif.recurrent and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0 and not _is_sparse(lif.mask)
+
+
+def _is_sparse(mask: Tensor | None) -> bool:
+    """Whether a graph, which visits synapses that exist, is faster than a chain in which the others have weight 0."""
+    return mask is not None and mask.shape[0] >= LARGE and float(mask.double().mean()) < SPARSE
+
+
+def _chain_weight(lif: "LIF") -> Tensor:
+    return lif.weight if lif.mask is None else torch.where(lif.mask, lif.weight, 0.0)
 
 
 def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
