@@ -44,6 +44,9 @@ class ExperimentName(str, Enum):
     """What `fireprop reproduce` can run; a test compares it with experiments.EXPERIMENTS, which is slow to import."""
 
     xor = "xor"
+    iris = "iris"
+    yin_yang = "yin-yang"
+    surrogates = "surrogates"
     all = "all"
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fireprop.experiments import xor
+from fireprop.experiments import iris, surrogates, xor, yin_yang
 from fireprop.experiments.plan import Plan, Step, Watch, watch_nothing
 from fireprop.experiments.report import Finding, Report, comparison
 from fireprop.runs import RunFolder, new_path
@@ -36,6 +36,9 @@ class Experiment:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "xor": Experiment(xor.TITLE, xor.run),
+    "iris": Experiment(iris.TITLE, iris.run, iris.needs),
+    "yin-yang": Experiment(yin_yang.TITLE, yin_yang.run),
+    "surrogates": Experiment(surrogates.TITLE, surrogates.run, surrogates.needs),
 }
 
 

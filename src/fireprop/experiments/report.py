@@ -1,6 +1,7 @@
 """What an experiment leaves behind: a page to read, the numbers behind it, and pictures, through a RunFolder."""
 
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -106,6 +107,12 @@ def comparison(findings: Sequence[Finding]) -> str:
             for f in findings
         ]
     )
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Shares as a percentage: their mean and, of several, their standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.1%}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1%}{deviation}"
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
