@@ -18,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 app = typer.Typer(
@@ -291,15 +291,16 @@ def _bar(what: str, total: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _experiment_bar() -> Iterator[Any]:
     """A bar on stderr for each stage of the experiments, with what it measured last; yields what moves it."""
-    numbers = TextColumn("{task.fields[numbers]}")
+    # In a narrow terminal the numbers are cut, not the bar.
+    whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        numbers,
+        TextColumn("[bold]{task.description}", table_column=whole),
+        BarColumn(bar_width=12, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(compact=True, table_column=whole),
+        TextColumn("{task.fields[numbers]}", table_column=cut),
     )
-    with ProgressBar(*columns, console=Console(stderr=True)) as progress:
+    with ProgressBar(*columns, console=Console(stderr=True), expand=True) as progress:
         bars: dict[tuple[str, str], Any] = {}
 
         def show(experiment: str, step: Any) -> None:

@@ -15,7 +15,7 @@ from fireprop.experiments.plan import Plan, Step, Watch, watch_nothing
 from fireprop.experiments.report import Finding, Report, comparison
 from fireprop.runs import RunFolder, new_path
 
-__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Plan", "Report", "Step", "reproduce"]
+__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Plan", "Report", "Step", "reproduce", "sum_up"]
 
 ALL = "all"
 
@@ -67,12 +67,14 @@ def reproduce(
     folder.write_config({"experiment": name, **asdict(plan)})
     if name != ALL:
         return _run(name, folder, plan, watch) | {"report": str(folder.path)}
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
+    total: dict[str, Any] = {}
     for one in chosen:
         below = RunFolder.create(folder.path / one)
         below.write_config({"experiment": one, **asdict(plan)})
         results[one] = _run(one, below, plan, watch)
-    return _sum_up(folder, plan, results) | {"report": str(folder.path)}
+        total = sum_up(folder, plan, results)  # so that an interruption leaves a page about what is done
+    return total | {"report": str(folder.path)}
 
 
 def _run(name: str, folder: RunFolder, plan: Plan, watch: Callable[[str, Step], None] | None) -> dict[str, Any]:
@@ -83,15 +85,15 @@ def _run(name: str, folder: RunFolder, plan: Plan, watch: Callable[[str, Step], 
     return report.write(time.perf_counter() - start)
 
 
-def _sum_up(folder: RunFolder, plan: Plan, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The page above the reports: every comparison, and where to read on."""
+def sum_up(folder: RunFolder, plan: Plan, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write the page above the reports: every comparison, and where to read on. Returns what its result.json holds."""
     command = f"fireprop reproduce {ALL}{plan.options()}"
     parts = ["# The experiments of the paper", f"```sh\n{command}\n```"]
     for name, result in results.items():
         parts.append(f"## [{result['title']}]({name}/report.md)")
         parts.append(comparison([Finding(**finding) for finding in result["findings"]]))
     seconds = sum(result["seconds"] for result in results.values())
-    parts.append(f"All of it took {seconds / 60:.0f} minutes.")
+    parts.append(f"{seconds / 60:.0f} minutes of computing.")
     folder.write_page("\n\n".join(parts) + "\n")
     total = {"command": command, "seconds": seconds, "experiments": results}
     folder.write_result(total)
