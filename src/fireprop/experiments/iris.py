@@ -190,10 +190,11 @@ def _findings(setting: str, rows: Sequence[Fold]) -> list[Finding]:
 def _recorded_words(rows: Sequence[Fold]) -> str:
     """How likely the recorded test accuracy is, given ours."""
     reached = sum(row.test_accuracy > 27.5 / 30 for row in rows)
+    train = statistics.mean(row.train_accuracy for row in rows)
     return (
         f"The recorded 28 of 30 is one split; {reached} of our {len(rows)} folds in the as-published setting reach it. "
-        "The recorded accuracy on the training part, which 120 flowers make less a matter of luck, is ours within its "
-        "spread."
+        "The accuracy on the training part is less a matter of luck, being one of 120 flowers: 82.5% was recorded, "
+        f"{train:.1%} is ours."
     )
 
 

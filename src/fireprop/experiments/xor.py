@@ -60,6 +60,7 @@ SETTINGS = {
         "theirs: the gradient is exact also for a hidden unit's second and later spikes (D1), since no wrong "
         "gradient is shipped.",
     ),
+    # Chosen on seeds 0 to 999; seeds 1000 to 1999 do as well: 1000 of 1000 converge, after 11.9 epochs, 60 at most.
     FAIR: Setting(
         {**PUBLISHED, "lr": 0.2, "lr_decay": 0.995, "hidden_weight": (3.5, 0.7)},
         losses.first_spike_predictions,
