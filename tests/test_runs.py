@@ -113,3 +113,14 @@ def test_new_paths_do_not_exist_yet(tmp_path):
     assert first.name.startswith("xor-")
     assert not second.exists()
     assert second != first
+
+
+def test_a_report_has_a_page_and_tables(run):
+    table = run.write_table("seeds", [{"seed": 0, "accuracy": 0.5}, {"seed": 1, "accuracy": None}])
+    assert table.read_text().splitlines() == ["seed,accuracy", "0,0.5", "1,"]
+    assert run.write_page("# Title\n").read_text() == "# Title\n"
+
+
+def test_a_number_that_is_none_is_no_json(run):
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        run.write_result({"loss": float("nan")})

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 app = typer.Typer(
@@ -45,6 +45,17 @@ class GradientName(str, Enum):
 
     adjoint = "adjoint"
     forward = "forward"
+
+
+class ExperimentName(str, Enum):
+    """What `fireprop reproduce` can run; a test compares it with experiments.EXPERIMENTS, which is slow to import."""
+
+    xor = "xor"
+    iris = "iris"
+    yin_yang = "yin-yang"
+    surrogates = "surrogates"
+    insights = "insights"
+    all = "all"
 
 
 class DtypeName(str, Enum):
@@ -139,6 +150,37 @@ def plot(run: Run, threads: Threads = None) -> None:
         _use_threads(threads)
         for path in training.draw(runs.RunFolder.open(run)):
             typer.echo(path)
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[ExperimentName, typer.Argument(metavar="EXPERIMENT", help=f"{', '.join(ExperimentName)}.")],
+    seeds: Annotated[int | None, typer.Option(help="Independent runs. Default: those of each experiment.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller budgets: `all` in about ten minutes.")] = False,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="The authors' configuration too, beside the fair one.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: runs/EXPERIMENT-DATE-TIME.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's experiments and write a report: our numbers beside the published ones.
+
+    The folder holds a page to read (report.md), pictures, and the raw numbers as CSV and JSON.
+    """
+    from fireprop import experiments
+
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        plan = experiments.Plan(seeds=seeds, quick=quick, as_published=as_published)
+        with _experiment_bar() as show:
+            result = experiments.reproduce(experiment.value, out, plan=plan, watch=show)
+    if as_json:
+        _print_json(result)
+        return
+    for part in result.get("experiments", {experiment.value: result}).values():
+        Console().print(_findings_table(part))
+    typer.echo(f"report: {Path(result['report']) / 'report.md'}")
 
 
 @app.command()
@@ -260,6 +302,30 @@ def _bar(what: str, total: int) -> Iterator[Any]:
         yield lambda: progress.advance(bar)
 
 
+@contextlib.contextmanager
+def _experiment_bar() -> Iterator[Any]:
+    """A bar on stderr for each stage of the experiments, with what it measured last; yields what moves it."""
+    # In a narrow terminal the numbers are cut, not the bar.
+    whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    columns = (
+        TextColumn("[bold]{task.description}", table_column=whole),
+        BarColumn(bar_width=12, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(compact=True, table_column=whole),
+        TextColumn("{task.fields[numbers]}", table_column=cut),
+    )
+    with ProgressBar(*columns, console=Console(stderr=True), expand=True) as progress:
+        bars: dict[tuple[str, str], Any] = {}
+
+        def show(experiment: str, step: Any) -> None:
+            stage = experiment, step.stage
+            if stage not in bars:
+                bars[stage] = progress.add_task(f"{experiment}, {step.stage}", total=step.total, numbers="")
+            progress.update(bars[stage], completed=step.done, total=step.total, numbers=step.numbers)
+
+        yield show
+
+
 class _TrainingBar(ProgressBar):
     """A bar, and under it the numbers of the run, so that both fit a narrow terminal."""
 
@@ -328,6 +394,14 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
     console.print(f"configuration, metrics, checkpoint and pictures: {path}")
+
+
+def _findings_table(result: dict[str, Any]) -> Table:
+    columns = ("quantity", "setting", "fireprop", "published or recorded")
+    table = Table(*columns, title=result["title"])
+    for finding in result["findings"]:
+        table.add_row(finding["quantity"], finding["setting"], finding["ours"], finding["recorded"])
+    return table
 
 
 def _gradcheck_table(rows: Any, chains: int) -> Table:

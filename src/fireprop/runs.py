@@ -1,7 +1,8 @@
 """Run folders and checkpoints: the only room that writes files.
 
-A run folder holds `config.json`, `metrics.csv`, `result.json`, `checkpoint.pt` and pictures. Every file is written
-beside its place and then moved there, so that whoever kills the program finds the old file or the new one, whole.
+A run folder holds `config.json`, `metrics.csv`, `result.json`, `checkpoint.pt` and pictures; a report has `report.md`
+and tables of raw numbers instead of metrics and checkpoint. Every file is written beside its place and then moved
+there, so that whoever kills the program finds the old file or the new one, whole.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json", "checkpoint.pt"
+PAGE = "report.md"
 CHECKPOINT_FORMAT = 1  # raise it when what a checkpoint holds changes
 
 
@@ -48,13 +50,13 @@ class RunFolder:
         return cls(path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        self._write_text(CONFIG, json.dumps(config, indent=2) + "\n")
+        self._write_json(CONFIG, config)
 
     def read_config(self) -> dict[str, Any]:
         return self._read_json(CONFIG)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        self._write_text(RESULT, json.dumps(result, indent=2) + "\n")
+        self._write_json(RESULT, result)
 
     def read_result(self) -> dict[str, Any]:
         return self._read_json(RESULT)
@@ -64,13 +66,16 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All epochs so far, a line each."""
+        self._write_csv(METRICS, rows)
 
-        def write(file: IO[Any]) -> None:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-            writer.writeheader()
-            writer.writerows(rows)
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write rows, which have the same keys, as `name`.csv and return its path. None is an empty field."""
+        return self._write_csv(f"{name}.csv", rows)
 
-        self._write(METRICS, "w", write)
+    def write_page(self, markdown: str) -> Path:
+        """Write the readable page of a report and return its path."""
+        self._write(PAGE, "w", lambda file: file.write(markdown))
+        return self.path / PAGE
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save tensors and plain values; see `load_checkpoint`."""
@@ -94,8 +99,19 @@ class RunFolder:
         self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
         return self.path / f"{name}.png"
 
-    def _write_text(self, name: str, text: str) -> None:
+    def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        # NaN is no JSON: a number that is not known is None.
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         self._write(name, "w", lambda file: file.write(text))
+
+    def _write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        def write(file: IO[Any]) -> None:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+        self._write(name, "w", write)
+        return self.path / name
 
     def _write(self, name: str, mode: str, write: Callable[[IO[Any]], Any]) -> None:
         path = self.path / name

@@ -110,15 +110,15 @@ class Splits:
 class Task:
     """What a task consists of.
 
-    defaults  the settings of `fireprop train`
-    load      the data of a configuration
-    n_inputs  input units, the bias channel included
-    read      reads what an optional package brings, if the task needs one
+    defaults    the settings of `fireprop train`
+    load        the data of a configuration
+    n_features  features of a sample; each has an input unit, and a bias channel one more
+    read        reads what an optional package brings, if the task needs one
     """
 
     defaults: Mapping[str, Any]
     load: Callable[[Config], Splits]
-    n_inputs: int
+    n_features: int
     class_names: tuple[str, ...]
     read: Callable[[], object] | None = None
 
@@ -146,7 +146,8 @@ def load_splits(config: Config) -> Splits:
 def build_network(config: Config, generator: torch.Generator) -> Sequential:
     """The untrained network of a configuration; its weights are drawn from `generator`."""
     task = TASKS[config.task]
-    widths = [task.n_inputs, *config.hidden, len(task.class_names)]
+    n_inputs = task.n_features + (config.bias_time is not None)
+    widths = [n_inputs, *config.hidden, len(task.class_names)]
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
         layer = LIF(
@@ -211,7 +212,7 @@ TASKS: dict[str, Task] = {
     # A wider spread of hidden weights and a softmax twice as sharp as EventProp's learn better.
     "yin-yang": Task(
         load=_load_yin_yang,
-        n_inputs=5,
+        n_features=4,
         class_names=("yin", "yang", "dot"),
         defaults={
             **EVENTPROP,
@@ -229,7 +230,7 @@ TASKS: dict[str, Task] = {
     # The paper's setting.
     "xor": Task(
         load=_load_xor,
-        n_inputs=2,
+        n_features=2,
         class_names=("equal", "different"),
         defaults={
             "hidden": (4,),
@@ -251,7 +252,7 @@ TASKS: dict[str, Task] = {
     "iris": Task(
         load=_load_iris,
         read=datasets.iris,
-        n_inputs=5,
+        n_features=4,
         class_names=("setosa", "versicolor", "virginica"),
         defaults={
             **EVENTPROP,

@@ -169,13 +169,7 @@ class Trainer:
     def run_epoch(self, report: Report | None = None) -> EpochMetrics:
         """One pass over the training part, then the validation; Adam follows the exact gradient of each batch."""
         start = time.perf_counter()
-        loader = DataLoader(
-            self.splits.train,
-            batch_size=self.config.batch_size,
-            shuffle=True,
-            generator=self.generator,
-            collate_fn=SpikeDataset.collate,
-        )
+        loader = self._loader()
         tally = _Tally(self.net)
         learning_rate = float(self.schedule.get_last_lr()[0])
         for done, (spikes, labels) in enumerate(loader, start=1):
@@ -279,6 +273,16 @@ class Trainer:
             raise (
                 error if isinstance(error, RunError) else RunError(f"the checkpoint is incomplete: {error}")
             ) from error
+
+    def _loader(self) -> DataLoader[Any]:
+        """The training part in batches, in the order of one epoch."""
+        return DataLoader(
+            self.splits.train,
+            batch_size=self.config.batch_size,
+            shuffle=True,
+            generator=self.generator,
+            collate_fn=SpikeDataset.collate,
+        )
 
     def _run(self, spikes: Spikes) -> Record:
         options = {"on_graze": "zero", "gradient": self.config.gradient}

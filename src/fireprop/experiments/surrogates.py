@@ -1,0 +1,47 @@
+"""Exact gradients against surrogate gradients on Yin-Yang 5-120-3 (spec, E4): as the authors did, and fairly."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fireprop.experiments import surrogates_fair, surrogates_published
+from fireprop.experiments.learners import Budget, Point, snntorch_surrogates
+from fireprop.experiments.plan import Plan, Watch
+from fireprop.experiments.report import Report
+
+TITLE = "Exact against surrogate gradients"
+FULL = Budget(30, 300, (2e-3, 5e-3, 1e-2, 2e-2), 2, 5, 8, 20.0, 5000)
+QUICK = Budget(3, 30, (2e-3, 1e-2), 2, 2, 3, 2.0, 1500)
+
+
+def needs() -> None:
+    """Raise datasets.MissingExtraError if snnTorch is missing."""
+    snntorch_surrogates()
+
+
+def run(plan: Plan, report: Report, watch: Watch) -> None:
+    """The authors' comparison, if the plan has it, and the fair one."""
+    budget = QUICK if plan.quick else FULL
+    seeds = plan.runs(FULL.seeds, QUICK.seeds)
+    points: list[Point] = []
+    if plan.as_published:
+        points = surrogates_published.run_all(budget, watch)
+        rows = surrogates_published.compare(points)
+        report.find(*surrogates_published.findings(rows))
+        report.say(surrogates_published.words(budget))
+        report.show_rows(rows)
+    fair = surrogates_fair.run_all(budget, seeds, watch)
+    summaries = surrogates_fair.summarise(fair, budget)
+    report.find(*surrogates_fair.findings(summaries))
+    report.say(surrogates_fair.words(budget, seeds))
+    report.show_rows([summary.as_row() for summary in summaries])
+    report.say(surrogates_fair.start_words(surrogates_fair.compare_start(budget)))
+    report.show_figure(
+        "curves",
+        surrogates_fair.draw_curves(fair, budget),
+        "Test accuracy against samples and against time, fair; lines are means over the seeds, bands their range.",
+    )
+    report.keep_rows("points", [{**asdict(point.run), **_flat(point)} for point in [*points, *fair]])
+
+
+def _flat(point: Point) -> dict[str, Any]:
+    return {name: value for name, value in asdict(point).items() if name != "run"}
