@@ -21,6 +21,7 @@ test-all: test-jit-off
 
 test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py -k "stop_leaves or full or synapses or names or graze or excitatory or entry or roads"
 
 bench:
 	python -m benchmarks

@@ -85,7 +85,8 @@ CLAIMS = (
     Claim(
         "Gradients need nothing of the forward pass but firing times and causality: any simulator will do",
         "external.replay, polish, ift.explicit_system",
-        "",
+        "interop.convergence.draw_convergence",
+        "test_replaying_a_run_gives_its_gradient_to_the_bit, test_polished_spikes_of_a_grid_give_the_exact_gradient, "
         "test_spikes_of_another_simulator_give_the_same_system",
     ),
     Claim(
@@ -156,9 +157,10 @@ CLAIMS = (
     ),
     Claim(
         "Experiments: XOR, Iris, Yin-Yang, and a comparison with surrogate gradients",
-        "training.train, `fireprop train`, `fireprop reproduce`",
+        "experiments.reproduce, `fireprop reproduce`",
         "",
-        "test_xor_is_learnt, test_iris_is_learnt",
+        "test_xor_reports_both_settings, test_iris_reports_every_fold, test_yin_yang_reports_what_its_budget_was, "
+        "test_surrogates_report_both_comparisons",
     ),
 )
 
