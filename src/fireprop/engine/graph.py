@@ -176,7 +176,6 @@ class Run:
     graph: Graph
     log: Log
     t_known: Array
-    first_layer: int = 0
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
 
     @property
@@ -277,7 +276,6 @@ def simulate(
     *,
     stop_at: int | None = None,
     max_spikes: int,
-    first_layer: int = 0,
 ) -> Run:
     """Simulate a graph on a batch of input spikes.
 
@@ -327,7 +325,7 @@ def simulate(
         end += int(out_offsets[-1])
     log = Log(for_kernels(events), np.stack([offsets, np.concatenate(spike_offsets)]))
     t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
-    return Run(structure, graph, log, t_known, first_layer)
+    return Run(structure, graph, log, t_known)
 
 
 # ------------------------------------------------------------------------------------------------------- replay

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,18 +26,22 @@ class StructureCache:
 
     def __init__(self) -> None:
         self.made_of: list[tuple[Tensor | None, int]] = []
+        self.names: tuple[str, ...] = ()
         self.structure: engine.graph.Structure | None = None
 
-    def get(self, constants: Sequence[Tensor | None]) -> engine.graph.Structure | None:
-        """What was kept, if these are the very constants it was made of."""
+    def get(self, constants: Sequence[Tensor | None], names: tuple[str, ...]) -> engine.graph.Structure | None:
+        """What was kept, if these are the very constants it was made of, and the names of its populations."""
         same = len(constants) == len(self.made_of) and all(
             new is old and (new is None or new._version == version)
             for new, (old, version) in zip(constants, self.made_of, strict=True)
         )
-        return self.structure if same else None
+        return self.structure if same and names == self.names else None
 
-    def keep(self, constants: Sequence[Tensor | None], structure: engine.graph.Structure) -> None:
+    def keep(
+        self, constants: Sequence[Tensor | None], names: tuple[str, ...], structure: engine.graph.Structure
+    ) -> None:
         self.made_of = [(constant, 0 if constant is None else constant._version) for constant in constants]
+        self.names = names
         self.structure = structure
 
     def __deepcopy__(self, memo: object) -> "StructureCache":
@@ -69,18 +73,20 @@ def run_layers(
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
         trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
-        limits: dict[str, Any] = {"max_spikes": max_spikes, "first_layer": first_layer}
         if as_graph:
             structure = structure_of_layers(layers, first_layer)
             stop_at = len(layers) - 1 if stop else None
-            return engine.graph.simulate(structure, w, theta, times, *trains, stop_at=stop_at, **limits)
+            return engine.graph.simulate(structure, w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes)
         plain = [
             engine.Layer(
                 weight, float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features)
             )
             for lif, weight, threshold in zip(layers, w, theta, strict=True)
         ]
-        return engine.simulate(plain, times, *trains, stop_at_first=stop is not None, **limits)
+        stop_at_first = stop is not None
+        return engine.simulate(
+            plain, times, *trains, stop_at_first=stop_at_first, max_spikes=max_spikes, first_layer=first_layer
+        )
 
     simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon)
@@ -104,16 +110,17 @@ def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine
     """Neighbouring layers as a graph with a population each; its connections are those of `weights_of`."""
     constants = [tensor for lif in layers for tensor in _constants(lif)]
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
-    structure: engine.graph.Structure | None = cache.get(constants)
+    names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
+    structure: engine.graph.Structure | None = cache.get(constants, names)
     if structure is None:
         populations = [
             engine.graph.Population(
-                f"layer {k}", per_unit(lif.tau_mem, lif.out_features), per_unit(lif.t_ref, lif.out_features)
+                name, per_unit(lif.tau_mem, lif.out_features), per_unit(lif.t_ref, lif.out_features)
             )
-            for k, lif in enumerate(layers, start=first_layer)
+            for name, lif in zip(names, layers, strict=True)
         ]
         structure = engine.graph.lay_out(layers[0].in_features, populations, list(_connections(layers, first_layer)))
-        cache.keep(constants, structure)
+        cache.keep(constants, names, structure)
     return structure
 
 

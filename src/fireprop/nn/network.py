@@ -212,10 +212,11 @@ class Network(nn.Module):
         constants: list[Tensor | None] = []
         constants += [tensor for population in populations for tensor in (population.tau_mem, population.t_ref)]
         constants += [tensor for connection in connections for tensor in (connection.tau_syn, connection.mask)]
-        structure = self._structure.get(constants)
+        names = (*self.populations, *self.connections)
+        structure = self._structure.get(constants, names)
         if structure is None:
             structure = self._lay_out()
-            self._structure.keep(constants, structure)
+            self._structure.keep(constants, names, structure)
         return structure
 
     def _lay_out(self) -> engine.graph.Structure:
