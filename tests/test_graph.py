@@ -102,6 +102,31 @@ def test_an_excitatory_loop_ends_in_an_error_and_never_hangs():
         layer(inputs.shift(1e6), t_end=2e6)
 
 
+@pytest.mark.parametrize("t_end", [1e3, 1e4, 1e6, 1e9, 1e200])
+def test_spikes_do_not_depend_on_how_far_the_horizon_is(t_end):
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([10.0, 1.0]), dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[0.5, 5.0]]))
+    inputs = Spikes.from_latencies([[0.0, 690.0]])
+    assert torch.equal(layer(inputs, t_end=t_end).times, layer(inputs, t_end=800.0).times)
+    assert layer(inputs, t_end=t_end).n_spikes == 2
+
+
+@pytest.mark.parametrize("as_graph", [False, True])
+@pytest.mark.parametrize("tau_mem", [1e17, 1e30])
+def test_a_membrane_that_does_not_leak_fires(as_graph, tau_mem):
+    # V = 2 (1 - exp(-t)) reaches 1 at log 2; the rates differ by more than 2^53
+    layer = LIF(1, 1, tau_mem=torch.full((1,), tau_mem) if as_graph else tau_mem, tau_syn=1.0, dtype=torch.float64)
+    layer.weight.data.fill_(2.0)
+    assert layer(Spikes.from_latencies([[0.0]]), t_end=5.0).times.tolist() == pytest.approx([math.log(2.0)], rel=1e-15)
+
+
+def test_a_graze_of_a_unit_with_a_second_silent_current_is_a_spike():
+    layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([1.0, 2.0]), dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[4.0, 0.0]]))
+    spikes = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=3.0)
+    assert spikes.times.tolist() == pytest.approx([math.log(2.0)], abs=1e-7)
+
+
 # --- one graph, two engines ---
 
 
@@ -371,9 +396,38 @@ def test_constants_that_change_are_noticed(rng):
     assert before.n_spikes != after.n_spikes or not torch.equal(before.times, after.times)
 
 
+def test_constants_changed_behind_torchs_back_are_noticed_too(rng):
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 1.0, (4, 3))))
+    layer(inputs, t_end=3.0)
+    layer.tau_mem.data.fill_(3.0)
+    assert torch.equal(layer(inputs, t_end=3.0).times, copy.deepcopy(layer)(inputs, t_end=3.0).times)
+
+
+def test_a_network_made_in_inference_mode_runs():
+    with torch.inference_mode():
+        net = two_populations()
+        assert net(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=1.0).n_units == 2
+
+
+def test_a_gradient_that_float32_cannot_hold_raises(rng):
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float32)
+    spikes = layer(Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (4, 3)))), t_end=2.0)
+    with pytest.raises(ValueError, match=re.escape("the gradient overflows torch.float32")):
+        (spikes.times.sum() * 1e45).backward()
+
+
+def test_a_weight_of_another_shape_is_refused():
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    layer.weight = torch.nn.Parameter(torch.rand(2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match=re.escape("layer 0: weight has shape (2, 3), its synapses (3, 2)")):
+        layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
+        (lambda net: net.add("keys", 2, tau_mem=1.0), "name = 'keys': give a new name"),
         (lambda net: net.add("exc", 2, tau_mem=1.0), "name = 'exc': give a new name"),
         (lambda net: net.add("input", 2, tau_mem=1.0), "name = 'input': give a new name"),
         (lambda net: net.connect("exc", "nobody", tau_syn=1.0), "post = 'nobody': the populations are exc, inh, out"),

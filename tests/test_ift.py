@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference_graph as oracle
-from fireprop import GrazeError, Spikes
+from fireprop import GrazeError, ReplayError, Spikes
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
@@ -200,6 +200,36 @@ def test_another_module_between_the_layers_is_refused():
         explicit_system(torch.nn.Linear(1, 1), Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)
 
 
+def test_a_record_of_other_weights_is_not_taken_for_one_of_the_network(rng):
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    record = layer.record(inputs, t_end=2.0)
+    explicit_system(layer, inputs, record, t_end=2.0)
+    layer.weight.data.mul_(1.5)
+    with pytest.raises(ReplayError):
+        explicit_system(layer, inputs, record, t_end=2.0)
+
+
+def test_a_parameter_that_is_used_twice_is_refused():
+    layer = LIF(2, 2, tau_mem=1.0, tau_syn=0.5)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    with pytest.raises(ValueError, match=re.escape("0.weight and 0.weight are one parameter")):
+        forward_propagation(Sequential(layer, layer), inputs, t_end=2.0)
+    theta = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    net = Sequential(*(LIF(2, 2, tau_mem=1.0, tau_syn=0.5, v_threshold=theta) for _ in range(2)))
+    with pytest.raises(ValueError, match=re.escape("0.v_threshold and 1.v_threshold are one parameter")):
+        explicit_system(net, inputs, t_end=2.0)
+
+
+def test_a_silent_chain_of_many_layers_keeps_all_its_names():
+    net = Sequential(*(LIF(2, 2, tau_mem=1.0, tau_syn=0.5) for _ in range(3)))
+    for layer in net:
+        layer.weight.data.zero_()
+    system = explicit_system(net, Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)
+    assert set(system.dG_dtheta) == {"0.v_threshold", "1.v_threshold", "2.v_threshold"}
+    assert set(system.derivatives()) == {*system.dG_dW, *system.dG_dtheta, INPUT_TIMES}
+
+
 def test_a_silent_network_has_an_empty_system():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5)
     layer.weight.data.zero_()
@@ -212,7 +242,11 @@ def test_a_silent_network_has_an_empty_system():
 
 def test_forward_propagation_through_a_graze_raises():
     layer, inputs, t_end = grazing_layer()
-    assert not explicit_system(layer, inputs, t_end=t_end).solvable
+    system = explicit_system(layer, inputs, t_end=t_end)
+    assert not system.solvable
+    for derivative in (system.derivatives, system.derivatives_by_level):
+        with pytest.raises(GrazeError, match=re.escape("spike 0 (layer 0, unit 0")):
+            derivative()
     with pytest.raises(GrazeError, match="sample 0, layer 0, unit 0"):
         forward_propagation(layer, inputs, t_end=t_end)
     layer(inputs, t_end=t_end, gradient="forward", on_graze="zero").times.sum().backward()

@@ -170,9 +170,13 @@ def _array(tensor: Tensor | None) -> Array | None:
 def _as_tensors(
     inputs: Array, weights: Sequence[Array], thresholds: Sequence[Array], parameters: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    """Gradients in the dtypes of what they belong to."""
-    grads = [torch.from_numpy(grad) for grad in (*weights, *thresholds)]
-    return torch.from_numpy(inputs), *(
-        grad if parameter is None else grad.to(parameter.dtype)
-        for grad, parameter in zip(grads, parameters, strict=True)
-    )
+    """Gradients in the dtypes of what they belong to. Raises ValueError where float32 cannot hold one."""
+    grads = []
+    for grad, parameter in zip((*weights, *thresholds), parameters, strict=True):
+        tensor = torch.from_numpy(grad)
+        if parameter is not None and tensor.dtype != parameter.dtype:
+            tensor = tensor.to(parameter.dtype)
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"the gradient overflows {tensor.dtype}: scale the loss down, or look for near-grazes")
+        grads.append(tensor)
+    return torch.from_numpy(inputs), *grads

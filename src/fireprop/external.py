@@ -168,11 +168,15 @@ def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> S
         if set(spikes) != set(view.names):
             raise ValueError(f"spikes has {', '.join(spikes)}: give those of {', '.join(view.names) or 'all layers'}")
         parts = [spikes[name] for name in view.names]
+    elif isinstance(spikes, Spikes):
+        raise TypeError("spikes is a Spikes: give those of every layer, in a list, even if there is one layer")
     else:
         parts = list(spikes)
     if len(parts) != len(populations):
         raise ValueError(f"spikes has {len(parts)} parts: give those of all {len(populations)} layers or populations")
-    for part, population in zip(parts, populations, strict=True):
+    for k, (part, population) in enumerate(zip(parts, populations, strict=True)):
+        if not isinstance(part, Spikes):
+            raise TypeError(f"spikes[{k}] is a {type(part).__name__}: give fireprop.Spikes of {population.name}")
         if part.n_units != population.size or part.batch_size != inputs.batch_size:
             raise ValueError(
                 f"{population.name}: spikes of {part.n_units} units and {part.batch_size} samples are given: "

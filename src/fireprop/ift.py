@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import engine
+from fireprop.engine import GrazeError
 from fireprop.external import TOLERANCE, Given, replay
 from fireprop.kernels.graph import system as system_kernel
 from fireprop.nn import Record
@@ -77,7 +78,11 @@ class ExplicitSystem:
         return list(zip(columns[chosen].tolist(), self.dG_dF.values()[chosen].tolist(), strict=True))
 
     def derivatives(self) -> dict[str, Tensor]:
-        """dF by every weight, threshold and input time, by name, each (F, *shape): one triangular solve."""
+        """dF by every weight, threshold and input time, by name, each (F, *shape): one triangular solve.
+
+        Raises GrazeError, as the other derivatives of the system do, if a slope is not above 0.
+        """
+        self._require_solvable()
         sides = self._sides()
         flat = torch.cat([side.flatten(1) for side in sides.values()], dim=1)
         solution = torch.linalg.solve_triangular(self.dG_dF.to_dense(), -flat, upper=False)
@@ -88,6 +93,7 @@ class ExplicitSystem:
 
         df_k/dp = -(dG_k/dp + sum over m of dG_k/df_m df_m/dp) / slope_k, where every m lies in an earlier level.
         """
+        self._require_solvable()
         sides = self._sides()
         flat = torch.cat([side.flatten(1) for side in sides.values()], dim=1)
         matrix = self.dG_dF.to_dense()
@@ -103,6 +109,7 @@ class ExplicitSystem:
 
         grad_times  dL/dF (F,), in the order of `times`
         """
+        self._require_solvable()
         matrix = self.dG_dF.to_dense().T
         mu: Tensor = torch.linalg.solve_triangular(matrix, -grad_times[:, None], upper=True)
         return mu[:, 0]
@@ -111,6 +118,15 @@ class ExplicitSystem:
         """dL by every weight, threshold and input time, by name, from dL/dF (F,): the adjoint solution."""
         mu = self.adjoint(grad_times)
         return {name: torch.tensordot(mu, side, dims=1) for name, side in self._sides().items()}
+
+    def _require_solvable(self) -> None:
+        diagonal = self.dG_dF.to_dense().diagonal()
+        if not self.solvable:
+            k = int(torch.nonzero(diagonal <= 0.0)[0])
+            raise GrazeError(
+                f"spike {k} (layer {int(self.layers[k])}, unit {int(self.units[k])}, t = {float(self.times[k])!r}) has "
+                f"slope {float(diagonal[k]):.3g}: the potential only touched the threshold, and has no derivative there"
+            )
 
     def of_layers(self, values: Sequence[Tensor]) -> Tensor:
         """Values of the spikes of every layer, each in order of time, brought into the order of the system (F,)."""
@@ -160,7 +176,8 @@ def explicit_system(
     True
     """
     view = graph_view(net)
-    run = _run(net, inputs, spikes, t_end, stop, tolerance)
+    _require_distinct(net, view)
+    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     if not -run.t_known.size <= sample < run.t_known.size:
         raise IndexError(f"sample = {sample}: there are {run.t_known.size}")
     held = bool((run.graph.nodes["t_ref"] > 0.0).any())
@@ -173,20 +190,55 @@ def explicit_system(
     return _assemble(view, run, sample % run.t_known.size, form)
 
 
+def _require_distinct(net: nn.Module, view: GraphView) -> None:
+    """Refuse a parameter that is used twice: its derivative would be a sum over places that have one name each."""
+    names: dict[int, str] = {}
+    for name in (*view.weight_names, *view.threshold_names):
+        path, _, attribute = name.rpartition(".")
+        tensor = getattr(net.get_submodule(path), attribute)
+        if isinstance(tensor, nn.Parameter) and id(tensor) in names:
+            raise ValueError(
+                f"{names[id(tensor)]} and {name} are one parameter: give every layer parameters of its own"
+            )
+        names[id(tensor)] = name
+
+
 def _run(
-    net: nn.Module, inputs: Spikes, spikes: Given | None, t_end: float | Tensor, stop: Stop, tolerance: float
+    net: nn.Module,
+    view: GraphView,
+    inputs: Spikes,
+    spikes: Given | None,
+    t_end: float | Tensor,
+    stop: Stop,
+    tolerance: float,
 ) -> engine.graph.Run:
     """The log of a network as a graph: simulated, taken from a record of such a run, or replayed."""
     with torch.no_grad():
         if spikes is None:
             record: Callable[..., Record] = net.record  # type: ignore[assignment]
             spikes = record(inputs, t_end=t_end, stop=stop, gradient="forward")
-        if isinstance(spikes, Record) and len(spikes.runs) == 1 and isinstance(spikes.runs[0], engine.graph.Run):
-            return spikes.runs[0]
-        run = replay(net, inputs, spikes, t_end=t_end, tolerance=tolerance).record.runs[0]
+        if isinstance(spikes, Record) and len(spikes.runs) == 1 and _is_run_of(spikes.runs[0], view, inputs):
+            run = spikes.runs[0]
+        else:
+            run = replay(net, inputs, spikes, t_end=t_end, tolerance=tolerance).record.runs[0]
     if not isinstance(run, engine.graph.Run):
         raise TypeError("a replay is the run of a graph: please report this")
     return run
+
+
+def _is_run_of(run: engine.Run, view: GraphView, inputs: Spikes) -> bool:
+    """Whether a run is one of this very network on these very inputs."""
+    if not isinstance(run, engine.graph.Run) or run.structure is not view.structure:
+        return False
+    weights, thresholds = view.solve_arrays()
+    return (
+        np.array_equal(run.graph.weight, view.structure.gather(weights))
+        and np.array_equal(run.graph.nodes["theta"], np.concatenate(thresholds))
+        and all(
+            np.array_equal(a, b.detach().numpy())
+            for a, b in zip(run.spikes(0), (inputs.times, inputs.units, inputs.offsets), strict=True)
+        )
+    )
 
 
 def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -> ExplicitSystem:
@@ -204,12 +256,14 @@ def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -
     weights, thresholds = {}, {}
     ends = np.cumsum([0, *(connection.mask.size for connection in structure.connections)])
     place = structure.order[by_synapse[1]]
-    for name, connection, first, last in zip(view.weight_names, structure.connections, ends, ends[1:], strict=False):
+    for name, connection, first, last in zip(
+        view.weight_names, structure.connections, ends[:-1], ends[1:], strict=True
+    ):
         mine = (place >= first) & (place < last)
         out, source = np.divmod(place[mine] - first, connection.mask.shape[1])
         weights[name] = _sparse((by_synapse[0][mine], out, source), by_synapse[2][mine], (n, *connection.mask.shape))
     fixed = -1.0 - _resets(run, sample) if form == "paper" else np.full(n, -1.0)
-    for name, population, layer in zip(view.threshold_names, structure.populations, range(n), strict=False):
+    for layer, (name, population) in enumerate(zip(view.threshold_names, structure.populations, strict=True)):
         mine = np.flatnonzero(layers == layer)
         thresholds[name] = _sparse((mine, units[mine]), fixed[mine], (n, population.size))
     return ExplicitSystem(
@@ -315,7 +369,8 @@ def forward_propagation(
     torch.Size([3, 2])
     """
     view = graph_view(net)
-    run = _run(net, inputs, spikes, t_end, stop, tolerance)
+    _require_distinct(net, view)
+    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     names = [name for name, _ in net.named_parameters()] if parameters is None else list(parameters)
     known = {*view.weight_names, *view.threshold_names, INPUT_TIMES}
     for k, name in enumerate(names):

@@ -247,8 +247,12 @@ class Run:
 def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
     for connection, weight in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
-        check_weight(head, tail, weight)
+        if weight.shape != connection.mask.shape:
+            raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.mask.shape}")
+        check_weight(head, tail, np.where(connection.mask, weight, weight.dtype.type(0)))
     for population, theta in zip(structure.populations, thresholds, strict=True):
+        if theta.shape != (population.size,):
+            raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
     nodes = structure.nodes.copy()
     nodes["theta"] = np.concatenate(thresholds)
@@ -580,6 +584,8 @@ def forward_propagation(
     gradient = np.zeros(columns.number)
     for part in threads.map(run_chunk, len(edges) - 1):
         gradient += part
+    if not (np.isfinite(gradient).all() and np.isfinite(jacobian).all()):
+        raise ValueError("a derivative overflows: scale the loss down, or look for near-grazes")
     return jacobian, gradient
 
 

@@ -38,7 +38,7 @@ def response(gap, alpha, beta):
 
 @inlined
 def step(v, i, a, b, h):
-    """State after a gap whose `factors` are a, b, h: the one place where V and I evolve."""
+    """State after a gap whose `factors` are a, b, h, of a unit with one current."""
     return b * v + h * i, a * i
 
 
@@ -66,9 +66,13 @@ def peak_time(v, i, alpha, beta):
         return NONE_AHEAD
     reach = slope / (alpha * i)
     x = (beta - alpha) * reach
-    if x <= -1.0 or reach == math.inf:
+    if reach == math.inf:
         return NONE_AHEAD
-    return reach if x == 0.0 else reach * math.log1p(x) / x
+    if x > -0.5:
+        return reach if x == 0.0 else reach * math.log1p(x) / x
+    # 1 + x, in which nothing cancels: at alpha beyond 2**53 beta, x itself rounds to -1.
+    rest = beta / alpha * (1.0 + (alpha - beta) * (v / i))
+    return NONE_AHEAD if rest <= 0.0 else reach * math.log(rest) / x
 
 
 @njit(cache=True)

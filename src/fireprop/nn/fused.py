@@ -25,22 +25,19 @@ class StructureCache:
     """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
 
     def __init__(self) -> None:
-        self.made_of: list[tuple[Tensor | None, int]] = []
+        self.made_of: list[engine.Array | None] = []
         self.names: tuple[str, ...] = ()
         self.structure: engine.graph.Structure | None = None
 
     def get(self, constants: Sequence[Tensor | None], names: tuple[str, ...]) -> engine.graph.Structure | None:
-        """What was kept, if these are the very constants it was made of, and the names of its populations."""
-        same = len(constants) == len(self.made_of) and all(
-            new is old and (new is None or new._version == version)
-            for new, (old, version) in zip(constants, self.made_of, strict=True)
-        )
-        return self.structure if same and names == self.names else None
+        """What was kept, if it was made of the same constants, value by value, and has the same names."""
+        same = names == self.names and len(constants) == len(self.made_of)
+        return self.structure if same and all(map(_equal, constants, self.made_of)) else None
 
     def keep(
         self, constants: Sequence[Tensor | None], names: tuple[str, ...], structure: engine.graph.Structure
     ) -> None:
-        self.made_of = [(constant, 0 if constant is None else constant._version) for constant in constants]
+        self.made_of = [None if constant is None else constant.numpy().copy() for constant in constants]
         self.names = names
         self.structure = structure
 
@@ -49,6 +46,10 @@ class StructureCache:
 
     def __reduce__(self) -> tuple[type["StructureCache"], tuple[()]]:
         return StructureCache, ()
+
+
+def _equal(constant: Tensor | None, kept: engine.Array | None) -> bool:
+    return kept is None if constant is None else kept is not None and np.array_equal(constant.numpy(), kept)
 
 
 def run_layers(

@@ -28,7 +28,7 @@ class LIF(nn.Module):
     in_features, out_features  numbers of units
     tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times
     tau_syn          of the synapses > 0: a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse;
-                     any may equal a tau_mem
+                     any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
     v_threshold      > 0, a number or (out,); pass an nn.Parameter to train it. Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists. Default: everywhere

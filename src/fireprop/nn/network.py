@@ -116,8 +116,11 @@ class Network(nn.Module):
 
         Raises ValueError for a name that is taken, empty, "input", or has a "." or "->" in it.
         """
-        if not name or name == INPUT or "." in name or "->" in name or name in self.populations:
-            raise ValueError(f'name = {name!r}: give a new name, not "input", without "." and "->"')
+        taken = name == INPUT or name in self.populations or hasattr(self.populations, name)
+        if not name or taken or "." in name or "->" in name:
+            raise ValueError(
+                f'name = {name!r}: give a new name, not "input" nor a method of ModuleDict, without . and ->'
+            )
         self.populations[name] = Population(size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref)
 
     def connect(
@@ -133,7 +136,8 @@ class Network(nn.Module):
 
         tau_syn  a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse
         mask     (out, in) bool, True where a synapse exists. Default: everywhere
-        weight   (out, in) to start from. Default: normal, as `LIF.reset_parameters` draws them for one spike per source
+        weight   (out, in) to start from; it is copied. Default: normal, as `LIF.reset_parameters` draws them for one
+                 spike per source
 
         Raises ValueError for a population that is not there, and for a second connection of the same pair.
         """
@@ -147,7 +151,8 @@ class Network(nn.Module):
         if weight is not None and tuple(weight.shape) != (n_out, n_in):
             raise ValueError(f"weight has shape {tuple(weight.shape)}: give {(n_out, n_in)}")
         start = torch.zeros(n_out, n_in) if weight is None else weight.detach().clone()
-        connection = Connection(start.to(self.dtype), tau_syn=tau_syn, mask=mask)
+        dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
+        connection = Connection(start.to(dtype), tau_syn=tau_syn, mask=mask)
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)

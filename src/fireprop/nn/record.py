@@ -16,7 +16,7 @@ OnGraze: TypeAlias = Literal["raise", "zero"]
 GradientBy: TypeAlias = Literal["adjoint", "forward"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """The spikes of every layer of one run, in one graph: `record[k]` of layer k, `record[-1]` of the output.
 
@@ -37,6 +37,11 @@ class Record:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __repr__(self) -> str:
+        names = self.names or tuple(map(str, range(len(self))))
+        parts = (f"{name}: {spikes!r}" for name, spikes in zip(names, self.layers, strict=True))
+        return f"Record({', '.join(parts)})"
 
     def __iter__(self) -> Iterator[Spikes]:
         return iter(self.layers)

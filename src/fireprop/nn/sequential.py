@@ -9,6 +9,7 @@ from fireprop import engine
 from fireprop.nn.checks import check_options
 from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
+from fireprop.nn.network import Network
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.spikes import Spikes
 
@@ -44,7 +45,7 @@ class Sequential(nn.Sequential):
                     unknown, and whatever needs it raises
         on_graze    what a derivative does that needs a spike of slope 0: "raise" GrazeError, or "zero": nothing flows
         gradient    how `backward` finds the gradient: "adjoint", or "forward", the paper's forward propagation, with
-                    the same result (docs/gradients.md says when to use which)
+                    the same result, to float32 rounding if weights are float32 (docs/gradients.md)
         max_spikes  limit of spikes per layer and sample; beyond it SpikeLimitError
 
         Raises ValueError for inputs, constants or weights that are out of range, TypeError for a dtype other than
@@ -65,7 +66,7 @@ class Sequential(nn.Sequential):
 
     def _run(self, inputs: Spikes, *, stop: Stop = None, **options: Any) -> tuple[Spikes, list[Record]]:
         stages = stages_of(self)
-        fused = [k for k, stage in enumerate(stages) if isinstance(stage, list | LIF | Sequential)]
+        fused = [k for k, stage in enumerate(stages) if isinstance(stage, list | LIF | Sequential | Network)]
         if stop is not None and len(fused) > 1:
             between = type(stages[fused[-1] - 1]).__name__
             raise ValueError(
@@ -80,7 +81,7 @@ class Sequential(nn.Sequential):
                 number = sum(len(record) for record in records)
                 records.append(run_layers(stage, spikes, first_layer=number, stop=stop, **options))
                 spikes = records[-1][-1]
-            elif isinstance(stage, LIF | Sequential):  # one that does more than ours
+            elif isinstance(stage, LIF | Sequential | Network):  # one that does more than ours
                 spikes = stage(spikes, stop=stop, **options)
             else:
                 spikes = stage(spikes)

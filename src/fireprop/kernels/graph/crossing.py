@@ -43,13 +43,14 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
 
     zeros, turns  (most channels of a unit + 1,) float64, scratch
     """
-    if node.n_channels == 1:
-        only = graph.channels[node.first_channel]
-        return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
-    slowest = node.beta
+    slowest, n_flowing, flowing = node.beta, 0, node.first_channel
     for c in channels_of(node):
         if graph.channels[c].base_i != 0.0:
             slowest = min(slowest, graph.channels[c].alpha)
+            n_flowing, flowing = n_flowing + 1, c
+    if n_flowing <= 1:
+        only = graph.channels[flowing]
+        return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     end = min(horizon, FAR / slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
@@ -58,7 +59,7 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
         right = zeros[k]
         slope_right = slope_after(graph, node, right)
         low, high = left, right  # where V rises in this piece
-        if slope_left > 0.0 > slope_right:
+        if slope_left > 0.0 >= slope_right:  # far away both terms of V' may underflow to 0
             high = _slope_zero(graph, node, left, right)
         elif slope_left < 0.0 < slope_right:
             low = _slope_zero(graph, node, left, right)
@@ -133,8 +134,6 @@ def _slope_zero(graph, node, low, high):
         if not low < t < high or high - low <= 2.0**-50 * high:
             break
         value = slope_after(graph, node, t)
-        if value == 0.0:
-            return t
         if (value > 0.0) == rises_first:
             low, value_low = t, value
             value_high *= 0.5
