@@ -347,7 +347,7 @@ def _draw_band(
     most: float,
     style: Mapping[str, Any],
 ) -> None:
-    """Mean over the seeds as a line and their range as a band, epoch by epoch, to where all seeds are within `most`."""
+    """Mean over the seeds as a line, their range as a band, epoch by epoch, to where all seeds are within `most`."""
     epochs = list(zip(*runs.values(), strict=False))
     kept = [group for group in epochs if max(map(place, group)) <= 1.05 * most]
     x = [statistics.mean(map(place, group)) for group in kept]
