@@ -29,7 +29,6 @@ class Budget:
     published_epochs  of the surrogates as published; the authors ran 300
     exact_epochs      of exact as published
     lrs               learning rates to choose from
-    tuning_epochs     of the run that judges a learning rate
     seeds             runs with the chosen one
     epochs, seconds   a run goes on until it has done both: `epochs` of `samples`, and `seconds` of training
     samples           of the training part in use
@@ -38,7 +37,6 @@ class Budget:
     published_epochs: int
     exact_epochs: int
     lrs: tuple[float, ...]
-    tuning_epochs: int
     seeds: int
     epochs: int
     seconds: float

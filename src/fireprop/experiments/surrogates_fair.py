@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,7 +41,9 @@ from fireprop.kernels import membrane
 from fireprop.plotting import CLASS_COLORS, INK
 from fireprop.spikes import Spikes
 
-TUNING = "tuning"
+Pair: TypeAlias = tuple[str, str]  # a method and its loss
+
+TUNING = "fair, learning rates"
 TUNING_SEED = 1000  # of the runs that choose learning rates, apart from those that are reported
 
 # The fair comparison. The as-published initial weights make an output fire more than once per step: no grid can follow.
@@ -98,7 +100,7 @@ def surrogate_functions() -> dict[str, Surrogate]:
     }
 
 
-def make_models(budget: Budget) -> dict[tuple[str, str], Callable[[int], Model]]:
+def make_models(budget: Budget) -> dict[Pair, Callable[[int], Model]]:
     """A maker of untrained models for each method and loss, from a seed; equal seeds have equal initial weights."""
     parts = make_parts(make_config(0), budget.samples)
     inputs = {name: (on_grid(part.spikes.to_latencies(), FAIR_CLOCK), part.labels) for name, part in parts.items()}
@@ -108,7 +110,7 @@ def make_models(budget: Budget) -> dict[tuple[str, str], Callable[[int], Model]]
         weights = list(tasks.build_network(make_config(seed), torch.Generator().manual_seed(seed)).parameters())
         return ClockDriven(weights, None, inputs, FAIR_CLOCK, surrogate, objective)
 
-    models: dict[tuple[str, str], Callable[[int], Model]] = {
+    models: dict[Pair, Callable[[int], Model]] = {
         (EXACT, "first spike"): lambda seed: EventDriven(make_config(seed), parts, losses.first_spike_cross_entropy)
     }
     for (method, surrogate), (loss, objective) in itertools.product(surrogate_functions().items(), objectives.items()):
@@ -133,24 +135,61 @@ def _first_spike_objective() -> Objective:
 
 
 def run_all(budget: Budget, seeds: int, watch: Watch) -> list[Point]:
-    """Choose a learning rate for each method by the same budget, then train with it from several seeds."""
+    """Try every learning rate for as long as a run lasts, then train several seeds with the best.
+
+    The best rate after equal samples may be another than after equal time: then both are run.
+    """
     models = make_models(budget)
-    total = len(models) * (len(budget.lrs) + seeds)
-    done = itertools.count(1)
+    trials = [Run(TUNING, *pair, TUNING_SEED, lr) for pair in models for lr in budget.lrs]
+    tuning = _train(trials, models, budget, watch)
+    rates = {pair: dict.fromkeys(best_rate(tuning, pair, measure, budget) for measure in MEASURES) for pair in models}
+    runs = [Run(FAIR, *pair, seed, lr) for pair in models for lr in rates[pair] for seed in range(seeds)]
+    return tuning + _train(runs, models, budget, watch)
+
+
+def _train(
+    runs: Sequence[Run], models: Mapping[Pair, Callable[[int], Model]], budget: Budget, watch: Watch
+) -> list[Point]:
     points: list[Point] = []
-
-    def train(make: Callable[[int], Model], run: Run, until: Callable[[int, float], bool]) -> Point:
-        points.extend(learn(make(run.seed), run, _order(budget, run.seed), until))
-        watch(Step(FAIR, next(done), total, short(points[-1])))
-        return points[-1]
-
-    for (method, loss), make in models.items():
-        trials = [Run(TUNING, method, loss, TUNING_SEED, lr) for lr in budget.lrs]
-        judged = [train(make, run, after(budget.tuning_epochs)) for run in trials]
-        lr = max(judged, key=lambda point: point.validation_accuracy).run.lr
-        for seed in range(seeds):
-            train(make, Run(FAIR, method, loss, seed, lr), after(budget.epochs, budget.seconds))
+    until = after(budget.epochs, budget.seconds)
+    for done, run in enumerate(runs, start=1):
+        points += learn(models[run.method, run.loss](run.seed), run, _order(budget, run.seed), until)
+        watch(Step(run.stage, done, len(runs), short(points[-1])))
     return points
+
+
+def _after_samples(run: Sequence[Point], budget: Budget) -> Point:
+    return next(point for point in run if point.epoch == budget.epochs)
+
+
+def _after_time(run: Sequence[Point], budget: Budget) -> Point:
+    return [point for point in run if point.seconds <= budget.seconds][-1]
+
+
+# The point of a run that counts.
+MEASURES: dict[str, Callable[[Sequence[Point], Budget], Point]] = {"samples": _after_samples, "time": _after_time}
+
+
+def best_rate(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> float:
+    """The learning rate whose tuning run has the best validation accuracy at the point that counts."""
+    runs = _runs(points, TUNING, pair)
+    best = max(runs, key=lambda run: MEASURES[measure](runs[run], budget).validation_accuracy)
+    return best.lr
+
+
+def _runs(points: Sequence[Point], stage: str, pair: Pair) -> dict[Run, list[Point]]:
+    """The points of each run of a stage and method, in order."""
+    runs: dict[Run, list[Point]] = {}
+    for point in points:
+        if point.run.stage == stage and (point.run.method, point.run.loss) == pair:
+            runs.setdefault(point.run, []).append(point)
+    return runs
+
+
+def _reported(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> dict[Run, list[Point]]:
+    """The runs of a method whose rate is the best of a measure."""
+    lr = best_rate(points, pair, measure, budget)
+    return {run: rows for run, rows in _runs(points, FAIR, pair).items() if run.lr == lr}
 
 
 def _order(budget: Budget, seed: int) -> Iterator[list[Tensor]]:
@@ -183,53 +222,63 @@ def compare_start(budget: Budget) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One method of the fair comparison over its seeds: accuracies after equal samples and after equal time."""
+    """One method of the fair comparison after equal samples or equal time: its rate, and test accuracies by seed.
 
+    rates  validation accuracy of the tuning run of each learning rate, at the same point
+    """
+
+    measure: str
     method: str
     loss: str
     lr: float
-    by_samples: tuple[float, ...]
-    by_seconds: tuple[float, ...]
-    seconds_per_epoch: float
+    accuracies: tuple[float, ...]
+    samples: float
+    seconds: float
+    rates: dict[float, float]
 
     def as_row(self) -> dict[str, str]:
+        tried = {f"validation at {lr:g}": f"{accuracy:.1%}" for lr, accuracy in self.rates.items()}
         return {
             "gradient": self.method,
             "loss": self.loss,
-            "learning rate": f"{self.lr:g}",
-            "after equal samples": mean_and_spread(self.by_samples),
-            "after equal time": mean_and_spread(self.by_seconds),
-            "seconds per epoch": f"{self.seconds_per_epoch:.2f}",
+            "rate": f"{self.lr:g}",
+            "test accuracy": mean_and_spread(self.accuracies),
+            "thousand samples": f"{self.samples / 1000:.0f}",
+            "seconds": f"{self.seconds:.1f}",
+            **tried,
         }
 
 
 def summarise(points: Sequence[Point], budget: Budget) -> list[Summary]:
-    """Test accuracies at the epoch that ends the samples, and at the last epoch that ends within the seconds."""
-    summaries = []
-    reported = [point for point in points if point.run.stage == FAIR]
-    for method, loss in dict.fromkeys((point.run.method, point.run.loss) for point in reported):
-        mine = [point for point in reported if (point.run.method, point.run.loss) == (method, loss)]
-        at_samples = [point for point in mine if point.epoch == budget.epochs]
-        at_seconds = {point.run.seed: point for point in mine if point.seconds <= budget.seconds}
-        summaries.append(
-            Summary(
-                method,
-                loss,
-                mine[0].run.lr,
-                tuple(point.test_accuracy for point in at_samples),
-                tuple(point.test_accuracy for point in at_seconds.values()),
-                statistics.mean(point.seconds / point.epoch for point in at_samples),
-            )
-        )
-    return summaries
+    """The fair comparison: after equal samples, then after equal time."""
+    pairs = dict.fromkeys((point.run.method, point.run.loss) for point in points if point.run.stage == FAIR)
+    return [_summary(points, pair, measure, budget) for measure in MEASURES for pair in pairs]
+
+
+def _summary(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> Summary:
+    counted = [MEASURES[measure](rows, budget) for rows in _reported(points, pair, measure, budget).values()]
+    tried = {run.lr: MEASURES[measure](rows, budget) for run, rows in _runs(points, TUNING, pair).items()}
+    return Summary(
+        measure,
+        *pair,
+        lr=counted[0].run.lr,
+        accuracies=tuple(point.test_accuracy for point in counted),
+        samples=statistics.mean(point.samples for point in counted),
+        seconds=statistics.mean(point.seconds for point in counted),
+        rates={lr: point.validation_accuracy for lr, point in tried.items()},
+    )
 
 
 def findings(summaries: Sequence[Summary]) -> list[Finding]:
-    measured = [(f"samples: {s.method}, {s.loss}", s.by_samples) for s in summaries]
-    measured += [(f"time: {s.method}, {s.loss}", s.by_seconds) for s in summaries]
+    """A line for each method and measure."""
     return [
-        Finding(f"after equal {what}", FAIR, mean_and_spread(values), statistics.mean(values))
-        for what, values in measured
+        Finding(
+            f"after equal {s.measure}: {s.method}, {s.loss}",
+            FAIR,
+            mean_and_spread(s.accuracies),
+            statistics.mean(s.accuracies),
+        )
+        for s in summaries
     ]
 
 
@@ -249,10 +298,10 @@ Each surrogate learns with the loss that exact gradients use here, first-spike c
 is a sum of products of 1 - S), and with the loss that did best in the authors' comparison, cross entropy of spike
 counts.
 
-For each, the learning rate is the one of {", ".join(f"{lr:g}" for lr in budget.lrs)} with the best validation accuracy
-after {budget.tuning_epochs} epochs of a seed that is not reported; then {seeds} seeds at that constant rate. "Equal
-samples" are {samples:,} ({budget.epochs} epochs), "equal time" is {budget.seconds:g} s of training on one core (CPU
-time; the last epoch that ended within it).
+For each, every learning rate of {", ".join(f"{lr:g}" for lr in budget.lrs)} is tried for a whole run with a seed that is
+not reported; the one with the best validation accuracy at the point that counts is run with {seeds} seeds, at a
+constant rate. "Equal samples" counts after {samples:,} ({budget.epochs} epochs), "equal time" after the last epoch that
+ends within {budget.seconds:g} s of training on one core (CPU time).
 """
 
 
@@ -268,18 +317,19 @@ Spikes per sample of the test part before the first update, seed 0:
 
 
 def draw_curves(points: Sequence[Point], budget: Budget) -> Figure:
-    """Test accuracy of the fair runs against samples and against seconds; a line per method, solid for first spikes."""
+    """Test accuracy of the fair runs against samples and against seconds, each at the rate that is best for it."""
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     by_samples, by_seconds = figure.subplots(1, 2, sharey=True)
-    reported = [point for point in points if point.run.stage == FAIR]
-    methods = list(dict.fromkeys(point.run.method for point in reported))
-    for method, loss in dict.fromkeys((point.run.method, point.run.loss) for point in reported):
-        mine = [point for point in reported if (point.run.method, point.run.loss) == (method, loss)]
+    pairs = list(dict.fromkeys((point.run.method, point.run.loss) for point in points if point.run.stage == FAIR))
+    methods = list(dict.fromkeys(method for method, _ in pairs))
+    most = budget.epochs * budget.samples / 1000
+    for method, loss in pairs:
         color = INK if method == EXACT else CLASS_COLORS[methods.index(method) - 1]
         style = {"color": color, "ls": "--" if loss == "count" else "-", "label": f"{method}, {loss}"}
-        _draw_band(by_samples, mine, lambda point: point.samples / 1000, budget.epochs * budget.samples / 1000, style)
-        _draw_band(by_seconds, mine, lambda point: point.seconds, budget.seconds, style)
-    by_samples.set(xlabel="thousand samples", ylabel="test accuracy", xlim=(0, budget.epochs * budget.samples / 1000))
+        runs = [_reported(points, (method, loss), measure, budget) for measure in MEASURES]
+        _draw_band(by_samples, runs[0], lambda point: point.samples / 1000, most, style)
+        _draw_band(by_seconds, runs[1], lambda point: point.seconds, budget.seconds, style)
+    by_samples.set(xlabel="thousand samples", ylabel="test accuracy", xlim=(0, most))
     by_seconds.set(xlabel="seconds of training on one core", xlim=(0, budget.seconds))
     by_samples.yaxis.set_major_formatter(PercentFormatter(1.0))
     for ax in (by_samples, by_seconds):
@@ -291,14 +341,15 @@ def draw_curves(points: Sequence[Point], budget: Budget) -> Figure:
 
 
 def _draw_band(
-    ax: Axes, points: Sequence[Point], place: Callable[[Point], float], most: float, style: Mapping[str, Any]
+    ax: Axes,
+    runs: Mapping[Run, Sequence[Point]],
+    place: Callable[[Point], float],
+    most: float,
+    style: Mapping[str, Any],
 ) -> None:
-    """Mean over the seeds as a line and their range as a band, epoch by epoch, to where all seeds are within `most`."""
-    epochs: dict[int, list[Point]] = {}
-    for point in points:
-        epochs.setdefault(point.epoch, []).append(point)
-    seeds = len(epochs[0])
-    kept = [group for group in epochs.values() if len(group) == seeds and max(map(place, group)) <= 1.05 * most]
+    """Mean over the seeds as a line, their range as a band, epoch by epoch, to where all seeds are within `most`."""
+    epochs = list(zip(*runs.values(), strict=False))
+    kept = [group for group in epochs if max(map(place, group)) <= 1.05 * most]
     x = [statistics.mean(map(place, group)) for group in kept]
     accuracies = [[point.test_accuracy for point in group] for group in kept]
     ax.plot(x, [statistics.mean(values) for values in accuracies], lw=2.0 if style["color"] == INK else 1.2, **style)
