@@ -10,7 +10,7 @@ from fireprop.experiments.report import Report
 
 TITLE = "Exact against surrogate gradients"
 FULL = Budget(20, 300, (2e-3, 5e-3, 1e-2, 2e-2), 5, 6, 12.0, 5000)
-QUICK = Budget(3, 30, (2e-3, 1e-2), 2, 3, 2.0, 1500)
+QUICK = Budget(2, 30, (2e-3, 1e-2), 2, 2, 1.5, 1500)
 
 
 def needs() -> None:

@@ -298,10 +298,10 @@ Each surrogate learns with the loss that exact gradients use here, first-spike c
 is a sum of products of 1 - S), and with the loss that did best in the authors' comparison, cross entropy of spike
 counts.
 
-For each, every learning rate of {", ".join(f"{lr:g}" for lr in budget.lrs)} is tried for a whole run with a seed that is
-not reported; the one with the best validation accuracy at the point that counts is run with {seeds} seeds, at a
-constant rate. "Equal samples" counts after {samples:,} ({budget.epochs} epochs), "equal time" after the last epoch that
-ends within {budget.seconds:g} s of training on one core (CPU time).
+For each, every learning rate of {", ".join(f"{lr:g}" for lr in budget.lrs)} is tried for a whole run with a seed that
+is not reported; the one with the best validation accuracy at the point that counts is run with {seeds} seeds, at a
+constant rate. "Equal samples" counts after {samples:,} ({budget.epochs} epochs), "equal time" after the last epoch
+that ends within {budget.seconds:g} s of training on one core (CPU time).
 """
 
 
