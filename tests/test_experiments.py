@@ -351,3 +351,11 @@ def test_surrogates_without_snntorch_name_the_line_that_installs_it(monkeypatch,
     monkeypatch.setitem(sys.modules, "snntorch", None)
     assert 'pip install "fireprop[surrogate]"' in _mistake("reproduce", "surrogates", "--out", tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_insights_report_the_worst_of_their_seeds(tmp_path):
+    result = experiments.reproduce("insights", tmp_path / "insights", plan=Plan(seeds=2))
+    page = _check_report(tmp_path / "insights", result)
+    assert "largest of 2 seeds" in page
+    values = {finding["quantity"]: finding["value"] for finding in result["findings"]}
+    assert values["The gradient is a Hebbian sum: largest relative difference to loss.backward()"] < 1e-12
