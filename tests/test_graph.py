@@ -38,10 +38,10 @@ def backward(layer, network, times, units, t_end, coefficients, **options):
 
 def assert_agree(found, wanted, rtol):
     """To rtol of the largest component of each kind."""
+    assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        if name in found:
-            atol = rtol * max(np.abs(value).max(), 1e-300)
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+        atol = rtol * max(np.abs(value).max(), 1e-300)
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 # --- the spikes ---
