@@ -22,6 +22,7 @@ from fireprop.kernels import membrane, status
 from fireprop.kernels.chain import EVENT, Log
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import forward_propagation as forward_kernel
+from fireprop.kernels.graph import margins as margins_kernel
 from fireprop.kernels.graph import replay as replay_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
@@ -485,6 +486,63 @@ def tangent(
         pass
     refuse_non_finite(log.events, direction.times, "the tangent has the entry")
     return [direction.times[run.members(layer + 1)] for layer in range(run.n_layers)]
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How close a run is to another, as `kernels.graph.margins.Margins` says; inf where there is nothing.
+
+    miss, miss_time, create, create_time, create_miss   (batch, n_units)
+    clear, delete, order, swap   (n_spikes,) in order of the log
+    d_times                      (n_spikes,) tangents of the spikes along the direction
+    """
+
+    miss: Array
+    miss_time: Array
+    create: Array
+    create_time: Array
+    create_miss: Array
+    clear: Array
+    delete: Array
+    order: Array
+    swap: Array
+    d_times: Array
+
+
+def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresholds: Sequence[Array | None]) -> Margins:
+    """How close a run is to another, and how far along a direction of weights and thresholds; None is zero.
+
+    Nothing flows through a spike of slope <= 0. Raises ValueError if a tangent overflows.
+    """
+    graph, log = run.graph, run.log
+    n_inputs, batch = int(log.offsets[0, -1]), run.t_known.size
+    d_times = np.zeros(log.events.size)
+    moved = tangent(run, d_weights, d_thresholds, None, zero_grazes=True)
+    for layer, part in enumerate(moved):
+        d_times[run.members(layer + 1)] = part
+    theta = [
+        np.zeros(population.size) if d is None else d
+        for d, population in zip(d_thresholds, run.structure.populations, strict=True)
+    ]
+    direction = margins_kernel.Direction(run.structure.gather(d_weights), np.concatenate(theta), d_times)
+    by_unit = [np.full((batch, graph.nodes.size), np.inf) for _ in range(5)]
+    by_event = [np.full(log.events.size, np.inf) for _ in range(4)]
+    found = margins_kernel.Margins(*by_unit, *by_event)
+    edges = chunk_edges(batch)
+
+    def run_chunk(k: int) -> None:
+        currents = np.empty((4, graph.channels.size))
+        state = margins_kernel.State(
+            _own_state(graph), records(graph.nodes.size, margins_kernel.UNIT), currents[0], currents[1], currents[2],
+            currents[3], _scratch(graph)[0], *_scratch(graph),
+        )  # fmt: skip
+        margins_kernel.walk(state, log, direction, found, run.t_known, t_end, edges[k], edges[k + 1])
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    miss, miss_time, create, create_time, create_miss = by_unit
+    clear, delete, order, swap = (values[n_inputs:] for values in by_event)
+    return Margins(miss, miss_time, create, create_time, create_miss, clear, delete, order, swap, d_times[n_inputs:])
 
 
 @dataclass(frozen=True)

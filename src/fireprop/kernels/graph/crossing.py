@@ -11,7 +11,15 @@ from numba import njit
 
 from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
-from fireprop.kernels.membrane import CLOSE_ENOUGH, MAX_ITERATIONS, NONE_AHEAD, crossing_ahead, rise, tangent_reach
+from fireprop.kernels.membrane import (
+    CLOSE_ENOUGH,
+    MAX_ITERATIONS,
+    NONE_AHEAD,
+    crossing_ahead,
+    peak_time,
+    rise,
+    tangent_reach,
+)
 
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
@@ -37,19 +45,26 @@ def earliest_crossing(graph, node, theta):
     return tangent_reach(node.base_v, drive, node.beta, theta)
 
 
+@inlined
+def flowing(graph, node):
+    """How many currents flow, the channel of one (any, if none does), and the slowest rate of V and of these."""
+    number, one, slowest = 0, node.first_channel, node.beta
+    for c in channels_of(node):
+        if graph.channels[c].base_i != 0.0:
+            slowest = min(slowest, graph.channels[c].alpha)
+            number, one = number + 1, c
+    return number, one, slowest
+
+
 @njit(cache=True)
 def first_crossing(graph, node, theta, horizon, zeros, turns):
     """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
 
     zeros, turns  (most channels of a unit + 1,) float64, scratch
     """
-    slowest, n_flowing, flowing = node.beta, 0, node.first_channel
-    for c in channels_of(node):
-        if graph.channels[c].base_i != 0.0:
-            slowest = min(slowest, graph.channels[c].alpha)
-            n_flowing, flowing = n_flowing + 1, c
+    n_flowing, one, slowest = flowing(graph, node)
     if n_flowing <= 1:
-        only = graph.channels[flowing]
+        only = graph.channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     end = min(horizon, FAR / slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
@@ -67,6 +82,32 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
             return _rise_to(graph, node, theta, low, high)
         left, slope_left = right, slope_right
     return NONE_AHEAD
+
+
+@njit(cache=True)
+def peaks_ahead(graph, node, gap, out, zeros, turns):
+    """Write the durations from the base, up to `gap`, at which V peaks if nothing arrives, ascending; their number.
+
+    out, zeros, turns  (most channels of a unit + 1,) float64; the latter two are scratch
+    """
+    n_flowing, one, slowest = flowing(graph, node)
+    if n_flowing <= 1:
+        only = graph.channels[one]
+        out[0] = peak_time(node.base_v, only.base_i, only.alpha, node.beta)
+        return 1 if NONE_AHEAD < out[0] <= gap else 0
+    end = min(gap, FAR / slowest)
+    n_zeros = current_turns(graph, node, end, zeros, turns)
+    zeros[n_zeros] = end
+    n_peaks = 0
+    left, rises = 0.0, slope_after(graph, node, 0.0) > 0.0
+    for k in range(n_zeros + 1):
+        right = zeros[k]
+        rises_on = slope_after(graph, node, right) > 0.0
+        if rises and not rises_on:
+            out[n_peaks] = _slope_zero(graph, node, left, right)
+            n_peaks += 1
+        left, rises = right, rises_on
+    return n_peaks
 
 
 @njit(cache=True)

@@ -1,0 +1,340 @@
+"""How close a run is to another: peaks that nearly crossed, spikes that nearly did not, and when they will.
+
+One walk over an event log in global order, with the potentials and currents of all units and their tangents along a
+direction. A spike appears where a peak of V reaches theta, and disappears where the peak that V would have had without
+this spike falls to it. The height of a peak has an exact derivative, that of V at the fixed time of the peak, since V'
+is 0 there; so both distances divided by their rates say, to first order, when a count changes (design 3).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined
+from fireprop.kernels.graph.crossing import peaks_ahead
+from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.membrane import factors, rise
+
+NONE = -1
+
+UNIT = np.dtype(
+    [
+        ("at", np.float64),  # all that follows is valid there
+        ("v", np.float64),
+        ("d_v", np.float64),
+        ("rose", np.bool_),  # V' > 0 just before `at`, if an arrival came there
+        ("held", np.bool_),
+        ("hold_end", np.float64),
+        ("spike", np.int64),  # the unit's last spike, in the log
+        ("t_arrival", np.float64),  # its last arrival
+        ("d_arrival", np.float64),
+        # The potential as it would be without the last spike, until it has peaked: NONE from then on. What the spike
+        # sends to its own unit is left out; what it makes others send is not.
+        ("free_of", np.int64),
+        ("free_v", np.float64),
+        ("d_free_v", np.float64),
+        ("free_rose", np.bool_),
+    ],
+    align=True,
+)
+
+
+class State(NamedTuple):
+    """Where the walk stands.
+
+    graph     its base_v and base_i are scratch
+    units     (n_units,) UNIT
+    i, d_i    (n_channels,) currents and their tangents; free_i, d_free_i those that drive the free potential
+    peaks, zeros, turns  (most channels of a unit + 1,) scratch
+    """
+
+    graph: Graph
+    units: np.ndarray
+    i: np.ndarray
+    d_i: np.ndarray
+    free_i: np.ndarray
+    d_free_i: np.ndarray
+    peaks: np.ndarray
+    zeros: np.ndarray
+    turns: np.ndarray
+
+
+class Direction(NamedTuple):
+    """A direction: (n_synapses,) weight, (n_units,) theta, (n_events,) times of inputs and spikes."""
+
+    weight: np.ndarray
+    theta: np.ndarray
+    times: np.ndarray
+
+
+class Margins(NamedTuple):
+    """What the walk finds; inf where there is nothing. A step is measured in multiples of the direction.
+
+    miss, miss_time  (batch, n_units): how far the highest peak that is no spike stays below theta, and when
+    create           (batch, n_units): the smallest step at which a peak reaches theta, which peak that is, and its miss
+    create_time, create_miss
+    clear            (n_events,): how far above theta the potential would peak without this spike; a lower bound where
+                     the unit's next spike, or the end, comes before that peak
+    delete           (n_events,): the step at which it does not reach theta any more
+    order            (n_events,): the time to the nearest arrival at the unit of a spike
+    swap             (n_events,): the step at which spike and arrival change places
+    """
+
+    miss: np.ndarray
+    miss_time: np.ndarray
+    create: np.ndarray
+    create_time: np.ndarray
+    create_miss: np.ndarray
+    clear: np.ndarray
+    delete: np.ndarray
+    order: np.ndarray
+    swap: np.ndarray
+
+
+@inlined
+def step_to(distance, rate):
+    """The step at which a distance that shrinks at a rate is used up; inf if it does not shrink."""
+    return max(distance, 0.0) / rate if rate > 0.0 else np.inf
+
+
+@inlined
+def note_peak(state, direction, margins, sample, u, t, v, d_v):
+    """A peak of V that is no spike."""
+    miss = state.graph.nodes[u].theta - v
+    if miss < margins.miss[sample, u]:
+        margins.miss[sample, u] = miss
+        margins.miss_time[sample, u] = t
+    step = step_to(miss, d_v - direction.theta[u])
+    if step < margins.create[sample, u]:
+        margins.create[sample, u] = step
+        margins.create_time[sample, u] = t
+        margins.create_miss[sample, u] = miss
+
+
+@inlined
+def note_clearance(state, direction, margins, u, v, d_v):
+    """The peak that V would have had without the unit's last spike."""
+    own = state.units[u]
+    k = own.free_of
+    margins.clear[k] = v - state.graph.nodes[u].theta
+    margins.delete[k] = step_to(margins.clear[k], direction.theta[u] - d_v)
+    own.free_of = NONE
+
+
+@inlined
+def total(state, u, i):
+    """The total current of a unit, of the currents i."""
+    drive = 0.0
+    for c in channels_of(state.graph.nodes[u]):
+        drive += i[c]
+    return drive
+
+
+@inlined
+def find_peaks(state, u, v, i, gap):
+    """Write when in a gap the potential that starts from v, driven by i, peaks to `state.peaks`; how often it does."""
+    node = state.graph.nodes[u]
+    node.base_v = v
+    for c in channels_of(node):
+        state.graph.channels[c].base_i = i[c]
+    return peaks_ahead(state.graph, node, gap, state.peaks, state.zeros, state.turns)
+
+
+@inlined
+def after(state, u, v, d_v, i, d_i, gap):
+    """A potential and its tangent after a gap, driven by i and d_i."""
+    node = state.graph.nodes[u]
+    b, drive, d_drive = 1.0, 0.0, 0.0
+    for c in channels_of(node):
+        _, b, h = factors(gap, state.graph.channels[c].alpha, node.beta)
+        drive += h * i[c]
+        d_drive += h * d_i[c]
+    return b * v + drive, b * d_v + d_drive
+
+
+@njit(cache=True)
+def look_back(state, direction, margins, sample, u):
+    """Where V rose until the arrivals at `at` turned it: a peak with a kink, which moves with them."""
+    own, beta = state.units[u], state.graph.nodes[u].beta
+    if own.rose:
+        slope = rise(own.v, total(state, u, state.i), beta)
+        if slope <= 0.0:
+            note_peak(state, direction, margins, sample, u, own.at, own.v, own.d_v + slope * own.d_arrival)
+        own.rose = False
+    if own.free_rose:
+        slope = rise(own.free_v, total(state, u, state.free_i), beta)
+        if slope <= 0.0:
+            note_clearance(state, direction, margins, u, own.free_v, own.d_free_v + slope * own.d_arrival)
+        own.free_rose = False
+
+
+@njit(cache=True)
+def cross_gap_free(state, direction, margins, u, gap):
+    """Follow the free potential of unit u through a gap, up to its first peak."""
+    own, node = state.units[u], state.graph.nodes[u]
+    if find_peaks(state, u, own.free_v, state.free_i, gap) > 0:
+        v, d_v = after(state, u, own.free_v, own.d_free_v, state.free_i, state.d_free_i, state.peaks[0])
+        note_clearance(state, direction, margins, u, v, d_v)
+        return
+    own.free_v, own.d_free_v = after(state, u, own.free_v, own.d_free_v, state.free_i, state.d_free_i, gap)
+    decay(state, u, state.free_i, state.d_free_i, gap)
+    own.free_rose = rise(own.free_v, total(state, u, state.free_i), node.beta) > 0.0
+
+
+@inlined
+def decay(state, u, i, d_i, gap):
+    for c in channels_of(state.graph.nodes[u]):
+        a = math.exp(-state.graph.channels[c].alpha * gap)
+        i[c] *= a
+        d_i[c] *= a
+
+
+@njit(cache=True)
+def cross_gap(state, direction, margins, sample, u, t):
+    """Bring unit u to t, with nothing in between, and note the peaks on the way."""
+    own, node = state.units[u], state.graph.nodes[u]
+    gap = t - own.at
+    if own.free_of != NONE:
+        cross_gap_free(state, direction, margins, u, gap)
+    if not own.held:
+        for m in range(find_peaks(state, u, own.v, state.i, gap)):
+            v, d_v = after(state, u, own.v, own.d_v, state.i, state.d_i, state.peaks[m])
+            note_peak(state, direction, margins, sample, u, own.at + state.peaks[m], v, d_v)
+        own.v, own.d_v = after(state, u, own.v, own.d_v, state.i, state.d_i, gap)
+    decay(state, u, state.i, state.d_i, gap)
+    own.at = t
+    own.rose = not own.held and rise(own.v, total(state, u, state.i), node.beta) > 0.0
+
+
+@njit(cache=True)
+def bring(state, direction, margins, sample, u, t):
+    """Bring unit u to t, over the end of its hold if that comes first."""
+    own = state.units[u]
+    if own.at == -np.inf:
+        return
+    if own.at < t:
+        look_back(state, direction, margins, sample, u)
+    if own.held and own.hold_end <= t:
+        if own.at < own.hold_end:
+            cross_gap(state, direction, margins, sample, u, own.hold_end)
+        own.held, own.rose = False, False
+        own.v, own.d_v = 0.0, -total(state, u, state.i) * direction.times[own.spike]
+    if own.at < t:
+        cross_gap(state, direction, margins, sample, u, t)
+
+
+@inlined
+def note_order(margins, k, gap, rate):
+    """An arrival lies `gap` from spike k, and comes nearer at a rate."""
+    margins.order[k] = min(margins.order[k], gap)
+    margins.swap[k] = min(margins.swap[k], step_to(gap, rate))
+
+
+@njit(cache=True)
+def fire(state, log, direction, margins, sample, k):
+    """Spike k of the log."""
+    u, f = log.events[k].unit, log.events[k].time
+    own = state.units[u]
+    bring(state, direction, margins, sample, u, f)
+    if own.free_of != NONE:
+        note_clearance(state, direction, margins, u, own.free_v, own.d_free_v)
+    # Between a spike and the one before it, what that one sends back to its unit cannot move.
+    if own.spike == NONE or own.t_arrival != log.events[own.spike].time:
+        note_order(margins, k, f - own.t_arrival, own.d_arrival - direction.times[k])
+    own.spike, own.free_of = k, k
+    own.free_v, own.d_free_v, own.free_rose = own.v, own.d_v, False
+    for c in channels_of(state.graph.nodes[u]):
+        state.free_i[c], state.d_free_i[c] = state.i[c], state.d_i[c]
+    if slope_at(state.graph, log, k) <= 0.0:
+        note_clearance(state, direction, margins, u, own.v, own.d_v)
+    own.held, own.hold_end = True, f + state.graph.nodes[u].t_ref
+    own.v, own.d_v, own.rose = 0.0, 0.0, False
+
+
+@njit(cache=True)
+def deliver(state, log, direction, margins, sample, k, t):
+    """Deliver event k of the log at t."""
+    graph = state.graph
+    source, d_t = source_of(graph, log, k), direction.times[k]
+    for s in range(graph.rows[source], graph.rows[source + 1]):
+        w, d_w = graph.weight[s], direction.weight[s]
+        if w == 0.0 and d_w == 0.0:
+            continue
+        u, c = graph.synapses[s].target, graph.synapses[s].channel
+        own = state.units[u]
+        bring(state, direction, margins, sample, u, t)
+        if own.spike != NONE and log.events[own.spike].time < t:
+            f = log.events[own.spike].time
+            if own.t_arrival <= f or own.t_arrival == t:
+                note_order(margins, own.spike, t - f, direction.times[own.spike] - d_t)
+        own.at, own.t_arrival, own.d_arrival = t, t, d_t
+        d_current = d_w + graph.channels[c].alpha * w * d_t
+        state.i[c] += w
+        state.d_i[c] += d_current
+        own.d_v -= 0.0 if own.held else w * d_t
+        if k != own.free_of:
+            state.free_i[c] += w
+            state.d_free_i[c] += d_current
+            own.d_free_v -= w * d_t
+
+
+@njit(cache=True)
+def start(state):
+    """All units at rest."""
+    state.i[:] = 0.0
+    state.d_i[:] = 0.0
+    for u in range(state.units.size):
+        own = state.units[u]
+        own.at, own.t_arrival, own.d_arrival = -np.inf, -np.inf, 0.0
+        own.v, own.d_v, own.rose = 0.0, 0.0, False
+        own.held, own.spike = False, NONE
+        own.free_of, own.free_rose = NONE, False
+
+
+@njit(cache=True)
+def end(state, direction, margins, sample, t_known, t_end):
+    """What is left at the end: a potential that still rises would be a spike later on."""
+    for u in range(state.units.size):
+        own = state.units[u]
+        bring(state, direction, margins, sample, u, t_known)
+        if own.free_of != NONE:
+            note_clearance(state, direction, margins, u, own.free_v, own.d_free_v)
+        if own.rose and t_known == t_end:
+            note_peak(state, direction, margins, sample, u, t_end, own.v, own.d_v)
+
+
+@njit(cache=True)
+def walk_sample(state, log, direction, margins, sample, t_known, t_end):
+    """One sample, from its first event to where it is known."""
+    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    spike, last = log.offsets[1, sample], log.offsets[1, sample + 1]
+    start(state)
+    while True:
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+        f = log.events[spike].time if spike < last else np.inf
+        t = min(t_input, f)
+        # A stop keeps the spikes of its last instant, whose arrivals act later on only.
+        if t > t_known or t >= t_end:
+            break
+        group = spike
+        while spike < last and log.events[spike].time == t:
+            fire(state, log, direction, margins, sample, spike)
+            spike += 1
+        while arrival_in < inputs_to and arrival_time(log.events[arrival_in]) == t:
+            deliver(state, log, direction, margins, sample, arrival_in, t)
+            arrival_in += 1
+        for k in range(group, spike):
+            deliver(state, log, direction, margins, sample, k, t)
+    end(state, direction, margins, sample, t_known, t_end)
+
+
+@njit(cache=True, nogil=True)
+def walk(state, log, direction, margins, t_known, t_end, first, last):
+    """Samples first to last - 1; `margins` is filled, and inf on entry."""
+    for sample in range(first, last):
+        walk_sample(state, log, direction, margins, sample, t_known[sample], t_end[sample])

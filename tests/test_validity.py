@@ -1,0 +1,270 @@
+"""How near a run is to other spikes: against dense sampling of the oracle's potentials, and against simulation."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import reference_graph as oracle
+from fireprop import Spikes, validity
+from fireprop.nn import LIF, Network, Sequential
+from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
+
+DENSE = 4e-3  # between the moments at which a potential is sampled; a peak is V'' DENSE^2 / 8 above a sample at most
+
+
+def drawn(rng, kind):
+    """A random network as a layer, its inputs and horizon, and the oracle's own arguments."""
+    network, times, units, t_end = oracle.random_network(rng, **KINDS[kind])
+    return layer_of(network), inputs_of(times, units, network["weight"].shape[1])[1], t_end, (network, times, units)
+
+
+def direction_of(net, rng):
+    """A random direction of one part in a hundred of every parameter."""
+    named = net.named_parameters()
+    return {name: 0.01 * torch.from_numpy(rng.normal(0.0, 1.0, p.shape)) * p.detach().abs() for name, p in named}
+
+
+def moved(net, direction, step):
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p += step * direction[name]
+
+
+def sampled(case, unit, times, units, start, stop):
+    """Moments and potentials of a unit, dense, and at every moment where something arrives."""
+    network, input_times, input_units = case
+    grid = np.unique([*np.arange(start, stop, DENSE), *input_times, *times, stop])
+    grid = grid[(grid >= start) & (grid <= stop)]
+    v = [oracle.potential(network, unit, t, input_times, input_units, times, units) for t in grid]
+    return grid, np.array(v)
+
+
+def is_peak(v):
+    return (v[1:-1] >= v[:-2]) & (v[1:-1] > v[2:])
+
+
+def cut_off(case, times, units, k, t_end):
+    """The first peak of the potential without spike k, up to the next spike of its unit; and whether it was seen."""
+    own, others = units == units[k], np.delete(np.arange(times.size), k)
+    others = others[~own[others] | (times[others] < times[k])]
+    stop = min([*times[own & (times > times[k])], t_end])
+    _, v = sampled(case, units[k], times[others], units[others], times[k], stop)
+    turns = np.flatnonzero(is_peak(v))
+    return (v[turns[0] + 1], True) if turns.size else (max(v[0], v[-1]), False)
+
+
+# --- what is near ---
+
+
+@EVERY_KIND
+def test_margins_are_those_of_the_highest_peaks_that_are_no_spikes(rng, kind):
+    layer, inputs, t_end, case = drawn(rng, kind)
+    found = validity.validity_report(layer, inputs, t_end=t_end)[0]
+    times, units = found.spikes.times.numpy(), found.spikes.units.numpy()
+    for unit in range(layer.out_features):
+        grid, v = sampled(case, unit, times, units, min(case[1]), t_end)
+        spikes = times[units == unit]
+        # a sample whose successor lies beyond a spike of the unit is on the way up to it
+        fires = np.searchsorted(spikes, grid[2:]) > np.searchsorted(spikes, grid[1:-1])
+        peaks = v[1:-1][is_peak(v) & ~fires]
+        highest = max([*peaks, v[-1] if v[-1] > v[-2] else -np.inf])
+        expected = 1.0 - highest / float(layer.v_threshold.detach()[unit])
+        if math.isinf(expected) or expected > 1.0:
+            assert float(found.margin[0, unit]) >= 1.0 - 1e-9
+        else:
+            assert float(found.margin[0, unit]) == pytest.approx(expected, abs=1e-4)
+
+
+@EVERY_KIND
+def test_clearances_are_those_of_the_peaks_that_a_spike_cuts_off(rng, kind):
+    layer, inputs, t_end, case = drawn(rng, kind)
+    found = validity.validity_report(layer, inputs, t_end=t_end)[0]
+    times, units = found.spikes.times.numpy(), found.spikes.units.numpy()
+    for k, unit in enumerate(units):
+        peak, _ = cut_off(case, times, units, k, t_end)
+        expected = peak / float(layer.v_threshold.detach()[unit]) - 1.0
+        assert float(found.clearance[k]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_spike_that_grazes_has_no_clearance_and_no_sensitivity_that_is_finite():
+    layer, inputs, t_end = grazing_layer()
+    report = validity.validity_report(layer, inputs, t_end=t_end)
+    assert report[0].clearance.tolist() == pytest.approx([0.0], abs=1e-6)
+    assert math.isinf(report.largest_sensitivity)
+    assert report.near_graze_share == 1.0
+
+
+def test_the_distance_to_the_nearest_arrival_leaves_out_what_is_not_connected():
+    layer = LIF(3, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, np.inf, np.inf]]), t_end=1.0).detach().times[0])
+    inputs = Spikes.from_latencies([[0.0, f + 0.001, f + 0.02]])
+    found = validity.validity_report(layer, inputs, t_end=1.0)[0]
+    assert found.order_gap[0].item() == pytest.approx(0.02)
+    assert found.to_end[0].item() == pytest.approx(1.0 - f)
+
+
+def test_units_that_never_fire_are_silent_and_units_that_nothing_reaches_have_no_margin():
+    layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0], [0.5], [0.0]]))
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0], [0.1]]), t_end=3.0)[0]
+    assert found.silent.tolist() == [False, True, True]
+    # the peak of 0.5 h(t) with alpha = 2, beta = 1 is 0.5 / 4
+    assert found.margin[:, 1].tolist() == pytest.approx([0.875, 0.875])
+    assert found.margin[:, 2].tolist() == [math.inf, math.inf]
+
+
+def test_a_potential_that_still_rises_at_the_end_counts_as_a_peak_there():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(8.0)
+    f = float(layer(Spikes.from_latencies([[0.0]]), t_end=1.0).detach().times[0])
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0]]), t_end=f - 1e-6)[0]
+    assert found.margin.item() == pytest.approx(1e-6 * (8.0 * math.exp(-2.0 * f) - 1.0), rel=1e-3)
+    assert found.margin_time.item() == f - 1e-6
+
+
+# --- how far a direction leads ---
+
+
+# Twins part along a random direction, and what they send at one instant counts as moving together.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ties"])
+def test_steps_are_distances_over_their_rates(rng, kind):
+    layer, inputs, t_end, case = drawn(rng, kind)
+    direction, eps = direction_of(layer, rng), 1e-6
+    report = validity.validity_report(layer, inputs, t_end=t_end, along=direction)[0]
+    layers = []
+    for step in (eps, -2 * eps):
+        moved(layer, direction, step)
+        layers.append(validity.validity_report(layer, inputs, t_end=t_end, along=direction)[0])
+    after, before = layers
+
+    def rates_of(distances):
+        return -(distances(after) - distances(before)) / (2 * eps)
+
+    def assert_same(rates, expected):
+        finite = torch.isfinite(expected) & (expected > 0.0)
+        torch.testing.assert_close(
+            rates[finite], expected[finite], rtol=1e-4, atol=1e-6 * float(expected[finite].max())
+        )
+
+    assert_same(
+        rates_of(lambda found: found.v_threshold * found.create_margin),
+        report.v_threshold * report.create_margin / report.create_step,
+    )
+    clearances = report.v_threshold[report.spikes.units] * report.clearance
+    to_end = report.to_end / rates_of(lambda found: found.to_end)
+    times, units = report.spikes.times.numpy(), report.spikes.units.numpy()
+    seen = torch.tensor([cut_off(case, times, units, k, t_end)[1] for k in range(times.size)])
+    vanishes = seen & ~torch.isclose(report.delete_step, to_end, rtol=1e-4)
+    assert_same(
+        rates_of(lambda found: found.v_threshold[found.spikes.units] * found.clearance)[vanishes],
+        (clearances / report.delete_step)[vanishes],
+    )
+
+
+def test_a_spike_and_an_arrival_change_places_where_the_report_says():
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 1.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, np.inf]]), t_end=1.0).detach().times[0])
+    inputs, direction = Spikes.from_latencies([[0.0, f + 1e-6]]), {"weight": torch.tensor([[-1.0, 0.0]])}
+    found = validity.validity_report(layer, inputs, t_end=1.0, along=direction)[0]
+    # df/dw = -h(f) / slope = -1 / (w slope): V(f) = w h(f) = 1
+    assert found.swap_step[0].item() == pytest.approx(1e-6 * 8.0 * float(found.slopes[0]), rel=1e-6)
+
+
+@EVERY_KIND
+def test_spike_counts_change_where_the_report_says(rng, kind):
+    layer, inputs, t_end, _ = drawn(rng, kind)
+    direction = direction_of(layer, rng)
+    far = validity.measure_reach(layer, inputs, direction, t_end=t_end, upto=1e4)
+    assert 0.0 < far < 1e4
+    near = 1e-5 * far
+    moved(layer, direction, far - near)
+    report = validity.validity_report(layer, inputs, t_end=t_end, along=direction)
+    assert float(report.reach.min()) == pytest.approx(near, rel=0.1)
+    change = report.first_change
+    assert change.step == float(report.reach.min())
+    counts = layer(inputs, t_end=t_end).counts()
+    moved(layer, direction, 2 * near)
+    more = layer(inputs, t_end=t_end).counts() - counts
+    assert int(more[0, change.unit]) == (1 if change.kind == "creation" else -1)
+
+
+def test_descent_is_minus_the_gradients_that_backward_has_left(rng):
+    layer, inputs, t_end, _ = drawn(rng, "self-loops")
+    layer(inputs, t_end=t_end).times.sum().backward()
+    direction = {name: -p.grad for name, p in layer.named_parameters()}
+    by_word, by_hand = (
+        validity.validity_report(layer, inputs, t_end=t_end, along=along).reach for along in ("descent", direction)
+    )
+    assert torch.equal(by_word, by_hand)
+
+
+def test_a_batch_and_layers_have_each_sample_of_its_own(rng):
+    net = Sequential(
+        LIF(4, 6, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64),
+        LIF(6, 2, tau_mem=1.0, tau_syn=1.0, dtype=torch.float64),
+    )
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.normal(1.0, 1.5, layer.weight.shape)))
+    inputs = Spikes.from_latencies(rng.uniform(0.0, 1.0, (70, 4)))
+    direction = direction_of(net, rng)
+    whole = validity.validity_report(net, inputs, t_end=3.0, along=direction)
+    assert len(whole.layers) == 2
+    for b in (0, 69):
+        alone = validity.validity_report(net, inputs[b], t_end=3.0, along=direction)
+        assert torch.equal(alone.reach, whole.reach[b : b + 1])
+        assert torch.equal(alone[1].margin[0], whole[1].margin[b])
+
+
+def test_a_stop_looks_no_further_than_the_decision(rng):
+    net = Sequential(
+        LIF(4, 6, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64),
+        LIF(6, 2, tau_mem=1.0, tau_syn=1.0, dtype=torch.float64),
+    )
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.uniform(0.5, 2.5, layer.weight.shape)))
+    inputs = Spikes.from_latencies(rng.uniform(0.0, 1.0, (5, 4)))
+    whole, part = (validity.validity_report(net, inputs, t_end=3.0, stop=stop) for stop in (None, "first_spikes"))
+    assert part.n_spikes < whole.n_spikes
+    known = part[0].spikes.t_known
+    for found in part.layers:
+        assert bool((found.spikes.times <= known[found.spikes.samples]).all())
+        assert bool((found.margin_time <= known[:, None])[torch.isfinite(found.margin_time)].all())
+
+
+def test_populations_are_found_by_name(rng):
+    net = Network(2)
+    net.add("hidden", 3, tau_mem=1.0)
+    net.connect("input", "hidden", tau_syn=0.5)
+    report = validity.validity_report(net, Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)
+    assert report["hidden"].name == "hidden"
+    assert "hidden" in repr(report)
+    with pytest.raises(KeyError, match="the layers are hidden"):
+        report["out"]
+
+
+# --- what is refused ---
+
+
+def test_directions_that_do_not_fit_are_refused():
+    layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64), Spikes.from_latencies([[0.1, 0.2]])
+    for along, message in (
+        ({"bias": torch.zeros(3)}, "along['bias']: the network has no such parameter, it has weight"),
+        ({"weight": torch.zeros(2, 3)}, "along['weight'] has the shape (2, 3), the parameter (3, 2)"),
+        ({"weight": torch.full((3, 2), np.nan)}, "along['weight'] holds a number that is not finite"),
+        ("ascent", "along = 'ascent'"),
+        ("descent", "no parameter has a gradient, call loss.backward() first"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            validity.validity_report(layer, inputs, t_end=1.0, along=along)
+    with pytest.raises(ValueError, match=re.escape("along = None: give a direction")):
+        _ = validity.validity_report(layer, inputs, t_end=1.0).reach
+    with pytest.raises(ValueError, match="upto = 0"):
+        validity.measure_reach(layer, inputs, {"weight": torch.ones(3, 2)}, t_end=1.0, upto=0.0)
+    with pytest.raises(TypeError, match="net is a Linear"):
+        validity.validity_report(nn.Linear(2, 3), inputs, t_end=1.0)
