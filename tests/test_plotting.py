@@ -23,8 +23,10 @@ from fireprop.plotting import (
     first_spike_histograms,
     learning_curves,
     raster_and_traces,
+    validity,
 )
 from fireprop.spikes import Spikes
+from fireprop.validity import validity_report
 
 INF = float("inf")
 
@@ -654,3 +656,27 @@ def test_histograms_refuse():
         first_spike_histograms(out, [0], class_names=["a"])
     with pytest.raises(ValueError, match="out has no units"):
         first_spike_histograms(Spikes.from_latencies(torch.zeros(1, 0)), [0])
+
+
+# ------------------------------------------------------------------------------------------------------------ validity
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_validity_shows_every_spike_once_and_says_what_it_leaves_out(rng, directed):
+    net = Sequential(*(LIF(a, b, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64) for a, b in ((3, 5), (5, 2))))
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.uniform(0.5, 3.0, layer.weight.shape)))
+    along = {"0.weight": torch.ones(5, 3, dtype=torch.float64)} if directed else None
+    report = validity_report(net, Spikes.from_latencies(rng.uniform(0.0, 1.0, (20, 3))), t_end=3.0, along=along)
+    figure = drawn(validity(report))
+    assert len(figure.axes) == (5 if directed else 4)
+    spikes = [sum(stairs.get_data().values.sum() for stairs in ax.patches) for ax in figure.axes[:1]]
+    assert spikes == [report.n_spikes]
+    assert legend_texts(figure) == ["layer 0", "layer 1"]
+
+
+def test_validity_of_a_silent_network_draws_nothing_and_says_so():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(0.0)
+    figure = drawn(validity(validity_report(layer, Spikes.from_latencies([[0.0]]), t_end=2.0)))
+    assert all(notes(ax) == ["none"] for ax in figure.axes)

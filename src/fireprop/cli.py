@@ -83,6 +83,13 @@ def train(
     keep_alive: Annotated[
         float | None, typer.Option(metavar="ZETA", help="Lift units whose mean potential is below ZETA thresholds.")
     ] = None,
+    follow: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Count the spikes created and deleted by a SHARE of the steps."),
+    ] = None,
+    guard: Annotated[
+        bool | None, typer.Option("--guard", help="Shorten a followed step that silences the unit of a label.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     threads: Threads = None,
@@ -104,6 +111,8 @@ def train(
         "dtype": dtype.value if dtype else None,
         "gradient": gradient.value if gradient else None,
         "keep_alive": keep_alive,
+        "follow": follow,
+        "guard": guard,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     with _mistakes_in_one_line():

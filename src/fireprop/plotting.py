@@ -23,6 +23,7 @@ from torch import Tensor
 from fireprop.datasets.yinyang import R_BIG, yin_yang_class
 from fireprop.nn import Record
 from fireprop.spikes import Spikes, Values
+from fireprop.validity import ValidityReport
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -581,6 +582,65 @@ def _horizon_text(out: Spikes) -> str:
     if out.t_end is None or float(out.t_end.min()) != float(out.t_end.max()):
         return "up to t_end"
     return f"up to t_end = {float(out.t_end[0]):.12g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ validity
+
+
+def validity(report: ValidityReport) -> Figure:
+    """How far the gradient of a run can be trusted, as distributions on logarithmic axes, a colour per layer.
+
+    Sensitivities of all spikes; how near spikes are to disappearing and peaks to becoming spikes; time from every spike
+    to the nearest arrival at its unit; and, if the report has a direction, how many times it may be added before a
+    spike count of a sample changes, to first order. What is 0, such as the clearance of a graze, or inf, is counted
+    beside the axis.
+
+    >>> from fireprop.nn import LIF
+    >>> from fireprop.validity import validity_report
+    >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5)
+    >>> figure = validity(validity_report(layer, Spikes.from_latencies([[0.0]]), t_end=2.0))
+    >>> [ax.get_xlabel() for ax in figure.axes][0]
+    'sensitivity 1/slope'
+    """
+    panels: list[tuple[str, str, list[Tensor]]] = [
+        ("sensitivity 1/slope", "spikes", [layer.sensitivity for layer in report.layers]),
+        ("time to the nearest arrival", "spikes", [layer.order_gap for layer in report.layers]),
+        ("clearance / threshold: 0 deletes", "spikes", [layer.clearance for layer in report.layers]),
+        ("margin / threshold: 0 creates", "units, samples", [layer.margin.flatten() for layer in report.layers]),
+    ]
+    figure = _figure(8.0, 7.4 if report.directed else 5.2)
+    mosaic: list[Any] = [["0", "1"], ["2", "3"], *([["reach", "reach"]] if report.directed else [])]
+    grid: dict[str, Axes] = figure.subplot_mosaic(mosaic)
+    for k, (xlabel, ylabel, values) in enumerate(panels):
+        _draw_log_histogram(grid[str(k)], values)
+        grid[str(k)].set(xlabel=xlabel, ylabel=ylabel)
+    if report.directed:
+        ax = grid["reach"]
+        _draw_log_histogram(ax, [report.reach], color=GREY)
+        ax.set(xlabel="reach: steps before a spike count changes", ylabel="samples")
+        ax.axvline(1.0, color=INK, lw=1.0, ls=":")
+    handles = [Patch(color=_class_color(k), label=layer.name) for k, layer in enumerate(report.layers)]
+    _legend(figure, handles)
+    return figure
+
+
+def _draw_log_histogram(ax: Axes, parts: Sequence[Tensor], color: str | None = None) -> None:
+    """A histogram of several sets of positive numbers over a common logarithmic axis."""
+    values: list[Floats] = [part.detach().numpy() for part in parts]
+    drawn = [part[(part > 0.0) & np.isfinite(part)] for part in values]
+    everything = np.concatenate([np.empty(0), *drawn])
+    left_out = sum(part.size for part in values) - everything.size
+    if left_out:
+        ax.set_title(f"{left_out} not shown (0, or none)", loc="right", fontsize=SMALL, color=GREY)
+    if not everything.size:
+        _note(ax, "none")
+        return
+    edges = 10.0 ** _bin_edges(np.log10(everything))
+    for k, part in enumerate(drawn):
+        edge = color or _class_color(k)
+        ax.stairs(np.histogram(part, edges)[0], edges, fill=True, fc=(*to_rgb(edge), 0.35), ec=edge, lw=1.2)
+    ax.set_xscale("log")
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
 
 
 # ------------------------------------------------------------------------------------------------------ common parts

@@ -32,6 +32,9 @@ class Config:
     gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
     keep_alive           None, or zeta_min of `insights.rates.project_`, a step after each update that lifts the weights
                          of units too far from firing. No part of the exact gradient
+    follow               share of the steps after which their batch is run once more, to count the spikes that the step
+                         created and deleted; 0 for none
+    guard                halve a step that is followed, up to five times, if it silenced the unit of a sample's label
 
     Raises ValueError, naming the setting, for a value out of range.
     """
@@ -57,6 +60,8 @@ class Config:
     dtype: str = "float64"
     gradient: Literal["adjoint", "forward"] = "adjoint"
     keep_alive: float | None = None
+    follow: float = 0.0
+    guard: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -67,6 +72,10 @@ class Config:
             raise ValueError(f"gradient = {self.gradient!r}: choose adjoint or forward")
         if self.keep_alive is not None and not math.isfinite(self.keep_alive):
             raise ValueError(f"keep_alive = {self.keep_alive}: give a finite number, or None")
+        if not 0.0 <= self.follow <= 1.0:
+            raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
+        if self.guard and self.follow == 0.0:
+            raise ValueError("guard = True, follow = 0: a guard looks at the steps that are followed, give their share")
         for k, width in enumerate(self.hidden):
             if width < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")

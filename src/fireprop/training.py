@@ -1,5 +1,6 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 import fireprop
-from fireprop import losses, plotting
+from fireprop import following, losses, plotting, validity
 from fireprop.datasets import SpikeDataset, yin_yang_class
 from fireprop.insights import rates
 from fireprop.nn import LIF, Record, Sequential
@@ -26,9 +27,13 @@ EVALUATION_BATCH = 1000
 class EpochMetrics:
     """One line of metrics.csv. Validation values are None where a task has no validation part.
 
-    spikes_per_unit  mean number of spikes of a hidden unit per sample, up to the decision
-    silent_units     hidden units that never fired in the epoch
-    grazes           spikes of slope <= 0, through which no gradient flows
+    spikes_per_unit      mean number of spikes of a hidden unit per sample, up to the decision
+    silent_units         hidden units that never fired in the epoch
+    grazes               spikes of slope <= 0, through which no gradient flows
+    near_graze_share     share of the spikes whose slope is below 1 % of v_threshold / tau_mem
+    largest_sensitivity  largest 1/slope of all other spikes
+    spikes_created, spikes_deleted   by a step, per sample, of the steps that were followed; None if none was
+    steps_shortened      steps that the guard has halved; None without a guard
     """
 
     epoch: int
@@ -41,6 +46,11 @@ class EpochMetrics:
     grazes: int
     learning_rate: float
     samples_per_second: float
+    near_graze_share: float | None = None
+    largest_sensitivity: float | None = None
+    spikes_created: float | None = None
+    spikes_deleted: float | None = None
+    steps_shortened: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,12 +185,16 @@ class Trainer:
         for done, (spikes, labels) in enumerate(loader, start=1):
             record = self._run(spikes)
             loss = self._loss(record, labels)
+            start_weights = [p.detach().clone() for p in self.net.parameters()] if self.config.guard else None
+            is_followed = math.floor(done * self.config.follow) > math.floor((done - 1) * self.config.follow)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if self.config.keep_alive is not None:
                 rates.project_(self.net, spikes, self._whole(spikes), zeta_min=self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
+            if is_followed:
+                tally.follow(following.follow(self.net, self._run, spikes, labels, record, start_weights))
             if report:
                 report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
         self.schedule.step()
@@ -197,6 +211,11 @@ class Trainer:
             grazes=tally.grazes,
             learning_rate=learning_rate,
             samples_per_second=tally.samples / seconds,
+            near_graze_share=tally.near_graze_share,
+            largest_sensitivity=tally.largest_sensitivity,
+            spikes_created=tally.per_followed(tally.created),
+            spikes_deleted=tally.per_followed(tally.deleted),
+            steps_shortened=tally.shortened if self.config.guard else None,
         )
         self._keep_if_best(metrics)
         self.metrics.append(metrics)
@@ -351,17 +370,38 @@ class _Tally:
         self.hidden_fired = [
             torch.zeros(layer.out_features, dtype=torch.bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
         ]
-        self.samples = self.grazes = 0
-        self.loss = self.correct = self.hidden_spikes = 0.0
+        self.layers = [layer for layer in net if isinstance(layer, LIF)]
+        self.samples = self.grazes = self.near_grazes = self.spikes = 0
+        self.loss = self.correct = self.hidden_spikes = self.largest_sensitivity = 0.0
+        self.followed = self.created = self.deleted = self.shortened = 0
 
     def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
         self.samples += len(labels)
         self.loss += loss * len(labels)
         self.correct += _n_correct(record[-1], labels)
-        self.grazes += sum(int((slopes <= 0.0).sum()) for slopes in record.slopes)
+        for layer, spikes, slopes in zip(self.layers, record, record.slopes, strict=True):
+            constants = layer.v_threshold.detach().expand(spikes.n_units), layer.tau_mem.expand(spikes.n_units)
+            self.spikes += spikes.n_spikes
+            self.grazes += int((slopes <= 0.0).sum())
+            self.near_grazes += int(validity.near_grazes(spikes, slopes, *constants).sum())
+            least = float(torch.where(slopes > 0.0, slopes, math.inf).min()) if spikes.n_spikes else math.inf
+            self.largest_sensitivity = max(self.largest_sensitivity, 1.0 / least)
         for fired, spikes in zip(self.hidden_fired, record, strict=False):
             self.hidden_spikes += spikes.n_spikes
             fired[spikes.units] = True
+
+    def follow(self, effect: following.Effect) -> None:
+        self.followed += effect.samples
+        self.created += effect.created
+        self.deleted += effect.deleted
+        self.shortened += effect.halvings > 0
+
+    def per_followed(self, number: int) -> float | None:
+        return number / self.followed if self.followed else None
+
+    @property
+    def near_graze_share(self) -> float:
+        return self.near_grazes / max(self.spikes, 1)
 
     @property
     def mean_loss(self) -> float:

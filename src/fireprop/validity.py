@@ -60,7 +60,8 @@ class LayerValidity:
 
     slopes       V'(f-); `sensitivity` is its inverse, 0 slope or less marks a graze
     clearance    how far above v_threshold, relative to it, V would have peaked without this spike: the spike disappears
-                 when this falls to 0. A lower bound where the unit's next spike or the end comes before that peak
+                 when this falls to 0. A lower bound where the unit's next spike or t_end comes before that peak; inf
+                 where a stop does
     delete_step  the step at which it disappears: its clearance is used up, or it reaches t_end
     order_gap    time to the nearest arrival at its unit, before or after
     swap_step    the step at which the two change places
@@ -120,11 +121,13 @@ class LayerValidity:
 
     def deletions(self) -> list[Change]:
         """The spike that is nearest to disappearing, if there is one."""
-        return [self._deletion(int(self.clearance.argmin()))] if self.spikes.n_spikes else []
+        found = bool((self.clearance < math.inf).any())
+        return [self._deletion(int(self.clearance.argmin()))] if found else []
 
     def swaps(self) -> list[Change]:
         """The spike that is nearest to an arrival at its unit, if there is one."""
-        return [self._swap(int(self.order_gap.argmin()))] if self.spikes.n_spikes else []
+        found = bool((self.order_gap < math.inf).any())
+        return [self._swap(int(self.order_gap.argmin()))] if found else []
 
     def first_changes(self) -> list[Change]:
         """What comes first along the direction: the first creation and the first deletion, if there are any."""

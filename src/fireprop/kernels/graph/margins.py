@@ -79,7 +79,7 @@ class Margins(NamedTuple):
     create           (batch, n_units): the smallest step at which a peak reaches theta, which peak that is, and its miss
     create_time, create_miss
     clear            (n_events,): how far above theta the potential would peak without this spike; a lower bound where
-                     the unit's next spike, or the end, comes before that peak
+                     the unit's next spike, or t_end, comes before that peak; inf where a stop does
     delete           (n_events,): the step at which it does not reach theta any more
     order            (n_events,): the time to the nearest arrival at the unit of a spike
     swap             (n_events,): the step at which spike and arrival change places
@@ -121,7 +121,7 @@ def note_clearance(state, direction, margins, u, v, d_v):
     """The peak that V would have had without the unit's last spike."""
     own = state.units[u]
     k = own.free_of
-    margins.clear[k] = v - state.graph.nodes[u].theta
+    margins.clear[k] = max(0.0, v - state.graph.nodes[u].theta)  # below 0 by rounding alone: the spike is there
     margins.delete[k] = step_to(margins.clear[k], direction.theta[u] - d_v)
     own.free_of = NONE
 
@@ -302,9 +302,9 @@ def end(state, direction, margins, sample, t_known, t_end):
     for u in range(state.units.size):
         own = state.units[u]
         bring(state, direction, margins, sample, u, t_known)
-        if own.free_of != NONE:
+        if t_known == t_end and own.free_of != NONE:
             note_clearance(state, direction, margins, u, own.free_v, own.d_free_v)
-        if own.rose and t_known == t_end:
+        if t_known == t_end and own.rose:
             note_peak(state, direction, margins, sample, u, t_end, own.v, own.d_v)
 
 
