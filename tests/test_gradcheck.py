@@ -92,6 +92,17 @@ def test_a_loss_of_the_users_own_passes():
     check_gradients(net, inputs, t_end=t_end, loss=loss).raise_if_failed()
 
 
+def test_a_loss_may_call_populations_by_their_names():
+    net, inputs, t_end = random_network(generator(1), "populations")
+    record = net.record(inputs, t_end=t_end)
+    few = {name: record[name].n_spikes for name in ("inhibitory", "out")}
+    report = check_gradients(
+        net, inputs, t_end=t_end, loss=lambda run: sum(n * run[name].times.square().sum() for name, n in few.items())
+    )
+    report.raise_if_failed()
+    assert report.worst > 0.0
+
+
 def test_a_loss_that_is_blind_to_the_spikes_has_zero_gradients():
     net, inputs, t_end = random_chain(generator(4))
     report = check_gradients(net, inputs, t_end=t_end, loss=lambda record: torch.tensor(1.0))

@@ -7,7 +7,7 @@ the tangent, the explicit system and the forward propagation that they judge.
 from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.random_networks import (
     KINDS,
-    Kind,
+    NetworkKind,
     check_random_chains,
     check_random_networks,
     random_chain,
@@ -21,7 +21,7 @@ __all__ = [
     "GradcheckError",
     "GradcheckReport",
     "GradcheckRow",
-    "Kind",
+    "NetworkKind",
     "check_gradients",
     "check_random_chains",
     "check_random_networks",

@@ -18,8 +18,8 @@ from fireprop.nn import LIF, Network, Record, Sequential
 from fireprop.nn.fused import weights_of
 from fireprop.spikes import Spikes
 
-Kind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations"]
+KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 Net = TypeVar("Net", bound=nn.Module)
 
 # How random networks are drawn, and which are kept. Weights of this gain and spread fire their units several times, and
@@ -46,7 +46,7 @@ def check_random_networks(
     n: int = 25,
     *,
     seed: int | torch.Generator = 0,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[NetworkKind] = KINDS,
     tolerance: float = 1e-6,
     on_report: Callable[[GradcheckReport], object] | None = None,
 ) -> list[GradcheckReport]:
@@ -88,7 +88,7 @@ def check_random_chains(
     return check_random_networks(n, seed=seed, kinds=["chain"], tolerance=tolerance, on_report=on_report)
 
 
-def summarize(reports: Sequence[GradcheckReport], kinds: Sequence[Kind] = KINDS) -> GradcheckReport:
+def summarize(reports: Sequence[GradcheckReport], kinds: Sequence[NetworkKind] = KINDS) -> GradcheckReport:
     """One report of many: a row per kind of network and kind of parameter, with the worst of each.
 
     kinds  of the networks, as `check_random_networks` was given them
@@ -117,7 +117,7 @@ def _parameter(name: str) -> str:
     return name if name == INPUT_TIMES else name.rpartition(" ")[2]
 
 
-def random_network(generator: torch.Generator, kind: Kind = "recurrent") -> tuple[nn.Module, Spikes, float]:
+def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") -> tuple[nn.Module, Spikes, float]:
     """A random network in float64, one sample for it, and its horizon: (net, inputs, t_end).
 
     kind  "chain": see `random_chain`
@@ -320,7 +320,7 @@ def _integers(generator: torch.Generator, low: int, stop: int, *shape: int) -> T
     return torch.randint(low, stop, shape, generator=generator)
 
 
-_DRAWS: dict[Kind, Callable[[torch.Generator], nn.Module]] = {
+_DRAWS: dict[NetworkKind, Callable[[torch.Generator], nn.Module]] = {
     "chain": _draw_chain,
     "recurrent": _draw_recurrent,
     "several-tau-syn": _draw_several_tau_syn,

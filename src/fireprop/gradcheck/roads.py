@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,7 +65,7 @@ def _by_spikes(subject: Subject) -> list[Tensor]:
     """dL/df per layer."""
     trains = [spikes.detach() for spikes in subject.base]
     leaves = [spikes.times.requires_grad_() for spikes in trains]
-    return gradients(subject.loss(Record(tuple(trains), subject.base.slopes, subject.base.runs)), leaves)
+    return gradients(subject.loss(replace(subject.base, layers=tuple(trains))), leaves)
 
 
 # ------------------------------------------------------------------------------------- roads of one system of equations
