@@ -109,6 +109,18 @@ def test_gradcheck_prints_rows_as_json():
     assert all(row["passed"] and row["worst_explicit"] <= row["tolerance"] for row in rows)
 
 
+def test_gradcheck_writes_what_could_not_be_judged_as_null(monkeypatch):
+    from fireprop import gradcheck
+
+    row = gradcheck.GradcheckRow("w", 1, 1, 1, *[float("nan")] * 5, tolerance=1e-6)
+    monkeypatch.setattr(gradcheck, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
+    result = _call("gradcheck", "--networks", 1, "--json")
+    assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
+    assert found["worst_reverse"] is None
+    assert found["verdict"] == "inconclusive"
+
+
 def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
     from fireprop import engine
 

@@ -5,6 +5,7 @@ A user's mistake ends with exit code 2 and one line.
 
 import contextlib
 import json
+import math
 import os
 import platform
 import sys
@@ -217,7 +218,8 @@ def gradcheck(
             reports = check.check_random_networks(networks, seed=seed, kinds=kinds, on_report=lambda _: advance())
     report = check.summarize(reports, kinds)
     if as_json:
-        _print_json([asdict(row) | {"passed": row.passed} for row in report.rows])
+        rows = [asdict(row) | {"verdict": row.verdict, "passed": row.passed} for row in report.rows]
+        _print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
     else:
         Console().print(report)
     raise typer.Exit(0 if report.passed else 1)
@@ -417,6 +419,11 @@ def _findings_table(result: dict[str, Any]) -> Table:
     for finding in result["findings"]:
         table.add_row(finding["quantity"], finding["setting"], finding["ours"], finding["recorded"])
     return table
+
+
+def _or_null(value: Any) -> Any:
+    """JSON has neither nan, of what could not be judged, nor inf."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_json(values: Any) -> None:

@@ -38,7 +38,7 @@ class GradcheckRow:
     worst_forward      the same for forward mode
     worst_explicit     the same for the triangular solve of the explicit system; None if this road was not gone
     worst_propagation  the same for forward propagation
-    uncertainty        estimated error of the central differences themselves, on the same scale
+    uncertainty        estimated error of the central differences themselves, on the same scale; 0 if all of them are 0
     tolerance          what the errors may be
     """
 
@@ -193,7 +193,8 @@ def compare(name: str, roads: Mapping[str, Array], found: Sequence[Difference], 
         inconclusive=int(np.count_nonzero(~judged.any(0))),
         at_a_change=sum(each.changed for each in found),
         **{f"worst_{road}": worst.get(road) for road in ROADS},  # type: ignore[arg-type]
-        uncertainty=_relative(uncertainty[judged.any(0)], scale),
+        # A difference of 0 has an uncertainty, but no scale to put it on.
+        uncertainty=_relative(uncertainty[judged.any(0)], scale) if scale or not judged.any() else 0.0,
         tolerance=tolerance,
     )
 
