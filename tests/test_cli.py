@@ -89,10 +89,36 @@ def test_info_names_the_kernel_cache():
 
 
 def test_gradcheck_passes_and_prints_a_table():
-    result = _call("gradcheck", "--chains", 2)
+    result = _call("gradcheck", "--networks", 2, "--kind", "chain", "--kind", "recurrent")
     assert result.exit_code == 0, result.output
-    assert "weight" in result.stdout
-    assert "passed" in result.stdout
+    for text in ("chain: weight", "recurrent_weight", "explicit", "passed"):
+        assert text in result.stdout
+
+
+def test_gradcheck_offers_every_kind_of_network():
+    from fireprop import gradcheck
+    from fireprop.cli import NetworkKind
+
+    assert tuple(NetworkKind) == gradcheck.KINDS
+
+
+def test_gradcheck_prints_rows_as_json():
+    result = _call("gradcheck", "--networks", 1, "--kind", "populations", "--json")
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == [f"populations: {p}" for p in ("v_threshold", "weight", "input times")]
+    assert all(row["passed"] and row["worst_explicit"] <= row["tolerance"] for row in rows)
+
+
+def test_gradcheck_writes_what_could_not_be_judged_as_null(monkeypatch):
+    from fireprop import gradcheck
+
+    row = gradcheck.GradcheckRow("w", 1, 1, 1, *[float("nan")] * 5, tolerance=1e-6)
+    monkeypatch.setattr(gradcheck, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
+    result = _call("gradcheck", "--networks", 1, "--json")
+    assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
+    assert found["worst_reverse"] is None
+    assert found["verdict"] == "inconclusive"
 
 
 def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
@@ -105,7 +131,7 @@ def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
         return [weight * 1.01 for weight in weights], thresholds, inputs
 
     monkeypatch.setattr(engine, "adjoint", wrong)
-    result = _call("gradcheck", "--chains", 1)
+    result = _call("gradcheck", "--networks", 1)
     assert result.exit_code == 1
     assert "failed" in result.stdout
 

@@ -1,18 +1,33 @@
 """The check of gradients: it confirms right ones, convicts wrong ones, and abstains where no difference exists."""
 
 import copy
-import doctest
+import io
 import math
 import re
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from fireprop import Spikes, engine, gradcheck
-from fireprop.gradcheck import check_gradients, check_random_chains, random_chain, worst_rows
-from fireprop.nn import LIF, Sequential
+from fireprop import GrazeError, Spikes, engine, gradcheck, ift
+from fireprop.gradcheck import (
+    KINDS,
+    check_gradients,
+    check_random_chains,
+    check_random_networks,
+    differences,
+    random_chain,
+    random_network,
+    summarize,
+    worst_rows,
+)
+from fireprop.gradcheck import check as check_module
+from fireprop.gradcheck.differences import Difference, difference
+from fireprop.gradcheck.report import compare
+from fireprop.nn import LIF, Network, Sequential
+from networks import grazing_layer
 
 
 def generator(seed=0):
@@ -77,11 +92,46 @@ def test_a_loss_of_the_users_own_passes():
     check_gradients(net, inputs, t_end=t_end, loss=loss).raise_if_failed()
 
 
+def test_a_loss_may_call_populations_by_their_names():
+    net, inputs, t_end = random_network(generator(1), "populations")
+    record = net.record(inputs, t_end=t_end)
+    few = {name: record[name].n_spikes for name in ("inhibitory", "out")}
+    report = check_gradients(
+        net, inputs, t_end=t_end, loss=lambda run: sum(n * run[name].times.square().sum() for name, n in few.items())
+    )
+    report.raise_if_failed()
+    assert report.worst > 0.0
+
+
 def test_a_loss_that_is_blind_to_the_spikes_has_zero_gradients():
     net, inputs, t_end = random_chain(generator(4))
     report = check_gradients(net, inputs, t_end=t_end, loss=lambda record: torch.tensor(1.0))
     assert report.passed
     assert report.worst == 0.0
+
+
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+ROADS = ("reverse", "forward", "explicit", "propagation")
+
+
+@EVERY_KIND
+def test_every_kind_of_network_passes_on_every_road(kind):
+    (report,) = check_random_networks(1, seed=5, kinds=[kind])
+    report.raise_if_failed()
+    assert sum(r.inconclusive for r in report.rows) == 0
+    assert report.worst < 2e-7
+    for r in report.rows:
+        assert tuple(r.errors) == ROADS
+        # roads of one derivative differ by rounding, and all of them from the difference by its error
+        assert np.ptp(list(r.errors.values())) <= 1e-9
+
+
+def test_a_batch_of_a_recurrent_layer_passes_on_every_road():
+    net, inputs, t_end = random_network(generator(2), "recurrent")
+    batch = Spikes.cat([inputs, Spikes.from_lists([[[], [], []]]), inputs.shift(0.25)])
+    report = check_gradients(net, batch, t_end=torch.tensor([t_end, t_end, t_end - 0.5], dtype=torch.float64))
+    report.raise_if_failed()
+    assert all(tuple(r.errors) == ROADS for r in report.rows)
 
 
 class Delay(nn.Module):
@@ -98,6 +148,7 @@ def test_a_module_between_layers_is_checked_under_its_own_name():
     report = check_gradients(Sequential(net[0], Delay(), *net[1:]), inputs, t_end=t_end)
     report.raise_if_failed()
     assert row(report, "1 duration").components == 1
+    assert all(tuple(r.errors) == ROADS[:2] for r in report.rows)  # two systems of equations, and a module between
     assert {"layer 0 weight", "layer 1 weight"} <= {r.name for r in report.rows}
 
 
@@ -108,6 +159,28 @@ def test_a_threshold_shared_by_two_layers_is_one_component():
     report.raise_if_failed()
     assert [r.name for r in report.rows] == ["layer 0 weight", "layer 0 v_threshold", "layer 1 weight", "input times"]
     assert row(report, "layer 0 v_threshold").components == 1
+    assert all(tuple(r.errors) == ROADS for r in report.rows)
+
+
+def test_a_layer_that_is_used_twice_is_checked_without_the_explicit_roads():
+    twice = layer([[3.0, 1.0], [0.5, 4.0]])
+    report = check_gradients(Sequential(twice, twice), Spikes.from_latencies([[0.0, 0.3]]), t_end=3.0)
+    report.raise_if_failed()
+    assert report.n_spikes > 3
+    assert all(tuple(r.errors) == ROADS[:2] for r in report.rows)
+
+
+def test_a_spike_of_slope_0_is_an_error():
+    net, inputs, t_end = grazing_layer()
+    with pytest.raises(GrazeError, match="sample 0, layer 0, unit 0"):
+        check_gradients(net, inputs, t_end=t_end)
+
+
+def test_the_explicit_roads_may_be_left_out():
+    net, inputs, t_end = random_network(generator(1), "recurrent")
+    report = check_gradients(net, inputs, t_end=t_end, explicit=False)
+    report.raise_if_failed()
+    assert all(tuple(r.errors) == ROADS[:2] for r in report.rows)
 
 
 def test_a_constant_threshold_is_checked_unit_by_unit():
@@ -129,7 +202,7 @@ def test_silence_passes_with_zero_error():
 def test_a_silent_layer_behind_an_active_one_passes():
     report = check_gradients(Sequential(layer([[4.0]]), layer([[0.1]])), ONE_SPIKE, t_end=3.0)
     assert report.passed
-    assert row(report, "layer 1 weight").worst_reverse == 0.0
+    assert (row(report, "layer 1 weight").worst_reverse, row(report, "layer 1 weight").uncertainty) == (0.0, 0.0)
 
 
 # ----------------------------------------------------------------------------------------------- wrong gradients fail
@@ -203,6 +276,100 @@ def test_a_scaled_tangent_fails_in_forward_mode_only(monkeypatch):
     assert all(r.worst_reverse < 1e-7 and 1e-3 < r.worst_forward < 1.1e-2 for r in report.rows)
 
 
+def failures(report):
+    """Which roads are wrong, by row."""
+    wrong = {r.name: {road for road, error in r.errors.items() if not error <= r.tolerance} for r in report.rows}
+    return {name: roads for name, roads in wrong.items() if roads}
+
+
+@pytest.mark.parametrize("kind", ["chain", "recurrent", "populations"])
+def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
+    net, inputs, t_end = random_network(generator(1), kind)
+    right = engine.adjoint
+
+    def wrong(*args, **kwargs):
+        weights, thresholds, times = right(*args, **kwargs)
+        return [w * 1.001 for w in weights], [theta * 1.001 for theta in thresholds], times * 1.001
+
+    monkeypatch.setattr(engine, "adjoint", wrong)
+    report = check_gradients(net, inputs, t_end=t_end)
+    assert failures(report) == {r.name: {"reverse"} for r in report.rows}
+
+
+def test_a_lost_self_loop_in_the_tangent_fails_in_forward_mode_only(monkeypatch):
+    net, inputs, t_end = random_network(generator(1), "recurrent")
+    right = engine.tangent
+
+    def wrong(run, d_weights, *args, **kwargs):
+        weight, recurrent = d_weights
+        return right(
+            run, [weight, None if recurrent is None else recurrent - np.diag(np.diag(recurrent))], *args, **kwargs
+        )
+
+    monkeypatch.setattr(engine, "tangent", wrong)
+    report = check_gradients(net, inputs, t_end=t_end)
+    assert failures(report) == {"layer 0 recurrent_weight": {"forward"}}
+
+
+@pytest.mark.parametrize("kind", ["chain", "hold"])
+def test_a_lost_reset_fails_in_the_explicit_system_only(monkeypatch, kind):
+    # what the authors' released code leaves out: how a unit's own earlier spike enters its next one
+    net, inputs, t_end = random_network(generator(2), kind)
+    right = ift._entries
+
+    def wrong(run, sample, form):
+        (rows, columns, values), by_weight = right(run, sample, form)
+        first, last = run.log.offsets[1, sample : sample + 2]
+        units = run.log.events["unit"][first:last]
+        n_in = columns.max() + 1 - units.size
+        own = (columns >= n_in) & (units[rows] == units[columns - n_in]) & (rows != columns - n_in)
+        assert own.any()
+        return [rows, columns, np.where(own, 0.0, values)], by_weight
+
+    monkeypatch.setattr(ift, "_entries", wrong)
+    report = check_gradients(net, inputs, t_end=t_end)
+    found = failures(report)
+    assert {roads for each in found.values() for roads in each} == {"explicit"}
+    assert {"layer 0 weight", "layer 0 v_threshold", "input times"} <= found.keys()
+
+
+def test_a_reset_that_ignores_the_threshold_fails_in_the_explicit_system_only(monkeypatch):
+    net, inputs, t_end = random_network(generator(1), "recurrent")
+    monkeypatch.setattr(ift, "_resets", lambda run, sample: np.zeros(int(np.diff(run.log.offsets[1])[sample])))
+    report = check_gradients(net, inputs, t_end=t_end)
+    assert failures(report) == {"layer 0 v_threshold": {"explicit"}}
+
+
+def test_a_wrong_row_fails_in_forward_propagation_only(monkeypatch):
+    net, inputs, t_end = random_network(generator(1), "populations")
+    right = engine.graph.forward_propagation
+
+    def wrong(*args, **kwargs):
+        jacobian, gradient = right(*args, **kwargs)
+        jacobian[-1] *= 1.01
+        return jacobian, gradient
+
+    monkeypatch.setattr(engine.graph, "forward_propagation", wrong)
+    report = check_gradients(net, inputs, t_end=t_end)
+    found = failures(report)
+    assert {roads for each in found.values() for roads in each} == {"propagation"}
+    assert "input times" in found
+
+
+def test_a_gradient_of_a_synapse_that_a_mask_removes_fails(monkeypatch):
+    net, inputs, t_end = random_network(generator(1), "recurrent")
+    right = engine.adjoint
+
+    def wrong(*args, **kwargs):
+        (weight, recurrent), *others = right(*args, **kwargs)
+        removed = ~net.mask.numpy()
+        assert removed.any()
+        return [np.where(removed, 1e-4 * np.abs(weight).max(), weight), recurrent], *others
+
+    monkeypatch.setattr(engine, "adjoint", wrong)
+    assert failures(check_gradients(net, inputs, t_end=t_end)) == {"layer 0 weight": {"reverse"}}
+
+
 class WrongSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx, times):
@@ -225,32 +392,67 @@ def test_a_loss_with_a_wrong_backward_fails():
 # -------------------------------------------------------------------------------- where no difference can tell: abstain
 
 
-@pytest.mark.parametrize("excess", [-1e-12, 1e-12])
-def test_a_unit_at_the_brink_of_its_spike_is_inconclusive_and_others_are_not(excess):
-    # excess < 0: any step up creates the spike of unit 1; excess > 0: any step down deletes it
-    net = layer([[2.0 * math.e], [math.e * (1.0 + excess)]])
+def test_a_unit_whose_spike_is_about_to_be_deleted_is_inconclusive_and_others_are_not():
+    # unit 1 barely fires: its derivative is near 1e6, and a branch point is 1e-12 away
+    net = layer([[2.0 * math.e], [math.e * (1.0 + 1e-12)]])
     report = check_gradients(net, ONE_SPIKE, t_end=1.5)
     for name in ("layer 0 weight", "layer 0 v_threshold"):
         assert (row(report, name).components, row(report, name).inconclusive) == (2, 1)
+        assert row(report, name).at_a_change == 0  # there are steps; they tell too little
     assert row(report, "input times").inconclusive == 0
     assert report.passed
 
 
-def test_a_spike_that_only_large_steps_create_is_conclusive():
-    net = layer([[2.0 * math.e], [math.e * (1.0 - 1e-5)]])
-    assert gradcheck.FIRST_STEP > 1e-5
+@pytest.mark.parametrize("distance", [1e-5, 1e-8, 1e-12])
+def test_a_unit_whose_spike_is_about_to_be_created_is_judged_by_steps_away_from_that(distance):
+    net = layer([[2.0 * math.e], [math.e * (1.0 - distance)]])
+    assert differences.FIRST_STEP > 1e-5
     report = check_gradients(net, ONE_SPIKE, t_end=1.5)
-    assert report.passed
+    report.raise_if_failed()
     assert sum(r.inconclusive for r in report.rows) == 0
 
 
+def just_below(weight):
+    """The largest weight <= this with which a unit stays silent."""
+    while layer([[weight]])(ONE_SPIKE, t_end=1.5).n_spikes:
+        weight = math.nextafter(weight, 0.0)
+    return weight
+
+
+def test_a_peak_within_rounding_of_the_threshold_is_at_a_change():
+    net = layer([[2.0 * math.e], [just_below(math.e)]])
+    report = check_gradients(net, ONE_SPIKE, t_end=1.5)
+    for name in ("layer 0 weight", "layer 0 v_threshold"):
+        assert (row(report, name).inconclusive, row(report, name).at_a_change) == (1, 1)
+    assert report.passed
+
+
 def test_a_brink_in_a_hidden_layer_is_seen():
-    hidden = layer([[2.0 * math.e], [math.e * (1.0 - 1e-12)]])
+    hidden = layer([[2.0 * math.e], [just_below(math.e)]])
     report = check_gradients(
         Sequential(hidden, layer([[9.0, 1.0]])), ONE_SPIKE, t_end=3.0, loss=lambda record: record[-1].times.sum()
     )
     assert report.passed
     assert row(report, "layer 0 weight").inconclusive == 1
+
+
+@pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-12, -1e-12, -1e-9, -1e-6])
+def test_an_arrival_just_before_or_after_a_spike_is_no_obstacle(distance):
+    # the order changes within every central step that is long enough to tell
+    spike = layer([[2.0 * math.e]])(ONE_SPIKE, t_end=3.0).times[0].item()
+    inputs = Spikes.from_latencies([[0.0, spike + distance]])
+    report = check_gradients(layer([[2.0 * math.e, 2.0]]), inputs, t_end=1.0)
+    report.raise_if_failed()
+    assert sum(r.inconclusive for r in report.rows) == 0
+
+
+@pytest.mark.parametrize("distance", [1e-9, -1e-9])
+def test_a_wrong_gradient_is_caught_from_one_side_too(monkeypatch, distance):
+    spike = layer([[2.0 * math.e]])(ONE_SPIKE, t_end=3.0).times[0].item()
+    inputs = Spikes.from_latencies([[0.0, spike + distance]])
+    scaled(monkeypatch, "adjoint", "layer 0 weight", 1.0 + 1e-5)
+    report = check_gradients(layer([[2.0 * math.e, 2.0]]), inputs, t_end=1.0)
+    assert row(report, "layer 0 weight").worst_reverse == pytest.approx(1e-5, rel=1e-2)
 
 
 @pytest.mark.parametrize("moment", ["spike", "end of hold", "t_end"])
@@ -286,12 +488,16 @@ def test_inputs_that_tie_are_no_obstacle():
 
 
 def test_a_badly_known_difference_convicts_but_does_not_acquit():
-    numeric, uncertainty = np.array([1.0, 2.0]), np.array([1e-9, 1e-3])
-    right = gradcheck._compare("x", numeric, numeric + 1e-4, numeric, uncertainty, 1e-6)
-    assert (right.inconclusive, right.verdict) == (1, "failed")  # the first, well known, convicts forward mode
-    blurred = gradcheck._compare("x", numeric, numeric + np.array([0.0, 1e-4]), numeric, uncertainty, 1e-6)
+    numeric, found = np.array([1.0, 2.0]), [Difference(1.0, 1e-9), Difference(2.0, 1e-3)]
+
+    def compared(reverse, forward):
+        return compare("x", {"reverse": reverse, "forward": forward}, found, 1e-6)
+
+    right = compared(numeric + 1e-4, numeric)
+    assert (right.inconclusive, right.verdict) == (1, "failed")  # the first, well known, convicts reverse mode
+    blurred = compared(numeric, numeric + np.array([0.0, 1e-4]))
     assert (blurred.inconclusive, blurred.verdict) == (1, "passed")
-    wrong = gradcheck._compare("x", numeric + np.array([0.0, 0.1]), numeric, numeric, uncertainty, 1e-6)
+    wrong = compared(numeric + np.array([0.0, 0.1]), numeric)
     assert (wrong.inconclusive, wrong.verdict) == (0, "failed")
     # relative to the largest difference that is well known, not to the blurred 2.0
     assert wrong.worst_reverse == pytest.approx(0.1)
@@ -302,21 +508,43 @@ def test_a_badly_known_difference_convicts_but_does_not_acquit():
 
 @pytest.mark.parametrize("reach", [1.0, 1e-5, 1e-7])
 def test_a_difference_stays_within_reach_and_knows_its_error(reach):
-    found, error = gradcheck._difference(lambda x: math.exp(x) if abs(x - 0.7) <= reach else None, 0.7, 1e-3, 0.0)
+    found, error, _ = difference(lambda x: math.exp(x) if abs(x - 0.7) <= reach else None, 0.7, 1e-3)
     assert abs(found - math.exp(0.7)) <= error
     # rounding over the largest step within reach
     assert error < 1e-10 + 1e-14 / reach
 
 
 def test_no_step_left_is_no_difference():
-    found, error = gradcheck._difference(lambda x: x if x == 0.7 else None, 0.7, 1e-3, 0.0)
+    for reach in (0.0, 1e-10):
+        found, error, changed = difference(lambda x, reach=reach: x if abs(x - 0.7) <= reach else None, 0.7, 1e-3)
+        assert math.isnan(found)
+        assert error == math.inf
+        assert changed
+
+
+@pytest.mark.parametrize("reach", [1e-4, 1e-8, 1e-12])
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_side_alone_will_do_if_the_other_is_not_nil(reach, side):
+    found, error, _ = difference(lambda x: math.exp(x) if side * (x - 0.7) >= -reach else None, 0.7, 1e-3)
+    assert abs(found - math.exp(0.7)) <= error < 1e-8
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_derivative_of_one_side_only_is_none(side):
+    found, _, changed = difference(lambda x: math.exp(x) if side * (x - 0.7) >= 0.0 else None, 0.7, 1e-3)
     assert math.isnan(found)
-    assert error == math.inf
+    assert changed
+
+
+@pytest.mark.parametrize("distance", [1e-8, 1e-10, 1e-12])
+def test_a_branch_point_within_all_steps_is_not_taken_for_a_number(distance):
+    found = difference(lambda x: math.sqrt(x + distance) if x > -distance else None, 0.0, 1e-3)
+    assert not found.error < 1e-3 * 0.5 / math.sqrt(distance)
 
 
 def test_a_branch_point_near_by_costs_steps_not_accuracy():
     # the square root of a graze, 1e-6 away
-    found, error = gradcheck._difference(lambda x: math.sqrt(x + 1e-6) if x > -1e-6 else None, 0.0, 1e-3, 0.0)
+    found, error, _ = difference(lambda x: math.sqrt(x + 1e-6) if x > -1e-6 else None, 0.0, 1e-3)
     assert found == pytest.approx(500.0, rel=1e-7)
     assert error < 1e-6 * 500.0
 
@@ -324,13 +552,12 @@ def test_a_branch_point_near_by_costs_steps_not_accuracy():
 def test_a_given_step_is_the_largest_tried(monkeypatch):
     net, inputs, t_end = random_chain(generator(2))
     seen = []
-    right = gradcheck._difference
 
-    def watched(f, x, step, target):
+    def watched(f, x, step, **options):
         seen.append(step / abs(x))
-        return right(f, x, step, target)
+        return difference(f, x, step, **options)
 
-    monkeypatch.setattr(gradcheck, "_difference", watched)
+    monkeypatch.setattr(check_module, "difference", watched)
     report = check_gradients(net, inputs, t_end=t_end, step=2.0**-20)
     assert report.passed
     n_thresholds = net[0].out_features
@@ -366,6 +593,55 @@ def test_random_chains_are_of_every_kind():
     assert max(ratios) > 1.25
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_random_networks_are_what_they_are_called(kind):
+    source = generator(0)
+    self_loops, signs, several, confluent = set(), set(), set(), set()
+    for _ in range(10):
+        net, inputs, t_end = random_network(source, kind)
+        record = net.record(inputs, t_end=t_end)
+        (run,) = record.runs
+        assert all(spikes.n_spikes >= spikes.n_units for spikes in record)
+        assert record[0].n_spikes >= 2 * record[0].n_units
+        assert all((slopes > 1e-3).all() for slopes in record.slopes)
+        assert isinstance(net, {"hold": Sequential, "populations": Network}.get(kind, LIF))
+        masks = np.concatenate([connection.mask.ravel() for connection in run.structure.connections])
+        assert not masks.all()
+        # a self-loop of a unit that fires
+        own = run.structure.sources == run.structure.n_inputs + run.structure.synapses["target"]
+        fired = np.isin(run.structure.synapses["target"], run.log.events["unit"][run.log.offsets[1, 0] :])
+        self_loops |= set(np.sign(run.graph.weight[own & fired]))
+        signs |= set(np.sign(run.graph.weight))
+        several.add(bool((run.graph.nodes["n_channels"] > 1).any()))
+        held = run.graph.nodes["t_ref"] > 0.0
+        assert held[: record[0].n_units].all() if kind == "hold" else kind == "populations" or not held.any()
+        confluent |= set((alpha_of(run) == run.graph.nodes["beta"][run.structure.synapses["target"]]).tolist())
+    assert signs == {-1.0, 1.0}
+    assert self_loops == {-1.0, 1.0}
+    assert confluent == ({False} if kind == "populations" else {False, True})
+    assert (True in several) == (kind in ("several-tau-syn", "populations"))
+
+
+def alpha_of(run):
+    """The rate of every synapse."""
+    return run.graph.channels["alpha"][run.structure.synapses["channel"]]
+
+
+def test_networks_take_turns_and_a_summary_keeps_them_apart():
+    reports = check_random_networks(4, seed=1, kinds=["recurrent", "chain", "recurrent"])
+    assert [len({r.name for r in report.rows} & {"layer 0 recurrent_weight"}) for report in reports] == [1, 0, 1, 1]
+    summary = summarize(reports[:2], ["recurrent", "chain"])
+    parameters = ("weight", "recurrent_weight", "v_threshold", "input times")
+    assert [r.name for r in summary.rows] == [
+        *(f"recurrent: {p}" for p in parameters),
+        *(f"chain: {p}" for p in parameters if p != "recurrent_weight"),
+    ]
+    assert summary.worst == max(report.worst for report in reports[:2])
+    assert summary.n_spikes == reports[0].n_spikes + reports[1].n_spikes
+    chain = [r for r in reports[1].rows if r.name.endswith(" weight")]
+    assert row(summary, "chain: weight").components == sum(r.components for r in chain)
+
+
 def test_chains_follow_their_generator_and_nothing_else():
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -398,30 +674,51 @@ def test_the_network_is_left_as_it_was():
 
 
 def a_row(name, **values):
-    usual = {"components": 4, "inconclusive": 0, "worst_reverse": 1e-9, "worst_forward": 2e-9, "uncertainty": 3e-9}
-    return gradcheck.GradcheckRow(name, **{**usual, "tolerance": 1e-6, **values})
+    usual = {"components": 4, "inconclusive": 0, "at_a_change": 0, "uncertainty": 3e-9, "tolerance": 1e-6}
+    errors = {"worst_reverse": 1e-9, "worst_forward": 2e-9, "worst_explicit": 4e-9, "worst_propagation": None}
+    return gradcheck.GradcheckRow(name, **{**usual, **errors, **values})
 
 
 def test_worst_rows_add_components_and_keep_the_worst():
-    undecided = a_row("w", inconclusive=4, worst_reverse=math.nan, worst_forward=math.nan, uncertainty=math.nan)
+    unknown = dict.fromkeys(["worst_reverse", "worst_forward", "worst_explicit", "uncertainty"], math.nan)
+    undecided = a_row("w", inconclusive=4, at_a_change=3, **unknown)
     reports = [
         gradcheck.GradcheckReport((a_row("w"), a_row("times")), 10),
         gradcheck.GradcheckReport((a_row("w", worst_reverse=5e-9, inconclusive=1), undecided), 20),
     ]
     assert worst_rows(reports) == (
-        a_row("w", components=12, inconclusive=5, worst_reverse=5e-9),
+        a_row("w", components=12, inconclusive=5, at_a_change=3, worst_reverse=5e-9),
         a_row("times"),
     )
     failed = gradcheck.GradcheckReport((a_row("w", worst_forward=math.nan),), 1)
     assert worst_rows([*reports, failed])[0].verdict == "failed"
 
 
+def test_rich_shows_a_report_within_80_columns():
+    rows = a_row("several-tau-syn: recurrent_weight", inconclusive=1), a_row("times", worst_explicit=0.01)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(gradcheck.GradcheckReport(rows, 43))
+    text = " ".join(console.file.getvalue().split())
+    for cell in (
+        "recurrent_weight",
+        "1.0e-09",
+        "4.0e-09",
+        "passed, 1",
+        "unjudged",
+        "1.0e-02",
+        "passed",
+        "failed",
+        "43 spikes",
+    ):
+        assert cell in text
+
+
 def test_a_report_shows_itself_as_a_table():
-    report = gradcheck.GradcheckReport((a_row("layer 0 weight"), a_row("input times", worst_reverse=0.01)), 43)
+    report = gradcheck.GradcheckReport((a_row("weight"), a_row("times", worst_reverse=0.01)), 43)
     assert str(report).splitlines() == [
-        "parameter       components  inconclusive  reverse  forward  difference  tolerance  verdict",
-        "layer 0 weight           4             0  1.0e-09  2.0e-09     3.0e-09    1.0e-06  passed",
-        "input times              4             0  1.0e-02  2.0e-09     3.0e-09    1.0e-06  failed",
+        "parameter  components  inconclusive  reverse  forward  explicit  propagation  difference  tolerance  verdict",
+        "weight              4             0  1.0e-09  2.0e-09   4.0e-09            -     3.0e-09    1.0e-06  passed",
+        "times               4             0  1.0e-02  2.0e-09   4.0e-09            -     3.0e-09    1.0e-06  failed",
         "not passed, 43 spikes",
     ]
     assert report.worst == 0.01
@@ -448,10 +745,16 @@ def test_bad_input_is_named(change, error, message):
         check_gradients(arguments.pop("net"), arguments.pop("inputs"), **arguments)
 
 
-def test_no_chain_to_check_is_an_error():
-    with pytest.raises(ValueError, match=re.escape("n = 0: check at least 1 chain")):
-        check_random_chains(0)
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(gradcheck).failed == 0
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "n = 0: check at least 1 network"),
+        ({"kinds": []}, "kinds is empty: choose from chain, recurrent, several-tau-syn, hold, populations"),
+        ({"kinds": ["chain", "ring"]}, "kinds[1] = 'ring': choose from chain, recurrent"),
+    ],
+)
+def test_what_cannot_be_checked_is_an_error(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_random_networks(**arguments)
+    with pytest.raises(ValueError, match=re.escape("kind = 'ring': choose from chain, recurrent")):
+        random_network(generator(), "ring")
