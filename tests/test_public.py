@@ -12,7 +12,17 @@ import pytest
 import fireprop
 
 HOUSE = Path(__file__).parents[1]
-WITH_EXAMPLES = ["spikes", "external", "ift", "losses", "encoding", "gradcheck", "datasets.yinyang", "datasets.tables"]
+WITH_EXAMPLES = [
+    "spikes",
+    "external",
+    "ift",
+    "losses",
+    "encoding",
+    "gradcheck",
+    "certify",
+    "datasets.yinyang",
+    "datasets.tables",
+]
 
 
 def test_every_public_name_is_on_the_page_and_the_other_way_round():

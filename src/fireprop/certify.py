@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import engine
-from fireprop.engine.certify import Finding as EngineFinding
-from fireprop.engine.certify import Kind
-from fireprop.engine.certify import certify as certify_arrays
+from fireprop.engine.certify import Finding as FoundInGraph
+from fireprop.engine.certify import Kind, certify_spikes
 from fireprop.external import Given, spikes_of_all
 from fireprop.nn import LIF, Network, Sequential, checks
 from fireprop.nn.view import GraphView, graph_view
@@ -168,7 +167,7 @@ def certify_crossings(
         with torch.no_grad():
             record = net.record(inputs, t_end=t_end)  # type: ignore[operator]
     spikes = spikes_of_all(view, inputs, record, horizon, stopped=True)
-    found = certify_arrays(
+    found = certify_spikes(
         view.structure, *view.solve_arrays(), _arrays(inputs), _arrays(spikes), _known(view, record, horizon)
     )
     return Certificate(
@@ -219,7 +218,7 @@ def _known(view: GraphView, record: Given, horizon: Tensor) -> engine.Array:
     return np.ascontiguousarray(known.numpy())
 
 
-def _located(view: GraphView, finding: EngineFinding | None) -> Finding | None:
+def _located(view: GraphView, finding: FoundInGraph | None) -> Finding | None:
     if finding is None:
         return None
     layer, unit = view.structure.locate(finding.unit)
@@ -275,7 +274,7 @@ def random_chain(generator: torch.Generator) -> Drawn:
             spikes_per_input=N_INPUT_SPIKES, window=WINDOW, gain=2.5, spread=4.0, generator=generator
         )
         layers.append(layer)
-    return Sequential(*layers), _inputs(generator, 16), T_END
+    return Sequential(*layers), _inputs(generator, 8), T_END
 
 
 def random_recurrent(generator: torch.Generator) -> Drawn:

@@ -49,7 +49,7 @@ class Findings:
     undecided: Finding | None
 
 
-def certify(
+def certify_spikes(
     structure: Structure,
     weights: Sequence[Array],
     thresholds: Sequence[Array],
@@ -72,7 +72,7 @@ def certify(
 
     def run_chunk(k: int) -> Array:
         walk = Walk(units.copy(), currents.copy(), rows, synapses, records(1, TALLY))
-        kernel.certify(walk, given, found, t_stop, edges[k], edges[k + 1])
+        kernel.certify_samples(walk, given, found, t_stop, edges[k], edges[k + 1])
         return walk.tally
 
     return _sum(np.concatenate([*threads.map(run_chunk, len(edges) - 1), np.zeros(0, TALLY)]))

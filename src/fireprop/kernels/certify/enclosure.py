@@ -180,8 +180,14 @@ def ceiling(currents, unit, span):
     push = 0.0
     for c in range(unit.first, unit.last):
         push += max(currents[c].i + currents[c].error, 0.0)
-    slack = 1.0 + (8.0 + 2.0 * (unit.last - unit.first)) * U
+    slack = 1.0 + noise(unit.last - unit.first)
     return (max(unit.v + unit.v_error, 0.0) + span * push) * slack
+
+
+@inlined
+def noise(n):
+    """What rounding leaves of a sum of n terms and a few more, relative to their sizes."""
+    return (6.0 + n) * U
 
 
 @njit(cache=True)
@@ -209,12 +215,11 @@ def outlook(currents, unit, span):
     v_low = (low * fade if low > 0.0 else low) + span * pull
     bend_high += beta * beta * v_high
     bend_low += beta * beta * v_low
-    # Of a sum of n terms, with a few operations in each.
-    rounding = (16.0 + 4.0 * n) * U
+    rounding = 4.0 * noise(n)  # a few operations in each term
     bend_error = rounding * (bend_size + beta * beta * (abs(high) + abs(low) + span * (push - pull)))
     slope_error += rounding * size
     rise = _highest(slope + slope_error, bend_high + bend_error, span)
-    peak = min(high + rise, v_high) + rounding * (abs(high) + rise + span * push)
+    peak = min(high + rise, v_high) + noise(n) * (abs(high) + rise + span * push)
     return peak, slope - slope_error + min(0.0, bend_low - bend_error) * span
 
 

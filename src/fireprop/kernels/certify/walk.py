@@ -3,7 +3,8 @@
 A unit is looked at where it fires, where something arrives, where its hold ends, and at the end. Between two of these
 nothing happens, and a bound of V over the gap decides: first one without any exponential, which settles most gaps; then
 the parabola of `enclosure.outlook`, over pieces of the gap that grow and shrink as they have to. Before a spike the
-last piece is one on which V' > 0: V crosses there once at most, and V(f-) = theta tells that it is at f.
+last piece is one on which V' > 0: V crosses there once at most, and V(f-) = theta tells that it is at f. That it
+crosses at all, and does not turn just below theta, is proven from how steeply it rises at f.
 
 Three ways to end without a proof. A gap in which V is above theta for sure has a crossing that was *missed*. A spike at
 which V is away from theta for sure is *false*; if it comes too late, the crossing before it was missed too. A stretch
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from fireprop.kernels.certify.enclosure import U, ceiling, drift, look, outlook, settle, stand
+from fireprop.kernels.certify.enclosure import U, ceiling, drift, look, noise, outlook, settle, stand
 from fireprop.kernels.compiling import inlined
 
 PROVEN, UNDECIDED, MISSED, FALSE = range(4)
@@ -77,15 +78,16 @@ def is_above(unit):
 def stride(currents, unit, elapsed, step):
     """The longest of step, step / 2, ... over which V stays below theta: (step, bound of V, whether it is proven).
 
-    Not proven is a step over which V cannot rise by more than its own error.
+    Not proven is a step over which V cannot rise by more than its own error, and that of the bound.
     """
     least = FINEST * elapsed
+    blind = unit.v_here_error + 2.0 * noise(unit.last - unit.first) * unit.theta
     while True:
         high, _ = outlook(currents, unit, step + least)
         if high < unit.theta:
             return step, high, True
         rise = high - (unit.v_here + unit.v_here_error)
-        if not rise > unit.v_here_error + U * unit.theta or step <= least:
+        if not rise > blind or step <= least:
             return max(step, least), high, False
         step *= 0.5
 
@@ -151,6 +153,20 @@ def watch_rise(currents, unit, gap, finest):
         look(currents, unit, elapsed)
 
 
+@njit(cache=True)
+def reaches(currents, unit):
+    """Whether V, where it is here, is above theta, or will be at once if nothing arrives: then there is a crossing."""
+    missing = unit.theta - (unit.v_here - unit.v_here_error)
+    if missing <= 0.0:
+        return True
+    _, slope = outlook(currents, unit, 0.0)
+    if not slope > 0.0:
+        return False
+    span = 2.0 * missing / slope
+    _, least_slope = outlook(currents, unit, span)
+    return least_slope * span > missing
+
+
 @inlined
 def leave_hold(currents, unit, t):
     """Bring a unit that is held to the end of the hold or to t, whichever is first."""
@@ -212,7 +228,10 @@ def judge_spike(walk, sample, u, f):
                 accuse(tally, unit, sample, u, MISSED, unit.at + elapsed, distance)
         accuse(tally, unit, sample, u, FALSE, f, excess)
         return
+    certain, width = reaches(currents, unit), abs(excess) + unit.v_here_error
     verdict, elapsed, distance = watch_rise(currents, unit, gap, 2.0 * ulp(f))
+    if verdict == PROVEN and not certain:
+        verdict, elapsed, distance = UNDECIDED, gap, width
     if verdict == MISSED:
         accuse(tally, unit, sample, u, MISSED, unit.at + elapsed, distance)
         return
@@ -282,7 +301,7 @@ def certify_sample(walk, inputs, spikes, sample, t_stop):
 
 
 @njit(cache=True, nogil=True)
-def certify(walk, inputs, spikes, t_stop, first, last):
+def certify_samples(walk, inputs, spikes, t_stop, first, last):
     """Judge samples first to last - 1 in the light of all spikes at t <= t_stop (batch,); the tally is the result."""
     tally = walk.tally[0]
     tally.offence, tally.clearance = PROVEN, math.inf
