@@ -20,6 +20,8 @@ WITH_EXAMPLES = [
     "encoding",
     "gradcheck.check",
     "gradcheck.random_networks",
+    "certify",
+    "validity",
     "datasets.yinyang",
     "datasets.tables",
 ]

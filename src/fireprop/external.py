@@ -87,7 +87,7 @@ def replay(
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
-    given = _given(view, inputs, spikes, horizon)
+    given = spikes_of_all(view, inputs, spikes, horizon)
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
 
@@ -131,7 +131,7 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
-    given = _given(view, inputs, spikes, horizon)
+    given = spikes_of_all(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
     times = inputs.times.detach().numpy()
     worst = np.inf
@@ -161,8 +161,11 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
 # ------------------------------------------------------------------------------------------------------------ inside
 
 
-def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> Spikes:
-    """The spikes of all populations as one train per sample, units numbered through."""
+def spikes_of_all(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor, *, stopped: bool = False) -> Spikes:
+    """The spikes of all populations as one train per sample, units numbered through; constants.
+
+    stopped  whether they may be known only up to an early stop; the result does not say so
+    """
     populations = view.structure.populations
     if isinstance(spikes, Mapping):
         if set(spikes) != set(view.names):
@@ -182,7 +185,7 @@ def _given(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tensor) -> S
                 f"{population.name}: spikes of {part.n_units} units and {part.batch_size} samples are given: "
                 f"it has {population.size} units, inputs {inputs.batch_size} samples"
             )
-        if not part.complete:
+        if not (stopped or part.complete):
             raise ValueError(
                 f"{population.name}: its spikes are known only up to a stop: run without stop, or, for fireprop.ift, "
                 'record with gradient="forward"'

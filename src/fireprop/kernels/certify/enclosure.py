@@ -1,0 +1,243 @@
+r"""Where a unit stands, with a bound of the error of every number, and how high V can rise from there.
+
+The one place beside `kernels/membrane.py` with formulas of the physics, on purpose: a proof that used the formulas of
+the simulator would repeat its mistakes. Of the house it shares the equations of design 3 and nothing else; h, the
+bound of a rise, and the search differ.
+
+**Errors** are carried along (running error analysis: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd
+ed. 2002, 3.3). Each value x has a bound e, |x - exact| <= e; exact are the weights, the thresholds, the times and the
+rates 1 / tau as float64 holds them. Assumed: + - * / sqrt are rounded correctly, to u = 2^-53 relative, and exp is
+within 2 ulp. U is a little more than u, for the products of errors that the rules leave out.
+
+**Bounds over a span.** I_k decays towards 0, so I_k(t) lies between I_k and I_k max(0, 1 - alpha_k t). With that,
+
+.. math:: V \le \max(V_0, 0) + t \sum_k \max(I_k, 0), \qquad
+          V'' = \beta^2 V - \sum_k (\alpha_k + \beta) I_k
+
+give an interval for V'' over the span, hence a parabola above V (Taylor, second order), and a line below V'. They hold
+for any number of currents, of any sign, with alpha_k = beta or not; how close they are improves with the third power of
+the span.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from fireprop.kernels.compiling import inlined
+
+U = 2.0**-53 * (1.0 + 2.0**-20)
+EXP = 4.0 * U  # relative error of exp
+TINY = 2.0**-1060  # absolute error where results underflow
+
+# Constants of a unit, then where the walk stands with it.
+UNIT = np.dtype(
+    [
+        ("beta", np.float64),  # 1 / tau_mem
+        ("theta", np.float64),
+        ("t_ref", np.float64),
+        ("first", np.int64),  # its currents are first:last
+        ("last", np.int64),
+        ("at", np.float64),  # time of the state v and i; -inf before the first arrival
+        ("hold_end", np.float64),  # of the last spike
+        ("v", np.float64),
+        ("v_error", np.float64),
+        ("v_here", np.float64),  # likewise a while after `at`: see `look`
+        ("v_here_error", np.float64),
+        ("faulty", np.bool_),  # whether something was wrong with it in this sample
+    ],
+    align=True,
+)
+
+CURRENT = np.dtype(
+    [
+        ("alpha", np.float64),  # 1 / tau_syn
+        ("i", np.float64),
+        ("error", np.float64),
+        ("i_here", np.float64),
+        ("here_error", np.float64),
+    ],
+    align=True,
+)
+
+SYNAPSE = np.dtype([("target", np.int64), ("current", np.int64), ("weight", np.float64)], align=True)
+
+TALLY = np.dtype(
+    [
+        ("n_gaps", np.int64),
+        ("n_spikes", np.int64),  # proven
+        ("n_undecided", np.int64),  # gaps
+        ("n_missed", np.int64),
+        ("n_false", np.int64),
+        ("residual", np.float64),  # largest |V(f-) - theta| / theta of the spikes that are proven
+        ("clearance", np.float64),  # smallest distance below theta, over theta, that a proof has left
+        ("doubt", np.float64),  # largest distance from theta, over theta, at which nothing could be proven
+        ("offence", np.int64),  # verdict on the first fault, by (sample, time); PROVEN for none
+        ("sample", np.int64),
+        ("unit", np.int64),
+        ("time", np.float64),
+        ("excess", np.float64),  # V - theta there
+        ("undecided_sample", np.int64),  # of the first gap that could not be decided
+        ("undecided_unit", np.int64),
+        ("undecided_time", np.float64),
+    ],
+    align=True,
+)
+
+
+class Walk(NamedTuple):
+    """A network, where the walk over its spikes stands, and what it has found.
+
+    units     (n_units,) UNIT
+    currents  (n_currents,) CURRENT, one for each distinct rate of a unit
+    rows      (n_sources + 1,) int64: the synapses of source s, inputs first, are rows[s]:rows[s + 1]
+    synapses  (n_synapses,) SYNAPSE
+    tally     (1,) TALLY
+    """
+
+    units: np.ndarray
+    currents: np.ndarray
+    rows: np.ndarray
+    synapses: np.ndarray
+    tally: np.ndarray
+
+
+@inlined
+def decay(rate, gap):
+    """exp(-rate gap), and the relative error of exp and of two roundings in the exponent; TINY comes on top."""
+    x = rate * gap
+    value = math.exp(-x)
+    return value, (EXP + 2.0 * x * U if value > 0.0 else 0.0)
+
+
+@inlined
+def response(gap, alpha, a, a_error, beta, b, b_error):
+    """h(gap) (design 3) and its error, from the decays a = exp(-alpha gap) and b = exp(-beta gap).
+
+    With x = (alpha - beta) gap / 2: the quotient (b - a) / (alpha - beta) where |x| > 1/2 and at most two bits cancel;
+    else gap sqrt(a b) sinh(x) / x by its Taylor series, whose first term left out is below 2^-64.
+    """
+    difference = alpha - beta
+    x = 0.5 * difference * gap
+    if abs(x) > 0.5:
+        h = (b - a) / difference
+        return h, (a_error * a + b_error * b + 2.0 * TINY) / abs(difference) + 3.0 * U * abs(h) + TINY
+    y = x * x
+    h = gap * (math.sqrt(a) * math.sqrt(b)) * _sinh_series(y)
+    return h, h * (0.5 * (a_error + b_error) + 10.0 * U) + (1.0 + gap) * TINY
+
+
+@inlined
+def _sinh_series(y):
+    """sinh(x) / x for y = x^2 up to 1/4."""
+    low = 1.0 + y * (1.0 / 6.0 + y * (1.0 / 120.0 + y * (1.0 / 5040.0)))
+    high = 1.0 / 362880.0 + y * (1.0 / 39916800.0 + y * (1.0 / 6227020800.0 + y * (1.0 / 1307674368000.0)))
+    return low + y * y * y * y * high
+
+
+@inlined
+def stand(currents, unit):
+    """Look at the state itself: here is now."""
+    unit.v_here, unit.v_here_error = unit.v, unit.v_error
+    for c in range(unit.first, unit.last):
+        current = currents[c]
+        current.i_here, current.here_error = current.i, current.error
+
+
+@inlined
+def look(currents, unit, gap):
+    """The state of a unit `gap` after the one that it stands in: here is then."""
+    b, b_error = decay(unit.beta, gap)
+    v = b * unit.v
+    error = b * unit.v_error + (b_error * b + TINY) * (abs(unit.v) + unit.v_error) + U * abs(v) + TINY
+    for c in range(unit.first, unit.last):
+        current = currents[c]
+        a, a_error = decay(current.alpha, gap)
+        h, h_error = response(gap, current.alpha, a, a_error, unit.beta, b, b_error)
+        size = abs(current.i) + current.error
+        part = h * current.i
+        v += part
+        error += h * current.error + h_error * size + U * (abs(part) + abs(v)) + TINY
+        current.i_here = a * current.i
+        current.here_error = a * current.error + (a_error * a + TINY) * size + U * abs(current.i_here) + TINY
+    unit.v_here, unit.v_here_error = v, error
+
+
+@inlined
+def settle(currents, unit, t):
+    """Make the state that was looked at last that of the unit, at t."""
+    unit.at = t
+    unit.v, unit.v_error = unit.v_here, unit.v_here_error
+    for c in range(unit.first, unit.last):
+        current = currents[c]
+        current.i, current.error = current.i_here, current.here_error
+
+
+@inlined
+def ceiling(currents, unit, span):
+    """A bound of V over a span from the state itself, without any exponential."""
+    push = 0.0
+    for c in range(unit.first, unit.last):
+        push += max(currents[c].i + currents[c].error, 0.0)
+    slack = 1.0 + noise(unit.last - unit.first)
+    return (max(unit.v + unit.v_error, 0.0) + span * push) * slack
+
+
+@inlined
+def noise(n):
+    """What rounding leaves of a sum of n terms and a few more, relative to their sizes."""
+    return (6.0 + n) * U
+
+
+@njit(cache=True)
+def outlook(currents, unit, span):
+    """From here over a span: a bound that V does not exceed, and one below which V' does not fall."""
+    beta, n = unit.beta, unit.last - unit.first
+    low, high = unit.v_here - unit.v_here_error, unit.v_here + unit.v_here_error
+    slope, slope_error = -beta * unit.v_here, beta * unit.v_here_error
+    push, pull, size = 0.0, 0.0, beta * max(abs(low), abs(high))
+    bend_low, bend_high, bend_size = 0.0, 0.0, 0.0
+    for c in range(unit.first, unit.last):
+        current = currents[c]
+        i_low, i_high = current.i_here - current.here_error, current.i_here + current.here_error
+        rate, kept = current.alpha + beta, max(0.0, 1.0 - current.alpha * span)
+        slope += current.i_here
+        slope_error += current.here_error
+        push += max(i_high, 0.0)
+        pull += min(i_low, 0.0)
+        bend_high -= rate * (i_low * kept if i_low > 0.0 else i_low)
+        bend_low -= rate * (i_high * kept if i_high < 0.0 else i_high)
+        size += max(abs(i_low), abs(i_high))
+        bend_size += rate * max(abs(i_low), abs(i_high))
+    fade = max(0.0, 1.0 - beta * span)
+    v_high = (high if high > 0.0 else high * fade) + span * push
+    v_low = (low * fade if low > 0.0 else low) + span * pull
+    bend_high += beta * beta * v_high
+    bend_low += beta * beta * v_low
+    rounding = 4.0 * noise(n)  # a few operations in each term
+    bend_error = rounding * (bend_size + beta * beta * (abs(high) + abs(low) + span * (push - pull)))
+    slope_error += rounding * size
+    rise = _highest(slope + slope_error, bend_high + bend_error, span)
+    peak = min(high + rise, v_high) + noise(n) * (abs(high) + rise + span * push)
+    return peak, slope - slope_error + min(0.0, bend_low - bend_error) * span
+
+
+@inlined
+def _highest(slope, bend, span):
+    """The maximum of slope t + bend t^2 / 2 over [0, span]."""
+    if slope > 0.0 and slope < -bend * span:
+        return -0.5 * slope * slope / bend
+    return max(0.0, span * (slope + 0.5 * bend * span))
+
+
+@inlined
+def drift(currents, unit, span):
+    """How far V moves within a short span on either side of here, at most."""
+    bend = unit.beta * unit.beta * abs(unit.v_here)
+    slope = -unit.beta * unit.v_here
+    for c in range(unit.first, unit.last):
+        current = currents[c]
+        slope += current.i_here
+        bend += (current.alpha + unit.beta) * abs(current.i_here)
+    return (abs(slope) + 2.0 * bend * span) * span

@@ -1,0 +1,506 @@
+"""The proof that spikes are those of a network.
+
+Oracles: 60 digits for the state, for the bounds over a span, and for grazes; spikes that were spoilt on purpose;
+simulators that are wrong in known ways.
+"""
+
+import copy
+import functools
+import re
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import fireprop
+import reference_graph as oracle
+from fireprop import Spikes
+from fireprop.certify import RANDOM_NETWORKS, CertificationError, certify_crossings, certify_random_networks
+from fireprop.engine.arrays import records
+from fireprop.interop import clock_driven
+from fireprop.kernels.certify import enclosure
+from fireprop.nn import LIF, Network, Sequential
+from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
+
+DOUBLE = {"dtype": torch.float64}
+U = 2.0**-53
+MANY_DIGITS = settings(deadline=None, derandomize=True, max_examples=100)
+NETWORKS = settings(deadline=None, derandomize=True, max_examples=40)
+
+kinds = st.sampled_from(list(KINDS))
+seeds = st.integers(0, 4)
+fractions = st.floats(0.0, 1.0, exclude_max=True, allow_subnormal=False)
+
+
+@functools.cache  # the oracle tries many networks until one fires as it should
+def drawn(kind, seed):
+    """A random network as a layer, inputs for it, its horizon, and its spikes."""
+    network, times, units, t_end = oracle.random_network(np.random.default_rng(seed), **KINDS[kind])
+    layer = layer_of(network)
+    _, inputs = inputs_of(times, units, network["weight"].shape[1])
+    with torch.no_grad():
+        return layer, inputs, t_end, layer(inputs, t_end=t_end)
+
+
+def altered(spikes, times, units):
+    """Spikes of one sample with other times and units, brought into order."""
+    return Spikes.from_events(times, units, None, n_units=spikes.n_units)
+
+
+def without(spikes, k):
+    kept = torch.arange(spikes.n_spikes) != k
+    return altered(spikes, spikes.times[kept], spikes.units[kept])
+
+
+# --- the state and its error bounds, against many digits ---
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _many_digits():
+    with mpmath.workdps(60):
+        yield
+
+
+RATES = st.floats(-2.0, 2.0).map(lambda e: 10.0**e)
+# A rate of a current over that of the membrane: equal, nearly equal, on either side of where h changes its formula.
+RATIOS = st.sampled_from([1.0, 1.0 + 2.0**-52, 1.0 - 1e-9, 1.001, 1.9, 2.1, 30.0]) | RATES
+
+
+@st.composite
+def states(draw):
+    """A unit with one to three currents, in the scale of its rates, each number with an error: a `Walk`'s records."""
+    n = draw(st.integers(1, 3))
+    units, currents = records(1, enclosure.UNIT), records(n, enclosure.CURRENT)
+    beta = draw(RATES)
+    units["beta"], units["theta"], units["last"] = beta, 1.0, n
+    units["v"], units["v_error"] = draw(st.floats(-3.0, 1.0)), draw(st.sampled_from([0.0, 1e-15, 1e-3]))
+    currents["alpha"] = [beta * draw(RATIOS) for _ in range(n)]
+    currents["i"] = [beta * draw(st.floats(-5.0, 5.0)) for _ in range(n)]
+    currents["error"] = draw(st.sampled_from([0.0, 1e-15, 1e-3]))
+    return units, currents, draw(st.sampled_from([0.0, 1e-9, 1e-3, 0.3, 2.0, 40.0])) / beta
+
+
+def exact(units, currents, gap, sign=0):
+    """V, V' and the currents after a gap, from the state with `sign` errors added to each of its numbers."""
+    beta, gap = mpmath.mpf(float(units["beta"][0])), mpmath.mpf(gap)
+    v0 = mpmath.mpf(float(units["v"][0])) + sign * mpmath.mpf(float(units["v_error"][0]))
+    v, flow = v0 * mpmath.exp(-beta * gap), []
+    for k in range(currents.size):
+        alpha, i = mpmath.mpf(float(currents["alpha"][k])), mpmath.mpf(float(currents["i"][k]))
+        i += sign * mpmath.mpf(float(currents["error"][k]))
+        a, b = mpmath.exp(-alpha * gap), mpmath.exp(-beta * gap)
+        v += i * (gap * a if alpha == beta else (b - a) / (alpha - beta))
+        flow.append(i * a)
+    return v, mpmath.fsum(flow) - beta * v, flow
+
+
+@MANY_DIGITS
+@given(states(), st.sampled_from([-1, 0, 1]))
+def test_the_state_encloses_that_of_sixty_digits_and_is_not_wide(state, sign):
+    units, currents, gap = state
+    enclosure.look(currents, units[0], gap)
+    v, _, flow = exact(units, currents, gap, sign)
+    unit = units[0]
+    assert abs(v - mpmath.mpf(float(unit["v_here"]))) <= float(unit["v_here_error"])
+    size, given_errors = abs(unit["v"]), unit["v_error"]
+    for k in range(currents.size):
+        current = currents[k]
+        assert abs(flow[k] - mpmath.mpf(float(current["i_here"]))) <= float(current["here_error"])
+        # no current brings more than this per unit of itself
+        most = min(gap, 1.0 / max(current["alpha"], unit["beta"]))
+        size += most * abs(current["i"])
+        given_errors += most * current["error"]
+    # A dozen roundings in h, and those of the exponents, as far as exp has not made them small.
+    assert unit["v_here_error"] <= 1.001 * given_errors + 60 * U * size + 1e-300
+
+
+@MANY_DIGITS
+@given(states(), st.sampled_from([-1, 0, 1]), fractions)
+def test_the_bounds_over_a_span_hold_at_every_moment_of_it(state, sign, fraction):
+    units, currents, span = state
+    enclosure.stand(currents, units[0])
+    high, least_slope = enclosure.outlook(currents, units[0], span)
+    ceiling = enclosure.ceiling(currents, units[0], span)
+    for moment in (0.0, fraction * span, span):
+        v, slope, _ = exact(units, currents, moment, sign)
+        assert v <= min(high, ceiling)
+        assert slope >= least_slope
+
+
+def test_the_bounds_over_a_span_close_in_with_its_third_power():
+    units, currents = records(1, enclosure.UNIT), records(2, enclosure.CURRENT)
+    units["beta"], units["v"], units["last"] = 1.0, 0.7, 2
+    currents["alpha"], currents["i"] = [0.5, 2.0], [1.5, -0.6]
+    enclosure.stand(currents, units[0])
+    excesses = []
+    for span in (0.1, 0.01):
+        high, _ = enclosure.outlook(currents, units[0], span)
+        excesses.append(float(high - exact(units, currents, span)[0]))  # V rises all the way
+    assert 0.0 < excesses[1] < excesses[0] / 900
+
+
+# --- right spikes ---
+
+
+@EVERY_KIND
+def test_random_networks_are_proven_whole(kind):
+    for seed in range(5):
+        layer, inputs, t_end, spikes = drawn(kind, seed)
+        found = certify_crossings(layer, inputs, t_end=t_end, record=[spikes])
+        assert found.complete
+        assert found.n_spikes == spikes.n_spikes
+        assert found.offence is found.undecided is None
+        assert 0.0 < found.clearance < 1.0
+        assert found.residual < 1e-13  # slopes of these networks are of order one, and so are times
+        found.raise_if_failed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANDOM_NETWORKS)
+def test_large_random_networks_are_proven_whole(name):
+    net, inputs, t_end = RANDOM_NETWORKS[name](torch.Generator().manual_seed(3))
+    found = certify_crossings(net, inputs[:2], t_end=t_end, name=name)
+    assert found.complete
+    assert found.n_spikes > 2 * found.n_units
+    assert name in repr(found)
+
+
+@pytest.mark.slow
+def test_random_networks_come_from_the_generator_alone_and_go_on_until_enough_is_proven():
+    seen = []
+    found = certify_random_networks(1, seed=5, on_progress=seen.append)
+    assert seen == found == certify_random_networks(found[0].n_spikes, seed=torch.Generator().manual_seed(5))
+    assert len(found) == 1
+    with pytest.raises(ValueError, match=re.escape("n_crossings = 0: certify at least 1")):
+        certify_random_networks(0)
+
+
+def test_batches_and_threads_give_the_same_certificate():
+    torch.manual_seed(0)
+    layer = LIF(
+        6, 8, tau_mem=1.0, tau_syn=torch.tensor([0.5] * 3 + [1.0] * 3), tau_syn_rec=0.3, recurrent=True, **DOUBLE
+    )
+    inputs = Spikes.from_latencies(torch.rand(150, 6))
+    threads = fireprop.get_num_threads()
+    found = []
+    for number in (1, 3):
+        fireprop.set_num_threads(number)
+        found.append(certify_crossings(layer, inputs, t_end=3.0))
+    fireprop.set_num_threads(threads)
+    assert found[0] == found[1]
+    alone = [certify_crossings(layer, inputs[[b]], t_end=3.0) for b in range(len(inputs))]
+    for name in ("n_gaps", "n_spikes", "n_samples"):
+        assert getattr(found[0], name) == sum(getattr(part, name) for part in alone)
+    assert found[0].clearance == min(part.clearance for part in alone)
+    assert found[0].residual == max(part.residual for part in alone)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer, inputs: (layer, inputs.shift(2.0**20), 2.0**20 + 3.0),
+        lambda layer, inputs: (layer, inputs, 1e9),
+        lambda layer, inputs: (layer, Spikes.from_latencies(torch.full((1, 4), torch.inf)), 3.0),
+    ],
+    ids=["late times", "far horizon", "no input"],
+)
+def test_extreme_runs_are_proven_whole(change):
+    torch.manual_seed(1)
+    layer = LIF(4, 5, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, recurrent=True, **DOUBLE)
+    layer, inputs, t_end = change(layer, Spikes.from_latencies(torch.rand(1, 4).double().mul(2**20).round() / 2**20))
+    assert certify_crossings(layer, inputs, t_end=t_end).complete
+
+
+def test_large_weights_are_proven_whole():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.01, **DOUBLE)
+    layer.weight.data.fill_(1e8)
+    found = certify_crossings(layer, Spikes.from_latencies([[0.0]]), t_end=1.0)
+    assert found.complete
+    assert found.n_spikes > 90
+
+
+# --- spoilt spikes ---
+
+
+@NETWORKS
+@given(kinds, seeds, fractions)
+def test_a_spike_taken_away_is_missed(kind, seed, fraction):
+    layer, inputs, t_end, spikes = drawn(kind, seed)
+    k = int(fraction * spikes.n_spikes)
+    f, unit = float(spikes.times[k]), int(spikes.units[k])
+    # At a tie with a unit that it hears, V may turn at theta itself: there is no crossing beyond any doubt.
+    assume(not (layer.recurrent_mask[unit, spikes.units[spikes.times == f]]).any() or kind != "ties")
+    found = certify_crossings(layer, inputs, t_end=t_end, record=[without(spikes, k)])
+    assert found.n_missed >= 1
+    assert not found.passed
+    assert (found.offence.kind, found.offence.layer, found.offence.unit) == ("missed", "layer 0", unit)
+    # Slopes are about 1, so that V is above theta for sure 1e-13 later; a graze takes longer.
+    assert found.offence.time == pytest.approx(f, rel=0, abs=1e-9)
+
+
+@NETWORKS
+@given(kinds, seeds, fractions, st.sampled_from([-1e-9, 1e-9, 1e-3, -1e-3]))
+def test_a_spike_moved_is_false(kind, seed, fraction, shift):
+    layer, inputs, t_end, spikes = drawn(kind, seed)
+    k = int(fraction * spikes.n_spikes)
+    times = spikes.times.clone()
+    times[k] += shift
+    assume(0.0 < times[k] < t_end)
+    found = certify_crossings(layer, inputs, t_end=t_end, record=[altered(spikes, times, spikes.units)])
+    assert found.n_false >= 1
+    assert not found.passed
+    # One that comes late was missed before.
+    assert (found.n_missed >= 1) if shift > 0.0 else True
+    assert found.offence.time == pytest.approx(float(min(times[k], spikes.times[k])), rel=0, abs=1e-9)
+
+
+@NETWORKS
+@given(kinds, seeds, fractions, st.integers(0, 3))
+def test_a_spike_put_in_is_false(kind, seed, fraction, unit):
+    layer, inputs, t_end, spikes = drawn(kind, seed)
+    t = fraction * t_end
+    own = spikes.times[spikes.units == unit]
+    assume(not own.numel() or float((own - t).abs().min()) > 1e-9)
+    more = altered(
+        spikes,
+        torch.cat([spikes.times, torch.tensor([t], dtype=torch.float64)]),
+        torch.cat([spikes.units, torch.tensor([unit])]),
+    )
+    found = certify_crossings(layer, inputs, t_end=t_end, record=[more])
+    assert found.n_false >= 1
+    assert (found.offence.kind, found.offence.unit, found.offence.time) == ("false", unit, t)
+    assert found.offence.excess < 0.0
+
+
+def test_a_spike_before_any_arrival_within_a_hold_or_given_twice_is_false():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.5, **DOUBLE)
+    layer.weight.data.fill_(10.0)
+    inputs = Spikes.from_latencies([[0.1]])
+    right = layer(inputs, t_end=1.5).detach()
+    assert certify_crossings(layer, inputs, t_end=1.5, record=[right]).complete
+    first = float(right.times[0])
+    for t in (0.05, 0.1, first, first + 0.2, first + 0.5):
+        times = torch.cat([right.times, torch.tensor([t], dtype=torch.float64)]).sort().values
+        found = certify_crossings(layer, inputs, t_end=1.5, record=[altered(right, times, times.long() * 0)])
+        assert (found.n_false, found.n_missed) == (1, 0)
+        assert (found.offence.time, found.offence.excess) == (t, -1.0)
+
+
+def test_the_first_offence_is_named_by_sample_layer_unit_and_time():
+    torch.manual_seed(0)
+    net = Sequential(LIF(3, 4, tau_mem=1.0, tau_syn=0.5, **DOUBLE), LIF(4, 2, tau_mem=1.0, tau_syn=1.0, **DOUBLE))
+    inputs = Spikes.from_latencies(torch.rand(3, 3))
+    hidden, out = (spikes.detach() for spikes in net.record(inputs, t_end=4.0))
+    gone = int(torch.nonzero(out.samples == 1)[0])
+    kept = torch.arange(out.n_spikes) != gone
+    rest = Spikes.from_events(out.times[kept], out.units[kept], out.samples[kept], n_units=2, batch_size=3)
+    found = certify_crossings(net, inputs, t_end=4.0, record=[hidden, rest])
+    assert (found.offence.sample, found.offence.layer, found.offence.unit) == (1, "layer 1", int(out.units[gone]))
+    assert (found.n_missed, found.n_samples, found.n_units) == (1, 3, 6)
+    place = re.escape(f"sample 1, layer 1, unit {int(out.units[gone])}, t = {found.offence.time!r}: V rises above")
+    with pytest.raises(CertificationError, match=place):
+        found.raise_if_failed()
+    assert repr(found).endswith("not passed")
+
+
+# --- grazes ---
+
+
+def exact_peak(tau_mem, tau_syn, weight):
+    """When V is highest after currents of these weights and time constants at 0, and how high, to 60 digits."""
+    beta = 1.0 / tau_mem
+    units, currents = records(1, enclosure.UNIT), records(len(weight), enclosure.CURRENT)
+    units["beta"] = beta
+    currents["alpha"], currents["i"] = 1.0 / np.array(tau_syn), weight
+    grid = [float(exact(units, currents, t)[0]) for t in np.linspace(0.0, 6.0, 601)]
+    k = int(np.argmax(grid))
+    t = mpmath.findroot(lambda t: exact(units, currents, t)[1], (0.01 * (k - 1), 0.01 * (k + 1)), solver="anderson")
+    return t, exact(units, currents, t)[0]
+
+
+GRAZES = {
+    "one tau_syn": (1.0, [0.5], [3.0]),
+    "equal rates": (0.7, [0.7], [2.0]),
+    "nearly equal rates": (1.0, [1.0 + 1e-12], [2.0]),
+    "two tau_syn": (1.0, [0.4, 1.6], [3.0, 1.0]),
+    "inhibition": (1.0, [0.3, 2.0], [-2.0, 3.0]),
+}
+
+
+@pytest.mark.parametrize("shape", GRAZES)
+@pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-12, -1e-12, -1e-9, -1e-6])
+def test_peaks_near_the_threshold_are_decided_on_the_right_side(shape, distance):
+    layer, inputs, height = grazing(shape, distance)
+    found = certify_crossings(layer, inputs, t_end=10.0)
+    assert found.complete
+    assert found.n_spikes == (distance > 0.0)
+    silent = certify_crossings(layer, inputs, t_end=10.0, record=[Spikes.from_lists([[[]]])])
+    if distance > 0.0:
+        assert (silent.n_missed, silent.n_false, silent.n_spikes) == (1, 0, 0)
+        assert 0.0 < silent.offence.excess < 1.1 * distance * height
+    else:
+        assert silent.complete
+        assert 0.0 < silent.clearance <= -1.1 * distance
+
+
+@pytest.mark.parametrize("shape", GRAZES)
+@pytest.mark.parametrize("distance", [1e-15, 0.0, -1e-15])
+def test_peaks_that_rounding_hides_are_undecided_with_or_without_a_spike(shape, distance):
+    layer, inputs, _ = grazing(shape, distance)
+    for record in (None, [Spikes.from_lists([[[]]])]):
+        found = certify_crossings(layer, inputs, t_end=10.0, record=record)
+        assert found.passed
+        assert not found.complete
+        assert (found.n_undecided, found.n_spikes) == (1, 0)
+        assert found.doubt < 2e-14
+        assert found.undecided.kind == "undecided"
+        assert "as float64 can tell" in str(found.undecided)
+        assert repr(found).endswith("passed, not all decided")
+
+
+def grazing(shape, distance):
+    """A layer whose one unit peaks by `distance` above its threshold, relative to it; an input; the height."""
+    tau_mem, tau_syn, weight = GRAZES[shape]
+    _, height = exact_peak(tau_mem, tau_syn, weight)
+    theta = float(height / (1 + mpmath.mpf(distance)))
+    layer = LIF(
+        len(weight), 1, tau_mem=tau_mem, tau_syn=torch.tensor(tau_syn, dtype=torch.float64), v_threshold=theta, **DOUBLE
+    )
+    layer.weight.data.copy_(torch.tensor([weight], dtype=torch.float64))
+    return layer, Spikes.from_latencies([[0.0] * len(weight)]), theta
+
+
+def test_a_graze_at_a_time_that_float64_hardly_resolves_is_undecided():
+    layer, inputs, t_end = grazing_layer()
+    found = certify_crossings(layer, inputs, t_end=t_end)
+    assert (found.n_undecided, found.n_missed, found.n_false) == (1, 0, 0)
+
+
+# --- what is known, and what is asked ---
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_after_an_early_stop_spikes_are_judged_as_far_as_they_are_known(recurrent):
+    torch.manual_seed(2)
+    net = Sequential(
+        LIF(4, 8, tau_mem=1.0, tau_syn=0.5, recurrent=recurrent, **DOUBLE),
+        LIF(8, 3, tau_mem=1.0, tau_syn=0.5, **DOUBLE),
+    )
+    inputs = Spikes.from_latencies(torch.rand(5, 4))
+    record = net.record(inputs, t_end=4.0, stop="first_spikes")
+    assert not record[-1].complete
+    found = certify_crossings(net, inputs, t_end=4.0, record=record)
+    assert found.complete
+    assert found.n_spikes == sum(spikes.n_spikes for spikes in record)
+    # The same spikes as if all were known: those after the stop are missed.
+    bare = [Spikes(s.times.detach(), s.units, s.offsets, s.n_units) for s in record]
+    assert certify_crossings(net, inputs, t_end=4.0, record=bare).n_missed > 0
+
+
+def test_spikes_of_a_shorter_run_are_refused():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
+    inputs = Spikes.from_latencies([[0.1]])
+    message = "layer 0: the spikes of sample 0 are those of a run to t_end = 1.0, and 2.0 is asked for"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        certify_crossings(layer, inputs, t_end=2.0, record=[layer(inputs, t_end=1.0)])
+
+
+def test_float32_is_refused_and_double_is_proven():
+    torch.manual_seed(0)
+    net = Sequential(LIF(3, 10, tau_mem=1.0, tau_syn=0.5), LIF(10, 2, tau_mem=1.0, tau_syn=0.5))
+    inputs = Spikes.from_latencies(torch.rand(2, 3))
+    with pytest.raises(TypeError, match=re.escape("0.weight is torch.float32: a proof needs float64")):
+        certify_crossings(net, inputs, t_end=2.0)
+    record = net.record(inputs, t_end=2.0)
+    assert certify_crossings(net.double(), inputs, t_end=2.0).complete
+    assert certify_crossings(net, inputs, t_end=2.0, record=list(record)).n_false > 0
+
+
+def test_what_is_no_network_or_does_not_fit_it_is_refused():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
+    inputs = Spikes.from_latencies([[0.1]])
+    with pytest.raises(TypeError, match="net is a Linear"):
+        certify_crossings(torch.nn.Linear(1, 1), inputs, t_end=1.0)
+    with pytest.raises(ValueError, match=re.escape("inputs has n_units = 2, the network's number of inputs = 1")):
+        certify_crossings(layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
+    with pytest.raises(TypeError, match="spikes is a Spikes"):
+        certify_crossings(layer, inputs, t_end=1.0, record=layer(inputs, t_end=1.0))
+    layer.weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match=re.escape("layer 0: weight[0, 0] = nan: weights must be finite")):
+        certify_crossings(layer, inputs, t_end=1.0, record=[Spikes.from_lists([[[]]])])
+
+
+def test_populations_are_judged_by_name():
+    torch.manual_seed(0)
+    net = Network(3, **DOUBLE)
+    net.add("hidden", 6, tau_mem=1.0, t_ref=0.1)
+    net.add("out", 2, tau_mem=0.8)
+    net.connect("input", "hidden", tau_syn=0.5)
+    net.connect("hidden", "hidden", tau_syn=0.3, weight=torch.randn(6, 6))
+    net.connect("hidden", "out", tau_syn=0.8)
+    inputs = Spikes.from_latencies(torch.rand(2, 3))
+    record = net.record(inputs, t_end=3.0)
+    by_name = {name: record[name] for name in ("out", "hidden")}
+    found = certify_crossings(net, inputs, t_end=3.0, record=by_name)
+    assert found.complete
+    assert found == certify_crossings(net, inputs, t_end=3.0)
+    none = Spikes([], [], [0, 0, 0], 2)
+    found = certify_crossings(net, inputs, t_end=3.0, record={**by_name, "out": none})
+    assert (found.offence.kind, found.offence.layer) == ("missed", "population out")
+
+
+# --- simulators that are wrong ---
+
+
+def test_a_bound_for_one_tau_syn_used_for_two_is_caught_wherever_it_loses_a_spike(rng, monkeypatch):
+    # V(0) + max(0, V'(0)) d < theta rejects a unit with one current. With two, V may fall first and cross later.
+    right = oracle._bound
+
+    def wrong(v, currents, beta, d):
+        return v + max(0.0, sum(currents.values()) - beta * v) * d
+
+    lost = 0
+    for _ in range(80):
+        network = {
+            "weight": np.array([[rng.uniform(-4.0, -1.0), rng.uniform(1.0, 4.0)]]), "mask": np.ones((1, 2), bool),
+            "recurrent_weight": np.zeros((1, 1)), "recurrent_mask": np.ones((1, 1), bool),
+            "tau_mem": np.ones(1), "tau_syn": np.array([[0.2, 2.0]]), "tau_syn_rec": np.array([[0.2]]),
+            "v_threshold": np.ones(1), "t_ref": np.zeros(1),
+        }  # fmt: skip
+        _, inputs = inputs_of([0.1, 0.1], [0, 1], 2)
+        runs = []
+        for bound in (right, wrong):
+            monkeypatch.setattr(oracle, "_bound", bound)
+            times, units = oracle.simulate(network, [0.1, 0.1], [0, 1], 4.0)
+            found = Spikes.from_events(times, units, None, n_units=1, batch_size=1)
+            runs.append((times.size, certify_crossings(layer_of(network), inputs, t_end=4.0, record=[found])))
+        (n_right, good), (n_wrong, bad) = runs
+        assert good.complete
+        assert bad.complete == (n_wrong == n_right)
+        if n_wrong < n_right:
+            lost += 1
+            assert bad.offence.kind == "missed"
+    assert lost > 5
+
+
+@EVERY_KIND
+def test_spikes_of_slightly_other_parameters_are_false(kind):
+    layer, inputs, t_end, _ = drawn(kind, 0)
+    for name in ("weight", "tau_mem", "tau_syn", "v_threshold"):
+        other = copy.deepcopy(layer)
+        with torch.no_grad():
+            getattr(other, name).mul_(1.0 + 1e-10)
+            spikes = other(inputs, t_end=t_end)
+        found = certify_crossings(layer, inputs, t_end=t_end, record=[spikes])
+        assert found.n_false > 0, name
+
+
+def test_spikes_of_a_time_grid_are_false():
+    torch.manual_seed(0)
+    layer = LIF(3, 5, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
+    inputs = Spikes.from_latencies(torch.rand(2, 3))
+    found = clock_driven.simulate(layer, inputs, dt=1e-3, t_end=2.0)
+    assert certify_crossings(layer, inputs, t_end=2.0, record=found).n_false > 0
