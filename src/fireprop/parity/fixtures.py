@@ -1,0 +1,112 @@
+"""What a frozen fixture holds, and the networks of fireprop that it describes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from fireprop.nn import LIF, Network, Sequential
+from fireprop.spikes import Spikes
+
+Trains: TypeAlias = dict[str, list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Spikes, and gradients, of one small network as another program found them.
+
+    source, version  the program; `case` names the network, `made_by` the script that ran it (in the source repository)
+    settings         what else its result depends on
+    network          `n_inputs`; `populations`: name, size, tau_mem, v_threshold, t_ref, a number or one for each unit;
+                     `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in)
+    inputs           `times` and `units` of the input spikes
+    t_end            the horizon
+    spikes           of each population, the firing times of each unit in order
+    loss             coefficients in the same layout: the loss is the sum of coefficient * time over all spikes
+    gradients        of that loss: `weight` by connection ("pre->post"), `v_threshold` by population, `input_times`;
+                     of the kinds that the source has. None if it has none
+    tolerance        `times`: of a firing time, relative to it; `gradients`: of a component, relative to the largest one
+                     of its kind. None if there are no gradients
+    why              why it is not smaller
+    """
+
+    source: str
+    version: str
+    case: str
+    made_by: str
+    settings: dict[str, Any]
+    network: dict[str, Any]
+    inputs: dict[str, list[Any]]
+    t_end: float
+    spikes: Trains
+    loss: Trains
+    gradients: dict[str, Any] | None
+    tolerance: dict[str, float | None]
+    why: str
+
+    def input_times(self) -> Tensor:
+        """Times of the input spikes, a leaf that takes a gradient."""
+        return torch.tensor(self.inputs["times"], dtype=torch.float64, requires_grad=True)
+
+    def input_spikes(self, times: Tensor) -> Spikes:
+        """The inputs as one sample, from their times."""
+        units = torch.tensor(self.inputs["units"], dtype=torch.int64)
+        return Spikes.from_events(times, units, None, n_units=self.network["n_inputs"], batch_size=1)
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well."""
+        yield self._graph()
+        ends = ["input", *(population["name"] for population in self.network["populations"])]
+        if [(c["pre"], c["post"]) for c in self.network["connections"]] == list(pairwise(ends)):
+            yield self._chain()
+
+    def _graph(self) -> Network:
+        net = Network(self.network["n_inputs"], dtype=torch.float64)
+        for population in self.network["populations"]:
+            net.add(population["name"], population["size"], **_constants(population))
+        for c in self.network["connections"]:
+            net.connect(c["pre"], c["post"], tau_syn=_double(c["tau_syn"]), weight=_double(c["weight"]))
+        return net
+
+    def _chain(self) -> Sequential:
+        layers, n_in = [], self.network["n_inputs"]
+        for population, c in zip(self.network["populations"], self.network["connections"], strict=True):
+            tau_syn = _double(c["tau_syn"])
+            layer = LIF(n_in, population["size"], tau_syn=tau_syn, dtype=torch.float64, **_constants(population))
+            with torch.no_grad():
+                layer.weight.copy_(_double(c["weight"]))
+            layers.append(layer)
+            n_in = population["size"]
+        return Sequential(*layers)
+
+
+def fixture_names() -> tuple[str, ...]:
+    """The names of all fixtures that come with fireprop, in order: "source_case"."""
+    names = (entry.name for entry in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
+
+
+def load_fixture(name: str) -> Fixture:
+    """The fixture of that name. Raises ValueError for a name that is not in `fixture_names()`."""
+    if name not in fixture_names():
+        raise ValueError(f"name = {name!r}: the fixtures are {', '.join(fixture_names())}")
+    return Fixture(**json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def _folder() -> Any:
+    return resources.files("fireprop.parity") / "data"
+
+
+def _constants(population: dict[str, Any]) -> dict[str, Any]:
+    constants = {name: _double(population[name]) for name in ("tau_mem", "t_ref")}
+    threshold = _double(population["v_threshold"]).expand(population["size"]).clone()
+    return {**constants, "v_threshold": nn.Parameter(threshold)}
+
+
+def _double(value: Any) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
