@@ -235,6 +235,34 @@ def gradcheck(
 
 
 @app.command()
+def verify(
+    networks: Annotated[int, typer.Option(min=1, help="Random networks whose gradients are checked.")] = 50,
+    crossings: Annotated[int, typer.Option(min=1, help="Threshold crossings that are proven.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random networks.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run the public evidence on this machine, and print a table: check, cases, worst error, tolerance, verdict.
+
+    Frozen results of other programs, gradients against differences, crossings proven, identities to the bit. Exit code
+    1 unless all hold.
+    """
+    from fireprop import verify as evidence
+
+    with _mistakes_in_one_line():
+        _use_threads(threads)
+        with Console(stderr=True).status("starting") as status:
+            report = evidence.verify(
+                networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
+            )
+    if as_json:
+        _print_json([asdict(row) | {"passed": row.passed} for row in report.rows])
+    else:
+        Console().print(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Print versions, threads, CPU features and where compiled kernels are kept."""
     facts = _facts()

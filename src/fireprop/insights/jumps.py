@@ -46,26 +46,28 @@ class Sweep:
     def integral(self) -> Floats:
         """The integral of the gradient from the first weight on, by the trapezoid rule, and the first loss."""
         areas = 0.5 * np.diff(self.weights) * (self.gradients[1:] + self.gradients[:-1])
-        return self.losses[0] + np.concatenate([[0.0], np.cumsum(areas)])
+        integral: Floats = self.losses[0] + np.concatenate([[0.0], np.cumsum(areas)])
+        return integral
 
     @property
     def changes(self) -> Floats:
         """The weights between which the spike count changes: the second of each pair of neighbours."""
-        return self.weights[1:][np.diff(self.counts) != 0.0]
+        changes: Floats = self.weights[1:][np.diff(self.counts) != 0.0]
+        return changes
 
 
 def example() -> tuple[Sequential, Spikes, Loss, Floats]:
     """Two hidden units, one driven up to firing, and an output; its inputs and loss; weights of input 0 to hidden 1."""
-    net = Sequential(*(LIF(2, n, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64) for n in (2, 1)))
+    hidden, out = (LIF(2, n, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64) for n in (2, 1))
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[6.0, 0.0], [0.0, 2.5]]))
-        net[1].weight.copy_(torch.tensor([[2.5, 3.0]]))
+        hidden.weight.copy_(torch.tensor([[6.0, 0.0], [0.0, 2.5]]))
+        out.weight.copy_(torch.tensor([[2.5, 3.0]]))
     inputs = Spikes.from_latencies([[0.0, 0.4]])
 
     def loss(record: Record) -> Tensor:
         return torch.clamp(record[-1].first(1)[0, 0, 0], max=T_END)
 
-    return net, inputs, loss, np.linspace(0.5, 5.0, 361)
+    return Sequential(hidden, out), inputs, loss, np.linspace(0.5, 5.0, 361)
 
 
 def sweep(net: Sequential, inputs: Spikes, loss: Loss, place: tuple[int, int], values: Sequence[float]) -> Sweep:
@@ -77,7 +79,7 @@ def sweep(net: Sequential, inputs: Spikes, loss: Loss, place: tuple[int, int], v
     >>> bool(abs(found.losses[1] - found.integral[1]) < 1e-4)
     True
     """
-    weight = net[0].weight
+    weight = dict(net.named_parameters())["0.weight"]
     kept, direction = weight.detach().clone(), torch.zeros_like(weight)
     direction[place] = 1.0
     rows = []

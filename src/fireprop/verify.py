@@ -1,0 +1,265 @@
+"""The public evidence, on the user's machine: every promise that can be checked in minutes, as one table."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fireprop import engine, external, ift, validity
+from fireprop.certify import certify_random_networks
+from fireprop.gradcheck import KINDS, check_random_networks, random_chain, random_network
+from fireprop.gradcheck.report import ROADS
+from fireprop.nn import Record
+from fireprop.parity import ParityRow, check_all
+from fireprop.spikes import Spikes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NETWORKS = 50
+CROSSINGS = 1_000_000
+
+IDENTITY_TOLERANCE = 1e-10  # rounding, times the sensitivities of the spikes on the way
+REACH_TOLERANCE = 0.1  # of a distance that is 1e-5 of where a count changes: what first order leaves
+FAR = 1e4  # steps of 1 % of every parameter
+NEAR = 1e-5
+
+
+@dataclass(frozen=True)
+class VerifyRow:
+    """One promise.
+
+    check      what was checked
+    cases      on how much
+    worst      the largest error; of what must be equal to the bit or never happen, how often it was not or did
+    tolerance  what it may be
+    """
+
+    check: str
+    cases: str
+    worst: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.worst <= self.tolerance
+
+
+@dataclass(frozen=True, repr=False)
+class VerifyReport:
+    """All rows; its repr is a table, and rich prints another."""
+
+    rows: tuple[VerifyRow, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    def __repr__(self) -> str:
+        lines = [("check", "cases", "worst error", "tolerance", "verdict"), *map(_cells, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def __rich__(self) -> "Table":
+        from rich import box
+        from rich.table import Table
+
+        table = Table("check", "cases", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("worst error", "tolerance"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("")
+        for row in self.rows:
+            *cells, verdict = _cells(row)
+            table.add_row(*cells, f"[{'green' if row.passed else 'red'}]{verdict}")
+        return table
+
+
+def _cells(row: VerifyRow) -> tuple[str, ...]:
+    numbers = [str(int(x)) if x == int(x) else f"{x:.1e}" for x in (row.worst, row.tolerance) if math.isfinite(x)]
+    worst, tolerance = numbers if math.isfinite(row.worst) else [str(row.worst), *numbers]
+    return row.check, row.cases, worst, tolerance, "passed" if row.passed else "FAILED"
+
+
+def verify(
+    *,
+    networks: int = NETWORKS,
+    crossings: int = CROSSINGS,
+    seed: int = 0,
+    on_progress: Callable[[str], object] | None = None,
+) -> VerifyReport:
+    """Run every check and return its table.
+
+    networks     random networks of all kinds whose gradients are compared with differences of the simulator
+    crossings    threshold crossings of large random networks that are proven
+    seed         of the generators that draw the networks
+    on_progress  called with the name of each check before it starts
+
+    Raises ValueError for numbers < 1.
+
+    >>> report = verify(networks=5, crossings=1000)
+    >>> report.passed
+    True
+    """
+    for name, number in {"networks": networks, "crossings": crossings}.items():
+        if number < 1:
+            raise ValueError(f"{name} = {number}: give at least 1")
+    checks: dict[str, Callable[[], Iterator[VerifyRow]]] = {
+        "other programs": _parity,
+        "gradients": lambda: _gradients(networks, seed),
+        "crossings": lambda: _crossings(crossings, seed),
+        "identities": lambda: _identities(networks, seed),
+        "what a step changes": lambda: _reaches(seed),
+    }
+    rows: list[VerifyRow] = []
+    for name, check in checks.items():
+        if on_progress is not None:
+            on_progress(name)
+        rows += check()
+    return VerifyReport(tuple(rows))
+
+
+def _parity() -> Iterator[VerifyRow]:
+    """Each source, by the fixture that comes nearest to its tolerance."""
+    rows = check_all()
+    for source in dict.fromkeys(row.source for row in rows):
+        own = [row for row in rows if row.source == source]
+        yield _nearest(f"spike times of {source}", [(row.time_error, row.time_tolerance) for row in own], _count(own))
+        with_gradients = [
+            (row.gradient_error, row.gradient_tolerance)
+            for row in own
+            if row.gradient_error is not None and row.gradient_tolerance is not None
+        ]
+        if with_gradients:
+            yield _nearest(f"gradients of {source}", with_gradients, f"{len(with_gradients)} networks")
+
+
+def _count(rows: Sequence[ParityRow]) -> str:
+    return f"{len(rows)} networks, {sum(row.spikes for row in rows)} spikes"
+
+
+def _nearest(check: str, found: Sequence[tuple[float, float]], cases: str) -> VerifyRow:
+    worst, tolerance = max(found, key=lambda pair: pair[0] / pair[1])
+    return VerifyRow(check, cases, worst, tolerance)
+
+
+def _gradients(networks: int, seed: int) -> Iterator[VerifyRow]:
+    """Each kind of parameter, all roads."""
+    rows = [row for report in check_random_networks(networks, seed=seed) for row in report.rows]
+    for what in ("weight", "recurrent_weight", "v_threshold", "input times"):
+        own = [row for row in rows if row.name.endswith((f" {what}", f" {what[6:]}")) or row.name == what]
+        judged = [row for row in own if row.verdict != "inconclusive"]
+        worst = max((error for row in judged for error in row.errors.values()), default=math.inf)
+        components = sum(row.components - row.inconclusive for row in own)
+        cases = f"{components} components, {len(ROADS)} roads"
+        yield VerifyRow(f"d/d {what} against differences", cases, worst, max(row.tolerance for row in own))
+
+
+def _crossings(crossings: int, seed: int) -> Iterator[VerifyRow]:
+    certificates = certify_random_networks(crossings, seed=seed)
+    proven = f"{sum(c.n_spikes for c in certificates):,} crossings"
+    yield VerifyRow("crossings missed", proven, sum(c.n_missed for c in certificates), 0)
+    yield VerifyRow("spikes that are no crossings", proven, sum(c.n_false for c in certificates), 0)
+    gaps = f"{sum(c.n_gaps for c in certificates):,} gaps"
+    yield VerifyRow("gaps too near to the threshold to decide", gaps, sum(c.n_undecided for c in certificates), 0)
+
+
+def _identities(networks: int, seed: int) -> Iterator[VerifyRow]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [random_network(generator, KINDS[k % len(KINDS)]) for k in range(networks)]
+    cases = f"{networks} networks"
+    shifts = [_shift_error(*each) for each in drawn]
+    yield VerifyRow("a spike's derivatives by all input times sum to 1", cases, max(shifts), IDENTITY_TOLERANCE)
+    yield VerifyRow("replayed spikes give other bits", cases, sum(_replay_differs(*each) for each in drawn), 0)
+    chains = [random_chain(generator) for _ in range(networks)]
+    yield VerifyRow("a chain run as a graph gives other bits", cases, sum(_graph_differs(*each) for each in chains), 0)
+    batches = [_batch_of(*each) for each in drawn]
+    yield VerifyRow("a sample in a batch gives other bits", cases, sum(_batch_differs(*each) for each in batches), 0)
+    yield VerifyRow("two threads give other bits", cases, sum(_threads_differ(*each) for each in batches), 0)
+
+
+def _shift_error(net: nn.Module, inputs: Spikes, t_end: float) -> float:
+    jacobian = ift.forward_propagation(net, inputs, t_end=t_end, parameters=[ift.INPUT_TIMES])
+    by_times = jacobian.by[ift.INPUT_TIMES]
+    return float((by_times.sum(1) - 1.0).abs().max()) if by_times.shape[0] else 0.0
+
+
+def _run(net: nn.Module, inputs: Spikes, t_end: float) -> tuple[Record, list[Tensor]]:
+    """A run, and the gradients of the sum of its squared spike times."""
+    record: Record = net.record(inputs, t_end=t_end)  # type: ignore[operator]
+    return record, _gradients_of(net, record)
+
+
+def _gradients_of(net: nn.Module, record: Record) -> list[Tensor]:
+    loss = torch.stack([spikes.times.square().sum() for spikes in record]).sum()
+    return list(torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True))
+
+
+def _differ(a: tuple[Record, list[Tensor]], b: tuple[Record, list[Tensor]]) -> bool:
+    spikes = [torch.equal(x.times, y.times) and torch.equal(x.units, y.units) for x, y in zip(a[0], b[0], strict=True)]
+    return not all(spikes) or not all(torch.equal(x, y) for x, y in zip(a[1], b[1], strict=True))
+
+
+def _replay_differs(net: nn.Module, inputs: Spikes, t_end: float) -> bool:
+    record, gradients = _run(net, inputs, t_end)
+    replayed = external.replay(net, inputs, record, t_end=t_end).record
+    return _differ((record, gradients), (replayed, _gradients_of(net, replayed)))
+
+
+def _graph_differs(net: nn.Module, inputs: Spikes, t_end: float) -> bool:
+    """Spikes alone: gradient="forward" runs a chain as a graph, and takes another road to its gradient."""
+    chain, graph = (net.record(inputs, t_end=t_end, gradient=road) for road in ("adjoint", "forward"))  # type: ignore[operator]
+    return _differ((chain, []), (graph, []))
+
+
+def _batch_of(net: nn.Module, inputs: Spikes, t_end: float) -> tuple[nn.Module, Spikes, float]:
+    """More samples than two chunks have: the inputs, ever less shrunk in time."""
+    factors = torch.linspace(0.0, 1.0, 2 * engine.threads.CHUNK + 3, dtype=torch.float64)
+    trains = [
+        Spikes.from_events(factor * inputs.times.detach(), inputs.units, None, n_units=inputs.n_units)
+        for factor in factors
+    ]
+    return net, Spikes.cat(trains), t_end
+
+
+def _batch_differs(net: nn.Module, batch: Spikes, t_end: float) -> bool:
+    record, _ = _run(net, batch, t_end)
+    for b in (0, engine.threads.CHUNK, len(batch) - 1):
+        alone, _ = _run(net, batch[b], t_end)
+        if any(not torch.equal(x.times, y[b].times) for x, y in zip(alone, record, strict=True)):
+            return True
+    return False
+
+
+def _threads_differ(net: nn.Module, batch: Spikes, t_end: float) -> bool:
+    kept, runs = engine.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            engine.set_num_threads(number)
+            runs.append(_run(net, batch, t_end))
+    finally:
+        engine.set_num_threads(kept)
+    return _differ(*runs)
+
+
+def _reaches(seed: int) -> Iterator[VerifyRow]:
+    """Near a change of spike counts, found by simulation, the validity report says how near."""
+    generator = torch.Generator().manual_seed(seed)
+    errors = []
+    for kind in KINDS:
+        net, inputs, t_end = random_network(generator, kind)
+        along = {
+            name: 0.01 * p.detach().abs() * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            for name, p in net.named_parameters()
+        }
+        far = validity.measure_reach(net, inputs, along, t_end=t_end, upto=FAR)
+        if far == FAR:
+            continue
+        with torch.no_grad():
+            for name, p in net.named_parameters():
+                p.add_(along[name], alpha=(1.0 - NEAR) * far)
+        reach = validity.validity_report(net, inputs, t_end=t_end, along=along).reach
+        errors.append(abs(float(reach.min()) / (NEAR * far) - 1.0))
+    yield VerifyRow("distance to a change of spike counts", f"{len(errors)} networks", max(errors), REACH_TOLERANCE)
