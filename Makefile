@@ -22,6 +22,7 @@ test-all: test-jit-off
 test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py -k "stop_leaves or full or synapses or names or graze or excitatory or entry or roads"
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_certify.py -k "enclose or bounds or hides or before_any or stop"
 
 bench:
 	python -m benchmarks

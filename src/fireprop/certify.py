@@ -35,7 +35,7 @@ class Finding:
             "undecided": V is so near to v_threshold that its own rounding hides on which side it is
     sample  number in the batch; layer, as errors call it ("layer 0", "population out"); unit, its number there
     time    of the crossing, of the spike, or of the first moment that could not be decided
-    excess  V - v_threshold there; of a crossing, at the first moment at which it is positive for sure; nan if undecided
+    excess  V - v_threshold there; of a crossing, at the first moment at which it is positive for sure; 0 if undecided
     """
 
     kind: Kind
@@ -141,10 +141,11 @@ def certify_crossings(
     spike V' > 0 is proven up to it, so that the crossing at it is the first. A proof means: with the errors of all
     operations bounded, given that float64 rounds correctly and exp is within 2 ulp.
 
-    A spike is at its crossing if V(f-) - v_threshold is no more than its error bound, V' 2 ulp(f), and 2^-47
+    A spike is at its crossing if V(f-) - v_threshold is no more than its error bound, V' 2 ulp(f), and 2^-46
     v_threshold together. A crossing that lies within 2 ulp before t_end or t_known need not have a spike.
 
-    Costs about as much as the run itself, and no more memory than its constants.
+    Costs as much as the run of a recurrent network, four times that of a chain: 120 to 230 ns per synaptic event.
+    Memory: no more than the constants.
 
     Raises TypeError for float32 networks, whose potentials may be float32: certify `net.double()`; ValueError for
     spikes that do not fit the network.

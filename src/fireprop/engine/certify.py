@@ -24,7 +24,7 @@ KINDS: dict[int, Kind] = {kernel.MISSED: "missed", kernel.FALSE: "false"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One unit of a graph at one time: what is wrong, or undecided, and V - theta there (nan if undecided)."""
+    """One unit of a graph at one time: what is wrong, or undecided, and V - theta there (0 if undecided)."""
 
     kind: Kind
     sample: int
@@ -139,4 +139,4 @@ def _offence(tally: np.void) -> Finding:
 
 def _undecided(tally: np.void) -> Finding:
     place = int(tally["undecided_sample"]), int(tally["undecided_unit"]), float(tally["undecided_time"])
-    return Finding("undecided", *place, np.nan)
+    return Finding("undecided", *place, 0.0)

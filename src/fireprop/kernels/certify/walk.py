@@ -27,7 +27,7 @@ NEVER = -math.inf
 FINEST = 2.0**-50  # of the time since the start of a gap: no shorter pieces
 # Of theta. How far V(f-) may lie from it beside its own error and what an ulp of f is worth: a simulator that ends its
 # search at a few ulp of theta, in a V of its own that has seen more roundings, is right.
-RESIDUAL = 2.0**-47
+RESIDUAL = 2.0**-46
 # Of theta. A proof that leaves less is done again with a closer bound, so that the clearance means something.
 ROUGH = 2.0**-10
 
