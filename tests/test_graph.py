@@ -120,6 +120,16 @@ def test_a_membrane_that_does_not_leak_fires(as_graph, tau_mem):
     assert layer(Spikes.from_latencies([[0.0]]), t_end=5.0).times.tolist() == pytest.approx([math.log(2.0)], rel=1e-15)
 
 
+@pytest.mark.parametrize("as_graph", [False, True])
+def test_a_potential_at_the_end_of_float64_fires(as_graph):
+    # 4 t of the smallest number there is rounds to it at t = 1/8; its products with the rates are 0
+    tau_mem = torch.full((1,), 100.0) if as_graph else 100.0
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=100.0, v_threshold=2.0**-1074, dtype=torch.float64)
+    layer.weight.data.fill_(4.0 * 2.0**-1074)
+    (time,) = layer(Spikes.from_latencies([[0.0]]), t_end=0.5).first(1).flatten().tolist()
+    assert 0.125 <= time <= 0.26
+
+
 def test_a_graze_of_a_unit_with_a_second_silent_current_is_a_spike():
     layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([1.0, 2.0]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[4.0, 0.0]]))
