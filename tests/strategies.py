@@ -25,6 +25,14 @@ T_END = 4.0
 ALL_KINDS = (*KINDS, "chain", "chain with loops", "network")
 MAX_SPIKES = 50  # of a population; enough for any network that does not excite itself for ever
 
+# Extreme numbers, all of them allowed. Half of the draws have none of those that are beyond any use.
+TINY = 5e-324
+THRESHOLDS = [TINY, 1e-300, 1e-9, 1e9, 1e300]
+HOLDS = [0.0, TINY, 1e-9, 1e3, 1e300]
+HUGE_WEIGHTS = st.sampled_from([(), (1e30, 1e100)])
+HUGE_TAUS = st.sampled_from([(), (1e-30, 1e30), (1e-300, 1e300)])
+HUGE_TIMES = st.sampled_from([(), (1e6, 1e12), (1e150, 1e300)])
+
 # What makes a draw degenerate: nothing that a property states holds to rounding near a graze or a change of order.
 MIN_GAP = 1e-6  # between an arrival, a spike, an end of hold and the horizon
 MIN_CLEARANCE = 1e-6  # of the threshold: no spike comes or goes, and no two change places, when it moves by so much
@@ -348,6 +356,43 @@ def any_cases(draw, kind, distinct=False):
     else:
         parts = draw(chains(n_in, loops=kind == "chain with loops"))
     return Case(kind, n_in, *parts, *draw(trains(n_in, distinct)))
+
+
+@st.composite
+def extreme_cases(draw, kind):
+    """A case of a kind, every number of which may be replaced by an extreme one that is allowed."""
+    case = draw(any_cases(kind))
+
+    def some(values, extremes, share):
+        """`values`, some of them replaced."""
+        chosen = draw(fractions(*values.shape)) < share
+        drawn = np.array(extremes)[(len(extremes) * draw(fractions(*values.shape))).astype(int)]
+        return np.where(chosen, drawn, values)
+
+    share = draw(st.sampled_from([0.1, 0.3, 1.0]))
+    signs = [1.0, -1.0]
+    weights = [0.0, *(sign * size for sign in signs for size in (TINY, 1e-310, 1e-20, 1e4, 1e8, *draw(HUGE_WEIGHTS)))]
+    taus = [1e-3, 1e-2, 1e2, 1e3, *draw(HUGE_TAUS)]
+    moments = [sign * size for sign in signs for size in (0.0, TINY, 1e-300, 1e-9, *draw(HUGE_TIMES))]
+    groups = []
+    for group in case.groups:
+        tau_mem = some(group.tau_mem, taus, share)
+        if kind.startswith("chain"):
+            tau_mem[:] = tau_mem[0]
+        theta, t_ref = some(group.v_threshold, THRESHOLDS, share), some(group.t_ref, HOLDS, share)
+        groups.append(Group(tau_mem, theta, t_ref))
+    synapses = []
+    for s in case.synapses:
+        tau_syn = some(s.tau_syn, taus, share)
+        if kind.startswith("chain"):
+            tau_syn[:] = tau_syn[0, 0]
+        synapses.append(s._replace(weight=some(s.weight, weights, share), tau_syn=tau_syn))
+    times = some(case.times, moments, share)
+    order = np.lexsort((case.units, times))
+    t_end = draw(st.sampled_from([T_END, -1.0, 0.0, TINY, 1e3, 1e9, 1e200, 1e300]))
+    return replace(
+        case, groups=tuple(groups), synapses=tuple(synapses), times=times[order], units=case.units[order], t_end=t_end
+    )
 
 
 def fires(case):

@@ -262,29 +262,6 @@ def test_a_graze_raises_or_lets_nothing_flow():
 # --- batches and threads ---
 
 
-def test_a_sample_is_the_same_in_any_batch_and_a_gradient_for_any_number_of_threads(rng):
-    import fireprop
-
-    constants = {"tau_mem": 1.0, "tau_syn": torch.tensor([0.5, 0.7, 0.9]), "tau_syn_rec": 0.5, "dtype": torch.float64}
-    layer = LIF(3, 6, recurrent=True, **constants)
-    latencies = torch.from_numpy(rng.uniform(0.0, 1.0, (150, 3)))
-    before, found = fireprop.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            fireprop.set_num_threads(threads)
-            layer.zero_grad()
-            spikes = layer(Spikes.from_latencies(latencies), t_end=3.0)
-            spikes.times.sum().backward()
-            found.append([spikes.times, *(p.grad.clone() for p in layer.parameters())])
-    finally:
-        fireprop.set_num_threads(before)
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
-    for b in (0, 77, 149):
-        alone = layer(Spikes.from_latencies(latencies[b : b + 1]), t_end=3.0)
-        assert torch.equal(alone.times, spikes[b].times)
-
-
 def test_a_log_that_is_full_grows_without_a_trace(rng, monkeypatch):
     layer = LIF(3, 6, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
     inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 1.0, (5, 3))))
