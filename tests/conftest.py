@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 
 mpl.use("Agg")
 HOUSE = Path(__file__).parents[1]
@@ -24,3 +25,12 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(HOUSE / ".numba_cache" / DIGEST))
 def rng(request):
     """A generator seeded by the test's own name: the same numbers whatever else runs."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """For tensors of a few numbers: there a second thread of torch only waits for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

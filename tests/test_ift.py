@@ -69,13 +69,6 @@ def test_all_roads_lead_to_one_jacobian(rng, kind):
                 assert_same(found[name].numpy(), wanted, 1e-11)
 
 
-def test_a_spike_moves_with_all_inputs_together(rng):
-    # invariance under a shift of time: the derivatives of a spike by all input times sum to 1
-    _, _, layer, inputs, t_end = case(rng, "everything")
-    by_times = forward_propagation(layer, inputs, t_end=t_end, parameters=[INPUT_TIMES]).by[INPUT_TIMES]
-    torch.testing.assert_close(by_times.sum(1), torch.ones(by_times.shape[0], dtype=torch.float64), rtol=0, atol=1e-10)
-
-
 def test_the_system_is_triangular_with_the_slopes_on_its_diagonal(rng):
     _, _, layer, inputs, t_end = case(rng, "several tau_syn")
     system = explicit_system(layer, inputs, t_end=t_end)

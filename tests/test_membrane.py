@@ -286,6 +286,20 @@ def test_a_peak_that_equals_theta_is_a_spike():
     assert membrane.first_crossing(0.0, 4.0, 10.0, 1.0, 2.0, above * (1 + 4 * EPS)) == NONE_AHEAD
 
 
+@pytest.mark.parametrize("exponent", [-1074, -1030, -700])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.01, 0.01), (1e-3, 0.5), (2.0, 0.25)])
+def test_potentials_at_the_end_of_float64_peak_and_cross_as_others_do(exponent, alpha, beta):
+    # 2^-1074 is the smallest number there is; products with a rate or a slope underflow long before
+    i, theta, scale = 1000.0, 100.0, 2.0**exponent
+    t, _ = membrane.peak(0.0, i, alpha, beta)
+    assert membrane.peak(0.0, i * scale, alpha, beta)[0] == pytest.approx(t, rel=4 * EPS)
+    exact = membrane.crossing_ahead(0.0, i, alpha, beta, theta)
+    found = membrane.crossing_ahead(0.0, i * scale, alpha, beta, theta * scale)
+    # potentials are multiples of 2^-1074, which puts a crossing no nearer than to this
+    coarse = 2.0 ** (-1074 - exponent) / membrane.rise(theta, i * math.exp(-alpha * exact), beta)
+    assert found == pytest.approx(exact, rel=1e-12, abs=2.0 * coarse)
+
+
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_a_threshold_set_to_the_computed_peak_is_reached(rng, ratio):
     alpha, beta = ratio, 1.0

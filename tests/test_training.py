@@ -158,17 +158,6 @@ def _losses(run):
     return [(row.epoch, row.train_loss, row.validation_accuracy) for row in training.load_trained(run).metrics]
 
 
-def test_training_does_not_depend_on_threads(small_run, tmp_path):
-    threads = fireprop.get_num_threads()
-    fireprop.set_num_threads(3 if threads != 3 else 2)
-    try:
-        run, _ = _run(tmp_path / "run")
-    finally:
-        fireprop.set_num_threads(threads)
-    for name, weight in small_run[0].load_checkpoint()["weights"].items():
-        assert torch.equal(run.load_checkpoint()["weights"][name], weight)
-
-
 def test_training_leaves_the_global_random_state_alone(tmp_path):
     before = torch.random.get_rng_state()
     _run(tmp_path / "run", epochs=1)

@@ -56,6 +56,19 @@ def check_at_least(where: str, name: str, values: Array, least: float) -> None:
         raise ValueError(f"{where}: {name}[{unit}] = {float(values[unit])}: must be finite and {wanted}")
 
 
+def check_taus(where: str, name: str, values: Array) -> None:
+    """Refuse time constants, of any shape, that are not above 0, or whose rates float64 cannot hold."""
+    with np.errstate(divide="ignore", over="ignore"):
+        good = np.isfinite(values) & (values > 0.0) & np.isfinite(1.0 / values)
+    if not good.all():
+        index = np.argwhere(~good)[0].tolist()
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(
+            f"{where}: {name}{place} = {float(values[tuple(index)])}: time constants must be above 0, they and their "
+            "inverses finite"
+        )
+
+
 def refuse_non_finite(events: Array, flow: Array, what: str) -> None:
     """Refuse derivatives (n_events,) that overflowed."""
     if np.isfinite(flow).all():

@@ -8,6 +8,7 @@ import numpy as np
 from fireprop.engine.arrays import (
     Array,
     check_at_least,
+    check_taus,
     check_times,
     check_weight,
     events_of,
@@ -177,9 +178,7 @@ def _check_layer(number: int, layer: Layer) -> None:
     where = f"layer {number}"
     check_weight(where, "weight", layer.weight)
     for name in ("tau_mem", "tau_syn"):
-        tau = getattr(layer, name)
-        if not 0.0 < tau < np.inf or not 1.0 / tau < np.inf:
-            raise ValueError(f"{where}: {name} = {tau}: time constants must be above 0, they and their inverses finite")
+        check_taus(where, name, np.asarray(getattr(layer, name)))
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
 

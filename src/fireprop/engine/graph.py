@@ -9,6 +9,7 @@ import numpy as np
 from fireprop.engine.arrays import (
     Array,
     check_at_least,
+    check_taus,
     check_times,
     check_weight,
     events_of,
@@ -121,18 +122,17 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     Raises ValueError for constants that are out of range.
     """
     for population in populations:
-        check_at_least(population.name, "tau_mem", population.tau_mem, np.nextafter(0.0, 1.0))
+        check_taus(population.name, "tau_mem", population.tau_mem)
         check_at_least(population.name, "t_ref", population.t_ref, 0.0)
     starts = np.cumsum([0, *(population.size for population in populations)])
     parts: list[list[Array]] = []
     before = 0
     for connection in connections:
         out, source = np.nonzero(connection.mask)
-        tau = connection.tau_syn[out, source]
-        check_at_least(connection.name, "tau_syn", tau, np.nextafter(0.0, 1.0))
+        check_taus(connection.name, "tau_syn", np.where(connection.mask, connection.tau_syn, 1.0))
         first = 0 if connection.pre == INPUT else n_inputs + starts[connection.pre]
         place = before + out * connection.mask.shape[1] + source
-        parts.append([first + source, starts[connection.post] + out, 1.0 / tau, place])
+        parts.append([first + source, starts[connection.post] + out, 1.0 / connection.tau_syn[out, source], place])
         before += connection.mask.size
     source, target, alpha, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.lexsort((target, source))

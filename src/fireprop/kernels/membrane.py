@@ -11,6 +11,7 @@ from fireprop.kernels.compiling import inlined
 
 NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that
+SMALLEST_NORMAL = 2.0**-1022
 MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 steps
 
 
@@ -64,7 +65,9 @@ def peak_time(v, i, alpha, beta):
     slope = rise(v, i, beta)
     if slope <= 0.0 or i <= 0.0:
         return NONE_AHEAD
-    reach = slope / (alpha * i)
+    fall = alpha * i
+    # Below the normal numbers of float64 the product has lost its digits, or is 0.
+    reach = slope / fall if fall >= SMALLEST_NORMAL else slope / i / alpha
     x = (beta - alpha) * reach
     if reach == math.inf:
         return NONE_AHEAD
@@ -152,8 +155,10 @@ def _rise_to(v, i, end, alpha, beta, theta):
         divisor = 2.0 * slope * slope + missing * curvature
         if divisor > 0.0 and not past_peak:
             t_next = t + 2.0 * missing * slope / divisor
-        else:  # no parabola reaches theta from here: its vertex, or half way
-            t_next = t - slope / curvature if high == math.inf else high
+        elif high < math.inf:  # no parabola reaches theta from here: half way
+            t_next = high
+        else:  # V rises here. Its vertex, or, where its bend underflows, what its tangent says
+            t_next = t - slope / curvature if curvature < 0.0 else t + missing / slope
         if not low < t_next < high:
             t_next = 0.5 * (low + high)
             if not low < t_next < high:  # neighbours in float64

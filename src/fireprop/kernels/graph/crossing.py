@@ -169,7 +169,9 @@ def _slope_zero(graph, node, low, high):
     value_low, value_high = slope_after(graph, node, low), slope_after(graph, node, high)
     rises_first = value_low > 0.0
     for k in range(MAX_ITERATIONS):
-        t = low + (high - low) * (value_low / (value_low - value_high))
+        # Slopes that are halved too often, or are subnormal to begin with, become 0, both of them.
+        apart = value_low - value_high
+        t = low + (high - low) * (value_low / apart) if apart != 0.0 else low
         if k % 4 == 3 or not low < t < high:
             t = 0.5 * (low + high)
         if not low < t < high or high - low <= 2.0**-50 * high:
