@@ -517,8 +517,8 @@ def test_the_spike_limit_raises_with_its_place_and_its_remedy():
 
 def test_spikes_that_float64_cannot_tell_apart_raise_with_their_place_and_a_remedy():
     text = (
-        "sample 0, layer 0, unit 1, t = 1000000.0000000001: the next spike of this unit rounds to its previous one. "
-        "Use a nearer time origin, or smaller weights"
+        "sample 0, layer 0, unit 1, t = 1000000.0000000001: the next spike of this unit is closer to this one than "
+        "float64 resolves at such a time. Use a nearer time origin, or smaller weights"
     )
     with pytest.raises(TimeResolutionError, match=re.escape(text)):
         simulate([layer([[1.0], [1e12]])], [1e6], t_end=1e6 + 1)
@@ -531,7 +531,7 @@ def test_a_spike_that_an_arrival_causes_comes_after_it_even_when_it_rounds_to_it
 
 
 def test_a_held_unit_may_fire_one_ulp_after_its_hold_if_its_previous_spike_is_far():
-    # TimeResolutionError is for a spike that rounds to the previous one, not to the end of a hold
+    # TimeResolutionError is for a spike too close to the previous one, not to the end of a hold
     end = fired([[4.0]], [0.0], t_ref=1.0)[0] + 1.0
     found = fired([[4.0, 1e18]], [0.0, end], [0, 1], t_ref=1.0, t_end=end + 0.5)
     assert found[1] == math.nextafter(end, 9.0)
