@@ -775,6 +775,13 @@ def test_an_excitatory_loop_ends_in_the_spike_limit_that_was_asked_for(max_spike
     assert bool(torch.isfinite(layer.recurrent_weight.grad).all())
 
 
+@pytest.mark.slow
+def test_an_excitatory_loop_ends_in_seconds_by_default():
+    text = "sample 0, layer 0, unit 0, t = .*: more than max_spikes=1000000 spikes"
+    with pytest.raises(SpikeLimitError, match=text):
+        loop_of(8.0, n_units=1)(Spikes.from_latencies([[0.125]]), t_end=1e9)
+
+
 def test_a_loop_of_populations_names_the_population_in_every_road():
     net = Network(1, dtype=torch.float64)
     net.add("here", 2, tau_mem=1.0)
