@@ -40,7 +40,7 @@ __all__ = [
     "trace",
 ]
 
-DEFAULT_MAX_SPIKES = 10_000_000
+DEFAULT_MAX_SPIKES = 1_000_000  # a runaway loop of 1 unit takes 2 s to get there, of 100 units 20 s
 
 Run: TypeAlias = chain.Run | graph.Run
 

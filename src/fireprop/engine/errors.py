@@ -8,7 +8,7 @@ class SpikeLimitError(RuntimeError):
 
 
 class TimeResolutionError(RuntimeError):
-    """A unit's next spike would round to its previous one: float64 does not resolve them at that time."""
+    """A unit's next spike comes within 2**-42 of the time of its previous one: float64 does not resolve them there."""
 
 
 class GrazeError(RuntimeError):
@@ -29,7 +29,7 @@ def in_words(code: int, sample: int, layer: str, unit: int, t: float, max_spikes
         )
     if code == status.TIME_RESOLUTION:
         return TimeResolutionError(
-            f"{where}: the next spike of this unit rounds to its previous one. "
+            f"{where}: the next spike of this unit is closer to this one than float64 resolves at such a time. "
             "Use a nearer time origin, or smaller weights"
         )
     if code == status.IN_HOLD:

@@ -27,6 +27,7 @@ from fireprop.kernels.membrane import (
     rise,
     step,
     tangent_reach,
+    too_close,
 )
 
 NEVER = -math.inf
@@ -200,7 +201,7 @@ def discard(loop, layer):
 
 @inlined
 def next_crossing(loop, layer, t_end):
-    """The earliest crossing left in the open gap, as (code, unit, time); unit -1 if there is none.
+    """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none.
 
     Times on the heap are lower bounds until they come to the top; only there is a root computed.
     """
@@ -210,7 +211,7 @@ def next_crossing(loop, layer, t_end):
         u = top.unit
         unit = loop.units[u]
         if unit.found:
-            return status.OK, u, top.time
+            return u, top.time
         t = unit.base_t
         duration = first_crossing(unit.base_v, unit.base_i, state.gap_end - t, state.alpha, state.beta, unit.theta)
         if duration == NONE_AHEAD:
@@ -219,11 +220,8 @@ def next_crossing(loop, layer, t_end):
             continue
         f = max(t + duration, top.time)
         if f <= t:
-            # From its own spike a unit needs time to rise again. From an arrival or an end of hold it may need less
-            # than an ulp, but what that caused must come after it: the next float64 then, within slope * ulp of the
-            # threshold.
-            if t == unit.hold_end and t == loop.events[layer, unit.last_spike].time:
-                return status.TIME_RESOLUTION, u, t
+            # V may rise within less than an ulp, but what an arrival or an end of hold caused must come after it: the
+            # next float64 then, within slope * ulp of the threshold.
             f = np.nextafter(t, np.inf)
         f = min(f, state.gap_end)
         if f >= t_end:
@@ -232,7 +230,14 @@ def next_crossing(loop, layer, t_end):
         unit.found = True
         top.time = f
         heap.sink(loop.entries, state.start, state.n_heap)
-    return status.OK, -1, state.gap_end
+    return -1, state.gap_end
+
+
+@inlined
+def previous_spike(loop, layer, u):
+    """Time of the last spike of a unit in this sample, or NEVER."""
+    unit = loop.units[u]
+    return loop.events[layer, unit.last_spike].time if unit.hold_end > NEVER else NEVER
 
 
 @inlined
@@ -296,14 +301,15 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, stop_at_first, max_spikes)
         if opening:
             open_gap(loop, layer, gap_end)
             opening = False
-        code, u, f = next_crossing(loop, layer, t_end)
-        if code != status.OK:
-            return code, layer, u, f
+        u, f = next_crossing(loop, layer, t_end)
         if u >= 0 and (instant == NEVER or f == instant):
             if state.count == loop.events.shape[1]:
                 return status.FULL, layer, u, f
             if state.count - starts[layer] == max_spikes:
                 return status.SPIKE_LIMIT, layer, u, f
+            before = previous_spike(loop, layer, u)
+            if too_close(before, f):
+                return status.TIME_RESOLUTION, layer, u, before
             emit(loop, layer, u, f)
             silent -= layer == last and not loop.units[u].fired
             loop.units[u].fired = True

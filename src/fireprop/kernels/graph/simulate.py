@@ -18,8 +18,8 @@ from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, Queue
-from fireprop.kernels.graph.state import fire, log_last_releases, move_to, rest, set_base
-from fireprop.kernels.membrane import NONE_AHEAD
+from fireprop.kernels.graph.state import NEVER, fire, log_last_releases, move_to, rest, set_base
+from fireprop.kernels.membrane import NONE_AHEAD, too_close
 
 # Places in `Loop.counts`
 SPIKES, REACHED = range(2)
@@ -62,14 +62,14 @@ def expect(loop, u, t_end):
 
 @njit(cache=True)
 def next_crossing(loop, t_limit, t_end):
-    """The earliest crossing up to t_limit, as (code, unit, time); unit ABSENT if there is none."""
+    """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
     while True:
         u = waiting.first(loop.queue)
         if u == ABSENT or loop.queue.times[u] > t_limit:
-            return status.OK, ABSENT, t_limit
+            return ABSENT, t_limit
         node = loop.graph.nodes[u]
         if node.found:
-            return status.OK, u, loop.queue.times[u]
+            return u, loop.queue.times[u]
         t = set_base(loop.graph, node)
         duration = first_crossing(loop.graph, node, node.theta, t_end - t, loop.zeros, loop.turns)
         if duration == NONE_AHEAD:
@@ -77,10 +77,7 @@ def next_crossing(loop, t_limit, t_end):
             continue
         f = max(t + duration, loop.queue.times[u])
         if f <= t:
-            # From its own spike a unit needs time to rise again; what an arrival or an end of hold caused must come
-            # after it, at the next float64 at the earliest.
-            if node.last_spike >= 0 and t == loop.events[node.last_spike].time:
-                return status.TIME_RESOLUTION, u, t
+            # What an arrival or an end of hold caused must come after it, at the next float64 at the earliest.
             f = np.nextafter(t, np.inf)
         if f >= t_end:
             waiting.remove(loop.queue, u)
@@ -91,25 +88,28 @@ def next_crossing(loop, t_limit, t_end):
 
 @njit(cache=True)
 def emit(loop, u, f, t_end, max_spikes):
-    """Log the spike of unit u at f and let it wait for its next one: a status."""
+    """Log the spike of unit u at f and let it wait for its next one: (status, time that it speaks of)."""
     k = loop.counts[SPIKES]
     if k == loop.events.size:
-        return status.FULL
+        return status.FULL, f
     node = loop.graph.nodes[u]
     if loop.fired[node.population] == max_spikes:
-        return status.SPIKE_LIMIT
+        return status.SPIKE_LIMIT, f
+    before = loop.events[node.last_spike].time if node.last_spike >= 0 else NEVER
+    if too_close(before, f):
+        return status.TIME_RESOLUTION, before
     loop.fired[node.population] += 1
     loop.counts[SPIKES] += 1
     loop.events[k].time = f
     loop.events[k].unit = u
     fire(loop.graph, loop.events, node, k, f)
     expect(loop, u, t_end)
-    return status.OK
+    return status.OK, f
 
 
 @njit(cache=True)
 def deliver(loop, source, t, t_end, max_spikes):
-    """Deliver a spike of a source at t to all its targets: (status, unit).
+    """Deliver a spike of a source at t to all its targets: (status, unit, time).
 
     A target whose potential has reached theta by rounding, ahead of its predicted crossing, fires first, at t: nothing
     that arrives at t acts on it before.
@@ -123,11 +123,11 @@ def deliver(loop, source, t, t_end, max_spikes):
             loop.reached[loop.counts[REACHED]] = u
             loop.counts[REACHED] += 1
             if node.v >= node.theta:
-                code = emit(loop, u, t, t_end, max_spikes)
+                code, at = emit(loop, u, t, t_end, max_spikes)
                 if code != status.OK:
-                    return code, u
+                    return code, u, at
         graph.channels[graph.synapses[s].channel].i += graph.weight[s]
-    return status.OK, ABSENT
+    return status.OK, ABSENT, t
 
 
 @njit(cache=True)
@@ -155,9 +155,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
     silent = outputs[1] - outputs[0]
     while True:
         t_input = min(arrival_time(inputs[cursor]), t_end) if cursor < n_inputs else t_end
-        code, u, f = next_crossing(loop, t_input, t_end)
-        if code != status.OK:
-            return code, u, f
+        u, f = next_crossing(loop, t_input, t_end)
         t = t_input if u == ABSENT else f
         if t >= t_end:
             log_last_releases(loop.graph, loop.events, t_end)
@@ -165,22 +163,20 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         first = loop.counts[SPIKES]
         loop.counts[REACHED] = 0
         while u != ABSENT:
-            code = emit(loop, u, t, t_end, max_spikes)
+            code, at = emit(loop, u, t, t_end, max_spikes)
             if code != status.OK:
-                return code, u, t
-            code, u, f = next_crossing(loop, t, t_end)
-            if code != status.OK:
-                return code, u, f
+                return code, u, at
+            u, _ = next_crossing(loop, t, t_end)
         while cursor < n_inputs and arrival_time(inputs[cursor]) == t:
-            code, u = deliver(loop, inputs[cursor].unit, t, t_end, max_spikes)
+            code, u, at = deliver(loop, inputs[cursor].unit, t, t_end, max_spikes)
             if code != status.OK:
-                return code, u, t
+                return code, u, at
             cursor += 1
         k = first
         while k < loop.counts[SPIKES]:
-            code, u = deliver(loop, n_sources + loop.events[k].unit, t, t_end, max_spikes)
+            code, u, at = deliver(loop, n_sources + loop.events[k].unit, t, t_end, max_spikes)
             if code != status.OK:
-                return code, u, t
+                return code, u, at
             k += 1
         sort_instant(loop, first)
         for k in range(loop.counts[REACHED]):
