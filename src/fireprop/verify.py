@@ -23,9 +23,9 @@ NETWORKS = 50
 CROSSINGS = 1_000_000
 
 IDENTITY_TOLERANCE = 1e-10  # rounding, times the sensitivities of the spikes on the way
-REACH_TOLERANCE = 0.1  # of a distance that is 1e-5 of where a count changes: what first order leaves
+REACH_TOLERANCE = 0.1  # of a distance that is 1e-6 of where a count changes: what first order leaves
 FAR = 1e4  # steps of 1 % of every parameter
-NEAR = 1e-5
+NEAR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _gradients(networks: int, seed: int) -> Iterator[VerifyRow]:
         worst = max((error for row in judged for error in row.errors.values()), default=math.inf)
         components = sum(row.components - row.inconclusive for row in own)
         cases = f"{components} components, {len(ROADS)} roads"
-        yield VerifyRow(f"d/d {what} against differences", cases, worst, max(row.tolerance for row in own))
+        yield VerifyRow(f"gradient by {what} against differences", cases, worst, max(row.tolerance for row in own))
 
 
 def _crossings(crossings: int, seed: int) -> Iterator[VerifyRow]:
