@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn import LIF, Connection, Population, Record, Sequential
 from fireprop.spikes import Spikes
 
@@ -198,11 +198,15 @@ def check_gradients(
     >>> check_gradients(net, inputs, t_end=t_end, loss=lambda record: record[-1].times.square().sum()).passed
     True
     """
-    for name, value in {"step": FIRST_STEP if step is None else step, "tolerance": tolerance}.items():
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} = {value}: give a finite number > 0")
+    step = FIRST_STEP if step is None else arguments.number("step", step, above=0.0)
+    if step >= 1.0:
+        raise ValueError(f"step = {step}: give a share below 1 of the size of a parameter")
+    tolerance = arguments.number("tolerance", tolerance, above=0.0)
+    arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"{arguments.shown('loss', loss)}: give a function of the record")
     _check_net(net)
-    check = _Check(net, inputs, t_end, loss, FIRST_STEP if step is None else step, tolerance)
+    check = _Check(net, inputs, t_end, loss, step, tolerance)
     rows = tuple(check.row(kind, gradient) for kind, gradient in zip(check.kinds, check.reverse(), strict=True))
     return GradcheckReport(rows, sum(spikes.n_spikes for spikes in check.base))
 
@@ -499,9 +503,9 @@ def check_random_chains(
     >>> all(report.passed for report in check_random_chains(2, seed=7))
     True
     """
-    if n < 1:
+    if arguments.integer("n", n) < 1:
         raise ValueError(f"n = {n}: check at least 1 chain")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(_seed(seed))
     reports = []
     for _ in range(n):
         net, inputs, t_end = random_chain(generator)
@@ -509,6 +513,10 @@ def check_random_chains(
         if on_report is not None:
             on_report(reports[-1])
     return reports
+
+
+def _seed(seed: int) -> int:
+    return arguments.integer("seed", seed, least=0)
 
 
 def random_chain(generator: torch.Generator) -> tuple[Sequential, Spikes, float]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fireprop.engine.arrays import (
+    MAX_CONSTANT,
     Array,
     check_at_least,
     check_times,
+    check_trains,
     check_weight,
     events_of,
     for_kernels,
@@ -142,9 +144,12 @@ def simulate(
     Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
     SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
     """
-    for k, layer in enumerate(layers):
-        _check_layer(first_layer + k, layer)
+    n_sources = layers[0].weight.shape[1]
     check_times(times, t_end)
+    check_trains(times, units, offsets, n_sources)
+    for k, layer in enumerate(layers):
+        _check_layer(first_layer + k, layer, n_sources)
+        n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
@@ -172,14 +177,19 @@ def simulate(
     return Run(chain, log, t_known, first_layer)
 
 
-def _check_layer(number: int, layer: Layer) -> None:
+def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     """Everything that training, or a state that was loaded, may have put out of range since the layer was made."""
-    where = f"layer {number}"
+    where, shape = f"layer {number}", (layer.v_threshold.size, n_sources)
+    if layer.weight.shape != shape:
+        raise ValueError(f"{where}: weight has shape {layer.weight.shape}: give {shape}")
     check_weight(where, "weight", layer.weight)
     for name in ("tau_mem", "tau_syn"):
         tau = getattr(layer, name)
-        if not 0.0 < tau < np.inf or not 1.0 / tau < np.inf:
-            raise ValueError(f"{where}: {name} = {tau}: time constants must be above 0, they and their inverses finite")
+        if not 1.0 / MAX_CONSTANT <= tau <= MAX_CONSTANT:
+            raise ValueError(
+                f"{where}: {name} = {tau}: time constants must be above 0, "
+                f"they and their inverses at most {MAX_CONSTANT:g}"
+            )
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
 

@@ -7,9 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from fireprop.engine.arrays import (
+    MAX_CONSTANT,
     Array,
     check_at_least,
     check_times,
+    check_trains,
     check_weight,
     events_of,
     for_kernels,
@@ -120,7 +122,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     Raises ValueError for constants that are out of range.
     """
     for population in populations:
-        check_at_least(population.name, "tau_mem", population.tau_mem, np.nextafter(0.0, 1.0))
+        check_at_least(population.name, "tau_mem", population.tau_mem, 1.0 / MAX_CONSTANT)
         check_at_least(population.name, "t_ref", population.t_ref, 0.0)
     starts = np.cumsum([0, *(population.size for population in populations)])
     parts: list[list[Array]] = []
@@ -128,7 +130,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     for connection in connections:
         out, source = np.nonzero(connection.mask)
         tau = connection.tau_syn[out, source]
-        check_at_least(connection.name, "tau_syn", tau, np.nextafter(0.0, 1.0))
+        check_at_least(connection.name, "tau_syn", tau, 1.0 / MAX_CONSTANT)
         first = 0 if connection.pre == INPUT else n_inputs + starts[connection.pre]
         place = before + out * connection.mask.shape[1] + source
         parts.append([first + source, starts[connection.post] + out, 1.0 / tau, place])
@@ -291,6 +293,7 @@ def simulate(
     Raises as `chain.simulate` does.
     """
     check_times(times, t_end)
+    check_trains(times, units, offsets, structure.n_inputs)
     graph = _graph(structure, weights, thresholds)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
@@ -357,6 +360,8 @@ def replay(
     """
     check_times(times, t_end)
     check_times(spikes[0], t_end)
+    check_trains(times, units, offsets, structure.n_inputs)
+    check_trains(*spikes, structure.nodes.size)
     graph = _graph(structure, weights, thresholds)
     events = np.concatenate([events_of(times, units), events_of(spikes[0], spikes[1])])
     log = Log(for_kernels(events), np.stack([offsets, spikes[2] + times.size]))
