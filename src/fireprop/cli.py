@@ -186,7 +186,7 @@ def reproduce(
 @app.command()
 def gradcheck(
     chains: Annotated[int, typer.Option(min=1, help="Number of random chains.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random chains.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random chains.")] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -364,6 +364,7 @@ def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
             )
             raise typer.Exit(130) from None
         except Exception:
+            bar.numbers = ""  # nor the numbers: the mistake has a line of its own
             bar.update(task, visible=False)
             raise
 
