@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off bench
+.PHONY: check lint types imports test test-all test-jit-off test-bounds bench
 
 check: lint types imports test
 
@@ -16,7 +16,7 @@ imports:
 test:
 	pytest -q -m "not slow"
 
-test-all: test-jit-off
+test-all: test-jit-off test-bounds
 	pytest -q
 
 test-jit-off:
@@ -24,6 +24,11 @@ test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py -k "stop_leaves or full or synapses or names or graze or entry or roads"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_certify.py -k "enclose or bounds or hides or before_any or stop"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_hard_cases.py -k "asked_for and not 20000 or 1e8_at_large_times"
+
+# Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, and their
+# derivatives, on random networks of every kind. A cache of its own is filled first, in about half of the time.
+test-bounds:
+	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py
 
 bench:
 	python -m benchmarks

@@ -1,7 +1,8 @@
 """Fixtures of the whole suite. Numba's cache is chosen here, before anything imports it.
 
 Numba notices a change in the file of a cached function, not in a kernel that it calls from another file. So the
-cache folder carries a digest of all kernels: an edit anywhere compiles everything anew.
+cache folder carries a digest of all kernels: an edit anywhere compiles everything anew. Kernels that check the bounds
+of arrays (`make test-bounds`) have a folder of their own, since the cache does not tell them from those that do not.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ mpl.use("Agg")
 HOUSE = Path(__file__).parents[1]
 SOURCES = sorted((HOUSE / "src/fireprop/kernels").rglob("*.py"))
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
-os.environ.setdefault("NUMBA_CACHE_DIR", str(HOUSE / ".numba_cache" / DIGEST))
+BOUNDS = "-bounds" if os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0" else ""
+os.environ.setdefault("NUMBA_CACHE_DIR", str(HOUSE / ".numba_cache" / f"{DIGEST}{BOUNDS}"))
 
 
 @pytest.fixture

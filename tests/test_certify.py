@@ -174,7 +174,7 @@ def test_random_networks_come_from_the_generator_alone_and_go_on_until_enough_is
     found = certify_random_networks(1, seed=5, on_progress=seen.append)
     assert seen == found == certify_random_networks(found[0].n_spikes, seed=torch.Generator().manual_seed(5))
     assert len(found) == 1
-    with pytest.raises(ValueError, match=re.escape("n_crossings = 0: certify at least 1")):
+    with pytest.raises(ValueError, match=re.escape("n_crossings = 0: give at least 1")):
         certify_random_networks(0)
 
 

@@ -303,16 +303,16 @@ def test_a_gradient_passes_through_a_batch(latencies):
 
 
 @pytest.mark.parametrize(
-    ("labels", "text"),
+    ("labels", "error", "text"),
     [
-        (torch.arange(9), "labels has shape (9,), spikes hold 10 samples"),
-        (torch.zeros(10, 1, dtype=torch.int64), "labels has shape (10, 1), spikes hold 10 samples"),
-        (np.zeros(10), "labels has dtype float64: labels are integers"),
-        (torch.zeros(10, dtype=torch.bool), "labels has dtype bool: labels are integers"),
+        (torch.arange(9), ValueError, "labels has shape (9,), spikes hold 10 samples"),
+        (torch.zeros(10, 1, dtype=torch.int64), ValueError, "labels has shape (10, 1), spikes hold 10 samples"),
+        (np.zeros(10), TypeError, "labels is torch.float64: give integers"),
+        (torch.zeros(10, dtype=torch.bool), TypeError, "labels is torch.bool: give integers"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(latencies, labels, text):
-    with pytest.raises(ValueError, match=re.escape(text)):
+def test_labels_that_do_not_fit_are_refused(latencies, labels, error, text):
+    with pytest.raises(error, match=re.escape(text)):
         SpikeDataset(Spikes.from_latencies(latencies), labels)
 
 

@@ -748,7 +748,7 @@ def test_bad_input_is_named(change, error, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n = 0: check at least 1 network"),
+        ({"n": 0}, "n = 0: give at least 1"),
         ({"kinds": []}, "kinds is empty: choose from chain, recurrent, several-tau-syn, hold, populations"),
         ({"kinds": ["chain", "ring"]}, "kinds[1] = 'ring': choose from chain, recurrent"),
     ],

@@ -310,15 +310,15 @@ def test_map_without_points_has_no_title():
         ({"features": torch.zeros(2, 3)}, "features has shape (2, 3): expected (n, 4)"),
         ({"labels": [0]}, "labels has shape (1,): expected one class for each of 2 samples"),
         ({"labels": [0, -1]}, "labels[1] = -1: classes are >= 0"),
-        ({"labels": [0.0, 1.0]}, "labels has dtype float64: classes are integers"),
-        ({"classify": lambda x: torch.zeros(3)}, "classify(features) has dtype float32: classes are integers"),
+        ({"labels": [0.0, 1.0]}, "labels is torch.float64: give integers"),
+        ({"classify": lambda x: torch.zeros(3)}, "classify(features) is torch.float32: give integers"),
         ({"classify": lambda x: torch.zeros(3, dtype=torch.int64)}, "classify returned shape (3,) for 2 points"),
         ({"class_names": ["yin"]}, "class_names has 1 names: 2 classes need one each"),
     ],
 )
 def test_map_refuses(changes, message):
     arguments = {"classify": left_or_right, "features": torch.full((2, 4), 0.5), "labels": [0, 1]} | changes
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         decision_map(
             arguments.pop("classify"),
             arguments.pop("features"),

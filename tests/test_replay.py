@@ -499,7 +499,7 @@ def test_wrong_names_are_refused(rng):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"tolerance": 0.0}, "tolerance = 0.0: give a number > 0"),
+        ({"tolerance": 0.0}, "tolerance = 0.0: give a finite number > 0"),
         ({"tolerance": math.nan}, "tolerance = nan"),
         ({"on_mismatch": "ignore"}, "on_mismatch = 'ignore'"),
         ({"on_graze": "ignore"}, "on_graze = 'ignore'"),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.engine.certify import Finding as FoundInGraph
 from fireprop.engine.certify import Kind, certify_spikes
 from fireprop.external import Given, spikes_of_all
@@ -247,9 +247,8 @@ def certify_random_networks(
     >>> all(certificate.passed for certificate in certificates)
     True
     """
-    if n_crossings < 1:
-        raise ValueError(f"n_crossings = {n_crossings}: certify at least 1")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    arguments.integer("n_crossings", n_crossings, least=1)
+    generator = arguments.generator("seed", seed)
     kinds = list(RANDOM_NETWORKS.items())
     certificates: list[Certificate] = []
     while sum(certificate.n_spikes for certificate in certificates) < n_crossings:

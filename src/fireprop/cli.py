@@ -209,7 +209,7 @@ def gradcheck(
     kind: Annotated[
         list[NetworkKind] | None, typer.Option(help="Kind of network; repeat for more. Default: all.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -238,7 +238,7 @@ def gradcheck(
 def verify(
     networks: Annotated[int, typer.Option(min=1, help="Random networks whose gradients are checked.")] = 50,
     crossings: Annotated[int, typer.Option(min=1, help="Threshold crossings that are proven.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -418,6 +418,7 @@ def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
             )
             raise typer.Exit(130) from None
         except Exception:
+            bar.numbers = ""  # nor the numbers: the mistake has a line of its own
             bar.update(task, visible=False)
             raise
 

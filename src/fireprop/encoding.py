@@ -1,12 +1,14 @@
 """From numbers to spikes: how a feature becomes a time."""
 
 import math
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fireprop.spikes import Spikes, Values
+from fireprop import arguments
+from fireprop.arguments import Values
+from fireprop.spikes import Spikes
 
 
 def latency(
@@ -33,10 +35,10 @@ def latency(
     tensor([0.5000, 1.5000, 2.5000], dtype=torch.float64)
     """
     values = _checked_values(x)
-    low, high = (_checked_bound(bound, values.shape[1]) for bound in x_range)
+    low, high = (_checked_bound(bound, values.shape[1]) for bound in _pair("x_range", x_range))
     _check_x_range(low, high)
     first, last = _checked_t_range(t_range)
-    if clip:
+    if arguments.flag("clip", clip):
         values = torch.clamp(values, low, high)
     _check_inside(values, low, high)
     # lerp is exact at both ends; first + fraction * (last - first) may end beyond `last`, past a horizon.
@@ -57,14 +59,14 @@ def bias_spike(spikes: Spikes, time: float) -> Spikes:
     >>> spikes.times.tolist(), spikes.units.tolist()
     ([0.4, 0.9, 2.0], [0, 2, 1])
     """
-    if not math.isfinite(time):
-        raise ValueError(f"time = {time}: the time of a bias spike must be finite")
+    arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
+    time = arguments.number("time", time)
     bias = torch.full((spikes.batch_size, 1), time, dtype=torch.float64)
     return Spikes.stack_units([spikes, Spikes.from_latencies(bias)])
 
 
 def _checked_values(x: Values) -> Tensor:
-    values = _as_float64("x", x)
+    values = arguments.reals("x", x)
     if values.ndim != 2:
         raise ValueError(f"x has shape {tuple(values.shape)}: expected (batch, features)")
     bad = torch.nonzero(torch.isnan(values.detach()))
@@ -74,17 +76,15 @@ def _checked_values(x: Values) -> Tensor:
     return values
 
 
-def _as_float64(name: str, values: Values) -> Tensor:
-    if not isinstance(values, Tensor):
-        # By way of numpy: torch would round a list to float32 before anything else.
-        return torch.from_numpy(np.array(values, dtype=np.float64))
-    if values.device.type != "cpu":
-        raise ValueError(f"{name} is on {values.device}: spikes are encoded on the CPU, pass {name}.cpu()")
-    return values.to(torch.float64)
+def _pair(name: str, values: Any) -> tuple[Any, Any]:
+    arguments.instance(name, values, (tuple, list), "two values")
+    if len(values) != 2:
+        raise ValueError(f"{name} has {len(values)} values: give two")
+    return values[0], values[1]
 
 
 def _checked_bound(bound: Values, n_features: int) -> Tensor:
-    checked = _as_float64("x_range", bound)
+    checked = arguments.reals("x_range", bound)
     if checked.shape not in ((), (n_features,)):
         raise ValueError(
             f"x_range has an entry of shape {tuple(checked.shape)}: expected a scalar or one value for each of the "
@@ -104,7 +104,7 @@ def _check_x_range(low: Tensor, high: Tensor) -> None:
 
 
 def _checked_t_range(t_range: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    first, last = t_range
+    first, last = (arguments.number("t_range", t) for t in _pair("t_range", t_range))
     if not math.isfinite(last - first) or first == last:
         raise ValueError(f"t_range = ({first}, {last}): expected two different finite times")
     return torch.tensor(first, dtype=torch.float64), torch.tensor(last, dtype=torch.float64)

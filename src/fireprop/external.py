@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fireprop import autograd, engine
+from fireprop import arguments, autograd, engine
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.nn import Record, checks
 from fireprop.nn.record import GradientBy, OnGraze, record_of
@@ -79,10 +79,8 @@ def replay(
     >>> found.worst < 1e-14
     True
     """
-    if not tolerance > 0.0:
-        raise ValueError(f"tolerance = {tolerance}: give a number > 0")
-    if on_mismatch not in ("raise", "warn"):
-        raise ValueError(f'on_mismatch = {on_mismatch!r}: choose "raise" or "warn"')
+    tolerance = arguments.number("tolerance", tolerance, above=0.0)
+    arguments.choice("on_mismatch", on_mismatch, "raise", "warn")
     checks.check_options(t_end=t_end, on_graze=on_graze, gradient=gradient)
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
@@ -174,7 +172,7 @@ def spikes_of_all(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tenso
     elif isinstance(spikes, Spikes):
         raise TypeError("spikes is a Spikes: give those of every layer, in a list, even if there is one layer")
     else:
-        parts = list(spikes)
+        parts = list(arguments.instance("spikes", spikes, (Record, Sequence), "a Record, or a list of Spikes"))
     if len(parts) != len(populations):
         raise ValueError(f"spikes has {len(parts)} parts: give those of all {len(populations)} layers or populations")
     for k, (part, population) in enumerate(zip(parts, populations, strict=True)):

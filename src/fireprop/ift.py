@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.engine import GrazeError
 from fireprop.external import TOLERANCE, Given, replay
 from fireprop.kernels.graph import system as system_kernel
 from fireprop.nn import Record
+from fireprop.nn.checks import check_index
 from fireprop.nn.record import Stop
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
@@ -73,6 +74,7 @@ class ExplicitSystem:
 
     def causes(self, k: int) -> list[tuple[int, float]]:
         """The spikes that fed spike k, and its own earlier spikes: pairs (m, dG_k/df_m)."""
+        check_index("k", k, len(self))
         rows, columns = self.dG_dF.indices()
         chosen = (rows == k) & (columns != k)
         return list(zip(columns[chosen].tolist(), self.dG_dF.values()[chosen].tolist(), strict=True))
@@ -109,6 +111,7 @@ class ExplicitSystem:
 
         grad_times  dL/dF (F,), in the order of `times`
         """
+        grad_times = _derivatives("grad_times", grad_times, len(self))
         self._require_solvable()
         matrix = self.dG_dF.to_dense().T
         mu: Tensor = torch.linalg.solve_triangular(matrix, -grad_times[:, None], upper=True)
@@ -138,6 +141,14 @@ class ExplicitSystem:
     def _sides(self) -> dict[str, Tensor]:
         sides = {**self.dG_dW, **self.dG_dtheta, INPUT_TIMES: self.dG_dinputs}
         return {name: side.to_dense() for name, side in sides.items()}
+
+
+def _derivatives(name: str, values: Tensor, n_spikes: int) -> Tensor:
+    """dL/dF, a finite number per spike."""
+    derivatives = arguments.finite(name, arguments.reals(name, values))
+    if tuple(derivatives.shape) != (n_spikes,):
+        raise ValueError(f"{name} has shape {tuple(derivatives.shape)}: give one number per spike, ({n_spikes},)")
+    return derivatives
 
 
 def _split(flat: Tensor, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -175,11 +186,11 @@ def explicit_system(
     >>> all(torch.allclose(by_solve[name], by_level[name]) for name in by_solve)
     True
     """
+    arguments.choice("form", form, None, "paper", "restarted")
     view = graph_view(net)
     _require_distinct(net, view)
     run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
-    if not -run.t_known.size <= sample < run.t_known.size:
-        raise IndexError(f"sample = {sample}: there are {run.t_known.size}")
+    check_index("sample", sample, run.t_known.size, negative=True)
     held = bool((run.graph.nodes["t_ref"] > 0.0).any())
     if form is None:
         form = "restarted" if held else "paper"
@@ -333,7 +344,8 @@ class Jacobian:
 
     def gradient(self, grad_times: Tensor) -> dict[str, Tensor]:
         """dL/dp by name, from dL/dF (R,) of these spikes."""
-        return {name: torch.tensordot(grad_times.double(), rows, dims=1) for name, rows in self.by.items()}
+        grad_times = _derivatives("grad_times", grad_times, self.times.numel())
+        return {name: torch.tensordot(grad_times, rows, dims=1) for name, rows in self.by.items()}
 
 
 def forward_propagation(
@@ -371,10 +383,12 @@ def forward_propagation(
     view = graph_view(net)
     _require_distinct(net, view)
     run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
+    if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence)):
+        raise TypeError(f"{arguments.shown('parameters', parameters)}: give a list of names")
     names = [name for name, _ in net.named_parameters()] if parameters is None else list(parameters)
     known = {*view.weight_names, *view.threshold_names, INPUT_TIMES}
     for k, name in enumerate(names):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"parameters[{k}] = {name!r}: choose from {', '.join(sorted(known))}")
     columns = engine.graph.columns(
         run,
@@ -382,7 +396,7 @@ def forward_propagation(
         weights=[name in names for name in view.weight_names],
         thresholds=[name in names for name in view.threshold_names],
     )
-    chosen = _chosen(view, run, layers, first_only)
+    chosen = _chosen(view, run, layers, arguments.flag("first_only", first_only))
     rows = np.full(chosen.size, -1)
     rows[chosen] = np.arange(np.count_nonzero(chosen))
     jacobian, _ = engine.graph.forward_propagation(run, columns, rows=rows)
@@ -417,10 +431,12 @@ def _chosen(
     spikes = _describe(run)
     chosen = np.ones(spikes["times"].size, bool)
     if layers is not None:
+        if isinstance(layers, str) or not isinstance(layers, Sequence):
+            raise TypeError(f"{arguments.shown('layers', layers)}: give a list of numbers or names")
         numbers = []
         for k, layer in enumerate(layers):
-            number = view.names.index(layer) if layer in view.names else layer
-            if not isinstance(number, int) or not -run.n_layers <= number < run.n_layers:
+            number = view.names.index(layer) if isinstance(layer, str) and layer in view.names else layer
+            if not isinstance(number, int) or isinstance(number, bool) or not -run.n_layers <= number < run.n_layers:
                 raise ValueError(f"layers[{k}] = {layer!r}: there are {', '.join(view.names) or run.n_layers}")
             numbers.append(number % run.n_layers)
         chosen &= np.isin(spikes["layers"], numbers)

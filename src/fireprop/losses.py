@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fireprop import arguments
 from fireprop.spikes import Spikes
+
+SPIKES = "the fireprop.Spikes of an output layer"
 
 
 def first_spike_times(out: Spikes) -> Tensor:
@@ -12,6 +15,7 @@ def first_spike_times(out: Spikes) -> Tensor:
 
     Valid after an early stop. Raises ValueError if a unit is silent and `out` has no t_end, as data have none.
     """
+    arguments.instance("out", out, Spikes, SPIKES)
     times = out.first(1)[..., 0]
     silent = torch.isinf(times)
     if out.t_end is None:
@@ -43,19 +47,20 @@ def first_spike_cross_entropy(
     >>> first_spike_cross_entropy(out, torch.tensor([0]), tau=0.2, late_penalty=0.005)
     tensor(0.0883, dtype=torch.float64)
     """
-    _require_positive(tau=tau, late_tau=late_tau)
-    if not 0.0 <= late_penalty < float("inf"):
-        raise ValueError(f"late_penalty = {late_penalty}: give a finite number >= 0")
+    arguments.instance("out", out, Spikes, SPIKES)
+    tau = arguments.number("tau", tau, above=0.0)
+    late_tau = arguments.number("late_tau", late_tau, above=0.0)
+    late_penalty = arguments.number("late_penalty", late_penalty, least=0.0)
     _require_labels(out, labels)
     times = first_spike_times(out)
     if len(out) == 0:
         return times.sum()  # 0; a mean over no samples is nan
-    loss = functional.cross_entropy(-times / tau, labels)
+    loss = _finite("tau", functional.cross_entropy(-times / tau, labels), "larger")
     if late_penalty == 0.0:
         return loss
     lateness = times.gather(1, labels[:, None])[:, 0] / late_tau
     _require_no_overflow(lateness)
-    return loss + late_penalty * torch.expm1(lateness).mean()
+    return _finite("late_penalty", loss + late_penalty * torch.expm1(lateness).mean(), "smaller")
 
 
 def first_spike_predictions(out: Spikes) -> Tensor:
@@ -63,6 +68,7 @@ def first_spike_predictions(out: Spikes) -> Tensor:
 
     A sample in which no output fires has the class -1, which is no class and never correct.
     """
+    arguments.instance("out", out, Spikes, SPIKES)
     if out.n_units == 0:
         return torch.full((out.batch_size,), -1)
     first, unit = out.first(1)[..., 0].detach().min(dim=1)
@@ -79,6 +85,8 @@ def spike_time_mse(out: Spikes, targets: Spikes) -> Tensor:
     >>> spike_time_mse(out, targets)
     tensor(0.0400, dtype=torch.float64)
     """
+    for name, spikes in (("out", out), ("targets", targets)):
+        arguments.instance(name, spikes, Spikes, SPIKES)
     if (len(out), out.n_units) != (len(targets), targets.n_units):
         raise ValueError(
             f"targets has {len(targets)} samples of {targets.n_units} units, out {len(out)} of {out.n_units}: "
@@ -98,7 +106,7 @@ def spike_time_mse(out: Spikes, targets: Spikes) -> Tensor:
     paired = torch.isfinite(ours)
     if not bool(paired.any()):
         return ours.new_zeros(())
-    return (ours[paired] - wanted[paired]).square().mean()
+    return _finite("targets", (ours[paired] - wanted[paired]).square().mean(), "nearer")
 
 
 def spike_count_loss(out: Spikes, counts: Tensor, *, tau: float) -> Tensor:
@@ -112,7 +120,9 @@ def spike_count_loss(out: Spikes, counts: Tensor, *, tau: float) -> Tensor:
     >>> spike_count_loss(spikes, torch.tensor([[2.0]]), tau=0.1)
     tensor(0., dtype=torch.float64)
     """
-    _require_positive(tau=tau)
+    arguments.instance("out", out, Spikes, SPIKES)
+    tau = arguments.number("tau", tau, above=0.0)
+    counts = arguments.finite("counts", arguments.reals("counts", counts))
     if out.t_end is None:
         raise ValueError("out has no t_end: a smooth count needs the horizon of the simulation")
     out._require_complete("spike_count_loss")
@@ -122,28 +132,32 @@ def spike_count_loss(out: Spikes, counts: Tensor, *, tau: float) -> Tensor:
     cells = out.samples * out.n_units + out.units
     smooth = out.times.new_zeros(out.batch_size * out.n_units).index_add(0, cells, weights)
     errors = (smooth.view(out.batch_size, out.n_units) - counts).square()
-    return errors.mean() if errors.numel() else errors.sum()  # 0; a mean over no samples is nan
+    # 0 for no samples, whose mean is nan
+    return _finite("counts", errors.mean() if errors.numel() else errors.sum(), "smaller")
 
 
 def _widen(trains: Tensor, width: int) -> Tensor:
     return functional.pad(trains, (0, width - trains.shape[-1]), value=float("inf"))
 
 
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not 0.0 < value < float("inf"):
-            raise ValueError(f"{name} = {value}: give a finite number > 0")
-
-
 def _require_labels(out: Spikes, labels: Tensor) -> None:
+    arguments.instance("labels", labels, Tensor, "a tensor (batch,)")
     if tuple(labels.shape) != (out.batch_size,):
         raise ValueError(f"labels has shape {tuple(labels.shape)}: give ({out.batch_size},)")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels is {labels.dtype}: pass labels.long()")
+    arguments.on_cpu("labels", labels)
     bad = torch.nonzero((labels < 0) | (labels >= out.n_units))
     if bad.numel():
         k = int(bad[0])
         raise ValueError(f"labels[{k}] = {int(labels[k])}: classes are 0 to {out.n_units - 1}, a unit each")
+
+
+def _finite(name: str, loss: Tensor, remedy: str) -> Tensor:
+    """A loss that float64 can hold."""
+    if not bool(torch.isfinite(loss.detach())):
+        raise ValueError(f"the loss overflows: choose a {remedy} {name}")
+    return loss
 
 
 def _require_no_overflow(lateness: Tensor) -> None:

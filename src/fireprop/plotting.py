@@ -5,7 +5,7 @@ also for colour-blind readers; from the eleventh class on they repeat. Times are
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,9 +20,11 @@ from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from fireprop import arguments
+from fireprop.arguments import Values
 from fireprop.datasets.yinyang import R_BIG, yin_yang_class
 from fireprop.nn import Record
-from fireprop.spikes import Spikes, Values
+from fireprop.spikes import Spikes
 from fireprop.validity import ValidityReport
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -59,6 +61,7 @@ MIN_BINS, MAX_BINS = 20, 50
 MAX_FILLED = 4  # histograms in one panel; beyond, the fillings hide each other
 MAX_MARKED_EPOCHS = 40  # beyond, a marker at every epoch hides the curve
 ROUND_STEPS = [1, 2, 5, 10]
+MAX_RESOLUTION = 10_000  # an image of 10^8 pixels
 
 # Styles that a picture and its legend share.
 BEST: dict[str, Any] = {
@@ -90,8 +93,11 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     >>> figure.axes[0].get_ylabel()
     'loss'
     """
+    arguments.instance("metrics", metrics, (list, tuple), "a list of mappings, one per epoch")
     if not metrics:
         raise ValueError("metrics is empty: give the values of at least one epoch")
+    for k, row in enumerate(metrics):
+        arguments.instance(f"metrics[{k}]", row, Mapping, "a mapping from names to numbers")
     epochs = _column(metrics, "epoch")
     if np.isnan(epochs).any():
         k = int(np.flatnonzero(np.isnan(epochs))[0])
@@ -126,8 +132,16 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _column(metrics: Sequence[Mapping[str, Any]], name: str) -> Floats:
     """One value per epoch, NaN where there is none."""
-    values = [row.get(name) for row in metrics]
-    return np.array([np.nan if value is None or value == "" else float(value) for value in values])
+    return np.array([_value(f"metrics[{k}][{name!r}]", row.get(name)) for k, row in enumerate(metrics)])
+
+
+def _value(name: str, value: Any) -> float:
+    if value is None or (isinstance(value, str) and value == ""):
+        return np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{arguments.shown(name, value)}: give a number, or None where there is none") from error
 
 
 def _best_row(accuracy: Floats, loss: Floats) -> int | None:
@@ -185,14 +199,20 @@ def decision_map(
     >>> figure.axes[0].get_title()
     '20 of 20 points right (100.0%)'
     """
-    if resolution < 2:
-        raise ValueError(f"resolution = {resolution}: give at least 2 pixels")
+    if not 2 <= arguments.integer("resolution", resolution) <= MAX_RESOLUTION:
+        raise ValueError(f"resolution = {resolution}: give at least 2 pixels and at most {MAX_RESOLUTION}")
+    for name, function in (("classify", classify), ("class_of", class_of)):
+        if not callable(function) and not (name == "class_of" and function is None):
+            raise TypeError(f"{arguments.shown(name, function)}: give a function")
     points = _array("features", features, np.float64)
     if points.ndim != 2 or points.shape[1] != 4:
         raise ValueError(f"features has shape {points.shape}: expected (n, 4), x, y, 1 - x, 1 - y")
+    arguments.finite("features", torch.from_numpy(points))
     truth = _labels(labels, len(points))
     said = _classify(classify, points)
     disc, ground = _classify_disc(classify, resolution)
+    classes = np.unique(np.concatenate([truth, ground, said]))
+    names = _names(class_names, classes[classes >= 0])
     outline_grid, outline = _true_classes(yin_yang_class if class_of is None else class_of)
 
     figure = _figure(6.4, 7.0)
@@ -207,8 +227,7 @@ def decision_map(
     right = int((said == truth).sum())
     if len(truth):
         ax.set_title(f"{right} of {len(truth)} points right ({right / len(truth):.1%})")
-    classes = np.unique(np.concatenate([truth, ground, said]))
-    _legend(figure, _map_handles(classes, class_names, n_wrong=len(truth) - right))
+    _legend(figure, _map_handles(classes, names, n_wrong=len(truth) - right))
     return figure
 
 
@@ -271,8 +290,7 @@ def _draw_points(ax: Axes, points: Floats, truth: Ints, *, wrong: npt.NDArray[np
     ax.scatter(x, y, s=48, facecolors="none", edgecolors=INK, linewidths=1.2, zorder=5, label="mistakes")
 
 
-def _map_handles(classes: Ints, class_names: Sequence[str] | None, *, n_wrong: int) -> list[Any]:
-    names = _names(class_names, int(classes.max(initial=-1)) + 1)
+def _map_handles(classes: Ints, names: Mapping[int, str], *, n_wrong: int) -> list[Any]:
     dot: dict[str, Any] = {"ls": "", "marker": "o", "mec": "white", "mew": 0.4, "ms": 6}
     handles: list[Any] = [Line2D([], [], color=_class_color(int(k)), label=names[k], **dot) for k in classes if k >= 0]
     handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec=INK, mew=1.2, ms=7, label=f"mistakes ({n_wrong})"))
@@ -333,8 +351,8 @@ def raster_and_traces(
     ['unit', 'unit', 'V']
     """
     sample = _checked_sample(inputs, record, sample)
-    traced = _default_traces(record, sample) if units is None else [_checked_unit(record, *pair) for pair in units]
-    names = None if class_names is None else _names(class_names, record[-1].n_units)
+    traced = _default_traces(record, sample) if units is None else _checked_units(record, units)
+    names = None if class_names is None else _names(class_names, range(record[-1].n_units))
     window = _window(inputs[sample], record, sample)
 
     levels = [inputs[sample], *(spikes[sample] for spikes in record)]
@@ -359,6 +377,9 @@ def raster_and_traces(
 
 
 def _checked_sample(inputs: Spikes, record: Record, sample: int) -> int:
+    arguments.instance("inputs", inputs, Spikes, "the fireprop.Spikes that the network was given")
+    arguments.instance("record", record, Record, "what net.record returned")
+    sample = arguments.integer("sample", sample)
     if inputs.batch_size != record[-1].batch_size:
         raise ValueError(
             f"inputs has {inputs.batch_size} samples, record {record[-1].batch_size}: give the inputs of the record"
@@ -368,7 +389,16 @@ def _checked_sample(inputs: Spikes, record: Record, sample: int) -> int:
     return range(inputs.batch_size)[sample]
 
 
+def _checked_units(record: Record, units: Sequence[Unit]) -> list[Unit]:
+    arguments.instance("units", units, (list, tuple), "a list of pairs (layer, unit)")
+    for k, pair in enumerate(units):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{arguments.shown(f'units[{k}]', pair)}: give a pair (layer, unit)")
+    return [_checked_unit(record, *pair) for pair in units]
+
+
 def _checked_unit(record: Record, layer: int, unit: int) -> Unit:
+    layer, unit = arguments.integer("units: layer", layer), arguments.integer("units: unit", unit)
     if not -len(record) <= layer < len(record):
         raise ValueError(f"units: layer {layer} of ({layer}, {unit}): the record has {len(record)} layers")
     layer = range(len(record))[layer]
@@ -517,10 +547,11 @@ def first_spike_histograms(out: Spikes, labels: Values, *, class_names: Sequence
     >>> [ax.get_title(loc="left") for ax in figure.axes[::2]]
     ['output 0 (no)', 'output 1 (yes)']
     """
+    arguments.instance("out", out, Spikes, "the fireprop.Spikes of an output layer")
     if out.n_units == 0:
         raise ValueError("out has no units: a histogram needs an output layer")
     truth = _labels(labels, out.batch_size)
-    names = _names(class_names, max(out.n_units, int(truth.max(initial=-1)) + 1))
+    names = _names(class_names, [*range(out.n_units), *truth.tolist()])
     first: Floats = out.first(1)[..., 0].detach().numpy()
     silent = np.isinf(first)
     edges = _bin_edges(first[~silent])
@@ -673,19 +704,26 @@ def _class_color(k: int) -> str:
     return UNDECIDED_COLOR if k < 0 else CLASS_COLORS[k % len(CLASS_COLORS)]
 
 
-def _names(class_names: Sequence[str] | None, n_classes: int) -> list[str]:
+def _names(class_names: Sequence[str] | None, classes: Iterable[int]) -> dict[int, str]:
+    """The names of some classes, which may be few and have large numbers."""
+    numbers = [int(k) for k in classes]
     if class_names is None:
-        return [f"class {k}" for k in range(n_classes)]
+        return {k: f"class {k}" for k in numbers}
+    arguments.instance("class_names", class_names, (list, tuple), "a list of names")
+    for k, name in enumerate(class_names):
+        arguments.instance(f"class_names[{k}]", name, str, "a name")
+    n_classes = max(numbers, default=-1) + 1
     if len(class_names) < n_classes:
         raise ValueError(f"class_names has {len(class_names)} names: {n_classes} classes need one each")
-    return list(class_names)
+    return {k: class_names[k] for k in numbers}
 
 
 def _array(name: str, values: Values, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    array = np.asarray(values.detach().numpy() if isinstance(values, Tensor) else values)
-    if np.issubdtype(dtype, np.integer) and array.size and not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} has dtype {array.dtype}: classes are integers")
-    return array.astype(dtype)
+    given = arguments.tensor(name, values).detach()
+    if not np.issubdtype(dtype, np.integer):
+        return arguments.reals(name, given).numpy()
+    # No class at all has no integer to show, whatever its dtype.
+    return (arguments.integers(name, given) if given.numel() else given.long()).numpy()
 
 
 def _labels(labels: Values, n_samples: int) -> Ints:

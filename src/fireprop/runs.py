@@ -7,8 +7,11 @@ there, so that whoever kills the program finds the old file or the new one, whol
 
 import contextlib
 import csv
+import hashlib
+import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +22,9 @@ from matplotlib.figure import Figure
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json", "checkpoint.pt"
 PAGE = "report.md"
-CHECKPOINT_FORMAT = 1  # raise it when what a checkpoint holds changes
+CHECKPOINT_FORMAT = 2  # raise it when what a checkpoint holds changes
+SEAL_SIZE = hashlib.sha256().digest_size
+PART = ".{}.part"  # a file on its way to its name
 
 
 class RunError(RuntimeError):
@@ -35,10 +40,12 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
         """A new folder at `path`. Raises RunError if something is there already: no run is overwritten."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
-            raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
         with _in_words(f"cannot make the folder {path}"):
+            if path.exists() and (
+                not path.is_dir() or any(child.name != PART.format(CONFIG) for child in path.iterdir())
+            ):
+                resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
+                raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -78,20 +85,32 @@ class RunFolder:
         return self.path / PAGE
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Save tensors and plain values; see `load_checkpoint`."""
-        self._write(CHECKPOINT, "wb", lambda file: torch.save({"format": CHECKPOINT_FORMAT, **state}, file))
+        """Save tensors and plain values; see `load_checkpoint`. A seal at the end tells whether a file is whole."""
+        # By way of memory: a full disk, met by torch itself, has no name, and is met once more when torch gives up.
+        buffer = io.BytesIO()
+        torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
+        content = buffer.getvalue()
+        self._write(CHECKPOINT, "wb", lambda file: file.write(content + hashlib.sha256(content).digest()))
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """What `save_checkpoint` was given. Raises RunError if it is missing, truncated or not ours."""
+        """What `save_checkpoint` was given. Raises RunError if it is missing, damaged or not ours."""
         path = self.path / CHECKPOINT
         if not path.is_file():
             raise RunError(f"{self.path} has no {CHECKPOINT}: the run was stopped before its first epoch ended")
+        with _in_words(f"cannot read {path}"):
+            content = path.read_bytes()
+        whole, seal = content[:-SEAL_SIZE], content[-SEAL_SIZE:]
+        sealed = hashlib.sha256(whole).digest() == seal
         try:
-            state = torch.load(path, weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about archives that are none of ours
+                state = torch.load(io.BytesIO(whole if sealed else content), weights_only=True)
         except Exception as error:  # a broken file makes torch raise nearly anything
             raise RunError(f"{path} is unreadable, truncated or no checkpoint") from error
         if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
             raise RunError(f"{path} is no checkpoint of this version of fireprop")
+        if not sealed:  # torch reads changed numbers without complaint
+            raise RunError(f"{path} is unreadable, truncated or no checkpoint")
         return state
 
     def save_figure(self, name: str, figure: Figure) -> Path:
@@ -115,15 +134,20 @@ class RunFolder:
 
     def _write(self, name: str, mode: str, write: Callable[[IO[Any]], Any]) -> None:
         path = self.path / name
-        aside = path.with_name(f".{name}.part")
+        aside = path.with_name(PART.format(name))
+        text: dict[str, str] = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
         with _in_words(f"cannot write {path}"):
-            with open(
-                aside, mode, newline=None if "b" in mode else "", encoding=None if "b" in mode else "utf-8"
-            ) as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
+            try:
+                with open(aside, mode, **text) as file:  # type: ignore[call-overload]
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(aside, path)
+            except BaseException:
+                with contextlib.suppress(OSError):  # half a file takes room where there may be none left
+                    aside.unlink()
+                raise
+            _sync_folder(self.path)
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -136,6 +160,16 @@ class RunFolder:
         if not isinstance(values, dict):
             raise RunError(f"{path} holds no JSON object")
         return values
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a new name last through a loss of power, where the system can: Windows opens no folder."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def new_path(task: str, parent: Path = Path("runs")) -> Path:
@@ -154,9 +188,3 @@ def _in_words(what: str) -> Iterator[None]:
         yield
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
-    except RuntimeError as error:  # torch.save wraps what the file system says
-        raise RunError(f"{what}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,7 +5,6 @@ torch.func no tensor has a storage, not even one that was made outside of the tr
 """
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -15,7 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Values: TypeAlias = Tensor | npt.ArrayLike
+from fireprop import arguments
+from fireprop.arguments import Values, first_true
+
 Index: TypeAlias = int | slice | Sequence[int] | Sequence[bool] | Tensor | npt.NDArray[Any]
 Layout: TypeAlias = Literal["time_first", "batch_first"]
 
@@ -55,10 +56,10 @@ class Spikes:
         t_end: Values | None = None,
         t_known: Values | None = None,
     ) -> None:
-        times = _exactly("times", times, torch.float64)
-        units = _exactly("units", units, torch.int64)
-        offsets = _exactly("offsets", offsets, torch.int64)
-        n_units = _count("n_units", n_units)
+        times = arguments.exactly("times", times, torch.float64)
+        units = arguments.exactly("units", units, torch.int64)
+        offsets = arguments.exactly("offsets", offsets, torch.int64)
+        n_units = arguments.integer("n_units", n_units, least=0)
         _require_flat(times, units=units)
         _require_finite(times, units)
         _require_range("units", units, n_units, "n_units")
@@ -146,6 +147,7 @@ class Spikes:
         tensor([[[0.1000],
                  [   inf]]], dtype=torch.float64)
         """
+        k = arguments.integer("k", k)
         if k < 1:
             raise ValueError(f"k = {k}: ask for the first k >= 1 spikes of each unit")
         if k > 1:
@@ -171,12 +173,12 @@ class Spikes:
         """Nothing is known beyond t_end, and no spike lies there or beyond t_known."""
         if self.t_end is None or self.t_known is None:
             return
-        late = _first_true(self.t_known > self.t_end)
+        late = first_true(self.t_known > self.t_end)
         if late is not None:
             b = late[0]
             raise ValueError(f"t_known[{b}] = {float(self.t_known[b])}: at most t_end[{b}] = {float(self.t_end[b])}")
         times, samples = self.times.detach(), self.samples
-        late = _first_true((times >= self.t_end[samples]) | (times > self.t_known[samples]))
+        late = first_true((times >= self.t_end[samples]) | (times > self.t_known[samples]))
         if late is not None:
             b = int(samples[late])
             raise ValueError(
@@ -226,7 +228,7 @@ class Spikes:
         tensor([[0.3000, 0.1000]], dtype=torch.float64)
         """
         picked = _positions("units", index, self.n_units)
-        twice = _first_true(torch.bincount(picked, minlength=self.n_units) > 1)
+        twice = first_true(torch.bincount(picked, minlength=self.n_units) > 1)
         if twice is not None:
             raise ValueError(f"index names unit {twice[0]} more than once: give each unit once")
         number = torch.full((self.n_units,), -1).index_copy(0, picked, torch.arange(picked.shape[0]))[self.units]
@@ -242,11 +244,11 @@ class Spikes:
         >>> Spikes.from_latencies([[0.5], [1.0]]).shift(2.0)
         Spikes(batch=2, units=1, spikes=2, t in [2.5, 3.0])
         """
-        gap = _numbers("duration", duration, torch.float64)
+        gap = arguments.reals("duration", duration)
         if gap.shape not in ((), (self.batch_size,)):
             raise ValueError(f"duration has shape {tuple(gap.shape)}: give a number or ({self.batch_size},)")
         gap = gap.expand(self.batch_size)
-        bad = _first_true(~torch.isfinite(gap.detach()))
+        bad = first_true(~torch.isfinite(gap.detach()))
         if bad is not None:
             raise ValueError(f"duration of sample {bad[0]} is {float(gap.detach()[bad])}: give a finite duration")
         times = self.times + gap.index_select(0, self.samples)
@@ -320,7 +322,7 @@ class Spikes:
         tensor([[0.3000,    inf]], dtype=torch.float64)
         """
         self._require_complete("to_latencies()")
-        twice = _first_true(self.counts() > 1)
+        twice = first_true(self.counts() > 1)
         if twice is not None:
             raise ValueError(f"sample {twice[0]}, unit {twice[1]} fires more than once: use first(1) for first spikes")
         return self._trains(1)[..., 0]
@@ -338,10 +340,10 @@ class Spikes:
 
     @classmethod
     def _from_padded(cls, x: Values, shape: str) -> "Spikes":
-        x = _numbers("x", x, torch.float64)
+        x = arguments.reals("x", x)
         if x.dim() != shape.count(",") + 1:
             raise ValueError(f"x has shape {tuple(x.shape)}: give {shape}")
-        bad = _first_true(~(x.detach() > -math.inf))
+        bad = first_true(~(x.detach() > -math.inf))
         if bad is not None:
             raise ValueError(f"x{list(bad)} = {float(x.detach()[bad])}: give a finite time, or inf for no spike")
         fired = x.detach() < math.inf
@@ -372,15 +374,17 @@ class Spikes:
         >>> Spikes.from_events([0.3, 0.1], [0, 1], None, n_units=2).times
         tensor([0.1000, 0.3000], dtype=torch.float64)
         """
-        times, units = _numbers("times", times, torch.float64), _numbers("units", units, torch.int64)
-        n_units = _count("n_units", n_units)
+        times, units = arguments.reals("times", times), arguments.integers("units", units)
+        n_units = arguments.integer("n_units", n_units, least=0)
         if samples is None:
             samples, batch_size = torch.zeros_like(units), 1 if batch_size is None else batch_size
-        samples = _numbers("samples", samples, torch.int64)
+        samples = arguments.integers("samples", samples)
         _require_flat(times, units=units, samples=samples)
         _require_finite(times, units)
         _require_range("units", units, n_units, "n_units")
-        batch_size = max(0, _largest(samples + 1)) if batch_size is None else _count("batch_size", batch_size)
+        if batch_size is None:
+            batch_size = max(0, _largest(samples + 1))
+        batch_size = arguments.integer("batch_size", batch_size, least=0)
         _require_range("samples", samples, batch_size, "batch_size")
         return cls._sorted(times, units, samples, batch_size, n_units)
 
@@ -393,15 +397,15 @@ class Spikes:
         >>> Spikes.from_padded_events([[0.1, 0.2], [0.3, math.inf]], [[1, 0], [0, -1]], n_units=2)
         Spikes(batch=2, units=2, spikes=3, t in [0.1, 0.3])
         """
-        times, units = _numbers("times", times, torch.float64), _numbers("units", units, torch.int64)
-        n_units = _count("n_units", n_units)
+        times, units = arguments.reals("times", times), arguments.integers("units", units)
+        n_units = arguments.integer("n_units", n_units, least=0)
         if times.dim() != 2 or units.shape != times.shape:
             raise ValueError(
                 f"times has shape {tuple(times.shape)}, units {tuple(units.shape)}: give (batch, events) both"
             )
         fired = torch.isfinite(times.detach())
         padding = (times.detach() == math.inf) & (units == -1)
-        bad = _first_true(~(padding | (fired & (units >= 0) & (units < n_units))))
+        bad = first_true(~(padding | (fired & (units >= 0) & (units < n_units))))
         if bad is not None:
             raise ValueError(
                 f"times{list(bad)} = {float(times.detach()[bad])}, units{list(bad)} = {int(units[bad])}: give a finite "
@@ -430,14 +434,23 @@ class Spikes:
         >>> Spikes.from_lists([[[0.1, 0.3], []], [[], [0.2]]])
         Spikes(batch=2, units=2, spikes=3, t in [0.1, 0.3])
         """
+        _require_sequence("trains", trains, depth=3)
+        for b, sample in enumerate(trains):
+            _require_sequence(f"trains[{b}]", sample, depth=2)
         if n_units is None:
             if len(trains) == 0:
                 raise ValueError("trains is empty: give n_units, which cannot be read from it")
             n_units = len(trains[0])
+        n_units = arguments.integer("n_units", n_units, least=0)
         for b, sample in enumerate(trains):
             if len(sample) != n_units:
                 raise ValueError(f"trains[{b}] has {len(sample)} units, not {n_units}: a silent unit is an empty list")
-        flat = [(t, u, b) for b, sample in enumerate(trains) for u, train in enumerate(sample) for t in train]
+        flat = [
+            (t, u, b)
+            for b, sample in enumerate(trains)
+            for u, train in enumerate(sample)
+            for t in _train(f"trains[{b}][{u}]", train)
+        ]
         for t, u, b in flat:
             if not math.isfinite(t):
                 raise ValueError(f"trains[{b}][{u}] holds {t}: spike times must be finite; a silent unit has no entry")
@@ -468,11 +481,11 @@ class Spikes:
         >>> Spikes.from_grid([[[0, 1]], [[1, 0]]], dt=0.5).to_latencies()
         tensor([[0.5000, 0.0000]], dtype=torch.float64)
         """
-        _require_grid(dt, layout, t_start)
-        grid = _tensor("grid", grid).detach()
+        dt, t_start = _grid_of(dt, layout, t_start)
+        grid = arguments.tensor("grid", grid).detach()
         if grid.dim() != 3:
             raise ValueError(f"grid has shape {tuple(grid.shape)}: give three dimensions, {layout}")
-        bad = _first_true((grid != 0) & (grid != 1))
+        bad = first_true((grid != 0) & (grid != 1))
         if bad is not None:
             raise ValueError(f"grid{list(bad)} = {grid[bad].item()}: give 0, or 1 for a spike")
         if layout == "batch_first":
@@ -502,12 +515,11 @@ class Spikes:
                 [[1., 0.]]])
         """
         self._require_complete("to_grid()")
-        _require_grid(dt, layout, t_start)
-        if rounding not in ("raise", "nearest"):
-            raise ValueError(f'rounding = {rounding!r}: choose "raise" or "nearest"')
-        n_steps = _count("n_steps", n_steps)
+        dt, t_start = _grid_of(dt, layout, t_start)
+        arguments.choice("rounding", rounding, "raise", "nearest")
+        n_steps = arguments.integer("n_steps", n_steps, least=0)
         steps = self._steps(dt, t_start, rounding)
-        bad = _first_true((steps < 0) | (steps >= n_steps))
+        bad = first_true((steps < 0) | (steps >= n_steps))
         if bad is not None:
             raise ValueError(
                 f"{self._spike(*bad)} falls on step {float(steps[bad]):.0f}, off the grid of {n_steps} steps: "
@@ -536,7 +548,7 @@ class Spikes:
 
     def _require_apart(self, cells: Tensor, dt: float) -> None:
         in_order, order = torch.sort(cells, stable=True)
-        meet = _first_true(in_order[1:] == in_order[:-1])
+        meet = first_true(in_order[1:] == in_order[:-1])
         if meet is not None:
             first, second = int(order[meet]), int(order[meet[0] + 1])
             raise ValueError(
@@ -581,11 +593,6 @@ def _gather(values: Tensor, slots: Tensor, absent: float) -> Tensor:
     return padded.index_select(0, slots.reshape(-1)).view(slots.shape)
 
 
-def _first_true(mask: Tensor) -> tuple[int, ...] | None:
-    found = torch.nonzero(mask)
-    return tuple(found[0].tolist()) if found.shape[0] else None
-
-
 def _largest(counts: Tensor) -> int:
     return int(counts.max()) if counts.numel() else 0
 
@@ -604,15 +611,15 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
         return torch.from_numpy(np.arange(*index.indices(length), dtype=np.int64))
     if isinstance(index, tuple):
         raise TypeError(f"{name} index {index}: one index at a time, spikes[samples].select_units(units)")
-    values = _tensor(f"{name} index", index)
+    values = arguments.tensor(f"{name} index", index)
     if values.dtype == torch.bool:
         if values.shape != (length,):
             raise IndexError(f"{name} mask has shape {tuple(values.shape)}: give ({length},)")
         return torch.nonzero(values).flatten()
     if values.dim() > 1:
         raise IndexError(f"{name} index has shape {tuple(values.shape)}: give an integer or one dimension")
-    values = _numbers(f"{name} index", values, torch.int64).reshape(-1)
-    bad = _first_true((values < -length) | (values >= length))
+    values = arguments.integers(f"{name} index", values).reshape(-1)
+    bad = first_true((values < -length) | (values >= length))
     if bad is not None:
         raise IndexError(f"{name} index {int(values[bad])} is out of range: there are {length} {name}")
     return torch.where(values < 0, values + length, values)
@@ -621,55 +628,13 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
 # -------------------------------------------------------------------- checks at the door
 
 
-def _tensor(name: str, values: Values) -> Tensor:
-    """`values` as a CPU tensor of its own dtype, with its graph."""
-    if isinstance(values, Tensor):
-        if values.device.type != "cpu":
-            raise ValueError(f"{name} is on {values.device}: fireprop computes on the CPU, pass {name}.cpu()")
-        return values
-    # A copy, since torch warns at read-only arrays; big-endian files and negative strides become plain.
-    array = np.array(values, order="C")
-    if array.size == 0 and not isinstance(values, np.ndarray):
-        array = array.astype(np.int64)  # numpy calls [] float64, which would be refused as an index
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{name} holds {array.dtype}: give numbers")
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-
-def _numbers(name: str, values: Values, dtype: torch.dtype) -> Tensor:
-    """`values` as a CPU tensor of float64, or of int64 if they are integers."""
-    tensor = _tensor(name, values)
-    refused = tensor.is_complex() or tensor.dtype == torch.bool
-    if refused or (dtype == torch.int64 and tensor.is_floating_point()):
-        raise TypeError(f"{name} is {tensor.dtype}: give {'integers' if dtype == torch.int64 else 'real numbers'}")
-    return tensor.to(dtype)
-
-
-def _exactly(name: str, values: Values, dtype: torch.dtype) -> Tensor:
-    """A copy of `values`, which must have this dtype already unless they are a list."""
-    given = str(getattr(values, "dtype", dtype)).removeprefix("torch.")
-    wanted = str(dtype).removeprefix("torch.")
-    if given != wanted:
-        convert = "double()" if dtype == torch.float64 else "long()"
-        remedy = convert if isinstance(values, Tensor) else f"astype(np.{wanted})"
-        raise TypeError(f"{name} is {given}, must be {wanted}: pass {name}.{remedy}")
-    return _numbers(name, values, dtype).clone()
-
-
-def _count(name: str, value: int) -> int:
-    value = operator.index(value)
-    if value < 0:
-        raise ValueError(f"{name} = {value}: a count is at least 0")
-    return value
-
-
 def _moments(name: str, values: Values | None, batch_size: int) -> Tensor | None:
     if values is None:
         return None
-    moments = _exactly(name, values, torch.float64).detach()
+    moments = arguments.exactly(name, values, torch.float64).detach()
     if moments.shape != (batch_size,):
         raise ValueError(f"{name} has shape {tuple(moments.shape)}: give one moment per sample, ({batch_size},)")
-    bad = _first_true(~torch.isfinite(moments))
+    bad = first_true(~torch.isfinite(moments))
     if bad is not None:
         raise ValueError(f"{name}[{bad[0]}] = {float(moments[bad])}: give a moment in time")
     return moments
@@ -685,7 +650,7 @@ def _require_flat(times: Tensor, **others: Tensor) -> None:
 
 def _require_finite(times: Tensor, units: Tensor) -> None:
     times = times.detach()
-    bad = _first_true(~torch.isfinite(times))
+    bad = first_true(~torch.isfinite(times))
     if bad is not None:
         raise ValueError(
             f"times[{bad[0]}] = {float(times[bad])} (unit {int(units[bad])}): spike times must be finite; "
@@ -694,7 +659,7 @@ def _require_finite(times: Tensor, units: Tensor) -> None:
 
 
 def _require_range(name: str, values: Tensor, length: int, length_name: str) -> None:
-    bad = _first_true((values < 0) | (values >= length))
+    bad = first_true((values < 0) | (values >= length))
     if bad is not None:
         raise ValueError(
             f"{name}[{bad[0]}] = {int(values[bad])}: must lie in [0, {length_name}), {length_name} = {length}"
@@ -706,7 +671,7 @@ def _require_offsets(offsets: Tensor, n_spikes: int) -> None:
         raise ValueError(f"offsets has shape {tuple(offsets.shape)}: give (batch + 1,), [0] for an empty batch")
     if int(offsets[0]) != 0:
         raise ValueError(f"offsets[0] = {int(offsets[0])}: the first sample starts at 0")
-    bad = _first_true(offsets.diff() < 0)
+    bad = first_true(offsets.diff() < 0)
     if bad is not None:
         b = bad[0]
         raise ValueError(
@@ -720,7 +685,7 @@ def _require_offsets(offsets: Tensor, n_spikes: int) -> None:
 def _require_order(times: Tensor, units: Tensor, samples: Tensor) -> None:
     times = times.detach()
     falls = (times[1:] < times[:-1]) | ((times[1:] == times[:-1]) & (units[1:] < units[:-1]))
-    bad = _first_true(falls & (samples[1:] == samples[:-1]))
+    bad = first_true(falls & (samples[1:] == samples[:-1]))
     if bad is not None:
         k = bad[0] + 1
         raise ValueError(
@@ -730,18 +695,33 @@ def _require_order(times: Tensor, units: Tensor, samples: Tensor) -> None:
         )
 
 
-def _require_grid(dt: float, layout: str, t_start: float) -> None:
-    if not 0.0 < dt < math.inf:
-        raise ValueError(f"dt = {dt}: give a finite step above 0")
-    if not math.isfinite(t_start):
-        raise ValueError(f"t_start = {t_start}: give a finite time, that of step 0")
-    if layout not in ("time_first", "batch_first"):
-        raise ValueError(f'layout = {layout!r}: choose "time_first" or "batch_first"')
+def _require_sequence(name: str, value: object, *, depth: float = math.inf) -> None:
+    """Refuse what is no list, nor an array of at least `depth` axes."""
+    array = isinstance(value, Tensor | np.ndarray) and value.ndim >= depth
+    if isinstance(value, str | bytes) or not (array or isinstance(value, Sequence)):
+        raise TypeError(f"{arguments.shown(name, value)}: give a list")
+
+
+def _train(name: str, times: Values) -> list[float]:
+    train = arguments.reals(name, times)
+    if train.dim() != 1:
+        raise ValueError(f"{name} has shape {tuple(train.shape)}: give a list of times")
+    listed: list[float] = train.tolist()
+    return listed
+
+
+def _grid_of(dt: float, layout: str, t_start: float) -> tuple[float, float]:
+    """The step and the time of step 0."""
+    arguments.choice("layout", layout, "time_first", "batch_first")
+    return arguments.number("dt", dt, above=0.0), arguments.number("t_start", t_start)
 
 
 def _require_agreement(what: str, parts: Sequence[Spikes], attribute: str) -> None:
+    _require_sequence("parts", parts)
     if len(parts) == 0:
         raise ValueError(f"{what}: parts is empty, give at least one Spikes")
+    for j, part in enumerate(parts):
+        arguments.instance(f"parts[{j}]", part, Spikes, "fireprop.Spikes")
     wanted = getattr(parts[0], attribute)
     for j, part in enumerate(parts):
         if getattr(part, attribute) != wanted:
@@ -759,7 +739,7 @@ def _common_horizon(parts: Sequence[Spikes]) -> tuple[Tensor | None, Tensor | No
             continue
         if t_end is None or t_known is None:
             t_end, t_known = part.t_end, part.t_known
-        bad = _first_true(part.t_end != t_end)
+        bad = first_true(part.t_end != t_end)
         if bad is not None:
             raise ValueError(
                 f"stack_units: parts[{j}] ends at t_end = {float(part.t_end[bad])} in sample {bad[0]}, an earlier "

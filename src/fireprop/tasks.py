@@ -1,7 +1,6 @@
 """The tasks that `fireprop train` knows: their data, their network, and the settings that work."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
@@ -9,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fireprop import datasets, encoding
+from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset
 from fireprop.nn import LIF, Sequential
 from fireprop.spikes import Spikes
@@ -36,7 +35,7 @@ class Config:
                          created and deleted; 0 for none
     guard                halve a step that is followed, up to five times, if it silenced the unit of a sample's label
 
-    Raises ValueError, naming the setting, for a value out of range.
+    Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
 
     task: str
@@ -64,29 +63,36 @@ class Config:
     guard: bool = False
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
+        if not isinstance(self.task, str) or self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
-        if self.dtype not in DTYPES:
+        if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
             raise ValueError(f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
-        if self.gradient not in ("adjoint", "forward"):
-            raise ValueError(f"gradient = {self.gradient!r}: choose adjoint or forward")
-        if self.keep_alive is not None and not math.isfinite(self.keep_alive):
-            raise ValueError(f"keep_alive = {self.keep_alive}: give a finite number, or None")
-        if not 0.0 <= self.follow <= 1.0:
+        arguments.choice("gradient", self.gradient, "adjoint", "forward")
+        if arguments.number("follow", self.follow, least=0.0) > 1.0:
             raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
-        if self.guard and self.follow == 0.0:
+        if arguments.flag("guard", self.guard) and self.follow == 0.0:
             raise ValueError("guard = True, follow = 0: a guard looks at the steps that are followed, give their share")
-        for k, width in enumerate(self.hidden):
-            if width < 1:
+        for k, width in enumerate(arguments.instance("hidden", self.hidden, (tuple, list), "a number per layer")):
+            if arguments.integer(f"hidden[{k}]", width) < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least 1")
-        if not 0 <= self.seed < 2**63:
+            arguments.integer(name, getattr(self, name), least=1)
+        if not 0 <= arguments.integer("seed", self.seed, most=2**64) < 2**63:
             raise ValueError(f"seed = {self.seed}: give a number from 0 to 2**63 - 1")
         for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)}: give a finite number > 0")
+            arguments.number(name, getattr(self, name), above=0.0)
+        for name in ("t_end", "t_low", "t_high"):
+            arguments.number(name, getattr(self, name))
+        arguments.number("late_penalty", self.late_penalty, least=0.0)
+        for name in ("bias_time", "keep_alive"):
+            if getattr(self, name) is not None:
+                arguments.number(name, getattr(self, name))
+        for name in ("hidden_weight", "output_weight"):
+            pair = arguments.instance(name, getattr(self, name), (tuple, list), "a mean and a deviation")
+            if len(pair) != 2:
+                raise ValueError(f"{name} has {len(pair)} numbers: give a mean and a deviation")
+            arguments.number(f"{name}[0]", pair[0])
+            arguments.number(f"{name}[1]", pair[1], least=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -98,8 +104,9 @@ class Config:
 
         Raises ValueError for settings that are missing or unknown.
         """
+        arguments.instance("values", values, Mapping, "a mapping from settings to values")
         needed = {f.name for f in fields(cls) if f.default is MISSING}
-        strange = sorted((needed - set(values)) | (set(values) - {f.name for f in fields(cls)}))
+        strange = sorted((needed - set(values)) | (set(values) - {f.name for f in fields(cls)}), key=str)
         if strange:
             raise ValueError(f"setting {strange[0]!r} is missing, or unknown to this version of fireprop")
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -134,7 +141,7 @@ class Task:
 
 def default_config(task: str, **changes: Any) -> Config:
     """The settings of a task, with changes. Raises ValueError for a task that is unknown."""
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"task = {task!r}: choose one of {', '.join(TASKS)}")
     settings: dict[str, Any] = {**TASKS[task].defaults, **changes}
     return Config(task=task, **settings)

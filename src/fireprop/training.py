@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 import fireprop
-from fireprop import following, losses, plotting, validity
+from fireprop import arguments, following, losses, plotting, validity
 from fireprop.datasets import SpikeDataset, yin_yang_class
 from fireprop.insights import rates
 from fireprop.nn import LIF, Record, Sequential
@@ -288,10 +288,29 @@ class Trainer:
             self.metrics = [EpochMetrics(**row) for row in state["metrics"]]
             self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
             self.train_seconds = state["train_seconds"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise (
-                error if isinstance(error, RunError) else RunError(f"the checkpoint is incomplete: {error}")
-            ) from error
+            self._require_consistent()
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"the checkpoint is incomplete: {' '.join(str(error).split())}") from error
+
+    def _require_consistent(self) -> None:
+        """Refuse a state that no run of ours leaves behind."""
+        epochs = [row.epoch for row in self.metrics]
+        if epochs != list(range(1, len(epochs) + 1)) or self.epoch > self.config.epochs:
+            raise ValueError(f"its epochs are {epochs[:5]} …, of {self.config.epochs}")
+        if self.schedule.last_epoch != self.epoch:
+            raise ValueError(f"schedule is at epoch {self.schedule.last_epoch} of {self.epoch}")
+        if not 1 <= arguments.integer("best_epoch", self.best_epoch) <= self.epoch:
+            raise ValueError(f"best_epoch = {self.best_epoch} of {self.epoch}")
+        arguments.number("train_seconds", self.train_seconds, least=0.0)
+        shapes = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
+        if {name: tensor.shape for name, tensor in self.best_weights.items()} != shapes:
+            raise ValueError("best_weights are those of another network")
+        for parameter, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != parameter.shape:
+                    raise ValueError(f"optimizer has {name} of shape {tuple(moments[name].shape)}")
 
     def _loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""

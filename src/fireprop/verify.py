@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine, external, ift, validity
+from fireprop import arguments, engine, external, ift, validity
 from fireprop.certify import certify_random_networks
 from fireprop.gradcheck import KINDS, check_random_networks, random_chain, random_network
 from fireprop.gradcheck.report import ROADS
@@ -97,15 +97,15 @@ def verify(
     seed         of the generators that draw the networks
     on_progress  called with the name of each check before it starts
 
-    Raises ValueError for numbers < 1.
+    Raises ValueError for numbers < 1, TypeError for what is no integer.
 
     >>> report = verify(networks=5, crossings=1000)
     >>> report.passed
     True
     """
-    for name, number in {"networks": networks, "crossings": crossings}.items():
-        if number < 1:
-            raise ValueError(f"{name} = {number}: give at least 1")
+    arguments.integer("networks", networks, least=1)
+    arguments.integer("crossings", crossings, least=1)
+    arguments.integer("seed", seed, least=0)
     checks: dict[str, Callable[[], Iterator[VerifyRow]]] = {
         "other programs": _parity,
         "gradients": lambda: _gradients(networks, seed),

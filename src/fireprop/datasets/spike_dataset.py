@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fireprop.spikes import Spikes, Values
+from fireprop import arguments
+from fireprop.arguments import Values
+from fireprop.spikes import Spikes
 
 Pair = tuple[Spikes, Tensor]
 
@@ -20,7 +21,7 @@ class SpikeDataset(Dataset[Pair]):
     labels  (batch,) integers
 
     A DataLoader takes a whole batch at once if it is given `collate_fn=SpikeDataset.collate`.
-    Raises ValueError if the labels are not one integer per sample.
+    Raises ValueError if there is not one label per sample, TypeError if the labels are no integers.
 
     >>> from torch.utils.data import DataLoader
     >>> dataset = SpikeDataset(Spikes.from_latencies(torch.rand(10, 4)), torch.arange(10))
@@ -30,7 +31,7 @@ class SpikeDataset(Dataset[Pair]):
     """
 
     def __init__(self, spikes: Spikes, labels: Values) -> None:
-        self.spikes = spikes
+        self.spikes = arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
         self.labels = _checked_labels(labels, spikes.batch_size)
 
     def __len__(self) -> int:
@@ -38,6 +39,7 @@ class SpikeDataset(Dataset[Pair]):
 
     def __getitem__(self, sample: int) -> Pair:
         """One sample: Spikes of batch size 1 and its label, a tensor without axes. IndexError past the end."""
+        sample = arguments.integer("sample", sample)
         return self.spikes[sample], self.labels[sample]
 
     def __getitems__(self, samples: Sequence[int]) -> Pair:
@@ -55,12 +57,10 @@ class SpikeDataset(Dataset[Pair]):
 
 
 def _checked_labels(labels: Values, n_samples: int) -> Tensor:
-    values = np.asarray(labels.detach().numpy() if isinstance(labels, Tensor) else labels)
-    if values.shape != (n_samples,):
+    values = arguments.tensor("labels", labels)
+    if tuple(values.shape) != (n_samples,):
         raise ValueError(
-            f"labels has shape {values.shape}, spikes hold {n_samples} samples: expected one label per sample"
+            f"labels has shape {tuple(values.shape)}, spikes hold {n_samples} samples: expected one label per sample"
         )
-    # An empty list has no integers to show: numpy calls it float64.
-    if values.size and values.dtype.kind not in "iu":
-        raise ValueError(f"labels has dtype {values.dtype}: labels are integers")
-    return torch.from_numpy(values.astype(np.int64))
+    # No label at all has no integer to show, whatever its dtype.
+    return arguments.integers("labels", values).clone() if n_samples else values.long()

@@ -1,11 +1,10 @@
 """Sets small enough for a table: XOR and Iris."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from fireprop import arguments
 from fireprop.datasets.extras import require
 
 IRIS_SAMPLES = 150
@@ -54,7 +53,9 @@ def iris_split(seed: int, test_fraction: float = 0.2) -> tuple[Tensor, Tensor]:
     >>> len(train), len(test)
     (120, 30)
     """
-    n_test = round(IRIS_SAMPLES * test_fraction) if math.isfinite(test_fraction) else 0
+    seed = arguments.integer("seed", seed)
+    test_fraction = arguments.number("test_fraction", test_fraction)
+    n_test = round(IRIS_SAMPLES * min(max(test_fraction, 0.0), 1.0))
     if not 0 < n_test < IRIS_SAMPLES:
         raise ValueError(
             f"test_fraction = {test_fraction}: one side of the split would be empty; "

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fireprop.spikes import Values
+from fireprop import arguments
+from fireprop.arguments import Values
 
 R_BIG = 0.5  # radius of the disc, whose centre is (R_BIG, R_BIG)
 R_SMALL = 0.1  # radius of the two dots
 OUTSIDE = -1
+FAR = 1e3
 N_CLASSES = 3
 
 Split = Literal["train", "validation", "test"]
@@ -32,9 +34,8 @@ def yin_yang(n_samples: int, seed: int) -> tuple[Tensor, Tensor]:
     >>> features[0, :2].tolist(), labels.bincount().tolist()
     ([0.6803075385877797, 0.450499251969543], [1681, 1702, 1617])
     """
-    if n_samples < 0:
-        raise ValueError(f"n_samples = {n_samples}: a number of samples must be >= 0")
-    if not 0 <= seed < 2**32:
+    n_samples = arguments.integer("n_samples", n_samples, least=0)
+    if not 0 <= arguments.integer("seed", seed) < 2**32:
         raise ValueError(f"seed = {seed}: numpy's legacy generator takes seeds in [0, 2**32)")
     rng = np.random.RandomState(seed)
     points = np.empty((n_samples, 2))
@@ -67,14 +68,15 @@ def yin_yang_class(points: Values) -> Tensor:
     >>> yin_yang_class([[0.75, 0.5], [0.5, 0.7], [0.5, 0.2], [0.0, 0.0]]).tolist()
     [2, 1, 0, -1]
     """
-    plane = np.asarray(points.detach().numpy() if isinstance(points, Tensor) else points, dtype=np.float64)
+    plane = arguments.reals("points", points).detach().numpy()
     if plane.ndim == 0 or plane.shape[-1] != 2:
         raise ValueError(f"points has shape {plane.shape}: expected (..., 2), x and y on the last axis")
     bad = np.argwhere(~np.isfinite(plane))
     if len(bad):
         index = tuple(bad[0].tolist())
         raise ValueError(f"points[{', '.join(map(str, index))}] = {plane[index]}: coordinates must be finite")
-    return torch.from_numpy(np.asarray(_class_of(plane[..., 0], plane[..., 1]), dtype=np.int64))
+    x, y = np.moveaxis(np.clip(plane, -FAR, FAR), -1, 0)  # what is far lies outside, and its square may overflow
+    return torch.from_numpy(np.asarray(_class_of(x, y), dtype=np.int64))
 
 
 def _draw_point(rng: np.random.RandomState, goal: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fireprop.engine import chain, graph
-from fireprop.engine.arrays import Array
+from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.chain import Layer
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
 from fireprop.engine.threads import get_num_threads, set_num_threads
@@ -19,6 +19,7 @@ from fireprop.kernels import trace as trace_kernel
 
 __all__ = [
     "DEFAULT_MAX_SPIKES",
+    "MAX_CONSTANT",
     "Array",
     "GrazeError",
     "Layer",

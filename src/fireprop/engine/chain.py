@@ -10,6 +10,7 @@ from fireprop.engine.arrays import (
     check_at_least,
     check_taus,
     check_times,
+    check_trains,
     check_weight,
     events_of,
     for_kernels,
@@ -143,9 +144,12 @@ def simulate(
     Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
     SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
     """
-    for k, layer in enumerate(layers):
-        _check_layer(first_layer + k, layer)
+    n_sources = layers[0].weight.shape[1]
     check_times(times, t_end)
+    check_trains(times, units, offsets, n_sources)
+    for k, layer in enumerate(layers):
+        _check_layer(first_layer + k, layer, n_sources)
+        n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
@@ -173,9 +177,11 @@ def simulate(
     return Run(chain, log, t_known, first_layer)
 
 
-def _check_layer(number: int, layer: Layer) -> None:
+def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     """Everything that training, or a state that was loaded, may have put out of range since the layer was made."""
-    where = f"layer {number}"
+    where, shape = f"layer {number}", (layer.v_threshold.size, n_sources)
+    if layer.weight.shape != shape:
+        raise ValueError(f"{where}: weight has shape {layer.weight.shape}: give {shape}")
     check_weight(where, "weight", layer.weight)
     for name in ("tau_mem", "tau_syn"):
         check_taus(where, name, np.asarray(getattr(layer, name)))

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
+MAX_THREADS = 2**15  # a process is granted about as many, and each has a stack of some megabytes
 CHUNK = 64  # samples per task; gradients are summed chunk by chunk in order, so this number is part of the result
 
 
@@ -44,10 +47,12 @@ threads = _Threads()
 def set_num_threads(number: int) -> None:
     """Set the number of threads for batches. Results do not depend on it, bit for bit.
 
-    Raises ValueError if number < 1.
+    Raises ValueError if number < 1 or above what an operating system grants, TypeError if it is no integer.
     """
-    if number < 1:
-        raise ValueError(f"number = {number}: the number of threads must be at least 1")
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise TypeError(f"number is a {type(number).__name__}: give an integer, the number of threads")
+    if not 1 <= number <= MAX_THREADS:
+        raise ValueError(f"number = {number}: the number of threads must be at least 1 and at most {MAX_THREADS}")
     threads.number, threads.pool = int(number), None
 
 

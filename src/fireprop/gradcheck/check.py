@@ -1,11 +1,10 @@
 """The check: one network, its gradients by every road, and differences of the simulator."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fireprop import arguments
 from fireprop.gradcheck.differences import FIRST_STEP, NOTHING, Difference, difference
 from fireprop.gradcheck.report import GradcheckReport, compare, scale_of
 from fireprop.gradcheck.roads import Array, gradients_by_road
@@ -67,10 +66,14 @@ def check_gradients(
     >>> check_gradients(net, inputs, t_end=t_end, loss=lambda record: record[-1].times.square().sum()).passed
     True
     """
-    step = FIRST_STEP if step is None else step
-    for name, value in {"step": step, "tolerance": tolerance}.items():
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} = {value}: give a finite number > 0")
+    step = FIRST_STEP if step is None else arguments.number("step", step, above=0.0)
+    if step >= 1.0:
+        raise ValueError(f"step = {step}: give a share below 1 of the size of a parameter")
+    tolerance = arguments.number("tolerance", tolerance, above=0.0)
+    arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes")
+    arguments.flag("explicit", explicit)
+    if loss is not None and not callable(loss):
+        raise TypeError(f"{arguments.shown('loss', loss)}: give a function of the record")
     _check_net(net)
     subject = Subject(net, inputs, t_end, loss)
     by_road = gradients_by_road(subject, explicit=explicit)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.engine import SpikeLimitError
 from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.report import GradcheckReport, merge_rows
@@ -61,13 +61,12 @@ def check_random_networks(
     >>> all(report.passed for report in check_random_networks(2, seed=7, kinds=["chain", "recurrent"]))
     True
     """
-    if n < 1:
-        raise ValueError(f"n = {n}: check at least 1 network")
-    if not kinds:
+    arguments.integer("n", n, least=1)
+    if not arguments.instance("kinds", kinds, (list, tuple), "a list of kinds of networks"):
         raise ValueError(f"kinds is empty: choose from {', '.join(KINDS)}")
     for k, kind in enumerate(kinds):
         _check_kind(f"kinds[{k}]", kind)
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    generator = arguments.generator("seed", seed)
     reports = []
     for k in range(n):
         net, inputs, t_end = random_network(generator, kinds[k % len(kinds)])
@@ -136,11 +135,12 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
     True
     """
     _check_kind("kind", kind)
+    arguments.instance("generator", generator, torch.Generator, "a torch.Generator")
     return _draw(generator, _DRAWS[kind])
 
 
 def _check_kind(name: str, kind: str) -> None:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{name} = {kind!r}: choose from {', '.join(KINDS)}")
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from fireprop import arguments
 from fireprop.kernels import membrane
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.nn.checks import check_index
 from fireprop.spikes import Spikes
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -79,11 +81,17 @@ def read_chain(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> 
     Raises ValueError if net is no plain chain, a unit has a t_ref > 0 (the closed forms here are those of t_ref = 0),
     or the run ended early.
     """
+    arguments.instance("inputs", inputs, Spikes, "the fireprop.Spikes that net was given")
+    arguments.instance("record", record, Record, "what net.record returned")
     lifs = lif_layers(net)
     if len(lifs) != len(record):
         raise ValueError(f"record has {len(record)} layers, net has {len(lifs)}: give the record of this net")
-    if not 0 <= sample < inputs.batch_size:
-        raise IndexError(f"sample = {sample}: there are {inputs.batch_size}")
+    if (len(inputs), inputs.n_units) != (len(record[0]), lifs[0].in_features):
+        raise ValueError(
+            f"inputs has {len(inputs)} samples of {inputs.n_units} units, record {len(record[0])} and net "
+            f"{lifs[0].in_features}: give those of this record"
+        )
+    check_index("sample", sample, inputs.batch_size)
     _require_plain(lifs)
     if not record[-1].complete:
         raise ValueError("record ends early, and spikes beyond are unknown: run the network without stop")
@@ -97,6 +105,7 @@ def lif_layers(net: Net) -> list[LIF]:
     """The LIF layers of a chain in order. Raises ValueError if it has anything else in it."""
     if isinstance(net, LIF):
         return [net]
+    arguments.instance("net", net, Sequential, "a fireprop.nn.LIF, or a Sequential of LIF layers")
     found: list[LIF] = []
     for module in net:
         if not isinstance(module, LIF | Sequential):

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
+from fireprop import arguments
 from fireprop.insights import canvas
 from fireprop.insights.chain import Floats
 from fireprop.insights.recorded import of_sample, system_of
@@ -65,8 +66,12 @@ def graze(*, tau_mem: float = 1.0, tau_syn: float = 1.0 / 0.999, distances: Sequ
     >>> round(graze().power, 2)
     -0.5
     """
-    if len(distances) < 2 or min(distances) <= 0.0:
-        raise ValueError(f"distances = {distances}: give at least two, all > 0")
+    tau_mem = arguments.number("tau_mem", tau_mem, above=0.0)
+    tau_syn = arguments.number("tau_syn", tau_syn, above=0.0)
+    far = arguments.finite("distances", arguments.reals("distances", distances)).detach()
+    if far.dim() != 1 or len(far) < 2 or float(far.min()) <= 0.0:
+        raise ValueError(f"distances = {tuple(far.reshape(-1)[:9].tolist())}: give at least two, all > 0")
+    distances = far.tolist()
     w_critical = _critical_weight(tau_mem, tau_syn)
     found = np.array([_first_spike(w_critical * (1.0 + d), tau_mem, tau_syn) for d in distances])
     return Graze(tau_mem, tau_syn, w_critical, np.array(distances, dtype=float), *found.T)

@@ -1,33 +1,40 @@
 """Checks at the door of a network, and the constants that pass them."""
 
-import operator
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.spikes import Spikes
 
 
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
-    """Raise IndexError unless 0 <= value < size, or, if negative, -size <= value."""
+    """Raise IndexError unless 0 <= value < size, or, if negative, -size <= value; TypeError if it is no integer."""
+    value = arguments.integer(name, value)
     if not (-size if negative else 0) <= value < size:
         raise IndexError(f"{name} = {value}: there are {size}")
 
 
 def size(name: str, value: int) -> int:
     """A number of units."""
-    if value < 1:
-        raise ValueError(f"{name} = {value}: a layer needs at least one unit on each side")
-    return int(value)
+    count = arguments.integer(name, value)
+    if count < 1:
+        raise ValueError(f"{name} = {count}: a layer needs at least one unit on each side")
+    return count
 
 
-def weight_dtype(dtype: torch.dtype) -> torch.dtype:
-    """A dtype that weights may have."""
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype = {dtype}: weights are torch.float32 or torch.float64")
-    return dtype
+def weight_dtype(dtype: torch.dtype | None) -> torch.dtype:
+    """A dtype that weights may have; None is torch's default."""
+    given = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(given, torch.dtype) or given not in (torch.float32, torch.float64):
+        what = f"dtype = {given}" if isinstance(given, torch.dtype) else arguments.shown("dtype", given)
+        raise TypeError(f"{what}: weights are torch.float32 or torch.float64")
+    return given
+
+
+def generator(value: torch.Generator | None) -> torch.Generator | None:
+    """Where random numbers come from; None is torch's own generator."""
+    wanted = "a torch.Generator, or None for torch's own"
+    return arguments.instance("generator", value, (torch.Generator, type(None)), wanted)
 
 
 def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tensor:
@@ -42,22 +49,48 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tens
             "pass an nn.Parameter" if name == "v_threshold" else f"{name} cannot be trained yet, pass {name}.detach()"
         )
         raise TypeError(f"{name} requires a gradient, which would not reach it: {remedy}")
-    tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    tensor = arguments.reals(name, value).detach()
     if tensor.dim() > 0 and tuple(tensor.shape) not in shapes:
         allowed = " or ".join(str(shape) for shape in ((), *shapes))
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}: give {allowed}")
     good = torch.isfinite(tensor) & ((tensor >= 0.0) if name == "t_ref" else (tensor > 0.0))
-    if not bool(good.all()):
-        index = torch.nonzero(~good)[0].tolist()
-        where = f"[{', '.join(map(str, index))}]" if index else ""
-        sign = ">=" if name == "t_ref" else ">"
-        raise ValueError(f"{name}{where} = {float(tensor[tuple(index)])}: give a finite number {sign} 0")
-    return tensor
+    _require_all(name, tensor, good, f"give a finite number {'>=' if name == 't_ref' else '>'} 0")
+    least = 1.0 / engine.MAX_CONSTANT if name.startswith("tau") else 0.0
+    moderate = (tensor >= least) & (tensor <= engine.MAX_CONSTANT)
+    _require_all(name, tensor, moderate, f"give a number from {least:g} to {engine.MAX_CONSTANT:g}")
+    return tensor.clone()
+
+
+def _require_all(name: str, tensor: Tensor, good: Tensor, remedy: str) -> None:
+    bad = arguments.first_true(~good)
+    if bad is not None:
+        where = f"[{', '.join(map(str, bad))}]" if bad else ""
+        raise ValueError(f"{name}{where} = {float(tensor[bad])}: {remedy}")
+
+
+def empty_weight(n_out: int, n_in: int, dtype: torch.dtype) -> Tensor:
+    """Room for a weight (out, in). Raises ValueError where there is none."""
+    try:
+        return torch.empty(n_out, n_in, dtype=dtype)
+    except (RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"in_features = {n_in}, out_features = {n_out}: there is no memory for a weight of that size"
+        ) from error
+
+
+def initial_weight(weight: Tensor) -> Tensor:
+    """A tensor (out, in) that may become the weight of a connection."""
+    arguments.instance("weight", weight, Tensor, "a tensor (out, in)")
+    weight_dtype(arguments.on_cpu("weight", weight).dtype)
+    if weight.dim() != 2 or 0 in weight.shape:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}: give (out, in), at least one unit on each side")
+    arguments.finite("weight", weight)
+    return weight
 
 
 def mask(name: str, value: Tensor, shape: tuple[int, int]) -> Tensor:
     """Which synapses exist, (out, in) bool."""
-    tensor = torch.as_tensor(value)
+    tensor = arguments.tensor(name, value)
     if tensor.dtype != torch.bool:
         raise TypeError(f"{name} is {tensor.dtype}: give booleans, True where a synapse exists")
     if tuple(tensor.shape) != shape:
@@ -74,39 +107,56 @@ def check_options(
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> None:
     """Refuse options of a forward pass that are out of range."""
-    if stop not in (None, "first_spikes"):
-        raise ValueError(f'stop = {stop!r}: choose None or "first_spikes"')
-    if on_graze not in ("raise", "zero"):
-        raise ValueError(f'on_graze = {on_graze!r}: choose "raise" or "zero"')
-    if gradient not in ("adjoint", "forward"):
-        raise ValueError(f'gradient = {gradient!r}: choose "adjoint" or "forward"')
-    if not 1 <= operator.index(max_spikes) < 2**63:
+    arguments.choice("stop", stop, None, "first_spikes")
+    arguments.choice("on_graze", on_graze, "raise", "zero")
+    arguments.choice("gradient", gradient, "adjoint", "forward")
+    if not 1 <= arguments.integer("max_spikes", max_spikes, most=2**64) < 2**63:
         raise ValueError(f"max_spikes = {max_spikes}: give at least 1, and less than 2**63")
-    if not isinstance(t_end, Tensor | float | int | np.ndarray | np.number):
-        raise TypeError(f"t_end is a {type(t_end).__name__}: give a number or a tensor (batch,)")
-    _require_finite_horizon(torch.as_tensor(t_end, dtype=torch.float64))
+    arguments.finite("t_end", arguments.reals("t_end", t_end))
 
 
 def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
     """Refuse inputs that are not Spikes of n_units units; `what` says which argument has that number."""
-    if not isinstance(inputs, Spikes):
-        raise TypeError(f"inputs is a {type(inputs).__name__}: give fireprop.Spikes, e.g. Spikes.from_latencies(x)")
+    arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes, e.g. Spikes.from_latencies(x)")
     if inputs.n_units != n_units:
         raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}")
 
 
-def check_weight(where: str, name: str, weight: Tensor, first: Tensor) -> None:
-    """Refuse a weight on another device than the CPU, or of another dtype than the first weight of its run."""
+def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    """Refuse a weight that is no longer what its module made: on the CPU, (out, in), in the dtype of its run."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{where}: {name} is a {type(weight).__name__}: give a tensor {shape}")
     if weight.device.type != "cpu":
         raise ValueError(f"{where}: {name} is on {weight.device}; fireprop computes on the CPU, use net.cpu()")
-    weight_dtype(weight.dtype)
-    if weight.dtype != first.dtype:
-        raise TypeError(f"{where}: {name} is {weight.dtype}, the first weight {first.dtype}: give all one dtype")
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{where}: {name} has dtype = {weight.dtype}: weights are torch.float32 or torch.float64")
+    if weight.dtype != dtype:
+        raise TypeError(f"{where}: {name} is {weight.dtype}, the first weight {dtype}: give all one dtype")
+    if tuple(weight.shape) != shape:
+        raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}, its synapses {shape}")
+    if weight.layout != torch.strided:
+        raise TypeError(f"{where}: {name} is {weight.layout}: pass {name}.to_dense()")
+
+
+def check_kept(where: str, name: str, tensor: Tensor, dtype: torch.dtype, *shapes: tuple[int, ...]) -> None:
+    """Refuse what somebody has put in place of a constant of a module: the engine counts on dtype and shape."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{where}: {name} is a {type(tensor).__name__}: give a tensor")
+    if tensor.dtype != dtype or tuple(tensor.shape) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise TypeError(f"{where}: {name} is {tensor.dtype} {tuple(tensor.shape)}: give {dtype}, {allowed}")
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        raise TypeError(f"{where}: {name} is {tensor.layout} on {tensor.device}: give a dense tensor on the CPU")
+
+
+def dtype_of_run(weight: Tensor) -> torch.dtype:
+    """The dtype of the first weight of a run, which that of all others has to be."""
+    return weight.dtype if isinstance(weight, Tensor) else torch.get_default_dtype()
 
 
 def horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
     """t_end per sample (batch,). Inputs that an early stop cut off must be known as far as it reaches."""
-    tensor = torch.as_tensor(t_end, dtype=torch.float64).detach().clone()
+    tensor = arguments.reals("t_end", t_end).detach().clone()
     if tensor.shape not in ((), (inputs.batch_size,)):
         raise ValueError(f"t_end has shape {tuple(tensor.shape)}: give a number or ({inputs.batch_size},)")
     tensor = tensor.expand(inputs.batch_size).contiguous()
@@ -119,11 +169,3 @@ def horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
                 'after an early stop (stop="first_spikes"): run the network that made it without stop'
             )
     return tensor
-
-
-def _require_finite_horizon(tensor: Tensor) -> None:
-    bad = torch.nonzero(~torch.isfinite(tensor.reshape(-1)))
-    if bad.numel():
-        k = int(bad[0])
-        where = f"[{k}]" if tensor.dim() else ""
-        raise ValueError(f"t_end{where} = {float(tensor.reshape(-1)[k])}: the horizon must be finite")

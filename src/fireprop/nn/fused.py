@@ -65,7 +65,7 @@ def run_layers(
 ) -> Record:
     """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
     checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
-    _check_layers(layers, first_layer)
+    check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
@@ -166,12 +166,23 @@ def thresholds_of(layers: Sequence["LIF"]) -> list[Tensor]:
     return [lif.v_threshold.expand(lif.out_features) for lif in layers]
 
 
-def _check_layers(layers: Sequence["LIF"], first_layer: int) -> None:
-    first = layers[0].weight
+def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
+    """Refuse layers that do not follow one another, or that somebody has written into."""
+    dtype = checks.dtype_of_run(layers[0].weight)
     for k, lif in enumerate(layers, start=first_layer):
-        checks.check_weight(f"layer {k}", "weight", lif.weight, first)
+        n_in, n_out, where = lif.in_features, lif.out_features, f"layer {k}"
+        checks.check_weight(where, "weight", lif.weight, dtype, (n_out, n_in))
+        for name in ("tau_mem", "t_ref", "v_threshold"):
+            checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
+        checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, (), (n_in,), (n_out, 1), (n_out, n_in))
+        if lif.mask is not None:
+            checks.check_kept(where, "mask", lif.mask, torch.bool, (n_out, n_in))
         if lif.recurrent:
-            checks.check_weight(f"layer {k}", "recurrent_weight", lif.recurrent_weight, first)
+            checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, (n_out, n_out))
+            shapes = (), (n_out,), (n_out, 1), (n_out, n_out)
+            checks.check_kept(where, "tau_syn_rec", lif.tau_syn_rec, torch.float64, *shapes)  # type: ignore[arg-type]
+            if lif.recurrent_mask is not None:
+                checks.check_kept(where, "recurrent_mask", lif.recurrent_mask, torch.bool, (n_out, n_out))
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(

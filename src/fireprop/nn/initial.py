@@ -29,6 +29,7 @@ def draw_driving_(
     with torch.no_grad():
         weight.normal_(generator=generator).mul_(spread).add_(1.0).mul_(mean)
         _blank_(weight, mask)
+    _require_finite(weight)
 
 
 def draw_balanced_(
@@ -45,6 +46,7 @@ def draw_balanced_(
     with torch.no_grad():
         weight.normal_(generator=generator).mul_(deviation)
         _blank_(weight, mask)
+    _require_finite(weight)
 
 
 def peaks(tau_mem: Tensor, tau_syn: Tensor, window: float = 0.0) -> Tensor:
@@ -68,6 +70,14 @@ def _fan_in(mask: Tensor | None, weight: Tensor) -> Tensor | int:
 def _blank_(weight: Tensor, mask: Tensor | None) -> None:
     if mask is not None:
         weight.masked_fill_(~mask, 0.0)
+
+
+def _require_finite(weight: Tensor) -> None:
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(
+            f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread call for "
+            f"initial weights that {weight.dtype} cannot hold: choose units in which they are nearer to 1"
+        )
 
 
 def _peak_response(tau_mem: float, tau_syn: float, window: float) -> float:

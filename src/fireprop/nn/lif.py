@@ -1,14 +1,13 @@
 """A layer of leaky integrate-and-fire neurons as an ordinary torch module: Spikes in, Spikes out."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn import checks, initial
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
@@ -77,7 +76,8 @@ class LIF(nn.Module):
     ) -> None:
         super().__init__()
         n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
-        self.in_features, self.out_features, self.recurrent = n_in, n_out, recurrent
+        self.in_features, self.out_features = n_in, n_out
+        self.recurrent = arguments.flag("recurrent", recurrent)
         if not recurrent and (recurrent_mask is not None or tau_syn_rec is not None):
             given = "recurrent_mask" if recurrent_mask is not None else "tau_syn_rec"
             raise ValueError(f"{given} is given, but recurrent = False: pass recurrent=True, or leave it out")
@@ -92,8 +92,7 @@ class LIF(nn.Module):
         else:
             self.register_buffer("v_threshold", threshold)
         self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
-        dtype = checks.weight_dtype(torch.get_default_dtype() if dtype is None else dtype)
-        self.weight = nn.Parameter(torch.empty(n_out, n_in, dtype=dtype))
+        self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype)))
         self._init_recurrence(recurrent_mask, tau_syn_rec)
         self.reset_parameters(generator=generator)
 
@@ -112,7 +111,7 @@ class LIF(nn.Module):
         mask = None if recurrent_mask is None else checks.mask("recurrent_mask", recurrent_mask, (n, n))
         self.register_buffer("recurrent_mask", mask)
         self.register_buffer("tau_syn_rec", constant)
-        self.recurrent_weight = nn.Parameter(torch.empty(n, n, dtype=self.weight.dtype))
+        self.recurrent_weight = nn.Parameter(checks.empty_weight(n, n, self.weight.dtype))
 
     def reset_parameters(
         self,
@@ -138,12 +137,12 @@ class LIF(nn.Module):
         the membrane to one unit of current spread over the window. A silent unit has no gradient and cannot learn to
         fire, so gain is well above 1 by default. Weights of synapses that do not exist are 0.
         """
-        for name, value in {"spikes_per_input": spikes_per_input, "gain": gain}.items():
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"{name} = {value}: give a finite number > 0")
-        for name, value in {"window": window, "spread": spread, "recurrent_spread": recurrent_spread}.items():
-            if not 0.0 <= value < math.inf:
-                raise ValueError(f"{name} = {value}: give a finite number >= 0")
+        spikes_per_input = arguments.number("spikes_per_input", spikes_per_input, above=0.0)
+        gain = arguments.number("gain", gain, above=0.0)
+        window = arguments.number("window", window, least=0.0)
+        spread = arguments.number("spread", spread, least=0.0)
+        recurrent_spread = arguments.number("recurrent_spread", recurrent_spread, least=0.0)
+        checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
         peaks = initial.peaks(self.tau_mem, self.tau_syn, window)
         initial.draw_driving_(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fireprop import autograd, engine
+from fireprop import arguments, autograd, engine
 from fireprop.nn import checks, initial
 from fireprop.nn.fused import StructureCache, existing, per_synapse, per_unit
 from fireprop.nn.lif import exact_constants
@@ -53,8 +53,8 @@ class Connection(nn.Module):
 
     def __init__(self, weight: Tensor, *, tau_syn: float | Tensor, mask: Tensor | None = None) -> None:
         super().__init__()
-        n_out, n_in = weight.shape
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(checks.initial_weight(weight))
+        n_out, n_in = self.weight.shape
         self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in)))
         self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
 
@@ -96,11 +96,11 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.n_inputs = checks.size("n_inputs", n_inputs)
-        self.dtype = checks.weight_dtype(torch.get_default_dtype() if dtype is None else dtype)
+        self.dtype = checks.weight_dtype(dtype)
         self.output: str | None = None
         self.populations = nn.ModuleDict()
         self.connections = nn.ModuleDict()
-        self._generator = generator
+        self._generator = checks.generator(generator)
         self._structure = StructureCache()
 
     def add(
@@ -116,6 +116,7 @@ class Network(nn.Module):
 
         Raises ValueError for a name that is taken, empty, "input", or has a "." or "->" in it.
         """
+        arguments.instance("name", name, str, "a string")
         taken = name == INPUT or name in self.populations or hasattr(self.populations, name)
         if not name or taken or "." in name or "->" in name:
             raise ValueError(
@@ -142,17 +143,22 @@ class Network(nn.Module):
         Raises ValueError for a population that is not there, and for a second connection of the same pair.
         """
         for role, name in (("pre", pre), ("post", post)):
+            arguments.instance(role, name, str, "the name of a population")
             if name not in self.populations and (role, name) != ("pre", INPUT):
                 raise ValueError(f"{role} = {name!r}: the populations are {', '.join(self.populations) or 'none yet'}")
         key = f"{pre}->{post}"
         if key in self.connections:
             raise ValueError(f"{key} exists: give it a mask or a tau_syn per synapse instead of a second connection")
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
-        if weight is not None and tuple(weight.shape) != (n_out, n_in):
-            raise ValueError(f"weight has shape {tuple(weight.shape)}: give {(n_out, n_in)}")
-        start = torch.zeros(n_out, n_in) if weight is None else weight.detach().clone()
+        start = (
+            checks.empty_weight(n_out, n_in, self.dtype).zero_()
+            if weight is None
+            else arguments.reals("weight", weight).detach()
+        )
+        if tuple(start.shape) != (n_out, n_in):
+            raise ValueError(f"weight has shape {tuple(start.shape)}: give {(n_out, n_in)}")
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
-        connection = Connection(start.to(dtype), tau_syn=tau_syn, mask=mask)
+        connection = Connection(start.clone().to(dtype), tau_syn=tau_syn, mask=mask)
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
@@ -205,10 +211,25 @@ class Network(nn.Module):
         if not self.connections:
             raise ValueError("the network has no connections: add populations, and connect them")
         weights: list[Tensor] = [self._connection(key).weight for key in self.connections]
-        for key, weight in zip(self.connections, weights, strict=True):
-            checks.check_weight(key, "weight", weight, weights[0])
+        dtype = checks.dtype_of_run(weights[0])
+        for key in self.connections:
+            self._check_connection(key, dtype)
         populations = [self._population(name) for name in self.populations]
+        for name, population in zip(self.populations, populations, strict=True):
+            for constant in ("tau_mem", "t_ref", "v_threshold"):
+                value = getattr(population, constant)
+                checks.check_kept(f"population {name}", constant, value, torch.float64, (), (population.size,))
         return weights, [population.v_threshold.expand(population.size) for population in populations]
+
+    def _check_connection(self, key: str, dtype: torch.dtype) -> None:
+        connection, (pre, post) = self._connection(key), key.split("->")
+        n_in = self.n_inputs if pre == INPUT else self._population(pre).size
+        n_out = self._population(post).size
+        checks.check_weight(key, "weight", connection.weight, dtype, (n_out, n_in))
+        shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
+        checks.check_kept(key, "tau_syn", connection.tau_syn, torch.float64, *shapes)
+        if connection.mask is not None:
+            checks.check_kept(key, "mask", connection.mask, torch.bool, (n_out, n_in))
 
     def structure(self) -> engine.graph.Structure:
         """Units and synapses as the engine sees them."""
@@ -252,6 +273,8 @@ class Network(nn.Module):
         return connection
 
     def _output(self) -> str:
+        if self.output is not None:
+            arguments.instance("output", self.output, str, "the name of a population")
         if self.output is not None and self.output not in self.populations:
             raise ValueError(f"output = {self.output!r}: the populations are {', '.join(self.populations)}")
         return list(self.populations)[-1] if self.output is None else self.output

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from fireprop import autograd, engine
+from fireprop import arguments, autograd, engine
 from fireprop.nn.checks import check_index
 from fireprop.spikes import Spikes
 
@@ -68,7 +68,7 @@ class Record:
         spikes = self[layer]
         check_index("unit", unit, spikes.n_units)
         check_index("sample", sample, spikes.batch_size)
-        grid = times.detach().double()
+        grid = arguments.reals("times", times).detach()
         if grid.dim() != 1 or not bool(torch.isfinite(grid).all()) or not bool((grid.diff() >= 0.0).all()):
             raise ValueError("times: give one dimension of finite times in ascending order")
         known = float(run.t_known[sample])
@@ -82,6 +82,7 @@ class Record:
 
     def _number(self, layer: int | str) -> int:
         if not isinstance(layer, str):
+            check_index("layer", layer, len(self), negative=True)
             return layer
         if layer not in self.names:
             raise KeyError(f"layer = {layer!r}: the populations are {', '.join(self.names) or 'not named'}")
@@ -89,9 +90,7 @@ class Record:
 
     def _locate(self, layer: int | str) -> tuple[engine.Run, int]:
         """The run that a layer is in, and its number there."""
-        number = self._number(layer)
-        check_index("layer", number, len(self.layers), negative=True)
-        local = number % len(self.layers)
+        local = self._number(layer) % len(self.layers)
         for run in self.runs:
             if local < run.n_layers:
                 return run, local

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fireprop import engine
-from fireprop.nn.fused import structure_of_layers, thresholds_of, weights_of
+from fireprop.nn.fused import check_layers, structure_of_layers, thresholds_of, weights_of
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.sequential import Sequential, stages_of
@@ -41,14 +41,16 @@ def graph_view(net: nn.Module) -> GraphView:
     Raises TypeError for anything else, ValueError for a Sequential with another module among its layers.
     """
     if isinstance(net, Network):
+        tensors = net.tensors()
         return GraphView(
             net.structure(),
-            *net.tensors(),
+            *tensors,
             tuple(f"connections.{key}.weight" for key in net.connections),
             tuple(f"populations.{name}.v_threshold" for name in net.populations),
             tuple(net.populations),
         )
     layers = _layers(net)
+    check_layers(layers)
     paths = {module: f"{path}." if path else "" for path, module in net.named_modules()}
     weight_names = [
         f"{paths[lif]}{name}"
