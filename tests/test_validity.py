@@ -256,7 +256,7 @@ def test_directions_that_do_not_fit_are_refused():
     for along, message in (
         ({"bias": torch.zeros(3)}, "along['bias']: the network has no such parameter, it has weight"),
         ({"weight": torch.zeros(2, 3)}, "along['weight'] has the shape (2, 3), the parameter (3, 2)"),
-        ({"weight": torch.full((3, 2), np.nan)}, "along['weight'] holds a number that is not finite"),
+        ({"weight": torch.full((3, 2), np.nan)}, "along['weight'][0, 0] = nan: give finite numbers"),
         ("ascent", "along = 'ascent'"),
         ("descent", "no parameter has a gradient, call loss.backward() first"),
     ):

@@ -633,6 +633,7 @@ def validity(report: ValidityReport) -> Figure:
     >>> [ax.get_xlabel() for ax in figure.axes][0]
     'sensitivity 1/slope'
     """
+    arguments.instance("report", report, ValidityReport, "a fireprop.validity.ValidityReport")
     panels: list[tuple[str, str, list[Tensor]]] = [
         ("sensitivity 1/slope", "spikes", [layer.sensitivity for layer in report.layers]),
         ("time to the nearest arrival", "spikes", [layer.order_gap for layer in report.layers]),

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.record import Stop
 from fireprop.nn.view import GraphView, graph_view
@@ -27,6 +27,7 @@ NEAR_GRAZE = (
 )
 SMALLEST, LARGEST = 2.0**-20, 1.0  # of the step that `measure_reach` is asked for
 BISECTIONS = 20
+MAX_DIRECTION = 1e100  # as weights: no product with what they drive overflows
 
 
 @dataclass(frozen=True)
@@ -307,8 +308,9 @@ def measure_reach(
 
     `ValidityReport.reach` says the same to first order, without a simulation. Raises as `validity_report` does.
     """
-    if not 0.0 < upto < math.inf:
-        raise ValueError(f"upto = {upto}: give a finite number > 0")
+    upto = arguments.number("upto", upto, above=0.0)
+    if along is None:
+        raise ValueError('along = None: give a mapping of tensors, or "descent"')
     view = graph_view(net)
     horizon = _checked(view, inputs, t_end, stop)
     weights, thresholds = view.solve_arrays()
@@ -371,19 +373,24 @@ def _direction(
         if not tensors:
             raise ValueError('along = "descent": no parameter has a gradient, call loss.backward() first')
     else:
-        tensors = dict(along)
-    for name, tensor in tensors.items():
-        if name not in parameters:
-            raise ValueError(f"along[{name!r}]: the network has no such parameter, it has {', '.join(parameters)}")
-        if tensor.shape != parameters[name].shape:
-            shapes = f"{tuple(tensor.shape)}, the parameter {tuple(parameters[name].shape)}"
-            raise ValueError(f"along[{name!r}] has the shape {shapes}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"along[{name!r}] holds a number that is not finite")
+        given = arguments.instance("along", along, Mapping, 'a mapping of tensors, "descent" or None')
+        tensors = {name: _entry(name, value, parameters) for name, value in given.items()}
     sizes = [theta.shape for theta in view.thresholds]
     weights = [_array(tensors.get(name)) for name in view.weight_names]
     thresholds = [_array(tensors.get(n), shape) for n, shape in zip(view.threshold_names, sizes, strict=True)]
     return weights, thresholds
+
+
+def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    if name not in parameters:
+        raise ValueError(f"along[{name!r}]: the network has no such parameter, it has {', '.join(parameters)}")
+    tensor = arguments.finite(f"along[{name!r}]", arguments.reals(f"along[{name!r}]", value))
+    if tensor.shape != parameters[name].shape:
+        shapes = f"{tuple(tensor.shape)}, the parameter {tuple(parameters[name].shape)}"
+        raise ValueError(f"along[{name!r}] has the shape {shapes}")
+    if tensor.numel() and float(tensor.detach().abs().max()) > MAX_DIRECTION:
+        raise ValueError(f"along[{name!r}] holds a number beyond {MAX_DIRECTION:g}: scale the direction down")
+    return tensor
 
 
 def _array(tensor: Tensor | None, shape: torch.Size | None = None) -> engine.Array | None:

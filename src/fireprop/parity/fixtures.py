@@ -93,7 +93,7 @@ def fixture_names() -> tuple[str, ...]:
 
 def load_fixture(name: str) -> Fixture:
     """The fixture of that name. Raises ValueError for a name that is not in `fixture_names()`."""
-    if name not in fixture_names():
+    if not isinstance(name, str) or name not in fixture_names():
         raise ValueError(f"name = {name!r}: the fixtures are {', '.join(fixture_names())}")
     return Fixture(**json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8")))
 
