@@ -39,7 +39,7 @@ def xor_run(tmp_path_factory):
 def test_help_names_every_command():
     result = _call("--help")
     assert result.exit_code == 0
-    for command in ("train", "evaluate", "plot", "gradcheck", "info"):
+    for command in ("train", "evaluate", "plot", "verify", "gradcheck", "info"):
         assert command in result.stdout
 
 
@@ -93,6 +93,21 @@ def test_gradcheck_passes_and_prints_a_table():
     assert result.exit_code == 0, result.output
     for text in ("chain: weight", "recurrent_weight", "explicit", "passed"):
         assert text in result.stdout
+
+
+@pytest.mark.slow
+def test_verify_prints_a_table_or_json_and_fails_with_exit_code_1(monkeypatch):
+    from fireprop import verify
+
+    result = _call("verify", "--networks", 1, "--crossings", 1)
+    assert result.exit_code == 0
+    assert "crossings missed" in " ".join(result.stdout.split())
+    monkeypatch.setattr(verify, "verify", lambda **_: verify.VerifyReport((verify.VerifyRow("bad", "1", 1.0, 0.0),)))
+    result = _call("verify", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == [
+        {"check": "bad", "cases": "1", "worst": 1.0, "tolerance": 0.0, "passed": False}
+    ]
 
 
 def test_gradcheck_offers_every_kind_of_network():

@@ -20,6 +20,7 @@ from fireprop.insights import (
     examples,
     graze,
     hebbian,
+    jumps,
     kernel_model,
     layers,
     levels,
@@ -50,6 +51,41 @@ def weight_gradients(net, loss):
 
 def relative(ours, truth):
     return np.abs(np.asarray(ours) - truth).max() / np.abs(truth).max()
+
+
+# -------------------------------------------------------------------------------------------------------------- jumps
+
+
+def test_between_changes_of_spikes_a_loss_is_the_integral_of_its_gradient_and_at_one_it_jumps():
+    net, inputs, loss, weights = jumps.example()
+    swept = jumps.sweep(net, inputs, loss, (1, 0), weights)
+    first, second = swept.changes
+    low, between = swept.weights < first, (swept.weights >= first) & (swept.weights < second)
+    assert set(swept.losses[low]) == {jumps.T_END}
+    assert set(swept.gradients[low]) == {0.0}
+    # the derivative diverges like a power of -1/2 at the change: start a step away from it
+    losses, integral = swept.losses[between][4:], swept.integral[between][4:]
+    np.testing.assert_allclose(losses - losses[0], integral - integral[0], atol=2e-4)
+    assert swept.losses[low][-1] - swept.losses[between][0] > 1.5
+    # at 1 % of the weight before a change the report knows where it is
+    near = np.flatnonzero(low)[-3]
+    step = swept.weights[1] - swept.weights[0]
+    assert swept.weights[near] + swept.reaches[near] == pytest.approx(first, abs=step)
+
+
+def test_a_sweep_leaves_the_network_as_it_was():
+    net, inputs, loss, _ = jumps.example()
+    before = net[0].weight.detach().clone()
+    jumps.sweep(net, inputs, loss, (1, 0), [1.0])
+    assert torch.equal(net[0].weight, before)
+
+
+def test_the_picture_of_a_sweep_has_a_piece_for_each_count_of_spikes():
+    net, inputs, loss, _ = jumps.example()
+    swept = jumps.sweep(net, inputs, loss, (1, 0), np.linspace(1.5, 1.8, 7))
+    figure = jumps.draw_jumps(swept)
+    assert len(figure.axes[1].lines) == 3  # two counts, and the line between them
+    assert figure.axes[2].get_xlabel() == "weight"
 
 
 # ------------------------------------------------------------------------------------------------------------ Hebbian

@@ -182,10 +182,10 @@ def test_spike_counts_change_where_the_report_says(rng, kind):
     direction = direction_of(layer, rng)
     far = validity.measure_reach(layer, inputs, direction, t_end=t_end, upto=1e4)
     assert 0.0 < far < 1e4
-    near = 1e-5 * far
+    near = 1e-6 * far
     moved(layer, direction, far - near)
     report = validity.validity_report(layer, inputs, t_end=t_end, along=direction)
-    assert float(report.reach.min()) == pytest.approx(near, rel=0.1)
+    assert float(report.reach.min()) == pytest.approx(near, rel=0.05)
     change = report.first_change
     assert change.step == float(report.reach.min())
     counts = layer(inputs, t_end=t_end).counts()

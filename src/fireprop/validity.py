@@ -26,7 +26,7 @@ NEAR_GRAZE = (
     0.01  # of v_threshold / tau_mem: a spike below that slope moves 100 tau_mem for each threshold that V moves
 )
 SMALLEST, LARGEST = 2.0**-20, 1.0  # of the step that `measure_reach` is asked for
-BISECTIONS = 20
+BISECTIONS = 40
 MAX_DIRECTION = 1e100  # as weights: no product with what they drive overflows
 
 
@@ -303,8 +303,8 @@ def measure_reach(
     """How many times a direction may be added before the spike count of a unit changes in a sample, by simulation.
 
     upto  the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2 to
-          the first that changes a count, and are halved between to 1e-6 of it: a change that is undone within a factor
-          of 2 may be missed
+          the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
+          factor of 2 may be missed
 
     `ValidityReport.reach` says the same to first order, without a simulation. Raises as `validity_report` does.
     """

@@ -13,7 +13,6 @@ from fireprop.engine import SpikeLimitError
 from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.report import GradcheckReport, merge_rows
 from fireprop.gradcheck.subject import layers_of
-from fireprop.ift import INPUT_TIMES
 from fireprop.nn import LIF, Network, Record, Sequential
 from fireprop.nn.fused import weights_of
 from fireprop.spikes import Spikes
@@ -101,7 +100,7 @@ def summarize(reports: Sequence[GradcheckReport], kinds: Sequence[NetworkKind] =
         for k, kind in enumerate(kinds)
         for row in merge_rows(
             [
-                replace(row, name=f"{kind}: {_parameter(row.name)}")
+                replace(row, name=f"{kind}: {row.parameter}")
                 for report in reports[k :: len(kinds)]
                 for row in report.rows
             ],
@@ -109,11 +108,6 @@ def summarize(reports: Sequence[GradcheckReport], kinds: Sequence[NetworkKind] =
         )
     ]
     return GradcheckReport(tuple(rows), sum(report.n_spikes for report in reports))
-
-
-def _parameter(name: str) -> str:
-    """What kind of parameter a row is about, of whichever layer."""
-    return name if name == INPUT_TIMES else name.rpartition(" ")[2]
 
 
 def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") -> tuple[nn.Module, Spikes, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from fireprop.gradcheck.differences import Difference
+from fireprop.ift import INPUT_TIMES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +53,11 @@ class GradcheckRow:
     worst_propagation: float | None
     uncertainty: float
     tolerance: float
+
+    @property
+    def parameter(self) -> str:
+        """The kind of parameter, of whichever layer: "weight", "recurrent_weight", "v_threshold", "input times"."""
+        return self.name if self.name == INPUT_TIMES else self.name.rpartition(" ")[2]
 
     @property
     def errors(self) -> dict[str, float]:
