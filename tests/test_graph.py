@@ -440,10 +440,9 @@ def test_what_makes_no_network_is_refused_by_name(call, text):
 )
 def test_time_constants_whose_rates_overflow_are_refused_in_a_graph_too(name, text):
     constants = {"tau_mem": torch.ones(3), "tau_syn": torch.ones(3, 2), "tau_syn_rec": 1.0}
-    constants[name] = constants[name].double()
-    constants[name].view(-1)[1 if name == "tau_mem" else 5] = 1e-310
     layer = LIF(2, 3, recurrent=True, **constants)
-    with pytest.raises(ValueError, match=re.escape(f"{text}: time constants must be above 0, they and their inverses")):
+    getattr(layer, name).view(-1)[1 if name == "tau_mem" else 5] = 1e-310  # after the door of the constructor
+    with pytest.raises(ValueError, match=re.escape(text)):
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
 
 
