@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off test-bounds bench
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench
 
 check: lint types imports test
 
@@ -29,6 +29,11 @@ test-jit-off:
 # derivatives, on random networks of every kind. A cache of its own is filled first, in about half of the time.
 test-bounds:
 	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py
+
+# Of all that is not compiled; kernels are covered with the JIT off and by mutants.
+coverage:
+	coverage run -m pytest -q
+	coverage report
 
 bench:
 	python -m benchmarks
