@@ -423,14 +423,16 @@ CASES: dict[str, Case] = {
         _of(lambda: layer(recurrent=True), "reset_parameters"), lambda: {"recurrent_spread": 0.5}
     ),
     "LIF, written into": Case(
-        lambda **state: _written_into(layer(), state)(inputs(), t_end=2.0),
+        lambda **state: _written_into(layer(), state)(inputs(), t_end=2.0, max_spikes=99),
         lambda: {
             name: getattr(layer(), name).detach() for name in ("weight", "tau_mem", "tau_syn", "v_threshold", "t_ref")
         },
         also={name: ("cannot assign",) for name in ("weight", "tau_mem", "tau_syn", "v_threshold", "t_ref")},
     ),
     "LIF recurrent, written into": Case(
-        lambda **state: _written_into(layer(recurrent=True, mask=torch.ones(3, 2) > 0), state)(inputs(), t_end=2.0),
+        lambda **state: _written_into(layer(recurrent=True, mask=torch.ones(3, 2) > 0), state)(
+            inputs(), t_end=2.0, max_spikes=99
+        ),
         lambda: {
             "recurrent_weight": torch.eye(3).double(),
             "tau_syn_rec": _float64(0.5, 0.5, 0.5),
