@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import reference_graph as oracle
-from fireprop import Spikes, validity
+from fireprop import SpikeLimitError, Spikes, validity
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
@@ -108,6 +108,49 @@ def test_the_distance_to_the_nearest_arrival_leaves_out_what_is_not_connected():
     assert found.to_end[0].item() == pytest.approx(1.0 - f)
 
 
+@pytest.mark.parametrize("shift", [-1e-9, 0.0, 1e-9])
+def test_an_arrival_at_the_very_instant_of_a_spike_is_the_nearest(shift):
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 1.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, np.inf]]), t_end=1.0).detach().times[0])
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0, f + shift]]), t_end=1.0)[0]
+    # an arrival just before makes the spike come a little earlier
+    assert 0.5 * abs(shift) <= found.order_gap[0].item() <= abs(shift) + 1e-15
+
+
+@pytest.mark.parametrize("shift", [-1e-9, 0.0, 1e-9])
+def test_an_arrival_near_the_end_of_a_hold_counts_as_one_near_the_spike(shift):
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.125, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 1.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, np.inf]]), t_end=1.0).detach().times[0])
+    inputs, along = Spikes.from_latencies([[0.0, f + 0.125 + shift]]), {"weight": torch.tensor([[-1.0, 0.0]])}
+    found = validity.validity_report(layer, inputs, t_end=1.0, along=along)[0]
+    assert found.order_gap[0].item() == pytest.approx(abs(shift), abs=1e-15)
+    # the spike, and with it the end of its hold, comes later: only an arrival after it is soon reached
+    assert (found.swap_step[0].item() < 1e-6) == (shift >= 0.0)
+
+
+def test_tied_units_that_are_connected_are_at_distance_0():
+    layer = LIF(1, 2, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    layer.weight.data.fill_(6.0)
+    layer.recurrent_weight.data.fill_(-50.0)
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.1]]), t_end=3.0)[0]
+    assert found.order_gap.tolist() == [0.0, 0.0]
+    # and what they send to each other at once turns what they would have become: theta is the peak
+    assert found.clearance.tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
+
+
+def test_inhibition_at_the_instant_of_a_spike_leaves_it_no_clearance():
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[6.0, -20.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, np.inf]]), t_end=1.0).detach().times[0])
+    inputs, along = Spikes.from_latencies([[0.0, f]]), {"weight": torch.tensor([[-1.0, 0.0]])}
+    report = validity.validity_report(layer, inputs, t_end=1.0, along=along)
+    assert report[0].clearance[0].item() == pytest.approx(0.0, abs=1e-15)
+    assert float(report.reach) < 1e-14
+    assert validity.measure_reach(layer, inputs, along, t_end=1.0) < 1e-5
+
+
 def test_units_that_never_fire_are_silent_and_units_that_nothing_reaches_have_no_margin():
     layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[8.0], [0.5], [0.0]]))
@@ -194,6 +237,24 @@ def test_spike_counts_change_where_the_report_says(rng, kind):
     assert int(more[0, change.unit]) == (1 if change.kind == "creation" else -1)
 
 
+def test_a_parameter_that_layers_share_moves_in_all_of_them():
+    theta = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    net = Sequential(*(LIF(1, 1, tau_mem=1.0, tau_syn=0.5, v_threshold=theta, dtype=torch.float64) for _ in range(2)))
+    for layer in net:
+        layer.weight.data.fill_(6.0)
+    inputs, along = Spikes.from_latencies([[0.0]]), {"0.v_threshold": torch.full((1,), 1e-6, dtype=torch.float64)}
+    far = validity.measure_reach(net, inputs, along, t_end=3.0, upto=1e6)
+    with torch.no_grad():
+        theta += (1.0 - 1e-6) * far * along["0.v_threshold"]
+    assert float(validity.validity_report(net, inputs, t_end=3.0, along=along).reach) == pytest.approx(
+        1e-6 * far, rel=0.05
+    )
+    counts = [spikes.n_spikes for spikes in net.record(inputs, t_end=3.0)]
+    with torch.no_grad():
+        theta += 2e-6 * far * along["0.v_threshold"]
+    assert [spikes.n_spikes for spikes in net.record(inputs, t_end=3.0)] != counts
+
+
 def test_descent_is_minus_the_gradients_that_backward_has_left(rng):
     layer, inputs, t_end, _ = drawn(rng, "self-loops")
     layer(inputs, t_end=t_end).times.sum().backward()
@@ -257,11 +318,18 @@ def test_directions_that_do_not_fit_are_refused():
         ({"bias": torch.zeros(3)}, "along['bias']: the network has no such parameter, it has weight"),
         ({"weight": torch.zeros(2, 3)}, "along['weight'] has the shape (2, 3), the parameter (3, 2)"),
         ({"weight": torch.full((3, 2), np.nan)}, "along['weight'][0, 0] = nan: give finite numbers"),
+        ({"weight": torch.full((3, 2), 1e101, dtype=torch.float64)}, "along['weight'] holds a number beyond 1e+100"),
         ("ascent", "along = 'ascent'"),
         ("descent", "no parameter has a gradient, call loss.backward() first"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             validity.validity_report(layer, inputs, t_end=1.0, along=along)
+    layer.weight.grad = torch.full((3, 2), np.inf, dtype=torch.float64)
+    with pytest.raises(ValueError, match=re.escape("along['weight'][0, 0] = -inf")):
+        validity.validity_report(layer, inputs, t_end=1.0, along="descent")
+    layer.weight.data.fill_(20.0)
+    with pytest.raises(SpikeLimitError):
+        validity.validity_report(layer, inputs, t_end=1.0, max_spikes=1)
     with pytest.raises(ValueError, match=re.escape("along = None: give a direction")):
         _ = validity.validity_report(layer, inputs, t_end=1.0).reach
     with pytest.raises(ValueError, match="upto = 0"):

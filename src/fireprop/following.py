@@ -23,14 +23,15 @@ MOST_SPIKES = 2**32  # of a unit in a sample
 class Effect:
     """What a step did to the samples of its batch.
 
-    created, deleted  spikes of all units, before the decision. A spike that may just have moved past the end of what is
-                      known of its sample, because it is nearer to it than others have moved, is not counted
+    created, deleted  spikes of all units, before the decision: see `spike_changes`
+    silenced          samples in which the unit of the label fired before the step and does not after it
     halvings          how often the step was halved
     """
 
     samples: int
     created: int
     deleted: int
+    silenced: int
     halvings: int
 
 
@@ -61,43 +62,60 @@ def follow(
             for parameter, old in zip(net.parameters(), start, strict=True):
                 parameter.copy_(0.5 * (parameter + old))
     changes = [spike_changes(old, new) for old, new in zip(before, after, strict=True)]
-    return Effect(
-        inputs.batch_size, sum(created for created, _ in changes), sum(deleted for _, deleted in changes), halvings
-    )
+    created, deleted = (sum(numbers) for numbers in zip(*changes, strict=True))
+    return Effect(inputs.batch_size, created, deleted, int(lost.sum()), halvings)
 
 
 def spike_changes(before: Spikes, after: Spikes) -> tuple[int, int]:
-    """Numbers of spikes that are in only one of two runs of a layer, up to where both are known: (created, deleted).
+    """By how many spikes units of a layer fire more, and less, in a second run, sample by sample: (created, deleted).
 
-    The k-th spike of a unit in one run is the k-th in the other. One that is unmatched is not counted if it lies within
-    the largest shift of the sample's matched spikes from the end of what is known.
+    A spike counts that lies where both runs are known, and for which the other run has none as far as it is known.
+    Where that is not t_end, it may just have moved past it: those that lie as near to it as a spike has moved in the
+    sample, among units that fire equally often, do not count.
     """
-    (old, old_times), (new, new_times) = _numbered(before), _numbered(after)
-    _, in_old, in_new = np.intersect1d(old, new, assume_unique=True, return_indices=True)
-    known = np.full(before.batch_size, np.inf)
+    known, stopped = _known(before, after)
+    old, new = (spikes.times.detach().numpy() for spikes in (before, after))
+    trains = [spikes.samples.numpy() * spikes.n_units + spikes.units.numpy() for spikes in (before, after)]
+
+    def count(times: Array, train: Array, first: Array, last: Array) -> Array:
+        sample = train // max(before.n_units, 1)
+        counted = train[(times > first[sample]) & (times <= last[sample])]
+        return np.bincount(counted, minlength=before.batch_size * before.n_units)
+
+    ever = np.full(before.batch_size, np.inf)
+    in_old, in_new = (count(times, train, -ever, known) for times, train in zip((old, new), trains, strict=True))
+    all_old, all_new = (count(times, train, -ever, ever) for times, train in zip((old, new), trains, strict=True))
+    shift = np.where(stopped, _largest_shifts(before, after, trains, all_old == all_new), 0.0)
+    late_old, late_new = (
+        count(times, train, known - shift, known) for times, train in zip((old, new), trains, strict=True)
+    )
+    created = np.maximum(in_new - all_old - late_new, 0)
+    deleted = np.maximum(in_old - all_new - late_old, 0)
+    return int(created.sum()), int(deleted.sum())
+
+
+def _known(before: Spikes, after: Spikes) -> tuple[Array, Array]:
+    """Up to when both runs are known, per sample, and whether that is before their end."""
+    known, t_end = np.full((2, before.batch_size), np.inf)
     for spikes in (before, after):
-        if spikes.t_known is not None:
-            known = np.minimum(known, spikes.t_known.numpy())
-    shift = np.zeros(before.batch_size)
-    np.maximum.at(shift, before.samples.numpy()[in_old], np.abs(old_times[in_old] - new_times[in_new]))
-
-    def unmatched(spikes: Spikes, times: Array, matched: Array) -> int:
-        samples = spikes.samples.numpy()
-        counted = times <= known[samples] - shift[samples]
-        counted[matched] = False
-        return int(np.count_nonzero(counted))
-
-    return unmatched(after, new_times, in_new), unmatched(before, old_times, in_old)
+        if spikes.t_known is not None and spikes.t_end is not None:
+            known, t_end = np.minimum(known, spikes.t_known.numpy()), np.minimum(t_end, spikes.t_end.numpy())
+    return known, known < t_end
 
 
-def _numbered(spikes: Spikes) -> tuple[Array, Array]:
-    """A number for every spike that says sample, unit, and how many spikes the unit had before it; and the times."""
-    trains = spikes.samples.numpy() * spikes.n_units + spikes.units.numpy()
-    order = np.argsort(trains, kind="stable")
-    _, first = np.unique(trains[order], return_index=True)
-    rank = np.empty_like(trains)
-    rank[order] = np.arange(trains.size) - np.repeat(first, np.diff([*first, trains.size]))
-    return trains * MOST_SPIKES + rank, spikes.times.detach().numpy()
+def _largest_shifts(before: Spikes, after: Spikes, trains: list[Array], equal: Array) -> Array:
+    """(batch,) how far a spike has moved at most, among units that fire equally often: the k-th is still the k-th."""
+    shifts = np.zeros(before.batch_size)
+    kept = []
+    for spikes, train in zip((before, after), trains, strict=True):
+        order = np.argsort(train, kind="stable")
+        order = order[equal[train[order]]]
+        rank = np.arange(order.size) - np.searchsorted(train[order], train[order])
+        kept.append((train[order], rank, spikes.times.detach().numpy()[order]))
+    (a, rank_a, t_a), (b, rank_b, t_b) = kept
+    _, in_a, in_b = np.intersect1d(a * MOST_SPIKES + rank_a, b * MOST_SPIKES + rank_b, True, return_indices=True)
+    np.maximum.at(shifts, a[in_a] // max(before.n_units, 1), np.abs(t_a[in_a] - t_b[in_b]))
+    return shifts
 
 
 def fires(out: Spikes, labels: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ class EpochMetrics:
     silent_units         hidden units that never fired in the epoch
     grazes               spikes of slope <= 0, through which no gradient flows
     near_graze_share     share of the spikes whose slope is below 1 % of v_threshold / tau_mem
-    largest_sensitivity  largest 1/slope of all other spikes
+    largest_sensitivity  largest 1/slope of all spikes of slope > 0
     spikes_created, spikes_deleted   by a step, per sample, of the steps that were followed; None if none was
+    labels_silenced      share of the samples of followed steps in which the step silenced the unit of the label
     steps_shortened      steps that the guard has halved; None without a guard
     """
 
@@ -50,6 +51,7 @@ class EpochMetrics:
     largest_sensitivity: float | None = None
     spikes_created: float | None = None
     spikes_deleted: float | None = None
+    labels_silenced: float | None = None
     steps_shortened: int | None = None
 
 
@@ -185,8 +187,10 @@ class Trainer:
         for done, (spikes, labels) in enumerate(loader, start=1):
             record = self._run(spikes)
             loss = self._loss(record, labels)
-            start_weights = [p.detach().clone() for p in self.net.parameters()] if self.config.guard else None
-            is_followed = math.floor(done * self.config.follow) > math.floor((done - 1) * self.config.follow)
+            step = self.epoch * len(loader) + done
+            is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
+            guarded = self.config.guard and is_followed
+            start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -215,6 +219,7 @@ class Trainer:
             largest_sensitivity=tally.largest_sensitivity,
             spikes_created=tally.per_followed(tally.created),
             spikes_deleted=tally.per_followed(tally.deleted),
+            labels_silenced=tally.per_followed(tally.silenced),
             steps_shortened=tally.shortened if self.config.guard else None,
         )
         self._keep_if_best(metrics)
@@ -392,7 +397,7 @@ class _Tally:
         self.layers = [layer for layer in net if isinstance(layer, LIF)]
         self.samples = self.grazes = self.near_grazes = self.spikes = 0
         self.loss = self.correct = self.hidden_spikes = self.largest_sensitivity = 0.0
-        self.followed = self.created = self.deleted = self.shortened = 0
+        self.followed = self.created = self.deleted = self.silenced = self.shortened = 0
 
     def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
         self.samples += len(labels)
@@ -413,6 +418,7 @@ class _Tally:
         self.followed += effect.samples
         self.created += effect.created
         self.deleted += effect.deleted
+        self.silenced += effect.silenced
         self.shortened += effect.halvings > 0
 
     def per_followed(self, number: int) -> float | None:

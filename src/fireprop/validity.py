@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.record import Stop
-from fireprop.nn.view import GraphView, graph_view
+from fireprop.nn.view import GraphView, graph_view, keys_of
 from fireprop.spikes import Spikes
 
 Direction: TypeAlias = Mapping[str, Tensor]
 Along: TypeAlias = Direction | Literal["descent"] | None
 ChangeKind: TypeAlias = Literal["creation", "deletion", "order"]
 
-NEAR_GRAZE = (
-    0.01  # of v_threshold / tau_mem: a spike below that slope moves 100 tau_mem for each threshold that V moves
-)
-SMALLEST, LARGEST = 2.0**-20, 1.0  # of the step that `measure_reach` is asked for
+# Of v_threshold / tau_mem: a spike below that slope moves 100 tau_mem for each threshold that V moves.
+NEAR_GRAZE = 0.01
+SMALLEST = 2.0**-20  # of the step up to which `measure_reach` looks
 BISECTIONS = 40
 MAX_DIRECTION = 1e100  # as weights: no product with what they drive overflows
 
@@ -57,14 +56,18 @@ class Change:
 class LayerValidity:
     """What was found about one layer or population. A step is inf without a direction, or where it leads away.
 
+    name, spikes          of the layer or population, as in a record
+    v_threshold, tau_mem  (units,) as they were in the run
+
     Of every spike, (n_spikes,) in order of `spikes`:
 
     slopes       V'(f-); `sensitivity` is its inverse, 0 slope or less marks a graze
     clearance    how far above v_threshold, relative to it, V would have peaked without this spike: the spike disappears
                  when this falls to 0. A lower bound where the unit's next spike or t_end comes before that peak; inf
                  where a stop does
-    delete_step  the step at which it disappears: its clearance is used up, or it reaches t_end
-    order_gap    time to the nearest arrival at its unit, before or after
+    delete_step  the step at which it disappears: its clearance is used up (where it is a lower bound: V at the time of
+                 the next spike falls to the threshold), or it reaches t_end
+    order_gap    time between it, or the end of its hold, and the nearest arrival at its unit
     swap_step    the step at which the two change places
     to_end       t_end - f
 
@@ -203,6 +206,9 @@ class ValidityReport:
         """(batch,) how many times the direction may be added before a spike count of the sample changes, to first
         order; inf if none does. Beyond, the loss is that of other spikes than those whose gradient was followed.
 
+        Changes of order are not counted: `LayerValidity.swap_step` has them. After a stop it tells of the spikes and
+        peaks before the decision.
+
         Raises ValueError if the report was made without a direction.
         """
         if not self.directed:
@@ -258,7 +264,13 @@ def near_grazes(spikes: Spikes, slopes: Tensor, v_threshold: Tensor, tau_mem: Te
 
 
 def validity_report(
-    net: nn.Module, inputs: Spikes, *, t_end: float | Tensor, stop: Stop = None, along: Along = None
+    net: nn.Module,
+    inputs: Spikes,
+    *,
+    t_end: float | Tensor,
+    stop: Stop = None,
+    along: Along = None,
+    max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> ValidityReport:
     """How steep the spikes of a run are, how near it is to a run with other spikes, and how far along a direction.
 
@@ -266,12 +278,14 @@ def validity_report(
     stop                "first_spikes": only what happens up to the decision of each sample
     along               the direction of a step: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
+    max_spikes          as for a run
 
     A spike appears where a peak of V reaches the threshold, and disappears where the peak that V would have had without
     it falls to the threshold; the derivative of the height of a peak is that of V at its fixed time. Arrivals at one
     instant count as moving together.
 
-    Raises TypeError for another module; ValueError for a direction that does not fit, and if there is no gradient.
+    Raises TypeError for another module, ValueError for a Sequential with other modules than LIF among its layers, for a
+    direction that does not fit or overflows, and if there is no gradient; what a run raises.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
@@ -283,8 +297,8 @@ def validity_report(
     True
     """
     view = graph_view(net)
-    horizon = _checked(view, inputs, t_end, stop)
-    run = _simulate(view, view.solve_arrays(), inputs, horizon, stop)
+    horizon = _checked(view, inputs, t_end, stop, max_spikes)
+    run = _simulate(view, view.solve_arrays(), inputs, horizon, stop, max_spikes)
     d_weights, d_thresholds = _direction(net, view, along)
     margins = engine.graph.margins(run, horizon.numpy(), d_weights, d_thresholds)
     layers = tuple(_layer(view, run, margins, horizon, layer) for layer in range(run.n_layers))
@@ -297,8 +311,8 @@ def measure_reach(
     along: Direction | Literal["descent"],
     *,
     t_end: float | Tensor,
-    stop: Stop = None,
     upto: float = 1.0,
+    max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> float:
     """How many times a direction may be added before the spike count of a unit changes in a sample, by simulation.
 
@@ -306,19 +320,20 @@ def measure_reach(
           the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
           factor of 2 may be missed
 
-    `ValidityReport.reach` says the same to first order, without a simulation. Raises as `validity_report` does.
+    `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
+    `validity_report` does.
     """
     upto = arguments.number("upto", upto, above=0.0)
     if along is None:
         raise ValueError('along = None: give a mapping of tensors, or "descent"')
     view = graph_view(net)
-    horizon = _checked(view, inputs, t_end, stop)
+    horizon = _checked(view, inputs, t_end, None, max_spikes)
     weights, thresholds = view.solve_arrays()
     d_weights, d_thresholds = _direction(net, view, along)
 
     def counts(step: float) -> list[engine.Array]:
         moved = _moved(weights, d_weights, step), _moved(thresholds, d_thresholds, step)
-        run = _simulate(view, moved, inputs, horizon, stop)
+        run = _simulate(view, moved, inputs, horizon, None, max_spikes)
         return [_counts(run, layer) for layer in range(run.n_layers)]
 
     at_start = counts(0.0)
@@ -342,21 +357,24 @@ def measure_reach(
 Arrays: TypeAlias = Sequence[engine.Array]
 
 
-def _checked(view: GraphView, inputs: Spikes, t_end: float | Tensor, stop: Stop) -> Tensor:
+def _checked(view: GraphView, inputs: Spikes, t_end: float | Tensor, stop: Stop, max_spikes: int) -> Tensor:
     """t_end (batch,), after a look at all arguments of a run."""
-    checks.check_options(t_end=t_end, stop=stop)
+    checks.check_options(t_end=t_end, stop=stop, max_spikes=max_spikes)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     return checks.horizon(t_end, inputs)
 
 
 def _simulate(
-    view: GraphView, parameters: tuple[Arrays, Arrays], inputs: Spikes, horizon: Tensor, stop: Stop
+    view: GraphView,
+    parameters: tuple[Arrays, Arrays],
+    inputs: Spikes,
+    horizon: Tensor,
+    stop: Stop,
+    max_spikes: int,
 ) -> engine.graph.Run:
     trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
     stop_at = len(view.thresholds) - 1 if stop else None
-    return engine.graph.simulate(
-        view.structure, *parameters, *trains, stop_at=stop_at, max_spikes=engine.DEFAULT_MAX_SPIKES
-    )
+    return engine.graph.simulate(view.structure, *parameters, *trains, stop_at=stop_at, max_spikes=max_spikes)
 
 
 def _direction(
@@ -364,20 +382,22 @@ def _direction(
 ) -> tuple[list[engine.Array | None], list[engine.Array | None]]:
     """A direction as arrays for every weight and every threshold, None for zeros."""
     parameters = dict(net.named_parameters())
-    if along is None:
-        tensors: dict[str, Tensor] = {}
-    elif isinstance(along, str):
+    given: Mapping[str, Tensor] = {}
+    if isinstance(along, str):
         if along != "descent":
             raise ValueError(f'along = {along!r}: give a mapping of tensors, "descent" or None')
-        tensors = {name: -p.grad for name, p in parameters.items() if p.grad is not None}
-        if not tensors:
+        given = {name: -p.grad for name, p in parameters.items() if p.grad is not None}
+        if not given:
             raise ValueError('along = "descent": no parameter has a gradient, call loss.backward() first')
-    else:
-        given = arguments.instance("along", along, Mapping, 'a mapping of tensors, "descent" or None')
-        tensors = {name: _entry(name, value, parameters) for name, value in given.items()}
+    elif along is not None:
+        given = arguments.instance("along", along, (Mapping,), 'a mapping of tensors, "descent" or None')
+    tensors = {name: _entry(name, value, parameters) for name, value in given.items()}
+    keys = keys_of(net, (*view.weight_names, *view.threshold_names))
     sizes = [theta.shape for theta in view.thresholds]
-    weights = [_array(tensors.get(name)) for name in view.weight_names]
-    thresholds = [_array(tensors.get(n), shape) for n, shape in zip(view.threshold_names, sizes, strict=True)]
+    weights = [_array(tensors.get(keys[name])) for name in view.weight_names]
+    thresholds = [
+        _array(tensors.get(keys[name]), shape) for name, shape in zip(view.threshold_names, sizes, strict=True)
+    ]
     return weights, thresholds
 
 

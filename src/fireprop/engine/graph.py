@@ -536,9 +536,10 @@ def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresho
 
     def run_chunk(k: int) -> None:
         currents = np.empty((4, graph.channels.size))
+        zeros, turns = _scratch(graph)
         state = margins_kernel.State(
             _own_state(graph), records(graph.nodes.size, margins_kernel.UNIT), currents[0], currents[1], currents[2],
-            currents[3], _scratch(graph)[0], *_scratch(graph),
+            currents[3], np.empty_like(zeros), zeros, turns,
         )  # fmt: skip
         margins_kernel.walk(state, log, direction, found, run.t_known, t_end, edges[k], edges[k + 1])
 

@@ -15,7 +15,7 @@ from fireprop import ift
 from fireprop.gradcheck.subject import Kind, Subject, gradients
 from fireprop.ift import INPUT_TIMES
 from fireprop.nn import Record
-from fireprop.nn.view import graph_view
+from fireprop.nn.view import graph_view, keys_of
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Gradients: TypeAlias = dict[str, Array]
@@ -136,12 +136,10 @@ def _untied(net: nn.Module) -> tuple[nn.Module, dict[str, str]] | None:
     names = (*view.weight_names, *view.threshold_names)
     if len(set(names)) < len(names):  # one layer, used twice
         return None
-    keys = {parameter: key for key, parameter in net.named_parameters()}
-    untied, key_of = copy.deepcopy(net), {}
+    untied = copy.deepcopy(net)
     for name in names:
         path, _, attribute = name.rpartition(".")
-        tensor = getattr(net.get_submodule(path), attribute)
-        key_of[name] = keys.get(tensor, name)
-        if isinstance(tensor, nn.Parameter):
-            setattr(untied.get_submodule(path), attribute, nn.Parameter(tensor.detach().clone()))
-    return untied, key_of
+        module = untied.get_submodule(path)
+        if isinstance(getattr(module, attribute), nn.Parameter):
+            setattr(module, attribute, nn.Parameter(getattr(module, attribute).detach().clone()))
+    return untied, keys_of(net, names)

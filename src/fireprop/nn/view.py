@@ -67,6 +67,17 @@ def graph_view(net: nn.Module) -> GraphView:
     )
 
 
+def keys_of(net: nn.Module, names: Sequence[str]) -> dict[str, str]:
+    """The key in `net.named_parameters()` of each weight or threshold of a view, by its name: of a parameter that is
+    used in several places the first; its name where it is none."""
+    keys = {parameter: key for key, parameter in net.named_parameters()}
+    found = {}
+    for name in names:
+        path, _, attribute = name.rpartition(".")
+        found[name] = keys.get(getattr(net.get_submodule(path), attribute), name)
+    return found
+
+
 def _layers(net: nn.Module) -> Sequence[LIF]:
     if isinstance(net, LIF):
         return [net]

@@ -17,7 +17,7 @@ from fireprop.kernels.compiling import inlined
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import factors, rise
 
 NONE = -1
@@ -81,8 +81,8 @@ class Margins(NamedTuple):
     clear            (n_events,): how far above theta the potential would peak without this spike; a lower bound where
                      the unit's next spike, or t_end, comes before that peak; inf where a stop does
     delete           (n_events,): the step at which it does not reach theta any more
-    order            (n_events,): the time to the nearest arrival at the unit of a spike
-    swap             (n_events,): the step at which spike and arrival change places
+    order            (n_events,): the time between a spike, or the end of its hold, and the nearest arrival at its unit
+    swap             (n_events,): the step at which the two change places
     """
 
     miss: np.ndarray
@@ -230,7 +230,7 @@ def bring(state, direction, margins, sample, u, t):
 
 @inlined
 def note_order(margins, k, gap, rate):
-    """An arrival lies `gap` from spike k, and comes nearer at a rate."""
+    """An arrival lies `gap` from spike k, or from the end of its hold, and comes nearer at a rate."""
     margins.order[k] = min(margins.order[k], gap)
     margins.swap[k] = min(margins.swap[k], step_to(gap, rate))
 
@@ -243,17 +243,28 @@ def fire(state, log, direction, margins, sample, k):
     bring(state, direction, margins, sample, u, f)
     if own.free_of != NONE:
         note_clearance(state, direction, margins, u, own.free_v, own.d_free_v)
-    # Between a spike and the one before it, what that one sends back to its unit cannot move.
-    if own.spike == NONE or own.t_arrival != log.events[own.spike].time:
-        note_order(margins, k, f - own.t_arrival, own.d_arrival - direction.times[k])
+    note_order(margins, k, f - own.t_arrival, own.d_arrival - direction.times[k])
     own.spike, own.free_of = k, k
-    own.free_v, own.d_free_v, own.free_rose = own.v, own.d_v, False
+    # It rises through theta, unless it grazes; or what arrives at this very instant turns it there.
+    own.free_v, own.d_free_v, own.free_rose = own.v, own.d_v, True
     for c in channels_of(state.graph.nodes[u]):
         state.free_i[c], state.d_free_i[c] = state.i[c], state.d_i[c]
-    if slope_at(state.graph, log, k) <= 0.0:
-        note_clearance(state, direction, margins, u, own.v, own.d_v)
     own.held, own.hold_end = True, f + state.graph.nodes[u].t_ref
     own.v, own.d_v, own.rose = 0.0, 0.0, False
+
+
+@inlined
+def note_arrival(log, direction, margins, own, t, d_t):
+    """An arrival after a unit's last spike, or at it, and near the end of its hold."""
+    if own.spike == NONE:
+        return
+    f, d_f = log.events[own.spike].time, direction.times[own.spike]
+    if own.t_arrival <= f or own.t_arrival == t:
+        note_order(margins, own.spike, t - f, d_f - d_t)
+    if own.hold_end > f and t < own.hold_end:
+        note_order(margins, own.spike, own.hold_end - t, d_t - d_f)
+    elif own.hold_end > f and (own.t_arrival < own.hold_end or own.t_arrival == t):
+        note_order(margins, own.spike, t - own.hold_end, d_f - d_t)
 
 
 @njit(cache=True)
@@ -268,11 +279,10 @@ def deliver(state, log, direction, margins, sample, k, t):
         u, c = graph.synapses[s].target, graph.synapses[s].channel
         own = state.units[u]
         bring(state, direction, margins, sample, u, t)
-        if own.spike != NONE and log.events[own.spike].time < t:
-            f = log.events[own.spike].time
-            if own.t_arrival <= f or own.t_arrival == t:
-                note_order(margins, own.spike, t - f, direction.times[own.spike] - d_t)
-        own.at, own.t_arrival, own.d_arrival = t, t, d_t
+        own.at = t
+        if k != own.spike:  # what a spike sends back to its own unit moves with it
+            note_arrival(log, direction, margins, own, t, d_t)
+            own.t_arrival, own.d_arrival = t, d_t
         d_current = d_w + graph.channels[c].alpha * w * d_t
         state.i[c] += w
         state.d_i[c] += d_current
