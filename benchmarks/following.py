@@ -1,6 +1,7 @@
-"""What it costs to follow steps and to guard them, against plain training: `python -m benchmarks.following`.
+"""What it costs to follow steps, to guard them, and to make a validity report: `python -m benchmarks.following`.
 
-Yin-Yang with its default settings, one thread; epochs of all arms in turn, CPU time, medians and their ratio to plain.
+Yin-Yang with its default settings, one thread, CPU time. Epochs of all arms in turn, medians and their ratio to plain; then
+a validity report of one batch up to the decision, along the gradient, against a step of training on that batch.
 """
 
 import statistics
@@ -8,7 +9,7 @@ import time
 
 import torch
 
-from fireprop import set_num_threads, tasks
+from fireprop import set_num_threads, tasks, validity
 from fireprop.training import Trainer
 
 ARMS = {
@@ -41,6 +42,24 @@ def main():
     for name, each in seconds.items():
         median = statistics.median(each)
         print(f"{name:22} {median:.3f} s an epoch, {median / plain:.3f} of plain")
+    report_against_step(trainers["plain"])
+
+
+def report_against_step(trainer):
+    spikes, labels = next(iter(trainer._loader()))
+    step, report = [], []
+    for _ in range(30):
+        start = time.thread_time()
+        trainer.optimizer.zero_grad()
+        trainer._loss(trainer._run(spikes), labels).backward()
+        trainer.optimizer.step()
+        middle = time.thread_time()
+        options = {"t_end": trainer.config.t_end, "stop": "first_spikes", "along": "descent"}
+        validity.validity_report(trainer.net, spikes, **options)
+        step.append(middle - start)
+        report.append(time.thread_time() - middle)
+    ratio = statistics.median(report) / statistics.median(step)
+    print(f"a validity report of {len(labels)} samples takes {ratio:.1f} steps of training on them")
 
 
 if __name__ == "__main__":
