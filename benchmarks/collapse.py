@@ -3,8 +3,8 @@
     python -m benchmarks.collapse [--rate 0.01] [--seed 0] [--guard] [--decay 0.9]
 
 Its network and constants at a rate that is constant unless a factor from epoch to epoch is given, 40 epochs: accuracy
-beside the share of samples in which the output unit of the label fires, and what steps do to the spikes. Not bit for bit
-a run of the comparison: input times are not rounded to its grid, and batches come in another order.
+beside the share of samples in which the output unit of the label fires, and what steps do to the spikes. Not bit for
+bit a run of the comparison: input times are not rounded to its grid, and batches come in another order.
 """
 
 import argparse

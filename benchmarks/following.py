@@ -1,7 +1,7 @@
 """What it costs to follow steps, to guard them, and to make a validity report: `python -m benchmarks.following`.
 
-Yin-Yang with its default settings, one thread, CPU time. Epochs of all arms in turn, medians and their ratio to plain; then
-a validity report of one batch up to the decision, along the gradient, against a step of training on that batch.
+Yin-Yang with its default settings, one thread, CPU time. Epochs of all arms in turn, medians and their ratio to plain;
+then a validity report of one batch up to the decision, along the gradient, against a step of training on that batch.
 """
 
 import statistics
