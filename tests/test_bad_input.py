@@ -19,10 +19,25 @@ import torch
 from torch import nn
 
 import fireprop
-from fireprop import Spikes, certify, datasets, encoding, external, gradcheck, ift, losses, parity, plotting, validity
+from fireprop import (
+    Spikes,
+    certify,
+    datasets,
+    encoding,
+    engine,
+    external,
+    gradcheck,
+    ift,
+    losses,
+    parity,
+    plotting,
+    validity,
+)
+from fireprop.engine.arrays import check_trains
 from fireprop.insights.chain import read_chain
 from fireprop.insights.graze import graze
 from fireprop.nn import LIF, Connection, Network, Population, Record, Sequential
+from fireprop.nn.view import graph_view
 from fireprop.tasks import Config, build_network, default_config, encode
 
 HOUSE = Path(fireprop.__file__).parent
@@ -712,7 +727,14 @@ CASES |= {
     ),
     "certify.certify_crossings": Case(
         lambda **arguments: certify.certify_crossings(**arguments).n_spikes,
-        lambda: {"net": layer(), "inputs": inputs(), "t_end": 2.0, "record": [fired()], "name": "a layer"},
+        lambda: {
+            "net": layer(),
+            "inputs": inputs(),
+            "t_end": 2.0,
+            "record": [fired()],
+            "max_spikes": 99,
+            "name": "a layer",
+        },
         also={"inputs": ("spikes",), "record": ("spikes",), "t_end": ("spikes",)},
     ),
     "parity.load_fixture": Case(parity.load_fixture, lambda: {"name": "mpmath_burst"}, few=True),
@@ -766,24 +788,74 @@ def test_the_table_is_not_cut_down_unnoticed():
     assert number_of_calls() > 15_000
 
 
-@pytest.mark.parametrize("make", [layer, chain, lambda: layer(recurrent=True), network])
-@pytest.mark.parametrize(
-    ("name", "k", "value"),
+REMEDY = ": make new Spikes instead of writing into the tensors of old ones"
+WRITTEN = pytest.mark.parametrize(
+    ("name", "k", "value", "fault"),
     [
-        ("units", 0, 2),
-        ("units", 1, -1),
-        ("units", 0, 10**12),
-        ("offsets", 1, 5),
-        ("offsets", -1, 10**9),
-        ("offsets", 0, -3),
-        ("times", 0, 0.9),
+        ("units", 0, 2, "units[0] = 2 is not in [0, 2)"),
+        ("units", 1, -1, "units[1] = -1 is not in [0, 2)"),
+        ("units", 0, 10**12, "units[0] = 1000000000000 is not in [0, 2)"),
+        ("offsets", 1, 5, "offsets[2] = 4 is less than offsets[1] = 5"),
+        ("offsets", -1, 10**9, "offsets[2] = 1000000000, where the last must be the number of spikes, 4"),
+        ("offsets", 0, -3, "offsets[0] = -3, where the first must be 0"),
+        ("times", 0, 0.9, "times[1] = 0.4 comes after 0.9 in the same sample"),
     ],
 )
-def test_spikes_that_somebody_wrote_into_never_reach_a_kernel(make, name, k, value):
+
+
+@pytest.mark.parametrize("make", [layer, chain, lambda: layer(recurrent=True), network])
+@WRITTEN
+def test_spikes_that_somebody_wrote_into_never_reach_a_kernel(make, name, k, value, fault):
     spikes = inputs()
     getattr(spikes, name)[k] = value
-    with pytest.raises(ValueError, match="make new Spikes instead of writing into the tensors of old ones"):
+    with pytest.raises(ValueError, match="^" + re.escape(f"inputs: {fault}{REMEDY}")):
         make()(spikes, t_end=2.0)
+
+
+@pytest.mark.parametrize("call", [certify.certify_crossings, external.replay])
+@WRITTEN
+def test_inputs_that_somebody_wrote_into_never_reach_the_kernel_that_looks_at_given_spikes(call, name, k, value, fault):
+    spikes, given = inputs(), [fired().detach()]
+    getattr(spikes, name)[k] = value
+    argument = {certify.certify_crossings: "record", external.replay: "spikes"}[call]
+    with pytest.raises(ValueError, match="^" + re.escape(f"inputs: {fault}{REMEDY}")):
+        call(layer(), spikes, t_end=2.0, **{argument: given})
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda view, trains, given, t_end: engine.certify.certify_spikes(
+            view.structure, *view.solve_arrays(), trains, given, t_end
+        ),
+        lambda view, trains, given, t_end: engine.graph.replay(
+            view.structure, *view.solve_arrays(), *trains, given, t_end, excess=1e-6
+        ),
+    ],
+)
+@WRITTEN
+def test_given_arrays_that_are_not_sound_are_named_as_spikes(judge, name, k, value, fault):
+    trains = {part: getattr(inputs(), part).numpy() for part in ("times", "units", "offsets")}
+    given = {part: values.copy() for part, values in trains.items()}
+    given[name][k] = value + (value == 2)  # there are three units
+    fault = fault.replace("units[0] = 2", "units[0] = 3").replace("[0, 2)", "[0, 3)")
+    with pytest.raises(ValueError, match="^" + re.escape(f"spikes: {fault}{REMEDY}")):
+        judge(graph_view(layer()), tuple(trains.values()), tuple(given.values()), np.full(2, 2.0))
+
+
+def test_arrays_of_different_lengths_are_told():
+    times, none = np.array([0.1, 0.2]), np.zeros(0, int)
+    with pytest.raises(ValueError, match=r"^inputs: there are 0 units and 2 times: make new"):
+        check_trains("inputs", times, none, np.array([0, 2]), 1)
+    with pytest.raises(ValueError, match=r"^spikes: there are no offsets"):
+        check_trains("spikes", times, np.zeros(2, int), none, 1)
+
+
+def test_samples_may_begin_before_the_last_one_ended_and_be_empty():
+    times, units = np.array([0.1, 0.9, 0.2, 0.2]), np.array([0, 1, 1, 0])
+    check_trains("inputs", times, units, np.array([0, 0, 2, 2, 4, 4]), 2)
+    with pytest.raises(ValueError, match=re.escape("inputs: times[2] = 0.2 comes after 0.9 in the same sample")):
+        check_trains("inputs", times, units, np.array([0, 4, 4]), 2)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308])

@@ -400,6 +400,27 @@ def test_after_an_early_stop_spikes_are_judged_as_far_as_they_are_known(recurren
     assert certify_crossings(net, inputs, t_end=4.0, record=bare).n_missed > 0
 
 
+def test_the_run_that_is_made_here_has_the_limit_that_is_asked_for():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
+    layer.weight.data.fill_(10.0)
+    inputs = Spikes.from_latencies([[0.1]])
+    n = layer(inputs, t_end=1.5).n_spikes
+    with pytest.raises(fireprop.SpikeLimitError, match=re.escape(f"more than max_spikes={n - 1} spikes")):
+        certify_crossings(layer, inputs, t_end=1.5, max_spikes=n - 1)
+    assert certify_crossings(layer, inputs, t_end=1.5, max_spikes=n).complete
+
+
+def test_gaps_are_counted_whatever_the_verdict():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
+    layer.weight.data.fill_(10.0)
+    inputs, silent = Spikes.from_latencies([[0.1]]), Spikes.from_lists([[[]]])
+    found = certify_crossings(layer, inputs, t_end=1.5, record=[silent])
+    assert (found.n_gaps, found.n_missed) == (1, 1)
+    layer.weight.data.fill_(1.0)
+    found = certify_crossings(layer, inputs, t_end=1.5, record=[silent])
+    assert (found.n_gaps, found.n_missed, found.n_undecided) == (1, 0, 0)
+
+
 def test_spikes_of_a_shorter_run_are_refused():
     layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
     inputs = Spikes.from_latencies([[0.1]])

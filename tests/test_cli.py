@@ -1,6 +1,7 @@
 """The command line, as a user meets it: exit codes, one-line errors, and what stands on stdout."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -108,6 +109,17 @@ def test_verify_prints_a_table_or_json_and_fails_with_exit_code_1(monkeypatch):
     assert json.loads(result.stdout) == [
         {"check": "bad", "cases": "1", "worst": 1.0, "tolerance": 0.0, "passed": False}
     ]
+
+
+@pytest.mark.parametrize("worst", [math.nan, math.inf])
+def test_verify_writes_null_where_json_has_no_number(monkeypatch, worst):
+    from fireprop import verify
+
+    monkeypatch.setattr(verify, "verify", lambda **_: verify.VerifyReport((verify.VerifyRow("bad", "1", worst, 0.0),)))
+    result = _call("verify", "--json")
+    assert result.exit_code == 1
+    (row,) = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert (row["worst"], row["passed"]) == (None, False)
 
 
 def test_gradcheck_offers_every_kind_of_network():

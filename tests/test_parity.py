@@ -1,5 +1,6 @@
 """Other programs' spikes and gradients, frozen: fireprop agrees with each, and the check notices if it does not."""
 
+import copy
 import dataclasses
 import doctest
 import json
@@ -83,6 +84,28 @@ def test_another_number_of_spikes_is_an_infinite_error(name):
     row = check_fixture(dataclasses.replace(fixture, spikes=spikes))
     assert row.time_error == np.inf
     assert row.gradient_error == (None if fixture.gradients is None else np.inf)
+    assert not row.passed
+
+
+@pytest.mark.parametrize("name", ["mpmath_two_layers", "nest_two_layers_hold"])
+def test_a_time_that_is_nan_fails(name):
+    fixture = load_fixture(name)
+    row = check_fixture(moved(fixture, some_spike(fixture), np.nan))
+    assert np.isnan(row.time_error)
+    assert not row.passed
+
+
+@pytest.mark.parametrize("kind", ["weight", "v_threshold", "input_times"])
+def test_a_gradient_that_is_nan_in_one_place_fails(kind):
+    fixture = load_fixture("mpmath_two_layers")
+    values = copy.deepcopy(fixture.gradients[kind])
+    last = values[list(values)[-1]] if kind != "input_times" else values
+    if kind == "weight":
+        last = last[-1]
+    last[-1] = np.nan
+    row = check_fixture(dataclasses.replace(fixture, gradients={**fixture.gradients, kind: values}))
+    assert row.time_error <= row.time_tolerance
+    assert np.isnan(row.gradient_error)
     assert not row.passed
 
 

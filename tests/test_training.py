@@ -50,7 +50,8 @@ def test_the_settings_of_every_task_survive_json(task):
         ({"hidden": (4, 0)}, "hidden[1] = 0: a layer needs at least one unit"),
         ({"lr": 0.0}, "lr = 0.0: give a finite number > 0"),
         ({"lr": float("nan")}, "lr = nan: give a finite number > 0"),
-        ({"seed": -1}, "seed = -1: give a number from 0 to 2**63 - 1"),
+        ({"seed": -1}, "seed = -1: give at least 0"),
+        ({"seed": 2**63}, f"seed = {2**63}: give an integer of at most {2**63 - 1}"),
         ({"dtype": "float16"}, "dtype = 'float16': choose one of float32, float64"),
     ],
 )

@@ -59,8 +59,9 @@ class Certificate:
     """What the proof of one run has found; its repr is a table.
 
     n_units, n_samples  units of all layers, and samples
-    n_gaps       pieces of time between two events of a unit over which it was proven that V stays below v_threshold,
-                 or, at the end of which it fires, that it crosses there for the first time
+    n_gaps       pieces of time between two events of a unit that were judged: whether V stays below v_threshold, or,
+                 where the unit fires at the end, whether it crosses there for the first time. Those that are undecided
+                 or have a fault in them are among them
     n_spikes     spikes that are proven
     n_undecided  gaps of which neither could be proven: V comes nearer to v_threshold than its own rounding
     n_missed     crossings without a spike, n_false spikes without a crossing; of each unit and sample the first, since
@@ -124,7 +125,13 @@ class Certificate:
 
 
 def certify_crossings(
-    net: nn.Module, inputs: Spikes, *, t_end: float | Tensor, record: Given | None = None, name: str = ""
+    net: nn.Module,
+    inputs: Spikes,
+    *,
+    t_end: float | Tensor,
+    record: Given | None = None,
+    max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    name: str = "",
 ) -> Certificate:
     r"""Prove that spikes are those of a network: no unit crossed its threshold where they do not say so.
 
@@ -133,6 +140,7 @@ def certify_crossings(
     t_end    a number or (batch,)
     record   the spikes to judge, of every layer or population: a Record, a sequence in order, or a mapping by name.
              After an early stop they are judged up to t_known. Default: those of a run that is made here
+    max_spikes  limit of spikes per layer and sample of the run that is made here
     name     for the table
 
     The network is taken as float64 holds it, with rates 1 / tau and ends of hold f + t_ref rounded to float64; V(f-)
@@ -148,7 +156,7 @@ def certify_crossings(
     Memory: no more than the constants.
 
     Raises TypeError for float32 networks, whose potentials may be float32: certify `net.double()`; ValueError for
-    spikes that do not fit the network.
+    spikes that do not fit the network, SpikeLimitError beyond max_spikes.
 
     >>> _ = torch.manual_seed(0)
     >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
@@ -159,14 +167,14 @@ def certify_crossings(
     >>> certify_crossings(layer, inputs, t_end=2.0, record=[silent]).offence.kind
     'missed'
     """
-    checks.check_options(t_end=t_end)
+    checks.check_options(t_end=t_end, max_spikes=max_spikes)
     view = graph_view(net)
     _require_float64(view)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     if record is None:
         with torch.no_grad():
-            record = net.record(inputs, t_end=t_end)  # type: ignore[operator]
+            record = net.record(inputs, t_end=t_end, max_spikes=max_spikes)  # type: ignore[operator]
     spikes = spikes_of_all(view, inputs, record, horizon, stopped=True)
     found = certify_spikes(
         view.structure, *view.solve_arrays(), _arrays(inputs), _arrays(spikes), _known(view, record, horizon)

@@ -256,7 +256,8 @@ def verify(
                 networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
             )
     if as_json:
-        _print_json([asdict(row) | {"passed": row.passed} for row in report.rows])
+        rows = [asdict(row) | {"passed": row.passed} for row in report.rows]
+        _print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
     else:
         Console().print(report)
     raise typer.Exit(0 if report.passed else 1)

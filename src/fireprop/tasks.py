@@ -77,8 +77,7 @@ class Config:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
         for name in ("epochs", "batch_size"):
             arguments.integer(name, getattr(self, name), least=1)
-        if not 0 <= arguments.integer("seed", self.seed, most=2**64) < 2**63:
-            raise ValueError(f"seed = {self.seed}: give a number from 0 to 2**63 - 1")
+        arguments.integer("seed", self.seed, least=0)
         for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau"):
             arguments.number(name, getattr(self, name), above=0.0)
         for name in ("t_end", "t_low", "t_high"):

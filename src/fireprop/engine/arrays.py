@@ -39,32 +39,49 @@ def check_times(times: Array, t_end: Array) -> None:
             raise ValueError(f"{name}[{k}] = {float(moments[k])}: times must be within +-{MAX_TIME:g}")
 
 
-def check_trains(times: Array, units: Array, offsets: Array, n_units: int) -> None:
+def check_trains(name: str, times: Array, units: Array, offsets: Array, n_units: int) -> None:
     """Refuse trains that break what `Spikes` promise, as those whose tensors were written into may.
 
     A kernel would read outside of its arrays, or go back in time.
     """
-    sound = (
-        units.size == times.size
-        and offsets.size > 0
-        and offsets[0] == 0
-        and offsets[-1] == times.size
-        and (np.diff(offsets) >= 0).all()
-        and (units.size == 0 or (units.min() >= 0 and units.max() < n_units))
-        and _in_order(times, offsets)
-    )
-    if not sound:
-        raise ValueError(
-            f"inputs: their units do not lie in [0, {n_units}), their offsets are not those of their spikes, or their "
-            "times are not in order: make new Spikes instead of writing into the tensors of old ones"
-        )
+    fault = _size_fault(times, units, offsets) or _range_fault(units, n_units) or _order_fault(times, offsets)
+    if fault:
+        raise ValueError(f"{name}: {fault}: make new Spikes instead of writing into the tensors of old ones")
 
 
-def _in_order(times: Array, offsets: Array) -> bool:
+def _size_fault(times: Array, units: Array, offsets: Array) -> str:
+    """What keeps offsets from cutting all spikes into samples; empty if nothing does."""
+    n = times.size
+    if units.size != n:
+        return f"there are {units.size} units and {n} times"
+    if offsets.size == 0:
+        return "there are no offsets, where the first must be 0"
+    if offsets[0] != 0:
+        return f"offsets[0] = {offsets[0]}, where the first must be 0"
+    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
+    if falls.size:
+        k = int(falls[0]) + 1
+        return f"offsets[{k}] = {offsets[k]} is less than offsets[{k - 1}] = {offsets[k - 1]}"
+    if offsets[-1] != n:
+        return f"offsets[{offsets.size - 1}] = {offsets[-1]}, where the last must be the number of spikes, {n}"
+    return ""
+
+
+def _range_fault(units: Array, n_units: int) -> str:
+    if units.size == 0 or (units.min() >= 0 and units.max() < n_units):
+        return ""
+    k = int(np.flatnonzero((units < 0) | (units >= n_units))[0])
+    return f"units[{k}] = {units[k]} is not in [0, {n_units})"
+
+
+def _order_fault(times: Array, offsets: Array) -> str:
     falls = times[1:] < times[:-1]
     starts = offsets[1:-1]
     falls[starts[(starts > 0) & (starts < times.size)] - 1] = False  # from one sample to the next
-    return not falls.any()
+    if not falls.any():
+        return ""
+    k = int(np.argmax(falls)) + 1
+    return f"times[{k}] = {float(times[k])} comes after {float(times[k - 1])} in the same sample"
 
 
 def check_weight(where: str, name: str, weight: Array) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, check_at_least, check_times, check_weight, records
+from fireprop.engine.arrays import Array, check_at_least, check_times, check_trains, check_weight, records
 from fireprop.engine.graph import INPUT, Structure
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.certify import walk as kernel
@@ -62,10 +62,12 @@ def certify_spikes(
     weights  per connection (out, in) float64, thresholds per population (n,)
     inputs   times, units and offsets (batch + 1,); spikes likewise, units numbered through, in order of (time, unit)
 
-    Raises ValueError for weights, thresholds or times out of range.
+    Raises ValueError for weights, thresholds or times out of range, and for trains that are no longer sound.
     """
     check_times(inputs[0], t_stop)
     check_times(spikes[0], t_stop)
+    check_trains("inputs", *inputs, structure.n_inputs)
+    check_trains("spikes", *spikes, int(structure.starts[-1]))
     given, found = kernel.Trains(*inputs), kernel.Trains(*spikes)
     units, currents, rows, synapses = _lay_out(structure, weights, thresholds)
     edges = chunk_edges(t_stop.size)

@@ -146,7 +146,7 @@ def simulate(
     """
     n_sources = layers[0].weight.shape[1]
     check_times(times, t_end)
-    check_trains(times, units, offsets, n_sources)
+    check_trains("inputs", times, units, offsets, n_sources)
     for k, layer in enumerate(layers):
         _check_layer(first_layer + k, layer, n_sources)
         n_sources = layer.weight.shape[0]

@@ -293,7 +293,7 @@ def simulate(
     Raises as `chain.simulate` does.
     """
     check_times(times, t_end)
-    check_trains(times, units, offsets, structure.n_inputs)
+    check_trains("inputs", times, units, offsets, structure.n_inputs)
     graph = _graph(structure, weights, thresholds)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
@@ -360,8 +360,8 @@ def replay(
     """
     check_times(times, t_end)
     check_times(spikes[0], t_end)
-    check_trains(times, units, offsets, structure.n_inputs)
-    check_trains(*spikes, structure.nodes.size)
+    check_trains("inputs", times, units, offsets, structure.n_inputs)
+    check_trains("spikes", *spikes, structure.nodes.size)
     graph = _graph(structure, weights, thresholds)
     events = np.concatenate([events_of(times, units), events_of(spikes[0], spikes[1])])
     log = Log(for_kernels(events), np.stack([offsets, spikes[2] + times.size]))

@@ -10,9 +10,8 @@ EPS = 2.0**-52
 FIRST_STEP = EPS ** (1 / 5)  # relative; where truncation h**4 of an extrapolated difference meets rounding eps / h
 RATIO = 4.0  # between one step and the next
 N_STEPS = 11  # down to 7e-10 relative, where rounding alone comes near the default tolerance
-NEAREST = (
-    2.0**-14
-)  # of the smallest step, 4e-14 relative: how near a change may be and still count as one at a distance
+# Of the smallest step, 4e-14 relative: how near a change may be and still count as one at a distance.
+NEAREST = 2.0**-14
 
 
 class Difference(NamedTuple):

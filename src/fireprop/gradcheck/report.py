@@ -95,7 +95,7 @@ class GradcheckReport:
     @property
     def worst(self) -> float:
         """Largest error of any row and road; nan if nothing could be judged."""
-        return _worst([error for row in _judged(self.rows) for error in row.errors.values()])
+        return worst_of([error for row in _judged(self.rows) for error in row.errors.values()])
 
     def raise_if_failed(self) -> None:
         """Raise GradcheckError, with the table, unless every row passed."""
@@ -161,7 +161,7 @@ def _merge(name: str, parts: Sequence[GradcheckRow]) -> GradcheckRow:
     judged = _judged(parts)
     roads = {road for row in parts for road in row.errors}
     errors = {
-        f"worst_{road}": _worst([row.errors[road] for row in judged if road in row.errors]) if road in roads else None
+        f"worst_{road}": worst_of([row.errors[road] for row in judged if road in row.errors]) if road in roads else None
         for road in ROADS
     }
     return GradcheckRow(
@@ -170,7 +170,7 @@ def _merge(name: str, parts: Sequence[GradcheckRow]) -> GradcheckRow:
         inconclusive=sum(row.inconclusive for row in parts),
         at_a_change=sum(row.at_a_change for row in parts),
         **errors,  # type: ignore[arg-type]
-        uncertainty=_worst([row.uncertainty for row in judged]),
+        uncertainty=worst_of([row.uncertainty for row in judged]),
         tolerance=max(row.tolerance for row in parts),
     )
 
@@ -212,10 +212,10 @@ def scale_of(found: Sequence[Difference], tolerance: float) -> float:
 
 def _relative(values: Array, scale: float) -> float:
     """The worst of `values` over `scale`: 0 if all are 0, inf if only the scale is, nan if there are none."""
-    worst = _worst(values)
+    worst = worst_of(values)
     return worst / scale if scale else math.inf if worst > 0.0 else worst
 
 
-def _worst(values: Sequence[float] | Array) -> float:
-    """The largest, nan if there is a nan or nothing."""
-    return float(np.max(values)) if len(values) else math.nan
+def worst_of(values: Sequence[float] | Array, *, of_nothing: float = math.nan) -> float:
+    """The largest, of_nothing if there is none, and nan if there is a nan, which max of Python may drop."""
+    return float(np.max(values)) if len(values) else of_nothing

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fireprop.gradcheck.report import worst_of
 from fireprop.nn import Record
 from fireprop.parity.fixtures import Fixture, fixture_names, load_fixture
 from fireprop.spikes import Spikes
@@ -20,9 +21,9 @@ class ParityRow:
     source, case               the program and the network
     spikes                     how many spikes the fixture has
     time_error                 largest error of a firing time, relative to that time; inf if a unit has another number
-                               of spikes
+                               of spikes, nan if there is a nan
     gradient_error             largest error of a gradient, relative to the largest of its kind; None if the source has
-                               no gradients, inf where the spikes differ
+                               no gradients, inf where the spikes differ, nan if there is a nan
     time_tolerance, gradient_tolerance  what the errors may be
     """
 
@@ -61,8 +62,8 @@ def check_fixture(fixture: Fixture) -> ParityRow:
         source=fixture.source,
         case=fixture.case,
         spikes=sum(len(times) for trains in fixture.spikes.values() for times in trains),
-        time_error=max(error for error, _ in errors),
-        gradient_error=max(gradient_errors, default=None),
+        time_error=worst_of([error for error, _ in errors]),
+        gradient_error=worst_of(gradient_errors) if gradient_errors else None,
         time_tolerance=_tolerance(fixture, "times"),
         gradient_tolerance=None if fixture.gradients is None else _tolerance(fixture, "gradients"),
     )
@@ -80,7 +81,7 @@ def _errors(fixture: Fixture, net: nn.Module) -> tuple[float, float | None]:
     input_times = fixture.input_times()
     record: Record = net.record(fixture.input_spikes(input_times), t_end=fixture.t_end)  # type: ignore[operator]
     loss = torch.zeros((), dtype=torch.float64)
-    time_error = 0.0
+    time_errors = []
     for spikes, (name, trains) in zip(record, fixture.spikes.items(), strict=True):
         found = _by_unit(spikes)
         expected = [_double(times) for times in trains]
@@ -88,12 +89,13 @@ def _errors(fixture: Fixture, net: nn.Module) -> tuple[float, float | None]:
             return math.inf, None if fixture.gradients is None else math.inf
         for mine, theirs, coefficients in zip(found, expected, fixture.loss[name], strict=True):
             loss = loss + mine @ _double(coefficients)
-            time_error = max(time_error, _largest((mine.detach() - theirs) / theirs))
+            time_errors.append(_largest((mine.detach() - theirs) / theirs))
     if fixture.gradients is None:
-        return time_error, None
+        return worst_of(time_errors, of_nothing=0.0), None
     loss.backward()  # type: ignore[no-untyped-call]
-    found_gradients = _gradients(fixture, net, input_times)
-    return time_error, max(_kind_error(found_gradients[kind], theirs) for kind, theirs in fixture.gradients.items())
+    by_kind = _gradients(fixture, net, input_times)
+    errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items()]
+    return worst_of(time_errors, of_nothing=0.0), worst_of(errors)
 
 
 def _by_unit(spikes: Spikes) -> list[Tensor]:
@@ -119,8 +121,8 @@ def _kind_error(mine: Any, theirs: Any) -> float:
     """The largest difference of one kind of gradient, of all its tensors, relative to the largest of them."""
     pairs = [(mine[key], theirs[key]) for key in theirs] if isinstance(theirs, dict) else [(mine, theirs)]
     wanted = [_double(expected) for _, expected in pairs]
-    scale = max(map(_largest, wanted), default=0.0)
-    error = max((_largest(found - want) for (found, _), want in zip(pairs, wanted, strict=True)), default=0.0)
+    scale = worst_of(list(map(_largest, wanted)), of_nothing=0.0)
+    error = worst_of([_largest(found - want) for (found, _), want in zip(pairs, wanted, strict=True)], of_nothing=0.0)
     if error == 0.0:
         return 0.0
     return error / scale if scale else math.inf
