@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off bench
+.PHONY: check lint types imports test test-all test-jit-off bench mutants
 
 check: lint types imports test
 
@@ -27,3 +27,7 @@ test-jit-off:
 
 bench:
 	python -m benchmarks
+
+# Needs the extra `mutation`; see mutation/README.md. `make mutants MUTANTS="--sample 80"` takes a sample of each file.
+mutants:
+	python -m mutation.run $(MUTANTS)
