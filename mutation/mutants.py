@@ -53,6 +53,8 @@ def mutants_of(path: Path, name: str) -> list[Mutant]:
         starts.append(starts[-1] + len(line))
     found = {}
     for first, last, text in sorted({*_by_cosmic_ray(source, starts), *_our_own(source, tree, starts)}):
+        while text and first < last and source[last - 1] == text[-1]:
+            last, text = last - 1, text[:-1]
         line = source.count("\n", 0, first) + 1
         if not any(a <= line <= b for a, b, _ in inside) and not _is_constant(tree, line):
             continue

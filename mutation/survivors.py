@@ -12,7 +12,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 @cache
 def reasons() -> dict[tuple[str, str, str], str]:
-    """By file, line before and line after."""
+    """By file (or "*" for any), line before and line after."""
     path = Path(__file__).parent / "survivors.toml"
     if not path.exists():
         return {}
@@ -25,4 +25,4 @@ def reasons() -> dict[tuple[str, str, str], str]:
 
 
 def explained(entry: dict[str, Any]) -> bool:
-    return (entry["file"], entry["was"], entry["now"]) in reasons()
+    return any((file, entry["was"], entry["now"]) in reasons() for file in (entry["file"], "*"))

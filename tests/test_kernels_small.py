@@ -11,9 +11,11 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import Spikes
+from fireprop import GrazeError, Spikes, engine
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
+from fireprop.kernels import membrane
+from fireprop.nn import LIF
 from fireprop.parity import fixture_names, load_fixture
 
 NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
@@ -134,3 +136,100 @@ def test_the_replay_of_a_run_is_the_run(name):
             sum(c @ s.times for c, s in zip(coefficients(fixture, one), one, strict=True)).backward(retain_graph=True)
             found.append([times.grad, *(p.grad for p in net.parameters())])
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+# --- at one instant ---
+
+START, FIRST, SECOND, HOLD = 8.0, 8.375, 8.625, 0.25  # SECOND is FIRST + HOLD, all on the grid of float64
+KERNELS = pytest.mark.parametrize("as_graph", [False, True], ids=["chain", "graph"])
+
+
+def coinciding(as_graph, weights, t_ref=HOLD):
+    """Two units, the first of which spikes at FIRST and the second at SECOND, to the bit; where the hold of the first
+    ends something else happens too, and so where it spikes: its inputs, and how often all fire.
+
+    weights  of the inputs at FIRST and at SECOND
+    """
+    # so far from 0 an ulp of time is many of V: the crossing rounds to its moment and nowhere else
+    theta = [4.0 * membrane.response(f - START, 1.0, 1.0) for f in (FIRST, SECOND)]
+    tau_mem = torch.ones(2, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(
+        3, 2, tau_mem=tau_mem, tau_syn=1.0, t_ref=t_ref, dtype=torch.float64,
+        v_threshold=torch.nn.Parameter(torch.tensor(theta, dtype=torch.float64)),
+    )  # fmt: skip
+    layer.weight.data.copy_(torch.tensor([[4.0, *weights], [4.0, 0.0, weights[1]]]))
+    leaf = torch.tensor([START, FIRST, SECOND], dtype=torch.float64, requires_grad=True)
+    return layer, leaf, Spikes.from_events(leaf, torch.arange(3), None, n_units=3)
+
+
+def roads(layer, leaf, inputs, t_end, c):
+    """The gradient of c @ times by every road, flat."""
+    inputs_alone = inputs.detach()
+    system = explicit_system(layer, inputs_alone, t_end=t_end)
+    solved = system.gradient(c)
+    names = [name for name, _ in layer.named_parameters()]
+    found = {"explicit": [*(solved[name] for name in names), solved[INPUT_TIMES]]}
+    for gradient in ("adjoint", "forward"):
+        layer.zero_grad()
+        leaf.grad = None
+        (c @ layer(inputs, t_end=t_end, gradient=gradient).times).backward(retain_graph=True)
+        found[gradient] = [*(p.grad for p in layer.parameters()), leaf.grad]
+    columns = []
+    primal = [*(p.detach() for p in layer.parameters()), leaf.detach()]
+    for k in range(sum(p.numel() for p in primal)):
+        with forward_ad.dual_level():
+            units = torch.eye(sum(p.numel() for p in primal), dtype=torch.float64)[k].split([p.numel() for p in primal])
+            duals = [forward_ad.make_dual(p, d.reshape(p.shape)) for p, d in zip(primal, units, strict=True)]
+            moved = Spikes.from_events(duals[-1], inputs.units, None, n_units=inputs.n_units)
+            out = functional_call(layer, dict(zip(names, duals[:-1], strict=True)), (moved,), {"t_end": t_end})
+            columns.append(float(c @ forward_ad.unpack_dual(out.times).tangent))
+    flat_found = {road: torch.cat([part.flatten() for part in parts]) for road, parts in found.items()}
+    return {**flat_found, "tangent": torch.tensor(columns, dtype=torch.float64)}
+
+
+@KERNELS
+@pytest.mark.parametrize("weights", [(1.5, -0.5), (-0.5, 2.0), (0.0, 0.0)], ids=str)
+@pytest.mark.parametrize("t_ref", [0.0, HOLD])
+def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(as_graph, weights, t_ref):
+    layer, leaf, inputs = coinciding(as_graph, weights, t_ref)
+    spikes = layer(inputs, t_end=12.0).detach()
+    assert {(FIRST, 0), (SECOND, 1)} <= set(zip(spikes.times.tolist(), spikes.units.tolist(), strict=True))
+    assert spikes.n_spikes >= 2
+    for c in torch.eye(spikes.n_spikes, dtype=torch.float64):
+        found = roads(layer, leaf, inputs, 12.0, c)
+        wanted = found.pop("explicit")
+        for road, values in found.items():
+            torch.testing.assert_close(values, wanted, rtol=0.0, atol=1e-12 * float(wanted.abs().max()), msg=road)
+    # what arrives at a spike does not act on it, whatever its weight
+    k = spikes.times.tolist().index(FIRST)
+    assert (
+        float(roads(layer, leaf, inputs, 12.0, torch.eye(spikes.n_spikes, dtype=torch.float64)[k])["adjoint"][1]) == 0.0
+    )
+
+
+@KERNELS
+@pytest.mark.parametrize("slope", [0.0, -1e-9])
+def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
+    layer, _, inputs = coinciding(as_graph, (0.0, 0.0))
+    record = layer.record(inputs, t_end=12.0)
+    run = record.runs[0]
+    theta = float(layer.v_threshold.detach()[0])
+    events = run.log.events
+    k = int(np.flatnonzero((events["time"] == FIRST) & (np.arange(events.size) >= 3))[0])
+    events["current"][k] = theta + slope  # beta = 1
+    ones = [np.ones(record[0].n_spikes)]
+    d_theta = [np.ones(2)]
+    for raising in (
+        lambda **o: engine.adjoint(run, ones, **o),
+        lambda **o: engine.tangent(run, [None], d_theta, None, **o),
+    ):
+        with pytest.raises(GrazeError):
+            raising()
+        assert all(np.isfinite(part).all() for part in raising(zero_grazes=True)[0])
+    if as_graph:
+        wanted = {"want_input_times": True, "want_weights": [True], "want_thresholds": [True]}
+        with pytest.raises(GrazeError):
+            engine.gradient_by_forward_propagation(run, ones, **wanted)
+        found = engine.gradient_by_forward_propagation(run, ones, **wanted, zero_grazes=True)
+        for a, b in zip(found, engine.adjoint(run, ones, zero_grazes=True), strict=True):
+            np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=0, atol=1e-12)
