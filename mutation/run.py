@@ -10,6 +10,7 @@ import argparse
 import ast
 import gc
 import json
+import math
 import os
 import random
 import resource
@@ -41,6 +42,7 @@ LEFT_OUT = {"compiling.py", "status.py", "layout.py", "__init__.py"}  # no physi
 TEST_FILES = [
     "parity", "membrane", "derivatives", "graph", "ift", "replay", "validity", "simulate", "kernels_small",
 ]  # fmt: skip
+UNKNOWN = {"limit": 0.0}
 NUMBERS = (float, int, np.generic)
 LONGEST_TEST = 1.5  # seconds as plain Python, while it is measured; longer ones are left out
 BUDGET = 6.0  # seconds of tests for one mutant
@@ -83,19 +85,21 @@ def measure(item: pytest.Item) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     root = f"{KERNELS}/"
     reaches = {f"{c.co_filename[len(root) :]}:{c.co_name}" for c in codes if c.co_filename.startswith(root)}
-    return {"passed": passed, "seconds": seconds, "reaches": sorted(reaches)}
+    return {"passed": passed, "seconds": seconds, "reaches": sorted(reaches), "limit": math.inf}
 
 
-def measure_all(items: list[pytest.Item], workers: int) -> dict[str, Any]:
+def measure_all(items: list[pytest.Item], workers: int, longest: float) -> dict[str, Any]:
     """`measure` of every test that is fast enough, each in a child of its own."""
     found: dict[str, Any] = {}
 
     def child(k: int, pipe: int) -> None:
-        signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST)
+        signal.setitimer(signal.ITIMER_REAL, longest)
         os.write(pipe, json.dumps(measure(items[k])).encode())
 
     for k, answer, _ in in_children(len(items), workers, child):
-        result = json.loads(answer) if answer else {"passed": True, "seconds": 99.0, "reaches": []}
+        result = (
+            json.loads(answer) if answer else {"passed": True, "seconds": math.inf, "reaches": [], "limit": longest}
+        )
         found[items[k].nodeid] = result
     return found
 
@@ -262,9 +266,9 @@ class Runner:
         gc.freeze()
         baseline = options.out.with_suffix(".tests.json")
         measured = json.loads(baseline.read_text()) if baseline.exists() else {}
-        new = [item for item in session.items if item.nodeid not in measured]
+        new = [item for item in session.items if measured.get(item.nodeid, UNKNOWN)["limit"] < options.longest]
         if new:
-            measured |= measure_all(new, options.workers)
+            measured |= measure_all(new, options.workers, options.longest)
             baseline.write_text(json.dumps(measured))
         failing = [item.nodeid for item in session.items if not measured[item.nodeid]["passed"]]
         if failing:
@@ -272,7 +276,8 @@ class Runner:
         items = [
             item
             for item in session.items
-            if measured[item.nodeid]["passed"] and measured[item.nodeid]["seconds"] < LONGEST_TEST
+            if measured[item.nodeid]["passed"]
+            and options.shortest <= measured[item.nodeid]["seconds"] < options.longest
         ]
         mutants = chosen(options)
         print(f"{len(mutants)} mutants, {len(items)} of {session.testscollected} tests", flush=True)
@@ -313,6 +318,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests for one mutant")
+    parser.add_argument("--longest", type=float, default=LONGEST_TEST, help="leave out tests of more seconds than that")
+    parser.add_argument("--shortest", type=float, default=0.0, help="and tests of fewer, where they have run before")
     parser.add_argument("--again", type=Path, nargs="*", help="only those that survived in these results")
     parser.add_argument("--out", type=Path, default=HOUSE / ".mutants" / "results.json")
     options = parser.parse_args()

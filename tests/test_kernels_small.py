@@ -4,6 +4,8 @@ The oracle is what `parity/make_mpmath.py` found. `test_parity.py` has the rever
 """
 
 import functools
+import math
+import re
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import GrazeError, Spikes, engine
+from fireprop import GrazeError, SpikeLimitError, Spikes, engine
+from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import membrane
+from fireprop.kernels.graph import crossing, state
+from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.nn import LIF
 from fireprop.parity import fixture_names, load_fixture
 
@@ -233,3 +238,134 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
         found = engine.gradient_by_forward_propagation(run, ones, **wanted, zero_grazes=True)
         for a, b in zip(found, engine.adjoint(run, ones, zero_grazes=True), strict=True):
             np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=0, atol=1e-12)
+
+
+# --- one unit of several currents, against dense sampling ---
+
+GRID = np.linspace(0.0, 12.0, 24_001)
+
+
+def unit_of(rng, n):
+    """A unit of n currents of either sign, as the kernels have it: a graph of it alone, and its scratch."""
+    nodes, channels = records(1, NODE), records(n, CHANNEL)
+    nodes["beta"], nodes["base_v"], nodes["n_channels"] = rng.uniform(0.3, 3.0), rng.uniform(-0.5, 0.5), n
+    if rng.random() < 0.5:
+        # I = x P(x) with x = exp(-alpha t), and P has all its zeros where t > 0: V turns as often as it can
+        channels["alpha"] = rng.uniform(0.4, 1.2) * np.arange(1, n + 1)
+        channels["base_i"] = np.atleast_1d(np.poly(rng.uniform(0.05, 0.95, n - 1)))[::-1] * rng.choice([-20.0, 20.0])
+    else:
+        channels["alpha"] = np.sort(rng.uniform(0.2, 4.0, n))
+        channels["base_i"] = rng.normal(0.0, 2.0, n)
+    if rng.random() < 0.3:
+        nodes["beta"] = channels["alpha"][rng.integers(n)]
+    graph = Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0))
+    return graph, np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
+
+
+def response(alpha, beta):
+    """h on the grid; the rates drawn are equal or well apart."""
+    if alpha == beta:
+        return GRID * np.exp(-alpha * GRID)
+    return (np.exp(-alpha * GRID) - np.exp(-beta * GRID)) / (beta - alpha)
+
+
+def dense(graph):
+    """V, V' and I' on the grid, from a closed form of our own."""
+    (node,), alphas, currents = graph.nodes, graph.channels["alpha"], graph.channels["base_i"]
+    v = node["base_v"] * np.exp(-node["beta"] * GRID)
+    i, d_i = np.zeros_like(GRID), np.zeros_like(GRID)
+    for alpha, current in zip(alphas, currents, strict=True):
+        v += current * response(alpha, node["beta"])
+        i += current * np.exp(-alpha * GRID)
+        d_i -= alpha * current * np.exp(-alpha * GRID)
+    return v, i - node["beta"] * v, d_i
+
+
+def changes(values):
+    """Where values on the grid change sign, in the middle of a cell."""
+    k = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0)
+    return 0.5 * (GRID[k] + GRID[k + 1]), values[k] > 0
+
+
+CELL = GRID[1]
+
+
+def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(rng):
+    seen = np.zeros(5, int)
+    for _ in range(60):
+        graph, out, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
+        _, slope, d_i = dense(graph)
+        n = crossing.current_turns(graph, graph.nodes[0], GRID[-1], zeros, turns)
+        expected, _ = changes(d_i)
+        assert n == expected.size
+        np.testing.assert_allclose(zeros[:n], expected, rtol=0, atol=CELL)
+        where, falls = changes(slope)
+        for gap in (GRID[-1], 1.5):
+            n = crossing.peaks_ahead(graph, graph.nodes[0], gap, out, zeros, turns)
+            peaks = where[falls & (where < gap)]
+            assert n == peaks.size
+            np.testing.assert_allclose(out[:n], peaks, rtol=0, atol=CELL)
+            seen[n] += 1
+    assert (seen[:3] > 3).all()
+
+
+def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling_sees(rng):
+    crossed = 0
+    for _ in range(120):
+        graph, _, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
+        node = graph.nodes[0]
+        v, slope, _ = dense(graph)
+        theta = max(node["base_v"], 0.0) + 1e-3 + rng.uniform(0.0, 1.2) * max(v.max() - node["base_v"], 0.01)
+        above = np.flatnonzero(v >= theta)
+        size = theta + abs(graph.channels["base_i"]).sum()  # of the terms of which V is the sum
+        found = crossing.first_crossing(graph, node, theta, GRID[-1], zeros, turns)
+        if not above.size:
+            # a peak between two points of the grid is no higher than this above them
+            assert found == membrane.NONE_AHEAD or theta - v.max() < CELL**2 * np.abs(np.gradient(slope, CELL)).max()
+            continue
+        crossed += 1
+        assert found == pytest.approx(GRID[above[0]] - CELL / 2, abs=0.51 * CELL)
+        assert abs(state.potential_after(graph, node, found) - theta) <= 2.0**-48 * size
+        # the least that it may be called with, and a horizon before it
+        graph.channels["reach"] = [response(a, node["beta"]).max() * (1 + 1e-5) for a in graph.channels["alpha"]]
+        assert 0.0 <= crossing.earliest_crossing(graph, node, theta) <= found
+        if graph.channels.size > 1:
+            early = crossing.first_crossing(graph, node, theta, 0.9 * found, zeros, turns)
+            assert early == membrane.NONE_AHEAD
+    assert crossed > 30
+
+
+# --- the event loop of a graph ---
+
+
+def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arrives(rng):
+    # the inhibition comes an ulp or two before the crossing
+    ahead = 0
+    for _ in range(60):
+        weight = float(rng.uniform(4.5, 9.0))
+        layer = LIF(2, 2, tau_mem=torch.ones(2, dtype=torch.float64), tau_syn=0.5, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, -50.0], [weight, 0.0]]))
+        f = float(layer(Spikes.from_latencies([[0.1, math.inf]]), t_end=1.0).detach().times[0])
+        for ulps in (1, 2, 3):
+            t = f - ulps * math.ulp(f)
+            spikes = layer(Spikes.from_latencies([[0.1, t]]), t_end=f + 1e-9).detach()
+            times = dict(zip(spikes.units.tolist(), spikes.times.tolist(), strict=True))
+            assert times[1] == pytest.approx(f, rel=1e-15)  # an arrival of no weight splits the gap
+            assert spikes.times.tolist() == sorted(spikes.times.tolist())
+            if 0 in times:
+                assert times[0] == t
+                ahead += 1
+    assert ahead > 5
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_limit_of_spikes_is_counted_by_population(limit):
+    layer = LIF(1, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=1.0, dtype=torch.float64)
+    layer.weight.data.fill_(12.0)
+    inputs = Spikes.from_latencies([[0.0], [0.5]])
+    every = layer(inputs, t_end=0.6).detach()
+    n = int(every.counts().max())
+    assert n > 3
+    with pytest.raises(SpikeLimitError, match=re.escape(f"t = {float(every.times[limit])!r}")):
+        layer(inputs, t_end=0.6, max_spikes=limit)
+    assert torch.equal(layer(inputs, t_end=0.6, max_spikes=n).detach().times, every.times)
