@@ -176,6 +176,12 @@ class Schedule:
         self.seconds = [measured[item.nodeid]["seconds"] for item in items]
         self.by_function, self.by_file = defaultdict(set), defaultdict(set)
         self.kills: dict[str, Counter[int]] = defaultdict(Counter)
+        # of every test function its fastest instance first, then the second of each, and so on
+        self.turn, seen = [0] * len(items), Counter[str]()
+        for k in sorted(range(len(items)), key=self.seconds.__getitem__):
+            function = items[k].nodeid.split("[")[0]
+            self.turn[k] = seen[function]
+            seen[function] += 1
         for k, item in enumerate(items):
             for place in measured[item.nodeid]["reaches"]:
                 self.by_function[place].add(k)
@@ -185,7 +191,7 @@ class Schedule:
         place = f"{mutant.file}:{mutant.function}"
         near, wide = self.kills[place], self.kills[mutant.file]
         candidates = self.by_function[place] if mutant.function else self.by_file[mutant.file]
-        order = sorted(candidates, key=lambda k: (-near[k], -wide[k], self.seconds[k]))
+        order = sorted(candidates, key=lambda k: (-near[k], -wide[k], self.turn[k], self.seconds[k]))
         chosen, total = [], 0.0
         for k in order:
             if total + self.seconds[k] <= self.budget:
@@ -318,6 +324,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests for one mutant")
+    parser.add_argument("--tests", nargs="*", default=TEST_FILES, help="names of the files of tests, without test_")
     parser.add_argument("--longest", type=float, default=LONGEST_TEST, help="leave out tests of more seconds than that")
     parser.add_argument("--shortest", type=float, default=0.0, help="and tests of fewer, where they have run before")
     parser.add_argument("--again", type=Path, nargs="*", help="only those that survived in these results")
@@ -327,7 +334,7 @@ def main() -> None:
     quick = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=quick)
     hypothesis.settings.load_profile("mutants")
-    files = [HOUSE / f"tests/test_{name}.py" for name in TEST_FILES]
+    files = [HOUSE / f"tests/test_{name}.py" for name in options.tests]
     ours = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is here before pytest is
     arguments = [*ours, "-q", "-p", "no:cacheprovider", "-m", "not slow", "-s", "--rootdir", str(HOUSE)]
     sys.exit(pytest.main([*arguments, *(str(f) for f in files if f.exists())], plugins=[Runner(options)]))

@@ -13,14 +13,14 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import GrazeError, SpikeLimitError, Spikes, engine
+from fireprop import GrazeError, SpikeLimitError, Spikes, engine, validity
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import crossing, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
-from fireprop.nn import LIF
+from fireprop.nn import LIF, Sequential
 from fireprop.parity import fixture_names, load_fixture
 
 NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
@@ -369,3 +369,112 @@ def test_the_limit_of_spikes_is_counted_by_population(limit):
     with pytest.raises(SpikeLimitError, match=re.escape(f"t = {float(every.times[limit])!r}")):
         layer(inputs, t_end=0.6, max_spikes=limit)
     assert torch.equal(layer(inputs, t_end=0.6, max_spikes=n).detach().times, every.times)
+
+
+# --- batches ---
+
+
+def small_net(rng, as_graph, t_ref=0.2):
+    def tau(n):
+        return torch.ones(n, dtype=torch.float64) if as_graph else 1.0
+
+    sizes = [(2, 3), (3, 2)]
+    net = Sequential(*(LIF(a, b, tau_mem=tau(b), tau_syn=0.5, t_ref=t_ref, dtype=torch.float64) for a, b in sizes))
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.uniform(2.5, 6.0, layer.weight.shape)))
+        layer.v_threshold = torch.nn.Parameter(torch.ones(layer.out_features, dtype=torch.float64))
+    return net
+
+
+SAMPLES = [([0.3, 0.5, 0.9], [0, 1, 0]), ([], []), ([0.1, 0.1, 0.2, 1.3], [0, 1, 1, 0]), ([0.4], [1])]
+
+
+def all_of(net, samples, stop, gradient):
+    """Spikes, slopes, releases, the gradient of all times, a tangent and a report for a batch of samples."""
+    times = torch.tensor([t for part, _ in samples for t in part], dtype=torch.float64, requires_grad=True)
+    units = torch.tensor([u for _, part in samples for u in part], dtype=torch.int64)
+    where = torch.tensor([b for b, (part, _) in enumerate(samples) for _ in part], dtype=torch.int64)
+    inputs = Spikes.from_events(times, units, where, n_units=2, batch_size=len(samples))
+    record = net.record(inputs, t_end=2.0, stop=stop, gradient=gradient)
+    net.zero_grad()
+    (sum(s.times.square().sum() for s in record) + 0.0 * times.sum()).backward()
+    run = record.runs[0]
+    found = {"grads": [times.grad, *(p.grad for p in net.parameters())], "slopes": list(record.slopes)}
+    found["times"] = [s.times.detach() for s in record]
+    found["t_known"] = [s.t_known for s in record]
+    found["release"] = [torch.from_numpy(np.array(run.log.events["release"]))] if len(samples) == 1 else []
+    if gradient == "adjoint":
+        d_weights = [np.ones(layer.weight.shape) for layer in net]
+        moved = engine.tangent(run, d_weights, [None, None], np.ones(times.numel()))
+        found["tangent"] = [torch.from_numpy(part) for part in moved]
+        report = validity.validity_report(net, inputs.detach(), t_end=2.0, stop=stop)
+        for part in report:
+            found.setdefault("report", []).extend([part.margin.flatten(), part.clearance, part.order_gap])
+    if stop is None:
+        again = replay(net, inputs.detach(), [s.detach() for s in record], t_end=2.0)
+        found["residuals"] = list(again.residuals)
+    return found
+
+
+@KERNELS
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+@pytest.mark.parametrize("gradient", ["adjoint", "forward"])
+def test_a_small_batch_is_its_samples_one_by_one(rng, as_graph, stop, gradient):
+    net = small_net(rng, as_graph)
+    together = all_of(net, SAMPLES, stop, gradient)
+    apart = [all_of(net, [sample], stop, gradient) for sample in SAMPLES]
+    assert together["times"][1].numel() >= 6
+    for name in ("times", "slopes", "tangent", "residuals", "report", "t_known"):
+        for level, part in enumerate(together.get(name, [])):
+            assert torch.equal(part, torch.cat([one[name][level] for one in apart])), name
+    assert torch.equal(together["grads"][0], torch.cat([one["grads"][0] for one in apart]))
+    for k in range(1, len(together["grads"])):
+        torch.testing.assert_close(together["grads"][k], sum(one["grads"][k] for one in apart), rtol=1e-12, atol=1e-14)
+    # after a stop every output has fired, or the sample has come to its end
+    if stop:
+        assert any(float(one["t_known"][0]) < 2.0 for one in apart)
+
+
+@KERNELS
+def test_the_current_at_the_end_of_a_hold_is_that_of_theorem_1(rng, as_graph):
+    net = small_net(rng, as_graph)
+    inputs = Spikes.from_events(torch.tensor([0.3, 0.5, 0.9]), torch.tensor([0, 1, 0]), None, n_units=2)
+    record = net.record(inputs, t_end=2.0)
+    events = record.runs[0].log.events
+    for layer, spikes in enumerate(record):
+        for unit in range(spikes.n_units):
+            for f in spikes.times.detach()[spikes.units == unit].tolist():
+                if f + 0.2 < 2.0:
+                    k = np.flatnonzero(events["time"] == f)[-1]
+                    wanted = float(record.current(layer, unit, torch.tensor([f + 0.2], dtype=torch.float64))[0])
+                    assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
+
+
+# --- margins ---
+
+WITH_PEAKS = [
+    "mpmath_two_layers", "mpmath_two_layers_equal_taus", "mpmath_two_layers_hold", "mpmath_several_tau_syn",
+    "mpmath_recurrent", "mpmath_recurrent_equal_taus",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_PEAKS)
+def test_margins_move_along_a_direction_as_their_steps_say(name):
+    fixture = fixture_of(name)
+    net = next(iter(fixture.modules()))
+    inputs = fixture.input_spikes(fixture.input_times().detach())
+    rng = np.random.default_rng(4)
+    direction = {p: 0.05 * torch.from_numpy(rng.normal(size=t.shape)) for p, t in net.named_parameters()}
+    eps, found = 1e-6, []
+    for step in (0.0, eps, -2 * eps):
+        with torch.no_grad():
+            for p, tensor in net.named_parameters():
+                tensor += step * direction[p]
+        found.append(validity.validity_report(net, inputs, t_end=fixture.t_end, along=direction))
+    for here, after, before in zip(*found, strict=True):
+        misses = [part.v_threshold * part.create_margin for part in (before, after)]
+        rates = (misses[0] - misses[1]) / (2 * eps)
+        finite = torch.isfinite(here.create_step) & (here.create_step > 0.0)
+        assert finite.any()
+        wanted = (here.v_threshold * here.create_margin / here.create_step)[finite]
+        torch.testing.assert_close(rates[finite], wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
