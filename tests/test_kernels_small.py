@@ -231,6 +231,16 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
         with pytest.raises(GrazeError):
             raising()
         assert all(np.isfinite(part).all() for part in raising(zero_grazes=True)[0])
+    # where nothing needs it, nothing is raised; and all is linear, also at 1 and -1
+    others = np.ones(record[0].n_spikes)
+    others[k - 3] = 0.0
+    found = [engine.adjoint(run, [sign * others]) for sign in (1.0, -1.0)]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(np.ravel(a), -np.ravel(b))
+    assert np.abs(found[0][1][0]).max() > 0.0
+    found = [engine.tangent(run, [None], [sign * np.array([0.0, 1.0])], None) for sign in (1.0, -1.0)]
+    np.testing.assert_array_equal(found[0][0], -found[1][0])
+    assert np.abs(found[0][0]).max() > 0.0
     if as_graph:
         wanted = {"want_input_times": True, "want_weights": [True], "want_thresholds": [True]}
         with pytest.raises(GrazeError):
@@ -242,7 +252,7 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
 
 # --- one unit of several currents, against dense sampling ---
 
-GRID = np.linspace(0.0, 12.0, 24_001)
+GRID = np.linspace(0.0, 12.0, 6_001)
 
 
 def unit_of(rng, n):
@@ -306,12 +316,12 @@ def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(
             assert n == peaks.size
             np.testing.assert_allclose(out[:n], peaks, rtol=0, atol=CELL)
             seen[n] += 1
-    assert (seen[:3] > 3).all()
+    assert (seen[:3] > 1).all()
 
 
 def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling_sees(rng):
     crossed = 0
-    for _ in range(120):
+    for _ in range(50):
         graph, _, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
         node = graph.nodes[0]
         v, slope, _ = dense(graph)
@@ -332,7 +342,7 @@ def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling
         if graph.channels.size > 1:
             early = crossing.first_crossing(graph, node, theta, 0.9 * found, zeros, turns)
             assert early == membrane.NONE_AHEAD
-    assert crossed > 30
+    assert crossed > 15
 
 
 # --- the event loop of a graph ---
@@ -356,6 +366,34 @@ def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arr
                 assert times[0] == t
                 ahead += 1
     assert ahead > 5
+
+
+def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
+    # unit 1 fires first, by an ulp or so; what it sends finds unit 0 at its threshold
+    swapped = 0
+    for _ in range(100):
+        weight, hold = float(rng.uniform(4.5, 9.0)), 0.125
+        layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, t_ref=hold, recurrent=True, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight * (1 - rng.integers(1, 6) * 2.0**-53)], [weight], [weight]]))
+        layer.recurrent_weight.data.copy_(torch.tensor([[0.0, -50.0, 7.0], [-50.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+        inputs = Spikes.from_latencies([[0.1]])
+        alone = LIF(1, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=0.5, dtype=torch.float64)
+        alone.weight.data.fill_(float(layer.weight.detach()[0, 0]))
+        later = float(alone(inputs, t_end=0.6).detach().times[0])
+        record = layer.record(inputs, t_end=1.0)
+        times, units = record[0].times.detach().tolist(), record[0].units.tolist()
+        if units[:3] != [0, 1, 2]:
+            continue
+        assert times[0] == times[1] == times[2] <= later
+        swapped += times[0] < later
+        releases = record.runs[0].log.events["release"][1:4]
+        wanted = [
+            float(record.current(0, u, torch.tensor([times[0] + hold], dtype=torch.float64))[0]) for u in range(3)
+        ]
+        np.testing.assert_allclose(releases, wanted, rtol=1e-12, atol=0.0)
+        spread = [float(weight) * math.exp(-2.0 * (times[0] - 0.1)) for weight in layer.weight.detach()]
+        np.testing.assert_allclose(record.runs[0].log.events["current"][1:4], spread, rtol=1e-15, atol=0.0)
+    assert swapped > 1
 
 
 @pytest.mark.parametrize("limit", [1, 3])
