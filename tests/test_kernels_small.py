@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 from fireprop import GrazeError, SpikeLimitError, Spikes, engine, validity
+from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
@@ -396,17 +397,23 @@ def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
     assert swapped > 1
 
 
+@KERNELS
 @pytest.mark.parametrize("limit", [1, 3])
-def test_the_limit_of_spikes_is_counted_by_population(limit):
-    layer = LIF(1, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=1.0, dtype=torch.float64)
+def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
+    tau_mem = torch.ones(1, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=1.0, dtype=torch.float64)
     layer.weight.data.fill_(12.0)
-    inputs = Spikes.from_latencies([[0.0], [0.5]])
+    inputs = Spikes.from_latencies([[0.4], [0.0], [0.0]])
     every = layer(inputs, t_end=0.6).detach()
-    n = int(every.counts().max())
-    assert n > 3
-    with pytest.raises(SpikeLimitError, match=re.escape(f"t = {float(every.times[limit])!r}")):
+    counts = every.counts()[:, 0].tolist()
+    assert 1 <= counts[0] < 3 < counts[1]
+    sample = 0 if counts[0] > limit else 1
+    where = (
+        f"sample {sample}, layer 0, unit 0, t = {float(every[sample].times[limit])!r}: more than max_spikes={limit} "
+    )
+    with pytest.raises(SpikeLimitError, match=re.escape(where)):
         layer(inputs, t_end=0.6, max_spikes=limit)
-    assert torch.equal(layer(inputs, t_end=0.6, max_spikes=n).detach().times, every.times)
+    assert torch.equal(layer(inputs, t_end=0.6, max_spikes=counts[1]).detach().times, every.times)
 
 
 # --- batches ---
@@ -457,9 +464,11 @@ def all_of(net, samples, stop, gradient):
 @KERNELS
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("gradient", ["adjoint", "forward"])
-def test_a_small_batch_is_its_samples_one_by_one(rng, as_graph, stop, gradient):
+def test_a_small_batch_is_its_samples_one_by_one(rng, monkeypatch, as_graph, stop, gradient):
     net = small_net(rng, as_graph)
-    together = all_of(net, SAMPLES, stop, gradient)
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "CHUNK", 2)  # samples per task: two tasks
+        together = all_of(net, SAMPLES, stop, gradient)
     apart = [all_of(net, [sample], stop, gradient) for sample in SAMPLES]
     assert together["times"][1].numel() >= 6
     for name in ("times", "slopes", "tangent", "residuals", "report", "t_known"):
