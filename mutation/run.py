@@ -216,7 +216,7 @@ def run_mutants(mutants: list[Mutant], schedule: Schedule, workers: int, out: Pa
         become(mutants[k], imported)
         for test in tests:
             os.write(pipe, b"%d\n" % test)
-            signal.setitimer(signal.ITIMER_REAL, 2.0 + 10.0 * schedule.seconds[test])
+            signal.setitimer(signal.ITIMER_REAL, 2.0 + 5.0 * schedule.seconds[test])
             if not passes(schedule.items[test]):
                 os._exit(1)
         os._exit(0)

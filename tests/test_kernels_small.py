@@ -525,3 +525,28 @@ def test_margins_move_along_a_direction_as_their_steps_say(name):
         assert finite.any()
         wanted = (here.v_threshold * here.create_margin / here.create_step)[finite]
         torch.testing.assert_close(rates[finite], wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+# --- where rounding or distance decides ---
+
+
+def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it():
+    # the peak of 4 h(t) at alpha = beta = 1 lies at 1; theta is above it by less than float32 can tell
+    theta = 4.0 * math.exp(-1.0) * (1 + 1e-9)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
+    layer.weight.data.copy_(torch.tensor([[4.0, 0.5]]))
+    assert layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=9.0).n_spikes == 0
+    times = layer(Spikes.from_latencies([[0.0, 1.0]]), t_end=1.01).times.tolist()
+    assert times == pytest.approx([1.0], abs=1e-5)
+    assert times[0] > 1.0
+
+
+def test_currents_slower_than_the_membrane_fire_it_after_hundreds_of_its_time_constants():
+    # V follows I = 5 x - 6 x^2, x = exp(-t / 1000), which reaches 1 from below at x = 1/2
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([1000.0, 500.0]), dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[5.0, -6.0]]))
+    first = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=2000.0, max_spikes=10**4, stop="first_spikes").times[0]
+    (t,) = (float(first.detach()),)
+    v = sum(w * (math.exp(-t / tau) - math.exp(-t)) / (1.0 - 1.0 / tau) for w, tau in ((5.0, 1000.0), (-6.0, 500.0)))
+    assert 690.0 < t < 760.0
+    assert v == pytest.approx(1.0, rel=1e-12)
