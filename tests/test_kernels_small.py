@@ -468,12 +468,13 @@ def all_of(net, samples, stop, gradient):
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("gradient", ["adjoint", "forward"])
 def test_a_small_batch_is_its_samples_one_by_one(rng, monkeypatch, kernels, stop, gradient):
-    net = small_net(rng, kernels != "chain", loops=kernels == "loops")
+    # holds outlast gaps, and the end: what is left of a sample must not reach the next
+    net = small_net(rng, kernels != "chain", t_ref=0.7, loops=kernels == "loops")
     with monkeypatch.context() as patch:
         patch.setattr(threads, "CHUNK", 2)  # samples per task: two tasks
         together = all_of(net, SAMPLES, stop, gradient)
     apart = [all_of(net, [sample], stop, gradient) for sample in SAMPLES]
-    assert together["times"][1].numel() >= 4
+    assert together["times"][1].numel() >= 3
     for name in ("times", "slopes", "tangent", "residuals", "report", "t_known"):
         for level, part in enumerate(together.get(name, [])):
             assert torch.equal(part, torch.cat([one[name][level] for one in apart])), name
