@@ -563,3 +563,16 @@ def test_a_crossing_within_an_ulp_of_its_cause_comes_at_the_next_float64(as_grap
     layer.weight.data.fill_(1e20)
     times = layer(Spikes.from_latencies([[1.0]]), t_end=2.0).times.tolist()
     assert times == [math.nextafter(1.0, 2.0)]
+
+
+def test_the_explicit_system_of_one_sample_of_many_is_that_of_the_sample_alone(rng):
+    net = small_net(rng, True)
+    rows = [[0.3, 0.5], [0.1, 0.2], [0.6, 0.4]]
+    inputs = Spikes.from_latencies(rows)
+    for sample, row in enumerate(rows):
+        alone = explicit_system(net, Spikes.from_latencies([row]), t_end=2.0)
+        found = explicit_system(net, inputs, t_end=2.0, sample=sample)
+        assert len(alone) > 3
+        assert torch.equal(found.dG_dF.to_dense(), alone.dG_dF.to_dense())
+        for name, entries in found.dG_dW.items():
+            assert torch.equal(entries.to_dense(), alone.dG_dW[name].to_dense())
