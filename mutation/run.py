@@ -234,7 +234,7 @@ def run_mutants(mutants: list[Mutant], schedule: Schedule, workers: int, out: Pa
         results.append(entry)
         if not killed:
             print(f"{mutant.file}:{mutant.line} {mutant.function}\n    {mutant.was}\n    {mutant.now}", flush=True)
-        if len(results) % 100 == 0 or len(results) == len(mutants):
+        if len(results) % 20 == 0 or len(results) == len(mutants):
             out.write_text(json.dumps(results, indent=1))
             print(f"-- {len(results)} of {len(mutants)} in {time.monotonic() - start:.0f} s", flush=True)
     return results
