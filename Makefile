@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench mutants
 
 check: lint types imports test
 
@@ -39,3 +39,7 @@ coverage:
 
 bench:
 	python -m benchmarks
+
+# Needs the extra `mutation`; see mutation/README.md. `make mutants MUTANTS="--sample 80"` takes a sample of each file.
+mutants:
+	python -m mutation.run $(MUTANTS)

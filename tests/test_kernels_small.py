@@ -1,0 +1,578 @@
+"""Every road to a derivative on the frozen networks of 40 digits: small enough for plain Python, exact enough to count.
+
+The oracle is what `parity/make_mpmath.py` found. `test_parity.py` has the reverse mode; here are all others.
+"""
+
+import functools
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.func import functional_call
+
+from fireprop import GrazeError, SpikeLimitError, Spikes, engine, validity
+from fireprop.engine import threads
+from fireprop.engine.arrays import records
+from fireprop.external import replay
+from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
+from fireprop.kernels import membrane
+from fireprop.kernels.graph import crossing, state
+from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.nn import LIF, Sequential
+from fireprop.parity import fixture_names, load_fixture
+
+NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
+EVERY_FIXTURE = pytest.mark.parametrize("name", NAMES)
+
+
+@functools.cache
+def fixture_of(name):
+    return load_fixture(name)
+
+
+def flat(values):
+    """All numbers of nested lists, in order."""
+    return [x for part in values for x in flat(part)] if isinstance(values, list | tuple) else [float(values)]
+
+
+def assert_same(found, wanted, fixture):
+    """To the tolerance of the fixture, of the largest component."""
+    found, wanted = np.array(found), np.array(wanted)
+    assert np.abs(found - wanted).max() <= fixture.tolerance["gradients"] * np.abs(wanted).max()
+
+
+def wanted_of(fixture, net):
+    """The gradients of the fixture by the names that the parameters have in a net, flat."""
+    connections, thresholds = fixture.gradients["weight"], fixture.gradients["v_threshold"]
+    weights = iter(connections.values())
+    thetas = iter(thresholds.values())
+    return {
+        name: flat(next(weights) if name.endswith(".weight") else next(thetas)) for name, _ in net.named_parameters()
+    }
+
+
+def coefficients(fixture, record):
+    """dL/df of every spike of every layer."""
+    parts = []
+    for spikes, trains in zip(record, fixture.loss.values(), strict=True):
+        ahead = [iter(train) for train in trains]
+        parts.append(torch.tensor([float(next(ahead[u])) for u in spikes.units.tolist()], dtype=torch.float64))
+    return parts
+
+
+def record_of(fixture, net):
+    return net.record(fixture.input_spikes(fixture.input_times().detach()), t_end=fixture.t_end)
+
+
+@EVERY_FIXTURE
+@pytest.mark.parametrize("form", ["paper", "restarted"])
+def test_the_explicit_system_has_the_gradients_of_the_fixture(name, form):
+    fixture = fixture_of(name)
+    for net in fixture.modules():
+        inputs = fixture.input_spikes(fixture.input_times().detach())
+        if form == "paper" and any(np.max(p["t_ref"]) > 0 for p in fixture.network["populations"]):
+            continue
+        system = explicit_system(net, inputs, t_end=fixture.t_end, form=form)
+        found = system.gradient(system.of_layers(coefficients(fixture, record_of(fixture, net))))
+        for parameter, wanted in wanted_of(fixture, net).items():
+            assert_same(found[parameter].flatten().tolist(), wanted, fixture)
+        assert_same(found[INPUT_TIMES].flatten().tolist(), flat(fixture.gradients["input_times"]), fixture)
+
+
+@EVERY_FIXTURE
+def test_forward_propagation_has_the_gradients_of_the_fixture(name):
+    fixture = fixture_of(name)
+    for net in fixture.modules():
+        times = fixture.input_times()
+        record = net.record(fixture.input_spikes(times), t_end=fixture.t_end, gradient="forward")
+        parts = coefficients(fixture, record)
+        sum(c @ spikes.times for c, spikes in zip(parts, record, strict=True)).backward()
+        for parameter, wanted in wanted_of(fixture, net).items():
+            assert_same(net.get_parameter(parameter).grad.flatten().tolist(), wanted, fixture)
+        assert_same(times.grad.tolist(), flat(fixture.gradients["input_times"]), fixture)
+        jacobian = forward_propagation(
+            net, fixture.input_spikes(times.detach()), t_end=fixture.t_end, parameters=[INPUT_TIMES], layers=[-1]
+        )
+        assert torch.equal(jacobian.times, record[-1].times.detach())
+
+
+@EVERY_FIXTURE
+def test_forward_mode_has_the_gradients_of_the_fixture(name):
+    fixture = fixture_of(name)
+    rng = np.random.default_rng(7)
+    for net in fixture.modules():
+        wanted = wanted_of(fixture, net)
+        direction = {p: torch.from_numpy(rng.normal(size=tensor.shape)) for p, tensor in net.named_parameters()}
+        times = fixture.input_times().detach()
+        d_times = torch.from_numpy(rng.normal(size=times.shape))
+        with forward_ad.dual_level():
+            duals = {p: forward_ad.make_dual(t.detach(), direction[p]) for p, t in net.named_parameters()}
+            inputs = fixture.input_spikes(forward_ad.make_dual(times, d_times))
+            out = functional_call(net, duals, (inputs,), {"t_end": fixture.t_end})
+            out = out if isinstance(out, Spikes) else out[list(fixture.spikes)[-1]]
+            tangent = forward_ad.unpack_dual(out.times).tangent
+        # of the last layer: the rest of the loss is that of the layers below, whose part is taken from the reverse mode
+        record = record_of(fixture, net)
+        c = coefficients(fixture, record)[-1]
+        net.zero_grad()
+        leaf = times.clone().requires_grad_()
+        (c @ net.record(fixture.input_spikes(leaf), t_end=fixture.t_end)[-1].times).backward()
+        terms = [float((net.get_parameter(p).grad * direction[p]).sum()) for p in wanted]
+        terms.append(float((leaf.grad * d_times).sum()))
+        assert float(c @ tangent) == pytest.approx(sum(terms), abs=1e-11 * max(map(abs, terms)))
+
+
+@EVERY_FIXTURE
+def test_the_replay_of_a_run_is_the_run(name):
+    fixture = fixture_of(name)
+    for net in fixture.modules():
+        times = fixture.input_times()
+        inputs = fixture.input_spikes(times)
+        record = net.record(inputs, t_end=fixture.t_end)
+        again = replay(net, inputs, record, t_end=fixture.t_end).record
+        for a, b in zip(again.slopes, record.slopes, strict=True):
+            assert torch.equal(a, b)
+        found = []
+        for one in (again, record):
+            net.zero_grad()
+            times.grad = None
+            sum(c @ s.times for c, s in zip(coefficients(fixture, one), one, strict=True)).backward(retain_graph=True)
+            found.append([times.grad, *(p.grad for p in net.parameters())])
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+# --- at one instant ---
+
+START, FIRST, SECOND, HOLD = 8.0, 8.375, 8.625, 0.25  # SECOND is FIRST + HOLD, all on the grid of float64
+KERNELS = pytest.mark.parametrize("as_graph", [False, True], ids=["chain", "graph"])
+
+
+def coinciding(as_graph, weights, t_ref=HOLD):
+    """Two units, the first of which spikes at FIRST and the second at SECOND, to the bit; where the hold of the first
+    ends something else happens too, and so where it spikes: its inputs, and how often all fire.
+
+    weights  of the inputs at FIRST and at SECOND
+    """
+    # so far from 0 an ulp of time is many of V: the crossing rounds to its moment and nowhere else
+    theta = [4.0 * membrane.response(f - START, 1.0, 1.0) for f in (FIRST, SECOND)]
+    tau_mem = torch.ones(2, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(
+        3, 2, tau_mem=tau_mem, tau_syn=1.0, t_ref=t_ref, dtype=torch.float64,
+        v_threshold=torch.nn.Parameter(torch.tensor(theta, dtype=torch.float64)),
+    )  # fmt: skip
+    layer.weight.data.copy_(torch.tensor([[4.0, *weights], [4.0, 0.0, weights[1]]]))
+    leaf = torch.tensor([START, FIRST, SECOND], dtype=torch.float64, requires_grad=True)
+    return layer, leaf, Spikes.from_events(leaf, torch.arange(3), None, n_units=3)
+
+
+def roads(layer, leaf, inputs, t_end, c):
+    """The gradient of c @ times by every road, flat."""
+    inputs_alone = inputs.detach()
+    system = explicit_system(layer, inputs_alone, t_end=t_end)
+    solved = system.gradient(c)
+    names = [name for name, _ in layer.named_parameters()]
+    found = {"explicit": [*(solved[name] for name in names), solved[INPUT_TIMES]]}
+    for gradient in ("adjoint", "forward"):
+        layer.zero_grad()
+        leaf.grad = None
+        (c @ layer(inputs, t_end=t_end, gradient=gradient).times).backward(retain_graph=True)
+        found[gradient] = [*(p.grad for p in layer.parameters()), leaf.grad]
+    columns = []
+    primal = [*(p.detach() for p in layer.parameters()), leaf.detach()]
+    for k in range(sum(p.numel() for p in primal)):
+        with forward_ad.dual_level():
+            units = torch.eye(sum(p.numel() for p in primal), dtype=torch.float64)[k].split([p.numel() for p in primal])
+            duals = [forward_ad.make_dual(p, d.reshape(p.shape)) for p, d in zip(primal, units, strict=True)]
+            moved = Spikes.from_events(duals[-1], inputs.units, None, n_units=inputs.n_units)
+            out = functional_call(layer, dict(zip(names, duals[:-1], strict=True)), (moved,), {"t_end": t_end})
+            columns.append(float(c @ forward_ad.unpack_dual(out.times).tangent))
+    flat_found = {road: torch.cat([part.flatten() for part in parts]) for road, parts in found.items()}
+    return {**flat_found, "tangent": torch.tensor(columns, dtype=torch.float64)}
+
+
+@KERNELS
+@pytest.mark.parametrize("weights", [(1.5, -0.5), (-0.5, 2.0), (0.0, 0.0)], ids=str)
+@pytest.mark.parametrize("t_ref", [0.0, HOLD])
+def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(as_graph, weights, t_ref):
+    layer, leaf, inputs = coinciding(as_graph, weights, t_ref)
+    spikes = layer(inputs, t_end=12.0).detach()
+    assert {(FIRST, 0), (SECOND, 1)} <= set(zip(spikes.times.tolist(), spikes.units.tolist(), strict=True))
+    assert spikes.n_spikes >= 2
+    for c in torch.eye(spikes.n_spikes, dtype=torch.float64):
+        found = roads(layer, leaf, inputs, 12.0, c)
+        wanted = found.pop("explicit")
+        for road, values in found.items():
+            torch.testing.assert_close(values, wanted, rtol=0.0, atol=1e-12 * float(wanted.abs().max()), msg=road)
+    # what arrives at a spike does not act on it, whatever its weight
+    k = spikes.times.tolist().index(FIRST)
+    assert (
+        float(roads(layer, leaf, inputs, 12.0, torch.eye(spikes.n_spikes, dtype=torch.float64)[k])["adjoint"][1]) == 0.0
+    )
+
+
+@KERNELS
+@pytest.mark.parametrize("slope", [0.0, -1e-9])
+def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
+    layer, _, inputs = coinciding(as_graph, (0.0, 0.0))
+    record = layer.record(inputs, t_end=12.0)
+    run = record.runs[0]
+    theta = float(layer.v_threshold.detach()[0])
+    events = run.log.events
+    k = int(np.flatnonzero((events["time"] == FIRST) & (np.arange(events.size) >= 3))[0])
+    events["current"][k] = theta + slope  # beta = 1
+    ones = [np.ones(record[0].n_spikes)]
+    d_theta = [np.ones(2)]
+    for raising in (
+        lambda **o: engine.adjoint(run, ones, **o),
+        lambda **o: engine.tangent(run, [None], d_theta, None, **o),
+    ):
+        with pytest.raises(GrazeError):
+            raising()
+        assert all(np.isfinite(part).all() for part in raising(zero_grazes=True)[0])
+    # where nothing needs it, nothing is raised; and all is linear, also at 1 and -1
+    others = np.ones(record[0].n_spikes)
+    others[k - 3] = 0.0
+    found = [engine.adjoint(run, [sign * others]) for sign in (1.0, -1.0)]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(np.ravel(a), -np.ravel(b))
+    assert np.abs(found[0][1][0]).max() > 0.0
+    found = [engine.tangent(run, [None], [sign * np.array([0.0, 1.0])], None) for sign in (1.0, -1.0)]
+    np.testing.assert_array_equal(found[0][0], -found[1][0])
+    assert np.abs(found[0][0]).max() > 0.0
+    if as_graph:
+        wanted = {"want_input_times": True, "want_weights": [True], "want_thresholds": [True]}
+        with pytest.raises(GrazeError):
+            engine.gradient_by_forward_propagation(run, ones, **wanted)
+        found = engine.gradient_by_forward_propagation(run, ones, **wanted, zero_grazes=True)
+        for a, b in zip(found, engine.adjoint(run, ones, zero_grazes=True), strict=True):
+            np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=0, atol=1e-12)
+
+
+# --- one unit of several currents, against dense sampling ---
+
+GRID = np.linspace(0.0, 12.0, 6_001)
+
+
+def unit_of(rng, n):
+    """A unit of n currents of either sign, as the kernels have it: a graph of it alone, and its scratch."""
+    nodes, channels = records(1, NODE), records(n, CHANNEL)
+    nodes["beta"], nodes["base_v"], nodes["n_channels"] = rng.uniform(0.3, 3.0), rng.uniform(-0.5, 0.5), n
+    if rng.random() < 0.5:
+        # I = x P(x) with x = exp(-alpha t), and P has all its zeros where t > 0: V turns as often as it can
+        channels["alpha"] = rng.uniform(0.4, 1.2) * np.arange(1, n + 1)
+        channels["base_i"] = np.atleast_1d(np.poly(rng.uniform(0.05, 0.95, n - 1)))[::-1] * rng.choice([-20.0, 20.0])
+    else:
+        channels["alpha"] = np.sort(rng.uniform(0.2, 4.0, n))
+        channels["base_i"] = rng.normal(0.0, 2.0, n)
+    if rng.random() < 0.3:
+        nodes["beta"] = channels["alpha"][rng.integers(n)]
+    graph = Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0))
+    return graph, np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
+
+
+def response(alpha, beta):
+    """h on the grid; the rates drawn are equal or well apart."""
+    if alpha == beta:
+        return GRID * np.exp(-alpha * GRID)
+    return (np.exp(-alpha * GRID) - np.exp(-beta * GRID)) / (beta - alpha)
+
+
+def dense(graph):
+    """V, V' and I' on the grid, from a closed form of our own."""
+    (node,), alphas, currents = graph.nodes, graph.channels["alpha"], graph.channels["base_i"]
+    v = node["base_v"] * np.exp(-node["beta"] * GRID)
+    i, d_i = np.zeros_like(GRID), np.zeros_like(GRID)
+    for alpha, current in zip(alphas, currents, strict=True):
+        v += current * response(alpha, node["beta"])
+        i += current * np.exp(-alpha * GRID)
+        d_i -= alpha * current * np.exp(-alpha * GRID)
+    return v, i - node["beta"] * v, d_i
+
+
+def changes(values):
+    """Where values on the grid change sign, in the middle of a cell."""
+    k = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0)
+    return 0.5 * (GRID[k] + GRID[k + 1]), values[k] > 0
+
+
+CELL = GRID[1]
+
+
+def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(rng):
+    seen = np.zeros(5, int)
+    for _ in range(60):
+        graph, out, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
+        _, slope, d_i = dense(graph)
+        n = crossing.current_turns(graph, graph.nodes[0], GRID[-1], zeros, turns)
+        expected, _ = changes(d_i)
+        assert n == expected.size
+        np.testing.assert_allclose(zeros[:n], expected, rtol=0, atol=CELL)
+        where, falls = changes(slope)
+        for gap in (GRID[-1], 1.5):
+            n = crossing.peaks_ahead(graph, graph.nodes[0], gap, out, zeros, turns)
+            peaks = where[falls & (where < gap)]
+            assert n == peaks.size
+            np.testing.assert_allclose(out[:n], peaks, rtol=0, atol=CELL)
+            seen[n] += 1
+    assert (seen[:3] > 1).all()
+
+
+def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling_sees(rng):
+    crossed = 0
+    for _ in range(50):
+        graph, _, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
+        node = graph.nodes[0]
+        v, slope, _ = dense(graph)
+        theta = max(node["base_v"], 0.0) + 1e-3 + rng.uniform(0.0, 1.2) * max(v.max() - node["base_v"], 0.01)
+        above = np.flatnonzero(v >= theta)
+        size = theta + abs(graph.channels["base_i"]).sum()  # of the terms of which V is the sum
+        found = crossing.first_crossing(graph, node, theta, GRID[-1], zeros, turns)
+        if not above.size:
+            # a peak between two points of the grid is no higher than this above them
+            assert found == membrane.NONE_AHEAD or theta - v.max() < CELL**2 * np.abs(np.gradient(slope, CELL)).max()
+            continue
+        crossed += 1
+        assert found == pytest.approx(GRID[above[0]] - CELL / 2, abs=0.51 * CELL)
+        assert abs(state.potential_after(graph, node, found) - theta) <= 2.0**-48 * size
+        # the least that it may be called with, and a horizon before it
+        graph.channels["reach"] = [response(a, node["beta"]).max() * (1 + 1e-5) for a in graph.channels["alpha"]]
+        assert 0.0 <= crossing.earliest_crossing(graph, node, theta) <= found
+        if graph.channels.size > 1:
+            early = crossing.first_crossing(graph, node, theta, 0.9 * found, zeros, turns)
+            assert early == membrane.NONE_AHEAD
+    assert crossed > 15
+
+
+# --- the event loop of a graph ---
+
+
+def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arrives(rng):
+    # the inhibition comes an ulp or two before the crossing
+    ahead = 0
+    for _ in range(60):
+        weight = float(rng.uniform(4.5, 9.0))
+        layer = LIF(2, 2, tau_mem=torch.ones(2, dtype=torch.float64), tau_syn=0.5, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, -50.0], [weight, 0.0]]))
+        f = float(layer(Spikes.from_latencies([[0.1, math.inf]]), t_end=1.0).detach().times[0])
+        for ulps in (1, 2, 3):
+            t = f - ulps * math.ulp(f)
+            spikes = layer(Spikes.from_latencies([[0.1, t]]), t_end=f + 1e-9).detach()
+            times = dict(zip(spikes.units.tolist(), spikes.times.tolist(), strict=True))
+            assert times[1] == pytest.approx(f, rel=1e-15)  # an arrival of no weight splits the gap
+            assert spikes.times.tolist() == sorted(spikes.times.tolist())
+            if 0 in times:
+                assert times[0] == t
+                ahead += 1
+    assert ahead > 5
+
+
+def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
+    # unit 1 fires first, by an ulp or so; what it sends finds unit 0 at its threshold
+    swapped = 0
+    for _ in range(100):
+        weight, hold = float(rng.uniform(4.5, 9.0)), 0.125
+        layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, t_ref=hold, recurrent=True, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight * (1 - rng.integers(1, 6) * 2.0**-53)], [weight], [weight]]))
+        layer.recurrent_weight.data.copy_(torch.tensor([[0.0, -50.0, 7.0], [-50.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+        inputs = Spikes.from_latencies([[0.1]])
+        alone = LIF(1, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=0.5, dtype=torch.float64)
+        alone.weight.data.fill_(float(layer.weight.detach()[0, 0]))
+        later = float(alone(inputs, t_end=0.6).detach().times[0])
+        record = layer.record(inputs, t_end=1.0)
+        times, units = record[0].times.detach().tolist(), record[0].units.tolist()
+        if units[:3] != [0, 1, 2]:
+            continue
+        assert times[0] == times[1] == times[2] <= later
+        swapped += times[0] < later
+        releases = record.runs[0].log.events["release"][1:4]
+        wanted = [
+            float(record.current(0, u, torch.tensor([times[0] + hold], dtype=torch.float64))[0]) for u in range(3)
+        ]
+        np.testing.assert_allclose(releases, wanted, rtol=1e-12, atol=0.0)
+        spread = [float(weight) * math.exp(-2.0 * (times[0] - 0.1)) for weight in layer.weight.detach()]
+        np.testing.assert_allclose(record.runs[0].log.events["current"][1:4], spread, rtol=1e-15, atol=0.0)
+    assert swapped > 1
+
+
+@KERNELS
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
+    tau_mem = torch.ones(1, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=1.0, dtype=torch.float64)
+    layer.weight.data.fill_(12.0)
+    inputs = Spikes.from_latencies([[0.4], [0.0], [0.0]])
+    every = layer(inputs, t_end=0.6).detach()
+    counts = every.counts()[:, 0].tolist()
+    assert 1 <= counts[0] < 3 < counts[1]
+    sample = 0 if counts[0] > limit else 1
+    where = (
+        f"sample {sample}, layer 0, unit 0, t = {float(every[sample].times[limit])!r}: more than max_spikes={limit} "
+    )
+    with pytest.raises(SpikeLimitError, match=re.escape(where)):
+        layer(inputs, t_end=0.6, max_spikes=limit)
+    assert torch.equal(layer(inputs, t_end=0.6, max_spikes=counts[1]).detach().times, every.times)
+
+
+# --- batches ---
+
+
+def small_net(rng, as_graph, t_ref=0.2, loops=False):
+    def tau(n):
+        return torch.ones(n, dtype=torch.float64) if as_graph else 1.0
+
+    sizes = [(2, 3), (3, 2)]
+    constants = {"tau_syn": 0.5, "t_ref": t_ref, "dtype": torch.float64, "recurrent": loops}
+    net = Sequential(*(LIF(a, b, tau_mem=tau(b), **constants) for a, b in sizes))
+    for layer in net:
+        if loops:
+            layer.recurrent_weight.data.copy_(torch.from_numpy(rng.uniform(-0.5, 0.5, layer.recurrent_weight.shape)))
+        layer.weight.data.copy_(torch.from_numpy(rng.uniform(2.5, 6.0, layer.weight.shape)))
+        layer.v_threshold = torch.nn.Parameter(torch.ones(layer.out_features, dtype=torch.float64))
+    return net
+
+
+SAMPLES = [([0.3, 0.5, 0.9], [0, 1, 0]), ([], []), ([0.1, 0.1, 0.2, 1.3], [0, 1, 1, 0]), ([0.4], [1])]
+
+
+def all_of(net, samples, stop, gradient):
+    """Spikes, slopes, releases, the gradient of all times, a tangent and a report for a batch of samples."""
+    times = torch.tensor([t for part, _ in samples for t in part], dtype=torch.float64, requires_grad=True)
+    units = torch.tensor([u for _, part in samples for u in part], dtype=torch.int64)
+    where = torch.tensor([b for b, (part, _) in enumerate(samples) for _ in part], dtype=torch.int64)
+    inputs = Spikes.from_events(times, units, where, n_units=2, batch_size=len(samples))
+    record = net.record(inputs, t_end=2.0, stop=stop, gradient=gradient)
+    net.zero_grad()
+    (sum(s.times.square().sum() for s in record) + 0.0 * times.sum()).backward()
+    run = record.runs[0]
+    found = {"grads": [times.grad, *(p.grad for p in net.parameters())], "slopes": list(record.slopes)}
+    found["times"] = [s.times.detach() for s in record]
+    found["t_known"] = [s.t_known for s in record]
+    found["release"] = [torch.from_numpy(np.array(run.log.events["release"]))] if len(samples) == 1 else []
+    if gradient == "adjoint":
+        shapes = [weight.shape for name, weight in net.named_parameters() if name.endswith("weight")]
+        moved = engine.tangent(run, [np.ones(s) for s in shapes], [None, None], np.ones(times.numel()))
+        found["tangent"] = [torch.from_numpy(part) for part in moved]
+        report = validity.validity_report(net, inputs.detach(), t_end=2.0, stop=stop)
+        for part in report:
+            found.setdefault("report", []).extend([part.margin.flatten(), part.clearance, part.order_gap])
+    if stop is None:
+        again = replay(net, inputs.detach(), [s.detach() for s in record], t_end=2.0)
+        found["residuals"] = list(again.residuals)
+    return found
+
+
+@pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+@pytest.mark.parametrize("gradient", ["adjoint", "forward"])
+def test_a_small_batch_is_its_samples_one_by_one(rng, monkeypatch, kernels, stop, gradient):
+    # holds outlast gaps, and the end: what is left of a sample must not reach the next
+    net = small_net(rng, kernels != "chain", t_ref=0.7, loops=kernels == "loops")
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "CHUNK", 2)  # samples per task: two tasks
+        together = all_of(net, SAMPLES, stop, gradient)
+    apart = [all_of(net, [sample], stop, gradient) for sample in SAMPLES]
+    assert together["times"][1].numel() >= 3
+    for name in ("times", "slopes", "tangent", "residuals", "report", "t_known"):
+        for level, part in enumerate(together.get(name, [])):
+            assert torch.equal(part, torch.cat([one[name][level] for one in apart])), name
+    assert torch.equal(together["grads"][0], torch.cat([one["grads"][0] for one in apart]))
+    for k in range(1, len(together["grads"])):
+        torch.testing.assert_close(together["grads"][k], sum(one["grads"][k] for one in apart), rtol=1e-12, atol=1e-14)
+    # after a stop every output has fired, or the sample has come to its end
+    if stop:
+        assert any(float(one["t_known"][0]) < 2.0 for one in apart)
+
+
+@KERNELS
+def test_the_current_at_the_end_of_a_hold_is_that_of_theorem_1(rng, as_graph):
+    net = small_net(rng, as_graph)
+    inputs = Spikes.from_events(torch.tensor([0.3, 0.5, 0.9]), torch.tensor([0, 1, 0]), None, n_units=2)
+    record = net.record(inputs, t_end=2.0)
+    events = record.runs[0].log.events
+    for layer, spikes in enumerate(record):
+        for unit in range(spikes.n_units):
+            for f in spikes.times.detach()[spikes.units == unit].tolist():
+                if f + 0.2 < 2.0:
+                    k = np.flatnonzero(events["time"] == f)[-1]
+                    wanted = float(record.current(layer, unit, torch.tensor([f + 0.2], dtype=torch.float64))[0])
+                    assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
+
+
+# --- margins ---
+
+WITH_PEAKS = [
+    "mpmath_two_layers", "mpmath_two_layers_equal_taus", "mpmath_two_layers_hold", "mpmath_several_tau_syn",
+    "mpmath_recurrent", "mpmath_recurrent_equal_taus",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_PEAKS)
+def test_margins_move_along_a_direction_as_their_steps_say(name):
+    fixture = fixture_of(name)
+    net = next(iter(fixture.modules()))
+    inputs = fixture.input_spikes(fixture.input_times().detach())
+    rng = np.random.default_rng(4)
+    direction = {p: 0.05 * torch.from_numpy(rng.normal(size=t.shape)) for p, t in net.named_parameters()}
+    eps, found = 1e-6, []
+    for step in (0.0, eps, -2 * eps):
+        with torch.no_grad():
+            for p, tensor in net.named_parameters():
+                tensor += step * direction[p]
+        found.append(validity.validity_report(net, inputs, t_end=fixture.t_end, along=direction))
+    for here, after, before in zip(*found, strict=True):
+        misses = [part.v_threshold * part.create_margin for part in (before, after)]
+        rates = (misses[0] - misses[1]) / (2 * eps)
+        finite = torch.isfinite(here.create_step) & (here.create_step > 0.0)
+        assert finite.any()
+        wanted = (here.v_threshold * here.create_margin / here.create_step)[finite]
+        torch.testing.assert_close(rates[finite], wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+# --- where rounding or distance decides ---
+
+
+def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it():
+    # the peak of 4 h(t) at alpha = beta = 1 lies at 1; theta is above it by less than float32 can tell
+    theta = 4.0 * math.exp(-1.0) * (1 + 1e-9)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
+    layer.weight.data.copy_(torch.tensor([[4.0, 0.5]]))
+    assert layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=9.0).n_spikes == 0
+    times = layer(Spikes.from_latencies([[0.0, 1.0]]), t_end=1.01).times.tolist()
+    assert times == pytest.approx([1.0], abs=1e-5)
+    assert times[0] > 1.0
+
+
+def test_currents_slower_than_the_membrane_fire_it_after_hundreds_of_its_time_constants():
+    # V follows I = 5 x - 6 x^2, x = exp(-t / 1000), which reaches 1 from below at x = 1/2
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([1000.0, 500.0]), dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[5.0, -6.0]]))
+    first = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=2000.0, max_spikes=10**4, stop="first_spikes").times[0]
+    (t,) = (float(first.detach()),)
+    v = sum(w * (math.exp(-t / tau) - math.exp(-t)) / (1.0 - 1.0 / tau) for w, tau in ((5.0, 1000.0), (-6.0, 500.0)))
+    assert 690.0 < t < 760.0
+    assert v == pytest.approx(1.0, rel=1e-12)
+
+
+@KERNELS
+def test_a_crossing_within_an_ulp_of_its_cause_comes_at_the_next_float64(as_graph):
+    tau_mem = torch.ones(1, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=0.5, t_ref=5.0, dtype=torch.float64)
+    layer.weight.data.fill_(1e20)
+    times = layer(Spikes.from_latencies([[1.0]]), t_end=2.0).times.tolist()
+    assert times == [math.nextafter(1.0, 2.0)]
+
+
+def test_the_explicit_system_of_one_sample_of_many_is_that_of_the_sample_alone(rng):
+    net = small_net(rng, True)
+    rows = [[0.3, 0.5], [0.1, 0.2], [0.6, 0.4]]
+    inputs = Spikes.from_latencies(rows)
+    for sample, row in enumerate(rows):
+        alone = explicit_system(net, Spikes.from_latencies([row]), t_end=2.0)
+        found = explicit_system(net, inputs, t_end=2.0, sample=sample)
+        assert len(alone) > 3
+        assert torch.equal(found.dG_dF.to_dense(), alone.dG_dF.to_dense())
+        for name, entries in found.dG_dW.items():
+            assert torch.equal(entries.to_dense(), alone.dG_dW[name].to_dense())
