@@ -298,6 +298,30 @@ def test_a_stop_looks_no_further_than_the_decision(rng):
         assert bool((found.margin_time <= known[:, None])[torch.isfinite(found.margin_time)].all())
 
 
+def test_what_is_nearest_of_all_layers_is_told_in_words(rng):
+    layer, inputs, t_end, _ = drawn(rng, "everything")
+    report = validity.validity_report(layer, inputs, t_end=t_end, along=direction_of(layer, rng))
+    for change, values in (
+        (report.nearest_creation, report[0].margin),
+        (report.nearest_deletion, report[0].clearance),
+        (report.nearest_swap, report[0].order_gap),
+    ):
+        assert change.distance == float(values.min())
+        assert str(change).startswith(f"{change.kind} at a distance of {change.distance:.3g}")
+        assert f"layer 0, unit {change.unit}, sample 0" in str(change)
+    assert f"first change along the direction: {report.first_change}" in repr(report)
+
+
+def test_a_network_that_hears_nothing_has_nothing_near():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    silence = Spikes.from_latencies([[math.inf]])
+    report = validity.validity_report(layer, silence, t_end=1.0, along={"weight": torch.ones(1, 1)})
+    assert report.nearest_creation is report.nearest_deletion is report.nearest_swap is report.first_change is None
+    assert report.reach.tolist() == [math.inf]
+    assert report.largest_sensitivity == report.near_graze_share == 0.0
+    assert "no count changes along it" in repr(report)
+
+
 def test_populations_are_found_by_name(rng):
     net = Network(2)
     net.add("hidden", 3, tau_mem=1.0)
