@@ -13,13 +13,13 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import GrazeError, SpikeLimitError, Spikes, engine, validity
+from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, engine, validity
 from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
-from fireprop.kernels import membrane
-from fireprop.kernels.graph import crossing, state
+from fireprop.kernels import chain, membrane, simulate, walk
+from fireprop.kernels.graph import crossing, queue, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.nn import LIF, Sequential
 from fireprop.parity import fixture_names, load_fixture
@@ -213,6 +213,21 @@ def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(as_grap
     )
 
 
+def test_a_spike_at_the_end_of_the_hold_of_another_unit_does_not_take_its_place():
+    # unit 0 fires again after its hold, whose end acts on that spike
+    layer, leaf, inputs = coinciding(False, (8.0, 0.0))
+    spikes = layer(inputs, t_end=10.0)
+    again = int(torch.nonzero(spikes.units == 0)[1])
+    assert (spikes.times == SECOND).any()
+    assert float(spikes.times[again].detach()) > SECOND
+    spikes.times[again].backward()
+    c = torch.eye(spikes.n_spikes, dtype=torch.float64)[again]
+    wanted = explicit_system(layer, inputs.detach(), t_end=10.0).gradient(c)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(leaf.grad, wanted[INPUT_TIMES].reshape(leaf.shape), rtol=1e-12, atol=1e-14)
+
+
 @KERNELS
 @pytest.mark.parametrize("slope", [0.0, -1e-9])
 def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
@@ -346,6 +361,189 @@ def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling
     assert crossed > 15
 
 
+def two_currents(alphas, currents, base_v=0.0):
+    """A unit of beta = 1 and two currents, and its scratch."""
+    nodes, channels = records(1, NODE), records(2, CHANNEL)
+    nodes["beta"], nodes["base_v"], nodes["n_channels"] = 1.0, base_v, 2
+    channels["alpha"], channels["base_i"] = alphas, currents
+    channels["reach"] = [response(alpha, 1.0).max() * (1 + 1e-5) for alpha in alphas]
+    return Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0)), np.zeros(3), np.zeros(3)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_slow_inhibition_does_not_hide_a_crossing_that_comes_before_it_acts(share):
+    graph, zeros, turns = two_currents([0.05, 4.0], [-0.9, 8.0])
+    v, _, _ = dense(graph)
+    theta = share * v.max()
+    wanted = GRID[np.flatnonzero(v >= theta)[0]]
+    assert 0.0 <= crossing.earliest_crossing(graph, graph.nodes[0], theta) <= wanted
+    assert crossing.first_crossing(graph, graph.nodes[0], theta, GRID[-1], zeros, turns) == pytest.approx(
+        wanted, abs=CELL
+    )
+
+
+def test_a_potential_just_below_its_threshold_that_nothing_drives_never_crosses():
+    graph, _, _ = two_currents([0.5, 2.0], [0.0, -1.0], base_v=1.0 - 1e-9)
+    assert crossing.earliest_crossing(graph, graph.nodes[0], 1.0) == membrane.NONE_AHEAD
+
+
+def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
+    graph, zeros, turns = two_currents([0.5, 2.0], [3.0, 0.0])
+    out = np.zeros(3)
+    assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
+    at = float(out[0])
+    assert crossing.peaks_ahead(graph, graph.nodes[0], at, out, zeros, turns) == 1
+    assert crossing.peaks_ahead(graph, graph.nodes[0], math.nextafter(at, 0.0), out, zeros, turns) == 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
+    # I' = -2 x + 2 x^2 with x = exp(-t): 0 at t = 0 alone
+    graph, zeros, turns = two_currents([1.0, 2.0], [2.0 * sign, -1.0 * sign])
+    assert crossing.current_turns(graph, graph.nodes[0], GRID[-1], zeros, turns) == 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or_falls(sign):
+    graph, _, _ = two_currents([0.5, 3.0], [0.3 * sign, -0.8 * sign])
+    where, falls = changes(dense(graph)[1])
+    assert falls[0] == (sign < 0.0)
+    high = GRID[-1] if where.size == 1 else 0.5 * (where[0] + where[1])
+    assert crossing._slope_zero(graph, graph.nodes[0], 0.0, high) == pytest.approx(where[0], abs=CELL)
+
+
+# --- small parts ---
+
+
+def test_a_crossing_is_the_same_to_the_bit_however_soon_the_gap_ends_after_it(rng):
+    early = 0
+    for _ in range(300):
+        alpha, beta = rng.uniform(0.2, 4.0, 2)
+        v, i = rng.uniform(0.0, 0.9), rng.uniform(0.5, 4.0)
+        t, height = membrane.peak(v, i, alpha, beta)
+        if t == membrane.NONE_AHEAD:
+            continue
+        theta = v + (height - v) * rng.uniform(0.5, 0.999)
+        wanted = membrane.crossing_ahead(v, i, alpha, beta, theta)
+        for gap in (wanted * (1 + 1e-12), wanted * (1 + 1e-3), t, 1.01 * t, 100.0 * t):
+            assert membrane.first_crossing(v, i, gap, alpha, beta, theta) == wanted
+        early += membrane.rise(v, i, beta) < 1.0
+    assert early > 30
+
+
+def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
+    for _ in range(50):
+        n = int(rng.integers(2, 6))
+        units, events = records(n, chain.UNIT), records(n, chain.EVENT)
+        units["t_ref"], events["time"], events["unit"] = rng.integers(0, 4, n), np.arange(n), rng.permutation(n)
+        order, ends = walk.release_order(units, 0, chain.Log(events, np.zeros((2, 2), np.int64)), 0, n)
+        wanted = [k + float(units["t_ref"][events["unit"][k]]) for k in range(n)]
+        assert ends.tolist() == wanted
+        assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
+
+
+def test_the_queue_of_units_is_a_sorted_list(rng):
+    n = 16
+    waiting = queue.Queue(np.zeros(n, np.int64), np.zeros(n), np.full(n, queue.ABSENT), np.zeros(1, np.int64))
+    listed = {}
+    for turn in range(600):
+        u, time = int(rng.integers(n)), float(rng.integers(20))
+        if rng.random() < 0.7 and turn < 550:
+            queue.put(waiting, u, time)
+            listed[u] = time
+        else:
+            u = min(listed, key=lambda u: (listed[u], u)) if listed and turn % 2 else u
+            queue.remove(waiting, u)
+            listed.pop(u, None)
+        assert queue.first(waiting) == min(listed, key=lambda u: (listed[u], u), default=queue.ABSENT)
+        assert waiting.size[0] == len(listed)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_below_it(dtype):
+    lanes = np.zeros((5, 2), dtype)
+    theta = dtype(0.7)
+    lanes[simulate.THETA] = theta
+    simulate.settle(lanes, 0, float(theta))
+    assert theta * (1.0 - 2.0**-22) <= lanes[simulate.V_END, 0] < theta
+    simulate.settle(lanes, 1, 0.25)
+    assert lanes[simulate.V_END].tolist() == [lanes[simulate.V_END, 0], 0.25]
+
+
+# --- the event loop of a chain ---
+
+
+@KERNELS
+def test_other_units_of_time_and_potential_and_another_origin_change_nothing(rng, as_graph):
+    # time constants and times 16 times as large, theta 16^2 times, weights 16 times: V(t) is 16^2 V(t / 16)
+    weight = torch.from_numpy(rng.uniform(1.0, 4.0, (3, 4)))
+    rows = torch.from_numpy(rng.uniform(0.0, 2.0, (2, 4)))
+    found = []
+    for unit, origin in ((1.0, 0.0), (16.0, 0.0), (16.0, 64.0), (16.0, -64.0)):
+        tau_mem = torch.full((3,), unit, dtype=torch.float64) if as_graph else unit
+        tau_syn = torch.tensor([0.5, 0.5, 2.0, 2.0], dtype=torch.float64) * unit if as_graph else 0.5 * unit
+        layer = LIF(4, 3, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=unit**2, t_ref=0.25 * unit, dtype=torch.float64)
+        layer.weight.data.copy_(weight * unit)
+        spikes = layer(Spikes.from_latencies((rows * unit + origin).tolist()), t_end=4.0 * unit + origin).detach()
+        found.append((spikes.units.tolist(), ((spikes.times - origin) / unit).tolist()))
+    assert len(found[0][0]) > 6
+    for units, times in found[1:]:
+        assert units == found[0][0]
+        assert times == pytest.approx(found[0][1], rel=1e-12)
+
+
+@KERNELS
+def test_a_large_potential_that_peaks_and_falls_within_a_gap_crosses_on_the_way(as_graph):
+    # tangents of V = 30 t exp(-t / 10), whose peak is 300 / e
+    tau_mem = torch.full((1,), 10.0, dtype=torch.float64) if as_graph else 10.0
+    layer = LIF(2, 1, tau_mem=tau_mem, tau_syn=10.0, v_threshold=100.0, t_ref=100.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[30.0, 0.0]]))
+    (f,) = layer(Spikes.from_latencies([[1.0, 41.0]]), t_end=50.0).times.tolist()
+    assert f - 1.0 < 10.0
+    assert 30.0 * (f - 1.0) * math.exp(-(f - 1.0) / 10.0) == pytest.approx(100.0, rel=1e-12)
+
+
+@KERNELS
+def test_a_crossing_just_before_a_peak_is_found_when_the_gap_ends_just_after_it(as_graph):
+    # V = 4 t exp(-t) is below its peak by half the square of the distance, relative to it
+    theta = 4.0 * math.exp(-1.0) * (1.0 - 0.5 * 0.6e-6**2)
+    tau_mem = torch.ones(1, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(2, 1, tau_mem=tau_mem, tau_syn=1.0, v_threshold=theta, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[4.0, 0.0]]))
+    times = layer(Spikes.from_latencies([[0.0, 1.0 + 0.8e-6]]), t_end=3.0).times.tolist()
+    assert times == pytest.approx([1.0 - 0.6e-6], abs=1e-8)
+
+
+@pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
+def test_samples_far_apart_in_time_are_the_samples_one_by_one(rng, kernels):
+    # exp of the time from one to the next overflows
+    net = small_net(rng, kernels != "chain", loops=kernels == "loops")
+    origins = [2000.0, 0.0, 2000.0]
+    rows = [[0.25 + t, 0.5 + t] for t in origins]
+
+    def every_road(rows, t_end):
+        inputs = Spikes.from_latencies(rows)
+        net.zero_grad()
+        record = net.record(inputs, t_end=torch.tensor(t_end, dtype=torch.float64))
+        sum(s.times.sum() for s in record).backward()
+        shapes = [weight.shape for name, weight in net.named_parameters() if name.endswith("weight")]
+        moved = engine.tangent(record.runs[0], [np.ones(s) for s in shapes], [None, None], None)
+        return (
+            [s.times.detach() for s in record],
+            [torch.from_numpy(m) for m in moved],
+            [p.grad for p in net.parameters()],
+        )
+
+    together = every_road(rows, [t + 2.0 for t in origins])
+    apart = [every_road([row], [t + 2.0]) for row, t in zip(rows, origins, strict=True)]
+    assert all(part[0][1].numel() > 0 for part in apart)
+    for road in (0, 1):
+        for level, part in enumerate(together[road]):
+            assert torch.equal(part, torch.cat([one[road][level] for one in apart]))
+    for k, grad in enumerate(together[2]):
+        torch.testing.assert_close(grad, sum(one[2][k] for one in apart), rtol=1e-12, atol=1e-14)
+
+
 # --- the event loop of a graph ---
 
 
@@ -414,6 +612,64 @@ def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
     with pytest.raises(SpikeLimitError, match=re.escape(where)):
         layer(inputs, t_end=0.6, max_spikes=limit)
     assert torch.equal(layer(inputs, t_end=0.6, max_spikes=counts[1]).detach().times, every.times)
+
+
+def test_what_arrives_at_the_very_instant_of_a_crossing_does_not_prevent_it(rng):
+    below = 0
+    for _ in range(40):
+        weight = float(rng.uniform(4.5, 9.0))
+        layer = LIF(2, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=0.5, t_ref=5.0, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, -50.0]], dtype=torch.float64))
+        alone = layer(Spikes.from_latencies([[0.1, math.inf]]), t_end=1.0).times.tolist()
+        assert layer(Spikes.from_latencies([[0.1, *alone]]), t_end=1.0).times.tolist() == alone
+        below += weight * membrane.response(alone[0] - 0.1, 2.0, 1.0) < 1.0
+    assert below > 3
+
+
+def test_a_potential_that_rounding_has_brought_above_its_threshold_fires_before_what_arrives(rng):
+    above = 0
+    for _ in range(100):
+        weight = float(rng.uniform(4.5, 9.0))
+        layer = LIF(2, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=0.5, t_ref=5.0, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, -50.0]], dtype=torch.float64))
+        (f,) = layer(Spikes.from_latencies([[0.1, math.inf]]), t_end=1.0).times.tolist()
+        t = f - math.ulp(f)
+        v = weight * membrane.response(t - 0.1, 2.0, 1.0)
+        times = layer(Spikes.from_latencies([[0.1, t]]), t_end=1.0).times.tolist()
+        assert times == ([t] if v >= 1.0 else [])
+        above += v > 1.0
+    assert above > 3
+
+
+def test_a_missing_spike_is_reported_at_the_time_of_its_crossing():
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[6.0, 1.0]]))
+    for late in (math.inf, 3.0):  # found at t_end, and at an arrival
+        inputs = Spikes.from_latencies([[0.5, late]])
+        spikes = layer(inputs, t_end=4.0).detach()
+        nothing = Spikes.from_latencies([[math.inf]])
+        with pytest.raises(ReplayError, match="the potential rises above the threshold") as caught:
+            replay(layer, inputs, [nothing], t_end=4.0)
+        found = float(re.search(r"t = ([0-9.e-]+)", str(caught.value)).group(1))
+        assert found == pytest.approx(float(spikes.times[0]), abs=1e-4)
+
+
+def test_an_arrival_during_a_hold_leaves_no_trace_of_the_sample_before():
+    # unit 0's first spike hears input 1 in the first sample, and in the second only when it has fired
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, t_ref=0.25, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[6.0, 3.0]]))
+    for rows in ([[0.0, 0.0], [0.0, 0.375]], [[0.0, 0.375], [0.0, 0.0]]):
+        grads = []
+        for gradient in ("adjoint", "forward"):
+            layer.zero_grad()
+            spikes = layer(Spikes.from_latencies(rows), t_end=2.0, gradient=gradient)
+            firsts = [spikes[b].times[0].item() for b in range(2)]
+            spikes.times.square().sum().backward()
+            grads.append(layer.weight.grad.clone())
+        late = rows.index([0.0, 0.375])
+        assert firsts[late] < 0.375 < firsts[late] + 0.25
+        assert spikes[late].n_spikes > 1
+        torch.testing.assert_close(*grads, rtol=1e-12, atol=0.0)
 
 
 # --- batches ---

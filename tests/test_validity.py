@@ -170,6 +170,92 @@ def test_a_potential_that_still_rises_at_the_end_counts_as_a_peak_there():
     assert found.margin_time.item() == f - 1e-6
 
 
+def unit_with(weights, **options):
+    """One unit that hears as many inputs as there are weights; tau_mem = 1, tau_syn = 0.5."""
+    layer = LIF(len(weights), 1, tau_mem=1.0, **({"tau_syn": 0.5} | options), dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([weights], dtype=torch.float64))
+    return layer
+
+
+def test_a_peak_has_its_closed_form_its_time_and_a_step_from_all_its_currents():
+    weights, along = np.array([1.5, 0.7]), np.array([0.3, 0.2])
+    layer = unit_with(weights.tolist(), tau_syn=torch.tensor([0.5, 0.25], dtype=torch.float64))
+    t = np.linspace(0.0, 3.0, 300_001)
+    h = np.stack([(np.exp(-t) - np.exp(-alpha * t)) / (alpha - 1.0) for alpha in (2.0, 4.0)])
+    v = weights @ h
+    k = int(v.argmax())
+    found = validity.validity_report(
+        layer, Spikes.from_latencies([[0.7, 0.7]]), t_end=4.0, along={"weight": torch.from_numpy(along[None])}
+    )[0]
+    assert found.margin.item() == pytest.approx(1.0 - v[k], rel=1e-9)
+    assert found.margin_time.item() == found.create_time.item() == pytest.approx(0.7 + t[k], abs=2e-5)
+    assert found.create_step.item() == pytest.approx((1.0 - v[k]) / (along @ h[:, k]), rel=1e-6)
+
+
+@pytest.mark.parametrize("parts", [(-3.0, -3.0), (4.0, -10.0), (-10.0, 4.0), (-2.0, -2.0, -2.0)], ids=str)
+def test_arrivals_of_one_instant_turn_v_as_their_sum_does(parts):
+    along = {"weight": torch.tensor([[0.1] + [0.0] * len(parts)], dtype=torch.float64)}
+    for (
+        weight,
+        t,
+    ) in ((2.0, 0.125), (8.0, 0.3125)):  # before any spike; and while the spike's clearance is open
+        found = []
+        for arrivals in (parts, (sum(parts),)):
+            layer = unit_with([weight, *arrivals], t_ref=1.0)
+            inputs = Spikes.from_latencies([[0.0] + [t] * len(arrivals)])
+            direction = {"weight": along["weight"][:, : 1 + len(arrivals)]}
+            found.append(validity.validity_report(layer, inputs, t_end=0.75, along=direction)[0])
+        for name in ("margin", "margin_time", "create_step", "clearance", "delete_step"):
+            torch.testing.assert_close(getattr(found[0], name), getattr(found[1], name), rtol=1e-12, atol=1e-14)
+        assert found[0].spikes.n_spikes == (weight > 4.0)
+
+
+def test_arrivals_of_one_instant_that_cancel_make_no_peak_of_a_potential_that_rises_on():
+    for parts in ((-20.0, 20.0), (20.0, -20.0), (-20.0, 10.0, 10.0)):
+        layer = unit_with([8.0, *parts], t_ref=9.0)
+        f = float(layer(Spikes.from_latencies([[0.0] + [math.inf] * len(parts)]), t_end=1.0).detach().times[0])
+        inputs = Spikes.from_latencies([[0.0] + [0.5 * f] * len(parts)])
+        found = validity.validity_report(layer, inputs, t_end=1.0)[0]
+        assert found.spikes.times.tolist() == pytest.approx([f])
+        assert found.margin.item() == math.inf  # it rises to its spike, and is held for the rest
+        # nor does what follows the spike: the peak that it cuts off is that of 8 h, 8 / 4
+        inputs = Spikes.from_latencies([[0.0] + [f + 0.1] * len(parts)])
+        assert validity.validity_report(layer, inputs, t_end=2.0)[0].clearance.item() == pytest.approx(1.0)
+
+
+def test_arrivals_of_one_instant_that_cancel_make_no_peak_of_a_potential_that_falls():
+    for parts in ((-20.0, 20.0), (20.0, -20.0)):
+        layer = unit_with([2.0, *parts])
+        found = validity.validity_report(layer, Spikes.from_latencies([[0.0, 1.5, 1.5]]), t_end=3.0)[0]
+        assert found.margin.item() == pytest.approx(0.5)  # of 2 h, 2 / 4
+        assert found.margin_time.item() == pytest.approx(math.log(2.0))
+
+
+def test_inhibition_at_the_end_of_a_hold_makes_no_peak_at_rest():
+    layer = unit_with([8.0, -60.0], t_ref=0.125)
+    f = float(layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=1.0).detach().times[0])
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0, f + 0.125]]), t_end=0.75)[0]
+    assert found.spikes.times.tolist() == [f]
+    assert found.margin.item() == math.inf
+
+
+def test_a_target_of_no_weight_does_not_keep_an_arrival_from_the_targets_after_it():
+    layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[0.0], [2.0], [8.0]]))
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.25]]), t_end=3.0)[0]
+    assert found.margin[0, :2].tolist() == pytest.approx([math.inf, 0.5])
+    first = float(found.spikes.times[0])
+    assert found.spikes.units[0].item() == 2
+    assert found.order_gap[0].item() == pytest.approx(first - 0.25)
+
+
+def test_the_spike_that_decides_a_stop_has_its_distance_to_the_arrival_before_it():
+    layer = unit_with([8.0])
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.5]]), t_end=3.0, stop="first_spikes")[0]
+    assert found.spikes.n_spikes == 1
+    assert found.order_gap.item() == pytest.approx(float(found.spikes.times[0]) - 0.5, abs=1e-15)
+
+
 # --- how far a direction leads ---
 
 
@@ -217,6 +303,38 @@ def test_a_spike_and_an_arrival_change_places_where_the_report_says():
     found = validity.validity_report(layer, inputs, t_end=1.0, along=direction)[0]
     # df/dw = -h(f) / slope = -1 / (w slope): V(f) = w h(f) = 1
     assert found.swap_step[0].item() == pytest.approx(1e-6 * 8.0 * float(found.slopes[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("side", ["before", "after", "hold"])
+def test_a_spike_and_one_from_below_change_places_at_the_rate_at_which_simulation_moves_them(side, sign):
+    # the unit above hears two: one fires it, and what the other sends comes near its spike, or near the end of its hold
+    hold = 0.125 if side == "hold" else 0.0
+    below = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    above = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, t_ref=hold, dtype=torch.float64)
+    below.weight.data.copy_(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
+    above.weight.data.copy_(torch.tensor([[8.0, 0.01]]))
+    net = Sequential(below, above)
+    alone = net.record(Spikes.from_latencies([[0.0, math.inf]]), t_end=2.0)
+    f, t = float(alone[1].times[0].detach()), float(alone[0].times[0].detach())
+    inputs = Spikes.from_latencies([[0.0, f + hold + (-0.01 if side == "before" else 0.01) - t]])
+    along = {"0.weight": sign * torch.tensor([[0.05, 0.0], [0.0, -0.2]]), "1.weight": sign * torch.tensor([[0.1, 0.0]])}
+    along = {name: d.to(torch.float64) for name, d in along.items()}
+
+    def distance(step):
+        moved(net, along, step)
+        record = net.record(inputs, t_end=2.0)
+        moved(net, along, -step)
+        spike, arrival = record[1].times[0].detach(), record[0].times[record[0].units == 1][0].detach()
+        return abs(float(spike + hold - arrival))
+
+    found = validity.validity_report(net, inputs, t_end=2.0, along=along)[1]
+    rate = (distance(-1e-6) - distance(1e-6)) / 2e-6
+    assert found.order_gap[0].item() == pytest.approx(distance(0.0), rel=1e-12)
+    if rate > 0.0:
+        assert found.swap_step[0].item() == pytest.approx(distance(0.0) / rate, rel=1e-6)
+    else:
+        assert found.swap_step[0].item() > 10.0 * distance(0.0) / -rate
 
 
 @EVERY_KIND
