@@ -17,7 +17,7 @@ test:
 	pytest -q -m "not slow"
 
 test-all: test-jit-off test-bounds
-	pytest -q
+	pytest -q -n 2
 
 test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py

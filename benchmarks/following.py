@@ -15,7 +15,7 @@ from fireprop.training import Trainer
 ARMS = {
     "plain": {},
     "follow 1/8": {"follow": 0.125},
-    "follow and guard 1/5": {"follow": 0.2, "guard": True},
+    "follow and guard 1/8": {"follow": 0.125, "guard": True},
     "follow and guard all": {"follow": 1.0, "guard": True},
 }
 EPOCHS = 9

@@ -73,21 +73,22 @@ def spike_changes(before: Spikes, after: Spikes) -> tuple[int, int]:
     Where that is not t_end, it may just have moved past it: those that lie as near to it as a spike has moved in the
     sample, among units that fire equally often, do not count.
     """
-    known, stopped = _known(before, after)
-    old, new = (spikes.times.detach().numpy() for spikes in (before, after))
     trains = [spikes.samples.numpy() * spikes.n_units + spikes.units.numpy() for spikes in (before, after)]
-
-    def count(times: Array, train: Array, first: Array, last: Array) -> Array:
-        sample = train // max(before.n_units, 1)
-        counted = train[(times > first[sample]) & (times <= last[sample])]
-        return np.bincount(counted, minlength=before.batch_size * before.n_units)
-
-    ever = np.full(before.batch_size, np.inf)
-    in_old, in_new = (count(times, train, -ever, known) for times, train in zip((old, new), trains, strict=True))
-    all_old, all_new = (count(times, train, -ever, ever) for times, train in zip((old, new), trains, strict=True))
+    n_trains = before.batch_size * before.n_units
+    all_old, all_new = (np.bincount(train, minlength=n_trains) for train in trains)
+    if np.array_equal(all_old, all_new):
+        return 0, 0
+    known, stopped = _known(before, after)
     shift = np.where(stopped, _largest_shifts(before, after, trains, all_old == all_new), 0.0)
+
+    def count(spikes: Spikes, train: Array, first: Array) -> Array:
+        times, sample = spikes.times.detach().numpy(), train // before.n_units
+        return np.bincount(train[(times > first[sample]) & (times <= known[sample])], minlength=n_trains)
+
+    ever = np.full(before.batch_size, -np.inf)
+    in_old, in_new = (count(spikes, train, ever) for spikes, train in zip((before, after), trains, strict=True))
     late_old, late_new = (
-        count(times, train, known - shift, known) for times, train in zip((old, new), trains, strict=True)
+        count(spikes, train, known - shift) for spikes, train in zip((before, after), trains, strict=True)
     )
     created = np.maximum(in_new - all_old - late_new, 0)
     deleted = np.maximum(in_old - all_new - late_old, 0)
@@ -114,7 +115,7 @@ def _largest_shifts(before: Spikes, after: Spikes, trains: list[Array], equal: A
         kept.append((train[order], rank, spikes.times.detach().numpy()[order]))
     (a, rank_a, t_a), (b, rank_b, t_b) = kept
     _, in_a, in_b = np.intersect1d(a * MOST_SPIKES + rank_a, b * MOST_SPIKES + rank_b, True, return_indices=True)
-    np.maximum.at(shifts, a[in_a] // max(before.n_units, 1), np.abs(t_a[in_a] - t_b[in_b]))
+    np.maximum.at(shifts, a[in_a] // before.n_units, np.abs(t_a[in_a] - t_b[in_b]))
     return shifts
 
 
