@@ -337,6 +337,43 @@ def test_a_spike_and_one_from_below_change_places_at_the_rate_at_which_simulatio
         assert found.swap_step[0].item() > 10.0 * distance(0.0) / -rate
 
 
+@pytest.mark.parametrize("hold", [0.0, 0.0625, 5.0])
+@pytest.mark.parametrize("second", [-30.0, -0.3, 0.3])
+@pytest.mark.parametrize("first", [2.0, 8.0])
+def test_peaks_and_clearances_that_a_spike_from_below_turns_or_bends_move_as_their_steps_say(first, second, hold):
+    # what arrives second comes while V rises, without a spike or after one; its time moves too
+    below = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    below.weight.data.copy_(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
+    theta = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    tau_syn = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    above = LIF(2, 1, tau_mem=1.0, tau_syn=tau_syn, v_threshold=theta, t_ref=hold, dtype=torch.float64)
+    above.weight.data.copy_(torch.tensor([[first, second]]))
+    net, inputs, eps = Sequential(below, above), Spikes.from_latencies([[0.0, 0.3125]]), 1e-6
+    along = {"0.weight": [[0.5, 0.0], [0.0, -0.7]], "1.weight": [[0.3, 0.2]], "1.v_threshold": [-0.1]}
+    along = {name: torch.tensor(d, dtype=torch.float64) for name, d in along.items()}
+    back = {name: -d for name, d in along.items()}
+    found = []
+    for step in (eps, -2 * eps, eps):
+        moved(net, along, step)
+        found.append(validity.validity_report(net, inputs, t_end=1.5, along=along)[1])
+    after, before, here = found
+    reverse = validity.validity_report(net, inputs, t_end=1.5, along=back)[1]
+    checked = 0
+    if math.isfinite(here.create_margin.item()) and here.create_time.item() < 1.5:
+        misses = [float(part.v_threshold * part.create_margin) for part in (before, here, after)]
+        assert here.create_step.item() == pytest.approx(misses[1] / (misses[0] - misses[2]) * 2.0 * eps, rel=1e-5)
+        checked += 1
+    for k in range(here.spikes.n_spikes):
+        cleared = [float(part.v_threshold * part.clearance[k]) for part in (before, here, after)]
+        if k + 1 < here.spikes.n_spikes or cleared[1] < 1e-3:
+            continue  # a lower bound, at the next spike
+        rate = (cleared[2] - cleared[0]) / (2.0 * eps)
+        step = (reverse if rate > 0.0 else here).delete_step[k].item()
+        assert step == pytest.approx(cleared[1] / abs(rate), rel=1e-4)
+        checked += 1
+    assert checked > 0
+
+
 @EVERY_KIND
 def test_spike_counts_change_where_the_report_says(rng, kind):
     layer, inputs, t_end, _ = drawn(rng, kind)
