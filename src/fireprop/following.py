@@ -16,7 +16,6 @@ from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
 MAX_HALVINGS = 5  # a step is shortened to 1/32 at the least
-MOST_SPIKES = 2**32  # of a unit in a sample
 
 
 @dataclass(frozen=True)
@@ -107,15 +106,13 @@ def _known(before: Spikes, after: Spikes) -> tuple[Array, Array]:
 def _largest_shifts(before: Spikes, after: Spikes, trains: list[Array], equal: Array) -> Array:
     """(batch,) how far a spike has moved at most, among units that fire equally often: the k-th is still the k-th."""
     shifts = np.zeros(before.batch_size)
-    kept = []
-    for spikes, train in zip((before, after), trains, strict=True):
-        order = np.argsort(train, kind="stable")
-        order = order[equal[train[order]]]
-        rank = np.arange(order.size) - np.searchsorted(train[order], train[order])
-        kept.append((train[order], rank, spikes.times.detach().numpy()[order]))
-    (a, rank_a, t_a), (b, rank_b, t_b) = kept
-    _, in_a, in_b = np.intersect1d(a * MOST_SPIKES + rank_a, b * MOST_SPIKES + rank_b, True, return_indices=True)
-    np.maximum.at(shifts, a[in_a] // before.n_units, np.abs(t_a[in_a] - t_b[in_b]))
+    kept = [train[equal[train]].argsort(kind="stable") for train in trains]
+    of_old, of_new = (
+        spikes.times.detach().numpy()[equal[train]][order]
+        for spikes, train, order in zip((before, after), trains, kept, strict=True)
+    )
+    units = np.sort(trains[0][equal[trains[0]]])
+    np.maximum.at(shifts, units // before.n_units, np.abs(of_old - of_new))
     return shifts
 
 

@@ -415,7 +415,7 @@ class _Tally:
 
     def _add_slopes(self, layer: LIF, spikes: Spikes, slopes: Array) -> None:
         """In NumPy: on a few hundred numbers, torch's overhead would be the most of it."""
-        limit = validity.NEAR_GRAZE * layer.v_threshold.detach().numpy() / layer.tau_mem.numpy()
+        limit = validity.steepness_of_near_grazes(layer.v_threshold.detach().numpy(), layer.tau_mem.numpy())
         self.near_grazes += int(np.count_nonzero(slopes < (limit[spikes.units.numpy()] if limit.ndim else limit)))
         least = float(slopes.min())
         if least <= 0.0:

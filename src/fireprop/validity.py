@@ -7,7 +7,7 @@ where a spike and an arrival change places (design 3). What lies near such a cha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fireprop.nn.record import Stop
 from fireprop.nn.view import GraphView, graph_view, keys_of
 from fireprop.spikes import Spikes
 
+Numbers = TypeVar("Numbers", Tensor, engine.Array)
 Direction: TypeAlias = Mapping[str, Tensor]
 Along: TypeAlias = Direction | Literal["descent"] | None
 ChangeKind: TypeAlias = Literal["creation", "deletion", "order"]
@@ -257,7 +258,12 @@ def _nearest(changes: Sequence[Change]) -> Change | None:
 
 def near_grazes(spikes: Spikes, slopes: Tensor, v_threshold: Tensor, tau_mem: Tensor) -> Tensor:
     """(n_spikes,) bool: spikes whose slope is below 1 % of v_threshold / tau_mem, of units with these (units,)."""
-    return slopes < NEAR_GRAZE * (v_threshold / tau_mem)[spikes.units]
+    return slopes < steepness_of_near_grazes(v_threshold, tau_mem)[spikes.units]
+
+
+def steepness_of_near_grazes(v_threshold: Numbers, tau_mem: Numbers) -> Numbers:
+    """The slope below which a spike is a near-graze: 1 % of v_threshold / tau_mem."""
+    return NEAR_GRAZE * v_threshold / tau_mem
 
 
 # ------------------------------------------------------------------------------------------------------ the report
