@@ -5,7 +5,8 @@ for each would cost more than all of them.
 """
 
 import numpy as np
-from numba import njit
+
+from fireprop.kernels.compiling import njit
 
 
 @njit(cache=True, nogil=True)

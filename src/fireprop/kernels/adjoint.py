@@ -6,11 +6,10 @@ In the lanes of `walk.py` the adjoint of V is the driver and the adjoint of I is
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 

@@ -1,6 +1,8 @@
-"""How small kernels are compiled."""
+"""How kernels are compiled: every kernel of the house takes `njit` or `inlined` from here."""
 
 from numba import njit
+
+__all__ = ["inlined", "njit"]
 
 # Into its caller, always. Numba counts references to every array that is handed to a function, atomically, at each
 # call: for a step of a few operations on a NamedTuple of arrays that costs more than the step. In a recurrent layer of

@@ -5,9 +5,7 @@ Rates alpha = 1/tau_syn and beta = 1/tau_mem. Between events I' = -alpha I and V
 
 import math
 
-from numba import njit
-
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 
 NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that

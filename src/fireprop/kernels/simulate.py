@@ -14,11 +14,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import heap, status
 from fireprop.kernels.chain import ONE, arrival_time, first_weight, units_of
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.membrane import (
     NONE_AHEAD,
     factors,

@@ -7,11 +7,10 @@ and the tangent of V is driven.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
 
 

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from fireprop.kernels.compiling import njit
 from fireprop.kernels.membrane import response
 
 

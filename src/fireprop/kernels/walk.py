@@ -9,9 +9,8 @@ steps alone, as a scalar, and overwrites its lane.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.membrane import factors, rise, step
 
 # Rows of `Lanes.all`

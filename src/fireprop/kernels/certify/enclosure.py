@@ -23,9 +23,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 
 U = 2.0**-53 * (1.0 + 2.0**-20)
 EXP = 4.0 * U  # relative error of exp

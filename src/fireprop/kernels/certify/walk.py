@@ -16,10 +16,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels.certify.enclosure import U, ceiling, drift, look, noise, outlook, settle, stand
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 
 PROVEN, UNDECIDED, MISSED, FALSE = range(4)
 

@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.walk import clear, move_backward, slope_at, source_of, wake
 from fireprop.kernels.walk import release_order
 

@@ -7,9 +7,7 @@ the slowest exponential and differentiate, which leaves a sum of n - 1, whose ze
 
 import math
 
-from numba import njit
-
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,

@@ -9,11 +9,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.walk import slope_at, source_of
 from fireprop.kernels.membrane import factors

@@ -10,10 +10,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of

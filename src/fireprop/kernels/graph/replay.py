@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import njit
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import fire, log_last_releases, move_to, potential_at, rest, set_base

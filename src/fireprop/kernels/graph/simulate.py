@@ -9,11 +9,10 @@ something only when it is reached: an event costs its fan-out.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph

@@ -9,8 +9,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fireprop.kernels.compiling import njit
 from fireprop.kernels.membrane import factors
 
 

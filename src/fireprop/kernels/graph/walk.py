@@ -7,9 +7,8 @@ of the currents. A unit moves only when an event reaches it.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.membrane import factors, rise
 
