@@ -24,11 +24,11 @@ from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels import walk as walk_kernel
-from fireprop.kernels.chain import EVENT, LAYER, UNIT, Chain, Log
+from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
-from fireprop.kernels.walk import ALONE, Lanes
+from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
-FIRST_CAPACITY = 512  # spikes per sample and layer that a buffer starts with; it doubles as needed
+FIRST_CAPACITY = 32  # spikes per sample and layer that a buffer starts with; it doubles as needed
 
 
 @dataclass(frozen=True)
@@ -87,37 +87,42 @@ class Run:
 
 
 def lay_out(layers: Sequence[Layer]) -> Chain:
-    """The flat form of a chain: rates for time constants, weights with a row per source unit."""
+    """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks."""
     rows = records(len(layers), LAYER)
-    widths = np.array([layer.weight.shape[0] for layer in layers])
-    rows["stop"] = np.cumsum(widths)
-    rows["start"] = rows["stop"] - widths
-    rows["weight_start"][1:] = np.cumsum([layer.weight.size for layer in layers])[:-1]
+    rows["width"] = [layer.weight.shape[0] for layer in layers]
+    strides = -(-rows["width"] // LANES) * LANES
+    rows["stop"] = np.cumsum(strides)
+    rows["start"] = rows["stop"] - strides
+    ends = np.cumsum(strides * [layer.weight.shape[1] for layer in layers])
+    rows["weight_start"][1:] = ends[:-1]
     rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
     rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
-    units = records(int(widths.sum()), UNIT)
-    units["theta"] = np.concatenate([layer.v_threshold for layer in layers])
-    units["t_ref"] = np.concatenate([layer.t_ref for layer in layers])
-    return Chain(rows, units, _flat([layer.weight for layer in layers]))
+    units = records(int(rows["stop"][-1]), UNIT)
+    units["theta"] = np.inf
+    units["sample"] = -1
+    weight = np.zeros(ends[-1], layers[0].weight.dtype)
+    chain = Chain(rows, units, weight)
+    for part, own, layer in zip(_weights_of(chain, weight), _units_of(chain, units), layers, strict=True):
+        part[:] = layer.weight
+        own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
+    return chain
 
 
-def _flat(weights: Sequence[Array]) -> Array:
-    """Weights (out, in) of all layers, transposed and end to end."""
-    return np.concatenate([np.ascontiguousarray(weight.T).reshape(-1) for weight in weights])
-
-
-def _unflat(chain: Chain, flat: Array) -> list[Array]:
-    """Inverse of `_flat`: weights (out, in) per layer."""
+def _weights_of(chain: Chain, flat: Array) -> list[Array]:
+    """What belongs to the weights of each layer, (out, in), in an array like chain.weight: views."""
     starts = chain.layers["weight_start"].tolist()
-    widths = (chain.layers["stop"] - chain.layers["start"]).tolist()
+    rows = chain.layers
+    strides, widths = (rows["stop"] - rows["start"]).tolist(), rows["width"].tolist()
     return [
-        np.ascontiguousarray(flat[start:end].reshape(-1, width).T)
-        for start, end, width in zip(starts, [*starts[1:], flat.size], widths, strict=True)
+        flat[start:end].reshape(-1, stride)[:, :width].T
+        for start, end, stride, width in zip(starts, [*starts[1:], flat.size], strides, widths, strict=True)
     ]
 
 
-def _per_layer(chain: Chain, values: Array) -> list[Array]:
-    return np.split(values, chain.layers["stop"][:-1])
+def _units_of(chain: Chain, values: Array) -> list[Array]:
+    """What belongs to the units of each layer in an array like chain.units: views."""
+    starts, widths = chain.layers["start"].tolist(), chain.layers["width"].tolist()
+    return [values[start : start + width] for start, width in zip(starts, widths, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------- forward
@@ -153,17 +158,14 @@ def simulate(
     chain = lay_out(layers)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
-    n_units = chain.units.size
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
         first, last = edges[k], edges[k + 1]
         buffers = _new_buffers(chain.layers.size, last - first, FIRST_CAPACITY * (last - first))
-        lanes = np.empty((5, n_units), chain.weight.dtype)
-        entries = records(n_units, ENTRY)
         done = 0
         while True:
             code, sample, layer, unit, t = simulate_kernel.simulate(
-                chain, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers, lanes, entries
+                _new_loop(chain, buffers), inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers
             )
             if code == status.OK:
                 return buffers
@@ -187,6 +189,34 @@ def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
         check_taus(where, name, np.asarray(getattr(layer, name)))
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
+
+
+def _new_loop(chain: Chain, buffers: simulate_kernel.Buffers) -> simulate_kernel.Loop:
+    """What the event loop works on, before its first sample."""
+    n_units, real = chain.units.size, chain.weight.dtype
+    lanes = np.zeros((3, n_units), real)
+    lanes[simulate_kernel.THETA] = chain.units["theta"]
+    flags = np.zeros(LANES, np.uint8)
+    widest = _widest(chain)
+    return simulate_kernel.Loop(
+        layers=chain.layers.copy(),
+        units=chain.units.copy(),
+        weight=chain.weight,
+        lanes=lanes,
+        lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1),
+        marked=np.zeros(n_units // LANES, bool),
+        flags=flags,
+        words=flags.view(np.uint64),
+        search=np.empty((4, widest)),
+        searched=np.empty(widest, np.int64),
+        entries=records(n_units, ENTRY),
+        events=buffers.events,
+    )
+
+
+def _widest(chain: Chain) -> int:
+    """The width of the widest layer, padding included."""
+    return int((chain.layers["stop"] - chain.layers["start"]).max())
 
 
 def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kernel.Buffers:
@@ -234,7 +264,7 @@ def adjoint(
     ValueError where a gradient overflows.
     """
     chain, log = run.chain, run.log
-    edges = chunk_edges(run.t_known.size)
+    edges, order = chunk_edges(run.t_known.size), _hold_order(run)
     flow = np.zeros(log.events.size)
     for layer, grad in enumerate(grad_times):
         if grad is not None:
@@ -245,7 +275,7 @@ def adjoint(
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
         gradient = adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
-            chain, log, gradient, _lanes(chain), want_input_times, zero_grazes, edges[k], edges[k + 1]
+            chain, log, gradient, _lanes(chain), order, want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
         if code != status.OK:
             raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
@@ -258,13 +288,27 @@ def adjoint(
     for name, total in (("weights", total_weight), ("thresholds", total_theta)):
         if not np.isfinite(total).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    return _unflat(chain, total_weight), _per_layer(chain, total_theta), flow[run.level(0)].copy()
+    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total_weight)]
+    return weights, [part.copy() for part in _units_of(chain, total_theta)], flow[run.level(0)].copy()
 
 
 def _lanes(chain: Chain) -> Lanes:
     """Scratch for a walk over the widest layer."""
-    widest = int((chain.layers["stop"] - chain.layers["start"]).max())
-    return Lanes(np.empty((2, widest), chain.weight.dtype), records(widest, ALONE))
+    widest = _widest(chain)
+    return Lanes(np.empty((2, widest), chain.weight.dtype), records(widest, ALONE), np.zeros(N_SUMS))
+
+
+def _hold_order(run: Run) -> Array:
+    """(n_events,): the spikes of each layer and sample in the order in which their holds end, each in its own place."""
+    order = np.arange(run.log.events.size)
+    for layer, own in enumerate(_units_of(run.chain, run.chain.units)):
+        part = run.level(layer + 1)
+        t_ref = own["t_ref"]
+        if part.stop > part.start and t_ref.min() < t_ref.max():
+            events = run.log.events[part]
+            sample = np.repeat(np.arange(run.t_known.size), np.diff(run.log.offsets[layer + 1]))
+            order[part] = part.start + np.lexsort((events["time"] + t_ref[events["unit"]], sample))
+    return order
 
 
 def tangent(
@@ -280,22 +324,22 @@ def tangent(
     Raises GrazeError as `adjoint` does.
     """
     chain, log = run.chain, run.log
-    edges = chunk_edges(run.t_known.size)
-    real = chain.weight.dtype
-    weights = _unflat(chain, np.zeros(chain.weight.size, real))
+    edges, order = chunk_edges(run.t_known.size), _hold_order(run)
     direction = tangent_kernel.Direction(
-        times=np.zeros(log.events.size),
-        weight=_flat([zero if d is None else d.astype(real) for d, zero in zip(d_weights, weights, strict=True)]),
-        theta=np.zeros(chain.units.size),
+        times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size)
     )
-    for part, d_theta in zip(_per_layer(chain, direction.theta), d_thresholds, strict=True):
-        part[:] = 0.0 if d_theta is None else d_theta
+    for parts, given in (
+        (_weights_of(chain, direction.weight), d_weights),
+        (_units_of(chain, direction.theta), d_thresholds),
+    ):
+        for part, values in zip(parts, given, strict=True):
+            part[:] = 0.0 if values is None else values
     if d_inputs is not None:
         direction.times[run.level(0)] = d_inputs
 
     def run_chunk(k: int) -> None:
         code, sample, layer, unit, t = tangent_kernel.tangent(
-            chain, log, direction, _lanes(chain), zero_grazes, edges[k], edges[k + 1]
+            chain, log, direction, _lanes(chain), order, zero_grazes, edges[k], edges[k + 1]
         )
         if code != status.OK:
             raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
@@ -309,11 +353,11 @@ def tangent(
 def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
     """What arrives at one unit of a layer: times, weights, and the time constants of the currents."""
     arrivals = run.log.events[run.log.offsets[layer, sample] : run.log.offsets[layer, sample + 1]]
-    weights = _unflat(run.chain, run.chain.weight)[layer][unit, arrivals["unit"]].astype(float)
+    weights = _weights_of(run.chain, run.chain.weight)[layer][unit, arrivals["unit"]].astype(float)
     return arrivals["time"].copy(), weights, np.full(arrivals.size, 1.0 / run.chain.layers["alpha"][layer])
 
 
 def constants_of(run: Run, layer: int) -> tuple[Array, Array, Array]:
     """tau_mem, v_threshold and t_ref of the units of a layer, (out,) each."""
-    units = run.chain.units[run.chain.layers["start"][layer] : run.chain.layers["stop"][layer]]
+    units = _units_of(run.chain, run.chain.units)[layer]
     return np.full(units.size, 1.0 / run.chain.layers["beta"][layer]), units["theta"].copy(), units["t_ref"].copy()

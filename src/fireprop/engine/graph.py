@@ -31,6 +31,7 @@ from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.kernels.graph.queue import Queue
+from fireprop.kernels.walk import N_SUMS
 
 INPUT = -1  # the population of the input units
 FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
@@ -399,7 +400,9 @@ def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, 
 
 
 def _state(graph: Graph) -> walk_kernel.State:
-    return walk_kernel.State(records(graph.nodes.size, walk_kernel.OWN), np.zeros(graph.channels.size))
+    return walk_kernel.State(
+        records(graph.nodes.size, walk_kernel.OWN), np.zeros(graph.channels.size), np.zeros(N_SUMS)
+    )
 
 
 def _raise(run: Run, code: int, sample: int, unit: int, t: float) -> None:

@@ -9,8 +9,18 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
-from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
+from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.walk import (
+    DRIVEN,
+    DRIVER,
+    N_SUMS,
+    driver_of,
+    hold_end_of,
+    move_all,
+    move_alone,
+    slope_at,
+    total_of,
+)
 
 
 class Gradient(NamedTuple):
@@ -25,87 +35,94 @@ class Gradient(NamedTuple):
     theta: np.ndarray
 
 
-@inlined
+@piece
 def release_back(log, gradient, own, k):
     """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint."""
     gradient.times[k] -= log.events[k].release * own.driver
     own.driver = 0.0
 
 
-@inlined
-def cross_back(chain, log, gradient, own, layer, k, zero_grazes):
-    """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
+@piece
+def cross_back(chain, log, gradient, lanes, layer, k, zero_grazes):
+    """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope. Of a G that is not 0."""
     g = gradient.times[k]
-    if g == 0.0:
-        return status.OK
     slope = slope_at(chain, log, layer, k)
     # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE
-    gradient.theta[chain.layers[layer].start + log.events[k].unit] += g / slope
-    own.driver = -g / slope
+    unit = log.events[k].unit
+    gradient.theta[chain.layers[layer].start + unit] += g / slope
+    lanes.alone[unit].driver = -g / slope
     return status.OK
 
 
-@inlined
+@piece
 def arrive_back(chain, log, gradient, lanes, layer, k, want_time):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
-    state, adj = chain.layers[layer], lanes.all
-    adj_i, adj_v = adj[DRIVEN], adj[DRIVER]
-    grad_weight = row(gradient.weight, state, log.events[k].unit)
-    for u in range(grad_weight.size):
-        grad_weight[u] += adj_i[u]
+    state, adj, weight = chain.layers[layer], lanes.all, chain.weight
+    first = np.uint64(row(state, log.events[k].unit))
+    n_units = np.uint64(state.stop - state.start)
+    for u in range(n_units):
+        gradient.weight[first + u] += adj[DRIVEN, u]
     if want_time:
-        weight = row(chain.weight, state, log.events[k].unit)
-        total, alpha = 0.0, adj.dtype.type(state.alpha)
-        for u in range(weight.size):
-            total += weight[u] * (alpha * adj_i[u] - adj_v[u])
-        gradient.times[k] += total
+        sums, alpha = lanes.sums, adj.dtype.type(state.alpha)
+        sums[:] = 0.0
+        for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
+            for part in range(np.uint64(N_SUMS)):
+                adj_i, adj_v = adj[DRIVEN, u + part], adj[DRIVER, u + part]
+                sums[part] += weight[first + u + part] * (alpha * adj_i - adj_v)
+        gradient.times[k] += total_of(sums)
 
 
-@njit(cache=True)
-def own_events_back(chain, log, gradient, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes):
+@piece
+def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes):
     """The layer's own spikes and ends of hold in (t_arrival, t], backwards: (code, cursors, units that moved alone).
 
     cursors  first spike, next spike to come to, next end of hold to come to (a place in `order`)
+
+    A spike on which nothing depends leaves its unit alone, and so does an end of hold after which nothing depends on V.
     """
     state = chain.layers[layer]
     first, spike, held = cursors
     n_alone = 0
     while True:
         f = log.events[spike].time if spike >= first else -np.inf
-        end = ends[order[held]] if held >= 0 else -np.inf
+        end = hold_end_of(chain, log, layer, order[held]) if held >= first else -np.inf
         if max(f, end) <= t_arrival:
             return status.OK, (first, spike, held), n_alone
         # At one instant spikes come before ends of hold (design 3), so backwards after them.
-        k = first + order[held] if end >= f else spike
-        u = log.events[k].unit
-        n_alone = move_alone(lanes, u, max(f, end), t, n_alone, state.beta, state.alpha)
         if end >= f:
-            release_back(log, gradient, lanes.alone[u], k)
+            k = order[held]
+            u = log.events[k].unit
+            if driver_of(lanes, u) != 0.0:
+                n_alone = move_alone(lanes, u, end, t, n_alone, state.beta, state.alpha)
+                release_back(log, gradient, lanes.alone[u], k)
             held -= 1
         else:
-            code = cross_back(chain, log, gradient, lanes.alone[u], layer, k, zero_grazes)
-            if code != status.OK:
-                return code, (first, spike, held), n_alone
+            if gradient.times[spike] != 0.0:
+                n_alone = move_alone(lanes, log.events[spike].unit, f, t, n_alone, state.beta, state.alpha)
+                code = cross_back(chain, log, gradient, lanes, layer, spike, zero_grazes)
+                if code != status.OK:
+                    return code, (first, spike, held), n_alone
             spike -= 1
 
 
-@njit(cache=True)
-def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_grazes):
+@piece
+def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times, zero_grazes):
     """One layer of one sample, from its last spike that matters back to its first arrival: (code, spike)."""
     state = chain.layers[layer]
     n_units = state.stop - state.start
     arrivals_from, arrival = log.offsets[layer, sample], log.offsets[layer, sample + 1] - 1
     first, spike = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1] - 1
+    held = spike
     while spike >= first and gradient.times[spike] == 0.0:
         spike -= 1
     if spike < first:
         return status.OK, spike
     t = log.events[spike].time
-    order, ends = release_order(chain.units, state.start, log, first, spike + 1)
-    held = spike - first
-    while held >= 0 and ends[order[held]] > t:  # nothing flows through holds that end later
+    while (
+        held >= first and hold_end_of(chain, log, layer, order[held]) > t
+    ):  # nothing flows through holds that end later
         held -= 1
     while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
         arrival -= 1
@@ -114,7 +131,7 @@ def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_g
     while arrival >= arrivals_from:
         t_arrival = arrival_time(log.events[arrival])
         code, cursors, n_alone = own_events_back(
-            chain, log, gradient, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes
+            chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes
         )
         if code != status.OK:
             return code, cursors[1]
@@ -126,13 +143,16 @@ def layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_g
     return status.OK, -1
 
 
-@njit(cache=True, nogil=True)
-def adjoint(chain, log, gradient, lanes, want_input_times, zero_grazes, first, last):
-    """Samples first to last - 1, all layers from the last to the first: (code, sample, layer, unit, time)."""
+@kernel
+def adjoint(chain, log, gradient, lanes, order, want_input_times, zero_grazes, first, last):
+    """Samples first to last - 1, all layers from the last to the first: (code, sample, layer, unit, time).
+
+    order  (n_events,) int64: the spikes of a layer and sample, in the order in which their holds end
+    """
     for sample in range(first, last):
         for layer in range(chain.layers.size - 1, -1, -1):
             want_times = layer > 0 or want_input_times
-            code, k = layer_adjoint(chain, log, gradient, lanes, layer, sample, want_times, zero_grazes)
+            code, k = layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times, zero_grazes)
             if code != status.OK:
                 return code, sample, layer, log.events[k].unit, log.events[k].time
     return status.OK, last, 0, 0, 0.0

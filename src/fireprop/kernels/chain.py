@@ -1,7 +1,9 @@
 """What every kernel reads: the constants of a chain of layers, and the event log of a run.
 
-Both are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through: a
-layer owns `start:stop`. Level 0 of a log holds the input spikes, level l + 1 the spikes of layer l.
+Both are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through; a
+layer owns `start:stop`, whole blocks of LANES units, of which the first `width` are its own and the rest is padding: at
+rest, without weights, with an infinite threshold. Level 0 of a log holds the input spikes, level l + 1 the spikes of
+layer l.
 
 Records, not many parallel arrays: Numba counts references to each array at each call, which would cost more than the
 arithmetic. Only what is walked in vector passes is columnar.
@@ -11,22 +13,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, piece
+
+LANES = 64  # units that a vector pass judges at once
 
 # Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
 LAYER = np.dtype(
     [
         ("start", np.int64),  # first unit
-        ("stop", np.int64),  # one past its last unit
+        ("stop", np.int64),  # one past its last unit, padding included
+        ("width", np.int64),  # units without the padding
         ("weight_start", np.int64),
         ("alpha", np.float64),  # 1 / tau_syn
         ("beta", np.float64),  # 1 / tau_mem
         ("t_last", np.float64),  # last arrival
         ("gap_end", np.float64),  # end of the open gap
+        # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
+        # weights that arrive
+        ("a", np.float64),
+        ("b", np.float64),
+        ("h", np.float64),
+        ("row", np.int64),
         ("cursor", np.int64),  # next arrival, in the level below
         ("count", np.int64),  # spikes logged
         ("n_heap", np.int64),
-        ("n_held", np.int64),
+        ("n_moved", np.int64),
     ],
     align=True,
 )
@@ -36,14 +47,16 @@ UNIT = np.dtype(
     [
         ("theta", np.float64),
         ("t_ref", np.float64),
-        ("hold_end", np.float64),  # of its last spike
+        ("sample", np.int64),  # in which it fired last; what follows speaks of that sample
         ("last_spike", np.int64),  # its place in the log
+        ("hold_end", np.float64),
+        ("v_next", np.float64),  # V at the end of the open gap, of a unit that has moved
         ("base_t", np.float64),  # the state from which the next crossing is sought
         ("base_v", np.float64),
         ("base_i", np.float64),
         ("found", np.bool_),  # whether its time on the heap is a crossing, or only a lower bound of one
-        ("fired", np.bool_),
-        ("held", np.int64),  # list, per layer, of the units whose hold outlasts the gap
+        ("has_moved", np.bool_),  # whether it fired or was held in the open gap, so that V is not where the layer's is
+        ("moved", np.int64),  # list, per layer, of these units
     ],
     align=True,
 )
@@ -67,7 +80,7 @@ class Chain(NamedTuple):
 
     layers  (n_layers,) LAYER
     units   (n_units,) UNIT
-    weight  flat, float32 or float64, a row per source unit: what one arrival adds is contiguous
+    weight  flat, float32 or float64, a padded row per source unit: what one arrival adds is contiguous
     """
 
     layers: np.ndarray
@@ -86,27 +99,10 @@ class Log(NamedTuple):
     offsets: np.ndarray
 
 
-ONE = np.uint64(1)
-
-
-@inlined
-def units_of(layer):
-    """The units of a layer (a LAYER record). Unsigned: Numba lets signed indices be negative, which LLVM will not
-    vectorise."""
-    return range(np.uint64(layer.start), np.uint64(layer.stop))
-
-
-@inlined
-def first_weight(layer, source):
-    """Where the row of weights of unit `source` of the level below begins; unsigned, as in `units_of`."""
-    return np.uint64(layer.weight_start + source * (layer.stop - layer.start))
-
-
-@inlined
-def row(weight, layer, source):
-    """The weights with which unit `source` of the level below reaches the units of a layer."""
-    start = np.int64(first_weight(layer, source))
-    return weight[start : start + layer.stop - layer.start]
+@piece
+def row(layer, source):
+    """Where the weights begin with which unit `source` of the level below reaches the units of a layer."""
+    return layer.weight_start + source * (layer.stop - layer.start)
 
 
 @inlined

@@ -5,23 +5,23 @@ Several heaps share one record array, each in a segment of its own that starts a
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import piece
 
 ENTRY = np.dtype([("time", np.float64), ("unit", np.int64)], align=True)
 
 
-@inlined
+@piece
 def _before(a, b):
     return a.time < b.time or (a.time == b.time and a.unit < b.unit)
 
 
-@inlined
+@piece
 def _swap(a, b):
     a.time, b.time = b.time, a.time
     a.unit, b.unit = b.unit, a.unit
 
 
-@inlined
+@piece
 def push(entries, base, size, time, unit):
     """Add an entry to a heap of `size` entries. The caller counts."""
     child = size
@@ -35,7 +35,7 @@ def push(entries, base, size, time, unit):
         child = parent
 
 
-@inlined
+@piece
 def sink(entries, base, size):
     """Restore order after the top was given a later time."""
     parent = 0
@@ -51,7 +51,7 @@ def sink(entries, base, size):
         parent = child
 
 
-@inlined
+@piece
 def pop(entries, base, size):
     """Remove the top of a heap of `size` entries. The caller counts."""
     _swap(entries[base], entries[base + size - 1])

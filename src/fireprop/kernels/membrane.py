@@ -6,12 +6,17 @@ Rates alpha = 1/tau_syn and beta = 1/tau_mem. Between events I' = -alpha I and V
 import math
 
 from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.exponential import decay, loss
 
 NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
+UNRESOLVED = -2.0  # the short way found neither a crossing nor that there is none
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that
 SMALLEST_NORMAL = 2.0**-1022
 MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 steps
 RESOLVED = 2.0**-42  # of a time, some thousand of its ulps
+PLAIN = 1e50  # products of four numbers from 1 / PLAIN to PLAIN, and of a square of them, are normal numbers of float64
+FINE = 2.0**-17  # of the scales of a crossing: a step of Halley's method as short leaves the cube of it, or less
+GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
 
 @inlined
@@ -21,13 +26,13 @@ def factors(gap, alpha, beta):
     h(gap) = (exp(-alpha gap) - exp(-beta gap)) / (beta - alpha), continued smoothly through alpha = beta. Its relative
     error is below (3 + min(alpha, beta) * gap / 2) * 2**-52, checked against 60 digits in tests/test_membrane.py.
     """
-    a = math.exp(-alpha * gap)
-    b = math.exp(-beta * gap)
-    # h is symmetric in the two rates. Factoring out the slower decay, which is the larger factor, keeps the argument of
-    # expm1 negative: no overflow at large gaps, no cancellation near alpha = beta.
+    a = decay(alpha * gap)
+    b = decay(beta * gap)
+    # h is symmetric in the two rates. With the slower decay, which is the larger factor, taken out, 1 - exp(-x) is
+    # left: no overflow at large gaps, no cancellation near alpha = beta.
     x = abs(beta - alpha) * gap
-    ratio = 1.0 if x == 0.0 else -math.expm1(-x) / x
-    return a, b, gap * max(a, b) * ratio
+    ratio = loss(x) / (x if x > 0.0 else 1.0) if x > 0.0 else 1.0
+    return a, b, gap * (a if a > b else b) * ratio
 
 
 @njit(cache=True)
@@ -107,53 +112,124 @@ def tangent_reach(v, i, beta, theta):
 
 @njit(cache=True)
 def first_crossing(v, i, gap, alpha, beta, theta):
-    """Duration until V first reaches theta from below, in (0, gap], or NONE_AHEAD. Certified (design 3).
+    """Duration until V first reaches theta from below, in (0, gap], or NONE_AHEAD. Certified (design 3)."""
+    return up_to(gap, crossing_ahead(v, i, alpha, beta, theta), propagate(v, i, gap, alpha, beta)[0], theta)
 
-    V' has at most one zero in a gap, so V crosses iff it ends at or above theta, or peaks inside at or above theta.
+
+@inlined
+def up_to(gap, duration, v_end, theta):
+    """The crossing of a gap that ends at v_end, from the `duration` until one if nothing arrived, or NONE_AHEAD.
+
     Where it crosses depends on the state alone, to the bit, and not on the gap: a loop that does not know the next
-    arrival yet finds the same spikes.
+    arrival yet finds the same spikes. But what ends at or above theta has crossed, whatever was rounded.
     """
-    v_end, _ = propagate(v, i, gap, alpha, beta)
-    if v_end >= theta:
-        rises_first = i > 0.0 and rise(v, i, beta) > 0.0
-        return min(gap, _rise_to(v, i, math.inf if rises_first else gap, alpha, beta, theta))
-    # Where the peak lies tells whether it is in the gap. The slope at the end would not: its terms may underflow.
-    t, height = peak(v, i, alpha, beta)
-    if t == NONE_AHEAD or t > gap or height < theta:
-        return NONE_AHEAD
-    return min(t, _rise_to(v, i, math.inf, alpha, beta, theta))
+    if duration != NONE_AHEAD and duration <= gap:
+        return duration
+    return gap if v_end >= theta else NONE_AHEAD
 
 
 @njit(cache=True)
 def crossing_ahead(v, i, alpha, beta, theta):
-    """Duration until V first reaches theta from below if nothing arrives, or NONE_AHEAD."""
+    """Duration until V first reaches theta from below if nothing arrives, or NONE_AHEAD.
+
+    V' has at most one zero, so V crosses iff its peak lies at or above theta. A theta <= 0 may also be reached by a V
+    that rises to 0 without a peak; one that falls first, as it may where I < 0, is not looked for.
+    """
+    if is_plain(v, i, alpha, beta, theta):
+        duration = plain_crossing(v, i, alpha, beta, theta)
+        if duration != UNRESOLVED:
+            return duration
     t, height = peak(v, i, alpha, beta)
-    if t == NONE_AHEAD or height < theta:
-        return NONE_AHEAD
-    return min(t, _rise_to(v, i, math.inf, alpha, beta, theta))
+    if t == NONE_AHEAD:
+        return _rise_to(v, i, alpha, beta, theta) if theta <= 0.0 and rise(v, i, beta) > 0.0 else NONE_AHEAD
+    return NONE_AHEAD if height < theta else min(t, _rise_to(v, i, alpha, beta, theta))
 
 
-@njit(cache=True)
+@inlined
+def is_plain(v, i, alpha, beta, theta):
+    """Whether `plain_crossing` may be asked: V is below a positive theta and rises, and nothing is huge or tiny."""
+    slope, least = rise(v, i, beta), 1.0 / PLAIN
+    return (
+        (theta > 0.0) & (theta - v > least) & (slope > least) & (slope < PLAIN) & (i > least) & (i < PLAIN)
+        & (alpha > least) & (alpha < PLAIN) & (beta > least) & (beta < PLAIN)
+    )  # fmt: skip
+
+
+@inlined
+def plain_crossing(v, i, alpha, beta, theta):
+    """`crossing_ahead` by the short way, without a branch: NONE_AHEAD, a duration, or UNRESOLVED. For what `is_plain`.
+
+    The peak lies at reach log(1 + x) / x, reach = V' / (alpha I), and is I / beta there. With z = x / (2 + x) the
+    logarithm is 2 z (1 + z^2 / 3 + z^4 / 5 + ...): cut short, a time before the peak, where I / beta lies above it.
+    A crossing is guessed from the Taylor polynomial of V and improved by two steps of Halley's method, the last of
+    which must be so short that a third would move nothing. Since V' has at most one zero, a slope > 0 there says that
+    V has risen all the way.
+    """
+    missing = theta - v
+    d1 = rise(v, i, beta)
+    drive = alpha * i
+    d2 = -drive - beta * d1
+    drive *= alpha
+    d3 = drive - beta * d2
+    drive *= alpha
+    d4 = -drive - beta * d3
+    drive *= alpha
+    d5 = drive - beta * d4
+
+    reach = d1 / (alpha * i)
+    x = (beta - alpha) * reach
+    z = x / (2.0 + x)
+    z2 = z * z
+    early = 2.0 * reach / (2.0 + x) * (1.0 + z2 * (1 / 3 + z2 * (1 / 5 + z2 * (1 / 7 + z2 / 9))))
+    stays_below = (x > -1.0) & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
+
+    square = d1 * d1 + 2.0 * d2 * missing
+    t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
+    for _ in range(2):
+        left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
+        slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))
+        t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)))
+    move, slope, curvature = 0.0, 0.0, 0.0
+    for _ in range(2):
+        v_t, i_t = propagate(v, i, t, alpha, beta)
+        slope = rise(v_t, i_t, beta)
+        curvature = bend(i_t, slope, alpha, beta)
+        move = _halley(theta - v_t, slope, curvature)
+        t += move
+    move = abs(move)
+    found = (
+        (slope > 2.0**-7 * d1) & (t > 0.0) & (move <= FINE * t)
+        & (move * (alpha + beta) <= FINE) & (-move * curvature <= FINE * slope)
+    )  # fmt: skip
+    return NONE_AHEAD if stays_below else (t if found else UNRESOLVED)
+
+
+@inlined
+def _halley(missing, slope, curvature):
+    """A step of Halley's method."""
+    divisor = 2.0 * slope * slope + missing * curvature
+    return 2.0 * missing * slope / (divisor if divisor > SMALLEST_NORMAL else SMALLEST_NORMAL)
+
+
+@inlined
 def bend(i, slope, alpha, beta):
     """V'' = I' - beta V'."""
     return -(alpha * i + beta * slope)
 
 
 @njit(cache=True)
-def _rise_to(v, i, end, alpha, beta, theta):
-    """The crossing that is known to exist: Halley's method from the root of a parabola, bracketed.
+def _rise_to(v, i, alpha, beta, theta):
+    """The crossing that is known to exist, for a V that rises: Halley's method from the root of a parabola, bracketed.
 
-    end  a time by which it has come; inf if V rises from the start, for then the slope tells on which side of the peak
-         a time lies, and the crossing is on the near side
-
-    Bisection takes over where a step leaves the bracket, as it may where rounding spoils a small slope.
+    The slope tells on which side of the peak a time lies, and the crossing is on the near side. Bisection takes over
+    where a step leaves the bracket, as it may where rounding spoils a small slope.
     """
-    low, high = 0.0, end
-    t = min(_parabola_reach(v, i, alpha, beta, theta), end)
+    low, high = 0.0, math.inf
+    t = _parabola_reach(v, i, alpha, beta, theta)
     for _ in range(MAX_ITERATIONS):
         v_t, i_t = propagate(v, i, t, alpha, beta)
         missing, slope = theta - v_t, rise(v_t, i_t, beta)
-        past_peak = end == math.inf and slope <= 0.0
+        past_peak = slope <= 0.0
         if abs(missing) <= CLOSE_ENOUGH * abs(theta) and not past_peak:
             return t
         if missing > 0.0 and not past_peak:

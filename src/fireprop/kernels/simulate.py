@@ -1,9 +1,9 @@
 """The event loop of a chain of layers: exact, event by event, in continuous time.
 
-Each layer lives from gap to gap between its own arrivals. `open_gap` looks from one arrival to the next and keeps a
-heap of the units that may cross on the way; `next_crossing` names the earliest; `emit` logs it and restarts its unit;
-`close_gap` brings the layer to the end of the gap and delivers what arrives there. The arrivals of a layer are queued
-in the log of the level below, in order of time: a cursor is the queue.
+Each layer lives from gap to gap between its own arrivals. `open_gap` brings it to the arrival that begins the gap and
+looks ahead to its end, in one pass over the layer; the few units that cross on the way go on a heap. `next_crossing`
+names the earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The
+arrivals of a layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
 The chain runs depth first: a layer is asked for its next spikes only when the layers above it have used up what they
 know. So a first-spike stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
@@ -16,25 +16,35 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import heap, status
-from fireprop.kernels.chain import ONE, arrival_time, first_weight, units_of
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.chain import LANES, arrival_time, row
+from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
     NONE_AHEAD,
+    UNRESOLVED,
     factors,
     first_crossing,
+    is_plain,
+    plain_crossing,
     response,
     rise,
     step,
     tangent_reach,
     too_close,
+    up_to,
 )
 
 NEVER = -math.inf
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
+BLOCK = np.uint64(LANES)
+WORDS = LANES // 8
 
 # Rows of `Loop.lanes`
-V, I, V_END, I_END, THETA = range(5)  # noqa: E741 - the field's own letter
+V, I, THETA = range(3)  # noqa: E741 - the field's own letter
+
+# Rows of `Loop.search`
+START_V, START_I, GOAL, DURATION = range(4)
 
 
 class Buffers(NamedTuple):
@@ -54,130 +64,236 @@ class Loop(NamedTuple):
     """What the event loop works on.
 
     layers, units, weight  as in `chain.Chain`, with the state of the loop
-    lanes    (5, n_units) in the dtype of the weights: V and I at the layer's last arrival, both at the end of the open
-             gap, and the threshold
-    entries  (n_units,) heap.ENTRY, a heap per layer: units that may cross in the open gap, by a time before which they
-             do not
-    events   the buffers' events
+    lanes       (3, n_units) in the dtype of the weights: V and I at the layer's last arrival, and the threshold
+    lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
+    marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
+    flags       (LANES,) uint8, which units of a block; words (LANES / 8,) uint64, the same memory
+    search      (4, widest layer) float64, scratch: units whose crossing is sought, in a row; searched (widest layer,)
+                int64 says which they are
+    entries     (n_units,) heap.ENTRY, a heap per layer: units that may cross in the open gap, by a time before which
+                they do not
+    events      the buffers' events
     """
 
     layers: np.ndarray
     units: np.ndarray
     weight: np.ndarray
     lanes: np.ndarray
+    lowest: np.ndarray
+    marked: np.ndarray
+    flags: np.ndarray
+    words: np.ndarray
+    search: np.ndarray
+    searched: np.ndarray
     entries: np.ndarray
     events: np.ndarray
 
 
-@njit(cache=True)
+@piece
 def reset(loop, first_input):
     """Everything at rest, before the first arrival of a sample."""
-    for u in range(loop.units.size):
-        loop.lanes[V, u] = 0.0
-        loop.lanes[I, u] = 0.0
-        loop.lanes[V_END, u] = 0.0
-        loop.lanes[I_END, u] = 0.0
-        loop.units[u].hold_end = NEVER
-        loop.units[u].fired = False
     for layer in range(loop.layers.size):
         state = loop.layers[layer]
         state.t_last = NEVER
+        state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
         state.n_heap = 0
-        state.n_held = 0
+        for k in range(state.n_moved):
+            loop.units[loop.units[state.start + k].moved].has_moved = False
+        state.n_moved = 0
         state.cursor = first_input if layer == 0 else loop.layers[layer - 1].count
 
 
-@inlined
+@piece
+def look_ahead(v, i, reach, beta):
+    """Where the tangent of V is at the end of a gap, which a rising V stays below; `reach` is the gap with slack."""
+    return v + reach * rise(v, i, beta)
+
+
+@piece
 def may_cross(v, i, v_end, i_end, reach, beta, beta_up, theta):
     """Whether V may cross in a gap: it ends above threshold, or does not end rising and its tangent reached it.
 
     `reach` and `beta_up` are the gap and beta with slack. V and I may both have decayed to 0, hence not "ends falling".
     """
-    return (v_end >= theta) | ((v + reach * rise(v, i, beta) >= theta) & (i_end <= beta_up * v_end))
+    return (v_end >= theta) | ((look_ahead(v, i, reach, beta) >= theta) & (i_end <= beta_up * v_end))
 
 
-@njit(cache=True)
-def advance(lanes, layer, reach, a, b, h):
-    """The vector pass: the state of every unit at the end of a gap, and whether any unit may cross on the way."""
+@piece
+def advance(loop, layer, reach):
+    """The vector pass: every unit at the last arrival, and the blocks marked in which one may cross within `reach`.
+
+    LLVM takes it in vectors as it stands. A maximum in place of the comparisons, or a signed index, it would not.
+    """
+    state, lanes, weight = loop.layers[layer], loop.lanes, loop.weight
     real = lanes.dtype.type
-    a, b, h, reach = real(a), real(b), real(h), real(reach)
-    beta, beta_up = real(layer.beta), real(layer.beta * SLACK)
-    found = 0
-    for u in units_of(layer):
-        v_end, i_end = step(lanes[V, u], lanes[I, u], a, b, h)
-        found |= may_cross(lanes[V, u], lanes[I, u], v_end, i_end, reach, beta, beta_up, lanes[THETA, u])
-        lanes[V_END, u] = v_end
-        lanes[I_END, u] = i_end
-    return found
+    a, b, h, reach, beta = real(state.a), real(state.b), real(state.h), real(reach), real(state.beta)
+    w = np.uint64(state.row - state.start)
+    any_marked = False
+    for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
+        first, lowest = block * BLOCK, loop.lowest[block]
+        found = False
+        for k in range(BLOCK):
+            u = first + k
+            v, i = step(lanes[V, u], lanes[I, u], a, b, h)
+            i += weight[w + u]
+            lanes[V, u] = v
+            lanes[I, u] = i
+            found |= look_ahead(v, i, reach, beta) >= lowest
+        loop.marked[block] = found
+        any_marked |= found
+    return any_marked
 
 
-@njit(cache=True)
+@piece
 def open_gap(loop, layer, gap_end):
-    """Look ahead from the last arrival to `gap_end`: the layer's state there, and a heap of units that may cross."""
+    """Bring a layer to the arrival that begins a gap, and look ahead to its end: a heap of units that may cross."""
     state = loop.layers[layer]
     state.gap_end = gap_end
     state.n_heap = 0
     if state.t_last == NEVER:
         return
     gap = gap_end - state.t_last
-    a, b, h = factors(gap, state.alpha, state.beta)
-    if advance(loop.lanes, state, gap * SLACK, a, b, h):
+    any_marked = advance(loop, layer, gap * SLACK)
+    state.a, state.b, state.h = factors(gap, state.alpha, state.beta)
+    if state.n_moved > 0:
+        any_marked |= resume_moved(loop, layer, gap * SLACK)
+    if any_marked:
         expect_candidates(loop, layer, gap * SLACK)
-    if state.n_held > 0:
-        resume_held(loop, layer)
 
 
-@njit(cache=True)
-def expect_candidates(loop, layer, reach):
-    """Put every unit of the layer that may cross in the open gap on the heap, but for those that are held."""
-    state, lanes = loop.layers[layer], loop.lanes
-    real = lanes.dtype.type
-    reach, beta, beta_up = real(reach), real(state.beta), real(state.beta * SLACK)
-    for u in units_of(state):
-        v, i = lanes[V, u], lanes[I, u]
-        if may_cross(v, i, lanes[V_END, u], lanes[I_END, u], reach, beta, beta_up, lanes[THETA, u]):
-            if loop.units[u].hold_end <= state.t_last:
-                expect(loop, layer, np.int64(u), state.t_last, v, i)
-
-
-@njit(cache=True)
-def resume_held(loop, layer):
-    """Units that were held when the gap opened: those whose hold ends in it start from V = 0 there."""
-    state = loop.layers[layer]
-    still_held = 0
-    for k in range(state.n_held):
-        u = loop.units[state.start + k].held
-        if loop.units[u].hold_end > state.gap_end:
-            loop.lanes[V_END, u] = 0.0
-            loop.units[state.start + still_held].held = u
-            still_held += 1
+@piece
+def resume_moved(loop, layer, reach):
+    """Where V is now of the units that fired, or were held, in the gap before. Returns whether one may cross."""
+    state, lanes, units = loop.layers[layer], loop.lanes, loop.units
+    any_marked, n_held = False, 0
+    for k in range(state.n_moved):
+        u = units[state.start + k].moved
+        unit = units[u]
+        if unit.hold_end > state.t_last:
+            lanes[V, u] = 0.0
+            units[state.start + n_held].moved = u
+            n_held += 1
+            unit.v_next = 0.0
+            if unit.hold_end <= state.gap_end:
+                release(loop, layer, u)
         else:
-            release(loop, layer, u)
-    state.n_held = still_held
+            unit.has_moved = False
+            lanes[V, u] = unit.v_next
+            if look_ahead(unit.v_next, np.float64(lanes[I, u]), reach, state.beta) >= unit.theta * BELOW:
+                loop.marked[u // LANES] = True
+                any_marked = True
+    state.n_moved = n_held
+    return any_marked
 
 
-@inlined
+@piece
+def expect_candidates(loop, layer, reach):
+    """Put the units of marked blocks that cross in the open gap on the heap, and those of which it is not easily told.
+
+    Crossings are sought for all of them in one vector pass.
+    """
+    state = loop.layers[layer]
+    n = 0
+    for block in range(state.start // LANES, state.stop // LANES):
+        if loop.marked[block]:
+            flag_units(loop, state, block, reach)
+            for word in range(WORDS):
+                if loop.words[word] != 0:
+                    for k in range(word * 8, word * 8 + 8):
+                        if loop.flags[k] != 0:
+                            n = seek(loop, layer, block * LANES + k, n)
+    if n > 0:
+        cross_plainly(loop.search, np.uint64(n), state.alpha, state.beta)
+    for k in range(n):
+        conclude(loop, layer, k)
+
+
+@piece
+def flag_units(loop, state, block, reach):
+    """Which units of a block may cross in the open gap."""
+    lanes, flags = loop.lanes, loop.flags
+    real = lanes.dtype.type
+    a, b, h = real(state.a), real(state.b), real(state.h)
+    reach, beta, beta_up = real(reach), real(state.beta), real(state.beta * SLACK)
+    first = np.uint64(block * LANES)
+    for k in range(BLOCK):
+        v, i = lanes[V, first + k], lanes[I, first + k]
+        v_end, i_end = step(v, i, a, b, h)
+        flags[k] = may_cross(v, i, v_end, i_end, reach, beta, beta_up, lanes[THETA, first + k])
+
+
+@piece
+def seek(loop, layer, u, n):
+    """Let a unit that may cross stand in line for the search, as number n. Returns how many do."""
+    state, lanes, unit = loop.layers[layer], loop.lanes, loop.units[u]
+    if unit.has_moved:  # held: what it does after its hold is on the heap already
+        return n
+    lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
+    v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
+    if is_plain(v, i, state.alpha, state.beta, unit.theta):
+        loop.search[START_V, n] = v
+        loop.search[START_I, n] = i
+        loop.search[GOAL, n] = unit.theta
+        loop.searched[n] = u
+        return n + 1
+    expect(loop, layer, u, state.t_last, v, i)
+    return n
+
+
+@piece
+def cross_plainly(search, n, alpha, beta):
+    """The vector pass of the search."""
+    for k in range(n):
+        search[DURATION, k] = plain_crossing(search[START_V, k], search[START_I, k], alpha, beta, search[GOAL, k])
+
+
+@piece
+def conclude(loop, layer, k):
+    """What has come out for the unit that stands in line as number k."""
+    state, search = loop.layers[layer], loop.search
+    u, duration = loop.searched[k], search[DURATION, k]
+    v, i, theta = search[START_V, k], search[START_I, k], search[GOAL, k]
+    t = state.t_last
+    if duration == UNRESOLVED:
+        expect(loop, layer, u, t, v, i)
+        return
+    v_end, _ = step(v, i, state.a, state.b, state.h)
+    duration = up_to(state.gap_end - t, duration, v_end, theta)
+    if duration != NONE_AHEAD:
+        loop.units[u].found = True
+        heap.push(loop.entries, state.start, state.n_heap, after(t, duration, state.gap_end), u)
+        state.n_heap += 1
+
+
+@piece
+def after(t, duration, gap_end):
+    """A while after t. What an arrival or an end of hold caused comes after it, be it by an ulp."""
+    f = t + duration
+    if f <= t:
+        f = np.nextafter(t, np.inf)
+    return min(f, gap_end)
+
+
+@piece
 def release(loop, layer, u):
     """End of hold inside the open gap: log the current there and let V evolve again from 0."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
-    i = loop.lanes[I, u] * math.exp(-state.alpha * (t - state.t_last))
+    i = loop.lanes[I, u] * decay(state.alpha * (t - state.t_last))
     loop.events[layer, unit.last_spike].release = i
     gap = state.gap_end - t
-    settle(loop.lanes, u, i * response(gap, state.alpha, state.beta))
+    unit.v_next = settled(loop.lanes.dtype.type(i * response(gap, state.alpha, state.beta)), loop.lanes[THETA, u])
     if i * gap * SLACK >= unit.theta:
         expect(loop, layer, u, t, 0.0, i)
 
 
-@inlined
-def settle(lanes, u, v):
-    """Potential of a unit at the end of the gap; below threshold even where the dtype of the lanes rounds it up."""
-    lanes[V_END, u] = v
-    if lanes[V_END, u] >= lanes[THETA, u]:
-        lanes[V_END, u] = lanes[THETA, u] * BELOW
+@piece
+def settled(v, theta):
+    """A potential that has not crossed: below threshold even where the dtype of the lanes rounds it up."""
+    return v if v < theta else theta * BELOW
 
 
-@inlined
+@piece
 def expect(loop, layer, u, t, v, i):
     """Put a unit in state (v, i) at time t on the heap, at a time before which it cannot cross."""
     state, unit = loop.layers[layer], loop.units[u]
@@ -190,7 +306,7 @@ def expect(loop, layer, u, t, v, i):
     state.n_heap += 1
 
 
-@inlined
+@piece
 def discard(loop, layer):
     """Drop the top of a layer's heap."""
     state = loop.layers[layer]
@@ -198,101 +314,95 @@ def discard(loop, layer):
     state.n_heap -= 1
 
 
-@inlined
+@piece
 def next_crossing(loop, layer, t_end):
     """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none.
 
-    Times on the heap are lower bounds until they come to the top; only there is a root computed.
+    Times on the heap may be lower bounds until they come to the top; only there is a root computed.
     """
     state = loop.layers[layer]
     top = loop.entries[state.start]
     while state.n_heap > 0:
         u = top.unit
         unit = loop.units[u]
-        if unit.found:
+        if not unit.found:
+            t = unit.base_t
+            duration = first_crossing(unit.base_v, unit.base_i, state.gap_end - t, state.alpha, state.beta, unit.theta)
+            if duration == NONE_AHEAD:
+                discard(loop, layer)
+                continue
+            unit.found = True
+            top.time = after(t, duration, state.gap_end)
+            heap.sink(loop.entries, state.start, state.n_heap)
+        elif top.time >= t_end:
+            discard(loop, layer)
+        else:
             return u, top.time
-        t = unit.base_t
-        duration = first_crossing(unit.base_v, unit.base_i, state.gap_end - t, state.alpha, state.beta, unit.theta)
-        if duration == NONE_AHEAD:
-            settle(loop.lanes, u, loop.lanes[V_END, u])
-            discard(loop, layer)
-            continue
-        f = max(t + duration, top.time)
-        if f <= t:
-            # V may rise within less than an ulp, but what an arrival or an end of hold caused must come after it: the
-            # next float64 then, within slope * ulp of the threshold.
-            f = np.nextafter(t, np.inf)
-        f = min(f, state.gap_end)
-        if f >= t_end:
-            discard(loop, layer)
-            continue
-        unit.found = True
-        top.time = f
-        heap.sink(loop.entries, state.start, state.n_heap)
     return -1, state.gap_end
 
 
-@inlined
-def previous_spike(loop, layer, u):
+@piece
+def previous_spike(loop, layer, u, sample):
     """Time of the last spike of a unit in this sample, or NEVER."""
     unit = loop.units[u]
-    return loop.events[layer, unit.last_spike].time if unit.hold_end > NEVER else NEVER
+    return loop.events[layer, unit.last_spike].time if unit.sample == sample else NEVER
 
 
-@inlined
-def emit(loop, layer, u, f):
+@piece
+def emit(loop, layer, u, f, sample):
     """Log the spike of unit u at f, take it from the heap, and restart it: held, or on its way to the next crossing."""
     state, unit = loop.layers[layer], loop.units[u]
     discard(loop, layer)
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.current = loop.lanes[I, u] * math.exp(-state.alpha * (f - state.t_last))
+    event.current = loop.lanes[I, u] * decay(state.alpha * (f - state.t_last))
     event.release = 0.0
+    unit.sample = sample
     unit.last_spike = state.count
     unit.hold_end = f + unit.t_ref
     state.count += 1
+    if not unit.has_moved:
+        unit.has_moved = True
+        loop.units[state.start + state.n_moved].moved = u
+        state.n_moved += 1
     if unit.hold_end <= state.gap_end:
         release(loop, layer, u)
     else:
-        loop.lanes[V_END, u] = 0.0
-        loop.units[state.start + state.n_held].held = u
-        state.n_held += 1
+        unit.v_next = 0.0
 
 
-@inlined
+@piece
 def close_gap(loop, layer, arrivals, n_arrivals):
-    """Bring the layer to the end of its gap and deliver the arrivals there, in order of unit."""
+    """Take note of what arrives at the end of the gap, in order of unit. All but the last are delivered."""
     state = loop.layers[layer]
-    lanes = loop.lanes
+    waits = False
     while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
-        w = first_weight(state, arrivals[state.cursor].unit)
-        for u in units_of(state):
-            lanes[I_END, u] += loop.weight[w]
-            w += ONE
+        if waits:
+            advance(loop, layer, 0.0)
+            state.a, state.b, state.h = 1.0, 1.0, 0.0
+        state.row = row(state, arrivals[state.cursor].unit)
+        waits = True
         state.cursor += 1
-    for u in units_of(state):
-        lanes[V, u] = lanes[V_END, u]
-        lanes[I, u] = lanes[I_END, u]
     state.t_last = state.gap_end
 
 
-@inlined
+@piece
 def next_input(loop, inputs, n_inputs, t_end):
     """Time of the next input, or t_end: inputs from t_end on do not exist."""
     k = loop.layers[0].cursor
     return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
 
 
-@njit(cache=True)
-def run_sample(loop, inputs, n_inputs, t_end, starts, stop_at_first, max_spikes):
+@kernel
+def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, layer, unit, time). The time of an OK is what is known.
 
     `instant` is the time of the spikes that the current layer is emitting: all that cross there do so before any of
     them is delivered. It is NEVER between such groups.
     """
     last = loop.layers.size - 1
-    silent = loop.layers[last].stop - loop.layers[last].start
+    silent = loop.layers[last].width
     layer, gap_end, instant = 0, next_input(loop, inputs, n_inputs, t_end), NEVER
     opening = True
     while True:
@@ -306,12 +416,11 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, stop_at_first, max_spikes)
                 return status.FULL, layer, u, f
             if state.count - starts[layer] == max_spikes:
                 return status.SPIKE_LIMIT, layer, u, f
-            before = previous_spike(loop, layer, u)
+            before = previous_spike(loop, layer, u, sample)
             if too_close(before, f):
                 return status.TIME_RESOLUTION, layer, u, before
-            emit(loop, layer, u, f)
-            silent -= layer == last and not loop.units[u].fired
-            loop.units[u].fired = True
+            silent -= layer == last and loop.units[u].sample != sample
+            emit(loop, layer, u, f, sample)
             instant = f
         elif instant != NEVER:
             if layer < last:
@@ -331,7 +440,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, stop_at_first, max_spikes)
             layer -= 1
 
 
-@njit(cache=True)
+@piece
 def forget_unknown(loop, starts, t_known):
     """Take back the spikes that were found ahead of an early stop."""
     for layer in range(loop.layers.size):
@@ -340,26 +449,23 @@ def forget_unknown(loop, starts, t_known):
             state.count -= 1
 
 
-@njit(cache=True, nogil=True)
-def simulate(chain, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers, lanes, entries):
+@kernel
+def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers):
     """Simulate samples first + done to last - 1 into the buffers of samples first to last - 1.
 
-    inputs          (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
-    done            number of samples that the buffers hold already
-    lanes, entries  scratch, see `Loop`
+    loop     fresh: units that fired in no sample, V and I of 0, `events` those of the buffers
+    inputs   (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
+    done     number of samples that the buffers hold already
 
     Returns (code, sample, layer, unit, time). After FULL, enlarge the buffers and go on with done = sample - first.
     """
-    loop = Loop(chain.layers.copy(), chain.units.copy(), chain.weight, lanes, entries, buffers.events)
-    for u in range(loop.units.size):
-        lanes[THETA, u] = loop.units[u].theta
     for sample in range(first + done, last):
         starts = buffers.offsets[:, sample - first]
         for layer in range(loop.layers.size):
             loop.layers[layer].count = starts[layer]
         reset(loop, offsets[sample])
         code, layer, u, t = run_sample(
-            loop, inputs, offsets[sample + 1], t_end[sample], starts, stop_at_first, max_spikes
+            loop, inputs, offsets[sample + 1], t_end[sample], starts, sample, stop_at_first, max_spikes
         )
         if code != status.OK:
             return code, sample, layer, u - loop.layers[layer].start, t

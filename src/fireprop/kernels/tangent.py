@@ -10,8 +10,8 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, row
-from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.walk import DRIVEN, DRIVER, move_all, move_alone, release_order, slope_at
+from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, slope_at
 
 
 class Direction(NamedTuple):
@@ -26,13 +26,13 @@ class Direction(NamedTuple):
     theta: np.ndarray
 
 
-@inlined
+@piece
 def release(log, direction, own, k):
     """End of hold: V starts from 0 there, later the later the spike."""
     own.driven = -log.events[k].release * direction.times[k]
 
 
-@inlined
+@piece
 def cross(chain, log, direction, own, layer, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
@@ -46,21 +46,22 @@ def cross(chain, log, direction, own, layer, k, zero_grazes):
     return status.OK
 
 
-@inlined
+@piece
 def arrive(chain, log, direction, lanes, layer, k):
     """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
     state, tan = chain.layers[layer], lanes.all
-    d_i, d_v = tan[DRIVER], tan[DRIVEN]
-    weight, d_weight = row(chain.weight, state, log.events[k].unit), row(direction.weight, state, log.events[k].unit)
+    weight, d_weight = chain.weight, direction.weight
+    first = np.uint64(row(state, log.events[k].unit))
     real = tan.dtype.type
     alpha, d_t = real(state.alpha), real(direction.times[k])
-    for u in range(weight.size):
-        d_i[u] += d_weight[u] + alpha * weight[u] * d_t
-        d_v[u] -= weight[u] * d_t
+    for u in range(np.uint64(state.stop - state.start)):
+        w = first + u
+        tan[DRIVER, u] += d_weight[w] + alpha * weight[w] * d_t
+        tan[DRIVEN, u] -= weight[w] * d_t
 
 
-@njit(cache=True)
-def own_events(chain, log, direction, lanes, layer, cursors, order, ends, t, t_arrival, zero_grazes):
+@piece
+def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival, zero_grazes):
     """The layer's own spikes and ends of hold in (t, t_arrival]: (code, cursors, units that moved alone).
 
     cursors  first spike, one past the last, next spike to come to, next end of hold to come to (a place in `order`)
@@ -70,10 +71,10 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, ends, t, t_a
     n_alone = 0
     while True:
         f = log.events[spike].time if spike < last else np.inf
-        end = ends[order[held]] if held < last - first else np.inf
+        end = hold_end_of(chain, log, layer, order[held]) if held < last else np.inf
         if min(f, end) > t_arrival or spike == last:
             return status.OK, (first, last, spike, held), n_alone
-        k = first + order[held] if end < f else spike
+        k = order[held] if end < f else spike
         u = log.events[k].unit
         n_alone = move_alone(lanes, u, min(f, end), t, n_alone, state.alpha, state.beta)
         if end < f:
@@ -86,15 +87,14 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, ends, t, t_a
             spike += 1
 
 
-@njit(cache=True)
-def layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes):
+@piece
+def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_grazes):
     """One layer of one sample, from its first arrival to its last spike: (code, spike)."""
     state = chain.layers[layer]
     n_units = state.stop - state.start
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
     first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
-    order, ends = release_order(chain.units, state.start, log, first, last)
-    cursors = (first, last, first, 0)
+    cursors = (first, last, first, first)
     lanes.all[:, :n_units] = 0.0
     while cursors[2] < last:
         t = arrival_time(log.events[arrival])
@@ -102,21 +102,22 @@ def layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes):
             arrive(chain, log, direction, lanes, layer, arrival)
             arrival += 1
         t_next = arrival_time(log.events[arrival]) if arrival < arrivals_to else log.events[last - 1].time
-        code, cursors, n_alone = own_events(
-            chain, log, direction, lanes, layer, cursors, order, ends, t, t_next, zero_grazes
-        )
+        code, cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, zero_grazes)
         if code != status.OK:
             return code, cursors[2]
         move_all(lanes, n_units, n_alone, t_next, t, state.alpha, state.beta)
     return status.OK, -1
 
 
-@njit(cache=True, nogil=True)
-def tangent(chain, log, direction, lanes, zero_grazes, first, last):
-    """Samples first to last - 1, all layers from the first to the last: (code, sample, layer, unit, time)."""
+@kernel
+def tangent(chain, log, direction, lanes, order, zero_grazes, first, last):
+    """Samples first to last - 1, all layers from the first to the last: (code, sample, layer, unit, time).
+
+    order  as for `adjoint.adjoint`
+    """
     for sample in range(first, last):
         for layer in range(chain.layers.size):
-            code, k = layer_tangent(chain, log, direction, lanes, layer, sample, zero_grazes)
+            code, k = layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_grazes)
             if code != status.OK:
                 return code, sample, layer, log.events[k].unit, log.events[k].time
     return status.OK, last, 0, 0, 0.0

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import njit, piece
 from fireprop.kernels.membrane import factors, rise, step
 
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
+
+N_SUMS = 8
 
 # A unit that has moved ahead of the others, alone.
 ALONE = np.dtype(
@@ -30,14 +32,35 @@ ALONE = np.dtype(
 
 
 class Lanes(NamedTuple):
-    """Derivatives of a layer's units: `all` (2, widest layer) in the dtype of the weights, valid at the time that the
-    walk has reached; `alone` (widest layer,) ALONE, not moved at the start of a walk."""
+    """Derivatives of a layer's units.
+
+    all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
+    alone  (widest layer,) ALONE, not moved at the start of a walk
+    sums   (N_SUMS,) float64, scratch
+    """
 
     all: np.ndarray
     alone: np.ndarray
+    sums: np.ndarray
 
 
-@inlined
+@piece
+def total_of(sums):
+    """The sum over a layer, of which `sums[p]` is that of the units p, p + N_SUMS, ...: in this order, so that LLVM may
+    take N_SUMS units at a time."""
+    total = 0.0
+    for part in range(N_SUMS):
+        total += sums[part]
+    return total
+
+
+@piece
+def driver_of(lanes, u):
+    """The driver of unit u, wherever it has moved to."""
+    return lanes.alone[u].driver if lanes.alone[u].moved else np.float64(lanes.all[DRIVER, u])
+
+
+@piece
 def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
     """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
     own = lanes.alone[u]
@@ -52,21 +75,27 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
     return n_alone
 
 
-@njit(cache=True)
+@piece
 def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
     """Bring every unit to time t: the lanes in one pass, then those that moved alone."""
-    driven, driver = lanes.all[DRIVEN], lanes.all[DRIVER]
-    real = driven.dtype.type
+    every = lanes.all
+    real = every.dtype.type
     a, b, h = factors(abs(t - t_walk), driver_rate, driven_rate)
     a, b, h = real(a), real(b), real(h)
-    for u in range(n_units):
-        driven[u], driver[u] = step(driven[u], driver[u], a, b, h)
+    for u in range(np.uint64(n_units)):
+        every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
         a_own, b_own, h_own = factors(abs(t - own.at), driver_rate, driven_rate)
-        driven[u], driver[u] = step(own.driven, own.driver, a_own, b_own, h_own)
+        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, a_own, b_own, h_own)
         own.moved = False
+
+
+@piece
+def hold_end_of(chain, log, layer, k):
+    """When the hold of spike k of a layer ends."""
+    return log.events[k].time + chain.units[chain.layers[layer].start + log.events[k].unit].t_ref
 
 
 @njit(cache=True)
@@ -85,7 +114,7 @@ def release_order(units, start, log, first, last):
     return order, ends
 
 
-@inlined
+@piece
 def slope_at(chain, log, layer, k):
     """V'(f-) of spike k of a layer; positive at every up-crossing, 0 or less at a graze (design 2)."""
     state, event = chain.layers[layer], log.events[k]

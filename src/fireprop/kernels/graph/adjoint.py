@@ -8,7 +8,7 @@ from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.walk import clear, move_backward, slope_at, source_of, wake
-from fireprop.kernels.walk import release_order
+from fireprop.kernels.walk import N_SUMS, release_order, total_of
 
 
 class Gradient(NamedTuple):
@@ -34,7 +34,7 @@ def arrive_back(graph, log, gradient, state, k, t):
     first, stop = graph.rows[source], graph.rows[source + 1]
     while stop > first:
         start = first_of_population(graph, first, stop)
-        total = 0.0
+        state.sums[:] = 0.0
         for s in range(start, stop):
             synapse = graph.synapses[s]
             own = state.nodes[synapse.target]
@@ -42,8 +42,9 @@ def arrive_back(graph, log, gradient, state, k, t):
                 move_backward(graph, state, synapse.target, t)
                 adj_i = state.currents[synapse.channel]
                 gradient.weight[s] += adj_i
-                total += graph.weight[s] * (graph.channels[synapse.channel].alpha * adj_i - own.v)
-        gradient.times[k] += total
+                part = (s - start) % N_SUMS
+                state.sums[part] += graph.weight[s] * (graph.channels[synapse.channel].alpha * adj_i - own.v)
+        gradient.times[k] += total_of(state.sums)
         stop = start
 
 
@@ -64,6 +65,8 @@ def release_back(graph, log, state, k, t):
     What the spike owes to this is added last, after all its arrivals, as in a chain, so that both round alike.
     """
     own = state.nodes[log.events[k].unit]
+    if own.v == 0.0:
+        return
     move_backward(graph, state, log.events[k].unit, t)
     own.owed = log.events[k].release * own.v
     own.v = 0.0

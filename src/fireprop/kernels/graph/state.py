@@ -7,6 +7,7 @@ of its hold, and the currents go on. So a unit's state is computed at its own ar
 import math
 
 from fireprop.kernels.compiling import inlined
+from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import factors
 
 NEVER = -math.inf
@@ -38,7 +39,7 @@ def current_at(graph, node, t):
     total = 0.0
     if node.at > NEVER:
         for c in channels_of(node):
-            total += graph.channels[c].i * math.exp(-graph.channels[c].alpha * (t - node.at))
+            total += graph.channels[c].i * decay(graph.channels[c].alpha * (t - node.at))
     return total
 
 
@@ -49,7 +50,7 @@ def set_base(graph, node):
         node.base_v = 0.0
         for c in channels_of(node):
             channel = graph.channels[c]
-            channel.base_i = channel.i * math.exp(-channel.alpha * (node.hold_end - node.at))
+            channel.base_i = channel.i * decay(channel.alpha * (node.hold_end - node.at))
         return node.hold_end
     node.base_v = node.v
     for c in channels_of(node):
@@ -101,7 +102,7 @@ def move_to(graph, events, node, t):
         node.v = potential_at(graph, node, t)
         for c in channels_of(node):
             channel = graph.channels[c]
-            channel.i *= math.exp(-channel.alpha * (t - node.at))
+            channel.i *= decay(channel.alpha * (t - node.at))
     elif node.at > NEVER:
         b, v = 1.0, 0.0
         for c in channels_of(node):

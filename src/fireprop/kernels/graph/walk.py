@@ -24,10 +24,11 @@ OWN = np.dtype(
 
 
 class State(NamedTuple):
-    """Derivatives of all units: `nodes` (n_units,) OWN, `currents` (n_channels,) float64."""
+    """Derivatives of all units: `nodes` (n_units,) OWN, `currents` (n_channels,) and `sums` (N_SUMS,) float64."""
 
     nodes: np.ndarray
     currents: np.ndarray
+    sums: np.ndarray
 
 
 @njit(cache=True)
