@@ -10,7 +10,7 @@ from fireprop.kernels.chain import EVENT
 Array: TypeAlias = np.ndarray[Any, Any]
 
 # Far beyond any use, and near enough that no sum over arrivals and no gap can overflow.
-MAX_WEIGHT = {"float32": 1e15, "float64": 1e100}
+MAX_WEIGHT = {np.dtype(np.float32): 1e15, np.dtype(np.float64): 1e100}
 MAX_TIME = 1e300
 # Of time constants, their inverses, thresholds and holds: no product of two rates and a time overflows.
 MAX_CONSTANT = 1e100
@@ -86,7 +86,7 @@ def _order_fault(times: Array, offsets: Array) -> str:
 
 def check_weight(where: str, name: str, weight: Array) -> None:
     """Refuse weights (out, in) that are not finite, or so large that a sum could overflow."""
-    limit = MAX_WEIGHT[weight.dtype.name]
+    limit = MAX_WEIGHT[weight.dtype]
     good = np.abs(weight) <= limit
     if not good.all():
         out, source = np.argwhere(~good)[0]

@@ -237,17 +237,20 @@ def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
 
 def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], n_layers: int) -> Log:
     """One log from the inputs and the buffers of all chunks, level by level."""
-    parts, starts = [inputs], [offsets]
+    ends = np.empty((n_layers + 1, offsets.size), np.int64)
+    ends[0] = offsets
+    sizes = np.array([chunk.offsets[:, -1] for chunk in chunks], np.int64).reshape(-1, n_layers)
+    events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
+    events[: inputs.size] = inputs
     end = inputs.size
     for layer in range(n_layers):
-        level = [np.array([end])]
-        for chunk in chunks:
-            n = int(chunk.offsets[layer, -1])
-            parts.append(chunk.events[layer, :n])
-            level.append(chunk.offsets[layer, 1:] + end)
-            end += n
-        starts.append(np.concatenate(level))
-    return Log(for_kernels(np.concatenate(parts)), np.stack(starts))
+        ends[layer + 1, 0], sample = end, 1
+        for chunk, size in zip(chunks, sizes[:, layer].tolist(), strict=True):
+            n_samples = chunk.t_known.size
+            events[end : end + size] = chunk.events[layer, :size]
+            np.add(chunk.offsets[layer, 1:], end, out=ends[layer + 1, sample : sample + n_samples])
+            end, sample = end + size, sample + n_samples
+    return Log(events, ends)
 
 
 # --------------------------------------------------------------------------------------------------- derivatives

@@ -120,9 +120,8 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     if spike < first:
         return status.OK, spike
     t = log.events[spike].time
-    while (
-        held >= first and hold_end_of(chain, log, layer, order[held]) > t
-    ):  # nothing flows through holds that end later
+    # Nothing flows through holds that end later.
+    while held >= first and hold_end_of(chain, log, layer, order[held]) > t:
         held -= 1
     while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
         arrival -= 1
