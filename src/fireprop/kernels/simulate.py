@@ -119,14 +119,16 @@ def may_cross(v, i, v_end, i_end, reach, beta, beta_up, theta):
 
 
 @piece
-def advance(loop, layer, reach):
+def advance(loop, layer, decays, reach):
     """The vector pass: every unit at the last arrival, and the blocks marked in which one may cross within `reach`.
+
+    decays  the `factors` of the gap before
 
     LLVM takes it in vectors as it stands. A maximum in place of the comparisons, or a signed index, it would not.
     """
     state, lanes, weight = loop.layers[layer], loop.lanes, loop.weight
     real = lanes.dtype.type
-    a, b, h, reach, beta = real(state.a), real(state.b), real(state.h), real(reach), real(state.beta)
+    a, b, h, reach, beta = real(decays[0]), real(decays[1]), real(decays[2]), real(reach), real(state.beta)
     w = np.uint64(state.row - state.start)
     any_marked = False
     for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
@@ -153,8 +155,9 @@ def open_gap(loop, layer, gap_end):
     if state.t_last == NEVER:
         return
     gap = gap_end - state.t_last
-    any_marked = advance(loop, layer, gap * SLACK)
-    state.a, state.b, state.h = factors(gap, state.alpha, state.beta)
+    before = state.a, state.b, state.h
+    state.a, state.b, state.h = factors(gap, state.alpha, state.beta)  # beside the pass, not after it
+    any_marked = advance(loop, layer, before, gap * SLACK)
     if state.n_moved > 0:
         any_marked |= resume_moved(loop, layer, gap * SLACK)
     if any_marked:
@@ -379,7 +382,7 @@ def close_gap(loop, layer, arrivals, n_arrivals):
     waits = False
     while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
         if waits:
-            advance(loop, layer, 0.0)
+            advance(loop, layer, (state.a, state.b, state.h), 0.0)
             state.a, state.b, state.h = 1.0, 1.0, 0.0
         state.row = row(state, arrivals[state.cursor].unit)
         waits = True
