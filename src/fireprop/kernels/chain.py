@@ -11,11 +11,13 @@ arithmetic. Only what is walked in vector passes is columnar.
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from fireprop.kernels.compiling import inlined, piece
 
-LANES = 64  # units that a vector pass judges at once
+# Units that a vector pass judges at once. Plain Python has no vectors, and would pay for the padding.
+LANES = 8 if numba.config.DISABLE_JIT else 64
 
 # Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
 LAYER = np.dtype(
