@@ -16,6 +16,8 @@ MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 step
 RESOLVED = 2.0**-42  # of a time, some thousand of its ulps
 PLAIN = 1e50  # products of four numbers from 1 / PLAIN to PLAIN, and of a square of them, are normal numbers of float64
 FINE = 2.0**-17  # of the scales of a crossing: a step of Halley's method as short leaves the cube of it, or less
+FAR = 16.0  # of 1 / (alpha + beta): where the short way does not look
+FLAT = 2.0**-20  # of the square of a slope
 GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
 
@@ -178,24 +180,30 @@ def plain_crossing(v, i, alpha, beta, theta):
 
     reach = d1 / (alpha * i)
     x = (beta - alpha) * reach
+    has_peak = x > -1.0
+    x = x if has_peak else 0.0
     z = x / (2.0 + x)
     z2 = z * z
     early = 2.0 * reach / (2.0 + x) * (1.0 + z2 * (1 / 3 + z2 * (1 / 5 + z2 * (1 / 7 + z2 / 9))))
-    stays_below = (x > -1.0) & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
+    stays_below = has_peak & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
 
-    square = d1 * d1 + 2.0 * d2 * missing
+    # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
+    square, far, least = d1 * d1 + 2.0 * d2 * missing, FAR / (alpha + beta), FLAT * d1 * d1
     t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
     for _ in range(2):
         left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
         slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))
-        t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)))
+        t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)), least)
+        t = t if t < far else far
+        t = t if t > 0.0 else 0.0
     move, slope, curvature = 0.0, 0.0, 0.0
     for _ in range(2):
         v_t, i_t = propagate(v, i, t, alpha, beta)
         slope = rise(v_t, i_t, beta)
         curvature = bend(i_t, slope, alpha, beta)
-        move = _halley(theta - v_t, slope, curvature)
+        move = _halley(theta - v_t, slope, curvature, least)
         t += move
+        t = t if t > 0.0 else 0.0
     move = abs(move)
     found = (
         (slope > 2.0**-7 * d1) & (t > 0.0) & (move <= FINE * t)
@@ -205,10 +213,10 @@ def plain_crossing(v, i, alpha, beta, theta):
 
 
 @inlined
-def _halley(missing, slope, curvature):
-    """A step of Halley's method."""
+def _halley(missing, slope, curvature, least):
+    """A step of Halley's method, whose divisor is at least that."""
     divisor = 2.0 * slope * slope + missing * curvature
-    return 2.0 * missing * slope / (divisor if divisor > SMALLEST_NORMAL else SMALLEST_NORMAL)
+    return 2.0 * missing * slope / (divisor if divisor > least else least)
 
 
 @inlined
