@@ -11,10 +11,9 @@ import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from fireprop import tasks, training
-from fireprop.ranks import ALONE, Ranks, launched
+from fireprop.ranks import ALONE, RankError, Ranks, launched
 from fireprop.runs import RunFolder
 
-pytestmark = pytest.mark.slow
 TOGETHER = Path(__file__).with_name("together.py")
 
 # 4 samples in a batch of 3 and one of 1: of the latter, all processes but the first have none. The steps are so large
@@ -82,6 +81,7 @@ def assert_same_run(one, other, tolerance):
             assert type(same[name]) is type(row[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), [("guarded", 2), ("guarded", 3), ("forward", 2)])
 def test_processes_train_as_one_process_does(folder, outcomes, kind, number):
     assert outcomes[f"{kind}-{number}"]["codes"] == [0] * number
@@ -89,12 +89,14 @@ def test_processes_train_as_one_process_does(folder, outcomes, kind, number):
     assert_same_run(state_of(folder / f"{kind}-1"), state_of(folder / f"{kind}-{number}"), 1e-12)
 
 
+@pytest.mark.slow
 def test_the_guard_has_something_to_do_in_these_runs(folder, outcomes):
     rows = state_of(folder / "guarded-1")["metrics"]
     assert sum(row["steps_shortened"] for row in rows) > 0
     assert sum(row["spikes_created"] + row["spikes_deleted"] for row in rows) > 0
 
 
+@pytest.mark.slow
 def test_one_folder_has_everything_and_one_process_speaks(folder, outcomes):
     names = [{path.name for path in (folder / f"guarded-{number}").iterdir()} for number in (1, 3)]
     assert names[0] == names[1] == {"config.json", "metrics.csv", "result.json", "checkpoint.pt"}
@@ -107,6 +109,7 @@ def test_one_folder_has_everything_and_one_process_speaks(folder, outcomes):
         assert results[0][name] == results[1][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_run_of_two_processes_is_resumed_by_any_number(folder, outcomes, number):
     assert outcomes[HALF]["codes"][0] == 9
@@ -120,6 +123,7 @@ def lines_of(outcome):
     return [line for text in outcome["stderr"] for line in text.splitlines() if line.startswith("fireprop: ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "line"),
     [
@@ -138,6 +142,7 @@ def test_a_process_that_fails_ends_all_with_one_line(outcomes, fault, line):
     assert outcome["seconds"] < 20  # it is found when the connection closes, not after half an hour of silence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -167,6 +172,7 @@ def trained(change=lambda weight: weight, **settings):
     return trainer.state_dict()
 
 
+@pytest.mark.slow
 def test_torchrun_trains_from_the_command_line_as_one_process_does(tmp_path):
     path = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -218,3 +224,12 @@ def test_one_process_alone_communicates_with_nobody(monkeypatch):
     assert ALONE.sum([1, 2.5]) == ALONE.largest([1, 2.5]) == [1, 2.5]
     assert ALONE.from_first(lambda: "found") == "found"
     assert ALONE.weight(3, of=3) == 1.0
+
+
+@pytest.mark.parametrize(("number", "reason"), [("2", "environment variable RANK expected, but not set"), ("many", "")])
+def test_processes_that_nobody_has_launched_do_not_meet(monkeypatch, number, reason):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", number)
+    with pytest.raises(RankError, match=f"WORLD_SIZE is set, but .*{reason}.*: start them by torchrun, or unset"):
+        with launched():
+            raise AssertionError("nobody is there")

@@ -355,7 +355,8 @@ def main() -> None:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
             raise
-        if os.environ.get("RANK", "0") == "0":  # of several processes, all of which read the same line, one answers
+        # Of the processes of a launcher, all of which read the same line, one answers.
+        if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
             _print_mistake(error.format_message())
         code = 2
     sys.exit(code or 0)
@@ -426,17 +427,18 @@ def _train_live(run: Any, group: Any, *, resume: bool) -> dict[str, Any]:
     with _TrainingBar(*columns, console=console) as bar:
         task = bar.add_task("compiling, once per installed version …", total=None, rate="")
         try:
-            return training.train(run, resume=resume, report=bar.show, ranks=group)
-        except KeyboardInterrupt:
+            try:
+                return training.train(run, resume=resume, report=bar.show, ranks=group)
+            except Exception:
+                bar.numbers = ""  # nor the numbers: the mistake has a line of its own
+                bar.update(task, visible=False)
+                raise
+        except KeyboardInterrupt:  # also one that comes when another process, interrupted too, has already left
             bar.stop()
             console.print(
                 f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
             )
             raise typer.Exit(130) from None
-        except Exception:
-            bar.numbers = ""  # nor the numbers: the mistake has a line of its own
-            bar.update(task, visible=False)
-            raise
 
 
 def _numbers(now: Any) -> str:
