@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, and when they are made anew. Each test writes kernels of its own and runs processes."""
+"""Where compiled kernels are kept, and when they are made anew; on kernels of the tests' own, in other processes."""
 
 import os
 import re
@@ -82,6 +82,16 @@ def test_kernels_that_check_bounds_are_kept_apart(room):
 
 
 @pytest.mark.slow
+def test_a_kernel_for_other_arguments_is_not_taken_for_the_right_one(room):
+    run(room)
+    run(room, USE.replace("10.0]", "10.0], np.float32"))
+    first, second = sorted((room / "__pycache__").glob("*outer*.nbc"))
+    shutil.copy(second, first)  # as if two processes had written at once
+    assert run(room) == ["12.0", "0"]
+    assert run(room) == ["12.0", "1"]
+
+
+@pytest.mark.slow
 def test_kernels_run_uncached_where_no_folder_can_be_written(room):
     (room / "__pycache__").write_text("a file, not a folder")
     nowhere = {"XDG_CACHE_HOME": "/dev/null", "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -91,7 +101,9 @@ def test_kernels_run_uncached_where_no_folder_can_be_written(room):
 
 @pytest.mark.slow
 def test_kernels_run_on_where_the_folder_disappears(room):
-    lost = USE.replace("print", "import shutil; shutil.rmtree('room/__pycache__'); open('room/__pycache__', 'w')\nprint")
+    lost = USE.replace(
+        "print", "import shutil; shutil.rmtree('room/__pycache__'); open('room/__pycache__', 'w')\nprint"
+    )
     assert run(room, lost, PYTHONDONTWRITEBYTECODE="1") == ["12.0", "0"]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.sigutils import normalize_signature
 
 __all__ = ["inlined", "njit"]
 
@@ -51,11 +52,13 @@ class _Files(CompileResultCacheImpl):
     """The digest stands in the name of a file, and not only within it.
 
     A file of another version is never read: it may name classes that are no longer there. And Numba replaces first the
-    index and then the code: a process that is stopped in between would leave new words about an old kernel.
+    index and then the code: a process that is stopped in between would leave new words about an old kernel. Whether a
+    kernel checks the bounds of arrays, which Numba does not tell apart, is part of the name too.
     """
 
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        return f"{DIGEST}-{super().get_filename_base(fullname, abiflags)}"
+        checked = "-bounds" if config.BOUNDSCHECK else ""
+        return f"{DIGEST}{checked}-{super().get_filename_base(fullname, abiflags)}"
 
 
 class _Cache(FunctionCache):
@@ -64,17 +67,18 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """A kernel from disk, or None: also where the folder has become unreadable."""
         with contextlib.suppress(OSError):
-            return super().load_overload(sig, target_context)
+            kernel = super().load_overload(sig, target_context)
+            # Of two processes that write kernels of one function at once, for other arguments, both may choose the same
+            # file, and the index of one then points to the code of the other.
+            if kernel is not None and kernel.signature.args == normalize_signature(sig)[0]:
+                return kernel
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a kernel to disk; where that has become impossible, do without."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
             _remove_other_versions(self.cache_path)
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        """What tells the kernels of a function apart: Numba leaves out whether they check the bounds of arrays."""
-        return super()._index_key(sig, codegen), config.BOUNDSCHECK
 
 
 @functools.cache
