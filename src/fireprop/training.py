@@ -5,23 +5,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
 import fireprop
-from fireprop import arguments, following, losses, plotting, validity
+from fireprop import arguments, following, losses, validity
 from fireprop.datasets import SpikeDataset, yin_yang_class
 from fireprop.engine import Array
-from fireprop.insights import rates
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits, require_data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
 
 EVALUATION_BATCH = 1000
 
@@ -222,7 +223,7 @@ class Trainer:
             loss.backward(loss.new_tensor(self.ranks.weight(len(labels), self._batch_size(done))))
             self.optimizer.step()
             if self.config.keep_alive is not None:
-                rates.project_(self.net, spikes, self._whole(spikes), zeta_min=self.config.keep_alive)
+                self._keep_alive(spikes, self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
             if is_followed:
                 tally.follow(following.follow(self.net, self._run, spikes, labels, record, start_weights, self.ranks))
@@ -371,6 +372,11 @@ class Trainer:
         with torch.no_grad():
             return self.net.record(spikes, t_end=self.config.t_end)
 
+    def _keep_alive(self, spikes: Spikes, zeta_min: float) -> None:
+        from fireprop.insights import rates  # which can draw, and loads what it needs for that
+
+        rates.project_(self.net, spikes, self._whole(spikes), zeta_min=zeta_min)
+
     def _loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
         return losses.first_spike_cross_entropy(
             record[-1],
@@ -422,6 +428,8 @@ def _require_shareable(config: Config, ranks: Ranks) -> None:
 
 def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
     """The pictures of a trained run; leaves the network with its best weights."""
+    from fireprop import plotting
+
     trainer.use_best()
     config, test = trainer.config, trainer.splits.test
     names = TASKS[config.task].class_names
@@ -437,12 +445,16 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
     return [run.save_figure(name, figure) for name, figure in figures.items()]
 
 
-def _draw_sample(trainer: Trainer, names: Sequence[str]) -> Figure:
+def _draw_sample(trainer: Trainer, names: Sequence[str]) -> "Figure":
+    from fireprop import plotting
+
     inputs = trainer.splits.test.spikes[0]
     return plotting.raster_and_traces(inputs, trainer._whole(inputs), class_names=names)
 
 
-def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
+def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> "Figure":
+    from fireprop import plotting
+
     def classify(features: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             record = trainer._run(encode(trainer.config, features, (0.0, 1.0)))
