@@ -150,22 +150,39 @@ def test_the_log_is_linear_in_the_spikes(inputs):
     assert slopes[0] < BYTES_PER_EVENT + 8.0  # and the times of the inputs, which torch keeps too
 
 
-def test_nothing_of_a_log_outlives_its_backward_even_if_the_loss_does(net, inputs, monkeypatch):
-    logs = []
+@pytest.fixture
+def logs(monkeypatch):
+    """Weak references to the arrays of every log that is made."""
+    made = []
 
     def watched(run, detach=engine.detach_log):
-        logs.extend(weakref.ref(_owner(array)) for array in run.log)
+        made.extend(weakref.ref(_owner(array)) for array in run.log)
         return detach(run)
 
     monkeypatch.setattr(autograd.engine, "detach_log", watched)
+    return made
+
+
+def alive(logs):
+    gc.collect()
+    return sum(log() is not None for log in logs)
+
+
+def test_nothing_of_a_log_outlives_its_backward_even_if_the_loss_does(net, inputs, logs):
     loss = net(Spikes.from_latencies(inputs), t_end=4.0).times.sum()
-    gc.collect()
-    assert logs
-    assert all(log() is not None for log in logs)
+    assert alive(logs) == len(logs) > 0
     loss.backward()
-    gc.collect()
-    assert [log() for log in logs] == [None] * len(logs)
+    assert alive(logs) == 0
     assert loss.grad_fn is not None
+
+
+def test_a_checkpoint_keeps_no_log_between_forward_and_backward(net, inputs, logs):
+    loss = checkpoint(net, Spikes.from_latencies(inputs), t_end=4.0, use_reentrant=False).times.sum()
+    once = len(logs)
+    assert alive(logs) == 0 < once
+    loss.backward()
+    assert alive(logs) == 0
+    assert len(logs) == 2 * once  # the pass was made again
 
 
 def _owner(array):
