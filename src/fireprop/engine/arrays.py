@@ -85,13 +85,13 @@ def _order_fault(times: Array, offsets: Array) -> str:
 
 
 def check_weight(where: str, name: str, weight: Array) -> None:
-    """Refuse weights (out, in) that are not finite, or so large that a sum could overflow."""
+    """Refuse weights, (out, in) or one per synapse, that are not finite, or so large that a sum could overflow."""
     limit = MAX_WEIGHT[weight.dtype.name]
     good = np.abs(weight) <= limit
     if not good.all():
-        out, source = np.argwhere(~good)[0]
-        value = float(weight[out, source])
-        raise ValueError(f"{where}: {name}[{out}, {source}] = {value}: weights must be finite, and within +-{limit:g}")
+        index = np.argwhere(~good)[0].tolist()
+        value = float(weight[tuple(index)])
+        raise ValueError(f"{where}: {name}{index} = {value}: weights must be finite, and within +-{limit:g}")
 
 
 def check_at_least(where: str, name: str, values: Array, least: float) -> None:

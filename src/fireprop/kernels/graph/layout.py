@@ -40,7 +40,8 @@ CHANNEL = np.dtype(
     align=True,
 )
 
-SYNAPSE = np.dtype([("target", np.int64), ("channel", np.int64)], align=True)
+# Half a register each: what an arrival reads in sequence is 16 bytes a synapse, the weight included.
+SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 
 
 class Graph(NamedTuple):
