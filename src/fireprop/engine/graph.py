@@ -54,7 +54,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Which synapses of a connection exist: receiver `out` hears the sources[rows[out]:rows[out + 1]], in ascending order.
+    """Which synapses of a connection exist: receiver `out` hears sources[rows[out]:rows[out + 1]], ascending.
 
     shape (out, in); rows (out + 1,) int64; sources (n_synapses,) int32
     """

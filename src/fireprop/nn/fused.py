@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fireprop import autograd, engine
 from fireprop.nn import checks
+from fireprop.nn.connectivity import Connectivity, for_engine, tensors_of, weight_shape
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
 
@@ -25,7 +27,7 @@ class StructureCache:
     """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
 
     def __init__(self) -> None:
-        self.made_of: list[engine.Array | None] = []
+        self.made_of: list[Kept] = []
         self.names: tuple[str, ...] = ()
         self.structure: engine.graph.Structure | None = None
 
@@ -37,7 +39,7 @@ class StructureCache:
     def keep(
         self, constants: Sequence[Tensor | None], names: tuple[str, ...], structure: engine.graph.Structure
     ) -> None:
-        self.made_of = [None if constant is None else constant.numpy().copy() for constant in constants]
+        self.made_of = list(map(_kept, constants))
         self.names = names
         self.structure = structure
 
@@ -48,8 +50,32 @@ class StructureCache:
         return StructureCache, ()
 
 
-def _equal(constant: Tensor | None, kept: engine.Array | None) -> bool:
-    return kept is None if constant is None else kept is not None and np.array_equal(constant.numpy(), kept)
+@dataclass(frozen=True)
+class Unchanged:
+    """A tensor too large to be compared by value at every run, and how often torch had written into it."""
+
+    tensor: Tensor
+    version: int
+
+
+Kept: TypeAlias = engine.Array | Unchanged | None
+LARGE_CONSTANT = 2**20  # entries: below that comparing takes less than a millisecond
+
+
+def _kept(constant: Tensor | None) -> Kept:
+    if constant is None:
+        return None
+    if constant.numel() > LARGE_CONSTANT and not constant.is_inference():
+        return Unchanged(constant, constant._version)
+    return constant.numpy().copy()
+
+
+def _equal(constant: Tensor | None, kept: Kept) -> bool:
+    if constant is None or kept is None:
+        return constant is None and kept is None
+    if isinstance(kept, Unchanged):
+        return constant is kept.tensor and constant._version == kept.version
+    return np.array_equal(constant.numpy(), kept)
 
 
 def run_layers(
@@ -98,13 +124,15 @@ def is_plain(lif: "LIF") -> bool:
     return not lif.recurrent and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0 and not _is_sparse(lif.mask)
 
 
-def _is_sparse(mask: Tensor | None) -> bool:
+def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
     """Whether a graph, which visits synapses that exist, is faster than a chain in which the others have weight 0."""
+    if isinstance(mask, Connectivity):
+        return True
     return mask is not None and mask.shape[0] >= LARGE and int(mask.count_nonzero()) < SPARSE * mask.numel()
 
 
 def _chain_weight(lif: "LIF") -> Tensor:
-    return lif.weight if lif.mask is None else torch.where(lif.mask, lif.weight, 0.0)
+    return torch.where(lif.mask, lif.weight, 0.0) if isinstance(lif.mask, Tensor) else lif.weight
 
 
 def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
@@ -131,7 +159,8 @@ def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
 
 
 def _constants(lif: "LIF") -> tuple[Tensor | None, ...]:
-    return lif.tau_mem, lif.tau_syn, lif.t_ref, lif.mask, lif.recurrent_mask, lif.tau_syn_rec
+    masks = *tensors_of(lif.mask), *tensors_of(lif.recurrent_mask)
+    return lif.tau_mem, lif.tau_syn, lif.t_ref, lif.tau_syn_rec, *masks
 
 
 def _connections(layers: Sequence["LIF"], first_layer: int) -> Iterator[engine.graph.Connection]:
@@ -139,10 +168,10 @@ def _connections(layers: Sequence["LIF"], first_layer: int) -> Iterator[engine.g
         n_in, n_out = lif.in_features, lif.out_features
         name, pre = f"layer {first_layer + k}", k - 1 if k else engine.graph.INPUT
         yield engine.graph.Connection(
-            f"{name}: weight", pre, k, per_synapse(lif.tau_syn, n_out, n_in), existing(lif.mask, n_out, n_in)
+            f"{name}: weight", pre, k, per_synapse(lif.tau_syn, n_out, n_in), for_engine(lif.mask, (n_out, n_in))
         )
         if lif.tau_syn_rec is not None:
-            tau, mask = per_synapse(lif.tau_syn_rec, n_out, n_out), existing(lif.recurrent_mask, n_out, n_out)
+            tau, mask = per_synapse(lif.tau_syn_rec, n_out, n_out), for_engine(lif.recurrent_mask, (n_out, n_out))
             yield engine.graph.Connection(f"{name}: recurrent_weight", k, k, tau, mask)
 
 
@@ -156,11 +185,6 @@ def per_synapse(tau_syn: Tensor, n_out: int, n_in: int) -> engine.Array:
     return tau_syn.expand(n_out, n_in).numpy()
 
 
-def existing(mask: Tensor | None, n_out: int, n_in: int) -> engine.Array:
-    """Which synapses exist, (out, in)."""
-    return np.ones((n_out, n_in), bool) if mask is None else mask.numpy()
-
-
 def thresholds_of(layers: Sequence["LIF"]) -> list[Tensor]:
     """The thresholds (out,) of the layers."""
     return [lif.v_threshold.expand(lif.out_features) for lif in layers]
@@ -171,18 +195,17 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
     dtype = checks.dtype_of_run(layers[0].weight)
     for k, lif in enumerate(layers, start=first_layer):
         n_in, n_out, where = lif.in_features, lif.out_features, f"layer {k}"
-        checks.check_weight(where, "weight", lif.weight, dtype, (n_out, n_in))
+        checks.check_weight(where, "weight", lif.weight, dtype, weight_shape(lif.mask, (n_out, n_in)))
         for name in ("tau_mem", "t_ref", "v_threshold"):
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
         checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, (), (n_in,), (n_out, 1), (n_out, n_in))
-        if lif.mask is not None:
-            checks.check_kept(where, "mask", lif.mask, torch.bool, (n_out, n_in))
+        checks.check_mask(where, "mask", lif.mask, (n_out, n_in))
         if lif.recurrent:
-            checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, (n_out, n_out))
+            shape = weight_shape(lif.recurrent_mask, (n_out, n_out))
+            checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, shape)
             shapes = (), (n_out,), (n_out, 1), (n_out, n_out)
             checks.check_kept(where, "tau_syn_rec", lif.tau_syn_rec, torch.float64, *shapes)  # type: ignore[arg-type]
-            if lif.recurrent_mask is not None:
-                checks.check_kept(where, "recurrent_mask", lif.recurrent_mask, torch.bool, (n_out, n_out))
+            checks.check_mask(where, "recurrent_mask", lif.recurrent_mask, (n_out, n_out))
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(
