@@ -16,8 +16,22 @@ MAX_TIME = 1e300
 MAX_CONSTANT = 1e100
 
 
+CACHE_LINE = 64  # bytes
+
+
 def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    return for_kernels(np.zeros(shape, dtype))
+    """Zeros, from the start of a cache line on."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return for_kernels(room[start : start + size].view(dtype).reshape(shape))
+
+
+def copy_of(old: Array) -> Array:
+    """A copy of records, from the start of a cache line on."""
+    new = records(old.shape, old.dtype)
+    new[...] = old
+    return new
 
 
 def for_kernels(records: Array) -> Array:

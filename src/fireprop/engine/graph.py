@@ -14,6 +14,7 @@ from fireprop.engine.arrays import (
     check_times,
     check_trains,
     check_weight,
+    copy_of,
     events_of,
     for_kernels,
     records,
@@ -32,7 +33,7 @@ from fireprop.kernels.graph import simulate as simulate_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
-from fireprop.kernels.graph.queue import Queue
+from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
 
 INPUT = -1  # the population of the input units
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
@@ -347,14 +348,14 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
-    nodes = structure.nodes.copy()
+    nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
     return Graph(nodes, structure.channels, structure.rows, structure.synapses, structure.gather(weights))
 
 
 def _own_state(graph: Graph) -> Graph:
     """A graph whose state is that of one thread."""
-    return graph._replace(nodes=graph.nodes.copy(), channels=graph.channels.copy())
+    return graph._replace(nodes=copy_of(graph.nodes), channels=copy_of(graph.channels))
 
 
 def _scratch(graph: Graph) -> tuple[Array, Array]:
@@ -394,12 +395,12 @@ def simulate(
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
         first, last = edges[k], edges[k + 1]
         n_units = graph.nodes.size
-        queue = Queue(np.empty(n_units, int), np.empty(n_units), np.empty(n_units, int), np.zeros(1, int))
-        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first), EVENT))
+        queue = Queue(records(n_units, ENTRY), np.full(n_units, ABSENT, np.int32), np.zeros(1, int))
+        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units, EVENT))
         out_offsets, t_known = np.zeros(last - first + 1, int), np.zeros(last - first)
         loop = simulate_kernel.Loop(
-            _own_state(graph), log, queue, np.zeros(2, int), np.empty(n_units, int), np.zeros(starts.size - 1, int),
-            *_scratch(graph),
+            _own_state(graph), log, queue, np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+            np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), *_scratch(graph),
         )  # fmt: skip
         done = 0
         while True:
@@ -413,7 +414,8 @@ def simulate(
                 population, local = structure.locate(unit)
                 raise in_words(code, sample, structure.populations[population].name, local, t, max_spikes)
             done = sample - first
-            loop = loop._replace(events=for_kernels(np.concatenate([loop.events, np.empty_like(loop.events)])))
+            room = max(loop.events.size, n_units)
+            loop = loop._replace(events=for_kernels(np.concatenate([loop.events, np.empty(room, EVENT)])))
 
     parts = list(threads.map(run_chunk, len(edges) - 1))
     events = np.concatenate([inputs, *(part[0] for part in parts)])
@@ -490,7 +492,10 @@ def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, 
 
 
 def _state(graph: Graph) -> walk_kernel.State:
-    return walk_kernel.State(records(graph.nodes.size, walk_kernel.OWN), np.zeros(graph.channels.size))
+    nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
+    nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
+    currents["alpha"] = graph.channels["alpha"]
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size))
 
 
 def _raise(run: Run, code: int, sample: int, unit: int, t: float) -> None:
@@ -523,13 +528,16 @@ def adjoint(
     weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(weight), np.zeros_like(theta))
+        # A single chunk needs no second array of all synapses.
+        own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
+        gradient = adjoint_kernel.Gradient(flow, *own)
         _raise(run, *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1]))
         return gradient
 
     for part in threads.map(run_chunk, len(edges) - 1):
-        weight += part.weight
-        theta += part.theta
+        if part.weight is not weight:
+            weight += part.weight
+            theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
     return *_by_parameter(run.structure, weight, theta), flow[: log.offsets[0, -1]].copy()
 

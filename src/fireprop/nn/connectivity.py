@@ -53,7 +53,9 @@ class Connectivity(nn.Module):
 
     def to_sparse(self, values: Tensor) -> Tensor:
         """Values (n_synapses,), such as the weights or their gradient, as a sparse COO tensor (out, in)."""
-        return torch.sparse_coo_tensor(torch.stack(self.pairs()), values, self.shape, is_coalesced=True)
+        return torch.sparse_coo_tensor(
+            torch.stack(self.pairs()), values, self.shape, is_coalesced=True, check_invariants=False
+        )
 
     def sparsity(self) -> engine.graph.Sparsity:
         """As the engine reads it."""

@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ class StructureCache:
     """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
 
     def __init__(self) -> None:
-        self.made_of: list[Kept] = []
+        self.made_of: list[engine.Array | None] = []
         self.names: tuple[str, ...] = ()
         self.structure: engine.graph.Structure | None = None
 
@@ -39,7 +38,7 @@ class StructureCache:
     def keep(
         self, constants: Sequence[Tensor | None], names: tuple[str, ...], structure: engine.graph.Structure
     ) -> None:
-        self.made_of = list(map(_kept, constants))
+        self.made_of = [None if constant is None else constant.numpy().copy() for constant in constants]
         self.names = names
         self.structure = structure
 
@@ -50,32 +49,8 @@ class StructureCache:
         return StructureCache, ()
 
 
-@dataclass(frozen=True)
-class Unchanged:
-    """A tensor too large to be compared by value at every run, and how often torch had written into it."""
-
-    tensor: Tensor
-    version: int
-
-
-Kept: TypeAlias = engine.Array | Unchanged | None
-LARGE_CONSTANT = 2**20  # entries: below that comparing takes less than a millisecond
-
-
-def _kept(constant: Tensor | None) -> Kept:
-    if constant is None:
-        return None
-    if constant.numel() > LARGE_CONSTANT and not constant.is_inference():
-        return Unchanged(constant, constant._version)
-    return constant.numpy().copy()
-
-
-def _equal(constant: Tensor | None, kept: Kept) -> bool:
-    if constant is None or kept is None:
-        return constant is None and kept is None
-    if isinstance(kept, Unchanged):
-        return constant is kept.tensor and constant._version == kept.version
-    return np.array_equal(constant.numpy(), kept)
+def _equal(constant: Tensor | None, kept: engine.Array | None) -> bool:
+    return kept is None if constant is None else kept is not None and np.array_equal(constant.numpy(), kept)
 
 
 def run_layers(
@@ -195,17 +170,17 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
     dtype = checks.dtype_of_run(layers[0].weight)
     for k, lif in enumerate(layers, start=first_layer):
         n_in, n_out, where = lif.in_features, lif.out_features, f"layer {k}"
+        checks.check_mask(where, "mask", lif.mask, (n_out, n_in))
         checks.check_weight(where, "weight", lif.weight, dtype, weight_shape(lif.mask, (n_out, n_in)))
         for name in ("tau_mem", "t_ref", "v_threshold"):
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
         checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, (), (n_in,), (n_out, 1), (n_out, n_in))
-        checks.check_mask(where, "mask", lif.mask, (n_out, n_in))
         if lif.recurrent:
+            checks.check_mask(where, "recurrent_mask", lif.recurrent_mask, (n_out, n_out))
             shape = weight_shape(lif.recurrent_mask, (n_out, n_out))
             checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, shape)
             shapes = (), (n_out,), (n_out, 1), (n_out, n_out)
             checks.check_kept(where, "tau_syn_rec", lif.tau_syn_rec, torch.float64, *shapes)  # type: ignore[arg-type]
-            checks.check_mask(where, "recurrent_mask", lif.recurrent_mask, (n_out, n_out))
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(

@@ -77,7 +77,7 @@ class Connection(nn.Module):
             self.weight = nn.Parameter(checks.initial_weight(weight, sparse=is_sparse(mask)))
         wanted = weight_shape(self.mask, (n_out, n_in))
         if tuple(self.weight.shape) != wanted:
-            raise ValueError(f"weight has shape {tuple(self.weight.shape)}, its synapses {wanted}")
+            raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, one per synapse of mask")
         self.shape = (n_out, n_in)
         self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in)))
 
@@ -196,7 +196,8 @@ class Network(nn.Module):
             return checks.empty_weight(*shape, dtype, mask).zero_()
         start = arguments.reals("weight", weight).detach()
         if tuple(start.shape) != wanted:
-            raise ValueError(f"weight has shape {tuple(start.shape)}: give {wanted}")
+            why = ", one per synapse of mask" if is_sparse(mask) else ""
+            raise ValueError(f"weight has shape {tuple(start.shape)}: give {wanted}{why}")
         return start.clone().to(dtype)
 
     def forward(
@@ -258,10 +259,10 @@ class Network(nn.Module):
         connection, (pre, post) = self._connection(key), key.split("->")
         n_in = self.n_inputs if pre == INPUT else self._population(pre).size
         n_out = self._population(post).size
+        checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
         checks.check_weight(key, "weight", connection.weight, dtype, weight_shape(connection.mask, (n_out, n_in)))
         shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
         checks.check_kept(key, "tau_syn", connection.tau_syn, torch.float64, *shapes)
-        checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
 
     def structure(self) -> engine.graph.Structure:
         """Units and synapses as the engine sees them."""
