@@ -91,7 +91,9 @@ def test_examples_in_docstrings_run(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md"]
+)
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)
     assert blocks
