@@ -37,8 +37,10 @@ coverage:
 	coverage run -m pytest -q
 	coverage report
 
+# `make bench BENCH="growth --quick"`, `BENCH="peers --data DIR"`; see `python -m benchmarks --help`.
+BENCH ?= kernels
 bench:
-	python -m benchmarks
+	python -m benchmarks $(BENCH)
 
 # Needs the extra `mutation`; see mutation/README.md. `make mutants MUTANTS="--sample 80"` takes a sample of each file.
 mutants:
