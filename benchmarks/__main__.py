@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import HOUSE, growth, machine, page, peer_tables, peers, store
-from benchmarks.kernels import PARTS
+from benchmarks.kernels.parts import PARTS
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import HOUSE, growth, peer_tables
-from benchmarks.kernels import PARTS
+from benchmarks.kernels.parts import PARTS
 from benchmarks.tables import Table
 
 PAGE = HOUSE / "docs" / "benchmarks.md"

@@ -35,31 +35,29 @@ def tables(results: dict[str, Any]) -> list[Table]:
 
 
 def _table(work: str, results: dict[str, Any]) -> Table:
-    head = [
-        "program",
-        "samples/s",
-        "synaptic events/s",
-        "compile s",
-        "peak MB",
-        "to first spikes",
-        "every spike",
-        "what it does",
-    ]
-    table = Table(
-        works.TITLES[work], head,
-        note="Samples and synaptic events per CPU second, forward, gradient and update. To first spikes, every spike: "
-        "how many times as many samples fireprop does in that mode, measured in the same run as the peer.",
-    )  # fmt: skip
+    head = ["program", "samples/s", "synaptic events/s", "compile s", "peak MB", "fireprop / it, to first spikes"]
+    head += ["fireprop / it, every spike", "loss of a batch, before and after", "what it does"]
+    table = Table(works.TITLES[work], head)
+    table.note = (
+        "Samples and synaptic events per CPU second: forward, gradient and update. fireprop / it: how many times as "
+        "many samples fireprop does, to first output spikes or with every spike, in the same run as the other program."
+    )
     for name, row, beside in rows_of(work, results):
-        ratios = ["-" if "error" in row else number(rate(beside[own]) / rate(row)) for own in OURS]
         if "error" in row:
-            cells = ["-", "-", "-", "-"]
-        else:
-            cells = [
-                number(rate(row)), number(rate(row) * row["synaptic_events"]), number(row["compile_seconds"], 2),
+            table.rows.append([LABELS[name], *["-"] * 7, f"{row['error']}. {what(name)}"])
+            continue
+        table.rows.append(
+            [
+                LABELS[name],
+                number(rate(row)),
+                number(rate(row) * row["synaptic_events"]),
+                number(row["compile_seconds"], 2),
                 number(row["peak_bytes"] / 1e6),
-            ]  # fmt: skip
-        table.rows.append([LABELS[name], *cells, *ratios, row.get("error", "") or what(name)])
+                *(number(rate(beside[own]) / rate(row)) for own in OURS),
+                f"{row['first_loss']:.3f} to {row['last_loss']:.3f}, {row['steps']} steps",
+                what(name),
+            ]
+        )
     return table
 
 

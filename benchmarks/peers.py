@@ -58,31 +58,22 @@ FULL, QUICK = Effort(20.0, 3600.0, 40), Effort(1.0, 900.0, 8)
 
 
 def run(only: list[str], work_names: list[str], data: Path | None, *, quick: bool) -> None:
-    """Measure these peers, fireprop beside each of them, and keep the results by peer."""
+    """Measure these peers, fireprop beside each of them; results are kept by peer, row by row as they come."""
     effort = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         files = {name: _save(name, data, effort, Path(folder)) for name in work_names}
         for peer in only:
             python = environments.python_of(peer)
-            before = store.kept("peers").get(peer, {}).get("values", {})
-            values = {
-                name: _side_by_side(peer, python, name, file, before.get(name, {}), effort)
-                for name, file in files.items()
-            }
-            store.keep("peers", peer, {**before, **values}, quick=quick)
-
-
-def _side_by_side(
-    peer: str, python: Path, work: str, file: Path, before: dict[str, Any], effort: Effort
-) -> dict[str, Any]:
-    rows = {}
-    for name, interpreter in (("fireprop", Path(sys.executable)), (peer, python)):
-        for mode in MODES[name]:
-            row = _measure(interpreter, name, mode, file, effort)
-            rows[f"{name} {mode}"] = row
-            rate = f"{median(row['samples_per_second']):,.0f} samples/s" if "error" not in row else row["error"]
-            print(f"{works.TITLES[work]}: {name} {mode}: {rate}", file=sys.stderr, flush=True)
-    return rows
+            values = store.kept("peers").get(peer, {}).get("values", {})
+            for work, file in files.items():
+                values[work] = {}
+                for name, interpreter in (("fireprop", Path(sys.executable)), (peer, python)):
+                    for mode in MODES[name]:
+                        row = _measure(interpreter, name, mode, file, effort)
+                        values[work][f"{name} {mode}"] = row
+                        store.keep("peers", peer, values, quick=quick)
+                        rate = "error" if "error" in row else f"{median(row['samples_per_second']):,.0f} samples/s"
+                        print(f"{works.TITLES[work]}: {name} {mode}: {rate}", file=sys.stderr, flush=True)
 
 
 def _save(name: str, data: Path | None, effort: Effort, folder: Path) -> Path:

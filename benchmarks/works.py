@@ -55,7 +55,7 @@ class Work:
         weights = {name.replace(".", "_"): p.detach().numpy() for name, p in self.net.named_parameters()}
         constants = {"t_end": self.t_end, "lr": self.lr, "tau": self.tau, "batch_size": self.batch_size}
         np.savez(
-            path, times=times.numpy(), units=np.where(np.isfinite(times), units, 0), labels=self.labels.numpy(),
+            path, times=times.numpy(), units=np.where(torch.isfinite(times).numpy(), units.numpy(), 0).astype(np.int64), labels=self.labels.numpy(),
             n_inputs=self.spikes.n_units, tau_mem=TAU_MEM, tau_syn=TAU_SYN, most=self._most_spikes(),
             **weights, **constants,
         )  # fmt: skip

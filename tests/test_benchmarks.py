@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,12 +74,14 @@ def test_the_grid_of_a_program_holds_every_input_spike_in_its_step(tmp_path, rng
     assert np.array_equal(grid, naive)
 
 
-def test_synaptic_events_are_arrivals_times_receivers(tmp_path):
-    work = works.first(works.make("recurrent", None), 32)
-    # 500 inputs reach 256 units each; 3 hidden spikes reach 256 hidden and 10 output units
-    assert works.synaptic_events(work.net, [500.0, 3.0, 7.0]) == 500 * 256 + 3 * 256 + 3 * 10
-    work.save(tmp_path / "work.npz")
-    assert measuring.synaptic_events(measuring.Work(tmp_path / "work.npz"), 3.0) == 500 * 256 + 3 * 256 + 3 * 10
+def test_synaptic_events_are_arrivals_times_receivers():
+    net = works.make("recurrent", None).net
+    # 500 input spikes reach 256 units each; each of 3 hidden spikes reaches 256 hidden and 10 output units
+    expected = 500 * 256 + 3 * 256 + 3 * 10
+    assert works.synaptic_events(net, [500.0, 3.0, 7.0]) == expected
+    weights = {"hidden": np.zeros((256, 100)), "output": np.zeros((10, 256)), "recurrent": np.zeros((256, 256))}
+    program = SimpleNamespace(**weights, n_input_spikes=lambda k: 500.0)
+    assert measuring.synaptic_events(program, 3.0) == expected
 
 
 def test_the_extra_bench_holds_what_is_installed():
@@ -89,7 +92,8 @@ def test_the_extra_bench_holds_what_is_installed():
 
 
 def measured(rate):
-    return {"samples_per_second": [rate] * 3, "synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8}
+    counted = {"synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8}
+    return {"samples_per_second": [rate] * 3, "first_loss": 1.0, "last_loss": 0.5, "steps": 7, **counted}
 
 
 def test_the_page_shows_each_program_once_beside_the_fireprop_of_its_own_run(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import numpy as np
 
 START_CPU = time.process_time()
 REPEATS = 5
+SHARE_OF_MEMORY = 0.5
 STEPS = 200  # of programs that go by time steps, over the horizon
 
 
@@ -58,6 +59,10 @@ class Work:
 
 
 def arguments(modes):
+    if hasattr(os, "sysconf"):
+        # A program that wants more ends with an error of its own, before the system ends something else.
+        limit = int(SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("mode", choices=modes)

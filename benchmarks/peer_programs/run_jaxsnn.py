@@ -94,6 +94,9 @@ def main():
     def count():
         times, units, _ = batch(0)
         events = jax.jit(lambda weights: apply(inputs(times, units), weights))(weights)
+        full = sum(int((np.asarray(events[name].idx)[:, -1] != -1).sum()) for name in ("hidden", "output"))
+        if full and not given.mode.endswith("examples"):
+            raise RuntimeError(f"spikes were dropped in {full} of {work.batch_size} samples: more steps are needed")
         return [float(np.asarray(events[name].internal).sum() / work.batch_size) for name in ("hidden", "output")]
 
     measure(work, step, count, ["jaxsnn", "jax"], given.seconds)
