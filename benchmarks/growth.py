@@ -20,10 +20,11 @@ from fireprop.nn import LIF, Sequential
 LEAST_SECONDS = 0.010
 REPEATS, QUICK_REPEATS = 7, 2
 RATE = 4.0  # spikes of an input per unit of time
+T_END = 8.0  # long against the time that it takes until a first layer fires
 Case = tuple[Sequential, Spikes, float]
 
 
-def _case(widths: list[int], *, spikes: float, t_end: float = 1.0, batch: int = 32) -> Case:
+def _case(widths: list[int], *, spikes: float = RATE * T_END, t_end: float = T_END, batch: int = 8) -> Case:
     """Layers of these widths, the first that of the inputs; these have `spikes` spikes each, evenly over time."""
     rng = np.random.default_rng(0)
     n_inputs = widths[0]
@@ -35,19 +36,20 @@ def _case(widths: list[int], *, spikes: float, t_end: float = 1.0, batch: int = 
     for seed, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         generator = torch.Generator().manual_seed(seed)
         layer = LIF(n_in, n_out, tau_mem=1.0, tau_syn=0.5, dtype=torch.float32, generator=generator)
-        # Sized for a base rate whatever the number of spikes, so that more of them cause more.
-        layer.reset_parameters(spikes_per_input=RATE, window=1.0, gain=1.6, generator=generator)
+        # The same weights whatever the number of spikes, so that more of them cause more. At this gain a layer fires
+        # about as often as the one below, so that depth neither silences nor multiplies.
+        layer.reset_parameters(spikes_per_input=RATE, window=1.0, gain=2.2, generator=generator)
         layers.append(layer)
     return Sequential(*layers), inputs, t_end
 
 
 SWEEPS: dict[str, tuple[str, list[int], Callable[[int], Case]]] = {
-    "spikes": ("spikes of an input", [4, 8, 16, 32, 64, 128], lambda n: _case([64, 128, 10], spikes=n)),
-    "units": ("hidden units", [2, 8, 32, 128, 512, 1024, 2048, 4096], lambda n: _case([32, n, 10], spikes=8)),
-    "batch": ("samples", [4, 16, 64, 256, 1024], lambda n: _case([64, 128, 10], spikes=4, batch=n)),
-    "depth": ("layers", [1, 2, 3, 4, 6, 8], lambda n: _case([64] * (n + 1), spikes=8, batch=64)),
+    "spikes": ("spikes of an input", [32, 64, 128, 256], lambda n: _case([64, 128, 10], spikes=n)),
+    "units": ("hidden units", [2, 8, 32, 128, 512, 1024, 2048, 4096], lambda n: _case([32, n, 10])),
+    "batch": ("samples", [2, 8, 32, 128], lambda n: _case([64, 128, 10], batch=n)),
+    "depth": ("layers", [1, 2, 3, 4, 6, 8], lambda n: _case([64] * (n + 1))),
     "horizon": (
-        "time constants of the membrane", [1, 2, 4, 8, 16, 32],
+        "time constants of the membrane", [8, 16, 32, 64],
         lambda n: _case([64, 128, 10], spikes=RATE * n, t_end=float(n)),
     ),
 }  # fmt: skip
@@ -63,17 +65,17 @@ def measure(*, quick: bool) -> dict[str, Any]:
 
 def tables(values: dict[str, Any]) -> list[Table]:
     made = Table("Growth of cost, exponents", ["sweep", "sizes", "exponent"])
-    points = Table(
-        "Growth of cost, points", ["sweep", "size", "synaptic events", "ms", "ns per event", "weights in L2", "fitted"]
-    )
+    head = ["sweep", "size", "synaptic events", "spikes", "ms", "ns per event", "weights in L2", "fitted"]
+    points = Table("Growth of cost, points", head)
     for name, sweep in values.items():
         unit = SWEEPS[name][0]
         sizes = [row["size"] for row in sweep["points"] if row["fitted"]]
         made.rows.append([name, f"{sizes[0]} to {sizes[-1]} {unit}" if sizes else "-", number(sweep["exponent"], 3)])
         for row in sweep["points"]:
             points.rows.append([
-                name, str(row["size"]), number(row["events"]), number(1e3 * row["seconds"]),
-                number(1e9 * row["seconds"] / row["events"]), *("yes" if row[k] else "no" for k in ("fits", "fitted")),
+                name, str(row["size"]), number(row["events"]), number(row["spikes"]),
+                number(1e3 * row["seconds"]), number(1e9 * row["seconds"] / row["events"]),
+                *("yes" if row[k] else "no" for k in ("fits", "fitted")),
             ])  # fmt: skip
     made.note = (
         f"Seconds ~ synaptic events to this power; sizes of {1e3 * LEAST_SECONDS:.0f} ms or more whose weights "
@@ -84,15 +86,15 @@ def tables(values: dict[str, Any]) -> list[Table]:
 
 def _sweep(sizes: list[int], make: Callable[[int], Case], repeats: int) -> dict[str, Any]:
     cases = {size: make(size) for size in sizes}
-    events = {size: _events(*case) for size, case in cases.items()}
     seconds = interleave({str(size): (lambda case=case: _step(*case)) for size, case in cases.items()}, repeats)
     points = []
-    for size, (net, _, _) in cases.items():
+    for size, (net, inputs, t_end) in cases.items():
+        spikes = _spikes(net, inputs, t_end)
         spent = median(seconds[str(size)])
         fits = sum(p.numel() * p.element_size() for p in net.parameters()) <= machine.l2_bytes()
         points.append({
-            "size": size, "events": events[size], "seconds": spent, "fits": fits,
-            "fitted": fits and spent >= LEAST_SECONDS,
+            "size": size, "events": works.synaptic_events(net, spikes), "spikes": sum(spikes[1:]), "seconds": spent,
+            "fits": fits, "fitted": fits and spent >= LEAST_SECONDS,
         })  # fmt: skip
     fitted = [row for row in points if row["fitted"]]
     exponent = slope([row["events"] for row in fitted], [row["seconds"] for row in fitted], LEAST_SECONDS)
@@ -105,7 +107,7 @@ def _step(net: Sequential, inputs: Spikes, t_end: float) -> None:
     out.times.sum().backward()
 
 
-def _events(net: Sequential, inputs: Spikes, t_end: float) -> float:
+def _spikes(net: Sequential, inputs: Spikes, t_end: float) -> list[float]:
     with torch.no_grad():
         record = net.record(inputs, t_end=t_end)
-    return works.synaptic_events(net, [inputs.n_spikes, *(layer.n_spikes for layer in record)])
+    return [float(spikes.n_spikes) for spikes in (inputs, *record)]

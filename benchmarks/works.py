@@ -54,8 +54,9 @@ class Work:
         times, units = self.spikes.to_padded_events()
         weights = {name.replace(".", "_"): p.detach().numpy() for name, p in self.net.named_parameters()}
         constants = {"t_end": self.t_end, "lr": self.lr, "tau": self.tau, "batch_size": self.batch_size}
+        there = torch.isfinite(times)
         np.savez(
-            path, times=times.numpy(), units=np.where(torch.isfinite(times).numpy(), units.numpy(), 0).astype(np.int64), labels=self.labels.numpy(),
+            path, times=times.numpy(), units=units.where(there, 0).numpy(), labels=self.labels.numpy(),
             n_inputs=self.spikes.n_units, tau_mem=TAU_MEM, tau_syn=TAU_SYN, most=self._most_spikes(),
             **weights, **constants,
         )  # fmt: skip
