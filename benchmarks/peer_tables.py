@@ -90,16 +90,25 @@ def draw(results: dict[str, Any]) -> Figure:
         rates = [0.0 if "error" in row else rate(row) for _, row, _ in rows]
         colours = [COLOURS.get(name.split()[0], SURROGATE_COLOUR) for name, _, _ in rows]
         low = 10.0 ** int(f"{min(r for r in rates if r > 0):e}".split("e")[1])
-        axis.barh(range(len(rows)), rates, color=colours, height=0.7, log=True)
+        # Points, not bars: an axis in powers of ten has no zero from which a length could be read.
+        axis.hlines(range(len(rows)), low / 2, [max(value, low / 2) for value in rates], color="#d9d9d9", linewidth=1)
+        axis.scatter(
+            [value or low / 2 for value in rates],
+            range(len(rows)),
+            c=colours,
+            s=[36 * bool(v) for v in rates],
+            zorder=2,
+        )
+        axis.set_xscale("log")
         axis.set_yticks(range(len(rows)), [LABELS[name] for name, _, _ in rows])
-        axis.invert_yaxis()
+        axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlim(low / 2, 4 * max(rates))
         axis.set_title(works.TITLES[work], loc="left", fontsize=10, fontweight="bold")
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
         for place, value in enumerate(rates):
             axis.text(
-                max(value, low / 2) * 1.1, place, number(value) if value else "no result", va="center", fontsize=8
+                max(value, low / 2) * 1.15, place, number(value) if value else "no result", va="center", fontsize=8
             )
     axes[-1].set_xlabel("samples per CPU second: forward, gradient, update")
     figure.suptitle("Red: fireprop. Blue: exact, event by event. Grey: surrogate gradients on a time grid.", fontsize=9)

@@ -32,9 +32,9 @@ def main():
     net = build(work)
     optimizer = torch.optim.Adam(net.parameters(), lr=work.lr)
     run = {"t_end": work.t_end, "stop": STOPS[given.mode]}
-    spikes = fireprop.Spikes.from_padded_events(
-        torch.from_numpy(work.times), torch.from_numpy(work.units), n_units=work.n_inputs
-    )
+    times, units = torch.from_numpy(work.times), torch.from_numpy(work.units)
+    units = units.where(torch.isfinite(times), -1)
+    spikes = fireprop.Spikes.from_padded_events(times, units, n_units=work.n_inputs)
     labels = torch.from_numpy(work.labels)
 
     def batch(k):
