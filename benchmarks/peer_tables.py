@@ -53,7 +53,7 @@ def _table(work: str, results: dict[str, Any]) -> Table:
                 number(rate(row) * row["synaptic_events"]),
                 number(row["compile_seconds"], 2),
                 number(row["peak_bytes"] / 1e6),
-                *(number(rate(beside[own]) / rate(row)) for own in OURS),
+                *(number(None if "error" in beside[own] else rate(beside[own]) / rate(row)) for own in OURS),
                 f"{row['first_loss']:.3f} to {row['last_loss']:.3f}, {row['steps']} steps",
                 what(name),
             ]

@@ -21,15 +21,14 @@ METHODS, LIMITS = ("eventprop", "analytical"), ("examples", "once", "all")
 
 
 def steps_of(work, limit):
-    """Events of the hidden and of the output layer, arrivals included."""
+    """Events of the hidden and of the output layer: arrivals, spikes, and one more, which tells that none was dropped."""
     if limit == "examples":
         return 50, 53
-    arrivals = work.times.shape[1]
-    n_hidden, n_outputs = len(work.hidden), len(work.output)
-    if limit == "once":
-        return arrivals + n_hidden, n_hidden + n_outputs
-    hidden = int(1.5 * work.most_hidden)
-    return arrivals + hidden, hidden + int(1.5 * work.most_output)
+    hidden, output = len(work.hidden), len(work.output)
+    if limit == "all":
+        hidden, output = int(1.5 * work.most_hidden), int(1.5 * work.most_output)
+    again = 0 if work.recurrent is None else hidden  # a spike arrives once more where it came from
+    return work.times.shape[1] + hidden + again + 1, hidden + output + 1
 
 
 def build(work, method, limit):
