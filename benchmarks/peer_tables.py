@@ -42,7 +42,9 @@ def _table(work: str, results: dict[str, Any]) -> Table:
         "Samples and synaptic events per CPU second: forward, gradient and update. fireprop / it: how many times as "
         "many samples fireprop does, to first output spikes or with every spike, in the same run as the other program."
     )
+    versions: dict[str, str] = {}
     for name, row, beside in rows_of(work, results):
+        versions |= row.get("versions", {})
         if "error" in row:
             table.rows.append([LABELS[name], *["-"] * 7, f"{row['error']}. {what(name)}"])
             continue
@@ -58,6 +60,7 @@ def _table(work: str, results: dict[str, Any]) -> Table:
                 what(name),
             ]
         )
+    table.note += " " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
     return table
 
 
@@ -67,7 +70,8 @@ def rows_of(work: str, results: dict[str, Any]) -> list[tuple[str, dict[str, Any
     for peer in peers.PEERS:
         rows = results.get(peer, {}).get("values", {}).get(work, {})
         for name, row in rows.items():
-            found.setdefault(name, (name, row, rows))
+            if name not in found or "error" in found[name][1]:
+                found[name] = name, row, rows
     return [found[name] for name in LABELS if name in found]
 
 

@@ -92,7 +92,7 @@ def test_the_extra_bench_holds_what_is_installed():
 
 
 def measured(rate):
-    counted = {"synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8}
+    counted = {"synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8, "versions": {"a": "1.2"}}
     return {"samples_per_second": [rate] * 3, "first_loss": 1.0, "last_loss": 0.5, "steps": 7, **counted}
 
 
@@ -117,4 +117,5 @@ def test_the_page_shows_each_program_once_beside_the_fireprop_of_its_own_run(tmp
     assert rows[peer_tables.LABELS["norse steps-200"]][:6] == ["500", "50,000", "1.5", "500", "20.0", "2.00"]
     assert rows[peer_tables.LABELS["jaxsnn eventprop-all"]][4:6] == ["20.0", "2.00"]
     assert "ended with 1" in rows[peer_tables.LABELS["snntorch steps-200"]][-1]
+    assert "as the other program. a 1.2." in text
     assert (tmp_path / "images" / "picture.png").stat().st_size > 1000

@@ -21,7 +21,7 @@ METHODS, LIMITS = ("eventprop", "analytical"), ("examples", "once", "all")
 
 
 def steps_of(work, limit):
-    """Events of the hidden and of the output layer: arrivals, spikes, and one more, which tells that none was dropped."""
+    """Events of the hidden and of the output layer: arrivals, spikes, and one more, to tell that none was dropped."""
     if limit == "examples":
         return 50, 53
     hidden, output = len(work.hidden), len(work.output)
