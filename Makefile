@@ -37,8 +37,10 @@ coverage:
 	coverage run -m pytest -q
 	coverage report
 
+# `make bench BENCH="growth --quick"`, `BENCH="peers --data DIR"`; see `python -m benchmarks --help`.
+BENCH ?= kernels
 bench:
-	python -m benchmarks
+	python -m benchmarks $(BENCH)
 
 # Ratios to a plain loop in the same run, against those stored in benchmarks/guard.json; says what got slower.
 guard:
