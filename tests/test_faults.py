@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from fireprop import cli, runs, training
+from fireprop import cli, plotting, runs, training
 from fireprop.runs import RunError, RunFolder
 
 HOUSE = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def test_what_a_killed_start_leaves_is_no_obstacle(tmp_path):
 def test_a_full_disk_leaves_the_old_file_whole(run, name):
     before = _files(run.path)
     os.symlink("/dev/full", run.path / f".{name}.part")  # where the new file is written first
-    state, figure = run.load_checkpoint(), training.plotting.learning_curves([{"epoch": 1, "train_loss": 0.5}])
+    state, figure = run.load_checkpoint(), plotting.learning_curves([{"epoch": 1, "train_loss": 0.5}])
     write = {
         "config.json": lambda: run.write_config({"task": "other"}),
         "metrics.csv": lambda: run.write_metrics([{"epoch": 9}]),

@@ -152,6 +152,64 @@ def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, 
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def both_ways(net, leaf, inputs, monkeypatch, **options):
+    """Times, units, slopes and gradients of all spikes of a net, run as a chain and run as a graph."""
+    for plain in (True, False):
+        monkeypatch.setattr(fused, "is_plain", lambda lif, plain=plain: plain)
+        net.zero_grad()
+        leaf.grad = None
+        record = net.record(inputs, **options)
+        assert isinstance(record.runs[0], engine.chain.Run) == plain
+        sum((spikes.times.square() * 0.5).sum() for spikes in record).backward(retain_graph=True)
+        spikes = [part for spikes in record for part in (spikes.times.detach(), spikes.units)]
+        yield [*spikes, *record.slopes, leaf.grad, *(p.grad for p in net.parameters())]
+
+
+def recurrent_chain(rng, depth, n, n_in, tau_syn, t_ref):
+    constants = {"tau_mem": 1.0, "tau_syn": tau_syn, "t_ref": t_ref, "recurrent": True, "dtype": torch.float64}
+    net = Sequential(*(LIF(n_in if k == 0 else n, n, **constants) for k in range(depth)))
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.normal(1.0, 1.5, layer.weight.shape)))
+        layer.recurrent_weight.data.copy_(torch.from_numpy(rng.normal(0.0, 0.8, (n, n))))
+    return net
+
+
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+@pytest.mark.parametrize("t_ref", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("on_a_grid", [False, True])
+def test_a_recurrent_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, on_a_grid, t_ref, stop):
+    # on a grid inputs coincide, and ends of hold and inputs
+    n_spikes = 0
+    for tau_syn in (0.5, 1.0, 2.0):
+        net = recurrent_chain(rng, int(rng.integers(1, 3)), int(rng.integers(2, 9)), 3, tau_syn, t_ref)
+        times = rng.integers(0, 16, (3, 9)) / 8.0 if on_a_grid else rng.uniform(0.0, 2.0, (3, 9))
+        leaf = torch.from_numpy(times.reshape(-1)).requires_grad_()
+        inputs = Spikes.from_events(leaf, torch.arange(27) % 3, torch.arange(3).repeat_interleave(9), n_units=3)
+        found = list(both_ways(net, leaf, inputs, monkeypatch, t_end=4.0, stop=stop))
+        n_spikes += found[0][0].numel()
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert n_spikes > 20
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.25])
+def test_units_that_cross_within_an_ulp_of_one_another_act_on_each_other_in_a_chain_as_in_a_graph(
+    rng, monkeypatch, t_ref
+):
+    orders = set()
+    for _ in range(150):
+        # the same inputs, thresholds some ulps apart, and strong inhibition of each other
+        net = Sequential(LIF(2, 3, tau_mem=1.0, tau_syn=0.5, t_ref=t_ref, recurrent=True, dtype=torch.float64))
+        net[0].weight.data.copy_(torch.tensor([[1.0, 1.0]] * 3) * rng.uniform(3.0, 6.0))
+        net[0].recurrent_weight.data.copy_(torch.from_numpy(rng.choice([-4.0, 0.0, 1.0], (3, 3))))
+        net[0].v_threshold = torch.from_numpy(1.0 + rng.integers(0, 5, 3) * 2.0**-52)
+        leaf = torch.from_numpy(rng.uniform(0.0, 0.5, 2)).requires_grad_()
+        inputs = Spikes.from_events(leaf, torch.arange(2), None, n_units=2)
+        found = list(both_ways(net, leaf, inputs, monkeypatch, t_end=2.0))
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        orders.add(tuple(found[0][1].tolist()))
+    assert len(orders) > 10
+
+
 def test_a_recurrent_layer_in_a_chain_is_the_layers_one_after_the_other_to_the_bit(rng):
     constants = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
     first, middle, last = LIF(3, 5, **constants), LIF(5, 5, recurrent=True, **constants), LIF(5, 2, **constants)
@@ -386,7 +444,7 @@ def test_a_network_made_in_inference_mode_runs():
 
 
 def test_a_gradient_that_float32_cannot_hold_raises(rng):
-    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float32)
+    layer = LIF(3, 4, tau_mem=torch.ones(4), tau_syn=0.5, recurrent=True, dtype=torch.float32)
     spikes = layer(Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (4, 3)))), t_end=2.0)
     with pytest.raises(ValueError, match=re.escape("the gradient overflows torch.float32")):
         (spikes.times.sum() * 1e45).backward()

@@ -255,15 +255,18 @@ def test_forward_propagation_reads_given_spikes_too(rng):
         assert (found - wanted).abs().max() <= 1e-12 * wanted.abs().max()
 
 
-def test_a_float32_network_is_replayed_too(rng):
-    net = drawn(rng, LIF(4, 5, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, recurrent=True, dtype=torch.float32))
+@pytest.mark.parametrize(("tau_mem", "rounding"), [(torch.ones(5), 0.0), (1.0, 1e-5)], ids=["graph", "chain"])
+def test_a_float32_network_is_replayed_too(rng, tau_mem, rounding):
+    net = drawn(rng, LIF(4, 5, tau_mem=tau_mem, tau_syn=0.5, t_ref=0.1, recurrent=True, dtype=torch.float32))
     leaf, inputs = inputs_of(rng)
     record = net.record(inputs, t_end=T_END)
     again = replay(net, inputs, record, t_end=T_END)
     found = gradients(net, leaf, again.record)
     assert found[0].dtype == torch.float32
-    assert again.worst < 1e-12  # times are not rounded to float32, which would leave 1e-7
-    assert all(torch.equal(a, b) for a, b in zip(found, gradients(net, leaf, record), strict=True))
+    # times are not rounded to float32, which would leave 1e-7 everywhere; V and I are, in a chain
+    assert again.worst <= max(rounding, 1e-12)
+    for a, b in zip(found, gradients(net, leaf, record), strict=True):
+        torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * float(b.abs().max()))
     assert (polish(net, inputs, record, t_end=T_END)[0].times - record[0].times.detach()).abs().max() < 1e-12
 
 

@@ -120,7 +120,7 @@ def tangent(
 
 def arrivals(run: Run, layer: int) -> tuple[Array, Array, Array]:
     """Times, sources and offsets (batch + 1,) of all that arrives at any unit of a layer, sample by sample."""
-    return run.spikes(layer) if isinstance(run, chain.Run) else graph.arrivals_at(run, layer)
+    return chain.arrivals_at(run, layer) if isinstance(run, chain.Run) else graph.arrivals_at(run, layer)
 
 
 def constants(run: Run, layer: int) -> tuple[Array, Array, Array]:

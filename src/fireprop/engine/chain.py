@@ -1,5 +1,6 @@
-"""Chains of fully connected layers with one tau_mem and one tau_syn each: the fast path."""
+"""Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,13 +34,20 @@ FIRST_CAPACITY = 32  # spikes per sample and layer that a buffer starts with; it
 
 @dataclass(frozen=True)
 class Layer:
-    """Constants of one layer. `weight` (out, in) float32 or float64; `v_threshold`, `t_ref` (out,) float64."""
+    """Constants of one layer. `weight` (out, in), `recurrent_weight` (out, out) or None for a layer without recurrence,
+    float32 or float64; `v_threshold`, `t_ref` (out,) float64."""
 
     weight: Array
     tau_mem: float
     tau_syn: float
     v_threshold: Array
     t_ref: Array
+    recurrent_weight: Array | None = None
+
+    @property
+    def weights(self) -> list[Array]:
+        """Those that there are, in the order in which gradients come."""
+        return [self.weight] if self.recurrent_weight is None else [self.weight, self.recurrent_weight]
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,11 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     strides = -(-rows["width"] // LANES) * LANES
     rows["stop"] = np.cumsum(strides)
     rows["start"] = rows["stop"] - strides
-    ends = np.cumsum(strides * [layer.weight.shape[1] for layer in layers])
+    rows["recurrent"] = [layer.recurrent_weight is not None for layer in layers]
+    forward = strides * [layer.weight.shape[1] for layer in layers]
+    ends = np.cumsum(forward + strides * rows["width"] * rows["recurrent"])
     rows["weight_start"][1:] = ends[:-1]
+    rows["recurrent_start"] = rows["weight_start"] + forward
     rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
     rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
     units = records(int(rows["stop"][-1]), UNIT)
@@ -102,21 +113,27 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     units["sample"] = -1
     weight = np.zeros(ends[-1], layers[0].weight.dtype)
     chain = Chain(rows, units, weight)
-    for part, own, layer in zip(_weights_of(chain, weight), _units_of(chain, units), layers, strict=True):
-        part[:] = layer.weight
+    weights = [one for layer in layers for one in layer.weights]
+    for part, given in zip(_weights_of(chain, weight), weights, strict=True):
+        part[:] = given
+    for own, layer in zip(_units_of(chain, units), layers, strict=True):
         own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
     return chain
 
 
 def _weights_of(chain: Chain, flat: Array) -> list[Array]:
-    """What belongs to the weights of each layer, (out, in), in an array like chain.weight: views."""
-    starts = chain.layers["weight_start"].tolist()
+    """What belongs to the weights (out, in) of each layer and of its recurrence in an array like chain.weight: views.
+
+    They come as `Layer.weights` do, layer by layer.
+    """
     rows = chain.layers
-    strides, widths = (rows["stop"] - rows["start"]).tolist(), rows["width"].tolist()
-    return [
-        flat[start:end].reshape(-1, stride)[:, :width].T
-        for start, end, stride, width in zip(starts, [*starts[1:], flat.size], strides, widths, strict=True)
-    ]
+    ends = [*rows["weight_start"][1:].tolist(), flat.size]
+    parts = []
+    for row, end in zip(rows, ends, strict=True):
+        edges = [int(row["weight_start"]), int(row["recurrent_start"]), end][: 3 if row["recurrent"] else 2]
+        stride, width = int(row["stop"] - row["start"]), int(row["width"])
+        parts += [flat[a:b].reshape(-1, stride)[:, :width].T for a, b in itertools.pairwise(edges)]
+    return parts
 
 
 def _units_of(chain: Chain, values: Array) -> list[Array]:
@@ -185,6 +202,8 @@ def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     if layer.weight.shape != shape:
         raise ValueError(f"{where}: weight has shape {layer.weight.shape}: give {shape}")
     check_weight(where, "weight", layer.weight)
+    if layer.recurrent_weight is not None:
+        check_weight(where, "recurrent_weight", layer.recurrent_weight)
     for name in ("tau_mem", "tau_syn"):
         check_taus(where, name, np.asarray(getattr(layer, name)))
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
@@ -259,7 +278,7 @@ def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Bu
 def adjoint(
     run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
 ) -> tuple[list[Array], list[Array], Array]:
-    """Reverse mode: gradients of weights (out, in), thresholds (out,) and input times from those of all layers' spikes.
+    """Reverse mode: gradients of weights, as `Layer.weights`, thresholds (out,) and input times from all spikes' dL/df.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
 
@@ -355,9 +374,32 @@ def tangent(
 
 def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
     """What arrives at one unit of a layer: times, weights, and the time constants of the currents."""
-    arrivals = run.log.events[run.log.offsets[layer, sample] : run.log.offsets[layer, sample + 1]]
-    weights = _weights_of(run.chain, run.chain.weight)[layer][unit, arrivals["unit"]].astype(float)
-    return arrivals["time"].copy(), weights, np.full(arrivals.size, 1.0 / run.chain.layers["alpha"][layer])
+    rows = run.chain.layers["recurrent"]
+    first = layer + int(np.count_nonzero(rows[:layer]))
+    weights = _weights_of(run.chain, run.chain.weight)[first : first + 1 + int(rows[layer])]
+    levels = [run.log.events[run.log.offsets[m, sample] : run.log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
+    heard = list(zip(levels, weights, strict=False))
+    times = np.concatenate([events["time"] for events, _ in heard])
+    weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in heard])
+    return times, weight, np.full(times.size, 1.0 / run.chain.layers["alpha"][layer])
+
+
+def arrivals_at(run: Run, layer: int) -> tuple[Array, Array, Array]:
+    """Times, sources and offsets (batch + 1,) of all that arrives at a layer, sample by sample.
+
+    The units of the level below come first among the sources, then, of a recurrent layer, its own.
+    """
+    times, units, offsets = run.spikes(layer)
+    if not run.chain.layers["recurrent"][layer]:
+        return times, units, offsets
+    own_times, own_units, own_offsets = run.spikes(layer + 1)
+    n_sources = int(run.chain.layers["recurrent_start"][layer] - run.chain.layers["weight_start"][layer])
+    n_sources //= int(run.chain.layers["stop"][layer] - run.chain.layers["start"][layer])
+    batch = np.arange(offsets.size - 1)
+    sample = np.concatenate([np.repeat(batch, np.diff(offsets)), np.repeat(batch, np.diff(own_offsets))])
+    order = np.argsort(sample, kind="stable")
+    sources = np.concatenate([units, n_sources + own_units])
+    return np.concatenate([times, own_times])[order], sources[order], offsets + own_offsets
 
 
 def constants_of(run: Run, layer: int) -> tuple[Array, Array, Array]:

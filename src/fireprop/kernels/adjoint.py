@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time, row
+from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.walk import (
     DRIVEN,
@@ -36,9 +36,12 @@ class Gradient(NamedTuple):
 
 
 @piece
-def release_back(log, gradient, own, k):
-    """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint."""
-    gradient.times[k] -= log.events[k].release * own.driver
+def release_back(log, own, k):
+    """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint.
+
+    What the spike owes to this is added last, after all its arrivals, of which a recurrent layer has some in the hold.
+    """
+    own.owed = log.events[k].release * own.driver
     own.driver = 0.0
 
 
@@ -57,10 +60,10 @@ def cross_back(chain, log, gradient, lanes, layer, k, zero_grazes):
 
 
 @piece
-def arrive_back(chain, log, gradient, lanes, layer, k, want_time):
-    """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
+def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
+    """Arrival rule for the arrival that event k causes in all units of the layer, with the weights from `first` on."""
     state, adj, weight = chain.layers[layer], lanes.all, chain.weight
-    first = np.uint64(row(state, log.events[k].unit))
+    first = np.uint64(first)
     n_units = np.uint64(state.stop - state.start)
     for u in range(n_units):
         gradient.weight[first + u] += adj[DRIVEN, u]
@@ -96,9 +99,11 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
             u = log.events[k].unit
             if driver_of(lanes, u) != 0.0:
                 n_alone = move_alone(lanes, u, end, t, n_alone, state.beta, state.alpha)
-                release_back(log, gradient, lanes.alone[u], k)
+                release_back(log, lanes.alone[u], k)
             held -= 1
         else:
+            gradient.times[spike] -= lanes.alone[log.events[spike].unit].owed
+            lanes.alone[log.events[spike].unit].owed = 0.0
             if gradient.times[spike] != 0.0:
                 n_alone = move_alone(lanes, log.events[spike].unit, f, t, n_alone, state.beta, state.alpha)
                 code = cross_back(chain, log, gradient, lanes, layer, spike, zero_grazes)
@@ -123,12 +128,17 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     # Nothing flows through holds that end later.
     while held >= first and hold_end_of(chain, log, layer, order[held]) > t:
         held -= 1
+    own = spike if state.recurrent else first - 1  # next arrival of the layer's own spikes
     while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
         arrival -= 1
+    while own >= first and arrival_time(log.events[own]) >= t:
+        own -= 1
     lanes.all[:, :n_units] = 0.0
     cursors = (first, spike, held)
     while arrival >= arrivals_from:
         t_arrival = arrival_time(log.events[arrival])
+        if own >= first:
+            t_arrival = max(t_arrival, arrival_time(log.events[own]))
         code, cursors, n_alone = own_events_back(
             chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes
         )
@@ -136,8 +146,11 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
             return code, cursors[1]
         move_all(lanes, n_units, n_alone, t_arrival, t, state.beta, state.alpha)
         t = t_arrival
+        while own >= first and arrival_time(log.events[own]) == t:
+            arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), True)
+            own -= 1
         while arrival >= arrivals_from and arrival_time(log.events[arrival]) == t:
-            arrive_back(chain, log, gradient, lanes, layer, arrival, want_times)
+            arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)
             arrival -= 1
     return status.OK, -1
 

@@ -26,10 +26,13 @@ LAYER = np.dtype(
         ("stop", np.int64),  # one past its last unit, padding included
         ("width", np.int64),  # units without the padding
         ("weight_start", np.int64),
+        ("recurrent", np.bool_),  # whether its own spikes arrive in it
+        ("recurrent_start", np.int64),  # of the weights with which they do
         ("alpha", np.float64),  # 1 / tau_syn
         ("beta", np.float64),  # 1 / tau_mem
         ("t_last", np.float64),  # last arrival
         ("gap_end", np.float64),  # end of the open gap
+        ("until", np.float64),  # the next arrival from below, or t_end: a gap ends there, or at an own spike that acts
         # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
         # weights that arrive
         ("a", np.float64),
@@ -37,6 +40,7 @@ LAYER = np.dtype(
         ("h", np.float64),
         ("row", np.int64),
         ("cursor", np.int64),  # next arrival, in the level below
+        ("own_cursor", np.int64),  # next arrival of a recurrent layer's own spikes
         ("count", np.int64),  # spikes logged
         ("n_heap", np.int64),
         ("n_moved", np.int64),
@@ -78,11 +82,12 @@ EVENT = np.dtype(
 
 
 class Chain(NamedTuple):
-    """Constants of a chain of fully connected layers.
+    """Constants of a chain of fully connected layers, recurrent or not.
 
     layers  (n_layers,) LAYER
     units   (n_units,) UNIT
-    weight  flat, float32 or float64, a padded row per source unit: what one arrival adds is contiguous
+    weight  flat, float32 or float64, a padded row per source unit: what one arrival adds is contiguous. A layer's rows
+            of the units below, then, if it is recurrent, those of its own units
     """
 
     layers: np.ndarray
@@ -105,6 +110,12 @@ class Log(NamedTuple):
 def row(layer, source):
     """Where the weights begin with which unit `source` of the level below reaches the units of a layer."""
     return layer.weight_start + source * (layer.stop - layer.start)
+
+
+@piece
+def own_row(layer, source):
+    """Where the weights begin with which unit `source` of a recurrent layer reaches the units of that layer."""
+    return layer.recurrent_start + source * (layer.stop - layer.start)
 
 
 @inlined

@@ -5,6 +5,8 @@ looks ahead to its end, in one pass over the layer; the few units that cross on 
 names the earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The
 arrivals of a layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
+In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
+
 The chain runs depth first: a layer is asked for its next spikes only when the layers above it have used up what they
 know. So a first-spike stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
 alone: its states are computed at its own events and nowhere else.
@@ -16,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import heap, status
-from fireprop.kernels.chain import LANES, arrival_time, row
+from fireprop.kernels.chain import LANES, arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
@@ -101,6 +103,7 @@ def reset(loop, first_input):
             loop.units[loop.units[state.start + k].moved].has_moved = False
         state.n_moved = 0
         state.cursor = first_input if layer == 0 else loop.layers[layer - 1].count
+        state.own_cursor = state.count
 
 
 @piece
@@ -284,10 +287,23 @@ def release(loop, layer, u):
     t = unit.hold_end
     i = loop.lanes[I, u] * decay(state.alpha * (t - state.t_last))
     loop.events[layer, unit.last_spike].release = i
-    gap = state.gap_end - t
-    unit.v_next = settled(loop.lanes.dtype.type(i * response(gap, state.alpha, state.beta)), loop.lanes[THETA, u])
-    if i * gap * SLACK >= unit.theta:
+    unit.v_next = settle(loop, u, restarted(loop, layer, u))
+    if i * (state.gap_end - t) * SLACK >= unit.theta:
         expect(loop, layer, u, t, 0.0, i)
+
+
+@piece
+def restarted(loop, layer, u):
+    """V at the end of the open gap, of a unit whose hold ends in it: from 0, by the current there."""
+    state, unit = loop.layers[layer], loop.units[u]
+    i = loop.events[layer, unit.last_spike].release
+    return i * response(state.gap_end - unit.hold_end, state.alpha, state.beta)
+
+
+@piece
+def settle(loop, u, v):
+    """A potential that has not crossed, as the lanes may hold it."""
+    return settled(loop.lanes.dtype.type(v), loop.lanes[THETA, u])
 
 
 @piece
@@ -337,11 +353,27 @@ def next_crossing(loop, layer, t_end):
             unit.found = True
             top.time = after(t, duration, state.gap_end)
             heap.sink(loop.entries, state.start, state.n_heap)
+        elif top.time > state.gap_end:  # of the gap as it was before it was cut
+            if too_close(state.gap_end, top.time) and has_reached(loop, layer, u):
+                return u, state.gap_end
+            if not too_close(state.gap_end, top.time):
+                return -1, state.gap_end
+            discard(loop, layer)
         elif top.time >= t_end:
             discard(loop, layer)
         else:
             return u, top.time
     return -1, state.gap_end
+
+
+@piece
+def has_reached(loop, layer, u):
+    """Whether rounding has brought a unit to its threshold at the end of a gap, ahead of its crossing."""
+    state, unit = loop.layers[layer], loop.units[u]
+    if unit.has_moved:
+        return unit.hold_end <= state.gap_end and restarted(loop, layer, u) >= unit.theta
+    v, i = np.float64(loop.lanes[V, u]), np.float64(loop.lanes[I, u])
+    return step(v, i, state.a, state.b, state.h)[0] >= unit.theta
 
 
 @piece
@@ -376,18 +408,68 @@ def emit(loop, layer, u, f, sample):
 
 
 @piece
+def place_in_order(loop, layer, first):
+    """Bring the spike that was logged last in order of unit among those of its instant; events from `first` on.
+
+    A unit that rounding has brought to its threshold comes after those that cross by themselves (`has_reached`).
+    """
+    state, events = loop.layers[layer], loop.events
+    k = state.count - 1
+    while k > first:
+        a, b = events[layer, k - 1], events[layer, k]
+        if a.time < b.time or a.unit < b.unit:
+            return
+        a.unit, b.unit = b.unit, a.unit
+        a.current, b.current = b.current, a.current
+        a.release, b.release = b.release, a.release
+        loop.units[state.start + a.unit].last_spike = k - 1
+        loop.units[state.start + b.unit].last_spike = k
+        k -= 1
+
+
+@piece
 def close_gap(loop, layer, arrivals, n_arrivals):
-    """Take note of what arrives at the end of the gap, in order of unit. All but the last are delivered."""
+    """Take note of what arrives at the end of the gap, in order of unit, the layer's own spikes last."""
     state = loop.layers[layer]
     waits = False
     while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
-        if waits:
-            advance(loop, layer, (state.a, state.b, state.h), 0.0)
-            state.a, state.b, state.h = 1.0, 1.0, 0.0
-        state.row = row(state, arrivals[state.cursor].unit)
-        waits = True
+        waits = note(loop, layer, row(state, arrivals[state.cursor].unit), waits)
         state.cursor += 1
+    hear_itself(loop, layer, waits)
+
+
+@piece
+def hear_itself(loop, layer, waits):
+    """Take note of a recurrent layer's own spikes at the end of the gap, and leave it. `waits`: see `note`."""
+    state = loop.layers[layer]
+    if state.recurrent:
+        while state.own_cursor < state.count and arrival_time(loop.events[layer, state.own_cursor]) == state.gap_end:
+            waits = note(loop, layer, own_row(state, loop.events[layer, state.own_cursor].unit), waits)
+            state.own_cursor += 1
     state.t_last = state.gap_end
+
+
+@piece
+def note(loop, layer, first_weight, waits):
+    """Note an arrival, to be delivered when the next gap is opened. If another waits already, that is delivered now."""
+    state = loop.layers[layer]
+    if waits:
+        advance(loop, layer, (state.a, state.b, state.h), 0.0)
+        state.a, state.b, state.h = 1.0, 1.0, 0.0
+    state.row = first_weight
+    return True
+
+
+@piece
+def cut_gap(loop, layer, t):
+    """Let the open gap end at t, where units of a recurrent layer fire."""
+    state = loop.layers[layer]
+    state.gap_end = t
+    state.a, state.b, state.h = factors(t - state.t_last, state.alpha, state.beta)
+    for k in range(state.n_moved):
+        u = loop.units[state.start + k].moved
+        unit = loop.units[u]
+        unit.v_next = settle(loop, u, restarted(loop, layer, u)) if unit.hold_end <= t else 0.0
 
 
 @piece
@@ -411,6 +493,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
     while True:
         state = loop.layers[layer]
         if opening:
+            state.until = gap_end
             open_gap(loop, layer, gap_end)
             opening = False
         u, f = next_crossing(loop, layer, t_end)
@@ -423,14 +506,23 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             if too_close(before, f):
                 return status.TIME_RESOLUTION, layer, u, before
             silent -= layer == last and loop.units[u].sample != sample
+            if state.recurrent and instant == NEVER:
+                cut_gap(loop, layer, f)
             emit(loop, layer, u, f, sample)
+            if state.recurrent:
+                place_in_order(loop, layer, starts[layer])
             instant = f
         elif instant != NEVER:
+            if state.recurrent:
+                state.n_heap = 0
             if layer < last:
                 layer, gap_end, opening = layer + 1, instant, True
             elif stop_at_first and silent == 0:
                 return status.OK, layer, u, instant
             instant = NEVER
+        elif state.gap_end < state.until:
+            hear_itself(loop, layer, False)
+            gap_end, opening = state.until, True
         elif state.gap_end >= t_end:
             if layer == last:
                 return status.OK, layer, u, t_end

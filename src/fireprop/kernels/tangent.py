@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time, row
+from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, slope_at
 
@@ -47,11 +47,11 @@ def cross(chain, log, direction, own, layer, k, zero_grazes):
 
 
 @piece
-def arrive(chain, log, direction, lanes, layer, k):
-    """Arrival rule for the arrival that event k of the level below causes in all units of the layer."""
+def arrive(chain, direction, lanes, layer, k, first):
+    """Arrival rule for the arrival that event k causes in all units of the layer, with the weights from `first` on."""
     state, tan = chain.layers[layer], lanes.all
     weight, d_weight = chain.weight, direction.weight
-    first = np.uint64(row(state, log.events[k].unit))
+    first = np.uint64(first)
     real = tan.dtype.type
     alpha, d_t = real(state.alpha), real(direction.times[k])
     for u in range(np.uint64(state.stop - state.start)):
@@ -95,17 +95,26 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
     first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
     cursors = (first, last, first, first)
+    own, owns_to = first, last if state.recurrent else first  # arrivals of the layer's own spikes
     lanes.all[:, :n_units] = 0.0
+    t = arrival_time(log.events[arrival]) if first < last else 0.0
     while cursors[2] < last:
-        t = arrival_time(log.events[arrival])
         while arrival < arrivals_to and arrival_time(log.events[arrival]) == t:
-            arrive(chain, log, direction, lanes, layer, arrival)
+            arrive(chain, direction, lanes, layer, arrival, row(state, log.events[arrival].unit))
             arrival += 1
-        t_next = arrival_time(log.events[arrival]) if arrival < arrivals_to else log.events[last - 1].time
+        while own < owns_to and arrival_time(log.events[own]) == t:
+            arrive(chain, direction, lanes, layer, own, own_row(state, log.events[own].unit))
+            own += 1
+        t_next = log.events[last - 1].time
+        if arrival < arrivals_to:
+            t_next = arrival_time(log.events[arrival])
+        if own < owns_to:
+            t_next = min(t_next, arrival_time(log.events[own]))
         code, cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, zero_grazes)
         if code != status.OK:
             return code, cursors[2]
         move_all(lanes, n_units, n_alone, t_next, t, state.alpha, state.beta)
+        t = t_next
     return status.OK, -1
 
 

@@ -24,6 +24,7 @@ ALONE = np.dtype(
         ("driven", np.float64),
         ("driver", np.float64),
         ("at", np.float64),  # the time at which its two numbers are valid
+        ("owed", np.float64),  # dL/df of its next spike, backwards, by the end of its hold
         ("moved", np.bool_),
         ("listed", np.int64),  # list, from the first entry on, of the units that moved
     ],

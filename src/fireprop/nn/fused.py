@@ -70,7 +70,7 @@ def run_layers(
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
-    weights = weights_of(layers) if as_graph else [_chain_weight(lif) for lif in layers]
+    weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
@@ -79,12 +79,14 @@ def run_layers(
             structure = structure_of_layers(layers, first_layer)
             stop_at = len(layers) - 1 if stop else None
             return engine.graph.simulate(structure, w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes)
+        ahead = iter(w)
         plain = [
             engine.Layer(
-                weight, float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features)
+                next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
+                next(ahead) if lif.recurrent else None,
             )
-            for lif, weight, threshold in zip(layers, w, theta, strict=True)
-        ]
+            for lif, threshold in zip(layers, theta, strict=True)
+        ]  # fmt: skip
         stop_at_first = stop is not None
         return engine.simulate(
             plain, times, *trains, stop_at_first=stop_at_first, max_spikes=max_spikes, first_layer=first_layer
@@ -95,8 +97,12 @@ def run_layers(
 
 
 def is_plain(lif: "LIF") -> bool:
-    """Whether a layer runs as part of a chain: no recurrence, one tau_mem and one tau_syn, not too few synapses."""
-    return not lif.recurrent and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0 and not _is_sparse(lif.mask)
+    """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these."""
+    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask):
+        return False
+    if lif.tau_syn_rec is None:
+        return True
+    return lif.tau_syn_rec.dim() == 0 and bool(lif.tau_syn_rec == lif.tau_syn) and not _is_sparse(lif.recurrent_mask)
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
@@ -106,8 +112,11 @@ def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
     return mask is not None and mask.shape[0] >= LARGE and int(mask.count_nonzero()) < SPARSE * mask.numel()
 
 
-def _chain_weight(lif: "LIF") -> Tensor:
-    return torch.where(lif.mask, lif.weight, 0.0) if isinstance(lif.mask, Tensor) else lif.weight
+def _chain_weights(lif: "LIF") -> Iterator[Tensor]:
+    """The weights of a plain layer and of its recurrence, if any, with 0 where there is no synapse."""
+    for weight, mask in ((lif.weight, lif.mask), (lif.recurrent_weight, lif.recurrent_mask)):
+        if weight is not None:
+            yield torch.where(mask, weight, 0.0) if isinstance(mask, Tensor) else weight
 
 
 def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
