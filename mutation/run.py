@@ -40,10 +40,11 @@ KERNELS = HOUSE / "src/fireprop/kernels"
 CERTIFY = ("certify", [])  # a check of the others, not part of any result; only where it is asked for by name
 LEFT_OUT = {"compiling.py", "status.py", "layout.py", "__init__.py"}  # no physics: how to compile, names of records
 TEST_FILES = [
-    "parity", "membrane", "derivatives", "graph", "ift", "replay", "validity", "simulate", "kernels_small",
+    "parity", "exponential", "membrane", "derivatives", "graph", "ift", "replay", "validity", "simulate",
+    "kernels_small",
 ]  # fmt: skip
 UNKNOWN = {"limit": 0.0}
-NUMBERS = (float, int, np.generic)
+CONSTANTS = (float, int, np.generic, np.ndarray)  # of a module: numbers and tables
 LONGEST_TEST = 1.5  # seconds as plain Python, while it is measured; longer ones are left out
 BUDGET = 6.0  # seconds of tests for one mutant
 
@@ -159,12 +160,12 @@ def become(mutant: Mutant, imported: dict[tuple[str, str], list[tuple[str, str]]
         if isinstance(value, types.FunctionType):
             if value.__module__ == name:
                 old.__code__, old.__defaults__ = value.__code__, value.__defaults__
-        elif isinstance(value, NUMBERS):
+        elif isinstance(value, CONSTANTS):
             setattr(module, key, value)
             for where, alias in imported[name, key]:
                 setattr(sys.modules[where], alias, value)
     for key in set(vars(module)) - set(vars(fresh)):
-        if isinstance(vars(module)[key], NUMBERS):
+        if isinstance(vars(module)[key], CONSTANTS):
             raise NameError(key)
 
 
