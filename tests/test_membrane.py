@@ -430,8 +430,8 @@ def test_ordinary_states_go_the_short_way():
     [
         *({name: value} for name in ("i", "alpha", "beta") for value in (0.0, LEAST, 0.5 * LEAST, MOST, 2.0 * MOST)),
         {"theta": 0.0, "v": -1.0}, {"theta": -0.5, "v": -1.0},  # a threshold that is not above rest
-        {"v": 0.5}, {"v": 0.75}, {"theta": LEAST}, {"theta": 0.5 * LEAST},  # V is there, or nearly
-        {"v": 3.0, "theta": 9.0}, {"v": 2.0, "theta": 9.0}, {"i": 2.0 * LEAST, "v": LEAST},  # V does not rise, or hardly
+        {"v": 0.5}, {"v": 0.75}, {"theta": LEAST}, {"theta": 0.5 * LEAST},  # V is nearly there
+        {"v": 3.0, "theta": 9.0}, {"v": 2.0, "theta": 9.0}, {"i": 2.0 * LEAST, "v": LEAST},  # V hardly rises
         {"v": -MOST}, {"v": -2.0 * MOST},  # V rises too steeply
     ],
     ids=str,
