@@ -425,7 +425,7 @@ def test_a_crossing_is_the_same_to_the_bit_however_soon_the_gap_ends_after_it(rn
             continue
         theta = v + (height - v) * rng.uniform(0.5, 0.999)
         wanted = membrane.crossing_ahead(v, i, alpha, beta, theta)
-        for gap in (wanted * (1 + 1e-12), wanted * (1 + 1e-3), t, 1.01 * t, 100.0 * t):
+        for gap in (wanted, wanted * (1 + 1e-12), wanted * (1 + 1e-3), t, 1.01 * t, 100.0 * t):
             assert membrane.first_crossing(v, i, gap, alpha, beta, theta) == wanted
         early += membrane.rise(v, i, beta) < 1.0
     assert early > 30

@@ -416,6 +416,43 @@ def test_the_short_way_is_right_and_leaves_little_to_the_long_one(rng):
     assert left[False] <= LEFT_MISSES * misses
 
 
+def test_a_peak_is_where_its_two_exponentials_say(rng):
+    for v, i, alpha, beta, _ in plain_states(rng, 1000):
+        t, height = closed_peak(v, i, alpha, beta)
+        found = membrane.peak(v, i, alpha, beta)
+        if t == math.inf:
+            assert found == (NONE_AHEAD, v)
+        else:
+            # 1 + ... of `closed_peak` cancels
+            assert found[0] == pytest.approx(t, rel=1e-9, abs=1e-12 / min(alpha, beta))
+            assert found[1] == pytest.approx(height, rel=1e-11)
+
+
+def test_the_long_way_finds_crossings_far_from_a_peak_and_just_before_one(rng):
+    checked = 0
+    for v, i, alpha, beta, _ in plain_states(rng, 1500):
+        t_peak, height = closed_peak(v, i, alpha, beta)
+        if t_peak == math.inf or height <= 0.0:
+            continue
+        theta = max(v, 0.0) + (height - max(v, 0.0)) * (1.0 - 10.0 ** rng.uniform(-9.0, 0.0))
+        if not v < theta < height:
+            continue
+        checked += 1
+        t = membrane._rise_to(v, i, alpha, beta, theta)
+        size = abs(v) + theta + i / abs(beta - alpha)
+        part = (math.exp(-alpha * t) - math.exp(-beta * t)) / (beta - alpha)
+        assert v * math.exp(-beta * t) + i * part == pytest.approx(theta, rel=0.0, abs=64 * EPS * size)
+        assert 0.0 < t <= t_peak * (1.0 + 1e-6)
+    assert checked > 500
+
+
+def test_spikes_nearer_than_a_2_to_the_42nd_of_their_time_are_too_close():
+    for sign in (1.0, -1.0):
+        for t in (1.0, 5.0, 1e9):
+            assert membrane.too_close(sign * t, sign * t + 0.9 * t * 2.0**-42)
+            assert not membrane.too_close(sign * t, sign * t + 1.1 * t * 2.0**-42)
+
+
 PLAIN_STATE = {"v": 0.0, "i": 2.0, "alpha": 1.0, "beta": 1.0, "theta": 0.5}
 LEAST, MOST = 1.0 / membrane.PLAIN, membrane.PLAIN
 
