@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench mutants
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench guard mutants
 
 check: lint types imports test
 
@@ -37,8 +37,14 @@ coverage:
 	coverage run -m pytest -q
 	coverage report
 
+# `make bench BENCH="growth --quick"`, `BENCH="peers --data DIR"`; see `python -m benchmarks --help`.
+BENCH ?= kernels
 bench:
-	python -m benchmarks
+	python -m benchmarks $(BENCH)
+
+# Ratios to a plain loop in the same run, against those stored in benchmarks/guard.json; says what got slower.
+guard:
+	python -m benchmarks.guard
 
 # Needs the extra `mutation`; see mutation/README.md. `make mutants MUTANTS="--sample 80"` takes a sample of each file.
 mutants:

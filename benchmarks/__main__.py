@@ -1,71 +1,108 @@
-"""Times an epoch of Yin-Yang 5-150-3 (forward, gradient, update), and its parts, on one core.
+"""`python -m benchmarks`: every number that the documentation gives of fireprop's speed, and its peers beside it."""
 
-    python -m benchmarks
-
-The results are checked before anything is timed. Medians and quartiles; compare within one run.
-"""
-
-import hashlib
-import os
-import platform
-import statistics
-import time
+import contextlib
+from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
-HOUSE = Path(__file__).parents[1]
-SOURCES = sorted((HOUSE / "src/fireprop/kernels").rglob("*.py"))
-DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
-os.environ.setdefault("NUMBA_CACHE_DIR", str(HOUSE / ".numba_cache" / DIGEST))
+import typer
 
-import numba  # noqa: E402
-import torch  # noqa: E402
+from benchmarks import HOUSE, growth, machine, page, peer_tables, peers, store
+from benchmarks.kernels.parts import PARTS
 
-import fireprop  # noqa: E402
-from fireprop import tasks, training  # noqa: E402
-
-# The paper's network and batch. Its inputs, time constants and initial weights: spec E3.
-PAPER = {
-    "hidden": (150,),
-    "batch_size": 150,
-    "lr": 5e-4,
-    "lr_decay": 1.0,
-    "tau_mem": 1.0,
-    "tau_syn": 1.0 / 0.999,
-    "t_end": 2.0,
-    "t_low": 0.15,
-    "bias_time": 0.9,
-    "hidden_weight": (1.5, 0.8),
-    "output_weight": (2.0, 0.1),
-    "tau": 0.2,
-    "late_penalty": 0.005,
-    "late_tau": 1.0,
-}
-EPOCHS = 20
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Times fireprop, alone and beside its peers, on one core. Ratios within a run are the result: absolute "
+    "numbers depend on the machine and on what else it does.",
+)
 
 
-def main() -> None:
-    fireprop.set_num_threads(1)
-    torch.set_num_threads(1)
-    print(
-        f"fireprop {fireprop.__version__}, numba {numba.__version__}, torch {torch.__version__}, {platform.machine()}"
-    )
-    for name, changes in {"paper's setting, 5-150-3, batch 150": PAPER, "defaults of fireprop train": {}}.items():
-        for dtype in tasks.DTYPES:
-            time_epochs(f"{name}, {dtype}", tasks.default_config("yin-yang", **changes, dtype=dtype))
+class Part(str, Enum):
+    rates = "rates"
+    learning = "learning"
+    dense = "dense"
+    adjoint = "adjoint"
+    threads = "threads"
 
 
-def time_epochs(name: str, config: tasks.Config) -> None:
-    """Samples per second over whole epochs of training, validation not counted."""
-    trainer = training.Trainer(config, tasks.load_splits(config))
-    start = time.perf_counter()
-    trainer.warm_up()
-    compile_seconds = time.perf_counter() - start
-    rates = [trainer.run_epoch().samples_per_second for _ in range(EPOCHS)]
-    first, last = trainer.metrics[0], trainer.metrics[-1]
-    assert last.train_loss < first.train_loss
-    low, middle, high = statistics.quantiles(rates, n=4)
-    print(f"{name}: {middle:,.0f} samples/s (quartiles {low:,.0f}, {high:,.0f}); warm-up {compile_seconds:.1f} s")
+class Peer(str, Enum):
+    jaxsnn = "jaxsnn"
+    eventax = "eventax"
+    norse = "norse"
+    snntorch = "snntorch"
+    spikingjelly = "spikingjelly"
+
+
+class WorkName(str, Enum):
+    yin_yang = "yin-yang"
+    mnist = "mnist"
+    recurrent = "recurrent"
+
+
+Quick = Annotated[bool, typer.Option("--quick", help="A run in minutes, to see that everything works.")]
+Publish = Annotated[
+    bool, typer.Option("--publish", help="Write docs/benchmarks/latest.json and the page that is made of it.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of MNIST's IDX files. Without it, the work on MNIST is left out.")
+]
+
+
+@app.command("kernels")
+def run_kernels(
+    part: Annotated[list[Part] | None, typer.Option(help="Only this part; may be repeated.")] = None,
+    data: Data = None,
+    quick: Quick = False,
+    publish: Publish = False,
+) -> None:
+    """Training rates, time to an accuracy, the dense layer against the bare update, adjoint, threads."""
+    for name in part or list(Part):
+        module = PARTS[name.value]
+        with contextlib.nullcontext() if name is Part.threads else machine.one_core():
+            values = module.measure(data, quick=quick)
+        store.keep("kernels", name.value, values, quick=quick)
+        typer.echo(module.table(values).text() + "\n")
+    finish("kernels", publish)
+
+
+@app.command("growth")
+def run_growth(quick: Quick = False, publish: Publish = False) -> None:
+    """How cost grows with spikes, units, samples, layers and the horizon."""
+    with machine.one_core():
+        values = growth.measure(quick=quick)
+    store.keep("growth", "all", values, quick=quick)
+    for table in growth.tables(values):
+        typer.echo(table.text() + "\n")
+    finish("growth", publish)
+
+
+@app.command("peers")
+def run_peers(
+    only: Annotated[list[Peer] | None, typer.Option(help="Only this peer; may be repeated.")] = None,
+    work: Annotated[list[WorkName] | None, typer.Option(help="Only this work; may be repeated.")] = None,
+    data: Data = None,
+    quick: Quick = False,
+    publish: Publish = False,
+) -> None:
+    """fireprop beside other programs, each installed from PyPI into an environment of its own.
+
+    Environments and results are kept in FIREPROP_BENCHMARKS_CACHE, or in the user's cache folder: the table shows all
+    peers as they were measured last, those named by --only anew.
+    """
+    names = [w.value for w in work or WorkName if w is not WorkName.mnist or data is not None]
+    with machine.one_core():
+        peers.run([peer.value for peer in only or Peer], names, data, quick=quick)
+    for table in peer_tables.tables(store.kept("peers")):
+        typer.echo(table.text() + "\n")
+    finish("peers", publish)
+
+
+def finish(section: str, publish: bool) -> None:
+    """Write the page if that is wanted."""
+    if publish:
+        page.write(store.publish(section))
+        typer.echo(f"wrote {page.PAGE.relative_to(HOUSE)}")
 
 
 if __name__ == "__main__":
-    main()
+    app()

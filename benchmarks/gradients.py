@@ -17,7 +17,6 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-import benchmarks.__main__  # noqa: F401 - chooses the kernel cache before Numba is imported
 import fireprop
 from fireprop import Spikes
 from fireprop.ift import forward_propagation

@@ -54,10 +54,10 @@ def published_yin_yang(n_samples, seed):
     return np.array(rows), np.array(labels)
 
 
-@pytest.mark.parametrize("seed", [0, 42])
-def test_yin_yang_equals_the_published_generator_bit_for_bit(seed):
-    features, labels = yin_yang(500, seed)
-    rows, expected = published_yin_yang(500, seed)
+@pytest.mark.parametrize(("n_samples", "seed"), [(1, 0), (3, 2**32 - 1), (500, 0), (1000, 40), (1000, 41), (5000, 42)])
+def test_yin_yang_equals_the_published_generator_bit_for_bit(n_samples, seed):
+    features, labels = yin_yang(n_samples, seed)
+    rows, expected = published_yin_yang(n_samples, seed)
     assert np.array_equal(features.numpy(), rows)
     assert np.array_equal(labels.numpy(), expected)
 

@@ -444,7 +444,7 @@ def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
 
 def test_the_queue_of_units_is_a_sorted_list(rng):
     n = 16
-    waiting = queue.Queue(np.zeros(n, np.int64), np.zeros(n), np.full(n, queue.ABSENT), np.zeros(1, np.int64))
+    waiting = queue.Queue(records(n, queue.ENTRY), np.full(n, queue.ABSENT, np.int32), np.zeros(1, np.int64))
     listed = {}
     for turn in range(600):
         u, time = int(rng.integers(n)), float(rng.integers(20))

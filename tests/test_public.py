@@ -78,6 +78,11 @@ def test_the_page_names_only_what_exists():
                 assert hasattr(module, name), f"{match[1]}.{name}"
 
 
+def test_nothing_that_draws_is_loaded_before_something_is_drawn():
+    code = "import sys, fireprop.cli, fireprop.training; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(f"fireprop.{name}")
@@ -86,7 +91,9 @@ def test_examples_in_docstrings_run(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/gradients.md", "docs/exactness.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md"]
+)
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)
     assert blocks

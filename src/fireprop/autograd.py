@@ -2,10 +2,15 @@
 
 Only the `forward` of a node turns tensors into arrays: under torch.func a tensor has no storage. Hence the derivatives
 are nodes too.
+
+The event log is an output of the node, which it saves: so torch frees it after backward, and whoever hooks into saved
+tensors, such as torch.utils.checkpoint, sees it.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +22,15 @@ NO_VMAP = (
     "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
     "spikes. Put the samples into one batch, and loop over torch.func.jvp or torch.autograd.grad for a Jacobian"
 )
-
+ANY = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array], engine.Run]
+Forward = TypeVar("Forward", bound=Callable[..., tuple[Tensor, ...]])
 
 
 class Simulation:
-    """One forward pass: how it is made, how it is differentiated, and, once it is done, its `run`.
+    """One forward pass: how it is made and how it is differentiated.
 
     solve             maps weights, thresholds and input times to a run
     zero_grazes       whether nothing flows through a spike of slope 0, or GrazeError is raised
@@ -34,55 +40,94 @@ class Simulation:
     """
 
     run: engine.Run
+    kept: "_Kept"
 
     def __init__(self, solve: Solve, *, zero_grazes: bool, by_forward_rules: bool = False) -> None:
         self.solve = solve
         self.zero_grazes = zero_grazes
         self.by_forward_rules = by_forward_rules
 
+    def make(self, weights: Sequence[Array], thresholds: Sequence[Array], times: Array) -> list[Array]:
+        """Make the run, and part it into what a node keeps itself and the arrays that it lets torch keep."""
+        self.run = self.solve(weights, thresholds, times)
+        bare, arrays = engine.detach_log(self.run)
+        self.kept = _Kept(bare, len(arrays), len(weights), self.zero_grazes, self.by_forward_rules)
+        return arrays
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What derivatives need of a simulation beside tensors: its run without the log, of n_arrays arrays."""
+
+    bare: engine.Run
+    n_arrays: int
+    n_weights: int
+    zero_grazes: bool
+    by_forward_rules: bool
+
+    def run(self, tensors: Sequence[Tensor | None]) -> engine.Run:
+        """The run, whose arrays are the last of these tensors."""
+        return engine.attach_log(
+            self.bare, [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
+        )
+
 
 def fire_times(
     simulation: Simulation, times: Tensor, weights: Sequence[Tensor], thresholds: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,).
+) -> tuple[tuple[Tensor, ...], engine.Run]:
+    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,); and
+    the run.
 
-    Fills simulation.run. Raises what the engine raises, and GrazeError from backward and jvp.
+    Raises what the engine raises, and GrazeError from backward and jvp.
     """
-    all_times: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
         simulation, len(weights), times, *weights, *thresholds
     )
-    return all_times
+    run = simulation.run
+    return outputs[: run.n_layers], run
+
+
+def _quickly_bound(forward: Forward) -> Forward:
+    """Spare torch, which asks for it at every call, the search for the signature: 15 us of 20."""
+    forward.__signature__ = ANY  # type: ignore[attr-defined]
+    return forward
 
 
 class _FireTimes(torch.autograd.Function):
     @staticmethod
+    @_quickly_bound
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         arrays = [parameter.detach().numpy() for parameter in parameters]
-        run = simulation.solve(arrays[:n_weights], arrays[n_weights:], times.detach().numpy())
-        simulation.run = run
-        return tuple(torch.from_numpy(run.times(layer + 1)) for layer in range(run.n_layers))
+        log = simulation.make(arrays[:n_weights], arrays[n_weights:], times.detach().numpy())
+        run = simulation.run
+        fired = [run.times(layer + 1) for layer in range(run.n_layers)]
+        return tuple(torch.from_numpy(array) for array in (*fired, *log))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.simulation, ctx.n_weights, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        simulation, _, *tensors = inputs
+        ctx.kept = simulation.kept
+        log = output[-ctx.kept.n_arrays :]
+        ctx.mark_non_differentiable(*log)
+        ctx.save_for_backward(*tensors, *log)
+        ctx.save_for_forward(*tensors, *log)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grad_times: Tensor | None) -> tuple[Tensor | None, ...]:
-        gradient = _ForwardPropagation if ctx.simulation.by_forward_rules else _Adjoint
-        grads = gradient.apply(  # type: ignore[no-untyped-call]
-            ctx.simulation, ctx.needs_input_grad[2:], ctx.n_weights, len(grad_times), *grad_times, *ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_times = grads[: -ctx.kept.n_arrays]
+        gradient = _ForwardPropagation if ctx.kept.by_forward_rules else _Adjoint
+        found = gradient.apply(  # type: ignore[no-untyped-call]
+            ctx.kept, ctx.needs_input_grad[2:], len(grad_times), *grad_times, *ctx.saved_tensors
         )
-        return None, None, *grads
+        return None, None, *found
 
     @staticmethod
-    def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+    def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         d_fire: tuple[Tensor, ...] = _Tangent.apply(  # type: ignore[no-untyped-call]
-            ctx.simulation, ctx.n_weights, len(tangents), *tangents, *ctx.saved_tensors
+            ctx.kept, len(tangents), *tangents, *ctx.saved_tensors
         )
-        return d_fire
+        return *d_fire, *[None] * ctx.kept.n_arrays
 
     @staticmethod
     def vmap(*args: Any) -> None:
@@ -92,8 +137,8 @@ class _FireTimes(torch.autograd.Function):
 class _Once(torch.autograd.Function):
     """A derivative of firing times. Under torch.func its arguments have no storage, so it is a node of its own.
 
-    It is given the inputs of the network too, which it does not read: through them torch sees that the derivative
-    depends on them, and a second derivative raises instead of being 0.
+    It is given the inputs of the network too, of which it reads the dtype only: through them torch sees that the
+    derivative depends on them, and a second derivative raises instead of being 0.
     """
 
     @staticmethod
@@ -117,48 +162,47 @@ class _Adjoint(_Once):
     """From dL/df of every layer to the gradients of input times, weights and thresholds."""
 
     @staticmethod
-    def forward(
-        simulation: Simulation, wanted: Sequence[bool], n_weights: int, n_layers: int, *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    @_quickly_bound
+    def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         weights, thresholds, inputs = engine.adjoint(
-            simulation.run,
+            kept.run(tensors),
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
-            zero_grazes=simulation.zero_grazes,
+            zero_grazes=kept.zero_grazes,
         )
-        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 :])
+        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 : -kept.n_arrays])
 
 
 class _ForwardPropagation(_Once):
     """The same gradients by the paper's algorithm: dF/dp row by row, forwards in time."""
 
     @staticmethod
-    def forward(
-        simulation: Simulation, wanted: Sequence[bool], n_weights: int, n_layers: int, *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    @_quickly_bound
+    def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         weights, thresholds, inputs = engine.gradient_by_forward_propagation(
-            simulation.run,
+            kept.run(tensors),
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
-            want_weights=wanted[1 : n_weights + 1],
-            want_thresholds=wanted[n_weights + 1 :],
-            zero_grazes=simulation.zero_grazes,
+            want_weights=wanted[1 : kept.n_weights + 1],
+            want_thresholds=wanted[kept.n_weights + 1 :],
+            zero_grazes=kept.zero_grazes,
         )
-        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 :])
+        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 : -kept.n_arrays])
 
 
 class _Tangent(_Once):
     """From tangents of input times, weights and thresholds to those of all firing times."""
 
     @staticmethod
-    def forward(simulation: Simulation, n_weights: int, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    @_quickly_bound
+    def forward(kept: _Kept, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
         d_fire = engine.tangent(
-            simulation.run,
-            d_parameters[:n_weights],
-            d_parameters[n_weights:],
+            kept.run(tensors),
+            d_parameters[: kept.n_weights],
+            d_parameters[kept.n_weights :],
             d_times,
-            zero_grazes=simulation.zero_grazes,
+            zero_grazes=kept.zero_grazes,
         )
         return tuple(torch.from_numpy(d) for d in d_fire)
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +112,7 @@ def train(
     Writes the configuration, the metrics of every epoch, the outcome, a checkpoint and pictures into a folder of its
     own. Settings that are not given are those of the task.
     """
-    from fireprop import runs, training
+    from fireprop import ranks, training
 
     changes = {
         "hidden": tuple(hidden) if hidden else None,
@@ -126,22 +127,31 @@ def train(
         "guard": guard,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
-    with _mistakes_in_one_line():
+    with _mistakes_in_one_line(), ranks.launched() as group:
         _use_threads(threads)
         if resume:
             if changes or out:
                 given = next(iter(changes), "out").replace("_", "-")
                 raise ValueError(f"--resume goes on with the settings of {resume}: leave out --{given}")
-            run = runs.RunFolder.open(resume)
-            planned = training.read_config(run).task
-            if task and task.value != planned:
-                raise ValueError(f"{resume} is a run of {planned}, not of {task.value}")
+            run = group.from_first(partial(_reopen, resume, task))
         else:
             if task is None:
                 raise ValueError(f"TASK is missing: choose one of {', '.join(TaskName)}, or give --resume RUN")
-            run = training.start(task.value, out, **changes)
-        result = _train_live(run, resume=bool(resume))
-        _print_result(result, run.path, as_json)
+            run = training.start(task.value, out, ranks=group, **changes)
+        result = _train_live(run, group, resume=bool(resume))
+        if group.leads:
+            _print_result(result, run.path, as_json)
+
+
+def _reopen(path: Path, task: TaskName | None) -> Any:
+    """The folder of an earlier run, which should be of this task."""
+    from fireprop import runs, training
+
+    run = runs.RunFolder.open(path)
+    planned = training.read_config(run).task
+    if task and task.value != planned:
+        raise ValueError(f"{path} is a run of {planned}, not of {task.value}")
+    return run
 
 
 @app.command()
@@ -318,11 +328,13 @@ def _mistakes_in_one_line() -> Iterator[None]:
     """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
     from fireprop import GrazeError, SpikeLimitError, TimeResolutionError
     from fireprop.datasets import MissingExtraError
+    from fireprop.ranks import RankError
     from fireprop.runs import RunError
 
+    ours = RunError, RankError, MissingExtraError, GrazeError, SpikeLimitError, TimeResolutionError
     try:
         yield
-    except (ValueError, RunError, MissingExtraError, GrazeError, SpikeLimitError, TimeResolutionError) as error:
+    except (ValueError, *ours) as error:
         _print_mistake(str(error))
         raise typer.Exit(2) from error
 
@@ -343,7 +355,9 @@ def main() -> None:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
             raise
-        _print_mistake(error.format_message())
+        # Of the processes of a launcher, all of which read the same line, one answers.
+        if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
+            _print_mistake(error.format_message())
         code = 2
     sys.exit(code or 0)
 
@@ -401,27 +415,30 @@ class _TrainingBar(ProgressBar):
         self.update(self.task_ids[0], description=name, total=total, completed=done, rate=rate)
 
 
-def _train_live(run: Any, *, resume: bool) -> dict[str, Any]:
-    """Train with a live bar; Ctrl-C says how to go on."""
+def _train_live(run: Any, group: Any, *, resume: bool) -> dict[str, Any]:
+    """Train with a live bar; Ctrl-C says how to go on. Of several processes only the one that leads shows anything."""
     from fireprop import training
 
+    if not group.leads:
+        return training.train(run, resume=resume, ranks=group)
     console = Console(stderr=True)
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), rate, TimeRemainingColumn())
     with _TrainingBar(*columns, console=console) as bar:
         task = bar.add_task("compiling, once per installed version …", total=None, rate="")
         try:
-            return training.train(run, resume=resume, report=bar.show)
-        except KeyboardInterrupt:
+            try:
+                return training.train(run, resume=resume, report=bar.show, ranks=group)
+            except Exception:
+                bar.numbers = ""  # nor the numbers: the mistake has a line of its own
+                bar.update(task, visible=False)
+                raise
+        except KeyboardInterrupt:  # also one that comes when another process, interrupted too, has already left
             bar.stop()
             console.print(
                 f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
             )
             raise typer.Exit(130) from None
-        except Exception:
-            bar.numbers = ""  # nor the numbers: the mistake has a line of its own
-            bar.update(task, visible=False)
-            raise
 
 
 def _numbers(now: Any) -> str:

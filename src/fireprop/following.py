@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fireprop.engine import Array
 from fireprop.nn import Record
+from fireprop.ranks import ALONE, Ranks
 from fireprop.spikes import Spikes
 
 MAX_HALVINGS = 5  # a step is shortened to 1/32 at the least
@@ -41,6 +42,7 @@ def follow(
     labels: Tensor,
     before: Record,
     start: list[Tensor] | None,
+    ranks: Ranks = ALONE,
 ) -> Effect:
     """Run a batch once more after a step, and shorten the step if it silenced a unit that should fire.
 
@@ -48,6 +50,7 @@ def follow(
     before               the run from which the step was taken
     start                the parameters before the step, if it may be shortened: it is halved until no label unit that
                          fired is silent, MAX_HALVINGS times at the most. None: it stays as it is
+    ranks                the processes that have shares of the batch; a unit silenced in any of them shortens the step
     """
     fired = fires(before[-1], labels)
     halvings = 0
@@ -55,7 +58,7 @@ def follow(
         while True:
             after = run(inputs)
             lost = fired & ~fires(after[-1], labels)
-            if start is None or halvings == MAX_HALVINGS or not bool(lost.any()):
+            if start is None or halvings == MAX_HALVINGS or not ranks.any(bool(lost.any())):
                 break
             halvings += 1
             for parameter, old in zip(net.parameters(), start, strict=True):

@@ -265,14 +265,14 @@ def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -
     layers = nodes["population"]
     units = events["unit"] - structure.starts[layers]
     weights, thresholds = {}, {}
-    ends = np.cumsum([0, *(connection.mask.size for connection in structure.connections)])
+    ends = np.cumsum([0, *(connection.n_weights for connection in structure.connections)])
     place = structure.order[by_synapse[1]]
     for name, connection, first, last in zip(
         view.weight_names, structure.connections, ends[:-1], ends[1:], strict=True
     ):
         mine = (place >= first) & (place < last)
-        out, source = np.divmod(place[mine] - first, connection.mask.shape[1])
-        weights[name] = _sparse((by_synapse[0][mine], out, source), by_synapse[2][mine], (n, *connection.mask.shape))
+        index = np.unravel_index(place[mine] - first, connection.weight_shape)
+        weights[name] = _sparse((by_synapse[0][mine], *index), by_synapse[2][mine], (n, *connection.weight_shape))
     fixed = -1.0 - _resets(run, sample) if form == "paper" else np.full(n, -1.0)
     for layer, (name, population) in enumerate(zip(view.threshold_names, structure.populations, strict=True)):
         mine = np.flatnonzero(layers == layer)

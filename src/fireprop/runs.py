@@ -15,10 +15,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json", "checkpoint.pt"
 PAGE = "report.md"
@@ -113,7 +115,7 @@ class RunFolder:
             raise RunError(f"{path} is unreadable, truncated or no checkpoint")
         return state
 
-    def save_figure(self, name: str, figure: Figure) -> Path:
+    def save_figure(self, name: str, figure: "Figure") -> Path:
         """Write a picture as `name`.png and return its path."""
         self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
         return self.path / f"{name}.png"

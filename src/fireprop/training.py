@@ -2,25 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
 import fireprop
-from fireprop import arguments, following, losses, plotting, validity
+from fireprop import arguments, following, losses, validity
 from fireprop.datasets import SpikeDataset, yin_yang_class
 from fireprop.engine import Array
-from fireprop.insights import rates
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits, require_data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
 
 EVALUATION_BATCH = 1000
 
@@ -68,7 +70,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch."""
+    """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch.
+
+    In several processes the loss is that of the process's own share until the epoch has ended.
+    """
 
     epoch: int
     epochs: int
@@ -81,44 +86,60 @@ class Progress:
 Report: TypeAlias = Callable[[Progress], None]
 
 
-def train(run: RunFolder, *, resume: bool = False, report: Report | None = None) -> dict[str, Any]:
+def train(
+    run: RunFolder, *, resume: bool = False, report: Report | None = None, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Train what the folder's configuration says, write everything into the folder, and return the result.
 
     run     a folder with its configuration written
     resume  go on from the folder's checkpoint, or from the start if no epoch had ended; the weights end as they would
             have without the interruption
     report  called after every batch and at the end of every epoch
+    ranks   the processes that train together; each batch is split among them, and the one that leads reads and writes
+            the folder. The weights are those of one process, to rounding
 
     After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress.
     Raises RunError if the folder cannot be read or written.
     """
-    config = read_config(run)
-    trainer = Trainer(config, load_splits(config))
-    if resume and run.has_checkpoint():
-        trainer.load_state_dict(run.load_checkpoint())
-        run.write_metrics([asdict(row) for row in trainer.metrics])
+    config = ranks.from_first(lambda: read_config(run))
+    state = ranks.from_first(lambda: run.load_checkpoint() if resume and run.has_checkpoint() else None)
+    trainer = Trainer(config, load_splits(config), ranks)
+    if state is not None:
+        trainer.load_state_dict(state)
+        if ranks.leads:
+            run.write_metrics([asdict(row) for row in trainer.metrics])
     trainer.warm_up()
     while trainer.epoch < config.epochs:
         trainer.run_epoch(report)
-        run.save_checkpoint(trainer.state_dict())
-        run.write_metrics([asdict(row) for row in trainer.metrics])
+        if ranks.leads:
+            run.save_checkpoint(trainer.state_dict())
+            run.write_metrics([asdict(row) for row in trainer.metrics])
     result = trainer.result()
-    run.write_result(result)
-    _draw(run, trainer)
+    if ranks.leads:
+        run.write_result(result)
+        _draw(run, trainer)
     return result
 
 
-def start(task: str, out: Path | None = None, **changes: Any) -> RunFolder:
+def start(task: str, out: Path | None = None, *, ranks: Ranks = ALONE, **changes: Any) -> RunFolder:
     """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
 
-    Raises ValueError for a setting that is out of range, datasets.MissingExtraError if the data need a package that is
-    not installed, RunError if `out` exists and is not empty. Until all is well it makes no folder.
+    ranks  the processes that train together; the one that leads makes the folder
+
+    Raises ValueError for a setting that is out of range or not for several processes, datasets.MissingExtraError if the
+    data need a package that is not installed, RunError if `out` exists and is not empty. Until all is well it makes no
+    folder.
     """
-    config = default_config(task, **changes)
-    require_data(task)
-    run = RunFolder.create(new_path(task) if out is None else out)
-    run.write_config(config.to_dict())
-    return run
+
+    def make() -> RunFolder:
+        config = default_config(task, **changes)
+        _require_shareable(config, ranks)
+        require_data(task)
+        run = RunFolder.create(new_path(task) if out is None else out)
+        run.write_config(config.to_dict())
+        return run
+
+    return ranks.from_first(make)
 
 
 def evaluate(run: RunFolder) -> dict[str, Evaluation]:
@@ -152,13 +173,19 @@ def load_trained(run: RunFolder) -> "Trainer":
 
 
 class Trainer:
-    """A network on its way: weights, optimiser, random state and what has been measured."""
+    """A network on its way: weights, optimiser, random state and what has been measured.
 
-    def __init__(self, config: Config, splits: Splits) -> None:
+    In several processes each has a trainer, and calls its methods at the same point as the others.
+    """
+
+    def __init__(self, config: Config, splits: Splits, ranks: Ranks = ALONE) -> None:
+        _require_shareable(config, ranks)
         self.config = config
         self.splits = splits
+        self.ranks = ranks
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
+        self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_decay)
         self.metrics: list[EpochMetrics] = []
@@ -187,23 +214,23 @@ class Trainer:
         tally = _Tally(self.net)
         learning_rate = float(self.schedule.get_last_lr()[0])
         for done, (spikes, labels) in enumerate(loader, start=1):
-            record = self._run(spikes)
-            loss = self._loss(record, labels)
+            record, loss = self.objective(spikes, labels)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
             guarded = self.config.guard and is_followed
             start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward(loss.new_tensor(self.ranks.weight(len(labels), self._batch_size(done))))
             self.optimizer.step()
             if self.config.keep_alive is not None:
-                rates.project_(self.net, spikes, self._whole(spikes), zeta_min=self.config.keep_alive)
+                self._keep_alive(spikes, self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
             if is_followed:
-                tally.follow(following.follow(self.net, self._run, spikes, labels, record, start_weights))
+                tally.follow(following.follow(self.net, self._run, spikes, labels, record, start_weights, self.ranks))
             if report:
                 report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
         self.schedule.step()
+        tally.join(self.ranks)
         seconds = time.perf_counter() - start
         validation = self.evaluate(self.splits.validation) if self.splits.validation else None
         metrics = EpochMetrics(
@@ -236,12 +263,12 @@ class Trainer:
         loss = correct = spikes = 0.0
         with torch.no_grad():
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
-            options: Any = {"batch_size": EVALUATION_BATCH, "generator": torch.Generator()}
-            for inputs, labels in DataLoader(data, collate_fn=SpikeDataset.collate, **options):
+            for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
                 record = self._run(inputs)
                 loss += float(self._loss(record, labels)) * len(labels)
                 correct += _n_correct(record[-1], labels)
                 spikes += sum(layer.n_spikes for layer in record)
+        loss, correct, spikes = self.ranks.sum([loss, correct, spikes])
         n = len(data)
         return Evaluation(loss / n, correct / n, spikes / n)
 
@@ -321,13 +348,20 @@ class Trainer:
 
     def _loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
-        return DataLoader(
-            self.splits.train,
-            batch_size=self.config.batch_size,
-            shuffle=True,
-            generator=self.generator,
-            collate_fn=SpikeDataset.collate,
-        )
+        order = RandomSampler(self.splits.train, generator=self.generator)
+        return self._shares(self.splits.train, order, self.config.batch_size, self.generator)
+
+    def _shares(
+        self, data: SpikeDataset, order: Sampler[int], batch_size: int, generator: torch.Generator
+    ) -> DataLoader[Any]:
+        """This process's share of every batch."""
+        batches = self.ranks.batches(BatchSampler(order, batch_size, drop_last=False))
+        return DataLoader(data, batch_sampler=batches, generator=generator, collate_fn=SpikeDataset.collate)
+
+    def _batch_size(self, number: int) -> int:
+        """Samples of a batch, counted from 1, in all processes together: the last batch may be smaller."""
+        size = self.config.batch_size
+        return min(size, len(self.splits.train) - (number - 1) * size)
 
     def _run(self, spikes: Spikes) -> Record:
         options = {"on_graze": "zero", "gradient": self.config.gradient}
@@ -337,6 +371,11 @@ class Trainer:
         """A run to t_end, without stop."""
         with torch.no_grad():
             return self.net.record(spikes, t_end=self.config.t_end)
+
+    def _keep_alive(self, spikes: Spikes, zeta_min: float) -> None:
+        from fireprop.insights import rates  # which can draw, and loads what it needs for that
+
+        rates.project_(self.net, spikes, self._whole(spikes), zeta_min=zeta_min)
 
     def _loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
         return losses.first_spike_cross_entropy(
@@ -357,8 +396,40 @@ class Trainer:
             self.best_epoch, self.best_weights = metrics.epoch, _copy(self.net)
 
 
+class _Objective(torch.nn.Module):
+    """The run of a batch and its loss: what has to be one module to be wrapped for several processes.
+
+    It has the parameters of the network without its buffers, which are constants: they would be sent in every step.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        run: Callable[[Spikes], Record],
+        loss: Callable[[Record, torch.Tensor], torch.Tensor],
+    ) -> None:
+        super().__init__()
+        self.weights = torch.nn.ParameterList(parameters)
+        self.run = run
+        self.loss = loss
+
+    def forward(self, spikes: Spikes, labels: torch.Tensor) -> tuple[Record, torch.Tensor]:
+        record = self.run(spikes)
+        return record, self.loss(record, labels)
+
+
+def _require_shareable(config: Config, ranks: Ranks) -> None:
+    if config.keep_alive is not None and ranks.number > 1:
+        raise ValueError(
+            f"keep_alive = {config.keep_alive}: it goes through a batch sample by sample, so {ranks.number} processes "
+            "cannot share one: train in one process, or leave it out"
+        )
+
+
 def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
     """The pictures of a trained run; leaves the network with its best weights."""
+    from fireprop import plotting
+
     trainer.use_best()
     config, test = trainer.config, trainer.splits.test
     names = TASKS[config.task].class_names
@@ -374,12 +445,16 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
     return [run.save_figure(name, figure) for name, figure in figures.items()]
 
 
-def _draw_sample(trainer: Trainer, names: Sequence[str]) -> Figure:
+def _draw_sample(trainer: Trainer, names: Sequence[str]) -> "Figure":
+    from fireprop import plotting
+
     inputs = trainer.splits.test.spikes[0]
     return plotting.raster_and_traces(inputs, trainer._whole(inputs), class_names=names)
 
 
-def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
+def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> "Figure":
+    from fireprop import plotting
+
     def classify(features: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             record = trainer._run(encode(trainer.config, features, (0.0, 1.0)))
@@ -391,6 +466,11 @@ def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> Figure:
 
 class _Tally:
     """Sums over the batches of an epoch."""
+
+    SUMS = (
+        *("samples", "grazes", "near_grazes", "spikes", "followed", "created", "deleted", "silenced"),
+        *("loss", "correct", "hidden_spikes"),
+    )
 
     def __init__(self, net: Sequential) -> None:
         self.hidden_fired = [
@@ -430,6 +510,13 @@ class _Tally:
         self.deleted += effect.deleted
         self.silenced += effect.silenced
         self.shortened += effect.halvings > 0
+
+    def join(self, ranks: Ranks) -> None:
+        """What all processes have seen; a shortened step is the same one in each."""
+        for name, total in zip(self.SUMS, ranks.sum([getattr(self, name) for name in self.SUMS]), strict=True):
+            setattr(self, name, type(getattr(self, name))(total))
+        (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
+        self.hidden_fired = [torch.tensor(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
 
     def per_followed(self, number: int) -> float | None:
         return number / self.followed if self.followed else None

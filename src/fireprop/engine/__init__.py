@@ -14,6 +14,7 @@ from fireprop.engine import chain, graph
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.chain import Layer
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
+from fireprop.engine.saving import attach_log, detach_log
 from fireprop.engine.threads import get_num_threads, set_num_threads
 from fireprop.kernels import trace as trace_kernel
 
@@ -29,8 +30,10 @@ __all__ = [
     "TimeResolutionError",
     "adjoint",
     "arrivals",
+    "attach_log",
     "chain",
     "constants",
+    "detach_log",
     "get_num_threads",
     "gradient_by_forward_propagation",
     "graph",

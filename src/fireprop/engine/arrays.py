@@ -16,8 +16,22 @@ MAX_TIME = 1e300
 MAX_CONSTANT = 1e100
 
 
+CACHE_LINE = 64  # bytes
+
+
 def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    return for_kernels(np.zeros(shape, dtype))
+    """Zeros, from the start of a cache line on."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return for_kernels(room[start : start + size].view(dtype).reshape(shape))
+
+
+def copy_of(old: Array) -> Array:
+    """A copy of records, from the start of a cache line on."""
+    new = records(old.shape, old.dtype)
+    new[...] = old
+    return new
 
 
 def for_kernels(records: Array) -> Array:
@@ -85,13 +99,13 @@ def _order_fault(times: Array, offsets: Array) -> str:
 
 
 def check_weight(where: str, name: str, weight: Array) -> None:
-    """Refuse weights (out, in) that are not finite, or so large that a sum could overflow."""
+    """Refuse weights, (out, in) or one per synapse, that are not finite, or so large that a sum could overflow."""
     limit = MAX_WEIGHT[weight.dtype]
     good = np.abs(weight) <= limit
     if not good.all():
-        out, source = np.argwhere(~good)[0]
-        value = float(weight[out, source])
-        raise ValueError(f"{where}: {name}[{out}, {source}] = {value}: weights must be finite, and within +-{limit:g}")
+        index = np.argwhere(~good)[0].tolist()
+        value = float(weight[tuple(index)])
+        raise ValueError(f"{where}: {name}{index} = {value}: weights must be finite, and within +-{limit:g}")
 
 
 def check_at_least(where: str, name: str, values: Array, least: float) -> None:

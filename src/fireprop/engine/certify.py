@@ -110,11 +110,11 @@ def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Ar
     parts = []
     for connection, values in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
-        check_weight(head, tail, np.where(connection.mask, values, 0.0))
-        out, source = np.nonzero(connection.mask)
+        check_weight(head, tail, connection.only_existing(values))
+        out, source = connection.sparsity.receivers, connection.sparsity.sources
         first = 0 if connection.pre == INPUT else structure.n_inputs + structure.starts[connection.pre]
         target = structure.starts[connection.post] + out
-        parts.append((first + source, target, 1.0 / connection.tau_syn[out, source], values[out, source]))
+        parts.append((first + source, target, 1.0 / connection.tau_syn[out, source], connection.of_synapses(values)))
     source, target, alpha, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return source, target, alpha, weight
 

@@ -1,5 +1,6 @@
 """Any directed graph of populations: constants per unit, time constants per synapse, cycles, only what is connected."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from fireprop.engine.arrays import (
     check_times,
     check_trains,
     check_weight,
+    copy_of,
     events_of,
     for_kernels,
     records,
@@ -23,6 +25,7 @@ from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels import membrane, status
 from fireprop.kernels.chain import EVENT, Log
 from fireprop.kernels.graph import adjoint as adjoint_kernel
+from fireprop.kernels.graph import building as building_kernel
 from fireprop.kernels.graph import forward_propagation as forward_kernel
 from fireprop.kernels.graph import margins as margins_kernel
 from fireprop.kernels.graph import replay as replay_kernel
@@ -30,10 +33,11 @@ from fireprop.kernels.graph import simulate as simulate_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
-from fireprop.kernels.graph.queue import Queue
+from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
 from fireprop.kernels.walk import N_SUMS
 
 INPUT = -1  # the population of the input units
+MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
 FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
 
 
@@ -51,24 +55,88 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """Which synapses of a connection exist: receiver `out` hears sources[rows[out]:rows[out + 1]], ascending.
+
+    shape (out, in); rows (out + 1,) int64; sources (n_synapses,) int32
+    """
+
+    shape: tuple[int, int]
+    rows: Array
+    sources: Array
+
+    @classmethod
+    def of_mask(cls, mask: Array) -> "Sparsity":
+        """From (out, in) bool."""
+        n_out, n_in = mask.shape
+        rows = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1))])
+        return cls((n_out, n_in), rows, np.nonzero(mask)[1].astype(np.int32))
+
+    @property
+    def receivers(self) -> Array:
+        """(n_synapses,): the receiver of each synapse."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.rows))
+
+    def check(self, where: str) -> None:
+        """Refuse rows that a kernel would read outside of."""
+        n_out, n_in = self.shape
+        good = self.rows.shape == (n_out + 1,) and self.rows[0] == 0 and self.rows[-1] == self.sources.size
+        fault = building_kernel.fault_of(self.rows, self.sources, n_in) if good else 0
+        if fault >= 0:
+            raise ValueError(
+                f"{where}: row {fault} of its sparse mask does not name its sources once each, in ascending order, "
+                f"within [0, {n_in}): make a new one instead of writing into its tensors"
+            )
+
+
+@dataclass(frozen=True)
 class Connection:
     """Which units of population `pre` (or INPUT) reach which of `post`, and how fast their currents decay.
 
-    tau_syn  (out, in) float64; mask (out, in) bool: the synapses that exist; name of the weight, as errors call it
+    tau_syn  (out, in) float64, possibly a view that repeats a number, a row or a column
+    mask     the synapses that exist: (out, in) bool, with weights (out, in), or Sparsity, with weights (n_synapses,)
+    name     of the weight, as errors call it
     """
 
     name: str
     pre: int
     post: int
     tau_syn: Array
-    mask: Array
+    mask: Array | Sparsity
+
+    @cached_property
+    def sparsity(self) -> Sparsity:
+        return self.mask if isinstance(self.mask, Sparsity) else Sparsity.of_mask(self.mask)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (int(self.mask.sources.size),) if isinstance(self.mask, Sparsity) else self.mask.shape
+
+    @property
+    def n_weights(self) -> int:
+        return math.prod(self.weight_shape)
+
+    def only_existing(self, weight: Array) -> Array:
+        """Weights in their shape, 0 where there is no synapse."""
+        return weight if isinstance(self.mask, Sparsity) else np.where(self.mask, weight, weight.dtype.type(0))
+
+    def of_synapses(self, values: Array) -> Array:
+        """(n_synapses,), in order of (out, in): those of values in the shape of the weights."""
+        return values if isinstance(self.mask, Sparsity) else values[self.mask]
+
+    def check_taus(self) -> None:
+        if isinstance(self.mask, Sparsity):  # a number, a row or a column, as it was given
+            once = tuple(slice(None) if stride else slice(1) for stride in self.tau_syn.strides)
+            check_taus(self.name, "tau_syn", self.tau_syn[once])
+        else:
+            check_taus(self.name, "tau_syn", np.where(self.mask, self.tau_syn, 1.0))
 
 
 @dataclass(frozen=True)
 class Structure:
     """A graph without its weights and thresholds, as the kernels read it.
 
-    order  (n_synapses,) int64: the place of each synapse in the weights of all connections, flat and end to end
+    order  (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end
     """
 
     populations: tuple[Population, ...]
@@ -82,7 +150,7 @@ class Structure:
     @cached_property
     def starts(self) -> Array:
         """(n_populations + 1,): population p owns the units starts[p]:starts[p + 1]."""
-        return np.cumsum([0, *(population.size for population in self.populations)])
+        return _starts(self.populations)
 
     @property
     def n_inputs(self) -> int:
@@ -99,67 +167,91 @@ class Structure:
         return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
 
     def scatter(self, by_synapse: Array) -> list[Array]:
-        """Values of synapses as an (..., out, in) array per connection, 0 where there is no synapse."""
-        sizes = [connection.mask.size for connection in self.connections]
-        flat = np.zeros((*by_synapse.shape[:-1], sum(sizes)))
-        flat[..., self.order] = by_synapse
-        parts = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
-        return [
-            part.reshape(*by_synapse.shape[:-1], *connection.mask.shape)
-            for part, connection in zip(parts, self.connections, strict=True)
-        ]
+        """Values of synapses in the shape of the weights of each connection, 0 where there is no synapse."""
+        sizes = [connection.n_weights for connection in self.connections]
+        flat = np.zeros(sum(sizes))
+        building_kernel.place(by_synapse, self.order, flat)
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        return [part.reshape(connection.weight_shape) for part, connection in zip(parts, self.connections, strict=True)]
 
     def gather(self, by_connection: Sequence[Array | None]) -> Array:
         """Inverse of `scatter`; None stands for zeros."""
         flat = [
-            np.zeros(connection.mask.size) if values is None else np.asarray(values, float).reshape(-1)
+            np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
             for values, connection in zip(by_connection, self.connections, strict=True)
         ]
-        return np.concatenate([np.empty(0), *flat])[self.order]
+        by_synapse = np.empty(self.order.size)
+        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), self.order, by_synapse)
+        return by_synapse
+
+
+def _starts(populations: Sequence[Population]) -> Array:
+    return np.cumsum([0, *(population.size for population in populations)])
 
 
 def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
-    """The form in which the kernels read a graph.
+    """The form in which the kernels read a graph, in time and memory linear in its units and synapses.
 
     Raises ValueError for constants that are out of range.
     """
     for population in populations:
         check_taus(population.name, "tau_mem", population.tau_mem)
         check_at_least(population.name, "t_ref", population.t_ref, 0.0)
-    starts = np.cumsum([0, *(population.size for population in populations)])
-    parts: list[list[Array]] = []
-    before = 0
     for connection in connections:
-        out, source = np.nonzero(connection.mask)
-        check_taus(connection.name, "tau_syn", np.where(connection.mask, connection.tau_syn, 1.0))
-        first = 0 if connection.pre == INPUT else n_inputs + starts[connection.pre]
-        place = before + out * connection.mask.shape[1] + source
-        parts.append([first + source, starts[connection.post] + out, 1.0 / connection.tau_syn[out, source], place])
-        before += connection.mask.size
-    source, target, alpha, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.lexsort((target, source))
-    source, target, alpha, place = source[order], target[order], alpha[order], place[order]
+        connection.check_taus()
+        connection.sparsity.check(connection.name)
+    starts = _starts(populations)
     nodes = records(int(starts[-1]), NODE)
     nodes["beta"] = 1.0 / np.concatenate([population.tau_mem for population in populations])
     nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
     nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
-    synapses = records(source.size, SYNAPSE)
-    synapses["target"] = target
-    channels = _lay_out_channels(nodes, synapses, alpha)
-    rows = np.searchsorted(source, np.arange(n_inputs + nodes.size + 1))
-    return Structure(tuple(populations), tuple(connections), nodes, channels, rows, synapses, place)
+    channels = _lay_out_channels(nodes, starts, connections)
+    rows = np.zeros(n_inputs + nodes.size + 1, int)
+    for connection in connections:
+        building_kernel.count_synapses(
+            connection.sparsity.rows, connection.sparsity.sources, _first_source(connection, n_inputs, starts), rows
+        )
+    rows = np.cumsum(rows)
+    if rows[-1] > MAX_SYNAPSES:
+        raise ValueError(f"the network has {rows[-1]} synapses: give at most {MAX_SYNAPSES}")
+    places = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    synapses = records(int(rows[-1]), SYNAPSE)
+    order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
+    cursor = rows[:-1].copy()
+    # The synapses of a source are in order of their targets: connections to populations that come first are laid first.
+    for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
+        connection = connections[k]
+        ends = _first_source(connection, n_inputs, starts), int(starts[connection.post])
+        width = 0 if isinstance(connection.mask, Sparsity) else connection.sparsity.shape[1]
+        building_kernel.lay_synapses(
+            connection.sparsity.rows, connection.sparsity.sources, connection.tau_syn, ends, int(places[k]), width,
+            cursor, nodes, channels, synapses, order,
+        )  # fmt: skip
+    return Structure(tuple(populations), tuple(connections), nodes, channels, rows, synapses, order)
 
 
-def _lay_out_channels(nodes: Array, synapses: Array, alpha: Array) -> Array:
+def _first_source(connection: Connection, n_inputs: int, starts: Array) -> int:
+    return 0 if connection.pre == INPUT else int(n_inputs + starts[connection.pre])
+
+
+def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connection]) -> Array:
     """A channel for each distinct rate that reaches a unit, slowest first; fills in who owns which."""
-    target = synapses["target"]
-    order = np.lexsort((alpha, target))
+    ends = np.zeros(nodes.size, int)
+    rates = np.empty(0)
+    for room in (False, True):
+        cursor = np.concatenate([[0], np.cumsum(ends)])[:-1] if room else ends
+        rates = np.empty(int(ends.sum()) if room else 0)
+        for connection in connections:
+            arrays = connection.sparsity.rows, connection.sparsity.sources, connection.tau_syn
+            building_kernel.list_rates(*arrays, int(starts[connection.post]), cursor, rates)
+    owner = np.repeat(np.arange(nodes.size), ends)
+    order = np.lexsort((rates, owner))
+    owner, rates = owner[order], rates[order]
     new = np.ones(order.size, bool)
-    new[1:] = (np.diff(target[order]) != 0) | (np.diff(alpha[order]) != 0.0)
-    synapses["channel"][order] = np.cumsum(new) - 1
-    owner = target[order][new]
+    new[1:] = (np.diff(owner) != 0) | (np.diff(rates) != 0.0)
+    owner, rates = owner[new], rates[new]
     channels = records(owner.size, CHANNEL)
-    channels["alpha"] = alpha[order][new]
+    channels["alpha"] = rates
     nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))
     nodes["n_channels"] = np.bincount(owner, minlength=nodes.size)
     pairs, inverse = np.unique(np.stack([channels["alpha"], nodes["beta"][owner]]), axis=1, return_inverse=True)
@@ -250,21 +342,21 @@ class Run:
 def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
     for connection, weight in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
-        if weight.shape != connection.mask.shape:
-            raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.mask.shape}")
-        check_weight(head, tail, np.where(connection.mask, weight, weight.dtype.type(0)))
+        if weight.shape != connection.weight_shape:
+            raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
+        check_weight(head, tail, connection.only_existing(weight))
     for population, theta in zip(structure.populations, thresholds, strict=True):
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
-    nodes = structure.nodes.copy()
+    nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
     return Graph(nodes, structure.channels, structure.rows, structure.synapses, structure.gather(weights))
 
 
 def _own_state(graph: Graph) -> Graph:
     """A graph whose state is that of one thread."""
-    return graph._replace(nodes=graph.nodes.copy(), channels=graph.channels.copy())
+    return graph._replace(nodes=copy_of(graph.nodes), channels=copy_of(graph.channels))
 
 
 def _scratch(graph: Graph) -> tuple[Array, Array]:
@@ -304,12 +396,12 @@ def simulate(
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
         first, last = edges[k], edges[k + 1]
         n_units = graph.nodes.size
-        queue = Queue(np.empty(n_units, int), np.empty(n_units), np.empty(n_units, int), np.zeros(1, int))
-        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first), EVENT))
+        queue = Queue(records(n_units, ENTRY), np.full(n_units, ABSENT, np.int32), np.zeros(1, int))
+        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units, EVENT))
         out_offsets, t_known = np.zeros(last - first + 1, int), np.zeros(last - first)
         loop = simulate_kernel.Loop(
-            _own_state(graph), log, queue, np.zeros(2, int), np.empty(n_units, int), np.zeros(starts.size - 1, int),
-            *_scratch(graph),
+            _own_state(graph), log, queue, np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+            np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), *_scratch(graph),
         )  # fmt: skip
         done = 0
         while True:
@@ -323,7 +415,8 @@ def simulate(
                 population, local = structure.locate(unit)
                 raise in_words(code, sample, structure.populations[population].name, local, t, max_spikes)
             done = sample - first
-            loop = loop._replace(events=for_kernels(np.concatenate([loop.events, np.empty_like(loop.events)])))
+            room = max(loop.events.size, n_units)
+            loop = loop._replace(events=for_kernels(np.concatenate([loop.events, np.empty(room, EVENT)])))
 
     parts = list(threads.map(run_chunk, len(edges) - 1))
     events = np.concatenate([inputs, *(part[0] for part in parts)])
@@ -400,9 +493,10 @@ def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, 
 
 
 def _state(graph: Graph) -> walk_kernel.State:
-    return walk_kernel.State(
-        records(graph.nodes.size, walk_kernel.OWN), np.zeros(graph.channels.size), np.zeros(N_SUMS)
-    )
+    nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
+    nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
+    currents["alpha"] = graph.channels["alpha"]
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS))
 
 
 def _raise(run: Run, code: int, sample: int, unit: int, t: float) -> None:
@@ -435,13 +529,16 @@ def adjoint(
     weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(weight), np.zeros_like(theta))
+        # A single chunk needs no second array of all synapses.
+        own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
+        gradient = adjoint_kernel.Gradient(flow, *own)
         _raise(run, *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1]))
         return gradient
 
     for part in threads.map(run_chunk, len(edges) - 1):
-        weight += part.weight
-        theta += part.theta
+        if part.weight is not weight:
+            weight += part.weight
+            theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
     return *_by_parameter(run.structure, weight, theta), flow[: log.offsets[0, -1]].copy()
 
@@ -591,7 +688,12 @@ def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Seque
 
     structure = run.structure
     by_weight = [
-        numbered(connection.mask & wish) for connection, wish in zip(structure.connections, weights, strict=True)
+        numbered(
+            np.ones(connection.weight_shape, bool) & wish
+            if isinstance(connection.mask, Sparsity)
+            else connection.mask & wish
+        )
+        for connection, wish in zip(structure.connections, weights, strict=True)
     ]
     by_threshold = [
         numbered(np.full(population.size, wish))

@@ -1,5 +1,6 @@
 """How a batch is cut into chunks, and the threads that work on them."""
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +18,45 @@ def chunk_edges(batch: int) -> list[int]:
 
 
 def _default_threads() -> int:
-    """OMP_NUM_THREADS where it is set, so that an outer launcher is obeyed; else the cores this process may use."""
-    wish = os.environ.get("OMP_NUM_THREADS", "")
-    if wish.isdigit() and int(wish) > 0:
-        return int(wish)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """OMP_NUM_THREADS where it is set, so that an outer launcher is obeyed; else this process's share of the cores.
+
+    Launchers of several processes on one host say in LOCAL_WORLD_SIZE how many share it.
+    """
+    wish = _number_in("OMP_NUM_THREADS")
+    if wish is not None:
+        return wish
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // (_number_in("LOCAL_WORLD_SIZE") or 1))
+
+
+def _number_in(variable: str) -> int | None:
+    """A number of threads or processes in the environment; None where nothing of use stands there."""
+    try:
+        number = int(os.environ.get(variable, ""))
+    except ValueError:
+        return None
+    return number if 1 <= number <= MAX_THREADS else None
 
 
 class _Threads:
     """How many threads to use, and the pool that has them. A forked child makes a pool of its own."""
 
     def __init__(self) -> None:
-        self.number = _default_threads()
+        self._number = _default_threads()
+        self._chosen_in = 0  # the process that has called `choose`; a forked child inherits the number, not the choice
         self.pool: ThreadPoolExecutor | None = None
         self.owner = 0
+
+    @property
+    def number(self) -> int:
+        # A child of multiprocessing is one of several that share the cores, as the workers of a Pool or a DataLoader.
+        # That is asked here, since a child learns it only after the fork.
+        if self._chosen_in != os.getpid() and multiprocessing.parent_process() is not None:
+            return 1
+        return self._number
+
+    def choose(self, number: int) -> None:
+        self._number, self._chosen_in, self.pool = number, os.getpid(), None
 
     def map(self, task: Callable[[int], Any], n_tasks: int) -> Iterator[Any]:
         """Results in the order of the tasks, each as soon as it and those before it are done."""
@@ -45,7 +71,10 @@ threads = _Threads()
 
 
 def set_num_threads(number: int) -> None:
-    """Set the number of threads for batches. Results do not depend on it, bit for bit.
+    """Set the number of threads for batches, in this process. Results do not depend on it, bit for bit.
+
+    Children of multiprocessing, such as the workers of a DataLoader, have one thread until they call this themselves,
+    for example in `worker_init_fn`.
 
     Raises ValueError if number < 1 or above what an operating system grants, TypeError if it is no integer.
     """
@@ -53,9 +82,13 @@ def set_num_threads(number: int) -> None:
         raise TypeError(f"number is a {type(number).__name__}: give an integer, the number of threads")
     if not 1 <= number <= MAX_THREADS:
         raise ValueError(f"number = {number}: the number of threads must be at least 1 and at most {MAX_THREADS}")
-    threads.number, threads.pool = int(number), None
+    threads.choose(int(number))
 
 
 def get_num_threads() -> int:
-    """The number of threads in use: OMP_NUM_THREADS if set, else the cores this process may use, unless set here."""
+    """The number of threads in use, unless set here: OMP_NUM_THREADS, else the cores that this process may use.
+
+    Without OMP_NUM_THREADS the processes of a launcher such as torchrun share the cores (LOCAL_WORLD_SIZE). Children of
+    multiprocessing have one thread.
+    """
     return threads.number

@@ -12,6 +12,7 @@ from fireprop import arguments
 from fireprop.kernels import membrane
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.nn.checks import check_index
+from fireprop.nn.connectivity import dense_only
 from fireprop.spikes import Spikes
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -145,7 +146,7 @@ def _require_plain(lifs: Sequence[LIF]) -> None:
 
 
 def _layer(lif: LIF, sources: Trains, spikes: Trains) -> Layer:
-    weight = existing(lif.weight, lif.mask)
+    weight = existing(lif.weight, dense_only(lif.mask))
     n_out = weight.shape[0]
     return Layer(
         weight=weight,

@@ -37,6 +37,7 @@ from fireprop.insights.chain import (
 )
 from fireprop.insights.recorded import of_sample, spike_gradients
 from fireprop.nn import LIF, Record
+from fireprop.nn.connectivity import dense_only
 from fireprop.spikes import Spikes
 
 STEPS_PER_TAU = 200  # of Runge-Kutta 4: errors near 200**-4 / 120 per time constant, 5e-12
@@ -228,8 +229,10 @@ def eventprop_gradients(net: Net, inputs: Spikes, record: Record, loss: Tensor, 
         # W_EP = tau_m W, hence dL/dW = tau_m dL/dW_EP.
         scale = population.tau_m[rows, None]
         below = found.w_in[rows] if k == 0 else found.w[rows, _places(starts)[k - 1]]
-        weight.append(_of_synapses(scale * below, lif.mask))
-        recurrent.append(_of_synapses(scale * found.w[rows, rows], lif.recurrent_mask) if lif.recurrent else None)
+        weight.append(_of_synapses(scale * below, dense_only(lif.mask)))
+        recurrent.append(
+            _of_synapses(scale * found.w[rows, rows], dense_only(lif.recurrent_mask)) if lif.recurrent else None
+        )
     sizes = np.cumsum([value.numel() for value in of_sample([s.times for s in record], record, sample)])
     mu = np.empty_like(found.jumps)
     mu[order] = -population.tau_m[population.spikes.units] * found.jumps
@@ -260,9 +263,11 @@ def _one_population(
     for k, (lif, rows) in enumerate(zip(lifs, places, strict=True)):
         tau_m[rows], tau_s[rows] = as_floats(lif.tau_mem), as_floats(lif.tau_syn).reshape(-1)
         theta[rows] = as_floats(lif.v_threshold)
-        (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * existing(lif.weight, lif.mask)
+        (w_in[rows] if k == 0 else w[rows, places[k - 1]])[:] = tau_m[rows, None] * existing(
+            lif.weight, dense_only(lif.mask)
+        )
         if lif.recurrent:
-            w[rows, rows] = tau_m[rows, None] * existing(lif.recurrent_weight, lif.recurrent_mask)
+            w[rows, rows] = tau_m[rows, None] * existing(lif.recurrent_weight, dense_only(lif.recurrent_mask))
     fired = [trains(spikes, sample) for spikes in record]
     times = np.concatenate([train.times for train in fired])
     units = np.concatenate([train.units + start for train, start in zip(fired, starts[:-1], strict=True)])

@@ -25,6 +25,7 @@ from fireprop.insights import canvas
 from fireprop.insights.chain import Floats, Ints, Layer, Net, lif_layers, one_hot, read_chain, require_feed_forward
 from fireprop.insights.recorded import end_of
 from fireprop.nn import LIF, Record
+from fireprop.nn.connectivity import dense_only
 from fireprop.spikes import Spikes
 
 # Pieces of at most a fifth of the shortest time constant: the 8-point rule is then exact to rounding.
@@ -172,8 +173,9 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
         if duration <= 0.0:
             raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
         drive = _drive(sources, sample, t_end, alpha, weight.shape[1], finite) / duration
-        if lif.mask is not None:
-            drive = drive * lif.mask.numpy()
+        mask = dense_only(lif.mask)
+        if mask is not None:
+            drive = drive * mask.numpy()
         needed = theta * (counts[sample] / duration + zeta_min * beta)
         moves += _raise(weight, drive, needed)
     return moves

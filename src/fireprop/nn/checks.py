@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.spikes import Spikes
 
 
@@ -68,34 +69,27 @@ def _require_all(name: str, tensor: Tensor, good: Tensor, remedy: str) -> None:
         raise ValueError(f"{name}{where} = {float(tensor[bad])}: {remedy}")
 
 
-def empty_weight(n_out: int, n_in: int, dtype: torch.dtype) -> Tensor:
-    """Room for a weight (out, in). Raises ValueError where there is none."""
+def empty_weight(n_out: int, n_in: int, dtype: torch.dtype, mask: Tensor | Connectivity | None = None) -> Tensor:
+    """Room for a weight (out, in), or for one per synapse of a sparse mask. Raises ValueError where there is none."""
     try:
-        return torch.empty(n_out, n_in, dtype=dtype)
+        return torch.empty(weight_shape(mask, (n_out, n_in)), dtype=dtype)
     except (RuntimeError, OverflowError) as error:
         raise ValueError(
-            f"in_features = {n_in}, out_features = {n_out}: there is no memory for a weight of that size"
+            f"in_features = {n_in}, out_features = {n_out}: there is no memory for a weight of that size; "
+            "pass a sparse mask if few of its synapses exist"
         ) from error
 
 
-def initial_weight(weight: Tensor) -> Tensor:
-    """A tensor (out, in) that may become the weight of a connection."""
+def initial_weight(weight: Tensor, *, sparse: bool = False) -> Tensor:
+    """A tensor (out, in), or (n_synapses,) if the mask is sparse, that may become the weight of a connection."""
     arguments.instance("weight", weight, Tensor, "a tensor (out, in)")
     weight_dtype(arguments.on_cpu("weight", weight).dtype)
+    if sparse:
+        return arguments.finite("weight", weight)
     if weight.dim() != 2 or 0 in weight.shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: give (out, in), at least one unit on each side")
     arguments.finite("weight", weight)
     return weight
-
-
-def mask(name: str, value: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Which synapses exist, (out, in) bool."""
-    tensor = arguments.tensor(name, value)
-    if tensor.dtype != torch.bool:
-        raise TypeError(f"{name} is {tensor.dtype}: give booleans, True where a synapse exists")
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}: give {shape}")
-    return tensor.detach().clone()
 
 
 def check_options(
@@ -122,8 +116,8 @@ def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
         raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}")
 
 
-def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, int]) -> None:
-    """Refuse a weight that is no longer what its module made: on the CPU, (out, in), in the dtype of its run."""
+def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Refuse a weight that is no longer what its module made: on the CPU, in its shape and in the dtype of its run."""
     if not isinstance(weight, Tensor):
         raise TypeError(f"{where}: {name} is a {type(weight).__name__}: give a tensor {shape}")
     if weight.device.type != "cpu":
@@ -147,6 +141,15 @@ def check_kept(where: str, name: str, tensor: Tensor, dtype: torch.dtype, *shape
         raise TypeError(f"{where}: {name} is {tensor.dtype} {tuple(tensor.shape)}: give {dtype}, {allowed}")
     if tensor.device.type != "cpu" or tensor.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {tensor.layout} on {tensor.device}: give a dense tensor on the CPU")
+
+
+def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> None:
+    """Refuse what somebody has put in place of a mask."""
+    if isinstance(mask, Connectivity):
+        check_kept(where, f"{name}.crow_indices", mask.crow_indices, torch.int64, (shape[0] + 1,))
+        check_kept(where, f"{name}.col_indices", mask.col_indices, torch.int32, (mask.n_synapses,))
+    elif mask is not None:
+        check_kept(where, name, mask, torch.bool, shape)
 
 
 def dtype_of_run(weight: Tensor) -> torch.dtype:

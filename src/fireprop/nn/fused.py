@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fireprop import autograd, engine
 from fireprop.nn import checks
+from fireprop.nn.connectivity import Connectivity, for_engine, tensors_of, weight_shape
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
 
@@ -98,13 +99,15 @@ def is_plain(lif: "LIF") -> bool:
     return not lif.recurrent and lif.tau_mem.dim() == 0 and lif.tau_syn.dim() == 0 and not _is_sparse(lif.mask)
 
 
-def _is_sparse(mask: Tensor | None) -> bool:
+def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
     """Whether a graph, which visits synapses that exist, is faster than a chain in which the others have weight 0."""
+    if isinstance(mask, Connectivity):
+        return True
     return mask is not None and mask.shape[0] >= LARGE and int(mask.count_nonzero()) < SPARSE * mask.numel()
 
 
 def _chain_weight(lif: "LIF") -> Tensor:
-    return lif.weight if lif.mask is None else torch.where(lif.mask, lif.weight, 0.0)
+    return torch.where(lif.mask, lif.weight, 0.0) if isinstance(lif.mask, Tensor) else lif.weight
 
 
 def structure_of_layers(layers: Sequence["LIF"], first_layer: int = 0) -> engine.graph.Structure:
@@ -131,7 +134,8 @@ def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
 
 
 def _constants(lif: "LIF") -> tuple[Tensor | None, ...]:
-    return lif.tau_mem, lif.tau_syn, lif.t_ref, lif.mask, lif.recurrent_mask, lif.tau_syn_rec
+    masks = *tensors_of(lif.mask), *tensors_of(lif.recurrent_mask)
+    return lif.tau_mem, lif.tau_syn, lif.t_ref, lif.tau_syn_rec, *masks
 
 
 def _connections(layers: Sequence["LIF"], first_layer: int) -> Iterator[engine.graph.Connection]:
@@ -139,10 +143,10 @@ def _connections(layers: Sequence["LIF"], first_layer: int) -> Iterator[engine.g
         n_in, n_out = lif.in_features, lif.out_features
         name, pre = f"layer {first_layer + k}", k - 1 if k else engine.graph.INPUT
         yield engine.graph.Connection(
-            f"{name}: weight", pre, k, per_synapse(lif.tau_syn, n_out, n_in), existing(lif.mask, n_out, n_in)
+            f"{name}: weight", pre, k, per_synapse(lif.tau_syn, n_out, n_in), for_engine(lif.mask, (n_out, n_in))
         )
         if lif.tau_syn_rec is not None:
-            tau, mask = per_synapse(lif.tau_syn_rec, n_out, n_out), existing(lif.recurrent_mask, n_out, n_out)
+            tau, mask = per_synapse(lif.tau_syn_rec, n_out, n_out), for_engine(lif.recurrent_mask, (n_out, n_out))
             yield engine.graph.Connection(f"{name}: recurrent_weight", k, k, tau, mask)
 
 
@@ -156,11 +160,6 @@ def per_synapse(tau_syn: Tensor, n_out: int, n_in: int) -> engine.Array:
     return tau_syn.expand(n_out, n_in).numpy()
 
 
-def existing(mask: Tensor | None, n_out: int, n_in: int) -> engine.Array:
-    """Which synapses exist, (out, in)."""
-    return np.ones((n_out, n_in), bool) if mask is None else mask.numpy()
-
-
 def thresholds_of(layers: Sequence["LIF"]) -> list[Tensor]:
     """The thresholds (out,) of the layers."""
     return [lif.v_threshold.expand(lif.out_features) for lif in layers]
@@ -171,18 +170,17 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
     dtype = checks.dtype_of_run(layers[0].weight)
     for k, lif in enumerate(layers, start=first_layer):
         n_in, n_out, where = lif.in_features, lif.out_features, f"layer {k}"
-        checks.check_weight(where, "weight", lif.weight, dtype, (n_out, n_in))
+        checks.check_mask(where, "mask", lif.mask, (n_out, n_in))
+        checks.check_weight(where, "weight", lif.weight, dtype, weight_shape(lif.mask, (n_out, n_in)))
         for name in ("tau_mem", "t_ref", "v_threshold"):
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
         checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, (), (n_in,), (n_out, 1), (n_out, n_in))
-        if lif.mask is not None:
-            checks.check_kept(where, "mask", lif.mask, torch.bool, (n_out, n_in))
         if lif.recurrent:
-            checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, (n_out, n_out))
+            checks.check_mask(where, "recurrent_mask", lif.recurrent_mask, (n_out, n_out))
+            shape = weight_shape(lif.recurrent_mask, (n_out, n_out))
+            checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, shape)
             shapes = (), (n_out,), (n_out, 1), (n_out, n_out)
             checks.check_kept(where, "tau_syn_rec", lif.tau_syn_rec, torch.float64, *shapes)  # type: ignore[arg-type]
-            if lif.recurrent_mask is not None:
-                checks.check_kept(where, "recurrent_mask", lif.recurrent_mask, torch.bool, (n_out, n_out))
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, engine
 from fireprop.nn import checks, initial
+from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.spikes import Spikes
@@ -30,9 +31,11 @@ class LIF(nn.Module):
                      any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
     v_threshold      > 0, a number or (out,); pass an nn.Parameter to train it. Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
-    mask             (out, in) bool, True where a synapse exists. Default: everywhere
+    mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
+                     stored entry is a synapse: then weight is (n_synapses,), in the order of CSR, and memory and time
+                     grow with the synapses alone (docs/sparse.md). Default: everywhere
     recurrent        whether the units reach one another, and themselves, without delay, by recurrent_weight (out, out)
-    recurrent_mask   (out, out) bool, True where a recurrent synapse exists. Default: everywhere, self-loops included
+    recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
     tau_syn_rec      of the recurrent synapses: a number, (out,) per source, (out, 1), or (out, out). Default: tau_syn,
                      where that is a number or (out, 1); otherwise required
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
@@ -54,8 +57,8 @@ class LIF(nn.Module):
     tau_syn: Tensor
     t_ref: Tensor
     v_threshold: Tensor
-    mask: Tensor | None
-    recurrent_mask: Tensor | None
+    mask: Tensor | Connectivity | None
+    recurrent_mask: Tensor | Connectivity | None
     tau_syn_rec: Tensor | None
 
     def __init__(
@@ -91,8 +94,8 @@ class LIF(nn.Module):
             self.v_threshold = v_threshold
         else:
             self.register_buffer("v_threshold", threshold)
-        self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
-        self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype)))
+        keep_mask(self, "mask", mask, (n_out, n_in))
+        self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype), self.mask))
         self._init_recurrence(recurrent_mask, tau_syn_rec)
         self.reset_parameters(generator=generator)
 
@@ -108,10 +111,9 @@ class LIF(nn.Module):
                 raise ValueError(f"tau_syn has shape {tuple(self.tau_syn.shape)}: then tau_syn_rec must be given too")
             tau_syn_rec = self.tau_syn
         constant = checks.constant("tau_syn_rec", tau_syn_rec, (n,), (n, 1), (n, n))
-        mask = None if recurrent_mask is None else checks.mask("recurrent_mask", recurrent_mask, (n, n))
-        self.register_buffer("recurrent_mask", mask)
+        keep_mask(self, "recurrent_mask", recurrent_mask, (n, n))
         self.register_buffer("tau_syn_rec", constant)
-        self.recurrent_weight = nn.Parameter(checks.empty_weight(n, n, self.weight.dtype))
+        self.recurrent_weight = nn.Parameter(checks.empty_weight(n, n, self.weight.dtype, self.recurrent_mask))
 
     def reset_parameters(
         self,
@@ -144,12 +146,12 @@ class LIF(nn.Module):
         recurrent_spread = arguments.number("recurrent_spread", recurrent_spread, least=0.0)
         checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
-        peaks = initial.peaks(self.tau_mem, self.tau_syn, window)
+        peaks = initial.peaks(self.tau_mem, self.tau_syn, window, mask=self.mask)
         initial.draw_driving_(
             self.weight, theta, spikes_per_input * peaks, self.mask, gain=gain, spread=spread, generator=generator
         )
         if self.tau_syn_rec is not None:
-            peaks = initial.peaks(self.tau_mem, self.tau_syn_rec)
+            peaks = initial.peaks(self.tau_mem, self.tau_syn_rec, mask=self.recurrent_mask)
             initial.draw_balanced_(
                 self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
             )
@@ -180,7 +182,7 @@ class LIF(nn.Module):
             parts.append(f"{name}={shown}")
         if self.recurrent:
             parts.append("recurrent=True")
-        parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if getattr(self, n) is not None]
+        parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if isinstance(getattr(self, n), Tensor)]
         return ", ".join(parts)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LIF":

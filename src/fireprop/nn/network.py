@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from fireprop import arguments, autograd, engine
 from fireprop.nn import checks, initial
-from fireprop.nn.fused import StructureCache, existing, per_synapse, per_unit
+from fireprop.nn.connectivity import (
+    Connectivity,
+    for_engine,
+    from_sparse,
+    is_sparse,
+    keep_mask,
+    tensors_of,
+    weight_shape,
+)
+from fireprop.nn.fused import StructureCache, per_synapse, per_unit
 from fireprop.nn.lif import exact_constants
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
@@ -46,20 +55,34 @@ class Population(nn.Module):
 
 
 class Connection(nn.Module):
-    """Synapses from one population of a `Network` to another: weight (out, in), tau_syn and mask as in `LIF`."""
+    """Synapses from one population of a `Network` to another: weight (out, in), tau_syn and mask as in `LIF`.
+
+    A sparse weight is a sparse mask and its values; with a sparse mask a weight is (n_synapses,), in its order.
+    """
 
     tau_syn: Tensor
-    mask: Tensor | None
+    mask: Tensor | Connectivity | None
 
     def __init__(self, weight: Tensor, *, tau_syn: float | Tensor, mask: Tensor | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(checks.initial_weight(weight))
-        n_out, n_in = self.weight.shape
+        if is_sparse(weight):
+            if mask is not None:
+                raise ValueError("weight is sparse: its stored entries are the synapses, leave mask out")
+            self.mask, values = from_sparse("weight", weight, tuple(weight.shape))  # type: ignore[arg-type]
+            n_out, n_in = weight.shape
+            self.weight = nn.Parameter(checks.initial_weight(values.clone(), sparse=True))
+        else:
+            n_out, n_in = mask.shape if is_sparse(mask) else checks.initial_weight(weight).shape  # type: ignore[union-attr]
+            keep_mask(self, "mask", mask, (n_out, n_in))
+            self.weight = nn.Parameter(checks.initial_weight(weight, sparse=is_sparse(mask)))
+        wanted = weight_shape(self.mask, (n_out, n_in))
+        if tuple(self.weight.shape) != wanted:
+            raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, one per synapse of mask")
+        self.shape = (n_out, n_in)
         self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in)))
-        self.register_buffer("mask", None if mask is None else checks.mask("mask", mask, (n_out, n_in)))
 
     def extra_repr(self) -> str:
-        n_out, n_in = self.weight.shape
+        n_out, n_in = self.shape
         return f"{n_in}, {n_out}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Connection":
@@ -136,9 +159,10 @@ class Network(nn.Module):
         """Connect a population, or "input", to a population; both may be the same.
 
         tau_syn  a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse
-        mask     (out, in) bool, True where a synapse exists. Default: everywhere
-        weight   (out, in) to start from; it is copied. Default: normal, as `LIF.reset_parameters` draws them for one
-                 spike per source
+        mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
+                 synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
+        weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
+                 Default: normal, as `LIF.reset_parameters` draws them for one spike per source
 
         Raises ValueError for a population that is not there, and for a second connection of the same pair.
         """
@@ -150,21 +174,31 @@ class Network(nn.Module):
         if key in self.connections:
             raise ValueError(f"{key} exists: give it a mask or a tau_syn per synapse instead of a second connection")
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
-        start = (
-            checks.empty_weight(n_out, n_in, self.dtype).zero_()
-            if weight is None
-            else arguments.reals("weight", weight).detach()
-        )
-        if tuple(start.shape) != (n_out, n_in):
-            raise ValueError(f"weight has shape {tuple(start.shape)}: give {(n_out, n_in)}")
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
-        connection = Connection(start.clone().to(dtype), tau_syn=tau_syn, mask=mask)
+        start = self._start(weight, mask, (n_out, n_in), dtype)
+        connection = Connection(start, tau_syn=tau_syn, mask=mask)
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
-            peaks = initial.peaks(target.tau_mem, connection.tau_syn)
+            peaks = initial.peaks(target.tau_mem, connection.tau_syn, mask=connection.mask)
             initial.draw_driving_(connection.weight, theta, peaks, connection.mask, generator=self._generator)
         self.connections[key] = connection
+
+    def _start(self, weight: Tensor | None, mask: Tensor | None, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """A copy of the weight to start from, which the connection may keep, or zeros."""
+        if is_sparse(weight):
+            given = tuple(weight.shape)  # type: ignore[union-attr]
+            if given != shape:
+                raise ValueError(f"weight has shape {given}: give {shape}")
+            return weight.detach().to(dtype, copy=True)  # type: ignore[union-attr]
+        wanted = weight_shape(mask, shape)
+        if weight is None:
+            return checks.empty_weight(*shape, dtype, mask).zero_()
+        start = arguments.reals("weight", weight).detach()
+        if tuple(start.shape) != wanted:
+            why = ", one per synapse of mask" if is_sparse(mask) else ""
+            raise ValueError(f"weight has shape {tuple(start.shape)}: give {wanted}{why}")
+        return start.clone().to(dtype)
 
     def forward(
         self,
@@ -225,11 +259,10 @@ class Network(nn.Module):
         connection, (pre, post) = self._connection(key), key.split("->")
         n_in = self.n_inputs if pre == INPUT else self._population(pre).size
         n_out = self._population(post).size
-        checks.check_weight(key, "weight", connection.weight, dtype, (n_out, n_in))
+        checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
+        checks.check_weight(key, "weight", connection.weight, dtype, weight_shape(connection.mask, (n_out, n_in)))
         shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
         checks.check_kept(key, "tau_syn", connection.tau_syn, torch.float64, *shapes)
-        if connection.mask is not None:
-            checks.check_kept(key, "mask", connection.mask, torch.bool, (n_out, n_in))
 
     def structure(self) -> engine.graph.Structure:
         """Units and synapses as the engine sees them."""
@@ -237,7 +270,8 @@ class Network(nn.Module):
         connections = [self._connection(key) for key in self.connections]
         constants: list[Tensor | None] = []
         constants += [tensor for population in populations for tensor in (population.tau_mem, population.t_ref)]
-        constants += [tensor for connection in connections for tensor in (connection.tau_syn, connection.mask)]
+        for connection in connections:
+            constants += [connection.tau_syn, *tensors_of(connection.mask)]
         names = (*self.populations, *self.connections)
         structure = self._structure.get(constants, names)
         if structure is None:
@@ -254,9 +288,9 @@ class Network(nn.Module):
             populations.append(engine.graph.Population(f"population {name}", *constants))
         for key in self.connections:
             connection, (pre, post) = self._connection(key), key.split("->")
-            n_out, n_in = connection.weight.shape
+            n_out, n_in = connection.shape
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
-            tau_syn, mask = per_synapse(connection.tau_syn, n_out, n_in), existing(connection.mask, n_out, n_in)
+            tau_syn, mask = per_synapse(connection.tau_syn, n_out, n_in), for_engine(connection.mask, (n_out, n_in))
             connections.append(engine.graph.Connection(f"{key}: weight", *ends, tau_syn, mask))
         return engine.graph.lay_out(self.n_inputs, populations, connections)
 

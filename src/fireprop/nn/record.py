@@ -107,8 +107,7 @@ def record_of(
     names: tuple[str, ...] = (),
 ) -> Record:
     """Make the run that a simulation describes; t_end (batch,) float64."""
-    all_times = autograd.fire_times(simulation, inputs.times, weights, thresholds)
-    run = simulation.run
+    all_times, run = autograd.fire_times(simulation, inputs.times, weights, thresholds)
     t_known = torch.from_numpy(run.t_known)
     spikes, slopes = [], []
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):

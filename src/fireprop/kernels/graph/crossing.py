@@ -29,18 +29,26 @@ def earliest_crossing(graph, node, theta):
 
     No logarithm and no exponential: V stays below max(V, 0) and the peaks of what each positive current brings.
     """
+    if node.n_channels == 1:
+        channel = graph.channels[node.first_channel]
+        return earliest_crossing_of_one(node.base_v, channel.base_i, channel.reach, node.beta, theta)
     high, drive = max(node.base_v, 0.0), 0.0
     for c in channels_of(node):
         if graph.channels[c].base_i > 0.0:
             high += graph.channels[c].base_i * graph.channels[c].reach
             drive += graph.channels[c].base_i
-    if high * SLACK < theta:
+    if high * SLACK < theta or drive <= 0.0:
         return NONE_AHEAD
-    if node.n_channels > 1:
-        return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40)) if drive > 0.0 else NONE_AHEAD
-    if rise(node.base_v, drive, node.beta) <= 0.0:
+    return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40))
+
+
+@inlined
+def earliest_crossing_of_one(v, i, reach, beta, theta):
+    """`earliest_crossing` of the state (v, i) of a unit with one current, whose peak after a unit of it is `reach`."""
+    drive = max(i, 0.0)
+    if (max(v, 0.0) + drive * reach) * SLACK < theta or rise(v, drive, beta) <= 0.0:
         return NONE_AHEAD
-    return tangent_reach(node.base_v, drive, node.beta, theta)
+    return tangent_reach(v, drive, beta, theta)
 
 
 @inlined

@@ -9,24 +9,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Constants of a unit, then where a walk stands with it.
-NODE = np.dtype(
+
+def in_lines(fields, size):
+    """A record of `size` bytes, so that none of an aligned array lies across one cache line more than it must."""
+    packed = np.dtype(fields, align=True)
+    offsets = [packed.fields[name][1] for name in packed.names]
+    formats = [packed.fields[name][0] for name in packed.names]
+    return np.dtype({"names": packed.names, "formats": formats, "offsets": offsets, "itemsize": size}, align=True)
+
+
+# Constants of a unit, and where a walk stands with it. What an arrival reads comes first: one cache line.
+NODE = in_lines(
     [
-        ("beta", np.float64),  # 1 / tau_mem
-        ("theta", np.float64),
-        ("t_ref", np.float64),
-        ("first_channel", np.int64),
-        ("n_channels", np.int64),
-        ("population", np.int64),
         ("at", np.float64),  # last arrival: v and the currents are valid there
         ("v", np.float64),
         ("hold_end", np.float64),  # of its last spike; after `at` if V starts from 0 there
+        ("beta", np.float64),  # 1 / tau_mem
+        ("theta", np.float64),
+        ("queued", np.float64),  # its time in the queue; inf if it is not there
+        ("first_channel", np.int32),
+        ("n_channels", np.int32),
+        ("population", np.int32),
+        ("known", np.int8),  # what `queued` is: see `kernels.graph.simulate`
+        ("fired", np.bool_),
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought
-        ("found", np.bool_),  # whether its time in the queue is a crossing, or only a lower bound of one
-        ("fired", np.bool_),
+        ("t_ref", np.float64),
     ],
-    align=True,
+    128,
 )
 
 # A synaptic current of a unit: its constants, then where a walk stands with it.
@@ -40,7 +50,8 @@ CHANNEL = np.dtype(
     align=True,
 )
 
-SYNAPSE = np.dtype([("target", np.int64), ("channel", np.int64)], align=True)
+# Half a register each: what an arrival reads in sequence is 16 bytes a synapse, the weight included.
+SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 
 
 class Graph(NamedTuple):

@@ -1,9 +1,10 @@
 """The event loop of a graph: exact, event by event, in continuous time, in global order.
 
 A queue holds every unit that may cross if nothing more arrives, by a time before which it does not; a root is computed
-only for a unit that comes to the top. One turn of the loop is one instant: all units that cross there fire, then the
-inputs and the spikes of the instant are delivered, then the units that were reached are looked at anew. A unit costs
-something only when it is reached: an event costs its fan-out.
+only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands, which is
+early enough; it is looked at again when it comes to the top. One turn of the loop is one instant: all units that cross
+there fire, then the inputs and the spikes of the instant are delivered, then the units that were reached are looked at
+anew. A unit costs something only when it is reached: an event costs its fan-out.
 """
 
 from typing import NamedTuple
@@ -14,14 +15,29 @@ from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
+from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of_one, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, Queue
-from fireprop.kernels.graph.state import NEVER, fire, log_last_releases, move_to, rest, set_base
+from fireprop.kernels.graph.state import (
+    NEVER,
+    base_of_one,
+    fire,
+    log_release,
+    move_one,
+    move_to,
+    rest,
+    rest_one,
+    set_base,
+)
 from fireprop.kernels.membrane import NONE_AHEAD, too_close
 
 # Places in `Loop.counts`
-SPIKES, REACHED = range(2)
+SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL = range(6)
+N_COUNTS = 6
+
+# What the time of a unit in the queue is: a lower bound of its next crossing that holds still, though something has
+# arrived since; one from its state as it is; or the crossing itself.
+STALE, BOUND, FOUND = range(3)
 
 
 class Loop(NamedTuple):
@@ -30,8 +46,10 @@ class Loop(NamedTuple):
     graph     with the state of the loop
     events    (capacity,) EVENT, of all samples
     queue     units that may cross
-    counts    (2,) int64: spikes logged, and units reached at this instant
-    reached   (n_units,) int64: which
+    counts    (6,) int64: spikes logged; units reached at this instant, and in this sample; and, of a sample that waits
+              for a larger log: the next input, how many outputs are silent, and that it waits
+    reached   (n_units + 1,) int64: the units reached at this instant
+    touched   (n_units + 1,) int64: the units reached in this sample, which alone are not at rest
     fired     (n_populations,) int64: spikes of each population in this sample
     zeros, turns  scratch of `first_crossing`
     """
@@ -41,22 +59,73 @@ class Loop(NamedTuple):
     queue: Queue
     counts: np.ndarray
     reached: np.ndarray
+    touched: np.ndarray
     fired: np.ndarray
     zeros: np.ndarray
     turns: np.ndarray
 
 
 @inlined
-def expect(loop, u, t_end):
-    """Let unit u wait in the queue for its next crossing, or take it out if it cannot cross before t_end."""
+def bound(loop, u):
+    """A time before which unit u does not cross if nothing more arrives; inf if it never will. Sets the base."""
     node = loop.graph.nodes[u]
     t = set_base(loop.graph, node)
     duration = earliest_crossing(loop.graph, node, node.theta)
-    if duration == NONE_AHEAD or t + duration >= t_end:
-        waiting.remove(loop.queue, u)
-        return
-    node.found = False
-    waiting.put(loop.queue, u, t + duration)
+    return np.inf if duration == NONE_AHEAD else t + duration
+
+
+@njit(cache=True)
+def expect_reached(loop, t_end):
+    """`expect` for all units that were reached at this instant."""
+    nodes, channels, reached = loop.graph.nodes, loop.graph.channels, loop.reached
+    queue = loop.queue
+    for n in range(loop.counts[REACHED]):
+        u = reached[n]
+        node = nodes[u]
+        if node.n_channels != 1:
+            expect(loop, u, t_end)
+            continue
+        channel = channels[node.first_channel]
+        base, v, i = base_of_one(node, channel)
+        duration = earliest_crossing_of_one(v, i, channel.reach, node.beta, node.theta)
+        t = np.inf if duration == NONE_AHEAD else base + duration
+        if node.queued <= t:
+            node.known = STALE
+        elif t < t_end:
+            wait(queue, node, u, t, BOUND)
+
+
+@njit(cache=True)
+def wait(queue, node, u, t, known):
+    """Let unit u wait in the queue until t; known: what that is."""
+    node.queued, node.known = t, known
+    waiting.put(queue, u, t)
+
+
+@njit(cache=True)
+def leave(queue, node, u):
+    """Take unit u out of the queue."""
+    node.queued = np.inf
+    waiting.remove(queue, u)
+
+
+@njit(cache=True)
+def expect(loop, u, t_end):
+    """Let unit u, which was reached, wait in the queue for its next crossing, if it can cross before t_end."""
+    t, node = bound(loop, u), loop.graph.nodes[u]
+    if node.queued <= t:
+        node.known = STALE
+    elif t < t_end:
+        wait(loop.queue, node, u, t, BOUND)
+
+
+@inlined
+def put_or_remove(loop, u, t, t_end, known):
+    """Give unit u, on top of the queue, a new time, or take it out if that is not before t_end."""
+    if t < t_end:
+        wait(loop.queue, loop.graph.nodes[u], u, t, known)
+    else:
+        leave(loop.queue, loop.graph.nodes[u], u)
 
 
 @njit(cache=True)
@@ -64,33 +133,30 @@ def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
     while True:
         u = waiting.first(loop.queue)
-        if u == ABSENT or loop.queue.times[u] > t_limit:
+        if u == ABSENT or waiting.first_time(loop.queue) > t_limit:
             return ABSENT, t_limit
         node = loop.graph.nodes[u]
-        if node.found:
-            return u, loop.queue.times[u]
+        if node.known == FOUND:
+            return u, node.queued
+        if node.known == STALE:
+            put_or_remove(loop, u, bound(loop, u), t_end, BOUND)
+            continue
         t = set_base(loop.graph, node)
         duration = first_crossing(loop.graph, node, node.theta, t_end - t, loop.zeros, loop.turns)
         if duration == NONE_AHEAD:
-            waiting.remove(loop.queue, u)
+            leave(loop.queue, node, u)
             continue
-        f = max(t + duration, loop.queue.times[u])
+        f = max(t + duration, node.queued)
         if f <= t:
             # What an arrival or an end of hold caused must come after it, at the next float64 at the earliest.
             f = np.nextafter(t, np.inf)
-        if f >= t_end:
-            waiting.remove(loop.queue, u)
-            continue
-        node.found = True
-        waiting.put(loop.queue, u, f)
+        put_or_remove(loop, u, f, t_end, FOUND)
 
 
 @njit(cache=True)
 def emit(loop, u, f, t_end, max_spikes):
     """Log the spike of unit u at f and let it wait for its next one: (status, time that it speaks of)."""
     k = loop.counts[SPIKES]
-    if k == loop.events.size:
-        return status.FULL, f
     node = loop.graph.nodes[u]
     if loop.fired[node.population] == max_spikes:
         return status.SPIKE_LIMIT, f
@@ -113,20 +179,44 @@ def deliver(loop, source, t, t_end, max_spikes):
     A target whose potential has reached theta by rounding, ahead of its predicted crossing, fires first, at t: nothing
     that arrives at t acts on it before.
     """
-    graph = loop.graph
-    for s in range(graph.rows[source], graph.rows[source + 1]):
-        u = graph.synapses[s].target
-        node = graph.nodes[u]
-        if node.at < t:
-            move_to(graph, loop.events, node, t)
-            loop.reached[loop.counts[REACHED]] = u
-            loop.counts[REACHED] += 1
-            if node.v >= node.theta:
-                code, at = emit(loop, u, t, t_end, max_spikes)
-                if code != status.OK:
-                    return code, u, at
-        graph.channels[graph.synapses[s].channel].i += graph.weight[s]
+    # References are counted where an array is taken from a tuple: once an event, not once a synapse.
+    nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
+    events, reached, touched = loop.events, loop.reached, loop.touched
+    first, stop = loop.graph.rows[source], loop.graph.rows[source + 1]
+    n_before, n_touched = loop.counts[REACHED], loop.counts[TOUCHED]
+    # Looking at all targets first lets the processor wait for many units at once, not for one after the other: with a
+    # state beyond the caches, that is most of the time.
+    n_reached = n_before
+    for s in range(first, stop):
+        u = synapses[s].target
+        at, alpha = nodes[u].at, channels[synapses[s].channel].alpha
+        reached[n_reached] = u
+        touched[n_touched] = u
+        n_reached += (at < t) & (alpha > 0.0)
+        n_touched += at == NEVER
+    loop.counts[REACHED], loop.counts[TOUCHED] = n_reached, n_touched
+    for n in range(n_before, n_reached):
+        node = nodes[reached[n]]
+        if node.n_channels == 1:
+            channel = channels[node.first_channel]
+            if node.at < node.hold_end <= t:
+                events[node.last_spike].release = base_of_one(node, channel)[2]
+            move_one(node, channel, t)
+        else:
+            move(loop, reached[n], t)
+        if node.v >= node.theta:
+            code, at = emit(loop, reached[n], t, t_end, max_spikes)
+            if code != status.OK:
+                return code, reached[n], at
+    for s in range(first, stop):
+        channels[synapses[s].channel].i += weight[s]
     return status.OK, ABSENT, t
+
+
+@njit(cache=True)
+def move(loop, u, t):
+    """Bring unit u to an arrival at t."""
+    move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
 
 
 @njit(cache=True)
@@ -149,15 +239,25 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
     """One sample, from rest to t_end or to the stop: (code, unit, time). The time of an OK is what is known.
 
     cursor, n_inputs  the sample's inputs; outputs (first, last) the units that a stop waits for
+
+    FULL is returned between two instants, if the log has no room for a spike of every unit: the sample goes on from
+    there in a larger one.
     """
     n_sources = loop.graph.rows.size - 1 - loop.graph.nodes.size
     silent = outputs[1] - outputs[0]
+    if loop.counts[FULL]:
+        cursor, silent = loop.counts[CURSOR], loop.counts[SILENT]
+        loop.counts[FULL] = 0
     while True:
+        if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
+            loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
+            return status.FULL, ABSENT, t_end
         t_input = min(arrival_time(inputs[cursor]), t_end) if cursor < n_inputs else t_end
         u, f = next_crossing(loop, t_input, t_end)
         t = t_input if u == ABSENT else f
         if t >= t_end:
-            log_last_releases(loop.graph, loop.events, t_end)
+            for k in range(loop.counts[TOUCHED]):
+                log_release(loop.graph, loop.events, loop.graph.nodes[loop.touched[k]], t_end)
             return status.OK, ABSENT, t_end
         first = loop.counts[SPIKES]
         loop.counts[REACHED] = 0
@@ -178,8 +278,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
                 return code, u, at
             k += 1
         sort_instant(loop, first)
-        for k in range(loop.counts[REACHED]):
-            expect(loop, loop.reached[k], t_end)
+        expect_reached(loop, t_end)
         if stop_at_first:
             for k in range(first, loop.counts[SPIKES]):
                 u = loop.events[k].unit
@@ -197,13 +296,19 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
     done         number of samples that the log holds already
     out_offsets  (last - first + 1,) int64, t_known (last - first,) float64: written
 
-    Returns (code, sample, unit, time). After FULL, enlarge the log and go on with done = sample - first.
+    Returns (code, sample, unit, time). After FULL, enlarge the log by at least a spike of every unit and go on with
+    done = sample - first.
     """
-    for sample in range(first + done, last):
-        loop.counts[SPIKES] = out_offsets[sample - first]
-        loop.fired[:] = 0
+    if done == 0 and not loop.counts[FULL]:
         rest(loop.graph)
-        waiting.clear(loop.queue)
+    for sample in range(first + done, last):
+        if not loop.counts[FULL]:
+            loop.counts[SPIKES] = out_offsets[sample - first]
+            loop.fired[:] = 0
+            for k in range(loop.counts[TOUCHED]):
+                rest_one(loop.graph, loop.touched[k])
+            loop.counts[TOUCHED] = 0
+            waiting.clear(loop.queue)
         code, u, t = run_sample(
             loop,
             inputs,

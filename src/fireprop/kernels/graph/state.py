@@ -8,7 +8,7 @@ import math
 
 from fireprop.kernels.compiling import inlined
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.membrane import factors
+from fireprop.kernels.membrane import factors, step
 
 NEVER = -math.inf
 
@@ -20,17 +20,24 @@ def channels_of(node):
 
 
 @inlined
-def rest(graph):
-    """Every unit at rest, before the first arrival of a sample."""
-    for u in range(graph.nodes.size):
-        node = graph.nodes[u]
-        node.at = NEVER
-        node.hold_end = NEVER
-        node.v = 0.0
-        node.last_spike = -1
-        node.fired = False
-    for c in range(graph.channels.size):
+def rest_one(graph, u):
+    """Unit u at rest, before the first arrival of a sample."""
+    node = graph.nodes[u]
+    node.at = NEVER
+    node.hold_end = NEVER
+    node.v = 0.0
+    node.queued = math.inf
+    node.last_spike = -1
+    node.fired = False
+    for c in channels_of(node):
         graph.channels[c].i = 0.0
+
+
+@inlined
+def rest(graph):
+    """Every unit at rest."""
+    for u in range(graph.nodes.size):
+        rest_one(graph, u)
 
 
 @inlined
@@ -111,6 +118,32 @@ def move_to(graph, events, node, t):
             v += h * channel.i
             channel.i *= a
         node.v = b * node.v + v
+    node.at = t
+
+
+@inlined
+def base_of_one(node, channel):
+    """Time, V and I of the base of a unit with one current: `set_base` from two records, of whose arrays no references
+    are counted."""
+    if node.hold_end > node.at:
+        return node.hold_end, 0.0, channel.i * decay(channel.alpha * (node.hold_end - node.at))
+    return node.at, node.v, channel.i
+
+
+@inlined
+def move_one(node, channel, t):
+    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged."""
+    if node.hold_end > node.at:
+        v = 0.0
+        if t > node.hold_end:
+            base, v, i = base_of_one(node, channel)
+            a, b, h = factors(t - base, channel.alpha, node.beta)
+            v, _ = step(v, i, a, b, h)
+        node.v = v
+        channel.i *= decay(channel.alpha * (t - node.at))
+    elif node.at > NEVER:
+        a, b, h = factors(t - node.at, channel.alpha, node.beta)
+        node.v, channel.i = step(node.v, channel.i, a, b, h)
     node.at = t
 
 

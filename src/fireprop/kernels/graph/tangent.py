@@ -10,7 +10,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.graph.walk import clear, move_forward, slope_at, source_of, wake
+from fireprop.kernels.graph.walk import clear, move_forward, move_one_forward, slope_at, source_of
 from fireprop.kernels.walk import release_order
 
 
@@ -28,16 +28,23 @@ class Direction(NamedTuple):
     threshold: np.ndarray
 
 
-@inlined
+@njit(cache=True)
 def arrive(graph, log, direction, state, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
     source, d_t = source_of(graph, log, k), direction.times[k]
+    # References are counted where an array is taken from a tuple: once an event, not once a synapse.
+    synapses, weight, d_weight = graph.synapses, graph.weight, direction.weight
+    nodes, currents = state.nodes, state.currents
     for s in range(graph.rows[source], graph.rows[source + 1]):
-        synapse, w = graph.synapses[s], graph.weight[s]
-        move_forward(graph, state, synapse.target, t)
-        wake(state, synapse.target, t)
-        state.currents[synapse.channel] += direction.weight[s] + graph.channels[synapse.channel].alpha * w * d_t
-        state.nodes[synapse.target].v -= w * d_t
+        own, current = nodes[synapses[s].target], currents[synapses[s].channel]
+        if own.active:
+            if own.n_channels == 1:
+                move_one_forward(own, current, t)
+            else:
+                move_forward(graph, state, synapses[s].target, t)
+        own.active, own.at = True, t
+        current.value += d_weight[s] + current.alpha * weight[s] * d_t
+        own.v -= weight[s] * d_t
 
 
 @inlined
@@ -71,7 +78,8 @@ def sample_tangent(graph, log, direction, state, sample, zero_grazes):
     arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
     order, ends = release_order(graph.nodes, 0, log, first, last)
     spike, held, arrival = first, 0, first
-    clear(state)
+    for u in range(state.nodes.size):
+        clear(graph, state, u)
     while spike < last:
         f = log.events[spike].time
         end = ends[order[held]]

@@ -10,35 +10,47 @@ import numpy as np
 
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.membrane import factors, rise
+from fireprop.kernels.membrane import factors, rise, step
 
+# 32 bytes, what a step of a unit reads and writes.
 OWN = np.dtype(
     [
         ("v", np.float64),  # derivative of, or by, V
         ("at", np.float64),  # the time at which it and those of the currents are valid
-        ("owed", np.float64),  # dL/df of the unit's next spike, backwards, by the end of its hold
+        ("beta", np.float64),  # 1 / tau_mem, here too
+        ("n_channels", np.int32),
         ("active", np.bool_),  # whether anything has reached it: if not, all is 0
     ],
     align=True,
 )
 
+CURRENT = np.dtype([("value", np.float64), ("alpha", np.float64)], align=True)
+
 
 class State(NamedTuple):
-    """Derivatives of all units: `nodes` (n_units,) OWN, `currents` (n_channels,) and `sums` (N_SUMS,) float64."""
+    """Derivatives of all units.
+
+    nodes     (n_units,) OWN
+    currents  (n_channels,) CURRENT
+    owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold
+    sums      (N_SUMS,) float64, scratch
+    """
 
     nodes: np.ndarray
     currents: np.ndarray
+    owed: np.ndarray
     sums: np.ndarray
 
 
-@njit(cache=True)
-def clear(state):
-    """Nothing has reached any unit."""
-    state.currents[:] = 0.0
-    for u in range(state.nodes.size):
-        state.nodes[u].v = 0.0
-        state.nodes[u].owed = 0.0
-        state.nodes[u].active = False
+@inlined
+def clear(graph, state, u):
+    """Nothing has reached unit u."""
+    own = state.nodes[u]
+    own.v = 0.0
+    state.owed[u] = 0.0
+    own.active = False
+    for c in channels_of(graph.nodes[u]):
+        state.currents[c].value = 0.0
 
 
 @inlined
@@ -49,30 +61,52 @@ def wake(state, u, t):
 
 
 @inlined
-def move_forward(graph, state, u, t):
-    """Bring the tangents of unit u to t."""
-    own, node = state.nodes[u], graph.nodes[u]
-    if not own.active or own.at == t:
+def move_one_forward(own, current, t):
+    """`move_forward` of an active unit with one current: two records, of whose arrays no references are counted."""
+    if own.at == t:
         return
-    b, v = 1.0, 0.0
-    for c in channels_of(node):
-        a, b, h = factors(t - own.at, graph.channels[c].alpha, node.beta)
-        v += h * state.currents[c]
-        state.currents[c] *= a
-    own.v = b * own.v + v
+    a, b, h = factors(t - own.at, current.alpha, own.beta)
+    own.v, current.value = step(own.v, current.value, a, b, h)
     own.at = t
 
 
 @inlined
+def move_one_backward(own, current, t):
+    """`move_backward`, likewise."""
+    if own.at == t:
+        return
+    b, a, h = factors(own.at - t, own.beta, current.alpha)
+    current.value, own.v = step(current.value, own.v, b, a, h)
+    own.at = t
+
+
+@njit(cache=True)
+def move_forward(graph, state, u, t):
+    """Bring the tangents of unit u to t."""
+    own = state.nodes[u]
+    if not own.active or own.at == t:
+        return
+    b, v = 1.0, 0.0
+    for c in channels_of(graph.nodes[u]):
+        current = state.currents[c]
+        a, b, h = factors(t - own.at, current.alpha, own.beta)
+        v += h * current.value
+        current.value *= a
+    own.v = b * own.v + v
+    own.at = t
+
+
+@njit(cache=True)
 def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
-    own, node = state.nodes[u], graph.nodes[u]
+    own = state.nodes[u]
     if not own.active or own.at == t:
         return
     b = 1.0
-    for c in channels_of(node):
-        b, a, h = factors(own.at - t, node.beta, graph.channels[c].alpha)
-        state.currents[c] = a * state.currents[c] + h * own.v
+    for c in channels_of(graph.nodes[u]):
+        current = state.currents[c]
+        b, a, h = factors(own.at - t, own.beta, current.alpha)
+        current.value = a * current.value + h * own.v
     own.v *= b
     own.at = t
 

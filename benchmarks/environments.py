@@ -1,0 +1,40 @@
+"""Virtual environments of the peers, one each, made with pip under the user's cache folder and kept there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# The extra `bench` holds the first of each. snnTorch uses NumPy and does not ask for it; neither it nor SpikingJelly
+# brings torch.
+REQUIREMENTS = {
+    "jaxsnn": ("jaxsnn>=0.3",),
+    "eventax": ("eventax>=0.1", "optax"),
+    "norse": ("norse>=1.1",),
+    "snntorch": ("snntorch>=1.0", "torch", "numpy"),
+    "spikingjelly": ("spikingjelly>=2.0", "torch"),
+}
+
+
+def cache_folder() -> Path:
+    """Where environments and results are kept: FIREPROP_BENCHMARKS_CACHE, or a folder in the user's cache."""
+    chosen = os.environ.get("FIREPROP_BENCHMARKS_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fireprop" / "benchmarks"
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of a peer's environment, which is made first where it is missing; takes minutes and gigabytes.
+
+    Raises subprocess.CalledProcessError if pip cannot install it.
+    """
+    folder = cache_folder() / "environments" / name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = folder / "installed.txt"
+    if not done.exists():
+        print(f"making an environment for {name}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *REQUIREMENTS[name]], check=True)
+        done.write_text("\n".join(REQUIREMENTS[name]))
+    return python

@@ -1,0 +1,99 @@
+"""Two threads against one, and against two processes that do the same work at the same time: what the machine allows.
+
+Batches of 512 samples of the works, forward, gradient and update; seconds by the clock, all arrangements in turn.
+"""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fireprop
+from benchmarks import machine, works
+from benchmarks.arithmetic import median
+from benchmarks.tables import Table, number
+
+BATCH = 512
+BATCHES = {"yin-yang": 20, "mnist": 2}
+REPEATS, QUICK_REPEATS = 9, 2
+
+
+def measure(data: Path | None, *, quick: bool) -> list[dict[str, Any]]:
+    names = [name for name in BATCHES if name != "mnist" or data is not None]
+    return [_compare(name, data, QUICK_REPEATS if quick else REPEATS) for name in names]
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    head = ["work", "cores", "2 threads, times 1", "2 processes, times 1", "threads / processes"]
+    made = Table("Two threads", head)
+    for row in rows:
+        cells = [number(row[key]) for key in ("threads", "processes", "share")]
+        made.rows.append([f"{works.TITLES[row['work']]}, batch {BATCH}", str(row["cores"]), *cells])
+    made.note = "Must: 1.8, or 0.93 of two processes; aim: 1.95. On one core there is nothing to gain."
+    return made
+
+
+def _training(name: str, data: Path | None) -> works.Training:
+    work = works.make(name, data)
+    return works.Training(replace(works.first(work, 4 * BATCH), batch_size=BATCH), every_spike=False)
+
+
+def _compare(name: str, data: Path | None, repeats: int) -> dict[str, Any]:
+    training = _training(name, data)
+    command = [sys.executable, "-m", "benchmarks.kernels.threads", name, *([str(data)] if data else [])]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    try:
+        for worker in workers:
+            worker.stdout.readline()  # type: ignore[union-attr]  # ready
+        arrangements = {
+            "one": lambda: _run(training, 1, BATCHES[name]),
+            "two": lambda: _run(training, 2, BATCHES[name]),
+            "processes": lambda: _ask(workers),
+        }
+        seconds: dict[str, list[float]] = {key: [] for key in arrangements}
+        for turn in range(repeats + 1):
+            for key, call in arrangements.items():
+                start = time.perf_counter()
+                call()
+                if turn:
+                    seconds[key].append(time.perf_counter() - start)
+    finally:
+        for worker in workers:
+            worker.communicate()  # closes its input, which ends it
+    threads = median([a / b for a, b in zip(seconds["one"], seconds["two"], strict=True)])
+    # Two processes do the work twice.
+    processes = median([2.0 * a / b for a, b in zip(seconds["one"], seconds["processes"], strict=True)])
+    share = median([b / (2.0 * a) for a, b in zip(seconds["two"], seconds["processes"], strict=True)])
+    return {"work": name, "cores": machine.free_cores(), "threads": threads, "processes": processes, "share": share}
+
+
+def _run(training: works.Training, n_threads: int, n_batches: int) -> None:
+    fireprop.set_num_threads(n_threads)
+    training.done = 0
+    for _ in range(n_batches):
+        training.step()
+
+
+def _ask(workers: list[Any]) -> None:
+    for worker in workers:
+        worker.stdin.write("go\n")
+    for worker in workers:
+        worker.stdout.readline()
+
+
+def _serve(name: str, data: Path | None) -> None:
+    """What a worker does: the work once for every line that it reads."""
+    machine.one_thread()
+    training = _training(name, data)
+    _run(training, 1, 1)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        _run(training, 1, BATCHES[name])
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

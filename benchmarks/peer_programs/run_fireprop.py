@@ -1,0 +1,59 @@
+"""fireprop, run as its peers are: `first-spikes` ends a sample at its outputs' first spikes, `all-spikes` at t_end."""
+
+import torch
+from measuring import Work, arguments, measure
+
+import fireprop
+from fireprop import losses
+from fireprop.nn import LIF, Sequential
+
+STOPS = {"first-spikes": "first_spikes", "all-spikes": None}
+
+
+def build(work):
+    taus = {"tau_mem": work.tau_mem, "tau_syn": work.tau_syn, "dtype": torch.float32}
+    (n_hidden, n_inputs), n_outputs = work.hidden.shape, len(work.output)
+    net = Sequential(
+        LIF(n_inputs, n_hidden, recurrent=work.recurrent is not None, **taus), LIF(n_hidden, n_outputs, **taus)
+    )
+    with torch.no_grad():
+        net[0].weight.copy_(torch.from_numpy(work.hidden))
+        net[1].weight.copy_(torch.from_numpy(work.output))
+        if work.recurrent is not None:
+            net[0].recurrent_weight.copy_(torch.from_numpy(work.recurrent))
+    return net
+
+
+def main():
+    given = arguments(STOPS)
+    work = Work(given.work)
+    fireprop.set_num_threads(1)
+    torch.set_num_threads(1)
+    net = build(work)
+    optimizer = torch.optim.Adam(net.parameters(), lr=work.lr)
+    run = {"t_end": work.t_end, "stop": STOPS[given.mode]}
+    times, units = torch.from_numpy(work.times), torch.from_numpy(work.units)
+    units = units.where(torch.isfinite(times), -1)
+    spikes = fireprop.Spikes.from_padded_events(times, units, n_units=work.n_inputs)
+    labels = torch.from_numpy(work.labels)
+
+    def batch(k):
+        start = k % work.n_batches * work.batch_size
+        return spikes[start : start + work.batch_size], labels[start : start + work.batch_size]
+
+    def step(k):
+        inputs, wanted = batch(k)
+        optimizer.zero_grad()
+        loss = losses.first_spike_cross_entropy(net(inputs, **run), wanted, tau=work.tau)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def count():
+        return [layer.n_spikes / work.batch_size for layer in net.record(batch(0)[0], **run)]
+
+    measure(work, step, count, ["fireprop", "numba", "torch"], given.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""From connections in rows of receivers to synapses in rows of sources, in time and memory linear in the synapses."""
+
+from fireprop.kernels.compiling import njit
+
+
+@njit(cache=True)
+def fault_of(rows, sources, n_in):
+    """The first receiver whose sources are not in ascending order within [0, n_in), or whose row is none; -1 if all is
+    well."""
+    for out in range(rows.size - 1):
+        if rows[out] > rows[out + 1] or rows[out] < 0 or rows[out + 1] > sources.size:
+            return out
+        last = -1
+        for k in range(rows[out], rows[out + 1]):
+            if not last < sources[k] < n_in:
+                return out
+            last = sources[k]
+    return -1
+
+
+@njit(cache=True)
+def count_synapses(rows, sources, first_source, counts):
+    """Add the number of synapses that leave each source s to counts[first_source + s + 1]."""
+    for k in range(rows[0], rows[-1]):
+        counts[first_source + sources[k] + 1] += 1
+
+
+@njit(cache=True)
+def list_rates(rows, sources, tau_syn, first_target, cursor, rates):
+    """Write the rates of the synapses of each receiver to rates[cursor[first_target + out]:], moving the cursor on.
+
+    A rate that follows itself is written once, so that this is short where all synapses of a receiver are alike. With
+    no room in `rates`, of size 0, it only counts.
+    """
+    for out in range(rows.size - 1):
+        u, last = first_target + out, 0.0
+        for k in range(rows[out], rows[out + 1]):
+            alpha = 1.0 / tau_syn[out, sources[k]]
+            if alpha != last:
+                if rates.size > 0:
+                    rates[cursor[u]] = alpha
+                cursor[u] += 1
+                last = alpha
+
+
+@njit(cache=True)
+def lay_synapses(rows, sources, tau_syn, ends, place, width, cursor, nodes, channels, synapses, order):
+    """Write the synapses of one connection to where the rows of their sources stand, moving the cursor (by source) on.
+
+    ends   (first source, first target)
+    place  of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
+           (out, width)
+    """
+    first_source, first_target = ends
+    for out in range(rows.size - 1):
+        u = first_target + out
+        first = nodes[u].first_channel
+        c = first
+        for k in range(rows[out], rows[out + 1]):
+            source = sources[k]
+            alpha = 1.0 / tau_syn[out, source]
+            if channels[c].alpha != alpha:
+                low, high = first, first + nodes[u].n_channels
+                while high - low > 1:
+                    middle = (low + high) // 2
+                    if channels[middle].alpha <= alpha:
+                        low = middle
+                    else:
+                        high = middle
+                c = low
+            s = cursor[first_source + source]
+            cursor[first_source + source] += 1
+            synapses[s].target = u
+            synapses[s].channel = c
+            order[s] = place + (k if width == 0 else out * width + source)
+
+
+@njit(cache=True)
+def pick(values, order, out):
+    """out[s] = values[order[s]], without a copy of the indices in another type."""
+    for s in range(order.size):
+        out[s] = values[order[s]]
+
+
+@njit(cache=True)
+def place(values, order, out):
+    """out[order[s]] = values[s], without a copy of the indices in another type."""
+    for s in range(order.size):
+        out[order[s]] = values[s]

@@ -1,0 +1,163 @@
+"""Several processes that train one network together: what they share, add up and agree on, by torch.distributed (gloo).
+
+Each has the whole data and the same random state, so all of them know every batch; each works on its share of it.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+T = TypeVar("T")
+FAILED = "fireprop/failed"  # in the store of the launcher: how many processes have failed
+PAUSE = 1.0  # seconds for the one that speaks: when another leaves, the launcher ends it too, a tenth of a second later
+
+
+class RankError(RuntimeError):
+    """The processes of a run cannot meet, or have lost one of them; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process of `number` that train together; index 0 leads: it alone reads, writes and prints.
+
+    With one process nothing is communicated, and all methods return what they are given. With more, each method is
+    called by all processes at the same point, `share`, `weight` and `batches` excepted.
+    """
+
+    index: int = 0
+    number: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.index == 0
+
+    def share(self, batch: Sequence[T]) -> Sequence[T]:
+        """This process's part of a batch: neighbours in its order, as many as the others have or one more.
+
+        Where a batch is smaller than the number of processes, the last of them have nothing.
+        """
+        size, left_over = divmod(len(batch), self.number)
+        start = self.index * size + min(self.index, left_over)
+        return batch[start : start + size + (self.index < left_over)]
+
+    def batches(self, whole: Sampler[list[int]]) -> "Shares":
+        """The share of every batch."""
+        return Shares(whole, self)
+
+    def weight(self, samples: int, of: int) -> float:
+        """What the mean loss of this share counts for, so that the mean over the processes is that over the batch."""
+        return self.number * samples / of
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """A module whose backward leaves the mean gradient of all processes in the parameters of each."""
+        return module if self.number == 1 else DistributedDataParallel(module)
+
+    def sum(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over the processes, one by one: those of integers below 2^53 are exact."""
+        return self._reduce(numbers, dist.ReduceOp.SUM)
+
+    def largest(self, numbers: Sequence[float]) -> list[float]:
+        """The largest among the processes, one by one."""
+        return self._reduce(numbers, dist.ReduceOp.MAX)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return self.largest([flag])[0] > 0.0
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What the leading process finds, in all. The others do no work; if it fails, they lose contact."""
+        if self.number == 1:
+            return work()
+        box = [work() if self.leads else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def _reduce(self, numbers: Sequence[float], how: "dist.ReduceOp.RedOpType") -> list[float]:
+        if self.number == 1:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(values, how)
+        found: list[float] = values.tolist()
+        return found
+
+
+ALONE = Ranks()
+
+
+class Shares(Sampler[list[int]]):
+    """The shares that one process has of all batches, a batch sampler for a DataLoader.
+
+    Not torch's DistributedSampler: that draws an order of its own and repeats samples until the shares are equal, so
+    that a run would depend on the number of processes.
+    """
+
+    def __init__(self, whole: Sampler[list[int]], ranks: Ranks) -> None:
+        self.whole = whole
+        self.ranks = ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(self.ranks.share(batch)) for batch in self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Ranks]:
+    """The processes that torchrun, or another launcher that sets RANK and WORLD_SIZE, has started: this one of them.
+
+    An error in one of them ends all. It goes on from here in the first process that fails; the others, which only find
+    that it has left, exit with code 1 and say nothing. Raises RankError if they cannot meet, or if one vanishes without
+    a word.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield ALONE
+        return
+    store, ranks = _meet()
+    try:
+        yield ranks
+    except Exception as error:
+        with contextlib.suppress(dist.DistError):  # the store is gone too: then each speaks for itself
+            if store.add(FAILED, 1) > 1:
+                time.sleep(PAUSE)
+                raise SystemExit(1) from error
+        if _is_loss(error):
+            raise RankError(
+                f"rank {ranks.index} of {ranks.number} has lost contact with another one, which was killed or hangs: "
+                "look into its output, then go on with --resume"
+            ) from error
+        raise
+    dist.destroy_process_group()
+
+
+def _meet() -> "tuple[Store, Ranks]":
+    if not dist.is_available():
+        raise RankError("this build of torch has no torch.distributed: train in one process")
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, index, number = next(rendezvous("env://"))
+        dist.init_process_group("gloo", store=store, rank=index, world_size=number)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RankError(
+            f"WORLD_SIZE is set, but the processes do not meet ({reason}): start them by torchrun, or unset WORLD_SIZE"
+        ) from error
+    return store, Ranks(index, number)
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether a collective failed since another process is gone. Gloo has no class for it, but names its source."""
+    return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))

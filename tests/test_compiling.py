@@ -1,0 +1,133 @@
+"""Where compiled kernels are kept, and when they are made anew; on kernels of the tests' own, in other processes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fireprop
+from fireprop.kernels import compiling
+
+PACKAGE = Path(fireprop.__file__).parent
+INNER = """
+from room.compiling import inlined
+@inlined
+def scaled(x):
+    return 2.0 * x
+"""
+OUTER = """
+from room.compiling import njit
+from room.inner import scaled
+@njit(nogil=True)
+def formula(values):
+    return scaled(values[0]) + values[-1]
+"""
+# Prints the result, then how many kernels came from disk.
+USE = """
+import numpy as np
+from room.outer import formula
+print(formula(np.array([1.0, 10.0])), sum(getattr(formula, "stats").cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A folder of two kernels, one of which calls the other from another file."""
+    folder = tmp_path / "room"
+    folder.mkdir()
+    shutil.copy(compiling.__file__, folder)
+    for name, text in {"__init__.py": "", "inner.py": INNER, "outer.py": OUTER}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(room, program=USE, **environment):
+    """What a program prints in a process of its own, word by word."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=room.parent, env={**clean, **environment}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def compiled_files(room):
+    return sorted(path.name for path in (room / "__pycache__").glob("*.nb?"))
+
+
+@pytest.mark.slow
+def test_a_kernel_is_compiled_once_and_anew_when_one_that_it_calls_from_another_file_changes(room):
+    assert run(room) == ["12.0", "0"]
+    assert run(room) == ["12.0", "1"]
+    first = compiled_files(room)
+    (room / "inner.py").write_text(INNER.replace("2.0 * x", "3.0 * x"))
+    assert run(room) == ["13.0", "0"]
+    assert run(room) == ["13.0", "1"]
+    # Those of the old version are gone.
+    assert len(compiled_files(room)) == len(first)
+    assert not set(compiled_files(room)) & set(first)
+
+
+@pytest.mark.slow
+def test_kernels_that_check_bounds_are_kept_apart(room):
+    beyond = USE.replace("np.array([1.0, 10.0])", "np.array([])")
+    run(room)
+    with pytest.raises(AssertionError, match="IndexError"):
+        run(room, beyond, NUMBA_BOUNDSCHECK="1")
+    assert run(room) == ["12.0", "1"]
+
+
+@pytest.mark.slow
+def test_a_kernel_for_other_arguments_is_not_taken_for_the_right_one(room):
+    run(room)
+    run(room, USE.replace("10.0]", "10.0], np.float32"))
+    first, second = sorted((room / "__pycache__").glob("*outer*.nbc"))
+    shutil.copy(second, first)  # as if two processes had written at once
+    assert run(room) == ["12.0", "0"]
+    assert run(room) == ["12.0", "1"]
+
+
+@pytest.mark.slow
+def test_kernels_run_uncached_where_no_folder_can_be_written(room):
+    (room / "__pycache__").write_text("a file, not a folder")
+    nowhere = {"XDG_CACHE_HOME": "/dev/null", "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    for _ in range(2):
+        assert run(room, **nowhere) == ["12.0", "0"]
+
+
+@pytest.mark.slow
+def test_kernels_run_on_where_the_folder_disappears(room):
+    lost = USE.replace(
+        "print", "import shutil; shutil.rmtree('room/__pycache__'); open('room/__pycache__', 'w')\nprint"
+    )
+    assert run(room, lost, PYTHONDONTWRITEBYTECODE="1") == ["12.0", "0"]
+
+
+def test_kernels_are_plain_functions_with_the_jit_off(room):
+    plain = USE.split("print")[0] + "print(formula(np.array([1.0, 10.0])), type(formula).__name__)"
+    assert run(room, plain, NUMBA_DISABLE_JIT="1") == ["12.0", "function"]
+
+
+def test_options_are_those_of_numba(room):
+    both = "from room.outer import formula; from room.inner import scaled\n"
+    show = both + "print(*(kernel.targetoptions.get(name) for kernel in (formula, scaled) for name in NAMES))"
+    assert run(room, show.replace("NAMES", "('nogil', 'forceinline')")) == ["True", "None", "None", "True"]
+
+
+def test_every_kernel_takes_njit_from_the_one_place_that_knows_of_all_files():
+    others = [path for path in PACKAGE.rglob("*.py") if path.name != "compiling.py"]
+    kernels = [path for path in others if re.search(r"@(njit|inlined)", path.read_text())]
+    assert len(kernels) > 15
+    for path in kernels:
+        assert re.search(r"from fireprop\.kernels\.compiling import .*(njit|inlined)", path.read_text()), path
+    for path in others:
+        assert not re.search(r"from numba import|numba\.(n?jit|vectorize|cfunc)\b", path.read_text()), path
+
+
+def test_the_digest_is_of_every_file_of_kernels():
+    known = {path.relative_to(PACKAGE / "kernels") for path in compiling.HOUSE.rglob("*.py")}
+    assert {Path("membrane.py"), Path("graph/state.py"), Path("certify/walk.py")} <= known

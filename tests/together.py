@@ -1,0 +1,93 @@
+"""Calls the command line in several processes that train together: python together.py FOLDER < launches.json
+
+The launcher is torchrun's, told to fork: one process that has imported and compiled everything has children that need
+neither. A launch has a `name`, the `number` of processes, the `arguments` of fireprop, a `fault` (or null) that
+happens to one of the processes, and `copy_of` (or null), a folder that is copied to `name` before. Prints what became
+of each launch: exit codes, stdout and stderr by rank, and seconds. A file that `test_ranks.py` runs; no test of its
+own.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from fireprop import SpikeLimitError, cli, training
+from fireprop.runs import RunError, RunFolder
+
+
+def after(number, name, owner, happen):
+    """Let the `number`-th call of a method do something else."""
+    calls, method = [], getattr(owner, name)
+
+    def call(*arguments, **options):
+        calls.append(name)
+        if len(calls) == number:
+            happen()
+        return method(*arguments, **options)
+
+    setattr(owner, name, call)
+
+
+def fail(error):
+    raise error
+
+
+# What happens, and to which rank.
+FAULTS = {
+    "spikes": (1, lambda: after(5, "_run", training.Trainer, lambda: fail(SpikeLimitError("too many spikes")))),
+    "killed": (1, lambda: after(5, "_run", training.Trainer, lambda: os._exit(9))),
+    "disk": (0, lambda: after(2, "save_checkpoint", RunFolder, lambda: fail(RunError("the disk is full")))),
+    "killed in epoch 2": (0, lambda: after(2, "run_epoch", training.Trainer, lambda: os._exit(9))),
+}
+
+
+def work(fault, arguments):
+    """What each process does."""
+    rank, happen = FAULTS.get(fault, (None, None))
+    if int(os.environ["RANK"]) == rank:
+        happen()
+    sys.argv = ["fireprop", *arguments]
+    cli.main()
+
+
+def launch(folder, name, number, arguments, fault=None, copy_of=None):
+    if copy_of:
+        shutil.copytree(folder / copy_of, folder / name)
+    logs = DefaultLogsSpecs(log_dir=str(folder / "logs" / name), redirects=Std.ALL)
+    meeting = {"run_id": name, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    options = {"max_restarts": 0, "monitor_interval": 0.05, "start_method": "fork", "logs_specs": logs}
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=number, **meeting, **options)
+    start, codes = time.monotonic(), [0] * number
+    try:
+        elastic_launch(config, work)(fault, arguments)
+    except ChildFailedError as error:
+        codes = [error.failures[rank].exitcode if rank in error.failures else None for rank in range(number)]
+    (outputs,) = (folder / "logs" / name).glob("*/attempt_0")
+    said = {stream: [(outputs / f"{rank}/{stream}.log").read_text() for rank in range(number)] for stream in STREAMS}
+    return {"codes": codes, "seconds": time.monotonic() - start, **said}
+
+
+STREAMS = "stdout", "stderr"
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    training._draw = lambda run, trainer: []  # pictures are of no matter here, and take a second
+    for gradient in ("adjoint", "forward"):  # compiles
+        config = training.default_config("xor", epochs=1, gradient=gradient)
+        training.Trainer(config, training.load_splits(config)).run_epoch()
+    outcomes = {each["name"]: launch(folder, **each) for each in json.load(sys.stdin)}
+    json.dump(outcomes, sys.stdout)
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])
+    main(Path())
