@@ -18,7 +18,7 @@ from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
-from fireprop.kernels import chain, membrane, simulate, walk
+from fireprop.kernels import chain, heap, membrane, simulate, walk
 from fireprop.kernels.graph import crossing, queue, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.nn import LIF, Sequential
@@ -425,21 +425,46 @@ def test_a_crossing_is_the_same_to_the_bit_however_soon_the_gap_ends_after_it(rn
             continue
         theta = v + (height - v) * rng.uniform(0.5, 0.999)
         wanted = membrane.crossing_ahead(v, i, alpha, beta, theta)
-        for gap in (wanted * (1 + 1e-12), wanted * (1 + 1e-3), t, 1.01 * t, 100.0 * t):
+        for gap in (wanted, wanted * (1 + 1e-12), wanted * (1 + 1e-3), t, 1.01 * t, 100.0 * t):
             assert membrane.first_crossing(v, i, gap, alpha, beta, theta) == wanted
         early += membrane.rise(v, i, beta) < 1.0
     assert early > 30
 
 
 def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
-    for _ in range(50):
-        n = int(rng.integers(2, 6))
-        units, events = records(n, chain.UNIT), records(n, chain.EVENT)
-        units["t_ref"], events["time"], events["unit"] = rng.integers(0, 4, n), np.arange(n), rng.permutation(n)
-        order, ends = walk.release_order(units, 0, chain.Log(events, np.zeros((2, 2), np.int64)), 0, n)
-        wanted = [k + float(units["t_ref"][events["unit"][k]]) for k in range(n)]
-        assert ends.tolist() == wanted
-        assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
+    for first in (0, 3):
+        for _ in range(30):
+            n = int(rng.integers(2, 6))
+            units, events = records(n, chain.UNIT), records(first + n, chain.EVENT)
+            units["t_ref"], events["unit"][first:] = rng.integers(0, 4, n), rng.permutation(n)
+            events["time"] = np.arange(first + n)
+            order, ends = walk.release_order(units, 0, chain.Log(events, np.zeros((2, 2), np.int64)), first, first + n)
+            wanted = [first + k + float(units["t_ref"][events["unit"][first + k]]) for k in range(n)]
+            assert ends.tolist() == wanted
+            assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
+
+
+@pytest.mark.parametrize("base", [0, 5])
+def test_a_heap_is_a_sorted_list_wherever_it_starts(rng, base):
+    for _ in range(30):
+        entries, listed = np.zeros(base + 12, heap.ENTRY).view(np.recarray), []
+        entries[:base].time = -9.0
+        for _ in range(60):
+            if len(listed) < 12 and (not listed or rng.random() < 0.6):
+                time, unit = float(rng.integers(6)), int(rng.integers(4))
+                heap.push(entries, base, len(listed), time, unit)
+                listed.append((time, unit))
+            elif rng.random() < 0.3:
+                entries[base].time = later = max(listed[0][0], float(rng.integers(6)))
+                heap.sink(entries, base, len(listed))
+                listed[0] = (later, listed[0][1])
+            else:
+                heap.pop(entries, base, len(listed))
+                del listed[0]
+            listed.sort()
+            if listed:
+                assert (entries[base].time, entries[base].unit) == listed[0]
+        assert entries[:base].time.tolist() == [-9.0] * base
 
 
 def test_the_queue_of_units_is_a_sorted_list(rng):

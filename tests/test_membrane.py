@@ -208,7 +208,8 @@ def test_a_potential_that_does_not_rise_has_no_peak_ahead(v, i):
 def test_a_potential_that_rises_to_zero_from_below_has_no_peak():
     # V = -exp(-t) + little: with I << beta |V| and a slow membrane, V' has no zero ahead
     assert membrane.peak(-1.0, 0.1, 2.0, 1.0) == (NONE_AHEAD, -1.0)
-    assert membrane.peak(-1.0, -0.1, 2.0, 1.0) == (NONE_AHEAD, -1.0)
+    for i in (-0.1, 0.0, 1.0):  # at 1, V = -x^2: its peak lies at infinity
+        assert membrane.peak(-1.0, i, 2.0, 1.0) == (NONE_AHEAD, -1.0)
 
 
 # --- the first crossing ---
@@ -350,6 +351,163 @@ def test_the_tangent_never_reaches_theta_after_the_potential_does(state):
     assert reach >= 0.0
     if exact is not None:
         assert reach <= exact
+
+
+@pytest.mark.parametrize(
+    ("v", "i", "beta", "theta"), [(0.2, 3.0, 1.5, 1.0), (-1.0, 0.1, 0.5, 0.3), (0.0, 9.0, 3.0, 2.0)]
+)
+def test_the_tangent_reaches_theta_where_a_straight_line_does_but_for_its_margin(v, i, beta, theta):
+    exact = (theta - v) / (i - beta * v)
+    assert exact * (1.0 - 1.1 * 2.0**-40) <= membrane.tangent_reach(v, i, beta, theta) <= exact * (1.0 - 0.9 * 2.0**-40)
+
+
+@pytest.mark.parametrize(("v", "i"), [(0.5, 0.5), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
+def test_a_tangent_that_does_not_rise_or_starts_above_theta_reaches_it_at_once(v, i):
+    assert membrane.tangent_reach(v, i, 1.0, 1.0) == 0.0
+
+
+# --- the short way ---
+
+
+def plain_states(rng, n):
+    """(v, i, alpha, beta, theta) of rates well apart, some of which cross, some of which do not."""
+    for _ in range(n):
+        theta, beta = 10.0 ** rng.uniform(-1.0, 1.0, 2)
+        alpha = beta * 10.0 ** (rng.choice([-1.0, 1.0]) * rng.uniform(0.05, 1.5))
+        v = theta * rng.choice([0.0, rng.uniform(-1.0, 0.95)])
+        i = theta * beta * 10.0 ** rng.uniform(-0.5, 2.0)
+        if i > beta * v:
+            yield float(v), float(i), float(alpha), float(beta), float(theta)
+
+
+def closed_peak(v, i, alpha, beta):
+    """Time and height of the peak of V, from its two exponentials; inf and 0 if it has none."""
+    rest = 1.0 + (beta - alpha) * (i - beta * v) / (alpha * i)
+    if rest <= 0.0:
+        return math.inf, 0.0
+    t = math.log(rest) / (beta - alpha)
+    return t, i * math.exp(-alpha * t) / beta
+
+
+# Shares that `plain_crossing` leaves undecided of these states: more, and networks become slower.
+LEFT_CROSSINGS, LEFT_MISSES = 0.0306, 0.1145
+
+
+def test_the_short_way_is_right_and_leaves_little_to_the_long_one(rng):
+    crossings, misses, left = 0, 0, [0, 0]
+    for v, i, alpha, beta, theta in plain_states(rng, 4000):
+        assert membrane.is_plain(v, i, alpha, beta, theta)
+        t_peak, height = closed_peak(v, i, alpha, beta)
+        if abs(height / theta - 1.0) < 1e-9:
+            continue
+        crosses = height > theta
+        crossings, misses = crossings + crosses, misses + (not crosses)
+        found = membrane.plain_crossing(v, i, alpha, beta, theta)
+        if found == membrane.UNRESOLVED:
+            left[crosses] += 1
+        elif crosses:
+            assert 0.0 < found < t_peak
+            part = (math.exp(-alpha * found) - math.exp(-beta * found)) / (beta - alpha)
+            size = abs(v) + theta + i / abs(beta - alpha)
+            assert v * math.exp(-beta * found) + i * part == pytest.approx(theta, rel=0.0, abs=64 * EPS * size)
+        else:
+            assert found == NONE_AHEAD
+    assert min(crossings, misses) > 1000
+    assert left[True] <= LEFT_CROSSINGS * crossings
+    assert left[False] <= LEFT_MISSES * misses
+
+
+def test_a_peak_is_where_its_two_exponentials_say(rng):
+    for v, i, alpha, beta, _ in plain_states(rng, 1000):
+        t, height = closed_peak(v, i, alpha, beta)
+        found = membrane.peak(v, i, alpha, beta)
+        if t == math.inf:
+            assert found == (NONE_AHEAD, v)
+        else:
+            # 1 + ... of `closed_peak` cancels
+            assert found[0] == pytest.approx(t, rel=1e-9, abs=1e-12 / min(alpha, beta))
+            assert found[1] == pytest.approx(height, rel=1e-11)
+
+
+def test_the_long_way_finds_crossings_far_from_a_peak_and_just_before_one(rng):
+    checked = 0
+    for v, i, alpha, beta, _ in plain_states(rng, 1500):
+        t_peak, height = closed_peak(v, i, alpha, beta)
+        if t_peak == math.inf or height <= 0.0:
+            continue
+        theta = max(v, 0.0) + (height - max(v, 0.0)) * (1.0 - 10.0 ** rng.uniform(-9.0, 0.0))
+        if not v < theta < height:
+            continue
+        checked += 1
+        t = membrane._rise_to(v, i, alpha, beta, theta)
+        size = abs(v) + theta + i / abs(beta - alpha)
+        part = (math.exp(-alpha * t) - math.exp(-beta * t)) / (beta - alpha)
+        assert v * math.exp(-beta * t) + i * part == pytest.approx(theta, rel=0.0, abs=64 * EPS * size)
+        assert 0.0 < t <= t_peak * (1.0 + 1e-6)
+    assert checked > 500
+
+
+def test_spikes_nearer_than_a_2_to_the_42nd_of_their_time_are_too_close():
+    for sign in (1.0, -1.0):
+        for t in (1.0, 5.0, 1e9):
+            assert membrane.too_close(sign * t, sign * t + 0.9 * t * 2.0**-42)
+            assert not membrane.too_close(sign * t, sign * t + 1.1 * t * 2.0**-42)
+
+
+PLAIN_STATE = {"v": 0.0, "i": 2.0, "alpha": 1.0, "beta": 1.0, "theta": 0.5}
+LEAST, MOST = 1.0 / membrane.PLAIN, membrane.PLAIN
+
+
+def test_ordinary_states_go_the_short_way():
+    for change in ({}, {"v": -3.0}, {"theta": 40.0}, {"alpha": 1e-40}, {"beta": 1e-40}, {"i": 1e40}, {"i": 1e-40}):
+        assert membrane.is_plain(**(PLAIN_STATE | change))
+
+
+ODD_STATES = [
+    *({name: value} for name in ("i", "alpha", "beta") for value in (0.0, LEAST, 0.5 * LEAST, MOST, 2.0 * MOST)),
+    {"theta": 0.0, "v": -1.0}, {"theta": -0.5, "v": -1.0},  # a threshold that is not above rest
+    {"v": 0.5}, {"v": 0.75}, {"theta": LEAST}, {"theta": 0.5 * LEAST},  # V is nearly there
+    {"v": 3.0, "theta": 9.0}, {"v": 2.0, "theta": 9.0}, {"i": 2.0 * LEAST, "v": LEAST},  # V hardly rises
+    {"v": -MOST}, {"v": -2.0 * MOST},  # V rises too steeply
+]  # fmt: skip
+
+
+def test_huge_tiny_and_odd_states_go_the_long_way():
+    for change in ODD_STATES:
+        assert not membrane.is_plain(**(PLAIN_STATE | change)), change
+
+
+def test_the_first_guess_of_the_long_way_is_the_root_or_the_vertex_of_a_parabola(rng):
+    kinds = [0, 0, 0]
+    for _ in range(200):
+        v, i, theta = rng.uniform(-1.0, 0.9), rng.uniform(-1.0, 4.0), 1.0
+        alpha, beta = rng.uniform(0.2, 3.0, 2)
+        slope = i - beta * v
+        bend = -alpha * i - beta * slope
+        roots = np.roots([0.5 * bend, slope, v - theta])
+        real = [root.real for root in roots if root.imag == 0.0 and root.real > 0.0]
+        t = membrane._parabola_reach(v, i, alpha, beta, theta)
+        if slope > 0.0 and real:
+            kinds[0] += 1
+            assert t == pytest.approx(min(real), rel=1e-9)
+        elif slope > 0.0 and bend < 0.0:
+            kinds[1] += 1
+            assert t == pytest.approx(-slope / bend, rel=1e-12)
+        else:
+            kinds[2] += 1
+            assert t == (max(0.0, -slope / bend) if bend < 0.0 else 0.0)
+    assert min(kinds) > 10
+
+
+def test_a_threshold_below_rest_is_reached_by_a_potential_that_rises_to_rest():
+    # alpha = 2, beta = 1: V = (v + i) x - i x^2, x = exp(-t)
+    for v, i, theta in ((-0.5, 0.05, -0.25), (-1.0, 0.1, -0.5), (-4.0, -0.5, -0.1)):
+        x = min(root.real for root in np.roots([-i, v + i, -theta]) if 0.0 < root.real < 1.0)
+        assert membrane.crossing_ahead(v, i, 2.0, 1.0, theta) == pytest.approx(-math.log(x), rel=1e-12)
+    # one that falls first is not looked for; and nothing that rises to rest gets beyond it
+    assert membrane.crossing_ahead(-0.3, -1.0, 2.0, 1.0, -0.2) == NONE_AHEAD
+    assert membrane.crossing_ahead(-0.3, -9.0, 2.0, 1.0, -0.2) == NONE_AHEAD
+    assert membrane.crossing_ahead(-1.0, 0.1, 2.0, 1.0, 0.5) == NONE_AHEAD
 
 
 # --- the heap ---

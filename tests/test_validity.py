@@ -10,6 +10,8 @@ from torch import nn
 
 import reference_graph as oracle
 from fireprop import SpikeLimitError, Spikes, validity
+from fireprop.kernels import membrane
+from fireprop.kernels.graph import margins
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
@@ -256,7 +258,144 @@ def test_the_spike_that_decides_a_stop_has_its_distance_to_the_arrival_before_it
     assert found.order_gap.item() == pytest.approx(float(found.spikes.times[0]) - 0.5, abs=1e-15)
 
 
+def first_spike(weight, **options):
+    """When a unit first fires that one input at 0 reaches."""
+    return float(unit_with([weight], **options)(Spikes.from_latencies([[0.0]]), t_end=1.0).detach().times[0])
+
+
+def test_of_peaks_of_the_same_height_the_first_is_noted():
+    # after 1024 membrane times nothing is left of the first
+    found = validity.validity_report(unit_with([2.0, 2.0]), Spikes.from_latencies([[0.0, 1024.0]]), t_end=1100.0)[0]
+    assert found.margin.item() == pytest.approx(0.5)
+    assert found.margin_time.item() == pytest.approx(math.log(2.0))
+
+
+def test_an_arrival_that_brings_a_rise_exactly_to_rest_makes_a_peak_there():
+    exact = 0
+    for t in np.arange(1, 30) / 64:
+        v, i = 2.0 * membrane.response(t, 2.0, 1.0), 2.0 * math.exp(-2.0 * t)
+        exact += i + (v - i) == v  # V' = I - V
+        found = validity.validity_report(unit_with([2.0, v - i]), Spikes.from_latencies([[0.0, t]]), t_end=3.0)[0]
+        assert found.margin.item() == pytest.approx(1.0 - v, rel=1e-12)
+        assert found.margin_time.item() == pytest.approx(t, abs=1e-12)
+    assert exact > 10
+
+
+def test_a_spike_whose_rise_comes_to_rest_at_that_very_instant_has_no_clearance_whatever_comes_later():
+    exact = 0
+    for weight in np.arange(5.0, 12.0, 0.5).tolist():
+        f = first_spike(weight)
+        v, i = weight * membrane.response(f, 2.0, 1.0), weight * math.exp(-2.0 * f)
+        exact += i + (v - i) == v
+        for turn in (v - i, -20.0):
+            layer, inputs = unit_with([weight, turn, 60.0], t_ref=9.0), Spikes.from_latencies([[0.0, f, f + 0.1]])
+            found = validity.validity_report(layer, inputs, t_end=1.0)[0]
+            assert found.clearance.tolist() == pytest.approx([0.0], abs=1e-12)
+    assert exact > 5
+
+
+@pytest.mark.parametrize("late", [0.25, 1024.0])  # while it still falls; when nothing is left of the first
+def test_a_potential_that_never_rises_has_no_peak(late):
+    layer = unit_with([-0.5, -0.5])
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0, late]]), t_end=late + 0.125)[0]
+    assert found.margin.item() == math.inf
+
+
+def test_inhibition_at_the_instant_of_a_spike_makes_no_peak_of_the_unit_that_it_holds():
+    f = first_spike(8.0)
+    layer, inputs = unit_with([8.0, -60.0], t_ref=9.0), Spikes.from_latencies([[0.0, f]])
+    found = validity.validity_report(layer, inputs, t_end=1.0)[0]
+    assert found.spikes.times.tolist() == [f]
+    assert found.margin.item() == math.inf
+
+
+def test_a_unit_that_is_only_inhibited_leaves_the_clearance_of_others_alone():
+    # what arrives at 1 shows that the spike has had its peak; unit 1 is inhibited after that
+    layer = LIF(4, 2, tau_mem=1.0, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 0.01, 0.0, 0.0], [0.0, 0.0, -1.0, -1.0]]))
+    found = validity.validity_report(layer, Spikes.from_latencies([[0.0, 1.0, 2.0, 2.5]]), t_end=3.0)[0]
+    assert found.clearance.tolist() == pytest.approx([1.0])  # the peak of 8 h is 8 / 4
+
+
+def test_what_would_come_after_a_stop_is_not_looked_at():
+    below = LIF(3, 2, tau_mem=1.0, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    below.weight.data.copy_(torch.tensor([[8.0, 1.0, 0.0], [0.0, 1.0, 1.0]]))
+    net = Sequential(below, unit_with([8.0, 0.0], t_ref=9.0))
+    inputs = Spikes.from_latencies([[0.0, 0.5, 4.0]])
+    hidden, out = validity.validity_report(net, inputs, t_end=5.0, stop="first_spikes")
+    assert out.spikes.times.item() < 0.5
+    assert out.clearance.tolist() == [math.inf]  # its potential has not peaked yet
+    assert hidden.margin.tolist() == [[math.inf, math.inf]]  # nor has that of unit 1
+    assert hidden.order_gap.item() == pytest.approx(first_spike(8.0))
+
+
+def test_what_arrives_at_the_very_end_is_no_neighbour_of_a_spike():
+    f = first_spike(8.0)
+    layer, inputs = unit_with([8.0, 1.0]), Spikes.from_latencies([[0.0, f + 0.001]])
+    found = validity.validity_report(layer, inputs, t_end=f + 0.001)[0]
+    assert found.order_gap.tolist() == pytest.approx([f])
+
+
 # --- how far a direction leads ---
+
+
+def test_a_distance_that_rounding_has_left_below_0_is_used_up():
+    assert margins.step_to(-1e-17, 2.0) == 0.0
+    assert margins.step_to(-1e-17, -2.0) == margins.step_to(1.0, 0.0) == math.inf
+
+
+@pytest.mark.parametrize("rate", [0.05, -0.05])
+def test_a_synapse_of_no_weight_that_the_direction_moves_moves_peaks(rate):
+    along = {"weight": torch.tensor([[0.1, rate]], dtype=torch.float64)}
+    found = validity.validity_report(
+        unit_with([2.0, 0.0]), Spikes.from_latencies([[0.0, 0.25]]), t_end=3.0, along=along
+    )[0]
+    # the peak of 2 h lies at log 2, where h = 1/4
+    expected = 0.5 / (0.1 * 0.25 + rate * membrane.response(math.log(2.0) - 0.25, 2.0, 1.0))
+    assert found.create_step.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_peak_after_a_hold_moves_with_its_spike_also_if_something_arrives_as_the_hold_ends():
+    f, hold = first_spike(6.0, t_ref=0.125), 0.125
+    layer, inputs = unit_with([6.0, 0.5], t_ref=hold), Spikes.from_latencies([[0.0, f + hold]])
+    along = {"weight": torch.tensor([[1.0, 0.0]], dtype=torch.float64)}
+    found = validity.validity_report(layer, inputs, t_end=3.0, along=along)[0]
+    assert found.spikes.times.tolist() == [f]
+    # from there V is that of rest with the current at the end of the hold, and what arrives is added to it
+    i = 6.0 * math.exp(-2.0 * (f + hold))
+    assert found.margin.item() == pytest.approx(1.0 - (i + 0.5) / 4.0)
+    # V = 1 at f = -log x: 6 (x - x^2) = 1. The end of the hold moves as f does, the arrival stays (design 3)
+    x = math.exp(-f)
+    d_f = -(x - x * x) / (6.0 * x * x - 1.0)
+    d_v = math.exp(-2.0 * (f + hold)) / 4.0 - i * 0.5 * d_f
+    assert found.create_step.item() == pytest.approx(found.margin.item() / d_v, rel=1e-9)
+
+
+@pytest.mark.parametrize("hold", [0.0, 0.125])
+@pytest.mark.parametrize("arrival", [0.0, 0.005])
+def test_only_arrivals_next_to_a_spike_or_to_the_end_of_its_hold_change_places_with_it(hold, arrival):
+    # unit 0 hears its drive at 0, an input `arrival` after the end of its hold, and then unit 1, which moves faster
+    layer = LIF(3, 2, tau_mem=1.0, tau_syn=0.5, t_ref=hold, recurrent=True, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[8.0, 0.01, 0.0], [0.0, 0.0, 8.0]]))
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.01], [0.0, 0.0]]))
+    f = float(layer(Spikes.from_latencies([[0.0, math.inf, math.inf]]), t_end=1.0).detach().times[0])
+    inputs = Spikes.from_latencies([[0.0, f + hold + arrival, hold + 0.01]])
+    along = {"weight": torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 4.0]], dtype=torch.float64)}
+    found = validity.validity_report(layer, inputs, t_end=f + hold + 0.02, along=along)[0]
+    assert found.spikes.units.tolist() == [0, 1]
+    assert found.spikes.times.tolist() == pytest.approx([f, f + hold + 0.01])
+    assert found.order_gap[0].item() == pytest.approx(arrival, abs=1e-12)
+    # the spike comes earlier, towards its drive, at df/dw = -h(f) / slope = -1 / (w slope): V(f) = w h(f) = 1
+    assert found.swap_step[0].item() == pytest.approx(f * 8.0 * float(found.slopes[0]), rel=1e-9)
+
+
+def test_an_arrival_before_the_end_of_a_hold_changes_places_with_it_when_the_spike_comes_earlier():
+    f, hold = first_spike(8.0), 0.125
+    layer, inputs = unit_with([8.0, 0.01], t_ref=hold), Spikes.from_latencies([[0.0, f + hold - 0.001]])
+    along = {"weight": torch.tensor([[1.0, 0.0]], dtype=torch.float64)}
+    found = validity.validity_report(layer, inputs, t_end=f + 0.2, along=along)[0]
+    assert found.order_gap.item() == pytest.approx(0.001)
+    assert found.swap_step.item() == pytest.approx(0.001 * 8.0 * float(found.slopes[0]), rel=1e-9)
 
 
 # Twins part along a random direction, and what they send at one instant counts as moving together.

@@ -164,7 +164,6 @@ def look_back(state, direction, margins, sample, u):
         slope = rise(own.v, total(state, u, state.i), beta)
         if slope <= 0.0:
             note_peak(state, direction, margins, sample, u, own.at, own.v, own.d_v + slope * own.d_arrival)
-        own.rose = False
     if own.free_rose:
         slope = rise(own.free_v, total(state, u, state.free_i), beta)
         if slope <= 0.0:
@@ -258,7 +257,7 @@ def note_arrival(log, direction, margins, own, t, d_t):
     if own.spike == NONE:
         return
     f, d_f = log.events[own.spike].time, direction.times[own.spike]
-    if own.t_arrival <= f or own.t_arrival == t:
+    if own.t_arrival < f or own.t_arrival == t:
         note_order(margins, own.spike, t - f, d_f - d_t)
     if own.hold_end > f and t < own.hold_end:
         note_order(margins, own.spike, own.hold_end - t, d_t - d_f)
