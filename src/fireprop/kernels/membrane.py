@@ -187,10 +187,10 @@ def plain_crossing(v, i, alpha, beta, theta):
     early = 2.0 * reach / (2.0 + x) * (1.0 + z2 * (1 / 3 + z2 * (1 / 5 + z2 * (1 / 7 + z2 / 9))))
     stays_below = has_peak & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
 
+    # The root is behind a condition: LLVM takes this in vectors, and would not if 0 stood in for a negative square.
     # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
     square, far, least = d1 * d1 + 2.0 * d2 * missing, FAR / (alpha + beta), FLAT * d1 * d1
-    t = 2.0 * missing / (d1 + math.sqrt(square if square > 0.0 else 0.0))
-    t = t if square > 0.0 else -d1 / d2
+    t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
     for _ in range(2):
         left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
         slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))

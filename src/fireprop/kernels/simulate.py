@@ -41,6 +41,7 @@ SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
 BLOCK = np.uint64(LANES)
 WORDS = LANES // 8
+SEARCHED_AT_ONCE = 8
 
 # Rows of `Loop.lanes`
 V, I, THETA = range(3)  # noqa: E741 - the field's own letter
@@ -70,8 +71,8 @@ class Loop(NamedTuple):
     lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
     marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
     flags       (LANES,) uint8, which units of a block; words (LANES / 8,) uint64, the same memory
-    search      (4, widest layer) float64, scratch: units whose crossing is sought, in a row; searched (widest layer,)
-                int64 says which they are
+    search      (4, widest layer) float64, scratch: units whose crossing is sought, in a row, of which an unfinished
+                vector is filled up; searched (widest layer,) int64 says which they are
     entries     (n_units,) heap.ENTRY, a heap per layer: units that may cross in the open gap, by a time before which
                 they do not
     events      the buffers' events
@@ -209,7 +210,7 @@ def expect_candidates(loop, layer, reach):
                         if loop.flags[k] != 0:
                             n = seek(loop, layer, block * LANES + k, n)
     if n > 0:
-        cross_plainly(loop.search, np.uint64(n), state.alpha, state.beta)
+        cross_plainly(loop.search, n, state.alpha, state.beta)
     for k in range(n):
         conclude(loop, layer, k)
 
@@ -248,8 +249,12 @@ def seek(loop, layer, u, n):
 
 @piece
 def cross_plainly(search, n, alpha, beta):
-    """The vector pass of the search."""
-    for k in range(n):
+    """The vector pass of the search. A vector of SEARCHED_AT_ONCE costs less than two units one by one."""
+    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
+    for k in range(n, n_all):
+        for row in range(GOAL + 1):
+            search[row, k] = search[row, 0]
+    for k in range(np.uint64(n_all)):
         search[DURATION, k] = plain_crossing(search[START_V, k], search[START_I, k], alpha, beta, search[GOAL, k])
 
 
