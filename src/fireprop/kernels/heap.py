@@ -8,6 +8,7 @@ import numpy as np
 from fireprop.kernels.compiling import piece
 
 ENTRY = np.dtype([("time", np.float64), ("unit", np.int64)], align=True)
+ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
 @piece
@@ -24,11 +25,11 @@ def _swap(a, b):
 @piece
 def push(entries, base, size, time, unit):
     """Add an entry to a heap of `size` entries. The caller counts."""
-    child = size
+    base, child = np.uint64(base), np.uint64(size)  # a signed index may be negative, which costs a look each time
     entries[base + child].time = time
     entries[base + child].unit = unit
-    while child > 0:
-        parent = (child - 1) // 2
+    while child > ZERO:
+        parent = (child - ONE) // TWO
         if not _before(entries[base + child], entries[base + parent]):
             return
         _swap(entries[base + child], entries[base + parent])
@@ -38,13 +39,13 @@ def push(entries, base, size, time, unit):
 @piece
 def sink(entries, base, size):
     """Restore order after the top was given a later time."""
-    parent = 0
+    base, size, parent = np.uint64(base), np.uint64(size), ZERO
     while True:
-        child = 2 * parent + 1
+        child = TWO * parent + ONE
         if child >= size:
             return
-        if child + 1 < size and _before(entries[base + child + 1], entries[base + child]):
-            child += 1
+        if child + ONE < size and _before(entries[base + child + ONE], entries[base + child]):
+            child += ONE
         if not _before(entries[base + child], entries[base + parent]):
             return
         _swap(entries[base + child], entries[base + parent])

@@ -163,8 +163,8 @@ def plain_crossing(v, i, alpha, beta, theta):
 
     The peak lies at reach log(1 + x) / x, reach = V' / (alpha I), and is I / beta there. With z = x / (2 + x) the
     logarithm is 2 z (1 + z^2 / 3 + z^4 / 5 + ...): cut short, a time before the peak, where I / beta lies above it.
-    A crossing is guessed from the Taylor polynomial of V and improved by two steps of Halley's method, the last of
-    which must be so short that a third would move nothing. Since V' has at most one zero, a slope > 0 there says that
+    A crossing is guessed from the Taylor polynomial of V, by a parabola and a step of Halley's method, and improved by
+    two steps for V itself, the last of which must be so short that a third would move nothing. Since V' has at most one zero, a slope > 0 there says that
     V has risen all the way.
     """
     missing = theta - v
@@ -191,12 +191,11 @@ def plain_crossing(v, i, alpha, beta, theta):
     # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
     square, far, least = d1 * d1 + 2.0 * d2 * missing, FAR / (alpha + beta), FLAT * d1 * d1
     t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
-    for _ in range(2):
-        left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
-        slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))
-        t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)), least)
-        t = t if t < far else far
-        t = t if t > 0.0 else 0.0
+    left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
+    slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))
+    t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)), least)
+    t = t if t < far else far
+    t = t if t > 0.0 else 0.0
     move, slope, curvature = 0.0, 0.0, 0.0
     for _ in range(2):
         v_t, i_t = propagate(v, i, t, alpha, beta)

@@ -182,7 +182,7 @@ def resume_moved(loop, layer, reach):
             n_held += 1
             unit.v_next = 0.0
             if unit.hold_end <= state.gap_end:
-                release(loop, layer, u)
+                release(loop, layer, u, current_at(loop, layer, u, unit.hold_end))
         else:
             unit.has_moved = False
             lanes[V, u] = unit.v_next
@@ -286,11 +286,17 @@ def after(t, duration, gap_end):
 
 
 @piece
-def release(loop, layer, u):
-    """End of hold inside the open gap: log the current there and let V evolve again from 0."""
+def current_at(loop, layer, u, t):
+    """I(t-) of a unit within the open gap."""
+    state = loop.layers[layer]
+    return loop.lanes[I, u] * decay(state.alpha * (t - state.t_last))
+
+
+@piece
+def release(loop, layer, u, i):
+    """End of hold inside the open gap: log the current i there and let V evolve again from 0."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
-    i = loop.lanes[I, u] * decay(state.alpha * (t - state.t_last))
     loop.events[layer, unit.last_spike].release = i
     unit.v_next = settle(loop, u, restarted(loop, layer, u))
     if i * (state.gap_end - t) * SLACK >= unit.theta:
@@ -396,7 +402,7 @@ def emit(loop, layer, u, f, sample):
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.current = loop.lanes[I, u] * decay(state.alpha * (f - state.t_last))
+    event.current = current_at(loop, layer, u, f)
     event.release = 0.0
     unit.sample = sample
     unit.last_spike = state.count
@@ -406,10 +412,11 @@ def emit(loop, layer, u, f, sample):
         unit.has_moved = True
         loop.units[state.start + state.n_moved].moved = u
         state.n_moved += 1
-    if unit.hold_end <= state.gap_end:
-        release(loop, layer, u)
-    else:
+    if unit.hold_end > state.gap_end:
         unit.v_next = 0.0
+    else:
+        i = event.current if unit.t_ref == 0.0 else current_at(loop, layer, u, unit.hold_end)
+        release(loop, layer, u, i)
 
 
 @piece
