@@ -29,7 +29,8 @@ from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
-FIRST_CAPACITY = 32  # spikes per sample and layer that a buffer starts with; it doubles as needed
+FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
+GROWTH = 4  # of a buffer that is full
 
 
 @dataclass(frozen=True)
@@ -175,16 +176,19 @@ def simulate(
     chain = lay_out(layers)
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
+    capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
+        nonlocal capacity
         first, last = edges[k], edges[k + 1]
-        buffers = _new_buffers(chain.layers.size, last - first, FIRST_CAPACITY * (last - first))
+        buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first))
         done = 0
         while True:
             code, sample, layer, unit, t = simulate_kernel.simulate(
                 _new_loop(chain, buffers), inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers
             )
             if code == status.OK:
+                capacity = max(capacity, buffers.offsets.max() // (last - first) * 9 // 8)
                 return buffers
             if code != status.FULL:
                 raise in_words(code, sample, f"layer {first_layer + layer}", unit, t, max_spikes)
@@ -247,9 +251,9 @@ def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kerne
 
 
 def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
-    """Twice the room, with what the buffers hold."""
+    """More room, with what the buffers hold."""
     n_layers, capacity = buffers.events.shape
-    events = for_kernels(np.empty((n_layers, 2 * capacity), EVENT))
+    events = for_kernels(np.empty((n_layers, GROWTH * capacity), EVENT))
     events[:, :capacity] = buffers.events
     return buffers._replace(events=events)
 
