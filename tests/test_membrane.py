@@ -288,7 +288,7 @@ def test_a_peak_that_equals_theta_is_a_spike():
 
 
 @pytest.mark.parametrize("exponent", [-1074, -1030, -700])
-@pytest.mark.parametrize(("alpha", "beta"), [(0.01, 0.01), (1e-3, 0.5), (2.0, 0.25)])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0077, 0.5), (0.01, 0.01), (1e-3, 0.5), (2.0, 0.25)])
 def test_potentials_at_the_end_of_float64_peak_and_cross_as_others_do(exponent, alpha, beta):
     # 2^-1074 is the smallest number there is; products with a rate or a slope underflow long before
     i, theta, scale = 1000.0, 100.0, 2.0**exponent
