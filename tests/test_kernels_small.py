@@ -635,6 +635,20 @@ def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
     assert torch.equal(layer(inputs, t_end=0.6, max_spikes=counts[1]).detach().times, every.times)
 
 
+@KERNELS
+def test_all_units_of_a_layer_wider_than_a_block_share_in_the_gradient_of_an_input_time(rng, as_graph):
+    # a spike moves with its inputs: its derivatives to all of them sum to 1
+    n = 20
+    tau_mem = torch.ones(n, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(3, n, tau_mem=tau_mem, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.from_numpy(rng.uniform(3.0, 5.0, (n, 3))))
+    leaf = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
+    spikes = layer(Spikes.from_events(leaf, torch.arange(3), None, n_units=3), t_end=2.0)
+    assert spikes.n_spikes == n
+    spikes.times.sum().backward()
+    assert float(leaf.grad.sum()) == pytest.approx(n, rel=1e-12)
+
+
 def test_what_arrives_at_the_very_instant_of_a_crossing_does_not_prevent_it(rng):
     below = 0
     for _ in range(40):

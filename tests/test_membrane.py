@@ -288,7 +288,7 @@ def test_a_peak_that_equals_theta_is_a_spike():
 
 
 @pytest.mark.parametrize("exponent", [-1074, -1030, -700])
-@pytest.mark.parametrize(("alpha", "beta"), [(0.01, 0.01), (1e-3, 0.5), (2.0, 0.25)])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0077, 0.5), (0.01, 0.01), (1e-3, 0.5), (2.0, 0.25)])
 def test_potentials_at_the_end_of_float64_peak_and_cross_as_others_do(exponent, alpha, beta):
     # 2^-1074 is the smallest number there is; products with a rate or a slope underflow long before
     i, theta, scale = 1000.0, 100.0, 2.0**exponent
@@ -435,7 +435,7 @@ def test_the_long_way_finds_crossings_far_from_a_peak_and_just_before_one(rng):
         t_peak, height = closed_peak(v, i, alpha, beta)
         if t_peak == math.inf or height <= 0.0:
             continue
-        theta = max(v, 0.0) + (height - max(v, 0.0)) * (1.0 - 10.0 ** rng.uniform(-9.0, 0.0))
+        theta = max(v, 0.0) + (height - max(v, 0.0)) * (1.0 - 10.0 ** rng.uniform(-15.0, 0.0))
         if not v < theta < height:
             continue
         checked += 1
@@ -465,6 +465,8 @@ def test_ordinary_states_go_the_short_way():
 
 ODD_STATES = [
     *({name: value} for name in ("i", "alpha", "beta") for value in (0.0, LEAST, 0.5 * LEAST, MOST, 2.0 * MOST)),
+    {"i": 0.0, "v": -1.0}, {"i": LEAST, "v": -1.0},  # V rises without a current
+    {"i": MOST, "v": 0.5 * MOST, "theta": MOST}, {"i": 2.0 * MOST, "v": 1.5 * MOST, "theta": 2.0 * MOST},
     {"theta": 0.0, "v": -1.0}, {"theta": -0.5, "v": -1.0},  # a threshold that is not above rest
     {"v": 0.5}, {"v": 0.75}, {"theta": LEAST}, {"theta": 0.5 * LEAST},  # V is nearly there
     {"v": 3.0, "theta": 9.0}, {"v": 2.0, "theta": 9.0}, {"i": 2.0 * LEAST, "v": LEAST},  # V hardly rises
