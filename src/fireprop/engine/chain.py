@@ -220,7 +220,6 @@ def _new_loop(chain: Chain, buffers: simulate_kernel.Buffers) -> simulate_kernel
     lanes = np.zeros((3, n_units), real)
     lanes[simulate_kernel.THETA] = chain.units["theta"]
     flags = np.zeros(LANES, np.uint8)
-    widest = _widest(chain)
     return simulate_kernel.Loop(
         layers=chain.layers.copy(),
         units=chain.units.copy(),
@@ -230,8 +229,8 @@ def _new_loop(chain: Chain, buffers: simulate_kernel.Buffers) -> simulate_kernel
         marked=np.zeros(n_units // LANES, bool),
         flags=flags,
         words=flags.view(np.uint64),
-        search=np.empty((4, widest)),
-        searched=np.empty(widest, np.int64),
+        search=np.empty((5, n_units)),
+        searched=np.empty(n_units, np.int64),
         entries=records(n_units, ENTRY),
         events=buffers.events,
     )

@@ -43,6 +43,8 @@ LAYER = np.dtype(
         ("own_cursor", np.int64),  # next arrival of a recurrent layer's own spikes
         ("count", np.int64),  # spikes logged
         ("n_heap", np.int64),
+        ("n_searched", np.int64),  # units that stand in line for a search
+        ("earliest", np.float64),  # a time before which none of them crosses
         ("n_moved", np.int64),
     ],
     align=True,
@@ -57,10 +59,6 @@ UNIT = np.dtype(
         ("last_spike", np.int64),  # its place in the log
         ("hold_end", np.float64),
         ("v_next", np.float64),  # V at the end of the open gap, of a unit that has moved
-        ("base_t", np.float64),  # the state from which the next crossing is sought
-        ("base_v", np.float64),
-        ("base_i", np.float64),
-        ("found", np.bool_),  # whether its time on the heap is a crossing, or only a lower bound of one
         ("has_moved", np.bool_),  # whether it fired or was held in the open gap, so that V is not where the layer's is
         ("moved", np.int64),  # list, per layer, of these units
     ],

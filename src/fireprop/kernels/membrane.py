@@ -18,6 +18,7 @@ PLAIN = 1e50  # products of four numbers from 1 / PLAIN to PLAIN, and of a squar
 FINE = 2.0**-17  # of the scales of a crossing: a step of Halley's method as short leaves the cube of it, or less
 FAR = 16.0  # of 1 / (alpha + beta): where the short way does not look
 FLAT = 2.0**-20  # of the square of a slope
+STEEP = 2.0**-7  # of the first slope: the least at a crossing that is found the short way
 GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
 
@@ -164,8 +165,8 @@ def plain_crossing(v, i, alpha, beta, theta):
     The peak lies at reach log(1 + x) / x, reach = V' / (alpha I), and is I / beta there. With z = x / (2 + x) the
     logarithm is 2 z (1 + z^2 / 3 + z^4 / 5 + ...): cut short, a time before the peak, where I / beta lies above it.
     A crossing is guessed from the Taylor polynomial of V, by a parabola and a step of Halley's method, and improved by
-    two steps for V itself, the last of which must be so short that a third would move nothing. Since V' has at most one zero, a slope > 0 there says that
-    V has risen all the way.
+    two steps for V itself, the last of which must be so short that a third would move nothing. Since V' has at most one
+    zero, a slope > 0 there says that V has risen all the way.
     """
     missing = theta - v
     d1 = rise(v, i, beta)
@@ -206,7 +207,7 @@ def plain_crossing(v, i, alpha, beta, theta):
         t = t if t > 0.0 else 0.0
     move = abs(move)
     found = (
-        (slope > 2.0**-7 * d1) & (t > 0.0) & (move <= FINE * t)
+        (slope > STEEP * d1) & (t > 0.0) & (move <= FINE * t)
         & (move * (alpha + beta) <= FINE) & (-move * curvature <= FINE * slope)
     )  # fmt: skip
     return NONE_AHEAD if stays_below else (t if found else UNRESOLVED)

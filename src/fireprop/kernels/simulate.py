@@ -1,8 +1,9 @@
 """The event loop of a chain of layers: exact, event by event, in continuous time.
 
 Each layer lives from gap to gap between its own arrivals. `open_gap` brings it to the arrival that begins the gap and
-looks ahead to its end, in one pass over the layer; the few units that cross on the way go on a heap. `next_crossing`
-names the earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The
+looks ahead to its end, in one pass over the layer; the few units that may cross on the way stand in line for a search.
+`next_crossing` searches when it has to, for all of them at once, keeps what is found on a heap, and names the earliest;
+`emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The
 arrivals of a layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
 In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
@@ -22,12 +23,15 @@ from fireprop.kernels.chain import LANES, arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
+    GENTLE,
     NONE_AHEAD,
+    STEEP,
     UNRESOLVED,
+    crossing_ahead,
     factors,
-    first_crossing,
     is_plain,
     plain_crossing,
+    propagate,
     response,
     rise,
     step,
@@ -47,7 +51,7 @@ SEARCHED_AT_ONCE = 8
 V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 
 # Rows of `Loop.search`
-START_V, START_I, GOAL, DURATION = range(4)
+START, START_V, START_I, GOAL, DURATION = range(5)
 
 
 class Buffers(NamedTuple):
@@ -71,10 +75,10 @@ class Loop(NamedTuple):
     lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
     marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
     flags       (LANES,) uint8, which units of a block; words (LANES / 8,) uint64, the same memory
-    search      (4, widest layer) float64, scratch: units whose crossing is sought, in a row, of which an unfinished
-                vector is filled up; searched (widest layer,) int64 says which they are
-    entries     (n_units,) heap.ENTRY, a heap per layer: units that may cross in the open gap, by a time before which
-                they do not
+    search      (5, n_units) float64: units of a layer that stand in line, from its `start` on, with the state
+                from which a crossing is sought, the threshold, and what has come out; an unfinished vector is filled up
+    searched    (n_units,) int64: which they are
+    entries     (n_units,) heap.ENTRY, a heap per layer: crossings in the open gap
     events      the buffers' events
     """
 
@@ -99,7 +103,7 @@ def reset(loop, first_input):
         state = loop.layers[layer]
         state.t_last = NEVER
         state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
-        state.n_heap = 0
+        state.n_heap, state.n_searched = 0, 0
         for k in range(state.n_moved):
             loop.units[loop.units[state.start + k].moved].has_moved = False
         state.n_moved = 0
@@ -152,10 +156,10 @@ def advance(loop, layer, decays, reach):
 
 @piece
 def open_gap(loop, layer, gap_end):
-    """Bring a layer to the arrival that begins a gap, and look ahead to its end: a heap of units that may cross."""
+    """Bring a layer to the arrival that begins a gap, and look ahead to its end: who may cross stands in line."""
     state = loop.layers[layer]
     state.gap_end = gap_end
-    state.n_heap = 0
+    forget_crossings(loop, layer)
     if state.t_last == NEVER:
         return
     gap = gap_end - state.t_last
@@ -165,7 +169,14 @@ def open_gap(loop, layer, gap_end):
     if state.n_moved > 0:
         any_marked |= resume_moved(loop, layer, gap * SLACK)
     if any_marked:
-        expect_candidates(loop, layer, gap * SLACK)
+        line_up(loop, layer, gap * SLACK)
+
+
+@piece
+def forget_crossings(loop, layer):
+    """Nobody is on the heap, and nobody stands in line."""
+    state = loop.layers[layer]
+    state.n_heap, state.n_searched, state.earliest = 0, 0, math.inf
 
 
 @piece
@@ -194,25 +205,20 @@ def resume_moved(loop, layer, reach):
 
 
 @piece
-def expect_candidates(loop, layer, reach):
-    """Put the units of marked blocks that cross in the open gap on the heap, and those of which it is not easily told.
-
-    Crossings are sought for all of them in one vector pass.
-    """
-    state = loop.layers[layer]
-    n = 0
+def line_up(loop, layer, reach):
+    """Let the units of marked blocks that may cross in the open gap stand in line, but for those that are held."""
+    state, lanes = loop.layers[layer], loop.lanes
     for block in range(state.start // LANES, state.stop // LANES):
         if loop.marked[block]:
             flag_units(loop, state, block, reach)
             for word in range(WORDS):
                 if loop.words[word] != 0:
                     for k in range(word * 8, word * 8 + 8):
-                        if loop.flags[k] != 0:
-                            n = seek(loop, layer, block * LANES + k, n)
-    if n > 0:
-        cross_plainly(loop.search, n, state.alpha, state.beta)
-    for k in range(n):
-        conclude(loop, layer, k)
+                        u = block * LANES + k
+                        if loop.flags[k] != 0 and not loop.units[u].has_moved:
+                            lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
+                            v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
+                            seek(loop, layer, u, state.t_last, v, i, state.t_last)
 
 
 @piece
@@ -230,48 +236,55 @@ def flag_units(loop, state, block, reach):
 
 
 @piece
-def seek(loop, layer, u, n):
-    """Let a unit that may cross stand in line for the search, as number n. Returns how many do."""
-    state, lanes, unit = loop.layers[layer], loop.lanes, loop.units[u]
-    if unit.has_moved:  # held: what it does after its hold is on the heap already
-        return n
-    lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
-    v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
-    if is_plain(v, i, state.alpha, state.beta, unit.theta):
-        loop.search[START_V, n] = v
-        loop.search[START_I, n] = i
-        loop.search[GOAL, n] = unit.theta
-        loop.searched[n] = u
-        return n + 1
-    expect(loop, layer, u, state.t_last, v, i)
-    return n
-
-
-@piece
-def cross_plainly(search, n, alpha, beta):
-    """The vector pass of the search. A vector of SEARCHED_AT_ONCE costs less than two units one by one."""
-    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
-    for k in range(n, n_all):
-        for row in range(GOAL + 1):
-            search[row, k] = search[row, 0]
-    for k in range(np.uint64(n_all)):
-        search[DURATION, k] = plain_crossing(search[START_V, k], search[START_I, k], alpha, beta, search[GOAL, k])
-
-
-@piece
-def conclude(loop, layer, k):
-    """What has come out for the unit that stands in line as number k."""
-    state, search = loop.layers[layer], loop.search
-    u, duration = loop.searched[k], search[DURATION, k]
-    v, i, theta = search[START_V, k], search[START_I, k], search[GOAL, k]
-    t = state.t_last
-    if duration == UNRESOLVED:
-        expect(loop, layer, u, t, v, i)
+def seek(loop, layer, u, t, v, i, not_before):
+    """Let a unit that may cross, in state (v, i) at time t, stand in line; it does not cross before a given time."""
+    state, theta = loop.layers[layer], loop.units[u].theta
+    if not is_plain(v, i, state.alpha, state.beta, theta):
+        conclude(loop, layer, u, t, v, i, crossing_ahead(v, i, state.alpha, state.beta, theta))
         return
-    v_end, _ = step(v, i, state.a, state.b, state.h)
-    duration = up_to(state.gap_end - t, duration, v_end, theta)
+    k = state.start + state.n_searched
+    loop.search[START, k], loop.search[START_V, k], loop.search[START_I, k] = t, v, i
+    loop.search[GOAL, k] = theta
+    loop.searched[k] = u
+    state.n_searched += 1
+    state.earliest = min(state.earliest, not_before)
+
+
+@piece
+def search_all(loop, layer):
+    """Find the crossings of all that stand in line, in a vector pass: SEARCHED_AT_ONCE cost less than 2 one by one."""
+    state, search = loop.layers[layer], loop.search
+    first, n = np.uint64(state.start), state.n_searched
+    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
+    for k in range(state.start + n, state.start + n_all):
+        for part in range(GOAL + 1):
+            search[part, k] = search[part, state.start]
+    alpha, beta = state.alpha, state.beta
+    for k in range(np.uint64(n_all)):
+        m = first + k
+        search[DURATION, m] = plain_crossing(search[START_V, m], search[START_I, m], alpha, beta, search[GOAL, m])
+    for k in range(state.start, state.start + n):
+        u, duration = loop.searched[k], search[DURATION, k]
+        t, v, i = search[START, k], search[START_V, k], search[START_I, k]
+        if duration == UNRESOLVED:
+            conclude(loop, layer, u, t, v, i, crossing_ahead(v, i, alpha, beta, search[GOAL, k]))
+        elif duration != NONE_AHEAD:
+            # Up to its crossing V rises by STEEP of its first slope or more: far enough below, it is below.
+            if STEEP * rise(v, i, beta) * (t + duration - state.gap_end) < GENTLE * search[GOAL, k]:
+                conclude(loop, layer, u, t, v, i, duration)
+    state.n_searched, state.earliest = 0, math.inf
+
+
+@piece
+def conclude(loop, layer, u, t, v, i, duration):
+    """Put a unit that would cross a while after t, or NONE_AHEAD, on the heap if it does so in the open gap."""
+    state, theta = loop.layers[layer], loop.units[u].theta
+    gap = state.gap_end - t
+    if duration == NONE_AHEAD or duration > gap:
+        if gap <= 0.0:  # after the end of a gap that was cut
+            return
+        duration = up_to(gap, duration, propagate(v, i, gap, state.alpha, state.beta)[0], theta)
     if duration != NONE_AHEAD:
-        loop.units[u].found = True
         heap.push(loop.entries, state.start, state.n_heap, after(t, duration, state.gap_end), u)
         state.n_heap += 1
 
@@ -300,7 +313,7 @@ def release(loop, layer, u, i):
     loop.events[layer, unit.last_spike].release = i
     unit.v_next = settle(loop, u, restarted(loop, layer, u))
     if i * (state.gap_end - t) * SLACK >= unit.theta:
-        expect(loop, layer, u, t, 0.0, i)
+        seek(loop, layer, u, t, 0.0, i, t + tangent_reach(0.0, i, state.beta, unit.theta))
 
 
 @piece
@@ -324,19 +337,6 @@ def settled(v, theta):
 
 
 @piece
-def expect(loop, layer, u, t, v, i):
-    """Put a unit in state (v, i) at time t on the heap, at a time before which it cannot cross."""
-    state, unit = loop.layers[layer], loop.units[u]
-    unit.base_t = t
-    unit.base_v = v
-    unit.base_i = i
-    unit.found = False
-    earliest = t + tangent_reach(unit.base_v, unit.base_i, state.beta, unit.theta)
-    heap.push(loop.entries, state.start, state.n_heap, earliest, u)
-    state.n_heap += 1
-
-
-@piece
 def discard(loop, layer):
     """Drop the top of a layer's heap."""
     state = loop.layers[layer]
@@ -346,35 +346,24 @@ def discard(loop, layer):
 
 @piece
 def next_crossing(loop, layer, t_end):
-    """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none.
-
-    Times on the heap may be lower bounds until they come to the top; only there is a root computed.
-    """
+    """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
     top = loop.entries[state.start]
-    while state.n_heap > 0:
-        u = top.unit
-        unit = loop.units[u]
-        if not unit.found:
-            t = unit.base_t
-            duration = first_crossing(unit.base_v, unit.base_i, state.gap_end - t, state.alpha, state.beta, unit.theta)
-            if duration == NONE_AHEAD:
-                discard(loop, layer)
-                continue
-            unit.found = True
-            top.time = after(t, duration, state.gap_end)
-            heap.sink(loop.entries, state.start, state.n_heap)
-        elif top.time > state.gap_end:  # of the gap as it was before it was cut
-            if too_close(state.gap_end, top.time) and has_reached(loop, layer, u):
-                return u, state.gap_end
+    while True:
+        if state.n_searched > 0 and state.earliest <= (top.time if state.n_heap > 0 else state.gap_end):
+            search_all(loop, layer)
+        if state.n_heap == 0:
+            return -1, state.gap_end
+        if top.time > state.gap_end:  # of the gap as it was before it was cut
             if not too_close(state.gap_end, top.time):
                 return -1, state.gap_end
+            if has_reached(loop, layer, top.unit):
+                return top.unit, state.gap_end
             discard(loop, layer)
         elif top.time >= t_end:
             discard(loop, layer)
         else:
-            return u, top.time
-    return -1, state.gap_end
+            return top.unit, top.time
 
 
 @piece
@@ -526,7 +515,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             instant = f
         elif instant != NEVER:
             if state.recurrent:
-                state.n_heap = 0
+                forget_crossings(loop, layer)
             if layer < last:
                 layer, gap_end, opening = layer + 1, instant, True
             elif stop_at_first and silent == 0:
