@@ -62,8 +62,8 @@ def sparse_twin(dense, form=FORMATS["coo"], **constants):
 
 
 def twins(rng, form=FORMATS["coo"], **options):
-    """A dense and a sparse recurrent layer of the same synapses and weights."""
-    constants = CONSTANTS | options
+    """A dense and a sparse recurrent layer of the same synapses and weights; both are graphs, as tau_mem is per unit."""
+    constants = CONSTANTS | {"tau_mem": torch.full((N,), float(CONSTANTS["tau_mem"]), dtype=torch.float64)} | options
     mask, recurrent_mask = random_mask(rng, N, N_IN), random_mask(rng, N, N)
     dense = LIF(N_IN, N, mask=mask, recurrent=True, recurrent_mask=recurrent_mask, **constants)
     return dense, sparse_twin(dense, form, **constants)
@@ -293,7 +293,7 @@ def test_a_long_sample_goes_on_where_its_log_was_full(rng, monkeypatch):
     _, inputs = random_inputs(rng)
     roomy = sparse(inputs, t_end=8.0)
     monkeypatch.setattr(engine.graph, "FIRST_CAPACITY", 0)
-    assert roomy.n_spikes > 10 * N
+    assert roomy.n_spikes > 5 * N
     assert torch.equal(sparse(inputs, t_end=8.0).times, roomy.times)
     assert torch.equal(
         sparse(inputs, t_end=8.0, stop="first_spikes").times, dense(inputs, t_end=8.0, stop="first_spikes").times

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import Enum
@@ -355,9 +356,13 @@ def main() -> None:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
             raise
-        # Of the processes of a launcher, all of which read the same line, one answers.
+        # Of the processes of a launcher, all of which read the same line, one answers, and the others give it the time.
         if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
             _print_mistake(error.format_message())
+        else:
+            from fireprop.ranks import PAUSE
+
+            time.sleep(PAUSE)
         code = 2
     sys.exit(code or 0)
 
