@@ -62,7 +62,7 @@ def sparse_twin(dense, form=FORMATS["coo"], **constants):
 
 
 def twins(rng, form=FORMATS["coo"], **options):
-    """A dense and a sparse recurrent layer of the same synapses and weights; both are graphs, as tau_mem is per unit."""
+    """A dense and a sparse recurrent layer of the same synapses and weights, graphs both, as tau_mem is per unit."""
     constants = CONSTANTS | {"tau_mem": torch.full((N,), float(CONSTANTS["tau_mem"]), dtype=torch.float64)} | options
     mask, recurrent_mask = random_mask(rng, N, N_IN), random_mask(rng, N, N)
     dense = LIF(N_IN, N, mask=mask, recurrent=True, recurrent_mask=recurrent_mask, **constants)
