@@ -38,7 +38,7 @@ def factors(gap, alpha, beta):
     return a, b, gap * (a if a > b else b) * ratio
 
 
-@njit(cache=True)
+@inlined
 def response(gap, alpha, beta):
     """Membrane potential `gap` after a unit of synaptic current: h(gap), design 3."""
     return factors(gap, alpha, beta)[2]
@@ -50,7 +50,7 @@ def step(v, i, a, b, h):
     return b * v + h * i, a * i
 
 
-@njit(cache=True)
+@inlined
 def propagate(v, i, gap, alpha, beta):
     """State (V, I) after `gap` without events."""
     a, b, h = factors(gap, alpha, beta)
