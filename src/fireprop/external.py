@@ -89,7 +89,9 @@ def replay(
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
 
-    def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
+    def solve(
+        w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array, _: Sequence[engine.Array]
+    ) -> engine.Run:
         run, residual = _replay(view, w, theta, times, inputs, given, horizon, excess)
         found.append((run, residual))
         return run

@@ -5,7 +5,7 @@ Chains of plain layers have kernels of their own, which share work between the u
 graph. Both end in an event log, from which all derivatives start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,18 +66,25 @@ def simulate(
 
 
 def adjoint(
-    run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
-) -> tuple[list[Array], list[Array], Array]:
+    run: Run,
+    grad_times: Sequence[Array | None],
+    *,
+    want_input_times: bool = True,
+    parts: Sequence[graph.Part] = (),
+    zero_grazes: bool = False,
+) -> graph.Gradient:
     """Reverse mode: gradients of weights (out, in), thresholds (out,) and input times from those of all spikes.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
+    parts       further constants whose gradients are wanted; those of a graph only
 
     Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
     ValueError where a gradient overflows.
     """
     if isinstance(run, chain.Run):
-        return chain.adjoint(run, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
-    return graph.adjoint(run, grad_times, zero_grazes=zero_grazes)
+        by_chain = chain.adjoint(run, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
+        return graph.Gradient(*by_chain, parts=[])
+    return graph.adjoint(run, grad_times, parts=parts, zero_grazes=zero_grazes)
 
 
 def gradient_by_forward_propagation(
@@ -107,6 +114,7 @@ def tangent(
     d_thresholds: Sequence[Array | None],
     d_inputs: Array | None,
     *,
+    d_parts: Mapping[graph.Part, Array] | None = None,
     zero_grazes: bool = False,
 ) -> list[Array]:
     """Forward mode: tangents of all layers' spike times along a direction; None is a zero direction.
@@ -115,7 +123,7 @@ def tangent(
     """
     if isinstance(run, chain.Run):
         return chain.tangent(run, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
-    return graph.tangent(run, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
+    return graph.tangent(run, d_weights, d_thresholds, d_inputs, d_parts=d_parts, zero_grazes=zero_grazes)
 
 
 def arrivals(run: Run, layer: int) -> tuple[Array, Array, Array]:

@@ -32,6 +32,7 @@ class Sequential(nn.Sequential):
         inputs: Spikes,
         *,
         t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
@@ -41,6 +42,8 @@ class Sequential(nn.Sequential):
 
         inputs      Spikes with n_units = in_features of the first layer
         t_end       a number or (batch,): spikes from t_end on do not exist, input spikes included
+        t_start     a number or (batch,), not after any input: where a bias or an initial state begins to act; needed
+                    where there is one
         stop        "first_spikes" ends a sample as soon as every output unit has fired once; what comes after is then
                     unknown, and whatever needs it raises
         on_graze    what a derivative does that needs a spike of slope 0: "raise" GrazeError, or "zero": nothing flows
@@ -52,6 +55,8 @@ class Sequential(nn.Sequential):
         float32 and float64, TimeResolutionError if spikes of a unit come within 2**-42 of their time.
         """
         options: dict[str, Any] = {"on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        if t_start is not None:
+            options["t_start"] = t_start
         spikes, _ = self._run(inputs, t_end=t_end, stop=stop, **options)
         return spikes
 

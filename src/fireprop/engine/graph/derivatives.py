@@ -1,7 +1,8 @@
 """Derivatives that start from the event log of a graph: both modes, and the distances to another run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from fireprop.engine.arrays import (
     records,
     refuse_non_finite,
 )
-from fireprop.engine.graph.layout import Structure
+from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
+from fireprop.engine.graph.layout import Part
 from fireprop.engine.graph.run import Run, own_state, raise_fault, scratch
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
@@ -38,10 +40,19 @@ def flow_of(run: Run, grad_times: Sequence[Array | None]) -> Array:
     return flow
 
 
+class Gradient(NamedTuple):
+    """Gradients: of weights per connection, thresholds per population, input times, and of the parts asked for."""
+
+    weights: list[Array]
+    thresholds: list[Array]
+    times: Array
+    parts: list[Array]
+
+
 def adjoint(
-    run: Run, grad_times: Sequence[Array | None], *, zero_grazes: bool = False
-) -> tuple[list[Array], list[Array], Array]:
-    """Reverse mode: gradients of weights, thresholds and input times from those of all populations' spikes.
+    run: Run, grad_times: Sequence[Array | None], *, parts: Sequence[Part] = (), zero_grazes: bool = False
+) -> Gradient:
+    """Reverse mode: gradients of weights, thresholds, input times and parts from those of all populations' spikes.
 
     Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
     ValueError where a gradient overflows.
@@ -65,15 +76,18 @@ def adjoint(
             weight += part.weight
             theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    return *_by_parameter(run.structure, weight, theta), flow[: log.offsets[0, -1]].copy()
-
-
-def _by_parameter(structure: Structure, weight: Array, theta: Array) -> tuple[list[Array], list[Array]]:
-    """Gradients of the weights of every connection and the thresholds of every population."""
-    for name, total in (("weights", weight), ("thresholds", theta)):
+    structure = run.structure
+    by_part = gradient_of_parts(run, flow, parts)
+    totals = [
+        ("weights", weight),
+        ("thresholds", theta),
+        *((part.kind, g) for part, g in zip(parts, by_part, strict=True)),
+    ]
+    for name, total in totals:
         if not np.isfinite(total).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    return structure.scatter(weight), np.split(theta, structure.starts[1:-1])
+    thresholds = np.split(theta, structure.starts[1:-1])
+    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part)
 
 
 def tangent(
@@ -82,30 +96,46 @@ def tangent(
     d_thresholds: Sequence[Array | None],
     d_inputs: Array | None,
     *,
+    d_parts: Mapping[Part, Array] | None = None,
     d_levels: Array | None = None,
     zero_grazes: bool = False,
 ) -> list[Array]:
     """Forward mode: tangents of all populations' spike times along a direction; None is a zero direction.
 
+    d_parts   tangents of further constants, in their shapes
     d_levels  (n_spikes,) tangent of the threshold at every single spike, in order of the log
 
     Raises GrazeError as `adjoint` does.
     """
+    moved = tangents_of_events(run, d_weights, d_thresholds, d_inputs, d_parts or {}, d_levels, zero_grazes)
+    return [moved[run.members(layer + 1)] for layer in range(run.n_layers)]
+
+
+def tangents_of_events(
+    run: Run,
+    d_weights: Sequence[Array | None],
+    d_thresholds: Sequence[Array | None],
+    d_inputs: Array | None,
+    d_parts: Mapping[Part, Array],
+    d_levels: Array | None,
+    zero_grazes: bool,
+) -> Array:
+    """`tangent`, of every event of the log."""
     graph, log = run.graph, run.log
-    n_inputs = int(log.offsets[0, -1])
+    n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
     sizes = [population.size for population in run.structure.populations]
     theta = [np.zeros(n) if d is None else d for d, n in zip(d_thresholds, sizes, strict=True)]
     direction = tangent_kernel.Direction(
-        times=np.zeros(log.events.size),
+        times=delayed_by(run, d_parts),
         weight=run.structure.gather(d_weights),
         theta=np.concatenate(theta),
-        threshold=np.zeros(log.events.size),
+        threshold=-rise_along(run, d_parts),
     )
     if d_inputs is not None:
-        direction.times[:n_inputs] = d_inputs
+        direction.times[run.members(0)] = d_inputs
     if d_levels is not None:
-        direction.threshold[n_inputs:] = d_levels
+        direction.threshold[n_external:] += d_levels
 
     def run_chunk(k: int) -> None:
         state = _state(graph)
@@ -114,7 +144,7 @@ def tangent(
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     refuse_non_finite(log.events, direction.times, "the tangent has the entry")
-    return [direction.times[run.members(layer + 1)] for layer in range(run.n_layers)]
+    return direction.times
 
 
 @dataclass(frozen=True)
@@ -144,11 +174,8 @@ def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresho
     Nothing flows through a spike of slope <= 0. Raises ValueError if a tangent overflows.
     """
     graph, log = run.graph, run.log
-    n_inputs, batch = int(log.offsets[0, -1]), run.t_known.size
-    d_times = np.zeros(log.events.size)
-    moved = tangent(run, d_weights, d_thresholds, None, zero_grazes=True)
-    for layer, part in enumerate(moved):
-        d_times[run.members(layer + 1)] = part
+    n_external, batch = int(log.offsets[0, -1]), run.t_known.size
+    d_times = tangents_of_events(run, d_weights, d_thresholds, None, {}, None, True)
     theta = [
         np.zeros(population.size) if d is None else d
         for d, population in zip(d_thresholds, run.structure.populations, strict=True)
@@ -171,5 +198,5 @@ def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresho
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     miss, miss_time, create, create_time, create_miss = by_unit
-    clear, delete, order, swap = (values[n_inputs:] for values in by_event)
-    return Margins(miss, miss_time, create, create_time, create_miss, clear, delete, order, swap, d_times[n_inputs:])
+    clear, delete, order, swap = (values[n_external:] for values in by_event)
+    return Margins(miss, miss_time, create, create_time, create_miss, clear, delete, order, swap, d_times[n_external:])

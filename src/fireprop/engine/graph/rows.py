@@ -64,7 +64,7 @@ def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Seque
         numbered(np.full(population.size, wish))
         for population, wish in zip(structure.populations, thresholds, strict=True)
     ]
-    by_time = numbered(np.full(int(run.log.offsets[0, -1]), times))
+    by_time = numbered(np.full(run.members(0).size, times))
     return Columns(by_weight, by_threshold, by_time, number)
 
 
@@ -84,17 +84,21 @@ def forward_propagation(
     Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and (2 units + currents) n_columns per thread.
     """
     graph, log = run.graph, run.log
-    n_inputs = int(log.offsets[0, -1])
+    if run.structure.has_lines:
+        raise ValueError("forward propagation has no rule for delays: use gradient='adjoint', or forward mode")
+    n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
     row = np.full(log.events.size, forward_kernel.NONE)
     if rows is not None:
-        row[n_inputs:] = rows
+        row[n_external:] = rows
     jacobian = np.zeros((int(row.max(initial=-1)) + 1, columns.number))
     coefficient = np.zeros(log.events.size) if grad_times is None else flow_of(run, grad_times)
+    by_time = np.full(log.events.size, forward_kernel.NONE)
+    by_time[run.members(0)] = columns.times
     number = forward_kernel.Columns(
         weight=np.concatenate([np.empty(0, int), *(part.reshape(-1) for part in columns.weights)])[run.structure.order],
         theta=np.concatenate(columns.thresholds),
-        times=np.concatenate([columns.times, np.full(log.events.size - n_inputs, forward_kernel.NONE)]),
+        times=by_time,
     )
 
     def run_chunk(k: int) -> Array:

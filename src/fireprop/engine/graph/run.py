@@ -11,9 +11,8 @@ from fireprop.engine.arrays import (
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph.layout import Structure
 from fireprop.kernels import status
-from fireprop.kernels.chain import Log
 from fireprop.kernels.graph import walk as walk_kernel
-from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.graph.layout import Graph, GraphLog
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Run:
 
     structure: Structure
     graph: Graph
-    log: Log
+    log: GraphLog
     t_known: Array
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
 
@@ -35,13 +34,17 @@ class Run:
 
     def members(self, level: int) -> Array:
         """Where the events of a level lie in the log."""
-        n_inputs = int(self.log.offsets[0, -1])
-        if level == 0:
-            return np.arange(n_inputs)
+        n_external = int(self.log.offsets[0, -1])
+        if level == 0 and self.structure.n_external == self.structure.n_inputs:
+            return np.arange(n_external)
         if level not in self._members:
-            units = self.log.events["unit"][n_inputs:]
-            starts = self.structure.starts
-            self._members[level] = n_inputs + np.flatnonzero((units >= starts[level - 1]) & (units < starts[level]))
+            if level == 0:
+                members = np.flatnonzero(self.log.events["unit"][:n_external] < self.structure.n_inputs)
+            else:
+                units = self.log.events["unit"][n_external:]
+                starts = self.structure.starts
+                members = n_external + np.flatnonzero((units >= starts[level - 1]) & (units < starts[level]))
+            self._members[level] = members
         return self._members[level]
 
     def places(self, layer: int) -> Array:
@@ -57,10 +60,8 @@ class Run:
         """Units and offsets of the events of a level, in arrays of their own."""
         members = self.members(level)
         units = np.array(self.log.events["unit"][members])
-        if level == 0:
-            return units, self.log.offsets[0].copy()
-        offsets: Array = np.searchsorted(members, self.log.offsets[1])
-        return units - self.structure.starts[level - 1], offsets
+        offsets: Array = np.searchsorted(members, self.log.offsets[min(level, 1)])
+        return units - (self.structure.starts[level - 1] if level else 0), offsets
 
     def spikes(self, level: int) -> tuple[Array, Array, Array]:
         """Times, units and offsets of the events of a level."""
