@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference_graph as oracle
-from fireprop import Spikes
+from fireprop import Spikes, engine, external
 from fireprop.nn import LIF, Network, Sequential, keep_positive
 from networks import inputs_of
 
@@ -160,3 +160,386 @@ def test_gradients_by_every_constant_are_those_of_differences_and_of_the_tangent
             assert float(torch.from_numpy(grad_times) @ moved) == pytest.approx(found, rel=1e-10, abs=1e-11 * scale)
             compared += 1
     assert compared >= 30  # of at least 36
+
+
+# --- delays ---
+
+SHAPES = {"a number": (), "per source": (3,), "per receiver": (4, 1), "per synapse": (4, 3)}
+
+
+def layers_with(rng, delay, **options):
+    """A recurrent layer with delays and the same without, and inputs with ties."""
+    theirs, ours = (
+        LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64, **given)
+        for given in ({}, {"delay": delay, **options})
+    )
+    theirs.weight.data.copy_(torch.from_numpy(rng.uniform(1.0, 3.0, size=(4, 3))))
+    theirs.recurrent_weight.data.copy_(torch.from_numpy(rng.uniform(-1.0, 1.0, size=(4, 4))))
+    ours.weight.data.copy_(theirs.weight)
+    ours.recurrent_weight.data.copy_(theirs.recurrent_weight)
+    inputs = Spikes.from_lists([[[0.1, 0.5], [0.1, 0.7], [0.2, 0.5]], [[0.0], [0.0], [0.3]]])
+    return theirs, ours, inputs
+
+
+def gradients_of(layer, inputs):
+    leaf = inputs.times.clone().requires_grad_()
+    moved = Spikes(leaf, inputs.units, inputs.offsets, n_units=inputs.n_units)
+    spikes = layer(moved, t_end=T_END)
+    (spikes.times * torch.cos(spikes.times)).sum().backward()
+    return spikes, layer.weight.grad, layer.recurrent_weight.grad, leaf.grad
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_delay_of_zero_is_no_delay_bit_for_bit(rng, shape):
+    rec = torch.zeros({0: (), 1: (4,), 2: (4, shape[-1] if shape[-1:] == (1,) else 4)}[len(shape)]).double()
+    theirs, ours, inputs = layers_with(rng, torch.zeros(shape).double(), delay_rec=rec)
+    (spikes, *wanted), (late, *found) = gradients_of(theirs, inputs), gradients_of(ours, inputs)
+    assert torch.equal(spikes.times, late.times)
+    assert torch.equal(spikes.units, late.units)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_trained_delay_of_zero_moves_no_spike(rng, shape):
+    delay = nn.Parameter(torch.zeros(shape).double())
+    theirs, ours, inputs = layers_with(rng, delay, delay_rec=nn.Parameter(torch.zeros(4, 4).double()))
+    (spikes, *wanted), (late, *found) = gradients_of(theirs, inputs), gradients_of(ours, inputs)
+    assert torch.equal(spikes.times, late.times)
+    for a, b in zip(wanted, found, strict=True):  # sums over synapses are taken in another order
+        np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13 * float(a.abs().max()))
+    assert float(delay.grad.abs().sum()) > 0.0
+
+
+def test_a_delay_moves_what_it_delays_and_nothing_else(rng):
+    # one delay for all inputs of a layer without recurrence is a later input
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    late = copy.deepcopy(layer)
+    late.delay = torch.tensor(0.25, dtype=torch.float64)
+    inputs = Spikes.from_latencies([[0.125, 0.5, 0.75]])
+    shifted = Spikes.from_latencies([[0.375, 0.75, 1.0]])
+    assert torch.equal(late(inputs, t_end=4.0).times, layer(shifted, t_end=4.0).times)
+
+
+def test_the_gradient_by_a_delay_is_that_by_the_arrival(rng):
+    delay = nn.Parameter(torch.from_numpy(rng.uniform(0.0, 0.5, size=3)))
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=delay, dtype=torch.float64)
+    leaf = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64, requires_grad=True)
+    spikes = layer(Spikes.from_events(leaf, torch.tensor([2, 0, 1]), None, n_units=3), t_end=T_END)
+    spikes.times.sum().backward()
+    assert spikes.n_spikes > 4
+    assert torch.equal(delay.grad, leaf.grad[torch.tensor([1, 2, 0])])
+
+
+def test_arrivals_from_t_end_on_do_not_exist(rng):
+    delay = nn.Parameter(torch.tensor(1.0).double())
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, delay=delay, dtype=torch.float64)
+    layer.weight.data.fill_(8.0)
+    assert layer(Spikes.from_latencies([[1.0]]), t_end=2.0).n_spikes == 0
+    spikes = layer(Spikes.from_latencies([[1.0]]), t_end=2.5)
+    assert spikes.n_spikes > 0
+    assert float(spikes.times.detach()[0]) > 2.0
+
+
+def test_a_burst_queues_on_a_slow_line(rng):
+    # the second unit hears the burst of the first as it was, 2 later: more spikes are on their way than one
+    net = Network(1, dtype=torch.float64)
+    net.add("sender", 1, tau_mem=1.0, t_ref=0.05)
+    net.add("receiver", 1, tau_mem=1.0)
+    net.connect("input", "sender", tau_syn=1.0, weight=torch.tensor([[20.0]]))
+    net.connect("sender", "receiver", tau_syn=0.5, weight=torch.tensor([[2.0]]), delay=2.0)
+    record = net.record(Spikes.from_latencies([[0.0]]), t_end=6.0)
+    alone = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    alone.weight.data.fill_(2.0)
+    sender = record["sender"]
+    assert sender.n_spikes > 10
+    wanted = alone(Spikes(sender.times + 2.0, sender.units, sender.offsets, n_units=1), t_end=6.0)
+    assert wanted.n_spikes > 1
+    assert torch.equal(record["receiver"].times, wanted.times)
+
+
+@pytest.mark.parametrize("extras", ["delays", "everything"])
+def test_samples_and_their_gradients_are_the_same_in_any_batch_and_on_any_threads(rng, extras, monkeypatch):
+    network, times, units = draw(rng, "hold", extras)
+    start = {"t_start": network["t_start"]} if "t_start" in network else {}
+    layer = trained_layer(network)
+    one = Spikes.from_events(
+        torch.from_numpy(np.array(times)), torch.from_numpy(units), None, n_units=layer.in_features
+    )
+    many = Spikes.cat([one] * 70)
+
+    def gradient(inputs):
+        layer.zero_grad()
+        spikes = layer(inputs, t_end=T_END, **start)
+        spikes.times.sum().backward()
+        return spikes, [p.grad.clone() for p in layer.parameters()]
+
+    alone, of_one = gradient(one)
+    together, of_many = gradient(many)
+    assert torch.equal(together.times.reshape(70, -1), alone.times.expand(70, -1))
+    for a, b in zip(of_one, of_many, strict=True):
+        np.testing.assert_allclose(b, 70.0 * a, rtol=1e-12, atol=1e-12 * float(b.abs().max()))
+    threads = engine.get_num_threads()
+    try:
+        engine.set_num_threads(2 if threads == 1 else 1)
+        _, again = gradient(many)
+    finally:
+        engine.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(of_many, again, strict=True))
+
+
+def test_a_log_that_is_full_grows_with_what_is_on_its_way(rng, monkeypatch):
+    network, times, units = draw(rng, "one tau", "delays")
+    _, wanted = run(trained_layer(network), network, times, units)
+    monkeypatch.setattr(engine.graph.forward, "FIRST_CAPACITY", 1)
+    _, found = run(trained_layer(network), network, times, units)
+    assert torch.equal(found.times, wanted.times)
+
+
+@pytest.mark.parametrize("extras", ["delays", "everything"])
+def test_a_replay_of_its_own_spikes_has_the_same_log_and_gradient_bit_for_bit(rng, extras):
+    network, times, units = draw(rng, "hold", extras)
+    layer = trained_layer(network)
+    _, inputs = inputs_of(times, units, layer.in_features)
+    start = {"t_start": network["t_start"]} if "t_start" in network else {}
+    inputs = inputs.detach()
+    record = layer.record(inputs, t_end=T_END, **start)
+    found = external.replay(layer, inputs, record, t_end=T_END, **start)
+    assert found.worst < 1e-12
+    gradients = []
+    for spikes in (record[0], found.record[0]):
+        layer.zero_grad()
+        torch.cos(spikes.times).sum().backward()
+        gradients.append([p.grad.clone() for p in layer.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+# --- time constants ---
+
+
+@pytest.mark.parametrize("name", ["tau_mem", "tau_syn"])
+def test_a_path_through_equal_time_constants_has_no_jump(name):
+    # times and their derivative by the constant, along a path that meets the other one exactly in the middle
+    steps = [0.0, *(sign * 10.0**-k for k in range(15, 2, -1) for sign in (-1, 1))]
+    found = {}
+    for step in sorted(steps):
+        constants = {
+            "tau_mem": 0.75,
+            "tau_syn": 0.75,
+            name: nn.Parameter(torch.tensor(0.75 + step, dtype=torch.float64)),
+        }
+        layer = LIF(2, 1, **constants, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[3.0, 1.5]]))
+        spikes = layer(Spikes.from_latencies([[0.1, 0.6]]), t_end=3.0)
+        spikes.times[-1].backward()
+        found[step] = (float(spikes.times.detach()[-1]), float(getattr(layer, name).grad))
+    t0, slope0 = found[0.0]
+    bend = (found[1e-3][1] - found[-1e-3][1]) / 2e-3
+    for step, (t, slope) in found.items():
+        assert t == pytest.approx(t0 + slope0 * step + bend * step**2 / 2.0, abs=5e-15 + 10.0 * abs(step) ** 3)
+        assert slope == pytest.approx(slope0 + bend * step, abs=1e-12 + 100.0 * step**2 + 1e-4 * abs(step))
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1), (3, 2)])
+def test_synapses_that_share_a_time_constant_share_its_gradient(rng, shape):
+    # a trained tau_syn of any shape is that of every synapse, summed
+    value = torch.from_numpy(rng.uniform(0.4, 0.8, size=shape))
+    given, full = nn.Parameter(value.clone()), nn.Parameter(value.expand(3, 2).clone())
+    gradients = []
+    for tau_syn in (given, full):
+        layer = LIF(2, 3, tau_mem=1.0, tau_syn=tau_syn, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[3.0, 1.5], [2.0, 3.0], [4.0, 1.0]]))
+        layer(Spikes.from_latencies([[0.1, 0.6]]), t_end=3.0).times.sum().backward()
+        gradients.append(tau_syn.grad)
+    summed = gradients[1].sum_to_size(shape) if shape else gradients[1].sum()
+    np.testing.assert_allclose(gradients[0], summed, rtol=1e-12)
+
+
+def test_a_layer_with_frozen_constants_has_the_spikes_and_gradients_of_one_without_parameters(rng):
+    network, times, units = draw(rng, "hold", "delays")
+    gradients = []
+    for trained in (False, True):
+        layer = trained_layer(network, trained=trained)
+        _, spikes = run(layer, network, times, units)
+        spikes.times.sum().backward()
+        gradients.append((spikes.times.detach(), layer.weight.grad))
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+# --- starts ---
+
+
+def test_a_unit_with_a_bias_fires_as_its_closed_form_says(rng):
+    # V = c (1 - exp(-t)) reaches 1 at -log(1 - 1 / c), again and again, without any input
+    bias = nn.Parameter(torch.tensor([2.0, 0.5]).double())
+    layer = LIF(1, 2, tau_mem=1.0, tau_syn=0.5, bias=bias, dtype=torch.float64)
+    spikes = layer(Spikes.from_latencies([[math.inf]]), t_end=3.0, t_start=0.25)
+    wanted = 0.25 + math.log(2.0) * np.arange(1, 4)
+    np.testing.assert_allclose(spikes.times.detach(), wanted, rtol=1e-15)
+    assert spikes.units.tolist() == [0, 0, 0]
+    spikes.times[-1].backward()
+    assert bias.grad.tolist() == pytest.approx([3.0 * (-1.0 / (2.0 * (2.0 - 1.0))), 0.0], rel=1e-14)
+
+
+def test_a_bias_is_a_shift_of_potential_and_threshold():
+    # V - c tau_mem obeys the equations without the current; only the reset is elsewhere, so up to the first spike
+    layer = LIF(1, 1, tau_mem=2.0, tau_syn=0.5, bias=0.25, v_start=0.5, dtype=torch.float64)
+    shifted = LIF(1, 1, tau_mem=2.0, tau_syn=0.5, v_threshold=0.5, dtype=torch.float64)
+    for module in (layer, shifted):
+        module.weight.data.fill_(3.0)
+    inputs = Spikes.from_latencies([[0.5]])
+    (first,) = layer(inputs, t_end=2.0, t_start=0.0).first(1).flatten().tolist()
+    (wanted,) = shifted(inputs, t_end=2.0).first(1).flatten().tolist()
+    assert first == pytest.approx(wanted, rel=1e-14)
+
+
+def test_an_initial_current_is_an_input_and_an_initial_potential_decays():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, i_start=3.0, dtype=torch.float64)
+    other = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(2.0)
+    other.weight.data.fill_(3.0)
+    silent, at_start = Spikes.from_latencies([[math.inf]]), Spikes.from_latencies([[0.5]])
+    assert torch.equal(layer(silent, t_end=3.0, t_start=0.5).times, other(at_start, t_end=3.0).times)
+    lifted = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, v_start=0.75, dtype=torch.float64)
+    grid = torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)
+    record = lifted.record(silent, t_end=3.0, t_start=0.0)
+    np.testing.assert_allclose(record.potential(0, 0, grid), 0.75 * torch.exp(-grid), rtol=1e-14)
+
+
+# --- parameters ---
+
+
+def test_a_positive_constant_stays_positive_whatever_the_optimiser_does(rng):
+    layer = LIF(
+        3, 4, tau_mem=nn.Parameter(torch.tensor(0.7).double()), tau_syn=nn.Parameter(torch.full((4, 1), 0.4).double()),
+        delay=nn.Parameter(torch.full((4, 3), 0.1).double()), t_ref=nn.Parameter(torch.full((4,), 0.1).double()),
+    )  # fmt: skip
+    before = {name: getattr(layer, name).detach().clone() for name in ("tau_mem", "tau_syn", "delay", "t_ref")}
+    keep_positive(layer, *before)
+    for name, value in before.items():
+        np.testing.assert_allclose(getattr(layer, name).detach(), value, rtol=1e-15)
+    spikes = layer(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0)
+    spikes.times.sum().backward()
+    by_log = layer.parametrizations["tau_mem"].original.grad
+    with torch.no_grad():
+        for name in before:
+            original = layer.parametrizations[name].original
+            original.sub_(original.grad.sign() * 5.0)
+    assert all(bool((getattr(layer, name) > 0.0).all()) for name in before)
+    assert float(by_log) != 0.0
+    assert layer(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0).t_end is not None
+
+
+def test_trained_constants_stay_float64_and_survive_a_copy_and_a_state_dict():
+    def build():
+        layer = LIF(2, 2, tau_mem=nn.Parameter(torch.tensor(0.7).double()), tau_syn=0.4, bias=torch.tensor([0.1, 0.2]))
+        keep_positive(layer, "tau_mem")
+        return layer
+
+    layer = build()
+    layer.parametrizations["tau_mem"].original.data.add_(1.0 / 3.0)
+    exact = layer.tau_mem.detach().clone()
+    layer.float()
+    assert layer.weight.dtype == torch.float32
+    assert layer.tau_mem.dtype == torch.float64
+    assert torch.equal(layer.tau_mem, exact)
+    other = build()
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.tau_mem, exact)
+    assert torch.equal(copy.deepcopy(layer).tau_mem, exact)
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=-0.1), "delay = -0.1: give a finite number >= 0"),
+        (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=torch.ones(3)), "delay has shape (3,): give () or (2,)"),
+        (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay_rec=0.1), "delay_rec is given, but recurrent = False"),
+        (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=math.inf), "bias = inf: give a finite number"),
+        (
+            lambda: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(2), i_start=0.1),
+            "i_start is given, tau_syn has shape (2,): of which current is not clear",
+        ),
+        (
+            lambda: LIF(2, 3, tau_mem=1.0, tau_syn=nn.Parameter(torch.tensor(0.5).double()), recurrent=True),
+            "tau_syn is trained: then tau_syn_rec must be given too",
+        ),
+    ],
+)
+def test_constants_that_cannot_be_are_refused(build, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        build()
+
+
+def test_runs_that_cannot_start_are_refused():
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=0.1)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from there on")):
+        layer(inputs, t_end=1.0)
+    with pytest.raises(ValueError, match=re.escape("inputs: times[0] = 0.1, unit 0, comes before t_start = 0.15 of")):
+        layer(inputs, t_end=1.0, t_start=0.15)
+    with pytest.raises(ValueError, match=re.escape("t_start[0] = 1.0: give less than t_end = 1.0")):
+        layer(Spikes.from_latencies([[math.inf, math.inf]]), t_end=1.0, t_start=1.0)
+    high = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, v_start=torch.tensor([0.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match=re.escape("layer 0: v_start[1] = 1.0: give a finite number below v_thresh")):
+        high(inputs, t_end=1.0, t_start=0.0)
+
+
+def test_a_step_to_a_negative_constant_is_named_by_the_next_run():
+    layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
+    layer.tau_mem.data[1] = -0.5
+    with pytest.raises(ValueError, match=re.escape("layer 0: tau_mem[1] = -0.5: time constants must be above 0")):
+        layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
+
+
+def test_forward_propagation_refuses_what_it_would_leave_out():
+    layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
+    with pytest.raises(ValueError, match='gradient = "forward": forward propagation differentiates by weights, thresh'):
+        layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, gradient="forward")
+    late = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=0.1)
+    late.weight.data.fill_(3.0)
+    with pytest.raises(ValueError, match="forward propagation has no rule for delays"):
+        late(Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0, gradient="forward").times.sum().backward()
+
+
+def test_what_cannot_be_kept_positive_is_refused():
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=nn.Parameter(torch.zeros(2).double()))
+    with pytest.raises(ValueError, match="tau_mem is no parameter of this LIF"):
+        keep_positive(layer, "tau_mem")
+    with pytest.raises(ValueError, match=re.escape("delay[0] = 0.0: it has no logarithm, start above 0")):
+        keep_positive(layer, "delay")
+
+
+def test_a_network_with_delays_is_the_layer_with_delays(rng):
+    network, times, units = draw(rng, "hold", "everything")
+    layer = trained_layer(network)
+    n, n_in = network["weight"].shape
+    net = Network(n_in, dtype=torch.float64)
+    constants = {name: getattr(layer, name).detach() for name in ("tau_mem", "v_threshold", "t_ref")}
+    net.add("only", n, **constants, **{name: torch.from_numpy(network[name]) for name in START})
+    synapses = (("input", "weight", "tau_syn", "delay", "mask"),)
+    synapses += (("only", "recurrent_weight", "tau_syn_rec", "delay_rec", "recurrent_mask"),)
+    for pre, weight, tau, delay, mask in synapses:
+        net.connect(
+            pre, "only", tau_syn=getattr(layer, tau).detach(), weight=getattr(layer, weight).detach(),
+            delay=getattr(layer, delay).detach(), mask=torch.from_numpy(network[mask]),
+        )  # fmt: skip
+    _, wanted = run(layer, network, times, units)
+    _, found = run(net, network, times, units)
+    assert torch.equal(found.units, wanted.units)
+    np.testing.assert_allclose(found.times.detach(), wanted.times.detach(), rtol=0, atol=1e-12)
+
+
+def test_delays_in_a_sequential_reach_from_layer_to_layer(rng):
+    layers = [
+        LIF(3, 5, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64),
+        LIF(5, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64),
+    ]
+    for layer in layers:
+        layer.weight.data.mul_(1.5)
+    late = [copy.deepcopy(layer) for layer in layers]
+    late[1].delay = torch.from_numpy(rng.uniform(0.1, 0.5, size=(2, 5)))
+    inputs = Spikes.from_latencies([[0.1, 0.2, 0.5]])
+    fused, apart = Sequential(*late), late[1](late[0](inputs, t_end=3.0), t_end=3.0)
+    assert apart.n_spikes > 2
+    assert torch.equal(fused(inputs, t_end=3.0).times, apart.times)

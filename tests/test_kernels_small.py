@@ -367,7 +367,11 @@ def two_currents(alphas, currents, base_v=0.0):
     nodes["beta"], nodes["base_v"], nodes["n_channels"] = 1.0, base_v, 2
     channels["alpha"], channels["base_i"] = alphas, currents
     channels["reach"] = [response(alpha, 1.0).max() * (1 + 1e-5) for alpha in alphas]
-    return Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size)), np.zeros(3), np.zeros(3)
+    return (
+        Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size)),
+        np.zeros(3),
+        np.zeros(3),
+    )
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.99])

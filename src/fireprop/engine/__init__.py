@@ -139,14 +139,15 @@ def constants(run: Run, layer: int) -> tuple[Array, Array, Array]:
 def trace(run: Run, sample: int, layer: int, unit: int, grid: Array) -> tuple[Array, Array]:
     """Potential V(t-) and current I(t-) of one unit of a layer at any times, from the spikes alone (Theorem 1)."""
     arrivals_of = chain.arrivals_of if isinstance(run, chain.Run) else graph.arrivals_of
-    arrivals, weights, tau_syn = arrivals_of(run, sample, layer, unit)  # type: ignore[arg-type]
+    arrivals, weights, alpha = arrivals_of(run, sample, layer, unit)  # type: ignore[arg-type]
+    start = (0.0, 0.0) if isinstance(run, chain.Run) else graph.start_of(run, sample, layer, unit)
     tau_mem, _, t_ref = (float(values[unit]) for values in constants(run, layer))
     times, units, offsets = run.spikes(layer + 1)
     own = slice(offsets[sample], offsets[sample + 1])
     v, i = np.empty(grid.size), np.empty(grid.size)
     trace_kernel.trace(
-        np.ascontiguousarray(grid, float), arrivals, weights, 1.0 / tau_syn, times[own][units[own] == unit],
-        1.0 / tau_mem, t_ref, v, i,
+        np.ascontiguousarray(grid, float), arrivals, weights, alpha, times[own][units[own] == unit],
+        1.0 / tau_mem, t_ref, start, v, i,
     )  # fmt: skip
     return v, i
 

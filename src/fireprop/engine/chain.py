@@ -376,7 +376,7 @@ def tangent(
 
 
 def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
-    """What arrives at one unit of a layer: times, weights, and the time constants of the currents."""
+    """What arrives at one unit of a layer: times, weights, and the rate at which currents decay."""
     rows = run.chain.layers["recurrent"]
     first = layer + int(np.count_nonzero(rows[:layer]))
     weights = _weights_of(run.chain, run.chain.weight)[first : first + 1 + int(rows[layer])]
@@ -384,7 +384,7 @@ def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Ar
     heard = list(zip(levels, weights, strict=False))
     times = np.concatenate([events["time"] for events, _ in heard])
     weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in heard])
-    return times, weight, np.full(times.size, 1.0 / run.chain.layers["alpha"][layer])
+    return times, weight, np.full(times.size, run.chain.layers["alpha"][layer])
 
 
 def arrivals_at(run: Run, layer: int) -> tuple[Array, Array, Array]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fireprop import autograd, engine
 from fireprop.nn import checks
@@ -191,6 +191,12 @@ def start_weights(module: "LIF | Population", n: int) -> list[Tensor]:
     return weights
 
 
+def start_names(module: "LIF | Population | nn.Module") -> list[str]:
+    """The names of what `start_weights` holds."""
+    names = ["bias"] if module.bias is not None else []
+    return names + (["i_start"] if module.v_start is not None or module.i_start is not None else [])
+
+
 def start_connections(
     module: "LIF | Population", name: str, post: int, fed: engine.graph.Connection, number: int
 ) -> list[engine.graph.Connection]:
@@ -199,12 +205,20 @@ def start_connections(
     everywhere = np.ones((n, 1), bool)
     if module.bias is not None:
         connections.append(
-            engine.graph.Connection(f"{name}: bias", engine.graph.BIAS, post, np.full((1, 1), np.inf).repeat(n, 0), everywhere)
+            engine.graph.Connection(
+                f"{name}: bias", engine.graph.BIAS, post, np.full((1, 1), np.inf).repeat(n, 0), everywhere
+            )
         )
     if module.v_start is not None or module.i_start is not None:
         connections.append(
             engine.graph.Connection(
-                f"{name}: i_start", engine.graph.STATE, post, fed.tau_syn[:, :1], everywhere, trained=fed.trained, feeds=number
+                f"{name}: i_start",
+                engine.graph.STATE,
+                post,
+                fed.tau_syn[:, :1],
+                everywhere,
+                trained=fed.trained,
+                feeds=number,
             )
         )
     return connections
@@ -252,19 +266,30 @@ def sites_of_synapses(
     ]
 
 
+def trained_synapses(module: "LIF | Connection", suffix: str = "") -> tuple[bool, bool]:
+    """Whether the tau_syn and the delays of synapses are trained."""
+    return is_trained(module, f"tau_syn{suffix}"), is_trained(module, f"delay{suffix}")
+
+
 def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
     return *tensors_of(lif.mask), *tensors_of(lif.recurrent_mask)
 
 
 def connection_of(
     name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    trained: bool,
+    trained: tuple[bool, bool],
 ) -> engine.graph.Connection:  # fmt: skip
-    """Connection `number` of a graph with these constants, between the populations `ends`."""
+    """Connection `number` of a graph with these constants, between the populations `ends`.
+
+    trained  whether its tau_syn and its delays are
+    """
+    tau_trained, delays_trained = trained
     shape, delay = mask.shape, values.get(Part("delay", number))
+    if delay is not None and not delays_trained and not delay.any():
+        delay = None  # it costs nothing then
     return engine.graph.Connection(
         name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), trained,
+        None if delay is None else np.broadcast_to(delay, shape), tau_trained,
     )  # fmt: skip
 
 
@@ -274,12 +299,12 @@ def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) 
         n_in, n_out = lif.in_features, lif.out_features
         first = len(found)
         ends, mask = (k - 1 if k else engine.graph.INPUT, k), for_engine(lif.mask, (n_out, n_in))
-        found.append(connection_of(f"{name}: weight", ends, first, values, mask, is_trained(lif, "tau_syn")))
+        found.append(connection_of(f"{name}: weight", ends, first, values, mask, trained_synapses(lif)))
         if lif.recurrent:
             mask = for_engine(lif.recurrent_mask, (n_out, n_out))
             found.append(
                 connection_of(
-                    f"{name}: recurrent_weight", (k, k), first + 1, values, mask, is_trained(lif, "tau_syn_rec")
+                    f"{name}: recurrent_weight", (k, k), first + 1, values, mask, trained_synapses(lif, "_rec")
                 )
             )
         found += start_connections(lif, name, k, found[first], first)

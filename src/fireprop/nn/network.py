@@ -17,7 +17,7 @@ from fireprop.nn.connectivity import (
     tensors_of,
     weight_shape,
 )
-from fireprop.nn.constants import Part, Site, Values, exact_constants, is_trained, keep_constant, values_of
+from fireprop.nn.constants import Part, Site, Values, exact_constants, keep_constant, values_of
 from fireprop.nn.fused import (
     StructureCache,
     connection_of,
@@ -26,6 +26,7 @@ from fireprop.nn.fused import (
     sites_of_units,
     start_connections,
     start_weights,
+    trained_synapses,
 )
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
@@ -360,7 +361,7 @@ class Network(nn.Module):
         for key in self.connections:
             connection, (pre, post) = self._connection(key), key.split("->")
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
-            mask, trained = for_engine(connection.mask, connection.shape), is_trained(connection, "tau_syn")
+            mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
             connections.append(connection_of(f"{key}: weight", ends, len(connections), values, mask, trained))
         own = list(connections)
         for k, name in enumerate(names):

@@ -2,7 +2,7 @@
 
 from fireprop.engine.graph.derivatives import Gradient, Margins, adjoint, margins, tangent
 from fireprop.engine.graph.forward import replay, simulate
-from fireprop.engine.graph.inspect import arrivals_at, arrivals_of, constants_of
+from fireprop.engine.graph.inspect import arrivals_at, arrivals_of, constants_of, start_of
 from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Part, Population, Sparsity, Structure, lay_out
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
@@ -30,5 +30,6 @@ __all__ = [
     "margins",
     "replay",
     "simulate",
+    "start_of",
     "tangent",
 ]

@@ -88,9 +88,9 @@ class Sparsity:
 
 @dataclass(frozen=True)
 class Connection:
-    """Which units of population `pre` (INPUT, BIAS, STATE) reach which of `post`, when, and how fast their currents decay.
+    """Which units of population `pre` (INPUT, BIAS, STATE) reach which of `post`, when, and how currents decay.
 
-    tau_syn  (out, in) float64, possibly a view that repeats a number, a row or a column; of BIAS inf: the current stays
+    tau_syn  (out, in) float64, possibly a view that repeats a number, a row or a column; of BIAS inf: its current stays
     mask     the synapses that exist: (out, in) bool, with weights (out, in), or Sparsity, with weights (n_synapses,)
     name     of the weight, as errors call it
     delay    (out, in) float64 >= 0, possibly such a view, or None: none, which costs nothing
