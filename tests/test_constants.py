@@ -15,7 +15,9 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference_graph as oracle
-from fireprop import Spikes, engine, external
+from fireprop import Spikes, certify, engine, external, ift, validity
+from fireprop.gradcheck import check_gradients
+from fireprop.interop import clock_driven
 from fireprop.nn import LIF, Network, Sequential, keep_positive
 from networks import inputs_of
 
@@ -543,3 +545,71 @@ def test_delays_in_a_sequential_reach_from_layer_to_layer(rng):
     fused, apart = Sequential(*late), late[1](late[0](inputs, t_end=3.0), t_end=3.0)
     assert apart.n_spikes > 2
     assert torch.equal(fused(inputs, t_end=3.0).times, apart.times)
+
+
+# --- what else reads a run ---
+
+
+@pytest.mark.parametrize(("kind", "extras"), CASES)
+def test_spikes_with_delays_and_starts_are_certified_and_a_forgery_is_not(rng, kind, extras):
+    network, times, units = draw(rng, kind, extras)
+    layer = trained_layer(network)
+    _, inputs = inputs_of(times, units, layer.in_features)
+    start = {"t_start": network["t_start"]} if "t_start" in network else {}
+    found = certify.certify_crossings(layer, inputs.detach(), t_end=T_END, **start)
+    assert found.passed
+    assert found.n_missed == found.n_false == found.n_undecided == 0
+    record = layer.record(inputs.detach(), t_end=T_END, **start)
+    forged = record[0].detach()
+    forged = Spikes(forged.times[:-1], forged.units[:-1], forged.offsets.clamp(max=forged.n_spikes - 1), forged.n_units)
+    assert not certify.certify_crossings(layer, inputs.detach(), t_end=T_END, record=[forged], **start).passed
+
+
+@pytest.mark.parametrize("extras", EXTRAS)
+def test_a_validity_report_predicts_the_step_that_changes_counts(rng, extras):
+    close = 0
+    for _ in range(8):
+        network, times, units = draw(rng, "hold", extras)
+        layer = trained_layer(network, trained=False)
+        _, inputs = inputs_of(times, units, layer.in_features)
+        start = {"t_start": network["t_start"]} if "t_start" in network else {}
+        along = {"weight": 0.01 * torch.from_numpy(rng.standard_normal((4, 3)) * network["mask"])}
+        report = validity.validity_report(layer, inputs.detach(), t_end=T_END, along=along, **start)
+        predicted = report.reach
+        if predicted > 20.0:
+            continue
+        measured = validity.measure_reach(layer, inputs.detach(), along, t_end=T_END, upto=40.0, **start)
+        close += abs(predicted - measured) <= 0.2 * measured
+    assert close >= 4
+
+
+def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
+    layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
+    text = "along['tau_mem']: how far a step of weights and thresholds may go is known, not one of this"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        validity.validity_report(
+            layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, along={"tau_mem": torch.ones(3)}
+        )
+
+
+@pytest.mark.parametrize("constants", [{"delay": 0.1}, {"bias": 0.1}])
+def test_the_explicit_system_and_the_clock_refuse_what_they_do_not_know(constants):
+    layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, **constants), Spikes.from_latencies([[0.1, 0.2]])
+    with pytest.raises(ValueError, match="the explicit system has no rule for"):
+        ift.explicit_system(layer, inputs, t_end=1.0)
+    with pytest.raises(ValueError, match="the clock-driven simulator has no rule for"):
+        clock_driven.simulate(layer, inputs, t_end=1.0, dt=0.01)
+
+
+@pytest.mark.parametrize("extras", EXTRAS)
+def test_gradcheck_covers_every_constant_that_is_trained(rng, extras):
+    network, times, units = draw(rng, "hold", extras)
+    layer = trained_layer(network)
+    _, inputs = inputs_of(times, units, layer.in_features)
+    start = {"t_start": network["t_start"]} if "t_start" in network else {}
+    report = check_gradients(layer, inputs.detach(), t_end=T_END, **start)
+    assert report.passed
+    names = {row.name for row in report.rows}
+    assert {f"layer 0 {name}" for name, _ in layer.named_parameters()} <= names
+    checked = sum(row.components - row.inconclusive for row in report.rows)
+    assert checked >= 0.9 * sum(p.numel() for p in layer.parameters())
