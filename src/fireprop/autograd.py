@@ -38,6 +38,7 @@ class Simulation:
     zero_grazes       whether nothing flows through a spike of slope 0, or GrazeError is raised
     parts             what these constants are, by which the run is differentiated too
     by_forward_rules  whether gradients come from forward propagation instead of the adjoint
+    max_sensitivity   the largest 1/slope that derivatives may use; None: the slopes as they are
 
     One object, so that `backward` has no row of anonymous Nones.
     """
@@ -46,11 +47,18 @@ class Simulation:
     kept: "_Kept"
 
     def __init__(
-        self, solve: Solve, *, zero_grazes: bool, parts: Sequence[Part] = (), by_forward_rules: bool = False
+        self,
+        solve: Solve,
+        *,
+        zero_grazes: bool,
+        parts: Sequence[Part] = (),
+        by_forward_rules: bool = False,
+        max_sensitivity: float | None = None,
     ) -> None:
         self.solve = solve
         self.zero_grazes = zero_grazes
         self.parts = tuple(parts)
+        self.max_sensitivity = max_sensitivity
         self.by_forward_rules = by_forward_rules
 
     def make(self, parameters: Sequence[Array], n_weights: int, times: Array) -> list[Array]:
@@ -61,7 +69,9 @@ class Simulation:
         weights, thresholds, constants = _split(parameters, n_weights, len(self.parts))
         self.run = self.solve(weights, thresholds, times, constants)
         bare, arrays = engine.detach_log(self.run)
-        self.kept = _Kept(bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules)
+        self.kept = _Kept(
+            bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules, self.max_sensitivity
+        )
         return arrays
 
 
@@ -81,12 +91,13 @@ class _Kept:
     zero_grazes: bool
     parts: tuple[Part, ...]
     by_forward_rules: bool
+    max_sensitivity: float | None
 
     def run(self, tensors: Sequence[Tensor | None]) -> engine.Run:
-        """The run, whose arrays are the last of these tensors."""
-        return engine.attach_log(
-            self.bare, [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
-        )
+        """The run to be differentiated, whose arrays are the last of these tensors."""
+        arrays = [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
+        run = engine.attach_log(self.bare, arrays)
+        return run if self.max_sensitivity is None else engine.bound_sensitivity(run, self.max_sensitivity)
 
 
 def fire_times(

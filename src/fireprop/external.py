@@ -55,6 +55,7 @@ def replay(
     on_mismatch: Literal["raise", "warn"] = "raise",
     on_graze: OnGraze = "raise",
     gradient: GradientBy = "adjoint",
+    max_sensitivity: float | None = None,
 ) -> Replay:
     """The run of a network whose spikes somebody else found; its gradients are those of these spikes.
 
@@ -83,7 +84,9 @@ def replay(
     """
     tolerance = arguments.number("tolerance", tolerance, above=0.0)
     arguments.choice("on_mismatch", on_mismatch, "raise", "warn")
-    checks.check_options(t_end=t_end, t_start=t_start, on_graze=on_graze, gradient=gradient)
+    checks.check_options(
+        t_end=t_end, t_start=t_start, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity
+    )
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
@@ -102,7 +105,11 @@ def replay(
         return run
 
     simulation = autograd.Simulation(
-        solve, zero_grazes=on_graze == "zero", parts=parts, by_forward_rules=gradient == "forward"
+        solve,
+        zero_grazes=on_graze == "zero",
+        parts=parts,
+        by_forward_rules=gradient == "forward",
+        max_sensitivity=max_sensitivity,
     )
     record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names, constants=constants)
     run, residual = found[0]

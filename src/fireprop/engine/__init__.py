@@ -15,6 +15,7 @@ from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.chain import Layer
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
 from fireprop.engine.saving import attach_log, detach_log
+from fireprop.engine.sensitivity import bound_sensitivity
 from fireprop.engine.threads import get_num_threads, set_num_threads
 from fireprop.kernels import trace as trace_kernel
 
@@ -31,6 +32,7 @@ __all__ = [
     "adjoint",
     "arrivals",
     "attach_log",
+    "bound_sensitivity",
     "chain",
     "constants",
     "detach_log",

@@ -1,5 +1,6 @@
 """Checks at the door of a network, and the constants that pass them."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -108,12 +109,15 @@ def check_options(
     stop: str | None = None,
     on_graze: str = "raise",
     gradient: str = "adjoint",
+    max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> None:
     """Refuse options of a forward pass that are out of range."""
     arguments.choice("stop", stop, None, "first_spikes")
     arguments.choice("on_graze", on_graze, "raise", "zero")
     arguments.choice("gradient", gradient, "adjoint", "forward")
+    if max_sensitivity is not None and not 0.0 < arguments.number("max_sensitivity", max_sensitivity) < math.inf:
+        raise ValueError(f"max_sensitivity = {max_sensitivity}: give a finite number > 0, or None for no bound")
     if not 1 <= arguments.integer("max_spikes", max_spikes, most=2**64) < 2**63:
         raise ValueError(f"max_spikes = {max_spikes}: give at least 1, and less than 2**63")
     arguments.finite("t_end", arguments.reals("t_end", t_end))

@@ -64,11 +64,15 @@ def run_layers(
     stop: Stop = None,
     on_graze: OnGraze = "raise",
     gradient: GradientBy = "adjoint",
+    max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     first_layer: int = 0,
 ) -> Record:
     """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
-    checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
+    checks.check_options(
+        t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity,
+        max_spikes=max_spikes,
+    )  # fmt: skip
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
@@ -105,7 +109,11 @@ def run_layers(
         )
 
     simulation = autograd.Simulation(
-        solve, zero_grazes=on_graze == "zero", parts=parts, by_forward_rules=gradient == "forward"
+        solve,
+        zero_grazes=on_graze == "zero",
+        parts=parts,
+        by_forward_rules=gradient == "forward",
+        max_sensitivity=max_sensitivity,
     )
     constants = [site.tensor() for site in trained]
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)

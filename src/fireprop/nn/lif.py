@@ -198,10 +198,14 @@ class LIF(nn.Module):
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
-        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        options: dict[str, Any] = {
+            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
+            "max_spikes": max_spikes,
+        }  # fmt: skip
         return self.record(inputs, t_end=t_end, t_start=t_start, **options)[-1]
 
     def record(self, inputs: Spikes, **options: Any) -> Record:

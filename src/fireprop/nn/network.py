@@ -245,10 +245,14 @@ class Network(nn.Module):
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
-        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        options: dict[str, Any] = {
+            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
+            "max_spikes": max_spikes,
+        }  # fmt: skip
         return self.record(inputs, t_end=t_end, t_start=t_start, **options)[self._output()]
 
     def record(
@@ -260,12 +264,14 @@ class Network(nn.Module):
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Record:
         """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
         checks.check_options(
-            t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes
-        )
+            t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
         weights, thresholds = self.tensors()
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
@@ -288,7 +294,11 @@ class Network(nn.Module):
             )  # fmt: skip
 
         simulation = autograd.Simulation(
-            solve, zero_grazes=on_graze == "zero", parts=parts, by_forward_rules=gradient == "forward"
+            solve,
+            zero_grazes=on_graze == "zero",
+            parts=parts,
+            by_forward_rules=gradient == "forward",
+            max_sensitivity=max_sensitivity,
         )
         constants = [site.tensor() for site in trained]
         names = tuple(self.populations)
