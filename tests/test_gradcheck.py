@@ -121,7 +121,8 @@ def test_every_kind_of_network_passes_on_every_road(kind):
     assert sum(r.inconclusive for r in report.rows) == 0
     assert report.worst < 2e-7
     for r in report.rows:
-        assert tuple(r.errors) == ROADS
+        # the explicit system knows neither delays nor constants that are trained
+        assert tuple(r.errors) == (ROADS[:2] if kind == "delays" else ROADS)
         # roads of one derivative differ by rounding, and all of them from the difference by its error
         assert np.ptp(list(r.errors.values())) <= 1e-9
 

@@ -14,6 +14,7 @@ from fireprop.engine import chain, graph
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.chain import Layer
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
+from fireprop.engine.gradient import Gradient
 from fireprop.engine.saving import attach_log, detach_log
 from fireprop.engine.sensitivity import bound_sensitivity
 from fireprop.engine.threads import get_num_threads, set_num_threads
@@ -74,7 +75,7 @@ def adjoint(
     want_input_times: bool = True,
     parts: Sequence[graph.Part] = (),
     zero_grazes: bool = False,
-) -> graph.Gradient:
+) -> Gradient:
     """Reverse mode: gradients of weights (out, in), thresholds (out,) and input times from those of all spikes.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
@@ -84,8 +85,7 @@ def adjoint(
     ValueError where a gradient overflows.
     """
     if isinstance(run, chain.Run):
-        by_chain = chain.adjoint(run, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
-        return graph.Gradient(*by_chain, parts=[])
+        return chain.adjoint(run, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
     return graph.adjoint(run, grad_times, parts=parts, zero_grazes=zero_grazes)
 
 

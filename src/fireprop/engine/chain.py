@@ -19,6 +19,7 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
+from fireprop.engine.gradient import Gradient
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import simulate as simulate_kernel
@@ -280,7 +281,7 @@ def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Bu
 
 def adjoint(
     run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
-) -> tuple[list[Array], list[Array], Array]:
+) -> Gradient:
     """Reverse mode: gradients of weights, as `Layer.weights`, thresholds (out,) and input times from all spikes' dL/df.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
@@ -314,7 +315,8 @@ def adjoint(
         if not np.isfinite(total).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
     weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total_weight)]
-    return weights, [part.copy() for part in _units_of(chain, total_theta)], flow[run.level(0)].copy()
+    thresholds = [part.copy() for part in _units_of(chain, total_theta)]
+    return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
 
 
 def _lanes(chain: Chain) -> Lanes:

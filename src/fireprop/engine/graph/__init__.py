@@ -1,6 +1,6 @@
 """Any directed graph of populations: constants per unit, time constants per synapse, cycles, only what is connected."""
 
-from fireprop.engine.graph.derivatives import Gradient, Margins, adjoint, margins, tangent
+from fireprop.engine.graph.derivatives import Margins, adjoint, margins, tangent
 from fireprop.engine.graph.forward import replay, simulate
 from fireprop.engine.graph.inspect import arrivals_at, arrivals_of, constants_of, start_of
 from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Part, Population, Sparsity, Structure, lay_out
@@ -13,7 +13,6 @@ __all__ = [
     "STATE",
     "Columns",
     "Connection",
-    "Gradient",
     "Margins",
     "Part",
     "Population",

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from fireprop.engine.arrays import (
     records,
     refuse_non_finite,
 )
+from fireprop.engine.gradient import Gradient
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
 from fireprop.engine.graph.layout import Part
 from fireprop.engine.graph.run import Run, own_state, raise_fault, scratch
@@ -38,15 +38,6 @@ def flow_of(run: Run, grad_times: Sequence[Array | None]) -> Array:
             flow[run.members(layer + 1)] = grad
     refuse_non_finite(run.log.events, flow, "the loss has the derivative")
     return flow
-
-
-class Gradient(NamedTuple):
-    """Gradients: of weights per connection, thresholds per population, input times, and of the parts asked for."""
-
-    weights: list[Array]
-    thresholds: list[Array]
-    times: Array
-    parts: list[Array]
 
 
 def adjoint(
