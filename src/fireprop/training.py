@@ -17,9 +17,10 @@ from fireprop.datasets import Augmented, SpikeDataset, yin_yang_class
 from fireprop.engine import Array
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.ranks import ALONE, Ranks
+from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits, require_data
+from fireprop.tasks import TASKS, Config, Splits, build_network, encode, load_splits, require_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
@@ -128,18 +129,21 @@ def train(
     return result
 
 
-def start(task: str, out: Path | None = None, *, ranks: Ranks = ALONE, **changes: Any) -> RunFolder:
+def start(
+    task: str, out: Path | None = None, *, recipe: str | None = None, ranks: Ranks = ALONE, **changes: Any
+) -> RunFolder:
     """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
 
-    ranks  the processes that train together; the one that leads makes the folder
+    recipe  one of the task's `recipes.RECIPES`, instead of its own settings
+    ranks   the processes that train together; the one that leads makes the folder
 
     Raises ValueError for a setting that is out of range or not for several processes, datasets.MissingExtraError if the
-    data need a package that is not installed, RunError if `out` exists and is not empty. Until all is well it makes no
-    folder.
+    data need a package that is not installed, datasets.MissingDataError if their files are not there, RunError if `out`
+    exists and is not empty. Until all is well it makes no folder.
     """
 
     def make() -> RunFolder:
-        config = default_config(task, **changes)
+        config = configure(task, recipe, **changes)
         _require_shareable(config, ranks)
         require_data(config)
         run = RunFolder.create(new_path(task) if out is None else out)
