@@ -24,6 +24,8 @@ WITH_EXAMPLES = [
     "validity",
     "datasets.yinyang",
     "datasets.tables",
+    "datasets.augmentation",
+    "datasets.events",
 ]
 
 

@@ -113,7 +113,7 @@ def spikes_from_events(
     planes, rows, columns = _checked_shape(shape)
     per_unit = arguments.number("per_unit", per_unit, above=0.0)
     last = None if t_end is None else arguments.number("t_end", t_end)
-    parts = []
+    parts = [Spikes.from_events([], [], [], n_units=planes * rows * columns)]
     for number, events in enumerate(arguments.instance("recordings", recordings, (list, tuple), "a list of arrays")):
         names = getattr(getattr(events, "dtype", None), "names", None) or ()
         if not {"x", "y", "t", "p"} <= set(names):
