@@ -21,7 +21,7 @@ class Recipe:
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "mnist": {
-        "accurate": Recipe("784-350-10, the most accurate", {"epochs": 60}),
+        "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),
     },
 }
 

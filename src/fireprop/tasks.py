@@ -271,8 +271,8 @@ def _load_images(config: Config) -> Splits:
 
 def _encode_images(config: Config, train: bool) -> SpikeDataset:
     images, labels = datasets.load_idx(_image_folder(config), train)
-    parts = [encode(config, part.flatten(1).double() / 255.0, (0.0, 1.0)) for part in torch.split(images, ENCODED_AT_ONCE)]
-    return SpikeDataset(Spikes.cat(parts), labels)
+    parts = torch.split(images.flatten(1), ENCODED_AT_ONCE)
+    return SpikeDataset(Spikes.cat([encode(config, part.double() / 255.0, (0.0, 1.0)) for part in parts]), labels)
 
 
 def _image_folder(config: Config) -> Path:
