@@ -1,37 +1,49 @@
-"""Accuracy of the tasks' default settings over seeds: `python -m benchmarks.accuracy {yin-yang,xor,iris} [--seeds N]`.
+"""Accuracy of a task's settings, or of a recipe, over seeds:
+`python -m benchmarks.accuracy TASK [--recipe NAME] [--data DIR] [--seeds N] [--first SEED] [--epochs N]`.
 
-yin-yang  test accuracy of the epoch that is best on validation; seeds 0 to 4
-iris      test accuracy after the last epoch on seeded 80/20 splits; seeds 0 to 9
-xor       share of initialisations that get all four patterns right within the epochs, and after how many; 200 seeds
+xor     share of initialisations that get all four patterns right within the epochs, and after how many; 200 seeds
+others  test accuracy of the epoch that is best on validation, of the last one where nothing validates: yin-yang and
+        iris, which draws its split by the seed, mnist, fashion-mnist and nmnist, which need --data
 """
 
 import argparse
 import statistics
 import time
+from typing import Any
 
 import torch
 
 import fireprop
-from fireprop import tasks, training
+from fireprop import recipes, tasks, training
 
-DEFAULT_SEEDS = {"yin-yang": 5, "iris": 10, "xor": 200}
+DEFAULT_SEEDS = {"yin-yang": 5, "iris": 10, "xor": 200, "mnist": 3, "fashion-mnist": 3, "nmnist": 10}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=DEFAULT_SEEDS)
+    parser.add_argument("--recipe")
+    parser.add_argument("--data")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--epochs", type=int)
     arguments = parser.parse_args()
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
-    seeds = range(arguments.seeds or DEFAULT_SEEDS[arguments.task])
+    number = arguments.seeds or DEFAULT_SEEDS[arguments.task]
+    changes = {name: getattr(arguments, name) for name in ("data", "epochs") if getattr(arguments, name) is not None}
+    configs = [
+        recipes.configure(arguments.task, arguments.recipe, seed=seed, **changes)
+        for seed in range(arguments.first, arguments.first + number)
+    ]
     if arguments.task == "xor":
-        report_convergence([epochs_to_converge(tasks.default_config("xor", seed=seed)) for seed in seeds])
+        report_convergence([epochs_to_converge(config) for config in configs])
     else:
-        report_accuracy([test_accuracy(tasks.default_config(arguments.task, seed=seed)) for seed in seeds])
+        report([measure(config) for config in configs])
 
 
-def test_accuracy(config: tasks.Config) -> float:
+def measure(config: tasks.Config) -> dict[str, Any]:
+    """Train one seed, print its line, and return the result of the run."""
     trainer = training.Trainer(config, tasks.load_splits(config))
     trainer.warm_up()
     start = time.perf_counter()
@@ -39,17 +51,25 @@ def test_accuracy(config: tasks.Config) -> float:
         trainer.run_epoch()
     seconds = time.perf_counter() - start
     result = trainer.result()
+    chosen = "" if result["validation_accuracy"] is None else f", validation {result['validation_accuracy']:.2%}"
     print(
-        f"seed {config.seed}: test {result['test_accuracy']:.2%}, epoch {result['best_epoch']} of {config.epochs}, "
-        f"{seconds:.1f} s, {result['spikes_per_sample']:.1f} spikes per sample",
+        f"seed {config.seed}: test {result['test_accuracy']:.2%}{chosen}, epoch {result['best_epoch']} of "
+        f"{config.epochs}, {seconds:.1f} s, {result['spikes_per_sample']:.1f} spikes per sample, up to the decision "
+        f"{result['spikes_to_decision']:.1f} and {result['inputs_to_decision']:.1f} of the inputs",
         flush=True,
     )
-    return float(result["test_accuracy"])
+    return {**result, "seconds": seconds}
 
 
-def report_accuracy(values: list[float]) -> None:
+def report(results: list[dict[str, Any]]) -> None:
+    values = [row["test_accuracy"] for row in results]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    print(f"mean {statistics.mean(values):.2%}, standard deviation {deviation:.2%}, {len(values)} seeds")
+    to_decision = statistics.mean(row["spikes_to_decision"] for row in results)
+    print(
+        f"mean {statistics.mean(values):.2%}, standard deviation {deviation:.2%}, {len(values)} seeds, "
+        f"{statistics.mean(row['seconds'] for row in results):.0f} s each, {results[0]['parameters']:,} parameters, "
+        f"{to_decision:.1f} spikes up to the decision"
+    )
 
 
 def epochs_to_converge(config: tasks.Config) -> int | None:

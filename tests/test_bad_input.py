@@ -33,6 +33,7 @@ from fireprop import (
     plotting,
     validity,
 )
+from fireprop.datasets.events import EVENT
 from fireprop.engine.arrays import check_trains
 from fireprop.insights.chain import read_chain
 from fireprop.insights.graze import graze
@@ -533,6 +534,7 @@ CASES: dict[str, Case] = {
             "x_range": (0.0, 1.0),
             "t_range": (0.0, 2.0),
             "clip": True,
+            "threshold": 0.2,
         },
     ),
     "encoding.latency, x_range": Case(
@@ -548,6 +550,30 @@ CASES: dict[str, Case] = {
     ),
     "datasets.SpikeDataset[]": Case(
         lambda sample: datasets.SpikeDataset(inputs(), [0, 1])[sample], lambda: {"sample": 0}
+    ),
+    "datasets.Augmented": Case(
+        lambda **options: datasets.Augmented(**options)[0],
+        lambda: {
+            "data": datasets.SpikeDataset(inputs(), [0, 1]),
+            "seed": 0,
+            "max_shift": 1,
+            "drop": 0.1,
+            "shape": (1, 1, inputs().n_units),
+        },
+    ),
+    "datasets.shift_pixels": Case(
+        datasets.shift_pixels,
+        lambda: {"spikes": inputs(), "shifts": torch.tensor([[0, 1], [1, 0]]), "shape": (1, 1, inputs().n_units)},
+        {"spikes": ("shifts",)},
+    ),
+    "datasets.spikes_from_events": Case(
+        datasets.spikes_from_events,
+        lambda: {
+            "recordings": [np.zeros(2, dtype=EVENT)],
+            "shape": (1, 1, 1),
+            "per_unit": 1000.0,
+            "t_end": 5.0,
+        },
     ),
     "datasets.iris_split": Case(datasets.iris_split, lambda: {"seed": 0, "test_fraction": 0.2}),
     "datasets.yin_yang": Case(

@@ -11,7 +11,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from fireprop.cli import app
+from fireprop.cli import TaskName, app
+from fireprop.recipes import RECIPES
+from fireprop.tasks import TASKS
+from tiny_files import write_task
 
 
 def _call(*arguments):
@@ -64,6 +67,44 @@ def test_options_end_up_in_the_configuration(tmp_path):
     config = json.loads((path / "config.json").read_text())
     wanted = {"hidden": [6, 5], "epochs": 1, "batch_size": 2, "lr": 0.01, "seed": 7, "dtype": "float32"}
     assert {name: config[name] for name in wanted} == wanted
+
+
+def test_a_task_of_files_is_trained_from_its_folder_and_goes_on_from_anywhere(tmp_path, rng, monkeypatch):
+    write_task("mnist", tmp_path / "data", rng)
+    monkeypatch.chdir(tmp_path)
+    options = "--hidden 10 --epochs 1 --max-shift 2 --input-dropout 0.1 --held-out 0.2 --schedule cosine".split()
+    result = _call("train", "mnist", "--recipe", "accurate", "--data", "data", *options, "--out", "run", "--json")
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    wanted = {"max_shift": 2, "input_dropout": 0.1, "held_out": 0.2, "schedule": "cosine", "epochs": 1}
+    assert {name: config[name] for name in wanted} == wanted
+    assert config["data"] == str(tmp_path / "data")
+    monkeypatch.chdir("/")
+    assert _call("train", "--resume", tmp_path / "run").exit_code == 0
+    assert _call("evaluate", tmp_path / "run").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [("mnist", "torchvision.datasets.MNIST(root, download=True)"), ("nmnist", "garrickorchard.com/datasets/n-mnist")],
+)
+def test_missing_files_are_one_line_with_the_way_to_get_them(task, words, tmp_path):
+    assert words in _mistake("train", task)
+    assert words in _mistake("train", task, "--data", tmp_path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed_with_their_commands():
+    settings = json.loads(_call("recipes", "--json").stdout)
+    assert {task: set(named) for task, named in settings.items()} == {t: set(named) for t, named in RECIPES.items()}
+    assert settings["mnist"]["accurate"]["hidden"] == [350]
+    lines = " ".join(_call("recipes").stdout.split())
+    assert all(name in lines for named in RECIPES.values() for name in named)
+    assert "choose accurate" in _mistake("train", "mnist", "--recipe", "best")
+
+
+def test_the_names_of_tasks_are_those_that_there_are():
+    assert [each.value for each in TaskName] == list(TASKS)
 
 
 def test_evaluate_prints_every_part(xor_run):
@@ -188,6 +229,7 @@ def test_what_is_no_run_is_one_line(tmp_path):
 
 def test_resume_takes_its_settings_from_the_run(xor_run):
     assert "leave out --epochs" in _mistake("train", "--resume", xor_run[0], "--epochs", 5)
+    assert "leave out --recipe" in _mistake("train", "--resume", xor_run[0], "--recipe", "accurate")
     assert "is a run of xor, not of iris" in _mistake("train", "iris", "--resume", xor_run[0])
 
 

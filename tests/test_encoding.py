@@ -166,6 +166,14 @@ def test_a_bias_at_no_finite_time_is_refused(time):
         bias_spike(spikes, time)
 
 
+def test_features_below_a_threshold_are_silent_and_the_others_fire_as_without_it():
+    x = torch.tensor([[0.0, 0.4999, 0.5, 1.0]], dtype=torch.float64, requires_grad=True)
+    spikes = latency(x, t_range=(1.0, 0.0), threshold=0.5)
+    assert spikes.detach().to_latencies().tolist() == [[float("inf"), float("inf"), 0.5, 0.0]]
+    (grad,) = torch.autograd.grad(spikes.times.sum(), x)
+    assert grad.tolist() == [[0.0, 0.0, -1.0, -1.0]]
+
+
 def test_the_examples_run():
     failed, attempted = doctest.testmod(encoding)
-    assert (failed, attempted) == (0, 3)
+    assert (failed, attempted) == (0, 4)

@@ -24,6 +24,8 @@ WITH_EXAMPLES = [
     "validity",
     "datasets.yinyang",
     "datasets.tables",
+    "datasets.augmentation",
+    "datasets.events",
 ]
 
 
@@ -92,7 +94,7 @@ def test_examples_in_docstrings_run(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md"]
+    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/data.md"]
 )
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)

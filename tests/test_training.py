@@ -1,15 +1,21 @@
 """Tasks and training: the published settings, what a run measures, and resuming without a trace."""
 
 import json
+import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import fireprop
 from fireprop import training
+from fireprop.datasets import MissingDataError
+from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
+from tiny_files import write_task
 
 SMALL = {"hidden": (20,), "epochs": 3, "seed": 5}
 
@@ -24,6 +30,14 @@ class _Interrupt:
         if progress.metrics is None or progress.done < progress.batches:
             if (progress.epoch, progress.done) == self.moment:
                 raise KeyboardInterrupt
+
+
+def _config(task, root, **changes):
+    """The settings of a task; its files, if it has any, are tiny ones."""
+    if TASKS[task].how_to_get is not None:
+        write_task(task, root, np.random.default_rng(0), n_train=60)
+        changes = {"data": str(root), **changes}
+    return default_config(task, **changes)
 
 
 def _run(path, **changes):
@@ -61,15 +75,15 @@ def test_settings_out_of_range_are_named(changes, text):
 
 
 def test_unknown_tasks_and_settings_are_named():
-    with pytest.raises(ValueError, match=re.escape("task = 'mnist': choose one of yin-yang, xor, iris")):
-        default_config("mnist")
+    with pytest.raises(ValueError, match=re.escape("task = 'cifar': choose one of yin-yang, xor, iris, ")):
+        default_config("cifar")
     with pytest.raises(ValueError, match="setting 'momentum' is missing, or unknown"):
         Config.from_dict({**default_config("xor").to_dict(), "momentum": 0.9})
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_network_fits_its_data_and_fires_from_the_start(task):
-    config = default_config(task)
+def test_every_network_fits_its_data_and_fires_from_the_start(task, tmp_path):
+    config = _config(task, tmp_path)
     splits = load_splits(config)
     net = build_network(config, torch.Generator().manual_seed(0))
     out = net(splits.train.spikes, t_end=config.t_end)
@@ -113,6 +127,8 @@ def test_a_run_leaves_everything_that_it_promises(small_run):
         "compile_seconds",
         "samples_per_second",
         "spikes_per_sample",
+        "spikes_to_decision",
+        "inputs_to_decision",
         "parameters",
         "seed",
         "version",
@@ -157,6 +173,172 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(small_run, tm
 
 def _losses(run):
     return [(row.epoch, row.train_loss, row.validation_accuracy) for row in training.load_trained(run).metrics]
+
+
+AUGMENTED = {
+    **{"hidden": (20,), "epochs": 3, "seed": 5, "batch_size": 16, "t_end": 3.0, "schedule": "cosine"},
+    **{"max_shift": 1, "input_dropout": 0.1, "held_out": 0.25},
+}
+
+
+def test_a_run_with_shifts_dropout_and_a_cosine_resumes_bit_for_bit(tmp_path):
+    write_task("mnist", tmp_path, np.random.default_rng(1), n_train=80)
+    runs = [training.start("mnist", tmp_path / str(k), data=str(tmp_path), **AUGMENTED) for k in range(2)]
+    training.train(runs[0])
+    with pytest.raises(KeyboardInterrupt):
+        training.train(runs[1], report=_Interrupt(2, 2))
+    training.train(runs[1], resume=True)
+    whole, again = (run.load_checkpoint() for run in runs)
+    for name, weight in whole["weights"].items():
+        assert torch.equal(again["weights"][name], weight)
+    assert _losses(runs[0]) == _losses(runs[1])
+    rates = [row.learning_rate for row in training.load_trained(runs[0]).metrics]
+    assert rates == pytest.approx([AUGMENTED.get("lr", 3e-3) * (1 + math.cos(math.pi * k / 3)) / 2 for k in range(3)])
+
+
+def test_augmentation_changes_training_samples_and_no_other(tmp_path):
+    write_task("mnist", tmp_path, np.random.default_rng(1), n_train=80)
+    config = default_config("mnist", data=str(tmp_path), **AUGMENTED)
+    trainer = training.Trainer(config, load_splits(config))
+    plain = [part.spikes for part in (trainer.splits.train, trainer.splits.validation, trainer.splits.test)]
+    before = trainer.evaluate(trainer.splits.validation)
+    first, second = ([spikes.n_spikes for spikes, _ in trainer._loader()] for _ in range(2))
+    assert first != second
+    assert sum(first) < plain[0].n_spikes
+    assert trainer.evaluate(trainer.splits.validation) == before
+
+
+@pytest.mark.parametrize("task", ["mnist", "nmnist"])
+def test_validation_is_held_out_of_the_training_part_by_the_seed(task, tmp_path):
+    config = _config(task, tmp_path, held_out=0.25)
+    splits = load_splits(config)
+    whole = load_splits(replace(config, held_out=0.0))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (45, 15, 10)
+    assert whole.validation is None
+    assert torch.equal(splits.test.spikes.times, whole.test.spikes.times)
+    rows = sorted(map(tuple, _trains(splits.train) + _trains(splits.validation)))
+    assert rows == sorted(map(tuple, _trains(whole.train)))
+    other = load_splits(replace(config, seed=1))
+    assert not torch.equal(other.validation.labels, splits.validation.labels)
+    assert torch.equal(load_splits(config).validation.spikes.times, splits.validation.spikes.times)
+
+
+def _trains(data):
+    """Label, times and units of each sample, as lists."""
+    return [[label.item(), *spikes.times.tolist(), *spikes.units.tolist()] for spikes, label in data]
+
+
+def test_pixels_below_the_threshold_are_silent_and_bright_ones_come_first(tmp_path):
+    config = _config("mnist", tmp_path)
+    spikes = load_splits(config).test.spikes
+    images, _ = fireprop.datasets.load_idx(tmp_path / "MNIST", train=False)
+    bright = images.flatten(1).double() / 255.0
+    wanted = torch.where(bright < config.threshold, torch.inf, 1.0 - bright)
+    assert torch.allclose(spikes.to_latencies(), wanted, rtol=0.0, atol=2**-52)
+
+
+def test_events_from_the_horizon_on_are_not_kept(tmp_path):
+    config = _config("nmnist", tmp_path, t_end=30.0)
+    spikes = load_splits(config).train.spikes
+    assert 25.0 < float(spikes.times.max()) < 30.0
+    assert spikes.n_units == build_network(config, torch.Generator().manual_seed(0))[0].in_features
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "words"),
+    [
+        ("xor", {"data": "here"}, "data = 'here': xor is no task of files"),
+        ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang is no task of files"),
+        ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are no images"),
+        ("nmnist", {"threshold": 0.5}, "threshold = 0.5: the events of nmnist have no values"),
+        ("mnist", {"held_out": 1.0}, "held_out = 1.0: give a share below 1"),
+        ("mnist", {"input_dropout": -0.1}, "input_dropout = -0.1: give a finite number >= 0"),
+        ("mnist", {"schedule": "steps"}, 'schedule = \'steps\': choose "exponential" or "cosine"'),
+    ],
+)
+def test_settings_that_mean_nothing_for_a_task_are_refused(task, changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        default_config(task, **changes)
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=re.escape("of 60 samples none is left to train on")):
+        load_splits(_config("mnist", tmp_path, held_out=0.999))
+
+
+def test_files_that_are_missing_leave_no_folder_behind(tmp_path):
+    with pytest.raises(MissingDataError, match=r"mnist is read from files: name .*--data DIR\. torchvision"):
+        training.start("mnist", tmp_path / "run")
+    with pytest.raises(MissingDataError, match="no Train/0"):
+        training.start("nmnist", tmp_path / "run", data=str(tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_apart():
+    run = training.Trainer(default_config("xor", hidden=()), load_splits(default_config("xor", hidden=())))
+    with torch.no_grad():
+        run.net[0].weight.copy_(torch.tensor([[9.0, 9.0], [2.0, 2.0]]))
+    data = run.splits.test
+    out = run.net(data.spikes, t_end=run.config.t_end, stop="first_spikes")
+    first = out.first(1)[..., 0].amin(1)
+    found = run.evaluate(data)
+    assert found.spikes_per_sample == out.n_spikes / 4
+    assert found.spikes_to_decision == sum((out[b].times <= first[b]).sum().item() for b in range(4)) / 4
+    assert found.inputs_to_decision == sum((data.spikes[b].times <= first[b]).sum().item() for b in range(4)) / 4
+    assert found.spikes_to_decision < found.spikes_per_sample
+
+
+def test_a_checkpoint_without_the_newer_settings_loads(small_run, tmp_path):
+    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout"}
+    state = small_run[0].load_checkpoint()
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({name: value for name, value in small_run[0].read_config().items() if name not in old})
+    state["config"] = {name: value for name, value in state["config"].items() if name not in old}
+    run.save_checkpoint({name: value for name, value in state.items() if name != "format"})
+    assert training.evaluate(run) == training.evaluate(small_run[0])
+
+
+def test_files_may_have_moved_since_the_checkpoint(tmp_path):
+    write_task("mnist", tmp_path / "old", np.random.default_rng(1), n_train=40)
+    run = training.start("mnist", tmp_path / "run", data=str(tmp_path / "old"), hidden=(5,), epochs=1)
+    training.train(run)
+    before = training.evaluate(run)
+    (tmp_path / "old").rename(tmp_path / "new")
+    run.write_config({**run.read_config(), "data": str(tmp_path / "new")})
+    assert training.evaluate(run) == before
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, named in RECIPES.items() for name in named])
+def test_every_recipe_is_a_configuration_that_differs_from_others_of_its_task(task, name):
+    config = configure(task, name, seed=3)
+    assert (config.task, config.seed) == (task, 3)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert len({configure(task, other) for other in RECIPES[task]}) == len(RECIPES[task])
+    assert RECIPES[task][name].about
+
+
+def test_changes_go_before_a_recipe_and_a_recipe_before_the_task():
+    recipe = RECIPES["mnist"]["accurate"]
+    assert configure("mnist", "accurate").epochs == recipe.changes["epochs"]
+    assert configure("mnist", "accurate", epochs=2).epochs == 2
+    assert configure("mnist") == default_config("mnist")
+
+
+def test_unknown_recipes_are_named():
+    with pytest.raises(ValueError, match=re.escape("recipe = 'best': choose accurate")):
+        configure("mnist", "best")
+    with pytest.raises(ValueError, match=re.escape("recipe = 'best': there is none for xor")):
+        configure("xor", "best")
+    with pytest.raises(ValueError, match=re.escape("task = 'cifar': choose one of")):
+        configure("cifar", "best")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["mnist", "fashion-mnist", "nmnist"])
+def test_tiny_sets_of_files_are_learnt(task, tmp_path):
+    write_task(task, tmp_path, np.random.default_rng(2), n_train=300, n_test=50)
+    run = training.start(task, tmp_path / "run", data=str(tmp_path), hidden=(60,), epochs=15, batch_size=10)
+    assert training.train(run)["test_accuracy"] > 0.8
 
 
 def test_training_leaves_the_global_random_state_alone(tmp_path):

@@ -82,7 +82,7 @@ def main(folder):
     torch.set_num_threads(1)
     training._draw = lambda run, trainer: []  # pictures are of no matter here, and take a second
     for gradient in ("adjoint", "forward"):  # compiles
-        config = training.default_config("xor", epochs=1, gradient=gradient)
+        config = training.configure("xor", epochs=1, gradient=gradient)
         training.Trainer(config, training.load_splits(config)).run_epoch()
     outcomes = {each["name"]: launch(folder, **each) for each in json.load(sys.stdin)}
     json.dump(outcomes, sys.stdout)

@@ -36,11 +36,21 @@ app = typer.Typer(
 
 
 class TaskName(str, Enum):
-    """What `fireprop train` can train."""
+    """What `fireprop train` can train; a test compares it with tasks.TASKS."""
 
     yin_yang = "yin-yang"
     xor = "xor"
     iris = "iris"
+    mnist = "mnist"
+    fashion_mnist = "fashion-mnist"
+    nmnist = "nmnist"
+
+
+class ScheduleName(str, Enum):
+    """How the learning rate goes down."""
+
+    exponential = "exponential"
+    cosine = "cosine"
 
 
 class GradientName(str, Enum):
@@ -86,11 +96,27 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as `f
 
 @app.command()
 def train(
-    task: Annotated[TaskName | None, typer.Argument(metavar="TASK", help="yin-yang, xor or iris.")] = None,
+    task: Annotated[TaskName | None, typer.Argument(metavar="TASK", help=f"{', '.join(TaskName)}.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Settings for a published result; see `fireprop recipes`.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the files of mnist, fashion-mnist or nmnist.")
+    ] = None,
     hidden: Annotated[list[int] | None, typer.Option(help="Hidden units; repeat for more layers.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    schedule: Annotated[ScheduleName | None, typer.Option(help="How the learning rate goes down.")] = None,
+    held_out: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="SHARE of the files' training part that validates.")
+    ] = None,
+    max_shift: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Move training images by up to so many PIXELS, each way.")
+    ] = None,
+    input_dropout: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave out a SHARE of the input spikes in training.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and shuffling. Default: 0.")] = None,
     dtype: Annotated[DtypeName | None, typer.Option(help="Precision of weights and potentials.")] = None,
     gradient: Annotated[GradientName | None, typer.Option(help="How gradients are found; both are exact.")] = None,
@@ -121,6 +147,11 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
+        "schedule": schedule.value if schedule else None,
+        "data": str(data.expanduser().resolve()) if data else None,
+        "held_out": held_out,
+        "max_shift": max_shift,
+        "input_dropout": input_dropout,
         "seed": seed,
         "dtype": dtype.value if dtype else None,
         "gradient": gradient.value if gradient else None,
@@ -132,14 +163,15 @@ def train(
     with _mistakes_in_one_line(), ranks.launched() as group:
         _use_threads(threads)
         if resume:
-            if changes or out:
-                given = next(iter(changes), "out").replace("_", "-")
-                raise ValueError(f"--resume goes on with the settings of {resume}: leave out --{given}")
+            given = [*changes, *(name for name, value in (("recipe", recipe), ("out", out)) if value)]
+            if given:
+                option = given[0].replace("_", "-")
+                raise ValueError(f"--resume goes on with the settings of {resume}: leave out --{option}")
             run = group.from_first(partial(_reopen, resume, task))
         else:
             if task is None:
                 raise ValueError(f"TASK is missing: choose one of {', '.join(TaskName)}, or give --resume RUN")
-            run = training.start(task.value, out, ranks=group, **changes)
+            run = training.start(task.value, out, ranks=group, recipe=recipe, **changes)
         result = _train_live(run, group, resume=bool(resume))
         if group.leads:
             _print_result(result, run.path, as_json)
@@ -157,6 +189,25 @@ def _reopen(path: Path, task: TaskName | None) -> Any:
 
 
 @app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes of `fireprop train`: settings for published tasks, with the commands that run them."""
+    from fireprop.recipes import RECIPES, configure
+    from fireprop.tasks import TASKS
+
+    configs = {task: {name: configure(task, name) for name in named} for task, named in RECIPES.items()}
+    if as_json:
+        _print_json({task: {name: c.to_dict() for name, c in named.items()} for task, named in configs.items()})
+        return
+    table = Table("command", "epochs", "for")
+    for task, named in configs.items():
+        for name, config in named.items():
+            data = " --data DIR" if TASKS[task].how_to_get else ""
+            command = f"fireprop train {task} --recipe {name}{data}"
+            table.add_row(command, str(config.epochs), RECIPES[task][name].about)
+    Console().print(table)
+
+
+@app.command()
 def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
     """Measure the best weights of a run on every part of its data."""
     from fireprop import runs, training
@@ -167,9 +218,11 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
     if as_json:
         _print_json({name: asdict(part) for name, part in parts.items()})
         return
-    table = Table("part", "accuracy", "loss", "spikes per sample", title=str(run))
+    columns = ("part", "accuracy", "loss", "spikes per sample", "up to the decision", "input spikes")
+    table = Table(*columns, title=str(run))
     for name, part in parts.items():
-        table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", f"{part.spikes_per_sample:.1f}")
+        spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
+        table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes))
     Console().print(table)
 
 
@@ -329,11 +382,11 @@ def _use_threads(threads: int | None) -> None:
 def _mistakes_in_one_line() -> Iterator[None]:
     """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
     from fireprop import GrazeError, SpikeLimitError, TimeResolutionError
-    from fireprop.datasets import MissingExtraError
+    from fireprop.datasets import MissingDataError, MissingExtraError
     from fireprop.ranks import RankError
     from fireprop.runs import RunError
 
-    ours = RunError, RankError, MissingExtraError, GrazeError, SpikeLimitError, TimeResolutionError
+    ours = RunError, RankError, MissingExtraError, MissingDataError, GrazeError, SpikeLimitError, TimeResolutionError
     try:
         yield
     except (ValueError, *ours) as error:

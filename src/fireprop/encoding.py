@@ -17,13 +17,15 @@ def latency(
     x_range: tuple[Values, Values] = (0.0, 1.0),
     t_range: tuple[float, float],
     clip: bool = False,
+    threshold: float | None = None,
 ) -> Spikes:
     """One spike per feature, at a time that is linear in its value: x_range is mapped on t_range.
 
-    x        (batch, features); a tensor may carry a gradient
-    x_range  lowest and highest value, each a scalar or (features,), low < high
-    t_range  the times of the lowest and of the highest value: (0.15, 2.0) has small values early, (16.0, 0.0) large
-    clip     take a value outside x_range for the nearest value inside, instead of raising
+    x          (batch, features); a tensor may carry a gradient
+    x_range    lowest and highest value, each a scalar or (features,), low < high
+    t_range    the times of the lowest and of the highest value: (0.15, 2.0) has small values early, (16.0, 0.0) large
+    clip       take a value outside x_range for the nearest value inside, instead of raising
+    threshold  features below it, in units of x, do not fire. Default: all fire
 
     Returns Spikes with units = features; the ends of x_range fall exactly on the ends of t_range. The derivative of a
     time in x is (t_range[1] - t_range[0]) / (high - low); with `clip` it is 0 outside and one-sided at the ends.
@@ -33,6 +35,8 @@ def latency(
 
     >>> latency([[0.0, 0.5, 1.0]], t_range=(0.5, 2.5)).times
     tensor([0.5000, 1.5000, 2.5000], dtype=torch.float64)
+    >>> latency([[0.0, 0.5, 1.0]], t_range=(1.0, 0.0), threshold=0.5).to_latencies()
+    tensor([[   inf, 0.5000, 0.0000]], dtype=torch.float64)
     """
     values = _checked_values(x)
     low, high = (_checked_bound(bound, values.shape[1]) for bound in _pair("x_range", x_range))
@@ -42,7 +46,10 @@ def latency(
         values = torch.clamp(values, low, high)
     _check_inside(values, low, high)
     # lerp is exact at both ends; first + fraction * (last - first) may end beyond `last`, past a horizon.
-    return Spikes.from_latencies(torch.lerp(first, last, (values - low) / (high - low)))
+    times = torch.lerp(first, last, (values - low) / (high - low))
+    if threshold is not None:
+        times = torch.where(values < arguments.number("threshold", threshold), torch.inf, times)
+    return Spikes.from_latencies(times)
 
 
 def bias_spike(spikes: Spikes, time: float) -> Spikes:

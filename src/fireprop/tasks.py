@@ -1,15 +1,18 @@
 """The tasks that `fireprop train` knows: their data, their network, and the settings that work."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fireprop import arguments, datasets, encoding
-from fireprop.datasets import SpikeDataset
+from fireprop.datasets import SpikeDataset, events, idx
+from fireprop.datasets.files import MissingDataError, first_folder
 from fireprop.nn import LIF, Sequential
 from fireprop.spikes import Spikes
 
@@ -34,6 +37,12 @@ class Config:
     follow               share of the steps after which their batch is run once more, to count the spikes that the step
                          created and deleted; 0 for none
     guard                halve a step that is followed, up to five times, if it silenced the unit of a sample's label
+    data                 folder of a task's files, where it has any
+    threshold            features below it do not fire; None: all do
+    held_out             share of the training part that validates, drawn by the seed, where the files have no such part
+    schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
+    max_shift            pixels by which training images move at most, anew in every epoch
+    input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
@@ -61,6 +70,12 @@ class Config:
     keep_alive: float | None = None
     follow: float = 0.0
     guard: bool = False
+    data: str | None = None
+    threshold: float | None = None
+    held_out: float = 0.0
+    schedule: Literal["exponential", "cosine"] = "exponential"
+    max_shift: int = 0
+    input_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
@@ -83,7 +98,7 @@ class Config:
         for name in ("t_end", "t_low", "t_high"):
             arguments.number(name, getattr(self, name))
         arguments.number("late_penalty", self.late_penalty, least=0.0)
-        for name in ("bias_time", "keep_alive"):
+        for name in ("bias_time", "keep_alive", "threshold"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name))
         for name in ("hidden_weight", "output_weight"):
@@ -92,6 +107,25 @@ class Config:
                 raise ValueError(f"{name} has {len(pair)} numbers: give a mean and a deviation")
             arguments.number(f"{name}[0]", pair[0])
             arguments.number(f"{name}[1]", pair[1], least=0.0)
+        arguments.choice("schedule", self.schedule, "exponential", "cosine")
+        arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
+        for name in ("held_out", "input_dropout"):
+            if arguments.number(name, getattr(self, name), least=0.0) >= 1.0:
+                raise ValueError(f"{name} = {getattr(self, name)}: give a share below 1")
+        self._require_fitting()
+
+    def _require_fitting(self) -> None:
+        """Refuse settings that mean nothing for this task, rather than pass over them."""
+        task = TASKS[self.task]
+        if self.data is not None:
+            arguments.instance("data", self.data, str, "the path of a folder")
+        for name, unset in (("data", None), ("held_out", 0.0)):
+            if getattr(self, name) != unset and task.how_to_get is None:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} is no task of files; leave it out")
+        if self.max_shift and task.shape is None:
+            raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are no images; leave it out")
+        if self.threshold is not None and task.in_events:
+            raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -128,14 +162,20 @@ class Task:
     defaults    the settings of `fireprop train`
     load        the data of a configuration
     n_features  features of a sample; each has an input unit, and a bias channel one more
-    read        reads what an optional package brings, if the task needs one
+    find        reads what an optional package brings, or looks for the files, if the task needs either
+    shape       (planes, rows, columns) of its input units, if they are pixels
+    how_to_get  in words, the files of a task that is read from a folder which the configuration names
+    in_events   its samples are recorded spikes, which no encoding makes
     """
 
     defaults: Mapping[str, Any]
     load: Callable[[Config], Splits]
     n_features: int
     class_names: tuple[str, ...]
-    read: Callable[[], object] | None = None
+    find: Callable[[Config], object] | None = None
+    shape: tuple[int, int, int] | None = None
+    how_to_get: str | None = None
+    in_events: bool = False
 
 
 def default_config(task: str, **changes: Any) -> Config:
@@ -146,15 +186,19 @@ def default_config(task: str, **changes: Any) -> Config:
     return Config(task=task, **settings)
 
 
-def require_data(task: str) -> None:
-    """Raise datasets.MissingExtraError if the data of a task need a package that is not installed."""
-    read = TASKS[task].read
-    if read is not None:
-        read()
+def require_data(config: Config) -> None:
+    """Look for a task's data without reading all of them. Raises as `load_splits` does where they are missing."""
+    find = TASKS[config.task].find
+    if find is not None:
+        find(config)
 
 
 def load_splits(config: Config) -> Splits:
-    """The data of a configuration. Raises datasets.MissingExtraError if they need a package that is not installed."""
+    """The data of a configuration.
+
+    Raises datasets.MissingExtraError if they need a package that is not installed, datasets.MissingDataError if their
+    files are not there, ValueError if a file is damaged or no sample is left to train on.
+    """
     return TASKS[config.task].load(config)
 
 
@@ -182,7 +226,8 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
 
 def encode(config: Config, features: Tensor, feature_range: tuple[Any, Any]) -> Spikes:
     """Features (n, d) as a spike each, and the bias spike on a channel of its own. Values off the range are clipped."""
-    spikes = encoding.latency(features, x_range=feature_range, t_range=(config.t_low, config.t_high), clip=True)
+    t_range = config.t_low, config.t_high
+    spikes = encoding.latency(features, x_range=feature_range, t_range=t_range, clip=True, threshold=config.threshold)
     return spikes if config.bias_time is None else encoding.bias_spike(spikes, config.bias_time)
 
 
@@ -211,6 +256,64 @@ def _load_iris(config: Config) -> Splits:
     return Splits(train=train_part, validation=None, test=test_part)
 
 
+IMAGE_FOLDERS = {"mnist": ("MNIST",), "fashion-mnist": ("FashionMNIST",)}
+ENCODED_AT_ONCE = 5000  # images: as float64 latencies, 31 MB
+
+
+def _find_images(config: Config) -> None:
+    for train in (True, False):
+        idx.find_idx(_image_folder(config), train)
+
+
+def _load_images(config: Config) -> Splits:
+    return _split(config, *(_encode_images(config, train) for train in (True, False)))
+
+
+def _encode_images(config: Config, train: bool) -> SpikeDataset:
+    images, labels = datasets.load_idx(_image_folder(config), train)
+    parts = torch.split(images.flatten(1), ENCODED_AT_ONCE)
+    return SpikeDataset(Spikes.cat([encode(config, part.double() / 255.0, (0.0, 1.0)) for part in parts]), labels)
+
+
+def _image_folder(config: Config) -> Path:
+    return first_folder(_folder(config), *IMAGE_FOLDERS[config.task])
+
+
+def _find_nmnist(config: Config) -> None:
+    for train in (True, False):
+        events.find_nmnist(_folder(config), train)
+
+
+def _load_nmnist(config: Config) -> Splits:
+    parts = []
+    for train in (True, False):
+        spikes, labels = datasets.load_nmnist(_folder(config), train, t_end=config.t_end)
+        spikes = spikes if config.bias_time is None else encoding.bias_spike(spikes, config.bias_time)
+        parts.append(SpikeDataset(spikes, labels))
+    return _split(config, *parts)
+
+
+def _folder(config: Config) -> str:
+    if config.data is None:
+        how_to_get = TASKS[config.task].how_to_get
+        raise MissingDataError(f"{config.task} is read from files: name their folder, --data DIR. {how_to_get}")
+    return config.data
+
+
+def _split(config: Config, train: SpikeDataset, test: SpikeDataset) -> Splits:
+    """Holds out a share of the training part for validation, drawn by the seed."""
+    n_held_out = round(config.held_out * len(train))
+    if n_held_out == 0:
+        return Splits(train=train, validation=None, test=test)
+    if n_held_out == len(train):
+        raise ValueError(f"held_out = {config.held_out}: of {len(train)} samples none is left to train on")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
+    parts = {"validation": order[:n_held_out], "train": order[n_held_out:]}
+    return Splits(
+        test=test, **{name: SpikeDataset(train.spikes[part], train.labels[part]) for name, part in parts.items()}
+    )
+
+
 # Time constants, output weights and penalty of EventProp's Yin-Yang experiment (Wunderlich and Pehle 2021), in units of
 # its tau_mem.
 EVENTPROP = {
@@ -221,6 +324,63 @@ EVENTPROP = {
     "output_weight": (0.93, 0.1),
     "late_penalty": 0.003,
     "late_tau": 0.32,
+}
+
+# Responses that outlast the spikes of an image, so that a unit hears all of them; threshold 1.
+MNIST = {
+    "hidden": (350,),
+    "epochs": 40,
+    "batch_size": 128,
+    "lr": 3e-3,
+    "lr_decay": 1.0,
+    "schedule": "cosine",
+    "tau_mem": 4.0,
+    "tau_syn": 2.0,
+    "t_end": 4.0,
+    "t_low": 1.0,
+    "t_high": 0.0,
+    "threshold": 0.5,
+    "bias_time": None,
+    "hidden_weight": (0.03, 0.05),
+    "output_weight": (0.08, 0.15),
+    "tau": 0.015,
+    "late_penalty": 0.03,
+    "held_out": 1.0 / 12.0,
+    "max_shift": 1,
+    "dtype": "float32",
+}
+
+# Times in ms.
+NMNIST = {
+    "hidden": (512,),
+    "epochs": 40,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "lr_decay": 1.0,
+    "schedule": "cosine",
+    "tau_mem": 20.0,
+    "tau_syn": 10.0,
+    "t_end": 100.0,
+    "t_low": 0.0,
+    "t_high": 1.0,
+    "bias_time": None,
+    "hidden_weight": (0.003, 0.01),
+    "output_weight": (0.08, 0.15),
+    "tau": 0.5,
+    "late_penalty": 0.03,
+    "late_tau": 40.0,
+    "held_out": 0.1,
+    "dtype": "float32",
+}
+
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+IMAGE: dict[str, Any] = {
+    "load": _load_images,
+    "find": _find_images,
+    "n_features": idx.SIDE**2,
+    "shape": (1, idx.SIDE, idx.SIDE),
+    "how_to_get": idx.HOW_TO_GET,
 }
 
 TASKS: dict[str, Task] = {
@@ -266,7 +426,7 @@ TASKS: dict[str, Task] = {
     ),
     "iris": Task(
         load=_load_iris,
-        read=datasets.iris,
+        find=lambda config: datasets.iris(),
         n_features=4,
         class_names=("setosa", "versicolor", "virginica"),
         defaults={
@@ -281,5 +441,17 @@ TASKS: dict[str, Task] = {
             "hidden_weight": (2.5, 1.2),
             "tau": 0.05,
         },
+    ),
+    "mnist": Task(class_names=DIGITS, defaults=MNIST, **IMAGE),
+    "fashion-mnist": Task(class_names=CLOTHES, defaults=MNIST, **IMAGE),
+    "nmnist": Task(
+        load=_load_nmnist,
+        find=_find_nmnist,
+        n_features=math.prod(events.NMNIST_SHAPE),
+        shape=events.NMNIST_SHAPE,
+        how_to_get=events.HOW_TO_GET,
+        in_events=True,
+        class_names=DIGITS,
+        defaults=NMNIST,
     ),
 }

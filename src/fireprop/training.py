@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,13 +13,14 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, S
 
 import fireprop
 from fireprop import arguments, following, losses, validity
-from fireprop.datasets import SpikeDataset, yin_yang_class
+from fireprop.datasets import Augmented, SpikeDataset, yin_yang_class
 from fireprop.engine import Array
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.ranks import ALONE, Ranks
+from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, Splits, build_network, default_config, encode, load_splits, require_data
+from fireprop.tasks import TASKS, Config, Splits, build_network, encode, load_splits, require_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
@@ -61,11 +62,18 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss, share of samples classified correctly, and mean number of spikes of all units per sample."""
+    """Loss, share of samples classified correctly, and mean numbers of spikes per sample.
+
+    spikes_per_sample   of all units until every output has fired, which is how far a run goes
+    spikes_to_decision  of all units up to the first spike of an output, included: what the answer needs
+    inputs_to_decision  of the inputs up to then
+    """
 
     loss: float
     accuracy: float
     spikes_per_sample: float
+    spikes_to_decision: float
+    inputs_to_decision: float
 
 
 @dataclass(frozen=True)
@@ -121,20 +129,23 @@ def train(
     return result
 
 
-def start(task: str, out: Path | None = None, *, ranks: Ranks = ALONE, **changes: Any) -> RunFolder:
+def start(
+    task: str, out: Path | None = None, *, recipe: str | None = None, ranks: Ranks = ALONE, **changes: Any
+) -> RunFolder:
     """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
 
-    ranks  the processes that train together; the one that leads makes the folder
+    recipe  one of the task's `recipes.RECIPES`, instead of its own settings
+    ranks   the processes that train together; the one that leads makes the folder
 
     Raises ValueError for a setting that is out of range or not for several processes, datasets.MissingExtraError if the
-    data need a package that is not installed, RunError if `out` exists and is not empty. Until all is well it makes no
-    folder.
+    data need a package that is not installed, datasets.MissingDataError if their files are not there, RunError if `out`
+    exists and is not empty. Until all is well it makes no folder.
     """
 
     def make() -> RunFolder:
-        config = default_config(task, **changes)
+        config = configure(task, recipe, **changes)
         _require_shareable(config, ranks)
-        require_data(task)
+        require_data(config)
         run = RunFolder.create(new_path(task) if out is None else out)
         run.write_config(config.to_dict())
         return run
@@ -187,7 +198,7 @@ class Trainer:
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_decay)
+        self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
         self.best_weights = _copy(self.net)
@@ -260,17 +271,17 @@ class Trainer:
 
     def evaluate(self, data: SpikeDataset) -> Evaluation:
         """Loss, accuracy and activity of the present weights."""
-        loss = correct = spikes = 0.0
+        loss = correct = 0.0
+        spikes = [0, 0, 0]
         with torch.no_grad():
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
                 record = self._run(inputs)
                 loss += float(self._loss(record, labels)) * len(labels)
                 correct += _n_correct(record[-1], labels)
-                spikes += sum(layer.n_spikes for layer in record)
-        loss, correct, spikes = self.ranks.sum([loss, correct, spikes])
-        n = len(data)
-        return Evaluation(loss / n, correct / n, spikes / n)
+                for k, number in enumerate(_n_spikes(inputs, record)):
+                    spikes[k] += number
+        return Evaluation(*(total / len(data) for total in self.ranks.sum([loss, correct, *spikes])))
 
     def use_best(self) -> None:
         """Give the network the weights of the best epoch."""
@@ -291,6 +302,8 @@ class Trainer:
             "compile_seconds": self.compile_seconds,
             "samples_per_second": rates[len(rates) // 2],
             "spikes_per_sample": test.spikes_per_sample,
+            "spikes_to_decision": test.spikes_to_decision,
+            "inputs_to_decision": test.inputs_to_decision,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
             "seed": self.config.seed,
             "version": fireprop.__version__,
@@ -313,7 +326,8 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
         try:
-            if state["config"] != self.config.to_dict():
+            # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
+            if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
                 raise RunError("the checkpoint belongs to another configuration than config.json")
             self.net.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -348,11 +362,23 @@ class Trainer:
 
     def _loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
+        data = self._augmented() if self.config.max_shift or self.config.input_dropout else self.splits.train
         order = RandomSampler(self.splits.train, generator=self.generator)
-        return self._shares(self.splits.train, order, self.config.batch_size, self.generator)
+        return self._shares(data, order, self.config.batch_size, self.generator)
+
+    def _augmented(self) -> Augmented:
+        """The training part as this epoch sees it."""
+        seed = int(torch.randint(1 << 62, (), generator=self.generator))
+        return Augmented(
+            self.splits.train,
+            seed=seed,
+            max_shift=self.config.max_shift,
+            drop=self.config.input_dropout,
+            shape=TASKS[self.config.task].shape,
+        )
 
     def _shares(
-        self, data: SpikeDataset, order: Sampler[int], batch_size: int, generator: torch.Generator
+        self, data: SpikeDataset | Augmented, order: Sampler[int], batch_size: int, generator: torch.Generator
     ) -> DataLoader[Any]:
         """This process's share of every batch."""
         batches = self.ranks.batches(BatchSampler(order, batch_size, drop_last=False))
@@ -418,6 +444,12 @@ class _Objective(torch.nn.Module):
         return record, self.loss(record, labels)
 
 
+def _schedule(config: Config, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
+    return torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+
+
 def _require_shareable(config: Config, ranks: Ranks) -> None:
     if config.keep_alive is not None and ranks.number > 1:
         raise ValueError(
@@ -437,7 +469,7 @@ def _draw(run: RunFolder, trainer: Trainer) -> list[Path]:
         "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
         "sample": _draw_sample(trainer, names),
         "first_spikes": plotting.first_spike_histograms(
-            trainer._whole(test.spikes)[-1], test.labels, class_names=names
+            trainer._whole(test.spikes[:EVALUATION_BATCH])[-1], test.labels[:EVALUATION_BATCH], class_names=names
         ),
     }
     if config.task == "yin-yang":
@@ -545,6 +577,14 @@ class _Tally:
 
 def _n_correct(out: Spikes, labels: torch.Tensor) -> int:
     return int((losses.first_spike_predictions(out) == labels).sum())
+
+
+def _n_spikes(inputs: Spikes, record: Record) -> tuple[int, int, int]:
+    """Spikes of all units in the run, those of all units up to the decision, and those of the inputs up to then."""
+    out = record[-1]
+    decided = losses.first_spike_times(out).detach().amin(1)
+    until = [int((spikes.times <= decided[spikes.samples]).sum()) for spikes in (inputs, *record)]
+    return sum(layer.n_spikes for layer in record), sum(until[1:]), until[0]
 
 
 def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments
+from fireprop.datasets.files import MissingDataError
 
 SIDE = 28
 N_CLASSES = 10
@@ -29,13 +30,10 @@ def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tenso
     train   the training part, or else the test part (t10k)
 
     Returns the images (n, 28, 28) uint8, 0 to 255, and the labels (n,) int64 in [0, 10).
-    Raises FileNotFoundError if a file is missing; ValueError if one is damaged, or is no IDX file of this form, or if
+    Raises MissingDataError if a file is missing; ValueError if one is damaged, or is no IDX file of this form, or if
     there is not one label per image. Format: yann.lecun.org/exdb/mnist.
     """
-    place = Path(os.fspath(folder))
-    prefix = PREFIXES[arguments.flag("train", train)]
-    images_file = _find(place, f"{prefix}-images-idx3-ubyte")
-    labels_file = _find(place, f"{prefix}-labels-idx1-ubyte")
+    images_file, labels_file = find_idx(folder, train)
     images, labels = _read(images_file, n_axes=3), _read(labels_file, n_axes=1)
     if images.shape[1:] != (SIDE, SIDE):
         raise ValueError(f"{images_file}: images of {images.shape[1]} x {images.shape[2]} pixels: expected 28 x 28")
@@ -50,12 +48,19 @@ def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tenso
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
+def find_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Path, Path]:
+    """The files of images and labels that `load_idx` reads. Raises MissingDataError if one is missing."""
+    place = Path(os.fspath(folder))
+    prefix = PREFIXES[arguments.flag("train", train)]
+    return _find(place, f"{prefix}-images-idx3-ubyte"), _find(place, f"{prefix}-labels-idx1-ubyte")
+
+
 def _find(place: Path, name: str) -> Path:
     candidates = [folder / file for folder in (place, place / "raw") for file in (name, f"{name}.gz")]
     for path in candidates:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{place}: no {name} or {name}.gz in it, nor in raw below it. {HOW_TO_GET}")
+    raise MissingDataError(f"{place}: no {name} or {name}.gz in it, nor in raw below it. {HOW_TO_GET}")
 
 
 def _read(path: Path, n_axes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -1,0 +1,141 @@
+"""Training samples that differ a little from epoch to epoch: images moved by whole pixels, spikes left out.
+
+What happens to a sample is a function of the epoch's seed and of the sample alone: the same in whatever order, batch or
+process it comes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fireprop import arguments
+from fireprop.arguments import Values
+from fireprop.datasets.spike_dataset import Pair, SpikeDataset
+from fireprop.spikes import Spikes
+
+SHIFT_ROWS, SHIFT_COLUMNS, DROP = range(3)  # what a random number is for
+Uint64 = npt.NDArray[np.uint64]
+
+
+class Augmented(Dataset[Pair]):
+    """The samples of a set as one epoch sees them.
+
+    data        labelled spike trains
+    seed        of the epoch, >= 0
+    max_shift   rows and columns by which an image moves at most, each way, all moves equally likely. Needs `shape`
+    drop        probability, in [0, 1), with which an input spike is left out
+    shape       (planes, rows, columns) of the units, of which more may follow that are not moved
+
+    >>> data = SpikeDataset(Spikes.from_latencies(torch.rand(4, 9)), torch.arange(4))
+    >>> moved = Augmented(data, seed=0, max_shift=1, shape=(1, 3, 3))
+    >>> torch.equal(moved[2][0].times, moved.__getitems__([3, 2])[0][1].times)
+    True
+    """
+
+    def __init__(
+        self,
+        data: SpikeDataset,
+        *,
+        seed: int,
+        max_shift: int = 0,
+        drop: float = 0.0,
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.data = arguments.instance("data", data, SpikeDataset, "a fireprop.datasets.SpikeDataset")
+        self.seed = arguments.integer("seed", seed, least=0)
+        self.max_shift = arguments.integer("max_shift", max_shift, least=0, most=1 << 15)
+        self.drop = arguments.number("drop", drop, least=0.0)
+        if self.drop >= 1.0:
+            raise ValueError(f"drop = {drop}: a probability below 1, else no spike is left")
+        if self.max_shift and shape is None:
+            raise ValueError(f"max_shift = {max_shift}: give the shape of the images, (planes, rows, columns)")
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, sample: int) -> Pair:
+        """One sample, as of `SpikeDataset`. IndexError past the end."""
+        self.data[sample]
+        spikes, labels = self.__getitems__([sample])
+        return spikes, labels[0]
+
+    def __getitems__(self, samples: Sequence[int]) -> Pair:
+        """The samples of a batch in one piece."""
+        spikes, labels = self.data.__getitems__(samples)
+        numbers = np.asarray(samples, dtype=np.uint64)
+        if self.max_shift and self.shape is not None:
+            moves = [self._moves(numbers, purpose) for purpose in (SHIFT_ROWS, SHIFT_COLUMNS)]
+            spikes = shift_pixels(spikes, torch.stack(moves, 1), self.shape)
+        if self.drop:
+            # Before a spike is left out it has a place in its sample, which no other spike has.
+            places = (torch.arange(spikes.n_spikes) - spikes.offsets[spikes.samples]).numpy().astype(np.uint64)
+            chances = _uniform(self.seed, DROP, numbers[spikes.samples.numpy()], places)
+            spikes = keep_spikes(spikes, torch.from_numpy(chances >= self.drop))
+        return spikes, labels
+
+    def _moves(self, samples: Uint64, purpose: int) -> Tensor:
+        chances = _uniform(self.seed, purpose, samples, np.zeros_like(samples))
+        return torch.from_numpy(np.floor(chances * (2 * self.max_shift + 1)).astype(np.int64) - self.max_shift)
+
+
+def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) -> Spikes:
+    """Move images by whole pixels; spikes that leave the frame are gone.
+
+    spikes  unit (plane * rows + y) * columns + x for a pixel; units beyond them, a bias for one, stay as they are
+    shifts  (batch, 2) integers: how many rows down and columns to the right each sample moves
+    shape   (planes, rows, columns)
+
+    Raises ValueError if there are fewer units than pixels, or not two numbers per sample.
+
+    >>> spikes = Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]])
+    >>> shift_pixels(spikes, [[0, 1]], (1, 2, 2)).to_latencies()
+    tensor([[   inf, 0.1000,    inf, 0.3000]], dtype=torch.float64)
+    """
+    arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
+    moves = arguments.integers("shifts", shifts)
+    if tuple(moves.shape) != (spikes.batch_size, 2):
+        raise ValueError(f"shifts has shape {tuple(moves.shape)}: give rows and columns, ({spikes.batch_size}, 2)")
+    if len(arguments.instance("shape", shape, (tuple, list), "(planes, rows, columns)")) != 3:
+        raise ValueError(f"shape has {len(shape)} numbers: give (planes, rows, columns)")
+    planes, rows, columns = (arguments.integer(f"shape[{k}]", shape[k], least=1, most=1 << 15) for k in range(3))
+    n_pixels = planes * rows * columns
+    if n_pixels > spikes.n_units:
+        raise ValueError(f"shape = {tuple(shape)}: {n_pixels} pixels, but spikes have {spikes.n_units} units")
+    down, right = moves.clamp(-(1 << 15), 1 << 15)[spikes.samples].unbind(1)
+    y, x = spikes.units // columns % rows + down, spikes.units % columns + right
+    is_pixel = spikes.units < n_pixels
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    # All units of a sample move by one number, so that spikes of one time stay in order of unit.
+    moved = torch.where(is_pixel, spikes.units + down * columns + right, spikes.units)
+    kept = keep_spikes(spikes, inside | ~is_pixel)
+    return Spikes._trusted(kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known)
+
+
+def keep_spikes(spikes: Spikes, kept: Tensor) -> Spikes:
+    """The spikes for which `kept` (n_spikes,) bool is True."""
+    counts = torch.bincount(spikes.samples[kept], minlength=spikes.batch_size)
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Spikes._trusted(
+        spikes.times[kept], spikes.units[kept], offsets, spikes.n_units, spikes.t_end, spikes.t_known
+    )
+
+
+def _uniform(seed: int, purpose: int, samples: Uint64, places: Uint64) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each sample and place: a hash of 64 bits (splitmix64; Steele, Lea, Flood 2014)."""
+    start = np.full(1, seed, dtype=np.uint64)
+    for part in (np.full(1, purpose, dtype=np.uint64), samples, places):
+        start = _mixed(start + part)
+    return (start >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(values: Uint64) -> Uint64:
+    """One step of splitmix64."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,45 @@
+"""Recipes: for each published task the settings that reach what docs/results.md says, and the number of epochs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fireprop.tasks import TASKS, Config, default_config
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a task that belong together.
+
+    about    what they are for, in a line
+    changes  what they change in the task's own settings
+    """
+
+    about: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "mnist": {
+        "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),
+    },
+}
+
+
+def configure(task: str, recipe: str | None = None, **changes: Any) -> Config:
+    """The settings of a task, or of a recipe for it, with changes.
+
+    Raises ValueError for a task or recipe that is unknown, or a setting that is out of range.
+
+    >>> configure("yin-yang", "first-spike", seed=3).seed
+    3
+    """
+    if recipe is None:
+        return default_config(task, **changes)
+    if task not in TASKS:
+        return default_config(task)  # which says so
+    known = RECIPES.get(task, {})
+    if recipe not in known:
+        choices = f"choose {' or '.join(known)}" if known else f"there is none for {task}"
+        raise ValueError(f"recipe = {recipe!r}: {choices}; `fireprop recipes` lists them all")
+    return default_config(task, **{**known[recipe].changes, **changes})
