@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from fireprop import arguments
 from fireprop.spikes import Spikes
+from fireprop.weighting import Weighting as Weighting
 
 SPIKES = "the fireprop.Spikes of an output layer"
 

@@ -2,7 +2,8 @@
 
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Connection, Network, Population
+from fireprop.nn.readout import LI, Maximum, Trace
 from fireprop.nn.record import Record
 from fireprop.nn.sequential import Sequential
 
-__all__ = ["LIF", "Connection", "Network", "Population", "Record", "Sequential"]
+__all__ = ["LI", "LIF", "Connection", "Maximum", "Network", "Population", "Record", "Sequential", "Trace"]
