@@ -42,9 +42,8 @@ class LI(nn.Module):
     >>> trace = readout(Spikes.from_latencies([[0.1, 0.4]]))
     >>> trace.potential(torch.tensor([0.1, 1.1], dtype=torch.float64)).detach()
     tensor([[[0.0000, 0.4825]]], dtype=torch.float64)
-    >>> highest, time = trace.maximum(0.0, 2.0)
-    >>> float(highest), float(time)
-    (0.489177..., 0.976295...)
+    >>> trace.maximum(0.0, 2.0).time
+    tensor([[0.9763]], dtype=torch.float64)
 
     It may stand at the end of a `Sequential`, which then returns the trace. With stop="first_spikes" before it, the
     trace is known as far as the spikes are.
