@@ -16,7 +16,10 @@ WITH_EXAMPLES = [
     "spikes",
     "external",
     "ift",
-    "losses",
+    "losses.activity",
+    "losses.distances",
+    "losses.first_spike",
+    "losses.spike_times",
     "nn.readout",
     "weighting",
     "encoding",
@@ -94,7 +97,7 @@ def test_examples_in_docstrings_run(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md"]
+    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/losses.md"]
 )
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)
