@@ -27,6 +27,7 @@ WITH_EXAMPLES = [
     "gradcheck.random_networks",
     "certify",
     "validity",
+    "silent",
     "datasets.yinyang",
     "datasets.tables",
 ]
@@ -44,6 +45,7 @@ WITH_MEMBERS = {
         "certify",
         "validity",
         "parity",
+        "silent",
         "verify",
     ),
     "plotting",
@@ -62,6 +64,7 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "interop",
             "parity",
             "plotting",
+            "silent",
             "validity",
             "verify",
         }
@@ -97,7 +100,8 @@ def test_examples_in_docstrings_run(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/losses.md"]
+    "page",
+    ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/losses.md"],
 )
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)

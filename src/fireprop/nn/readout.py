@@ -90,11 +90,9 @@ class LI(nn.Module):
         checks.check_inputs(self.in_features, "the read-out in_features", inputs)
         shape = self.out_features, self.in_features
         checks.check_weight("read-out", "weight", self.weight, checks.dtype_of_run(self.weight), shape)
-        weight = arguments.finite("weight", self.weight).double()
-        beta = 1.0 / _checked("tau_mem", self.tau_mem, (self.out_features,)).expand(self.out_features)
+        tau_mem = _checked("tau_mem", self.tau_mem, (self.out_features,))
         tau_syn = _checked("tau_syn", self.tau_syn, (self.out_features, 1))
-        alpha = 1.0 / tau_syn.reshape(-1).expand(self.out_features)
-        return Trace(inputs, weight, alpha, beta, responses.states(inputs, weight, alpha, beta))
+        return Trace.of(inputs, arguments.finite("weight", self.weight), tau_mem, tau_syn)
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]
@@ -128,6 +126,13 @@ class Trace:
     alpha: Tensor
     beta: Tensor
     states: responses.States
+
+    @classmethod
+    def of(cls, inputs: Spikes, weight: Tensor, tau_mem: Tensor, tau_syn: Tensor) -> "Trace":
+        """The trace of units with these constants, which are valid: weight (units, sources), as of `LI`."""
+        n_units, weight = weight.shape[0], weight.double()
+        beta, alpha = 1.0 / tau_mem.expand(n_units), 1.0 / tau_syn.reshape(-1).expand(n_units)
+        return cls(inputs, weight, alpha, beta, responses.states(inputs, weight, alpha, beta))
 
     def __len__(self) -> int:
         return len(self.inputs)
