@@ -22,6 +22,8 @@ def layer_of(rng, n_in, n_out, mean, **options):
     layer = LIF(n_in, n_out, **{**TAUS, **options})
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(rng.normal(mean, 0.6, (n_out, n_in))))
+        if layer.recurrent:
+            layer.recurrent_weight.copy_(torch.from_numpy(rng.normal(0.0, 0.3, (n_out, n_out))))
     return layer
 
 
