@@ -469,7 +469,7 @@ def test_times_with_a_gradient_and_weightings_of_another_kind_are_refused(rng):
         (
             {"tau_mem": torch.nn.Parameter(torch.tensor(1.0)), "tau_syn": 1.0},
             TypeError,
-            "tau_mem is a torch.float32 Parameter: it is float64, give nn.Parameter(x.double())",
+            "tau_mem is a torch.float32 Parameter: constants are float64, give nn.Parameter(x.double())",
         ),
         (
             {"tau_mem": torch.ones((), dtype=torch.float64, requires_grad=True), "tau_syn": 1.0},

@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_MAX_SPIKES",
     "MAX_CONSTANT",
     "Array",
+    "Gradient",
     "GrazeError",
     "Layer",
     "ReplayError",

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.membrane import NONE_AHEAD, factors, peak_time, propagate, response, rise
+from fireprop.kernels.membrane import NONE_AHEAD, factors, peak_time, propagate, response, response_slopes, rise
 
 N_TERMS = 19  # of a power series at 1, the next term is below 2**-53 of the sum
 NOTHING = 2.0**-60  # beside 1, the first power of a series; what follows is smaller yet
@@ -17,45 +17,11 @@ FACTORIAL = np.array([float(math.factorial(n)) for n in range(N_TERMS + 3)])
 
 
 @inlined
-def slower_share(x):
-    """(x - 1 + exp(-x)) / x**2 for x >= 0, 1/2 at 0: what the response loses with its slower rate."""
-    if x > 1.0:
-        return (x + math.expm1(-x)) / (x * x)
-    total, power = 0.0, 1.0
-    for n in range(N_TERMS):
-        total += power / FACTORIAL[n + 2]
-        power *= -x
-        if abs(power) < NOTHING:
-            break
-    return total
-
-
-@inlined
-def faster_share(x):
-    """(1 - (1 + x) exp(-x)) / x**2 for x >= 0, 1/2 at 0: what the response loses with its faster rate."""
-    if x > 1.0:
-        return (-math.expm1(-x) - x * math.exp(-x)) / (x * x)
-    total, power = 0.0, 1.0
-    for n in range(N_TERMS):
-        total += power * (n + 1) / FACTORIAL[n + 2]
-        power *= -x
-        if abs(power) < NOTHING:
-            break
-    return total
-
-
-@inlined
 def response_derivatives(gap, alpha, beta):
-    """Derivatives of `membrane.response` by gap, alpha and beta, smooth through alpha = beta; a rate may be 0.
-
-    h is the integral of exp(-alpha s - beta (gap - s)) over s in [0, gap], symmetric in the rates.
-    """
+    """Derivatives of `membrane.response` by gap, alpha and beta, smooth through alpha = beta; a rate may be 0."""
+    by_alpha, by_beta = response_slopes(gap, alpha, beta)
     slow, fast = min(alpha, beta), max(alpha, beta)
-    scale = -gap * math.exp(-slow * gap) * gap
-    x = (fast - slow) * gap
-    by_slow, by_fast = scale * slower_share(x), scale * faster_share(x)
-    by_gap = math.exp(-fast * gap) - slow * response(gap, alpha, beta)
-    return by_gap, by_slow if alpha <= beta else by_fast, by_fast if alpha <= beta else by_slow
+    return math.exp(-fast * gap) - slow * response(gap, alpha, beta), by_alpha, by_beta
 
 
 @inlined

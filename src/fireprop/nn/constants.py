@@ -15,13 +15,16 @@ Part: TypeAlias = engine.graph.Part
 Values: TypeAlias = dict[Part, engine.Array]
 
 
+OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start")
+
+
 def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *shapes: tuple[int, ...]) -> None:
-    """Let a module keep a constant: a number or of one of the shapes, or None for none.
+    """Let a module keep a constant: a number or of one of the shapes, or None for none of those that are optional.
 
     A nn.Parameter stays the very object that was given, so that layers may share it and an optimiser may hold it; all
     else becomes a buffer.
     """
-    if value is None:
+    if value is None and name in OPTIONAL:
         module.register_buffer(name, None)
         return
     tensor = checks.constant(name, value, *shapes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
-from fireprop.nn.constants import exact_constants, is_trained, keep_constant
+from fireprop.nn.constants import OPTIONAL, exact_constants, is_trained, keep_constant
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.spikes import Spikes
@@ -214,9 +214,7 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]
-        optional = [
-            name for name in ("delay", "delay_rec", "bias", "v_start", "i_start") if getattr(self, name) is not None
-        ]
+        optional = [name for name in OPTIONAL if getattr(self, name) is not None]
         for name in ("tau_mem", "tau_syn", "v_threshold", "t_ref", *optional):
             value = getattr(self, name)
             shown = f"{value.item():g}" if value.dim() == 0 else str(tuple(value.shape))

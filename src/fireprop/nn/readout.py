@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, responses
 from fireprop.nn import checks, initial
-from fireprop.nn.lif import exact_constants
+from fireprop.nn.constants import exact_constants, keep_constant
 from fireprop.spikes import Spikes
 from fireprop.weighting import Piece, Weighting, pieces
 
@@ -34,8 +34,8 @@ class LI(nn.Module):
     dtype      of the weights and their gradient, torch.float32 or torch.float64; default torch's. All else is float64
     generator  of the initial weights; default torch's own, as in torch.nn
 
-    An nn.Parameter (float64) as tau_mem or tau_syn is trained; keep it positive with torch.nn.utils.parametrize. The
-    module maps `Spikes` to a `Trace`, of which one asks what a loss needs:
+    An nn.Parameter (float64) as tau_mem or tau_syn is trained; `keep_positive` trains its logarithm. The module maps
+    `Spikes` to a `Trace`, of which one asks what a loss needs:
 
     >>> readout = LI(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.ones_(readout.weight)
@@ -65,8 +65,8 @@ class LI(nn.Module):
         super().__init__()
         n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
         self.in_features, self.out_features = n_in, n_out
-        _keep_constant(self, "tau_mem", tau_mem, (n_out,))
-        _keep_constant(self, "tau_syn", tau_syn, (n_out, 1))
+        keep_constant(self, "tau_mem", tau_mem, (n_out,))
+        keep_constant(self, "tau_syn", tau_syn, (n_out, 1))
         self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype)))
         self.reset_parameters(generator=generator)
 
@@ -270,19 +270,6 @@ class Trace:
 def _padded(values: Tensor, last: float = 0.0) -> Tensor:
     """One more entry (or row), for the place where no arrival is."""
     return torch.cat((values, values.new_full((1, *values.shape[1:]), last)))
-
-
-def _keep_constant(module: nn.Module, name: str, value: float | Tensor, shape: tuple[int, ...]) -> None:
-    """A time constant as a buffer, or as the very nn.Parameter that was given, which is trained."""
-    if isinstance(value, nn.Parameter):
-        if value.dtype != torch.float64:
-            raise TypeError(f"{name} is a {value.dtype} Parameter: it is float64, give nn.Parameter(x.double())")
-        checks.constant(name, value.detach(), shape)
-        module.register_parameter(name, value)
-    elif isinstance(value, Tensor) and value.requires_grad:
-        raise TypeError(f"{name} requires a gradient, which would not reach it: pass an nn.Parameter")
-    else:
-        module.register_buffer(name, checks.constant(name, value, shape))
 
 
 def _checked(name: str, tau: Tensor, shape: tuple[int, ...]) -> Tensor:
