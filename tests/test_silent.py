@@ -179,7 +179,7 @@ def test_layers_and_runs_that_are_not_understood_are_refused(rng):
     }
     delayed = LIF(4, 5, **TAUS)
     delayed.register_buffer("delay", torch.ones(5))
-    refused["layer has delay: peaks of silent units are known for layers without it"] = delayed
+    refused["layer has delay: the peak of a silent unit knows nothing of it"] = delayed
     for text, layer in refused.items():
         with pytest.raises(ValueError, match=re.escape(text)):
             silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END))

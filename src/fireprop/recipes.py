@@ -19,7 +19,15 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+DELAYS = {"hidden_delay": 1.0, "epochs": 60, "lr_decay": 0.95}
+
 RECIPES: dict[str, dict[str, Recipe]] = {
+    "yin-yang": {
+        "delays-30": Recipe(
+            "5-30-3 with a trained delay per hidden synapse, 390 parameters", {**DELAYS, "hidden": (30,)}
+        ),
+        "delays-5": Recipe("5-5-3 with a trained delay per hidden synapse, 65 parameters", {**DELAYS, "hidden": (5,)}),
+    },
     "mnist": {
         "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),
     },

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 from fireprop import arguments
 from fireprop.nn import LIF, Record, Sequential, Trace
 from fireprop.nn.connectivity import Connectivity, dense_only
+from fireprop.nn.constants import refuse_more
 from fireprop.nn.sequential import stages_of
 from fireprop.spikes import Spikes
-
-UNDERSTOOD = {"weight", "recurrent_weight", "tau_mem", "tau_syn", "tau_syn_rec", "v_threshold", "t_ref"}
-MASKS = {"mask", "recurrent_mask"}
 
 
 class SilentPeaks(NamedTuple):
@@ -183,10 +181,7 @@ def _layers(net: nn.Module) -> list[LIF]:
 
 def _require_understood(layer: LIF) -> None:
     """Refuse a layer of which V is not the sum of the responses of one current to its spikes."""
-    own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
-    for name, value in own.items():
-        if name not in UNDERSTOOD | MASKS and bool((value != 0).any()):
-            raise ValueError(f"layer has {name}: peaks of silent units are known for layers without it")
+    refuse_more(layer, "layer", "the peak of a silent unit")
     if layer.tau_syn.dim() > 0 and tuple(layer.tau_syn.shape) != (layer.out_features, 1):
         raise ValueError(
             f"tau_syn has shape {tuple(layer.tau_syn.shape)}: give a layer with one per receiver, (out, 1)"

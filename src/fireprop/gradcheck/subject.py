@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fireprop.gradcheck.pattern import pattern_of
 from fireprop.ift import INPUT_TIMES
 from fireprop.nn import LIF, Connection, Population, Record
+from fireprop.nn.constants import is_trained
 from fireprop.spikes import Spikes
 
 Loss: TypeAlias = Callable[[Record], Tensor]
@@ -146,7 +147,7 @@ def _kinds(net: nn.Module, inputs: Spikes) -> list[Kind]:
             owner, n_layers = f"layer {n_layers}", n_layers + 1
         elif isinstance(module, Population | Connection):
             owner = path.rpartition(".")[2]
-        if isinstance(module, LIF | Population) and not isinstance(module.v_threshold, nn.Parameter):
+        if isinstance(module, LIF | Population) and not is_trained(module, "v_threshold"):
             units = module.out_features if isinstance(module, LIF) else module.size
             tensors["v_threshold"] = module.v_threshold.expand(units)
         for name, tensor in sorted(tensors.items(), key=lambda item: item[0] in CONSTANTS):

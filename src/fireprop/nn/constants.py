@@ -27,7 +27,7 @@ def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *s
     if value is None and name in OPTIONAL:
         module.register_buffer(name, None)
         return
-    tensor = checks.constant(name, value, *shapes)
+    tensor = checks.constant(name, value, *shapes)  # type: ignore[arg-type]
     if isinstance(value, nn.Parameter):
         module.register_parameter(name, value)
     else:
@@ -65,6 +65,13 @@ class Site:
         if len(self.shape) == 1:
             return value.expand(self.shape)
         return value.reshape((1,) * (2 - value.dim()) + tuple(value.shape)).contiguous()
+
+
+def refuse_more(layer: nn.Module, where: str, what: str) -> None:
+    """Refuse delays, a bias and an initial state, of which `what` knows nothing. Raises ValueError."""
+    for name in OPTIONAL:
+        if getattr(layer, name, None) is not None:
+            raise ValueError(f"{where} has {name}: {what} knows nothing of it")
 
 
 def values_of(sites: Sequence[Site], parts: Sequence[Part], arrays: Sequence[engine.Array]) -> Values:
