@@ -177,8 +177,7 @@ def test_layers_and_runs_that_are_not_understood_are_refused(rng):
         ),
         "tau_syn_rec differs from tau_syn": LIF(4, 5, recurrent=True, tau_syn_rec=0.1, **TAUS),
     }
-    delayed = LIF(4, 5, **TAUS)
-    delayed.register_buffer("delay", torch.ones(5))
+    delayed = LIF(4, 5, delay=0.1, **TAUS)
     refused["layer has delay: the peak of a silent unit knows nothing of it"] = delayed
     for text, layer in refused.items():
         with pytest.raises(ValueError, match=re.escape(text)):
