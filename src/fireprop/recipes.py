@@ -19,7 +19,7 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-DELAYS = {"hidden_delay": 1.0, "epochs": 60, "lr_decay": 0.95}
+DELAYS = {"hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
