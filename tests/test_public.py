@@ -21,6 +21,8 @@ WITH_EXAMPLES = [
     "losses.first_spike",
     "losses.spike_times",
     "nn.readout",
+    "nn.constants",
+    "nn.dropout",
     "weighting",
     "encoding",
     "gradcheck.check",
