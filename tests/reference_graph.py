@@ -15,10 +15,18 @@ tau_syn           (N, n_in), tau_syn_rec (N, N) > 0, of every synapse
 v_threshold       (N,) > 0
 t_ref             (N,) >= 0
 
+It may have more, which is 0 if it is left out:
+
+delay             (N, n_in), delay_rec (N, N) >= 0, from a spike to its arrival
+bias              (N,), a constant current, from t_start on
+v_start, i_start  (N,) V and the current of the units' first tau_syn there
+t_start           the time from which these act, before any input
+
 `times, units` are the input spikes in any order. The order at one instant is that of design.md 3: spikes (all that
 cross at the same double fire before any of them is delivered), ends of hold, arrivals.
 """
 
+from bisect import insort
 from itertools import pairwise
 from math import exp, fsum, inf, isfinite, nextafter
 from typing import NamedTuple
@@ -37,6 +45,7 @@ MAX_SENSITIVITY = 30.0  # of any spike to any parameter or input time
 MIN_GAP = 1e-3
 MIN_CLEARANCE = 1e-3  # of theta
 PARAMETERS = ("weight", "recurrent_weight", "v_threshold", "t_ref")
+CONSTANTS = ("tau_mem", "tau_syn", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start")
 
 
 class TooManySpikes(Exception):
@@ -80,15 +89,18 @@ class Membrane(NamedTuple):
         return {alpha: fsum(heights) for alpha, heights in terms.items()}
 
 
-def superpose(arrivals, own, *, beta, theta):
-    """Theorem 1, t_ref = 0: every arrival adds w h(t - s), every own spike takes theta exp(-beta (t - f))."""
-    return Membrane(arrivals, [(f, -theta) for f in own], beta)
+def superpose(arrivals, own, *, beta, theta, start=()):
+    """Theorem 1, t_ref = 0: every arrival adds w h(t - s), every own spike takes theta exp(-beta (t - f)).
+
+    start  (t_start, v_start) of what else decays, if anything
+    """
+    return Membrane(arrivals, [*start, *((f, -theta) for f in own)], beta)
 
 
-def restart(arrivals, own, *, beta, t_ref):
+def restart(arrivals, own, *, beta, t_ref, start=()):
     """The same for any t_ref: V starts anew from 0 where the last hold ends, with the currents that are left there."""
     if not own:
-        return Membrane(arrivals, [], beta)
+        return Membrane(arrivals, [*start], beta)
     end_of_hold = own[-1] + t_ref
     return Membrane(
         [
@@ -102,40 +114,55 @@ def restart(arrivals, own, *, beta, t_ref):
 
 def _membrane(network, unit, arrivals, own):
     beta, t_ref = 1 / float(network["tau_mem"][unit]), float(network["t_ref"][unit])
+    start = [(network["t_start"], float(network["v_start"][unit]))] if "v_start" in network else []
     if t_ref == 0:
-        return superpose(arrivals, own, beta=beta, theta=float(network["v_threshold"][unit]))
-    return restart(arrivals, own, beta=beta, t_ref=t_ref)
+        return superpose(arrivals, own, beta=beta, theta=float(network["v_threshold"][unit]), start=start)
+    return restart(arrivals, own, beta=beta, t_ref=t_ref, start=start)
 
 
 def _columns(network):
-    """Who hears whom: for inputs and for units, a list over sources of all their (unit, weight, alpha)."""
+    """Who hears whom: for inputs and for units, a list over sources of all their (unit, weight, alpha, delay)."""
     return [
         [
             [
-                (int(i), float(network[weight][i, j]), 1 / float(network[tau][i, j]))
+                (
+                    int(i),
+                    float(network[weight][i, j]),
+                    1 / float(network[tau][i, j]),
+                    float(network[delay][i, j]) if delay in network else 0.0,
+                )
                 for i in np.flatnonzero(network[mask][:, j])
             ]
             for j in range(np.shape(network[mask])[1])
         ]
-        for weight, mask, tau in (
-            ("weight", "mask", "tau_syn"),
-            ("recurrent_weight", "recurrent_mask", "tau_syn_rec"),
+        for weight, mask, tau, delay in (
+            ("weight", "mask", "tau_syn", "delay"),
+            ("recurrent_weight", "recurrent_mask", "tau_syn_rec", "delay_rec"),
         )
     ]
+
+
+def _at_start(network):
+    """What acts on the units at t_start: (unit, weight, alpha) of biases, which do not decay, and initial currents."""
+    n = len(network["tau_mem"])
+    found = [(i, float(network["bias"][i]), 0.0) for i in range(n)] if "bias" in network else []
+    if "i_start" in network:
+        found += [(i, float(network["i_start"][i]), 1 / float(network["tau_syn"][i, 0])) for i in range(n)]
+    return found
 
 
 def _before(network, unit, t, input_times, input_units, spike_times, spike_units):
     """All (time, weight, alpha) that `unit` heard and all that it fired strictly before t."""
     arrivals = [
-        (float(s), weight, alpha)
+        (float(s) + delay, weight, alpha)
         for sources, times, units in zip(
             _columns(network), (input_times, spike_times), (input_units, spike_units), strict=True
         )
         for s, j in zip(times, units, strict=True)
-        if s < t
-        for i, weight, alpha in sources[j]
-        if i == unit
+        for i, weight, alpha, delay in sources[j]
+        if i == unit and s + delay < t
     ]
+    arrivals += [(network["t_start"], weight, alpha) for i, weight, alpha in _at_start(network) if i == unit]
     own = sorted(float(f) for f, i in zip(spike_times, spike_units, strict=True) if i == unit and f < t)
     return arrivals, own
 
@@ -266,15 +293,18 @@ def simulate(network, times, units, t_end, max_spikes=10_000):
     if not (min(theta) > 0 and min(t_ref) >= 0 and isfinite(t_end)):
         raise ValueError(f"v_threshold = {theta}, t_ref = {t_ref}, t_end = {t_end}: want > 0, >= 0, finite")
     from_inputs, from_units = _columns(network)
-    waiting = sorted((float(s), int(j)) for s, j in zip(times, units, strict=True) if s < t_end)[::-1]
-    arrivals, own = [[] for _ in theta], [[] for _ in theta]
-    spikes, now = [], -inf
+    waiting, arrivals, own = [], [[] for _ in theta], [[] for _ in theta]
+    for s, j in zip(times, units, strict=True):
+        _send(waiting, float(s), from_inputs[j], t_end)
+    for i, weight, alpha in _at_start(network):
+        arrivals[i].append((network["t_start"], weight, alpha))
+    spikes, now = [], network.get("t_start", -inf)
     while True:
-        stop = waiting[-1][0] if waiting else t_end
+        stop = waiting[0][0] if waiting else t_end
         crossings, nearest = {}, stop
         for i in range(len(theta)):
             start = max(now, own[i][-1] + t_ref[i]) if own[i] else now
-            if arrivals[i] and start <= nearest:
+            if (arrivals[i] or "v_start" in network) and start <= nearest:
                 f = first_crossing(_membrane(network, i, arrivals[i], own[i]), start, stop, theta[i], nearest)
                 if f is not None:
                     crossings[i], nearest = f, min(f, nearest)
@@ -286,21 +316,24 @@ def simulate(network, times, units, t_end, max_spikes=10_000):
                 spikes.append((now, i))
             if len(spikes) > max_spikes:
                 raise TooManySpikes(f"more than {max_spikes} spikes at t = {now}")
-            _deliver(now, [from_units[j] for j in fired], arrivals)
+            for j in fired:
+                _send(waiting, now, from_units[j], t_end)
         elif waiting:
             now = stop
-            while waiting and waiting[-1][0] == now:
-                _deliver(now, [from_inputs[waiting.pop()[1]]], arrivals)
+            while waiting and waiting[0][0] == now:
+                _, i, weight, alpha = waiting.pop(0)
+                arrivals[i].append((now, weight, alpha))
         else:
             break
     spikes.sort()
     return np.array([f for f, _ in spikes], dtype=float), np.array([i for _, i in spikes], dtype=int)
 
 
-def _deliver(now, columns, arrivals):
-    for column in columns:
-        for i, weight, alpha in column:
-            arrivals[i].append((now, weight, alpha))
+def _send(waiting, now, column, t_end):
+    """Put what a spike sends among what is on its way, in order of time."""
+    for i, weight, alpha, delay in column:
+        if now + delay < t_end:
+            insort(waiting, (now + delay, i, weight, alpha))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

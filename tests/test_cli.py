@@ -195,8 +195,8 @@ def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
     right = engine.adjoint
 
     def wrong(*arguments, **options):
-        weights, thresholds, inputs = right(*arguments, **options)
-        return [weight * 1.01 for weight in weights], thresholds, inputs
+        found = right(*arguments, **options)
+        return found._replace(weights=[weight * 1.01 for weight in found.weights])
 
     monkeypatch.setattr(engine, "adjoint", wrong)
     result = _call("gradcheck", "--networks", 1)

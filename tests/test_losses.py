@@ -1,6 +1,5 @@
 """Losses on spike times: values by hand, gradients by difference, and what they say of silence and of early stops."""
 
-import doctest
 import math
 import re
 
@@ -8,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-import fireprop.losses
 import reference
 from fireprop import Spikes
 from fireprop.losses import (
     first_spike_cross_entropy,
+    first_spike_lead_mse,
     first_spike_predictions,
     first_spike_times,
+    kth_spike_cross_entropy,
+    kth_spike_times,
+    latency_mse,
     spike_count_loss,
     spike_time_mse,
 )
@@ -53,12 +55,6 @@ def assert_gradient_is_the_difference(loss, trains, t_end):
     # eps^(2/3) of truncation and rounding, of values and third derivatives up to some ten
     np.testing.assert_allclose(times.grad.numpy(), difference, rtol=0, atol=1e-8)
     assert np.abs(difference).max() > 1e-3
-
-
-def test_the_examples_of_the_docstrings_run():
-    result = doctest.testmod(fireprop.losses)
-    assert result.attempted >= 4
-    assert result.failed == 0
 
 
 # --- first spikes ---
@@ -157,8 +153,11 @@ def test_a_very_sharp_softmax_stays_finite():
 
 @pytest.mark.parametrize("loss", [lambda out: first_spike_cross_entropy(out, torch.zeros(0).long(), tau=0.2),
                                   lambda out: spike_count_loss(out, torch.zeros(0, 3), tau=0.2),
-                                  lambda out: spike_time_mse(out, out)],
-                         ids=["cross_entropy", "count", "mse"])  # fmt: skip
+                                  lambda out: spike_time_mse(out, out),
+                                  lambda out: spike_time_mse(out, out, shift_invariant=True),
+                                  lambda out: latency_mse(out, torch.zeros(0, 3)),
+                                  lambda out: first_spike_lead_mse(out, torch.zeros(0).long(), lead=0.1)],
+                         ids=["cross_entropy", "count", "mse", "shifted", "latency", "lead"])  # fmt: skip
 def test_an_empty_batch_costs_nothing(loss):
     assert loss(empty_batch(3)).item() == 0.0
 
@@ -206,6 +205,88 @@ def test_a_penalty_that_would_overflow_is_refused():
     with pytest.raises(ValueError, match=re.escape("late_penalty: sample 1 fires 1e+06 late_tau after 0, and exp ov")):
         first_spike_cross_entropy(out, torch.tensor([0, 0]), tau=0.2, late_penalty=0.1)
     assert math.isfinite(first_spike_cross_entropy(out, torch.tensor([0, 0]), tau=0.2).item())
+
+
+# --- k-th spikes ---
+
+
+def test_a_kth_spike_that_is_missing_is_a_constant_at_the_horizon():
+    times = torch.tensor([0.2, 0.3, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    out = simulated([[[0.2, 0.9], [], [0.3, 0.5]]], 2.0, times=times)
+    assert kth_spike_times(out, 1).tolist() == first_spike_times(out).tolist() == [[0.2, 2.0, 0.3]]
+    assert kth_spike_times(out, 2).tolist() == [[0.9, 2.0, 0.5]]
+    assert kth_spike_times(out, 3).tolist() == [[2.0] * 3]
+    kth_spike_times(out, 2).sum().backward()
+    assert times.grad.tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_the_cross_entropy_of_kth_spikes_is_that_of_first_spikes_at_those_times():
+    trains, label = [[[0.2, 0.9], [0.1], [0.3, 0.5]], [[], [0.4, 0.6], [0.1]]], torch.tensor([2, 1])
+    second = Spikes.from_latencies([[0.9, 2.0, 0.5], [2.0, 0.6, 2.0]])
+    options = {"tau": 0.3, "late_penalty": 0.1}
+    found = kth_spike_cross_entropy(simulated(trains, 2.0), label, k=2, **options)
+    assert found.item() == first_spike_cross_entropy(second, label, **options).item()
+    assert_gradient_is_the_difference(lambda out: kth_spike_cross_entropy(out, label, k=2, **options), trains, 2.0)
+
+
+def test_a_kth_spike_without_a_horizon_or_beyond_a_stop_is_refused():
+    with pytest.raises(
+        ValueError, match=re.escape("out: sample 0, unit 0 fires less than 2 times and out has no t_end")
+    ):
+        kth_spike_times(Spikes.from_latencies([[0.1]]), 2)
+    with pytest.raises(ValueError, match=re.escape("k = 0: ask for the first k >= 1 spikes of each unit")):
+        kth_spike_times(Spikes.from_latencies([[0.1]]), 0)
+    with pytest.raises(ValueError, match=re.escape(STOPPED)):
+        kth_spike_times(simulated([[[0.2]]], 2.0, t_known=[0.3]), 2)
+
+
+def test_latencies_are_drawn_to_their_targets_where_there_are_any():
+    trains = [[[0.2, 0.9], [0.1], []], [[], [0.4], [0.3]]]
+    targets = torch.tensor([[0.5, INF, 1.0], [0.1, 0.4, INF]])
+    first = simulated(trains, 2.0)
+    wanted = (0.3**2 + 1.0**2 + 1.9**2 + 0.0) / 4
+    assert latency_mse(first, targets).item() == pytest.approx(wanted, rel=1e-7)  # targets are float32
+    assert latency_mse(first, targets[0]).item() == pytest.approx((0.3**2 + 1.0 + 1.5**2 + 0.7**2) / 4, rel=1e-12)
+    assert latency_mse(first, [INF] * 3).item() == 0.0
+    assert latency_mse(simulated([[[0.2], [0.3]]], 2.0, t_known=[0.3]), [0.1, 0.3]).item() == pytest.approx(0.005)
+    assert_gradient_is_the_difference(lambda out: latency_mse(out, targets), trains, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "text"),
+    [
+        (torch.zeros(3), "targets has shape (3,): give (1, 2) or (2,)"),
+        (torch.tensor([0.1, math.nan]), "targets[1] = nan: give a finite time, or inf for no target"),
+    ],
+    ids=str,
+)
+def test_targets_that_are_no_latencies_are_refused(targets, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        latency_mse(Spikes.from_latencies([[0.1, 0.2]]), targets)
+
+
+def test_a_lead_counts_differences_alone():
+    trains, labels = [[[0.2, 0.9], [0.1], [0.75]], [[0.25], [], [0.5]]], torch.tensor([0, 2])
+    out = simulated(trains, 2.0)
+    wanted = ((0.1 - 0.2 - 0.3) ** 2 + (0.75 - 0.2 - 0.3) ** 2 + (0.25 - 0.5 - 0.3) ** 2 + (2.0 - 0.5 - 0.3) ** 2) / 4
+    assert first_spike_lead_mse(out, labels, lead=0.3).item() == pytest.approx(wanted, rel=1e-12)
+    shifted = first_spike_lead_mse(out.shift(7.0), labels, lead=0.3)
+    assert shifted.item() == pytest.approx(wanted, rel=1e-12)
+    assert_gradient_is_the_difference(lambda out: first_spike_lead_mse(out, labels, lead=0.3), trains, 2.0)
+    with pytest.raises(ValueError, match="out has one unit: a lead needs another unit to be ahead of"):
+        first_spike_lead_mse(Spikes.from_latencies([[0.1]]), torch.tensor([0]), lead=0.3)
+
+
+def test_a_shift_of_a_sample_is_free_if_asked_for():
+    trains = [[[0.1, 0.5], [0.9]], [[], [0.7]], [[], []]]
+    targets = Spikes.from_lists([[[0.2, 0.8], [0.6]], [[], [0.1]], [[], []]])
+    differences = np.array([-0.1, -0.3, 0.3])
+    wanted = ((differences - differences.mean()) ** 2).sum() / 4
+    found = spike_time_mse(simulated(trains, 2.0), targets, shift_invariant=True)
+    assert found.item() == pytest.approx(wanted, rel=1e-12)
+    moved = spike_time_mse(simulated(trains, 2.0), targets.shift(torch.tensor([0.4, 9.0, 0.0])), shift_invariant=True)
+    assert moved.item() == pytest.approx(wanted, rel=1e-6)  # the shift is float32
+    assert_gradient_is_the_difference(lambda out: spike_time_mse(out, targets, shift_invariant=True), trains, 2.0)
 
 
 # --- times of spikes ---

@@ -107,6 +107,28 @@ def test_response_keeps_its_error_bound_for_any_gap_and_rates(gap, slow, ratio):
     assert abs(membrane.response(gap, alpha, beta) / exact - 1) <= (3 + alpha * gap / 2) * EPS
 
 
+@pytest.mark.parametrize("ratio", [*RATIOS, 1e-9, 0.0])
+@pytest.mark.parametrize("alpha", [1.0, 0.01, 37.0])
+def test_slopes_of_the_response_keep_the_error_bound_of_their_docstring(alpha, ratio):
+    beta = alpha * ratio
+    slow = min(alpha, beta)
+    for x in [1e-12, 1e-9, 1e-3, 0.1, 0.3, 0.7, 0.999999, 1.0, 1.5, 3.0, 30.0, 300.0]:
+        gap = x / max(alpha, beta)
+        exact = exact_slope_of_response(gap, alpha, beta), exact_slope_of_response(gap, beta, alpha)
+        for found, wanted in zip(membrane.response_slopes(gap, alpha, beta), exact, strict=True):
+            assert abs(found / wanted - 1) <= (8 + slow * gap / 2) * EPS
+
+
+def exact_slope_of_response(gap, by, other):
+    """dh/dby in closed form, with digits enough for what cancels near equal rates."""
+    with mpmath.workdps(120):
+        gap, by, other = mpmath.mpf(gap), mpmath.mpf(by), mpmath.mpf(other)
+        if by == other:
+            return -gap * gap / 2 * mpmath.exp(-by * gap)
+        apart = other - by
+        return -gap * mpmath.exp(-by * gap) / apart + (mpmath.exp(-by * gap) - mpmath.exp(-other * gap)) / apart**2
+
+
 @FAST
 @given(gaps, rates, ratios)
 def test_response_is_symmetric_in_the_rates_to_the_bit(gap, alpha, ratio):

@@ -154,18 +154,14 @@ def test_a_parameter_as_threshold_is_registered_and_trained():
 
 
 def test_what_would_not_be_trained_is_refused():
-    text = "v_threshold is a torch.float32 Parameter: thresholds are float64, give nn.Parameter(x.double())"
+    text = "v_threshold is a torch.float32 Parameter: constants are float64, give nn.Parameter(x.double())"
     with pytest.raises(TypeError, match=re.escape(text)):
         LIF(3, 2, **TAUS, v_threshold=nn.Parameter(torch.tensor([1.0, 2.0])))
     wish = torch.tensor(1.0, requires_grad=True)
-    with pytest.raises(
-        TypeError, match="tau_syn requires a gradient, which would not reach it: tau_syn cannot be trained"
-    ):
-        LIF(3, 2, tau_mem=1.0, tau_syn=wish)
-    with pytest.raises(
-        TypeError, match=re.escape("v_threshold requires a gradient, which would not reach it: pass an")
-    ):
-        LIF(3, 2, **TAUS, v_threshold=wish)
+    for name in ("tau_mem", "tau_syn", "t_ref", "v_threshold", "delay", "bias"):
+        text = f"{name} requires a gradient, which would not reach it: pass an nn.Parameter"
+        with pytest.raises(TypeError, match=re.escape(text)):
+            LIF(3, 2, **(TAUS | {name: wish}))
 
 
 @pytest.mark.parametrize(

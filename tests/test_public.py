@@ -16,12 +16,18 @@ WITH_EXAMPLES = [
     "spikes",
     "external",
     "ift",
-    "losses",
+    "losses.activity",
+    "losses.distances",
+    "losses.first_spike",
+    "losses.spike_times",
+    "nn.readout",
+    "weighting",
     "encoding",
     "gradcheck.check",
     "gradcheck.random_networks",
     "certify",
     "validity",
+    "silent",
     "datasets.yinyang",
     "datasets.tables",
     "datasets.augmentation",
@@ -41,6 +47,7 @@ WITH_MEMBERS = {
         "certify",
         "validity",
         "parity",
+        "silent",
         "verify",
     ),
     "plotting",
@@ -59,6 +66,7 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "interop",
             "parity",
             "plotting",
+            "silent",
             "validity",
             "verify",
         }
@@ -94,7 +102,17 @@ def test_examples_in_docstrings_run(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/data.md"]
+    "page",
+    [
+        "README.md",
+        "docs/gradients.md",
+        "docs/exactness.md",
+        "docs/memory.md",
+        "docs/sparse.md",
+        "docs/data.md",
+        "docs/losses.md",
+        "docs/physics.md",
+    ],
 )
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)

@@ -292,7 +292,7 @@ def test_a_long_sample_goes_on_where_its_log_was_full(rng, monkeypatch):
     dense, sparse = twins(rng)
     _, inputs = random_inputs(rng)
     roomy = sparse(inputs, t_end=8.0)
-    monkeypatch.setattr(engine.graph, "FIRST_CAPACITY", 0)
+    monkeypatch.setattr(engine.graph.forward, "FIRST_CAPACITY", 0)
     assert roomy.n_spikes > 5 * N
     assert torch.equal(sparse(inputs, t_end=8.0).times, roomy.times)
     assert torch.equal(

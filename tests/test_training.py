@@ -383,3 +383,71 @@ def test_iris_is_learnt(tmp_path):
 def test_xor_is_learnt(tmp_path):
     result = training.train(training.start("xor", tmp_path / "run"))
     assert result["test_accuracy"] == 1.0
+
+
+# --- constants that are trained ---
+
+TRAINED = {
+    "hidden": (6,), "epochs": 3, "hidden_delay": 0.5, "output_delay": 0.25, "constants_lr": 0.02,
+    "trained": ("tau_mem", "tau_syn", "v_threshold"), "max_sensitivity": 50.0,
+}  # fmt: skip
+
+
+def folder(path, config):
+    run = RunFolder.create(path)
+    run.write_config(config.to_dict())
+    return run
+
+
+def test_constants_are_trained_in_their_own_group_and_stay_positive(tmp_path):
+    config = default_config("xor", **TRAINED)
+    run = folder(tmp_path / "run", config)
+    training.train(run)
+    trainer = training.load_trained(run)
+    rates = [(group["lr"], len(group["params"])) for group in trainer.optimizer.param_groups]
+    assert rates == [(config.lr, 2), (0.02, 8)]
+    untrained = build_network(config, torch.Generator().manual_seed(config.seed))
+    for layer, before in zip(trainer.net, untrained, strict=True):
+        for name in ("tau_mem", "tau_syn", "v_threshold", "delay"):
+            value = getattr(layer, name).detach()
+            assert bool((value > 0.0).all())
+            assert not torch.equal(value, getattr(before, name).detach())
+
+    delay = untrained[0].delay.detach()
+    assert delay.shape == (6, 2)
+    assert 0.005 <= float(delay.min()) <= float(delay.max()) <= 0.5
+
+
+def test_a_run_with_trained_constants_resumes_bit_for_bit(tmp_path):
+    config = default_config("xor", **TRAINED)
+    whole, parts = (folder(tmp_path / name, config) for name in ("whole", "parts"))
+    training.train(whole)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if progress.metrics is not None and progress.metrics.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        training.train(parts, report=stop)
+    training.train(parts, resume=True)
+    for a, b in zip(
+        training.load_trained(whole).net.parameters(), training.load_trained(parts).net.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"trained": ("weight",)}, "trained[0] = 'weight': choose"),
+        ({"hidden_delay": -1.0}, "hidden_delay = -1.0"),
+        ({"constants_lr": 0.0}, "constants_lr = 0.0"),
+        ({"max_sensitivity": -2.0}, "max_sensitivity = -2.0"),
+    ],
+)
+def test_settings_of_constants_out_of_range_are_refused(changes, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        default_config("xor", **changes)

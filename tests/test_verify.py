@@ -152,8 +152,8 @@ def off(adjoint, factor, when=lambda run: True):
     """An adjoint whose gradients of weights are off in some runs."""
 
     def wrong(run, *args, **options):
-        weights, thresholds, times = adjoint(run, *args, **options)
-        return [weight * (factor if when(run) else 1.0) for weight in weights], thresholds, times
+        found = adjoint(run, *args, **options)
+        return found._replace(weights=[weight * (factor if when(run) else 1.0) for weight in found.weights])
 
     return wrong
 

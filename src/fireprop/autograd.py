@@ -25,16 +25,20 @@ NO_VMAP = (
 ANY = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array], engine.Run]
+Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array, Sequence[Array]], engine.Run]
+Part: TypeAlias = engine.graph.Part
+T = TypeVar("T")
 Forward = TypeVar("Forward", bound=Callable[..., tuple[Tensor, ...]])
 
 
 class Simulation:
     """One forward pass: how it is made and how it is differentiated.
 
-    solve             maps weights, thresholds and input times to a run
+    solve             maps weights, thresholds, input times and further constants to a run
     zero_grazes       whether nothing flows through a spike of slope 0, or GrazeError is raised
+    parts             what these constants are, by which the run is differentiated too
     by_forward_rules  whether gradients come from forward propagation instead of the adjoint
+    max_sensitivity   the largest 1/slope that derivatives may use; None: the slopes as they are
 
     One object, so that `backward` has no row of anonymous Nones.
     """
@@ -42,17 +46,39 @@ class Simulation:
     run: engine.Run
     kept: "_Kept"
 
-    def __init__(self, solve: Solve, *, zero_grazes: bool, by_forward_rules: bool = False) -> None:
+    def __init__(
+        self,
+        solve: Solve,
+        *,
+        zero_grazes: bool,
+        parts: Sequence[Part] = (),
+        by_forward_rules: bool = False,
+        max_sensitivity: float | None = None,
+    ) -> None:
         self.solve = solve
         self.zero_grazes = zero_grazes
+        self.parts = tuple(parts)
+        self.max_sensitivity = max_sensitivity
         self.by_forward_rules = by_forward_rules
 
-    def make(self, weights: Sequence[Array], thresholds: Sequence[Array], times: Array) -> list[Array]:
-        """Make the run, and part it into what a node keeps itself and the arrays that it lets torch keep."""
-        self.run = self.solve(weights, thresholds, times)
+    def make(self, parameters: Sequence[Array], n_weights: int, times: Array) -> list[Array]:
+        """Make the run, and part it into what a node keeps itself and the arrays that it lets torch keep.
+
+        parameters  the weights, of which there are n_weights, the thresholds, and the constants that `parts` says
+        """
+        weights, thresholds, constants = _split(parameters, n_weights, len(self.parts))
+        self.run = self.solve(weights, thresholds, times, constants)
         bare, arrays = engine.detach_log(self.run)
-        self.kept = _Kept(bare, len(arrays), len(weights), self.zero_grazes, self.by_forward_rules)
+        self.kept = _Kept(
+            bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules, self.max_sensitivity
+        )
         return arrays
+
+
+def _split(parameters: Sequence[T], n_weights: int, n_parts: int) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+    """Weights, thresholds and further constants."""
+    first = len(parameters) - n_parts
+    return parameters[:n_weights], parameters[n_weights:first], parameters[first:]
 
 
 @dataclass(frozen=True)
@@ -63,25 +89,31 @@ class _Kept:
     n_arrays: int
     n_weights: int
     zero_grazes: bool
+    parts: tuple[Part, ...]
     by_forward_rules: bool
+    max_sensitivity: float | None
 
     def run(self, tensors: Sequence[Tensor | None]) -> engine.Run:
-        """The run, whose arrays are the last of these tensors."""
-        return engine.attach_log(
-            self.bare, [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
-        )
+        """The run to be differentiated, whose arrays are the last of these tensors."""
+        arrays = [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
+        run = engine.attach_log(self.bare, arrays)
+        return run if self.max_sensitivity is None else engine.bound_sensitivity(run, self.max_sensitivity)
 
 
 def fire_times(
-    simulation: Simulation, times: Tensor, weights: Sequence[Tensor], thresholds: Sequence[Tensor]
+    simulation: Simulation,
+    times: Tensor,
+    weights: Sequence[Tensor],
+    thresholds: Sequence[Tensor],
+    constants: Sequence[Tensor] = (),
 ) -> tuple[tuple[Tensor, ...], engine.Run]:
-    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,); and
-    the run.
+    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,) and
+    the constants that simulation.parts names, float64; and the run.
 
     Raises what the engine raises, and GrazeError from backward and jvp.
     """
     outputs: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
-        simulation, len(weights), times, *weights, *thresholds
+        simulation, len(weights), times, *weights, *thresholds, *constants
     )
     run = simulation.run
     return outputs[: run.n_layers], run
@@ -98,7 +130,7 @@ class _FireTimes(torch.autograd.Function):
     @_quickly_bound
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         arrays = [parameter.detach().numpy() for parameter in parameters]
-        log = simulation.make(arrays[:n_weights], arrays[n_weights:], times.detach().numpy())
+        log = simulation.make(arrays, n_weights, times.detach().numpy())
         run = simulation.run
         fired = [run.times(layer + 1) for layer in range(run.n_layers)]
         return tuple(torch.from_numpy(array) for array in (*fired, *log))
@@ -159,18 +191,20 @@ class _Once(torch.autograd.Function):
 
 
 class _Adjoint(_Once):
-    """From dL/df of every layer to the gradients of input times, weights and thresholds."""
+    """From dL/df of every layer to the gradients of input times, weights, thresholds and further constants."""
 
     @staticmethod
     @_quickly_bound
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        weights, thresholds, inputs = engine.adjoint(
+        gradient = engine.adjoint(
             kept.run(tensors),
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
+            parts=kept.parts,
             zero_grazes=kept.zero_grazes,
         )
-        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 : -kept.n_arrays])
+        found = [*gradient.weights, *gradient.thresholds, *gradient.parts]
+        return _as_tensors(gradient.times, found, tensors[n_layers + 1 : -kept.n_arrays])
 
 
 class _ForwardPropagation(_Once):
@@ -187,22 +221,20 @@ class _ForwardPropagation(_Once):
             want_thresholds=wanted[kept.n_weights + 1 :],
             zero_grazes=kept.zero_grazes,
         )
-        return _as_tensors(inputs, weights, thresholds, tensors[n_layers + 1 : -kept.n_arrays])
+        return _as_tensors(inputs, [*weights, *thresholds], tensors[n_layers + 1 : -kept.n_arrays])
 
 
 class _Tangent(_Once):
-    """From tangents of input times, weights and thresholds to those of all firing times."""
+    """From tangents of input times, weights, thresholds and further constants to those of all firing times."""
 
     @staticmethod
     @_quickly_bound
     def forward(kept: _Kept, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
+        d_weights, d_thresholds, d_constants = _split(d_parameters, kept.n_weights, len(kept.parts))
+        d_parts = {part: d for part, d in zip(kept.parts, d_constants, strict=True) if d is not None}
         d_fire = engine.tangent(
-            kept.run(tensors),
-            d_parameters[: kept.n_weights],
-            d_parameters[kept.n_weights :],
-            d_times,
-            zero_grazes=kept.zero_grazes,
+            kept.run(tensors), d_weights, d_thresholds, d_times, d_parts=d_parts, zero_grazes=kept.zero_grazes
         )
         return tuple(torch.from_numpy(d) for d in d_fire)
 
@@ -211,12 +243,10 @@ def _array(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _as_tensors(
-    inputs: Array, weights: Sequence[Array], thresholds: Sequence[Array], parameters: Sequence[Tensor | None]
-) -> tuple[Tensor, ...]:
+def _as_tensors(inputs: Array, gradients: Sequence[Array], parameters: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """Gradients in the dtypes of what they belong to. Raises ValueError where float32 cannot hold one."""
     grads = []
-    for grad, parameter in zip((*weights, *thresholds), parameters, strict=True):
+    for grad, parameter in zip(gradients, parameters, strict=True):
         tensor = torch.from_numpy(grad)
         if parameter is not None and tensor.dtype != parameter.dtype:
             tensor = tensor.to(parameter.dtype)

@@ -129,6 +129,7 @@ def certify_crossings(
     inputs: Spikes,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     record: Given | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     name: str = "",
@@ -138,6 +139,7 @@ def certify_crossings(
     net      a LIF, a Sequential of LIF layers, or a Network, in float64
     inputs   Spikes, as for a run
     t_end    a number or (batch,)
+    t_start  where a bias or an initial state begins to act, as for a run
     record   the spikes to judge, of every layer or population: a Record, a sequence in order, or a mapping by name.
              After an early stop they are judged up to t_known. Default: those of a run that is made here
     max_spikes  limit of spikes per layer and sample of the run that is made here
@@ -167,18 +169,20 @@ def certify_crossings(
     >>> certify_crossings(layer, inputs, t_end=2.0, record=[silent]).offence.kind
     'missed'
     """
-    checks.check_options(t_end=t_end, max_spikes=max_spikes)
+    checks.check_options(t_end=t_end, t_start=t_start, max_spikes=max_spikes)
     view = graph_view(net)
     _require_float64(view)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
+    start = checks.start(t_start, inputs, needed=view.starts)
     if record is None:
         with torch.no_grad():
-            record = net.record(inputs, t_end=t_end, max_spikes=max_spikes)  # type: ignore[operator]
+            record = net.record(inputs, t_end=t_end, t_start=t_start, max_spikes=max_spikes)  # type: ignore[operator]
     spikes = spikes_of_all(view, inputs, record, horizon, stopped=True)
     found = certify_spikes(
-        view.structure, *view.solve_arrays(), _arrays(inputs), _arrays(spikes), _known(view, record, horizon)
-    )
+        view.structure, *view.solve_arrays(), _arrays(inputs), _arrays(spikes), _known(view, record, horizon),
+        t_start=None if start is None else start.numpy(),
+    )  # fmt: skip
     return Certificate(
         n_units=spikes.n_units,
         n_samples=spikes.batch_size,

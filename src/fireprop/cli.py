@@ -68,6 +68,7 @@ class NetworkKind(str, Enum):
     several_tau_syn = "several-tau-syn"
     hold = "hold"
     populations = "populations"
+    delays = "delays"
 
 
 class ExperimentName(str, Enum):

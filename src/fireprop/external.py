@@ -50,10 +50,12 @@ def replay(
     spikes: Given,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     tolerance: float = TOLERANCE,
     on_mismatch: Literal["raise", "warn"] = "raise",
     on_graze: OnGraze = "raise",
     gradient: GradientBy = "adjoint",
+    max_sensitivity: float | None = None,
 ) -> Replay:
     """The run of a network whose spikes somebody else found; its gradients are those of these spikes.
 
@@ -61,6 +63,7 @@ def replay(
     inputs       Spikes, as for a run
     spikes       of every layer or population: a Record, a sequence in order, or a mapping by population name
     t_end        a number or (batch,), later than every spike
+    t_start      where a bias or an initial state begins to act, as for a run
     tolerance    how far V(f-) may lie from v_threshold, relative to it, and how far V may rise above it without a spike
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
@@ -81,31 +84,46 @@ def replay(
     """
     tolerance = arguments.number("tolerance", tolerance, above=0.0)
     arguments.choice("on_mismatch", on_mismatch, "raise", "warn")
-    checks.check_options(t_end=t_end, on_graze=on_graze, gradient=gradient)
+    checks.check_options(
+        t_end=t_end, t_start=t_start, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity
+    )
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
+    start = checks.start(t_start, inputs, needed=view.starts)
+    parts, constants = view.trained()
+    checks.check_gradient(gradient, [part.kind for part in parts])
     given = spikes_of_all(view, inputs, spikes, horizon)
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
 
-    def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
-        run, residual = _replay(view, w, theta, times, inputs, given, horizon, excess)
+    def solve(
+        w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array, _: Sequence[engine.Array]
+    ) -> engine.Run:
+        run, residual = _replay(view, w, theta, times, inputs, given, start, horizon, excess)
         found.append((run, residual))
         return run
 
-    simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
-    record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names)
+    simulation = autograd.Simulation(
+        solve,
+        zero_grazes=on_graze == "zero",
+        parts=parts,
+        by_forward_rules=gradient == "forward",
+        max_sensitivity=max_sensitivity,
+    )
+    record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names, constants=constants)
     run, residual = found[0]
     if on_mismatch == "warn":
-        _warn_of_first(view, inputs, given, horizon, tolerance)
+        _warn_of_first(view, inputs, given, start, horizon, tolerance)
     return Replay(record, tuple(torch.from_numpy(residual[run.places(layer)]) for layer in range(run.n_layers)))
 
 
-def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tensor) -> tuple[Spikes, ...]:
+def polish(
+    net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tensor, t_start: float | Tensor | None = None
+) -> tuple[Spikes, ...]:
     """Move approximate spikes, such as those of a time grid, onto the exact ones.
 
-    net, inputs, spikes, t_end  as for `replay`
+    net, inputs, spikes, t_end, t_start  as for `replay`
 
     Newton's method on all firing times at once, swept in causal order: each sweep solves the triangular system dG/dF dF
     = -G by forward substitution (the tangent rules with the residuals on their right-hand side). Which unit fires how
@@ -125,16 +143,17 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
     >>> bool((polish(layer, inputs, [rough], t_end=2.0)[0].times - exact.times).abs().max() < 1e-14)
     True
     """
-    checks.check_options(t_end=t_end)
+    checks.check_options(t_end=t_end, t_start=t_start)
     view = graph_view(net)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
+    start = checks.start(t_start, inputs, needed=view.starts)
     given = spikes_of_all(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
     times = inputs.times.detach().numpy()
     worst = np.inf
     for _ in range(MAX_SWEEPS):
-        run, residual = _replay(view, weights, thresholds, times, inputs, given, horizon, np.inf)
+        run, residual = _replay(view, weights, thresholds, times, inputs, given, start, horizon, np.inf)
         shift = _newton_step(run, residual)
         before, worst = worst, float(np.max(np.abs(shift) / _resolution(run), initial=0.0))
         given = _moved(given, shift, horizon)
@@ -148,7 +167,7 @@ def polish(net: nn.Module, inputs: Spikes, spikes: Given, *, t_end: float | Tens
             f"{run.where(k)}: after {MAX_SWEEPS} sweeps this spike still moves by {shift[k]:.2g}: "
             "these spikes are too far from those of the network; simulate with a smaller step"
         )
-    run, _ = _replay(view, weights, thresholds, times, inputs, given, horizon, TOLERANCE)
+    run, _ = _replay(view, weights, thresholds, times, inputs, given, start, horizon, TOLERANCE)
     polished = []
     for level, theta in enumerate(view.thresholds, start=1):
         fired, units, offsets = (torch.from_numpy(part) for part in run.spikes(level))
@@ -208,14 +227,16 @@ def _replay(
     times: engine.Array,
     inputs: Spikes,
     given: Spikes,
+    start: Tensor | None,
     horizon: Tensor,
     excess: float,
 ) -> tuple[engine.graph.Run, engine.Array]:
     trains = inputs.units.numpy(), inputs.offsets.numpy()
     spikes = given.times.numpy(), given.units.numpy(), given.offsets.numpy()
     return engine.graph.replay(
-        view.structure, weights, thresholds, times, *trains, spikes, horizon.numpy(), excess=excess
-    )
+        view.structure, weights, thresholds, times, *trains, spikes, horizon.numpy(),
+        t_start=None if start is None else start.numpy(), excess=excess,
+    )  # fmt: skip
 
 
 def _resolution(run: engine.graph.Run) -> engine.Array:
@@ -226,10 +247,12 @@ def _resolution(run: engine.graph.Run) -> engine.Array:
     return resolution
 
 
-def _warn_of_first(view: GraphView, inputs: Spikes, given: Spikes, horizon: Tensor, tolerance: float) -> None:
+def _warn_of_first(
+    view: GraphView, inputs: Spikes, given: Spikes, start: Tensor | None, horizon: Tensor, tolerance: float
+) -> None:
     times = inputs.times.detach().numpy()
     try:
-        _replay(view, *view.solve_arrays(), times, inputs, given, horizon, tolerance)
+        _replay(view, *view.solve_arrays(), times, inputs, given, start, horizon, tolerance)
     except ReplayError as error:
         warnings.warn(str(error), stacklevel=3)
 

@@ -188,6 +188,7 @@ def explicit_system(
     """
     arguments.choice("form", form, None, "paper", "restarted")
     view = graph_view(net)
+    view.require_plain("the explicit system")
     _require_distinct(net, view)
     run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     check_index("sample", sample, run.t_known.size, negative=True)
@@ -381,6 +382,7 @@ def forward_propagation(
     torch.Size([3, 2])
     """
     view = graph_view(net)
+    view.require_plain("the explicit system")
     _require_distinct(net, view)
     run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence)):

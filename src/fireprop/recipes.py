@@ -19,12 +19,18 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+DELAYS = {"hidden_delay": 1.0, "epochs": 60, "lr_decay": 0.95}
+
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
         # At the rate of the task's own settings some seeds lose an output unit for good.
         "first-spike": Recipe(
             "5-200-3, first spike", {"epochs": 60, "lr": 2e-3, "schedule": "cosine", "dtype": "float32"}
         ),
+        "delays-30": Recipe(
+            "5-30-3 with a trained delay per hidden synapse, 390 parameters", {**DELAYS, "hidden": (30,)}
+        ),
+        "delays-5": Recipe("5-5-3 with a trained delay per hidden synapse, 65 parameters", {**DELAYS, "hidden": (5,)}),
     },
     "mnist": {
         "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),

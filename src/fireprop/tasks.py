@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
-from fireprop.nn import LIF, Sequential
+from fireprop.nn import LIF, Sequential, keep_positive
 from fireprop.spikes import Spikes
+
+TRAINABLE = ("tau_mem", "tau_syn", "v_threshold")
+SHORTEST_DELAY = 0.01  # of the longest, at the start: it has a logarithm
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -41,6 +44,12 @@ class Config:
     threshold            features below it do not fire; None: all do
     held_out             share of the training part that validates, drawn by the seed, where the files have no such part
     schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
+    trained              constants that are trained beside the weights, one for each unit, by their logarithms: some of
+                         "tau_mem", "tau_syn", "v_threshold"
+    hidden_delay, output_delay   0: no delays; else each synapse of these layers has one that is trained, by its
+                         logarithm, and starts evenly drawn between a hundredth of this and this
+    constants_lr         learning rate of these constants; None: lr
+    max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
     max_shift            pixels by which training images move at most, anew in every epoch
     input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
 
@@ -74,6 +83,11 @@ class Config:
     threshold: float | None = None
     held_out: float = 0.0
     schedule: Literal["exponential", "cosine"] = "exponential"
+    trained: tuple[str, ...] = ()
+    hidden_delay: float = 0.0
+    output_delay: float = 0.0
+    constants_lr: float | None = None
+    max_sensitivity: float | None = None
     max_shift: int = 0
     input_dropout: float = 0.0
 
@@ -107,6 +121,13 @@ class Config:
                 raise ValueError(f"{name} has {len(pair)} numbers: give a mean and a deviation")
             arguments.number(f"{name}[0]", pair[0])
             arguments.number(f"{name}[1]", pair[1], least=0.0)
+        for k, name in enumerate(arguments.instance("trained", self.trained, (tuple, list), "names of constants")):
+            arguments.choice(f"trained[{k}]", name, *TRAINABLE)
+        for name in ("hidden_delay", "output_delay"):
+            arguments.number(name, getattr(self, name), least=0.0)
+        for name in ("constants_lr", "max_sensitivity"):
+            if getattr(self, name) is not None:
+                arguments.number(name, getattr(self, name), above=0.0)
         arguments.choice("schedule", self.schedule, "exponential", "cosine")
         arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
         for name in ("held_out", "input_dropout"):
@@ -209,19 +230,38 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
     widths = [n_inputs, *config.hidden, len(task.class_names)]
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
-        layer = LIF(
-            n_in,
-            n_out,
-            tau_mem=config.tau_mem,
-            tau_syn=config.tau_syn,
-            dtype=DTYPES[config.dtype],
-            generator=generator,
-        )
-        mean, deviation = config.output_weight if len(layers) == len(config.hidden) else config.hidden_weight
+        is_output = len(layers) == len(config.hidden)
+        longest = config.output_delay if is_output else config.hidden_delay
+        constants = _constants(config, n_in, n_out, longest, generator)
+        layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
+        mean, deviation = config.output_weight if is_output else config.hidden_weight
         with torch.no_grad():
             layer.weight.normal_(mean, deviation, generator=generator)  # in place of those that the layer drew itself
+        keep_positive(layer, *(name for name, value in constants.items() if isinstance(value, nn.Parameter)))
         layers.append(layer)
     return Sequential(*layers)
+
+
+def _constants(config: Config, n_in: int, n_out: int, longest: float, generator: torch.Generator) -> dict[str, Any]:
+    """The constants of a layer; those that are trained as parameters."""
+    constants: dict[str, Any] = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn, "v_threshold": 1.0}
+    for name in config.trained:
+        shape = (n_out, 1) if name == "tau_syn" else (n_out,)
+        constants[name] = nn.Parameter(torch.full(shape, constants[name], dtype=torch.float64))
+    if longest > 0.0:
+        drawn = torch.rand(n_out, n_in, generator=generator, dtype=torch.float64)
+        constants["delay"] = nn.Parameter(longest * (SHORTEST_DELAY + (1.0 - SHORTEST_DELAY) * drawn))
+    return constants
+
+
+def learning_rates(config: Config, net: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
+    named = list(net.named_parameters())
+    weights = [parameter for name, parameter in named if "parametrizations" not in name]
+    constants = [parameter for name, parameter in named if "parametrizations" in name]
+    groups = [{"params": weights, "lr": config.lr}]
+    rate = config.lr if config.constants_lr is None else config.constants_lr
+    return [*groups, {"params": constants, "lr": rate}] if constants else groups
 
 
 def encode(config: Config, features: Tensor, feature_range: tuple[Any, Any]) -> Spikes:

@@ -20,7 +20,16 @@ from fireprop.ranks import ALONE, Ranks
 from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder, new_path
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, Splits, build_network, encode, load_splits, require_data
+from fireprop.tasks import (
+    TASKS,
+    Config,
+    Splits,
+    build_network,
+    encode,
+    learning_rates,
+    load_splits,
+    require_data,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
@@ -197,7 +206,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr)
+        self.optimizer = torch.optim.Adam(learning_rates(config, self.net), lr=config.lr)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
@@ -390,7 +399,8 @@ class Trainer:
         return min(size, len(self.splits.train) - (number - 1) * size)
 
     def _run(self, spikes: Spikes) -> Record:
-        options = {"on_graze": "zero", "gradient": self.config.gradient}
+        config = self.config
+        options = {"on_graze": "zero", "gradient": config.gradient, "max_sensitivity": config.max_sensitivity}
         return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", **options)
 
     def _whole(self, spikes: Spikes) -> Record:
@@ -527,7 +537,7 @@ class _Tally:
 
     def _add_slopes(self, layer: LIF, spikes: Spikes, slopes: Array) -> None:
         """In NumPy: on a few hundred numbers, torch's overhead would be the most of it."""
-        limit = validity.steepness_of_near_grazes(layer.v_threshold.detach().numpy(), layer.tau_mem.numpy())
+        limit = validity.steepness_of_near_grazes(layer.v_threshold.detach().numpy(), layer.tau_mem.detach().numpy())
         self.near_grazes += int(np.count_nonzero(slopes < (limit[spikes.units.numpy()] if limit.ndim else limit)))
         least = float(slopes.min())
         if least <= 0.0:

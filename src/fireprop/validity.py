@@ -274,6 +274,7 @@ def validity_report(
     inputs: Spikes,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     stop: Stop = None,
     along: Along = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
@@ -281,8 +282,10 @@ def validity_report(
     """How steep the spikes of a run are, how near it is to a run with other spikes, and how far along a direction.
 
     net, inputs, t_end  a LIF, a Sequential of LIF layers, or a Network, and what it runs on. Computed in float64
+    t_start             where a bias or an initial state begins to act, as for a run
     stop                "first_spikes": only what happens up to the decision of each sample
-    along               the direction of a step: tensors by the names of `net.named_parameters()`, absent ones stay;
+    along               the direction of a step of weights, thresholds, biases and initial currents, not of other
+                        constants: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
     max_spikes          as for a run
 
@@ -303,8 +306,8 @@ def validity_report(
     True
     """
     view = graph_view(net)
-    horizon = _checked(view, inputs, t_end, stop, max_spikes)
-    run = _simulate(view, view.solve_arrays(), inputs, horizon, stop, max_spikes)
+    horizon, start = _checked(view, inputs, t_end, t_start, stop, max_spikes)
+    run = _simulate(view, view.solve_arrays(), inputs, (horizon, start), stop, max_spikes)
     d_weights, d_thresholds = _direction(net, view, along)
     margins = engine.graph.margins(run, horizon.numpy(), d_weights, d_thresholds)
     layers = tuple(_layer(view, run, margins, horizon, layer) for layer in range(run.n_layers))
@@ -317,14 +320,16 @@ def measure_reach(
     along: Direction | Literal["descent"],
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     upto: float = 1.0,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> float:
     """How many times a direction may be added before the spike count of a unit changes in a sample, by simulation.
 
-    upto  the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2 to
-          the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
-          factor of 2 may be missed
+    t_start  as for `validity_report`
+    upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2
+             to the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
+             factor of 2 may be missed
 
     `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
     `validity_report` does.
@@ -333,13 +338,13 @@ def measure_reach(
     if along is None:
         raise ValueError('along = None: give a mapping of tensors, or "descent"')
     view = graph_view(net)
-    horizon = _checked(view, inputs, t_end, None, max_spikes)
+    span = _checked(view, inputs, t_end, t_start, None, max_spikes)
     weights, thresholds = view.solve_arrays()
     d_weights, d_thresholds = _direction(net, view, along)
 
     def counts(step: float) -> list[engine.Array]:
         moved = _moved(weights, d_weights, step), _moved(thresholds, d_thresholds, step)
-        run = _simulate(view, moved, inputs, horizon, None, max_spikes)
+        run = _simulate(view, moved, inputs, span, None, max_spikes)
         return [_counts(run, layer) for layer in range(run.n_layers)]
 
     at_start = counts(0.0)
@@ -363,24 +368,36 @@ def measure_reach(
 Arrays: TypeAlias = Sequence[engine.Array]
 
 
-def _checked(view: GraphView, inputs: Spikes, t_end: float | Tensor, stop: Stop, max_spikes: int) -> Tensor:
-    """t_end (batch,), after a look at all arguments of a run."""
-    checks.check_options(t_end=t_end, stop=stop, max_spikes=max_spikes)
+def _checked(
+    view: GraphView,
+    inputs: Spikes,
+    t_end: float | Tensor,
+    t_start: float | Tensor | None,
+    stop: Stop,
+    max_spikes: int,
+) -> tuple[Tensor, Tensor | None]:
+    """t_end and t_start (batch,), after a look at all arguments of a run."""
+    checks.check_options(t_end=t_end, t_start=t_start, stop=stop, max_spikes=max_spikes)
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
-    return checks.horizon(t_end, inputs)
+    return checks.horizon(t_end, inputs), checks.start(t_start, inputs, needed=view.starts)
 
 
 def _simulate(
     view: GraphView,
     parameters: tuple[Arrays, Arrays],
     inputs: Spikes,
-    horizon: Tensor,
+    span: tuple[Tensor, Tensor | None],
     stop: Stop,
     max_spikes: int,
 ) -> engine.graph.Run:
+    """A run to and from span = (t_end, t_start)."""
+    horizon, start = span
     trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
     stop_at = len(view.thresholds) - 1 if stop else None
-    return engine.graph.simulate(view.structure, *parameters, *trains, stop_at=stop_at, max_spikes=max_spikes)
+    return engine.graph.simulate(
+        view.structure, *parameters, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
+        max_spikes=max_spikes,
+    )  # fmt: skip
 
 
 def _direction(
@@ -399,8 +416,17 @@ def _direction(
         given = arguments.instance("along", along, (Mapping,), 'a mapping of tensors, "descent" or None')
     tensors = {name: _entry(name, value, parameters) for name, value in given.items()}
     keys = keys_of(net, (*view.weight_names, *view.threshold_names))
+    unknown = sorted(set(tensors) - set(keys.values()))
+    if unknown:
+        raise ValueError(
+            f"along[{unknown[0]!r}]: how far a step of weights and thresholds may go is known, not one of this: leave "
+            "it out of a mapping, or freeze it"
+        )
     sizes = [theta.shape for theta in view.thresholds]
-    weights = [_array(tensors.get(keys[name])) for name in view.weight_names]
+    weights = [
+        _array(tensors.get(keys[name]), weight.shape)
+        for name, weight in zip(view.weight_names, view.weights, strict=True)
+    ]
     thresholds = [
         _array(tensors.get(keys[name]), shape) for name, shape in zip(view.threshold_names, sizes, strict=True)
     ]
@@ -419,11 +445,13 @@ def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor
     return tensor
 
 
-def _array(tensor: Tensor | None, shape: torch.Size | None = None) -> engine.Array | None:
+def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
     if tensor is None:
         return None
     tensor = tensor.detach().double()
-    return (tensor if shape is None else tensor.expand(shape)).numpy()
+    if len(shape) == 2 and tensor.dim() < 2:  # of a bias or an initial current
+        tensor = tensor.reshape(-1, 1)
+    return tensor.expand(shape).numpy()
 
 
 def _moved(values: Arrays, direction: Sequence[engine.Array | None], step: float) -> list[engine.Array]:

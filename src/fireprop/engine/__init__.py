@@ -5,7 +5,7 @@ Chains of plain layers have kernels of their own, which share work between the u
 graph. Both end in an event log, from which all derivatives start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +14,9 @@ from fireprop.engine import chain, graph
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.chain import Layer
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
+from fireprop.engine.gradient import Gradient
 from fireprop.engine.saving import attach_log, detach_log
+from fireprop.engine.sensitivity import bound_sensitivity
 from fireprop.engine.threads import get_num_threads, set_num_threads
 from fireprop.kernels import trace as trace_kernel
 
@@ -22,6 +24,7 @@ __all__ = [
     "DEFAULT_MAX_SPIKES",
     "MAX_CONSTANT",
     "Array",
+    "Gradient",
     "GrazeError",
     "Layer",
     "ReplayError",
@@ -31,6 +34,7 @@ __all__ = [
     "adjoint",
     "arrivals",
     "attach_log",
+    "bound_sensitivity",
     "chain",
     "constants",
     "detach_log",
@@ -66,18 +70,24 @@ def simulate(
 
 
 def adjoint(
-    run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
-) -> tuple[list[Array], list[Array], Array]:
+    run: Run,
+    grad_times: Sequence[Array | None],
+    *,
+    want_input_times: bool = True,
+    parts: Sequence[graph.Part] = (),
+    zero_grazes: bool = False,
+) -> Gradient:
     """Reverse mode: gradients of weights (out, in), thresholds (out,) and input times from those of all spikes.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
+    parts       further constants whose gradients are wanted; those of a graph only
 
     Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
     ValueError where a gradient overflows.
     """
     if isinstance(run, chain.Run):
         return chain.adjoint(run, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
-    return graph.adjoint(run, grad_times, zero_grazes=zero_grazes)
+    return graph.adjoint(run, grad_times, parts=parts, zero_grazes=zero_grazes)
 
 
 def gradient_by_forward_propagation(
@@ -107,6 +117,7 @@ def tangent(
     d_thresholds: Sequence[Array | None],
     d_inputs: Array | None,
     *,
+    d_parts: Mapping[graph.Part, Array] | None = None,
     zero_grazes: bool = False,
 ) -> list[Array]:
     """Forward mode: tangents of all layers' spike times along a direction; None is a zero direction.
@@ -115,7 +126,7 @@ def tangent(
     """
     if isinstance(run, chain.Run):
         return chain.tangent(run, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
-    return graph.tangent(run, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
+    return graph.tangent(run, d_weights, d_thresholds, d_inputs, d_parts=d_parts, zero_grazes=zero_grazes)
 
 
 def arrivals(run: Run, layer: int) -> tuple[Array, Array, Array]:
@@ -131,14 +142,15 @@ def constants(run: Run, layer: int) -> tuple[Array, Array, Array]:
 def trace(run: Run, sample: int, layer: int, unit: int, grid: Array) -> tuple[Array, Array]:
     """Potential V(t-) and current I(t-) of one unit of a layer at any times, from the spikes alone (Theorem 1)."""
     arrivals_of = chain.arrivals_of if isinstance(run, chain.Run) else graph.arrivals_of
-    arrivals, weights, tau_syn = arrivals_of(run, sample, layer, unit)  # type: ignore[arg-type]
+    arrivals, weights, alpha = arrivals_of(run, sample, layer, unit)  # type: ignore[arg-type]
+    start = (0.0, 0.0) if isinstance(run, chain.Run) else graph.start_of(run, sample, layer, unit)
     tau_mem, _, t_ref = (float(values[unit]) for values in constants(run, layer))
     times, units, offsets = run.spikes(layer + 1)
     own = slice(offsets[sample], offsets[sample + 1])
     v, i = np.empty(grid.size), np.empty(grid.size)
     trace_kernel.trace(
-        np.ascontiguousarray(grid, float), arrivals, weights, 1.0 / tau_syn, times[own][units[own] == unit],
-        1.0 / tau_mem, t_ref, v, i,
+        np.ascontiguousarray(grid, float), arrivals, weights, alpha, times[own][units[own] == unit],
+        1.0 / tau_mem, t_ref, start, v, i,
     )  # fmt: skip
     return v, i
 

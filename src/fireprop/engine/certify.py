@@ -12,12 +12,15 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, check_at_least, check_times, check_trains, check_weight, records
 from fireprop.engine.graph import INPUT, Structure
+from fireprop.engine.graph.layout import STARTS
+from fireprop.engine.graph.relays import Trains, arrivals_of
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.certify import walk as kernel
 from fireprop.kernels.certify.enclosure import CURRENT, SYNAPSE, TALLY, UNIT, Walk
 
 Kind: TypeAlias = Literal["undecided", "missed", "false"]
 
+NO_SOURCE = -1
 COUNTS = ("n_gaps", "n_spikes", "n_undecided", "n_missed", "n_false")
 KINDS: dict[int, Kind] = {kernel.MISSED: "missed", kernel.FALSE: "false"}
 
@@ -56,11 +59,14 @@ def certify_spikes(
     inputs: tuple[Array, Array, Array],
     spikes: tuple[Array, Array, Array],
     t_stop: Array,
+    *,
+    t_start: Array | None = None,
 ) -> Findings:
     """Judge the spikes of a graph up to and including t_stop (batch,).
 
     weights  per connection (out, in) float64, thresholds per population (n,)
     inputs   times, units and offsets (batch + 1,); spikes likewise, units numbered through, in order of (time, unit)
+    t_start  (batch,), when what acts at the start acts; None where nothing does
 
     Raises ValueError for weights, thresholds or times out of range, and for trains that are no longer sound.
     """
@@ -68,12 +74,17 @@ def certify_spikes(
     check_times(spikes[0], t_stop)
     check_trains("inputs", *inputs, structure.n_inputs)
     check_trains("spikes", *spikes, int(structure.starts[-1]))
-    given, found = kernel.Trains(*inputs), kernel.Trains(*spikes)
+    after = np.nextafter(t_stop, np.inf)  # of what arrives late, what comes up to t_stop matters
+    arrivals = arrivals_of(structure, Trains(*inputs), Trains(*spikes), t_start, after)
+    times, sources = (np.ascontiguousarray(arrivals.events[name]) for name in ("time", "unit"))
+    given, found = kernel.Trains(times, sources, arrivals.offsets), kernel.Trains(*spikes)
     units, currents, rows, synapses = _lay_out(structure, weights, thresholds)
+    start = structure.n_external - 1 if structure.has_start else NO_SOURCE
+    v_start = np.concatenate([np.zeros(p.size) if p.v_start is None else p.v_start for p in structure.populations])
     edges = chunk_edges(t_stop.size)
 
     def run_chunk(k: int) -> Array:
-        walk = Walk(units.copy(), currents.copy(), rows, synapses, records(1, TALLY))
+        walk = Walk(units.copy(), currents.copy(), rows, synapses, start, v_start, records(1, TALLY))
         kernel.certify_samples(walk, given, found, t_stop, edges[k], edges[k + 1])
         return walk.tally
 
@@ -101,20 +112,26 @@ def _lay_out(
     order = np.lexsort((target, source))
     synapses = records(order.size, SYNAPSE)
     synapses["target"], synapses["current"], synapses["weight"] = target[order], current[order], weight[order]
-    rows = np.searchsorted(source[order], np.arange(structure.n_inputs + units.size + 1))
+    rows = np.searchsorted(source[order], np.arange(structure.n_external + units.size + 1))
     return units, currents, rows, synapses
 
 
 def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
-    """Source (inputs first), target, rate and weight of every synapse that exists."""
+    """Source (units last), target, rate and weight of every synapse that exists."""
     parts = []
-    for connection, values in zip(structure.connections, weights, strict=True):
+    for connection, values, line in zip(structure.connections, weights, structure.lines.senders, strict=True):
         head, _, tail = connection.name.rpartition(": ")
         check_weight(head, tail, connection.only_existing(values))
         out, source = connection.sparsity.receivers, connection.sparsity.sources
-        first = 0 if connection.pre == INPUT else structure.n_inputs + structure.starts[connection.pre]
+        alpha = 1.0 / connection.tau_syn[out, source]
+        if line is not None:
+            source = structure.n_inputs + line
+        elif connection.pre in STARTS:
+            source = structure.n_external - len(STARTS) + STARTS.index(connection.pre) + source
+        elif connection.pre != INPUT:
+            source = structure.n_external + structure.starts[connection.pre] + source
         target = structure.starts[connection.post] + out
-        parts.append((first + source, target, 1.0 / connection.tau_syn[out, source], connection.of_synapses(values)))
+        parts.append((source, target, alpha, connection.of_synapses(values)))
     source, target, alpha, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return source, target, alpha, weight
 

@@ -19,6 +19,7 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
+from fireprop.engine.gradient import Gradient
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import simulate as simulate_kernel
@@ -280,7 +281,7 @@ def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Bu
 
 def adjoint(
     run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
-) -> tuple[list[Array], list[Array], Array]:
+) -> Gradient:
     """Reverse mode: gradients of weights, as `Layer.weights`, thresholds (out,) and input times from all spikes' dL/df.
 
     grad_times  per layer dL/df (n_spikes,), or None for zeros
@@ -314,7 +315,8 @@ def adjoint(
         if not np.isfinite(total).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
     weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total_weight)]
-    return weights, [part.copy() for part in _units_of(chain, total_theta)], flow[run.level(0)].copy()
+    thresholds = [part.copy() for part in _units_of(chain, total_theta)]
+    return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
 
 
 def _lanes(chain: Chain) -> Lanes:
@@ -376,7 +378,7 @@ def tangent(
 
 
 def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
-    """What arrives at one unit of a layer: times, weights, and the time constants of the currents."""
+    """What arrives at one unit of a layer: times, weights, and the rate at which currents decay."""
     rows = run.chain.layers["recurrent"]
     first = layer + int(np.count_nonzero(rows[:layer]))
     weights = _weights_of(run.chain, run.chain.weight)[first : first + 1 + int(rows[layer])]
@@ -384,7 +386,7 @@ def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Ar
     heard = list(zip(levels, weights, strict=False))
     times = np.concatenate([events["time"] for events, _ in heard])
     weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in heard])
-    return times, weight, np.full(times.size, 1.0 / run.chain.layers["alpha"][layer])
+    return times, weight, np.full(times.size, run.chain.layers["alpha"][layer])
 
 
 def arrivals_at(run: Run, layer: int) -> tuple[Array, Array, Array]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from fireprop.engine import chain, graph
 from fireprop.engine.arrays import Array, for_kernels
-from fireprop.kernels.chain import Log
 
 Run: TypeAlias = chain.Run | graph.Run
 
@@ -40,5 +39,5 @@ def _weight(run: Run) -> Array:
 def _with(run: Run, parts: Sequence[Array]) -> Run:
     *log, weight = parts
     if isinstance(run, chain.Run):
-        return replace(run, log=Log(*log), chain=run.chain._replace(weight=weight))
-    return replace(run, log=Log(*log), graph=run.graph._replace(weight=weight), _members={})
+        return replace(run, log=type(run.log)(*log), chain=run.chain._replace(weight=weight))
+    return replace(run, log=type(run.log)(*log), graph=run.graph._replace(weight=weight), _members={})

@@ -19,6 +19,7 @@ def check_gradients(
     inputs: Spikes,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     loss: Loss | None = None,
     step: float | None = None,
     tolerance: float = 1e-6,
@@ -27,7 +28,7 @@ def check_gradients(
     r"""Compare dL/dx by every road with central differences, for every parameter and input time.
 
     net        fireprop.nn.LIF, Sequential, Network, or any module with their `record`; in float64. It is not changed
-    inputs     Spikes; t_end a number or (batch,)
+    inputs     Spikes; t_end a number or (batch,), and t_start, where a bias or an initial state needs it
     loss       maps the `Record` of a run to a scalar, smoothly; default: one fixed random linear functional of the
                times of all spikes of all layers
     step       the largest step tried, relative to the size of the parameter (of the shortest time constant for input
@@ -38,12 +39,13 @@ def check_gradients(
     The roads (docs/gradients.md) are `backward`; forward mode along the unit direction of every single component; the
     triangular solve of the explicit system; and forward propagation. The loss is differentiated by autograd, and the
     last three start from its :math:`\partial L / \partial f_k`. The two explicit ones are not gone, and their errors
-    None, where the network is no single system of equations: with modules other than LIF layers among them, or a layer
-    that is used twice.
+    None, where the network is no single system of equations that they know: with modules other than LIF layers among
+    them, a layer that is used twice, delays, biases, initial states, or constants that are trained.
 
     All kinds of parameters are checked that fireprop differentiates in: weights and recurrent weights (synapses that a
     mask removes must have derivative 0), the weights of connections, thresholds, unit by unit also where they are
-    constants, input times, and whatever parameters other modules of the network have.
+    constants, input times, constants that are parameters (tau_mem, tau_syn, t_ref, delay, bias, initial state), and
+    whatever parameters other modules of the network have. A delay or a t_ref of 0 has no difference: start above it.
 
     The difference of a component is Ridders' extrapolation (C. J. F. Ridders 1982, Advances in Engineering Software
     4(2), 75) over steps that shrink by 4 until its own error estimate is far below the tolerance. A step does not
@@ -75,7 +77,7 @@ def check_gradients(
     if loss is not None and not callable(loss):
         raise TypeError(f"{arguments.shown('loss', loss)}: give a function of the record")
     _check_net(net)
-    subject = Subject(net, inputs, t_end, loss)
+    subject = Subject(net, inputs, t_end, loss, t_start)
     by_road = gradients_by_road(subject, explicit=explicit)
     rows = []
     for kind in subject.kinds:

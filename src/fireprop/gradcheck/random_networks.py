@@ -17,7 +17,7 @@ from fireprop.nn import LIF, Network, Record, Sequential
 from fireprop.nn.fused import weights_of
 from fireprop.spikes import Spikes
 
-NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations"]
+NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays"]
 KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -118,6 +118,7 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
           "several-tau-syn": the same with a tau_syn per source or per synapse, some equal to a tau_mem
           "hold": a recurrent layer with a hold per unit, and a layer without recurrence behind it
           "populations": a `Network`: inputs, an excitatory population with recurrence, an inhibitory one, an output
+          "delays": a recurrent layer with a hold per unit and a delay per synapse, all of whose constants are trained
 
     Constants are drawn per unit and weights are masked. Units fire twice or more on average, outputs once, and no slope
     of a spike is below 0.1 thresholds per tau_mem: a graze has no derivative to check.
@@ -231,6 +232,20 @@ def _draw_hold(generator: torch.Generator) -> Sequential:
     return Sequential(below, _draw_plain_layer(generator, below.out_features, 2))
 
 
+def _draw_delays(generator: torch.Generator) -> LIF:
+    tau_mem = _draw_tau_mem(generator)
+    n = tau_mem.numel()
+    constants = {
+        "tau_syn_rec": _uniform(generator, 0.3, 1.6, n, 1),
+        "t_ref": _uniform(generator, 0.05, 0.3, n),
+        "delay": _uniform(generator, 0.01, 0.5, n, N_INPUTS),
+        "delay_rec": _uniform(generator, 0.01, 0.5, n, n),
+    }
+    tau_syn = tau_mem[:, None] * _draw_ratios(generator, n, 1)
+    trained = {name: nn.Parameter(value) for name, value in constants.items()}
+    return _draw_recurrent_layer(generator, nn.Parameter(tau_mem), nn.Parameter(tau_syn), **trained)
+
+
 def _draw_recurrent_layer(generator: torch.Generator, tau_mem: Tensor, tau_syn: Tensor, **constants: Tensor) -> LIF:
     n = tau_mem.numel()
     mask, recurrent_mask = (_uniform(generator, 0.0, 1.0, n, sources) < DENSITY for sources in (N_INPUTS, n))
@@ -320,4 +335,5 @@ _DRAWS: dict[NetworkKind, Callable[[torch.Generator], nn.Module]] = {
     "several-tau-syn": _draw_several_tau_syn,
     "hold": _draw_hold,
     "populations": _draw_populations,
+    "delays": _draw_delays,
 }

@@ -133,6 +133,9 @@ def _untied(net: nn.Module) -> tuple[nn.Module, dict[str, str]] | None:
     Raises TypeError or ValueError where the network is no graph.
     """
     view = graph_view(net)
+    view.require_plain("the explicit system")
+    if view.trained()[0]:  # it differentiates by weights, thresholds and input times alone
+        return None
     names = (*view.weight_names, *view.threshold_names)
     if len(set(names)) < len(names):  # one layer, used twice
         return None

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from fireprop.gradcheck.pattern import pattern_of
 from fireprop.ift import INPUT_TIMES
 from fireprop.nn import LIF, Connection, Population, Record
+from fireprop.nn.constants import is_trained
 from fireprop.spikes import Spikes
 
 Loss: TypeAlias = Callable[[Record], Tensor]
 
-CONSTANTS = ("v_threshold", "tau_mem", "tau_syn")
+CONSTANTS = ("v_threshold", "tau_mem", "tau_syn", "tau_syn_rec")
+DURATIONS = ("t_ref", "delay", "delay_rec")  # may be 0
 LOSS_SEED = 0  # of the generator that draws the default loss, and of nothing else
 
 
@@ -43,10 +45,18 @@ class Subject:
     base     the run at the point at which it is differentiated, and the pattern of its spikes
     """
 
-    def __init__(self, net: nn.Module, inputs: Spikes, t_end: float | Tensor, loss: Loss | None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        inputs: Spikes,
+        t_end: float | Tensor,
+        loss: Loss | None,
+        t_start: float | Tensor | None = None,
+    ) -> None:
         # A run with other values swaps tensors in place while it lasts, in which others may use the net.
         self.net = copy.deepcopy(net)
         self.inputs, self.t_end = inputs.detach(), t_end
+        self.start: dict[str, Any] = {} if t_start is None else {"t_start": t_start}
         with torch.no_grad():
             self.base = self.record({})
         self.pattern = pattern_of(self.base)
@@ -57,7 +67,7 @@ class Subject:
         """The run in which some kinds, by key, have other values."""
         inputs = _at_times(self.inputs, values[INPUT_TIMES]) if INPUT_TIMES in values else self.inputs
         with _swapped(self.net, {key: value for key, value in values.items() if key != INPUT_TIMES}):
-            record: Record = self.net.record(inputs, t_end=self.t_end)  # type: ignore[operator]
+            record: Record = self.net.record(inputs, t_end=self.t_end, **self.start)  # type: ignore[operator]
         return record
 
     def loss(self, record: Record) -> Tensor:
@@ -109,7 +119,8 @@ def layers_of(net: nn.Module) -> list[LIF]:
 def taus_of(net: nn.Module) -> list[Tensor]:
     """All time constants of membranes and synapses."""
     names = ("tau_mem", "tau_syn", "tau_syn_rec")
-    return [tau for name, tau in net.named_buffers() if name.rpartition(".")[2] in names]
+    taus = [getattr(module, name, None) for module in net.modules() for name in names]
+    return [tau.detach() for tau in taus if isinstance(tau, Tensor)]
 
 
 def _random_functional(record: Record) -> Loss:
@@ -127,6 +138,7 @@ def _kinds(net: nn.Module, inputs: Spikes) -> list[Kind]:
     keys = {parameter: key for key, parameter in net.named_parameters()}
     kinds: list[Kind] = []
     n_layers = 0
+    shortest = min(float(tau.min()) for tau in taus_of(net))
     for path, module in net.named_modules():
         inside = f"{path}." if path else ""
         tensors = {name: p for name, p in module.named_parameters(recurse=False) if keys[p] == inside + name}
@@ -135,22 +147,24 @@ def _kinds(net: nn.Module, inputs: Spikes) -> list[Kind]:
             owner, n_layers = f"layer {n_layers}", n_layers + 1
         elif isinstance(module, Population | Connection):
             owner = path.rpartition(".")[2]
-        if isinstance(module, LIF | Population) and not isinstance(module.v_threshold, nn.Parameter):
+        if isinstance(module, LIF | Population) and not is_trained(module, "v_threshold"):
             units = module.out_features if isinstance(module, LIF) else module.size
             tensors["v_threshold"] = module.v_threshold.expand(units)
         for name, tensor in sorted(tensors.items(), key=lambda item: item[0] in CONSTANTS):
             value = tensor.detach().clone()
-            kinds.append(Kind(f"{owner} {name}".strip(), inside + name, value, _size(name, value)))
-    shortest = min(float(tau.min()) for tau in taus_of(net))
+            kinds.append(Kind(f"{owner} {name}".strip(), inside + name, value, _size(name, value, shortest)))
     times = inputs.times.clone()
     kinds.append(Kind(INPUT_TIMES, INPUT_TIMES, times, torch.full_like(times, shortest)))
     return [kind for kind in kinds if kind.value.numel()]
 
 
-def _size(name: str, value: Tensor) -> Tensor:
-    """Constants must stay positive: each is its own measure. A small weight is measured by its neighbours."""
+def _size(name: str, value: Tensor, shortest: float) -> Tensor:
+    """Constants must stay positive: each is its own measure, and one that may be 0 the shortest time constant's, if it
+    is longer. A small weight is measured by its neighbours."""
     if name in CONSTANTS:
         return value.abs()
+    if name in DURATIONS:
+        return value.clamp(max=shortest)
     typical = float(value.square().mean().sqrt())
     return value.abs().clamp(min=typical if typical > 0.0 else 1.0)
 

@@ -13,6 +13,7 @@ from fireprop.kernels import membrane
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.nn.checks import check_index
 from fireprop.nn.connectivity import dense_only
+from fireprop.nn.constants import refuse_more
 from fireprop.spikes import Spikes
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -132,8 +133,9 @@ def one_hot(units: Ints, n_units: int) -> Floats:
 
 
 def require_feed_forward(lifs: Sequence[LIF]) -> None:
-    """Raise ValueError if a layer is recurrent."""
+    """Raise ValueError if a layer is recurrent, or has delays, a bias or an initial state."""
     for k, lif in enumerate(lifs):
+        refuse_more(lif, f"layer {k}", "this insight")
         if lif.recurrent:
             raise ValueError(f"layer {k} is recurrent: give a chain of feed-forward layers")
 

@@ -38,6 +38,7 @@ from fireprop.insights.chain import (
 from fireprop.insights.recorded import of_sample, spike_gradients
 from fireprop.nn import LIF, Record
 from fireprop.nn.connectivity import dense_only
+from fireprop.nn.constants import refuse_more
 from fireprop.spikes import Spikes
 
 STEPS_PER_TAU = 200  # of Runge-Kutta 4: errors near 200**-4 / 120 per time constant, 5e-12
@@ -277,6 +278,7 @@ def _one_population(
 
 
 def _require_eventprop(k: int, lif: LIF) -> None:
+    refuse_more(lif, f"layer {k}", "EventProp as published")
     if bool((lif.t_ref > 0.0).any()):
         raise ValueError(f"layer {k} has t_ref > 0: EventProp's jumps are written for t_ref = 0")
     for name, tau in (("tau_syn", lif.tau_syn), ("tau_syn_rec", lif.tau_syn_rec)):

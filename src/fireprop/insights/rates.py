@@ -163,8 +163,8 @@ def project_(
 
 def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_start: float, finite: bool) -> int:
     weight = lif.weight.detach().numpy()  # shares its memory
-    alpha = np.atleast_2d(1.0 / lif.tau_syn.numpy())
-    beta, theta = 1.0 / lif.tau_mem.numpy(), lif.v_threshold.detach().numpy()
+    alpha = np.atleast_2d(1.0 / lif.tau_syn.detach().numpy())
+    beta, theta = 1.0 / lif.tau_mem.detach().numpy(), lif.v_threshold.detach().numpy()
     counts = fired.counts().numpy()
     moves = 0
     for sample in range(len(fired)):

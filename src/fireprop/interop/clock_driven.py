@@ -64,6 +64,7 @@ def simulate(
     check_step(dt)
     checks.check_options(t_end=t_end)
     view = graph_view(net)
+    view.require_plain("the clock-driven simulator")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     update, synapses = _update(view.structure, dt, integrator), _synapses(view)

@@ -9,11 +9,12 @@ from fireprop.kernels.membrane import response
 
 
 @njit(cache=True)
-def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, out_v, out_i):
+def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, start, out_v, out_i):
     """V(t-) and I(t-) at every time of `grid`, written to out_v and out_i.
 
     arrivals, weights, alphas  (n,) times, what each adds to I, and the rate at which that decays
     spikes                     (m,) the unit's own spikes, ascending
+    start                      a time and V there, before any of these; (0.0, 0.0) for a unit at rest
 
     Theorem 1 subtracts theta exp(-beta (t - f)) for every own spike. Here V starts from 0 at the last end of hold r,
     and what arrived before r enters as a current w exp(-alpha (r - s)) at r. That is the same where V(f) = theta, holds
@@ -25,7 +26,8 @@ def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, out_v, out_i):
         for k in range(spikes.size):
             if spikes[k] < t:
                 restart = spikes[k] + t_ref
-        v, i = 0.0, 0.0
+        v = start[1] * math.exp(-beta * (t - start[0])) if restart == -np.inf and t > start[0] else 0.0
+        i = 0.0
         for k in range(arrivals.size):
             if arrivals[k] < t:
                 i += weights[k] * math.exp(-alphas[k] * (t - arrivals[k]))

@@ -1,8 +1,22 @@
 """Spiking networks as ordinary torch modules: Spikes in, Spikes out, exact derivatives of every spike time."""
 
+from fireprop.nn.constants import Positive, keep_positive
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Connection, Network, Population
+from fireprop.nn.readout import LI, Maximum, Trace
 from fireprop.nn.record import Record
 from fireprop.nn.sequential import Sequential
 
-__all__ = ["LIF", "Connection", "Network", "Population", "Record", "Sequential"]
+__all__ = [
+    "LI",
+    "LIF",
+    "Connection",
+    "Maximum",
+    "Network",
+    "Population",
+    "Positive",
+    "Record",
+    "Sequential",
+    "Trace",
+    "keep_positive",
+]

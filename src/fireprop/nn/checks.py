@@ -1,5 +1,8 @@
 """Checks at the door of a network, and the constants that pass them."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -38,27 +41,34 @@ def generator(value: torch.Generator | None) -> torch.Generator | None:
     return arguments.instance("generator", value, (torch.Generator, type(None)), wanted)
 
 
+# Constants that may be 0, and those that may be any number; all others are above 0.
+NOT_NEGATIVE = ("t_ref", "delay", "delay_rec")
+ANY_NUMBER = ("bias", "v_start", "i_start")
+
+
 def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tensor:
-    """A physical constant as float64, a number or of one of the shapes, > 0 or, for t_ref, >= 0."""
-    if isinstance(value, nn.Parameter) and name == "v_threshold":
+    """A physical constant as float64, a number or of one of the shapes."""
+    if isinstance(value, nn.Parameter):
         if value.dtype != torch.float64:
             raise TypeError(
-                f"{name} is a {value.dtype} Parameter: thresholds are float64, give nn.Parameter(x.double())"
+                f"{name} is a {value.dtype} Parameter: constants are float64, give nn.Parameter(x.double())"
             )
     elif isinstance(value, Tensor) and value.requires_grad:
-        remedy = (
-            "pass an nn.Parameter" if name == "v_threshold" else f"{name} cannot be trained yet, pass {name}.detach()"
-        )
-        raise TypeError(f"{name} requires a gradient, which would not reach it: {remedy}")
+        raise TypeError(f"{name} requires a gradient, which would not reach it: pass an nn.Parameter")
     tensor = arguments.reals(name, value).detach()
     if tensor.dim() > 0 and tuple(tensor.shape) not in shapes:
         allowed = " or ".join(str(shape) for shape in ((), *shapes))
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}: give {allowed}")
-    good = torch.isfinite(tensor) & ((tensor >= 0.0) if name == "t_ref" else (tensor > 0.0))
-    _require_all(name, tensor, good, f"give a finite number {'>=' if name == 't_ref' else '>'} 0")
-    least = 1.0 / engine.MAX_CONSTANT if name.startswith("tau") else 0.0
-    moderate = (tensor >= least) & (tensor <= engine.MAX_CONSTANT)
-    _require_all(name, tensor, moderate, f"give a number from {least:g} to {engine.MAX_CONSTANT:g}")
+    good, remedy, low = tensor > 0.0, "> 0", 0.0
+    if name in NOT_NEGATIVE:
+        good, remedy = tensor >= 0.0, ">= 0"
+    elif name in ANY_NUMBER:
+        good, remedy, low = torch.isfinite(tensor), "", -engine.MAX_CONSTANT
+    elif name.startswith("tau"):
+        low = 1.0 / engine.MAX_CONSTANT
+    _require_all(name, tensor, torch.isfinite(tensor) & good, f"give a finite number {remedy}".rstrip())
+    moderate = (tensor >= low) & (tensor <= engine.MAX_CONSTANT)
+    _require_all(name, tensor, moderate, f"give a number from {low:g} to {engine.MAX_CONSTANT:g}")
     return tensor.clone()
 
 
@@ -95,18 +105,24 @@ def initial_weight(weight: Tensor, *, sparse: bool = False) -> Tensor:
 def check_options(
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     stop: str | None = None,
     on_graze: str = "raise",
     gradient: str = "adjoint",
+    max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> None:
     """Refuse options of a forward pass that are out of range."""
     arguments.choice("stop", stop, None, "first_spikes")
     arguments.choice("on_graze", on_graze, "raise", "zero")
     arguments.choice("gradient", gradient, "adjoint", "forward")
+    if max_sensitivity is not None and not 0.0 < arguments.number("max_sensitivity", max_sensitivity) < math.inf:
+        raise ValueError(f"max_sensitivity = {max_sensitivity}: give a finite number > 0, or None for no bound")
     if not 1 <= arguments.integer("max_spikes", max_spikes, most=2**64) < 2**63:
         raise ValueError(f"max_spikes = {max_spikes}: give at least 1, and less than 2**63")
     arguments.finite("t_end", arguments.reals("t_end", t_end))
+    if t_start is not None:
+        arguments.finite("t_start", arguments.reals("t_start", t_start))
 
 
 def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
@@ -143,6 +159,21 @@ def check_kept(where: str, name: str, tensor: Tensor, dtype: torch.dtype, *shape
         raise TypeError(f"{where}: {name} is {tensor.layout} on {tensor.device}: give a dense tensor on the CPU")
 
 
+def check_optional(where: str, name: str, tensor: Tensor | None, *shapes: tuple[int, ...]) -> None:
+    """`check_kept` of a constant that may be missing."""
+    if tensor is not None:
+        check_kept(where, name, tensor, torch.float64, *shapes)
+
+
+def check_gradient(gradient: str, trained: Sequence[str]) -> None:
+    """Refuse forward propagation where it would leave out the gradient of constants that are trained."""
+    if gradient == "forward" and trained:
+        raise ValueError(
+            f'gradient = "forward": forward propagation differentiates by weights, thresholds and input times, and '
+            f'{trained[0]} is trained: use gradient="adjoint", or freeze it as a number'
+        )
+
+
 def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> None:
     """Refuse what somebody has put in place of a mask."""
     if isinstance(mask, Connectivity):
@@ -172,3 +203,15 @@ def horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
                 'after an early stop (stop="first_spikes"): run the network that made it without stop'
             )
     return tensor
+
+
+def start(t_start: float | Tensor | None, inputs: Spikes, *, needed: str) -> Tensor | None:
+    """t_start per sample (batch,), or None where it does not matter; needed: what acts then, or nothing."""
+    if t_start is None:
+        if needed:
+            raise ValueError(f"t_start is missing: {needed} acts from there on, give a number or (batch,)")
+        return None
+    tensor = arguments.reals("t_start", t_start).detach()
+    if tensor.shape not in ((), (inputs.batch_size,)):
+        raise ValueError(f"t_start has shape {tuple(tensor.shape)}: give a number or ({inputs.batch_size},)")
+    return tensor.expand(inputs.batch_size).contiguous() if needed else None

@@ -1,7 +1,6 @@
 """A layer of leaky integrate-and-fire neurons as an ordinary torch module: Spikes in, Spikes out."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,11 +9,14 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
+from fireprop.nn.constants import OPTIONAL, exact_constants, is_trained, keep_constant
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.spikes import Spikes
 
-EXACT = ("tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec")
+EXACT = (
+    "tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start"
+)  # fmt: skip
 
 
 class LIF(nn.Module):
@@ -26,18 +28,27 @@ class LIF(nn.Module):
     1-4, plus the hold.) A unit that hears synapses of several tau_syn has one such current for each.
 
     in_features, out_features  numbers of units
-    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times
+    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times. This and all
+                     constants below may be an nn.Parameter (float64), which is then trained, exactly; `keep_positive`
+                     trains its logarithm
     tau_syn          of the synapses > 0: a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse;
                      any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
-    v_threshold      > 0, a number or (out,); pass an nn.Parameter to train it. Default 1
+    v_threshold      > 0, a number or (out,). Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
                      stored entry is a synapse: then weight is (n_synapses,), in the order of CSR, and memory and time
                      grow with the synapses alone (docs/sparse.md). Default: everywhere
-    recurrent        whether the units reach one another, and themselves, without delay, by recurrent_weight (out, out)
+    recurrent        whether the units reach one another, and themselves, by recurrent_weight (out, out)
     recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
     tau_syn_rec      of the recurrent synapses: a number, (out,) per source, (out, 1), or (out, out). Default: tau_syn,
-                     where that is a number or (out, 1); otherwise required
+                     where that is a number or (out, 1) and not trained; otherwise required
+    delay            between a spike and its arrival >= 0: a number, (in,) per source (axonal), (out, 1) per receiver
+                     (dendritic), or (out, in) per synapse. Default: none
+    delay_rec        of the recurrent synapses, likewise. Default: none
+    bias             constant current, a number or (out,), from t_start on, which a run then needs: with it V' =
+                     -V/tau_mem + I + bias. Default: none
+    v_start, i_start V at t_start, below v_threshold, and I there, which decays with tau_syn, a number or (out, 1) then;
+                     numbers or (out,). Default: 0, both
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
                      other constants are float64 always
     generator        of the initial weights; default torch's own, as in torch.nn
@@ -49,8 +60,9 @@ class LIF(nn.Module):
     >>> layer(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
     Spikes(batch=1, units=1, spikes=3, t in [0.405949, 0.849378], t_end=2.0)
 
-    The derivative is one-sided where an arrival meets a spike or an end of hold; it is infinite at a graze; it knows
-    nothing of spikes that a finite change of the parameters would create or delete (design, section 3).
+    The derivative is one-sided where an arrival meets a spike or an end of hold, and in delay_rec and t_ref where a
+    delay of a unit to itself equals its t_ref; it is infinite at a graze; it knows nothing of spikes that a finite
+    change of the parameters would create or delete (design, section 3).
     """
 
     tau_mem: Tensor
@@ -60,6 +72,11 @@ class LIF(nn.Module):
     mask: Tensor | Connectivity | None
     recurrent_mask: Tensor | Connectivity | None
     tau_syn_rec: Tensor | None
+    delay: Tensor | None
+    delay_rec: Tensor | None
+    bias: Tensor | None
+    v_start: Tensor | None
+    i_start: Tensor | None
 
     def __init__(
         self,
@@ -74,6 +91,11 @@ class LIF(nn.Module):
         recurrent: bool = False,
         recurrent_mask: Tensor | None = None,
         tau_syn_rec: float | Tensor | None = None,
+        delay: float | Tensor | None = None,
+        delay_rec: float | Tensor | None = None,
+        bias: float | Tensor | None = None,
+        v_start: float | Tensor | None = None,
+        i_start: float | Tensor | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -81,26 +103,36 @@ class LIF(nn.Module):
         n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
         self.in_features, self.out_features = n_in, n_out
         self.recurrent = arguments.flag("recurrent", recurrent)
-        if not recurrent and (recurrent_mask is not None or tau_syn_rec is not None):
-            given = "recurrent_mask" if recurrent_mask is not None else "tau_syn_rec"
-            raise ValueError(f"{given} is given, but recurrent = False: pass recurrent=True, or leave it out")
-        self.register_buffer("tau_mem", checks.constant("tau_mem", tau_mem, (n_out,)))
-        shapes = dict.fromkeys([(n_in,), (n_out, 1), (n_out, n_in)])
-        self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, *shapes))
-        self.register_buffer("t_ref", checks.constant("t_ref", t_ref, (n_out,)))
-        threshold = checks.constant("v_threshold", v_threshold, (n_out,))
-        if isinstance(v_threshold, nn.Parameter):
-            # The very object that was given, so that layers may share it and an optimiser may hold it.
-            self.v_threshold = v_threshold
-        else:
-            self.register_buffer("v_threshold", threshold)
+        for name, value in (
+            ("recurrent_mask", recurrent_mask), ("tau_syn_rec", tau_syn_rec), ("delay_rec", delay_rec)
+        ):  # fmt: skip
+            if not recurrent and value is not None:
+                raise ValueError(f"{name} is given, but recurrent = False: pass recurrent=True, or leave it out")
+        units, synapses = (n_out,), list(dict.fromkeys([(n_in,), (n_out, 1), (n_out, n_in)]))
+        keep_constant(self, "tau_mem", tau_mem, units)
+        keep_constant(self, "tau_syn", tau_syn, *synapses)
+        keep_constant(self, "t_ref", t_ref, units)
+        keep_constant(self, "v_threshold", v_threshold, units)
+        keep_constant(self, "delay", delay, *synapses)
+        keep_constant(self, "bias", bias, units)
+        keep_constant(self, "v_start", v_start, units)
+        keep_constant(self, "i_start", i_start, units)
+        if i_start is not None and self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n_out, 1):
+            raise ValueError(
+                f"i_start is given, tau_syn has shape {tuple(self.tau_syn.shape)}: of which current is not clear, "
+                "give a tau_syn that is a number or (out, 1)"
+            )
         keep_mask(self, "mask", mask, (n_out, n_in))
         self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype), self.mask))
-        self._init_recurrence(recurrent_mask, tau_syn_rec)
+        self._init_recurrence(recurrent_mask, tau_syn_rec, delay_rec)
         self.reset_parameters(generator=generator)
 
-    def _init_recurrence(self, recurrent_mask: Tensor | None, tau_syn_rec: float | Tensor | None) -> None:
+    def _init_recurrence(
+        self, recurrent_mask: Tensor | None, tau_syn_rec: float | Tensor | None, delay_rec: float | Tensor | None
+    ) -> None:
         n = self.out_features
+        shapes = (n,), (n, 1), (n, n)
+        keep_constant(self, "delay_rec", delay_rec, *shapes)
         if not self.recurrent:
             self.register_buffer("recurrent_mask", None)
             self.register_buffer("tau_syn_rec", None)
@@ -109,10 +141,11 @@ class LIF(nn.Module):
         if tau_syn_rec is None:
             if self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n, 1):
                 raise ValueError(f"tau_syn has shape {tuple(self.tau_syn.shape)}: then tau_syn_rec must be given too")
+            if is_trained(self, "tau_syn"):
+                raise ValueError("tau_syn is trained: then tau_syn_rec must be given too, a number or a parameter")
             tau_syn_rec = self.tau_syn
-        constant = checks.constant("tau_syn_rec", tau_syn_rec, (n,), (n, 1), (n, n))
         keep_mask(self, "recurrent_mask", recurrent_mask, (n, n))
-        self.register_buffer("tau_syn_rec", constant)
+        keep_constant(self, "tau_syn_rec", tau_syn_rec, *shapes)
         self.recurrent_weight = nn.Parameter(checks.empty_weight(n, n, self.weight.dtype, self.recurrent_mask))
 
     def reset_parameters(
@@ -146,12 +179,12 @@ class LIF(nn.Module):
         recurrent_spread = arguments.number("recurrent_spread", recurrent_spread, least=0.0)
         checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
-        peaks = initial.peaks(self.tau_mem, self.tau_syn, window, mask=self.mask)
+        peaks = initial.peaks(self.tau_mem.detach(), self.tau_syn.detach(), window, mask=self.mask)
         initial.draw_driving_(
             self.weight, theta, spikes_per_input * peaks, self.mask, gain=gain, spread=spread, generator=generator
         )
         if self.tau_syn_rec is not None:
-            peaks = initial.peaks(self.tau_mem, self.tau_syn_rec, mask=self.recurrent_mask)
+            peaks = initial.peaks(self.tau_mem.detach(), self.tau_syn_rec.detach(), mask=self.recurrent_mask)
             initial.draw_balanced_(
                 self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
             )
@@ -161,14 +194,19 @@ class LIF(nn.Module):
         inputs: Spikes,
         *,
         t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
-        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
-        return self.record(inputs, t_end=t_end, **options)[-1]
+        options: dict[str, Any] = {
+            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
+            "max_spikes": max_spikes,
+        }  # fmt: skip
+        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[-1]
 
     def record(self, inputs: Spikes, **options: Any) -> Record:
         """As `forward`, but as a `Record`, which has the slopes too."""
@@ -176,7 +214,8 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]
-        for name in ("tau_mem", "tau_syn", "v_threshold", "t_ref"):
+        optional = [name for name in OPTIONAL if getattr(self, name) is not None]
+        for name in ("tau_mem", "tau_syn", "v_threshold", "t_ref", *optional):
             value = getattr(self, name)
             shown = f"{value.item():g}" if value.dim() == 0 else str(tuple(value.shape))
             parts.append(f"{name}={shown}")
@@ -190,16 +229,3 @@ class LIF(nn.Module):
         with exact_constants(self, EXACT):
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-@contextlib.contextmanager
-def exact_constants(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Undo, in these tensors of a module, whatever the body does to their values and dtypes."""
-    exact = {name: tensor.detach().clone() for name in names if (tensor := getattr(module, name)) is not None}
-    yield
-    for name, value in exact.items():
-        tensor = getattr(module, name)
-        if tensor.dtype != value.dtype:
-            tensor.data = value.to(tensor.device)
-            if tensor.grad is not None:
-                tensor.grad.data = tensor.grad.to(value.dtype)

@@ -17,8 +17,17 @@ from fireprop.nn.connectivity import (
     tensors_of,
     weight_shape,
 )
-from fireprop.nn.fused import StructureCache, per_synapse, per_unit
-from fireprop.nn.lif import exact_constants
+from fireprop.nn.constants import Part, Site, Values, exact_constants, keep_constant, values_of
+from fireprop.nn.fused import (
+    StructureCache,
+    connection_of,
+    population_of,
+    sites_of_synapses,
+    sites_of_units,
+    start_connections,
+    start_weights,
+    trained_synapses,
+)
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
 
@@ -26,44 +35,63 @@ INPUT = "input"
 
 
 class Population(nn.Module):
-    """Units of a `Network`: their constants, as in `LIF`."""
+    """Units of a `Network`: their constants, as in `LIF`. i_start adds to the currents of the first connection that was
+    made to the population."""
 
     tau_mem: Tensor
     t_ref: Tensor
     v_threshold: Tensor
+    bias: Tensor | None
+    v_start: Tensor | None
+    i_start: Tensor | None
 
     def __init__(
-        self, size: int, *, tau_mem: float | Tensor, v_threshold: float | Tensor = 1.0, t_ref: float | Tensor = 0.0
+        self,
+        size: int,
+        *,
+        tau_mem: float | Tensor,
+        v_threshold: float | Tensor = 1.0,
+        t_ref: float | Tensor = 0.0,
+        bias: float | Tensor | None = None,
+        v_start: float | Tensor | None = None,
+        i_start: float | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.size = checks.size("size", size)
-        self.register_buffer("tau_mem", checks.constant("tau_mem", tau_mem, (size,)))
-        self.register_buffer("t_ref", checks.constant("t_ref", t_ref, (size,)))
-        threshold = checks.constant("v_threshold", v_threshold, (size,))
-        if isinstance(v_threshold, nn.Parameter):
-            self.v_threshold = v_threshold
-        else:
-            self.register_buffer("v_threshold", threshold)
+        keep_constant(self, "tau_mem", tau_mem, (size,))
+        keep_constant(self, "t_ref", t_ref, (size,))
+        keep_constant(self, "v_threshold", v_threshold, (size,))
+        keep_constant(self, "bias", bias, (size,))
+        keep_constant(self, "v_start", v_start, (size,))
+        keep_constant(self, "i_start", i_start, (size,))
 
     def extra_repr(self) -> str:
         return str(self.size)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Population":
-        with exact_constants(self, ("tau_mem", "t_ref", "v_threshold")):
+        with exact_constants(self, ("tau_mem", "t_ref", "v_threshold", "bias", "v_start", "i_start")):
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
 class Connection(nn.Module):
-    """Synapses from one population of a `Network` to another: weight (out, in), tau_syn and mask as in `LIF`.
+    """Synapses from one population of a `Network` to another: weight (out, in), tau_syn, delay, mask as in `LIF`.
 
     A sparse weight is a sparse mask and its values; with a sparse mask a weight is (n_synapses,), in its order.
     """
 
     tau_syn: Tensor
+    delay: Tensor | None
     mask: Tensor | Connectivity | None
 
-    def __init__(self, weight: Tensor, *, tau_syn: float | Tensor, mask: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        *,
+        tau_syn: float | Tensor,
+        mask: Tensor | None = None,
+        delay: float | Tensor | None = None,
+    ) -> None:
         super().__init__()
         if is_sparse(weight):
             if mask is not None:
@@ -79,20 +107,21 @@ class Connection(nn.Module):
         if tuple(self.weight.shape) != wanted:
             raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, one per synapse of mask")
         self.shape = (n_out, n_in)
-        self.register_buffer("tau_syn", checks.constant("tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in)))
+        keep_constant(self, "tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in))
+        keep_constant(self, "delay", delay, (n_in,), (n_out, 1), (n_out, n_in))
 
     def extra_repr(self) -> str:
         n_out, n_in = self.shape
         return f"{n_in}, {n_out}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Connection":
-        with exact_constants(self, ("tau_syn",)):
+        with exact_constants(self, ("tau_syn", "delay")):
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
 class Network(nn.Module):
-    """Any directed graph of populations of LIF neurons, cycles and self-loops included, without delay.
+    """Any directed graph of populations of LIF neurons, cycles and self-loops included, with or without delays.
 
     n_inputs   number of input units; as a source of connections they are called "input"
     dtype      of all weights, torch.float32 or torch.float64; default torch's
@@ -134,6 +163,9 @@ class Network(nn.Module):
         tau_mem: float | Tensor,
         v_threshold: float | Tensor = 1.0,
         t_ref: float | Tensor = 0.0,
+        bias: float | Tensor | None = None,
+        v_start: float | Tensor | None = None,
+        i_start: float | Tensor | None = None,
     ) -> None:
         """Add a population of `size` units; constants as in `LIF`.
 
@@ -145,7 +177,9 @@ class Network(nn.Module):
             raise ValueError(
                 f'name = {name!r}: give a new name, not "input" nor a method of ModuleDict, without . and ->'
             )
-        self.populations[name] = Population(size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref)
+        self.populations[name] = Population(
+            size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref, bias=bias, v_start=v_start, i_start=i_start
+        )
 
     def connect(
         self,
@@ -155,6 +189,7 @@ class Network(nn.Module):
         tau_syn: float | Tensor,
         mask: Tensor | None = None,
         weight: Tensor | None = None,
+        delay: float | Tensor | None = None,
     ) -> None:
         """Connect a population, or "input", to a population; both may be the same.
 
@@ -163,6 +198,7 @@ class Network(nn.Module):
                  synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
                  Default: normal, as `LIF.reset_parameters` draws them for one spike per source
+        delay    >= 0, in the shapes of tau_syn. Default: none
 
         Raises ValueError for a population that is not there, and for a second connection of the same pair.
         """
@@ -176,11 +212,11 @@ class Network(nn.Module):
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
-        connection = Connection(start, tau_syn=tau_syn, mask=mask)
+        connection = Connection(start, tau_syn=tau_syn, mask=mask, delay=delay)
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
-            peaks = initial.peaks(target.tau_mem, connection.tau_syn, mask=connection.mask)
+            peaks = initial.peaks(target.tau_mem.detach(), connection.tau_syn.detach(), mask=connection.mask)
             initial.draw_driving_(connection.weight, theta, peaks, connection.mask, generator=self._generator)
         self.connections[key] = connection
 
@@ -205,43 +241,72 @@ class Network(nn.Module):
         inputs: Spikes,
         *,
         t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
-        options: dict[str, Any] = {"stop": stop, "on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
-        return self.record(inputs, t_end=t_end, **options)[self._output()]
+        options: dict[str, Any] = {
+            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
+            "max_spikes": max_spikes,
+        }  # fmt: skip
+        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[self._output()]
 
     def record(
         self,
         inputs: Spikes,
         *,
         t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Record:
         """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
-        checks.check_options(t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_spikes=max_spikes)
+        checks.check_options(
+            t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
         weights, thresholds = self.tensors()
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
+        start = checks.start(t_start, inputs, needed=self.what_starts())
         stop_at = list(self.populations).index(self._output()) if stop else None
+        trained = [site for site in self.sites() if site.trained]
+        checks.check_gradient(gradient, [site.name for site in trained])
+        parts = [site.part for site in trained]
 
-        def solve(w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array) -> engine.Run:
+        def solve(
+            w: Sequence[engine.Array],
+            theta: Sequence[engine.Array],
+            times: engine.Array,
+            constants: Sequence[engine.Array],
+        ) -> engine.Run:
             trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
             return engine.graph.simulate(
-                self.structure(), w, theta, times, *trains, stop_at=stop_at, max_spikes=max_spikes
-            )
+                self.structure(parts, constants), w, theta, times, *trains,
+                t_start=None if start is None else start.numpy(), stop_at=stop_at, max_spikes=max_spikes,
+            )  # fmt: skip
 
-        simulation = autograd.Simulation(solve, zero_grazes=on_graze == "zero", by_forward_rules=gradient == "forward")
-        return record_of(simulation, inputs, weights, thresholds, horizon, tuple(self.populations))
+        simulation = autograd.Simulation(
+            solve,
+            zero_grazes=on_graze == "zero",
+            parts=parts,
+            by_forward_rules=gradient == "forward",
+            max_sensitivity=max_sensitivity,
+        )
+        constants = [site.tensor() for site in trained]
+        names = tuple(self.populations)
+        return record_of(simulation, inputs, weights, thresholds, horizon, names, constants=constants)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights of all connections, and thresholds (n,) of all populations."""
+        """Weights of all connections, also those with which something acts at the start, and thresholds (n,) of all
+        populations."""
         if not self.connections:
             raise ValueError("the network has no connections: add populations, and connect them")
         weights: list[Tensor] = [self._connection(key).weight for key in self.connections]
@@ -250,10 +315,28 @@ class Network(nn.Module):
             self._check_connection(key, dtype)
         populations = [self._population(name) for name in self.populations]
         for name, population in zip(self.populations, populations, strict=True):
+            where, shapes = f"population {name}", ((), (population.size,))
             for constant in ("tau_mem", "t_ref", "v_threshold"):
-                value = getattr(population, constant)
-                checks.check_kept(f"population {name}", constant, value, torch.float64, (), (population.size,))
+                checks.check_kept(where, constant, getattr(population, constant), torch.float64, *shapes)
+            for constant in ("bias", "v_start", "i_start"):
+                checks.check_optional(where, constant, getattr(population, constant), *shapes)
+            weights += start_weights(population, population.size)
         return weights, [population.v_threshold.expand(population.size) for population in populations]
+
+    def what_starts(self) -> str:
+        """In words, what acts at the start of a sample; empty if nothing does."""
+        for name in self.populations:
+            for constant in ("bias", "v_start", "i_start"):
+                if getattr(self.populations[name], constant) is not None:
+                    return f"the {constant} of population {name}"
+        return ""
+
+    def sites(self) -> list[Site]:
+        """Where the constants of the engine are kept, whether or not they are there."""
+        populations = [self._population(name) for name in self.populations]
+        connections = [self._connection(key) for key in self.connections]
+        found = [site for k, p in enumerate(populations) for site in sites_of_units(p, k, p.size)]
+        return found + [site for k, c in enumerate(connections) for site in sites_of_synapses(c, k, c.shape)]
 
     def _check_connection(self, key: str, dtype: torch.dtype) -> None:
         connection, (pre, post) = self._connection(key), key.split("->")
@@ -263,35 +346,41 @@ class Network(nn.Module):
         checks.check_weight(key, "weight", connection.weight, dtype, weight_shape(connection.mask, (n_out, n_in)))
         shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
         checks.check_kept(key, "tau_syn", connection.tau_syn, torch.float64, *shapes)
+        checks.check_optional(key, "delay", connection.delay, *shapes)
 
-    def structure(self) -> engine.graph.Structure:
-        """Units and synapses as the engine sees them."""
-        populations = [self._population(name) for name in self.populations]
-        connections = [self._connection(key) for key in self.connections]
-        constants: list[Tensor | None] = []
-        constants += [tensor for population in populations for tensor in (population.tau_mem, population.t_ref)]
-        for connection in connections:
-            constants += [connection.tau_syn, *tensors_of(connection.mask)]
+    def structure(self, parts: Sequence[Part] = (), constants: Sequence[engine.Array] = ()) -> engine.graph.Structure:
+        """Units and synapses as the engine sees them.
+
+        parts, constants  arrays to take instead of the network's own constants
+        """
+        sites = self.sites()
+        values = values_of(sites, parts, constants)
+        masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
+        made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
         names = (*self.populations, *self.connections)
-        structure = self._structure.get(constants, names)
+        structure = self._structure.get(made_of, names)
         if structure is None:
-            structure = self._lay_out()
-            self._structure.keep(constants, names, structure)
+            structure = self._lay_out(values)
+            self._structure.keep(made_of, names, structure)
         return structure
 
-    def _lay_out(self) -> engine.graph.Structure:
+    def _lay_out(self, values: Values) -> engine.graph.Structure:
         names = list(self.populations)
-        populations, connections = [], []
-        for name in names:
-            population = self._population(name)
-            constants = [per_unit(tensor, population.size) for tensor in (population.tau_mem, population.t_ref)]
-            populations.append(engine.graph.Population(f"population {name}", *constants))
+        populations = [population_of(f"population {name}", k, values) for k, name in enumerate(names)]
+        connections: list[engine.graph.Connection] = []
         for key in self.connections:
             connection, (pre, post) = self._connection(key), key.split("->")
-            n_out, n_in = connection.shape
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
-            tau_syn, mask = per_synapse(connection.tau_syn, n_out, n_in), for_engine(connection.mask, (n_out, n_in))
-            connections.append(engine.graph.Connection(f"{key}: weight", *ends, tau_syn, mask))
+            mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
+            connections.append(connection_of(f"{key}: weight", ends, len(connections), values, mask, trained))
+        own = list(connections)
+        for k, name in enumerate(names):
+            fed = next((n for n, connection in enumerate(own) if connection.post == k), None)
+            population = self._population(name)
+            if fed is not None:
+                connections += start_connections(population, f"population {name}", k, own[fed], fed)
+            elif start_weights(population, population.size):
+                raise ValueError(f"population {name} has a bias or an initial state: connect something to it first")
         return engine.graph.lay_out(self.n_inputs, populations, connections)
 
     def _population(self, name: str) -> Population:

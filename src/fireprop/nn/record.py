@@ -105,9 +105,11 @@ def record_of(
     thresholds: Sequence[Tensor],
     t_end: Tensor,
     names: tuple[str, ...] = (),
+    *,
+    constants: Sequence[Tensor] = (),
 ) -> Record:
-    """Make the run that a simulation describes; t_end (batch,) float64."""
-    all_times, run = autograd.fire_times(simulation, inputs.times, weights, thresholds)
+    """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says."""
+    all_times, run = autograd.fire_times(simulation, inputs.times, weights, thresholds, constants)
     t_known = torch.from_numpy(run.t_known)
     spikes, slopes = [], []
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):

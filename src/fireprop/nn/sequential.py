@@ -32,26 +32,37 @@ class Sequential(nn.Sequential):
         inputs: Spikes,
         *,
         t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
         stop: Stop = None,
         on_graze: OnGraze = "raise",
         gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """Spikes of the last layer, with differentiable times.
 
         inputs      Spikes with n_units = in_features of the first layer
         t_end       a number or (batch,): spikes from t_end on do not exist, input spikes included
+        t_start     a number or (batch,), not after any input: where a bias or an initial state begins to act; needed
+                    where there is one
         stop        "first_spikes" ends a sample as soon as every output unit has fired once; what comes after is then
                     unknown, and whatever needs it raises
         on_graze    what a derivative does that needs a spike of slope 0: "raise" GrazeError, or "zero": nothing flows
         gradient    how `backward` finds the gradient: "adjoint", or "forward", the paper's forward propagation, with
                     the same result, to float32 rounding if weights are float32 (docs/gradients.md)
+        max_sensitivity  None, or the largest 1/slope that derivatives may use: a spike that nearly grazes moves at
+                    most as far as one of slope 1/max_sensitivity. Spikes stay as they are; a gradient that needed it
+                    is not exact any more (docs/gradients.md)
         max_spikes  limit of spikes per layer and sample, a million by default; beyond it SpikeLimitError
 
         Raises ValueError for inputs, constants or weights that are out of range, TypeError for a dtype other than
         float32 and float64, TimeResolutionError if spikes of a unit come within 2**-42 of their time.
         """
         options: dict[str, Any] = {"on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
+        if max_sensitivity is not None:
+            options["max_sensitivity"] = max_sensitivity
+        if t_start is not None:
+            options["t_start"] = t_start
         spikes, _ = self._run(inputs, t_end=t_end, stop=stop, **options)
         return spikes
 

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fireprop import engine
-from fireprop.nn.fused import check_layers, structure_of_layers, thresholds_of, weights_of
+from fireprop.nn.constants import Part, Site
+from fireprop.nn.fused import (
+    check_layers,
+    sites_of,
+    start_names,
+    structure_of_layers,
+    thresholds_of,
+    weights_of,
+    what_starts,
+)
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.sequential import Sequential, stages_of
@@ -20,6 +29,8 @@ class GraphView:
     weights          per connection (out, in), as the network has them; thresholds per population (n,)
     weight_names     per connection: the name of the parameter in the network, as in `named_parameters`
     threshold_names  likewise per population, whether or not it is a parameter
+    sites            where its other constants are kept
+    starts           in words, what acts at the start of a sample; empty if nothing does
     names            of the populations; empty for layers, which are numbered
     """
 
@@ -28,11 +39,28 @@ class GraphView:
     thresholds: list[Tensor]
     weight_names: tuple[str, ...]
     threshold_names: tuple[str, ...]
+    sites: tuple[Site, ...]
+    starts: str
     names: tuple[str, ...] = ()
 
     def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
         """Weights and thresholds as arrays."""
         return [w.detach().numpy() for w in self.weights], [theta.detach().numpy() for theta in self.thresholds]
+
+    def trained(self) -> tuple[list[Part], list[Tensor]]:
+        """The constants by which runs are differentiated beside the thresholds."""
+        sites = [site for site in self.sites if site.trained]
+        return [site.part for site in sites], [site.tensor() for site in sites]
+
+    def require_plain(self, what: str) -> None:
+        """Refuse a network with delays, biases or initial states, which `what` does not know.
+
+        Raises ValueError.
+        """
+        if self.structure.has_lines:
+            raise ValueError(f"the network has delays: {what} has no rule for them")
+        if self.starts:
+            raise ValueError(f"{self.starts} is given: {what} has no rule for biases and initial states")
 
 
 def graph_view(net: nn.Module) -> GraphView:
@@ -45,8 +73,13 @@ def graph_view(net: nn.Module) -> GraphView:
         return GraphView(
             net.structure(),
             *tensors,
-            tuple(f"connections.{key}.weight" for key in net.connections),
+            (
+                *(f"connections.{key}.weight" for key in net.connections),
+                *(f"populations.{name}.{own}" for name, p in net.populations.items() for own in start_names(p)),
+            ),
             tuple(f"populations.{name}.v_threshold" for name in net.populations),
+            tuple(net.sites()),
+            net.what_starts(),
             tuple(net.populations),
         )
     layers = _layers(net)
@@ -55,8 +88,7 @@ def graph_view(net: nn.Module) -> GraphView:
     weight_names = [
         f"{paths[lif]}{name}"
         for lif in layers
-        for name in ("weight", "recurrent_weight")
-        if getattr(lif, name) is not None
+        for name in ("weight", *(["recurrent_weight"] if lif.recurrent else []), *start_names(lif))
     ]
     return GraphView(
         structure_of_layers(layers),
@@ -64,6 +96,8 @@ def graph_view(net: nn.Module) -> GraphView:
         thresholds_of(layers),
         tuple(weight_names),
         tuple(f"{paths[lif]}v_threshold" for lif in layers),
+        tuple(sites_of(layers)),
+        what_starts(layers, 0),
     )
 
 

@@ -90,8 +90,10 @@ class Walk(NamedTuple):
 
     units     (n_units,) UNIT
     currents  (n_currents,) CURRENT, one for each distinct rate of a unit
-    rows      (n_sources + 1,) int64: the synapses of source s, inputs first, are rows[s]:rows[s + 1]
+    rows      (n_sources + 1,) int64: the synapses of source s, units last, are rows[s]:rows[s + 1]
     synapses  (n_synapses,) SYNAPSE
+    start     the source that sets the initial potentials of its targets, or -1
+    v_start   (n_units,) float64, these
     tally     (1,) TALLY
     """
 
@@ -99,6 +101,8 @@ class Walk(NamedTuple):
     currents: np.ndarray
     rows: np.ndarray
     synapses: np.ndarray
+    start: int
+    v_start: np.ndarray
     tally: np.ndarray
 
 

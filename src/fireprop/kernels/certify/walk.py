@@ -261,6 +261,8 @@ def deliver(walk, sample, source, t):
         current = currents[synapse.current]
         current.i += synapse.weight
         current.error += U * abs(current.i)
+        if source == walk.start:
+            unit.v = walk.v_start[synapse.target]
 
 
 @njit(cache=True)
@@ -273,7 +275,7 @@ def certify_sample(walk, inputs, spikes, sample, t_stop):
         unit.v, unit.v_error = 0.0, 0.0
     for c in range(currents.size):
         currents[c].i, currents[c].error = 0.0, 0.0
-    n_inputs = walk.rows.size - 1 - walk.units.size
+    n_external = walk.rows.size - 1 - walk.units.size
     arrival, inputs_to = inputs.offsets[sample], inputs.offsets[sample + 1]
     spike, spikes_to = spikes.offsets[sample], spikes.offsets[sample + 1]
     while True:
@@ -290,7 +292,7 @@ def certify_sample(walk, inputs, spikes, sample, t_stop):
             deliver(walk, sample, inputs.units[arrival], t)
             arrival += 1
         for k in range(first, spike):
-            deliver(walk, sample, n_inputs + spikes.units[k], t)
+            deliver(walk, sample, n_external + spikes.units[k], t)
     # A crossing so near to the end may round to it, and then it does not exist.
     t = t_stop - 2.0 * ulp(t_stop)
     for u in range(walk.units.size):

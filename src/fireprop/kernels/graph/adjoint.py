@@ -7,7 +7,16 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.graph.walk import clear, move_backward, move_one_backward, slope_at, source_of, wake
+from fireprop.kernels.graph.walk import (
+    NO_PARENT,
+    clear,
+    move_backward,
+    move_one_backward,
+    parent_of,
+    slope_at,
+    source_of,
+    wake,
+)
 from fireprop.kernels.walk import N_SUMS, release_order, total_of
 
 
@@ -38,7 +47,7 @@ def arrive_back(graph, log, gradient, state, k, t):
     # Looking at all targets first lets the processor wait for many units at once, as in `simulate.deliver`.
     n_active = 0
     for s in range(first, stop):
-        n_active += nodes[synapses[s].target].active * (currents[synapses[s].channel].alpha > 0.0)
+        n_active += nodes[synapses[s].target].active * (currents[synapses[s].channel].alpha >= 0.0)
     if n_active == 0:
         return
     while stop > first:
@@ -129,6 +138,9 @@ def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
             arrival -= 1
         elif t_input == t:
             arrive_back(graph, log, gradient, state, arrival_in, t)
+            # It came as much later as its parent did.
+            if parent_of(log, arrival_in) != NO_PARENT:
+                gradient.times[parent_of(log, arrival_in)] += gradient.times[arrival_in]
             arrival_in -= 1
         elif end == t:
             release_back(graph, log, state, first + order[held], t)

@@ -19,37 +19,42 @@ def fault_of(rows, sources, n_in):
 
 
 @njit(cache=True)
-def count_synapses(rows, sources, first_source, counts):
+def count_synapses(rows, senders, first_source, counts):
     """Add the number of synapses that leave each source s to counts[first_source + s + 1]."""
     for k in range(rows[0], rows[-1]):
-        counts[first_source + sources[k] + 1] += 1
+        counts[first_source + senders[k] + 1] += 1
 
 
 @njit(cache=True)
-def list_rates(rows, sources, tau_syn, first_target, cursor, rates):
-    """Write the rates of the synapses of each receiver to rates[cursor[first_target + out]:], moving the cursor on.
+def list_rates(rows, sources, tau_syn, group, first_group, first_target, cursor, rates, groups):
+    """Write the rates and groups of the synapses of each receiver to rates[cursor[first_target + out]:], moving the
+    cursor on.
 
-    A rate that follows itself is written once, so that this is short where all synapses of a receiver are alike. With
-    no room in `rates`, of size 0, it only counts.
+    What follows itself is written once, so that this is short where all synapses of a receiver are alike. With no room
+    in `rates`, of size 0, it only counts.
     """
     for out in range(rows.size - 1):
-        u, last = first_target + out, 0.0
+        u, last, last_group = first_target + out, -1.0, 0
         for k in range(rows[out], rows[out + 1]):
-            alpha = 1.0 / tau_syn[out, sources[k]]
-            if alpha != last:
+            alpha, number = 1.0 / tau_syn[out, sources[k]], first_group + group[out, sources[k]]
+            if alpha != last or number != last_group:
                 if rates.size > 0:
-                    rates[cursor[u]] = alpha
+                    rates[cursor[u]], groups[cursor[u]] = alpha, number
                 cursor[u] += 1
-                last = alpha
+                last, last_group = alpha, number
 
 
 @njit(cache=True)
-def lay_synapses(rows, sources, tau_syn, ends, place, width, cursor, nodes, channels, synapses, order):
+def lay_synapses(
+    rows, sources, senders, tau_syn, group, first_group, ends, place, width, cursor, nodes, channels, groups, synapses,
+    order,
+):  # fmt: skip
     """Write the synapses of one connection to where the rows of their sources stand, moving the cursor (by source) on.
 
-    ends   (first source, first target)
-    place  of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
-           (out, width)
+    senders  what sends to each synapse: its source, or a line
+    ends     (first sender, first target)
+    place    of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
+             (out, width)
     """
     first_source, first_target = ends
     for out in range(rows.size - 1):
@@ -58,18 +63,19 @@ def lay_synapses(rows, sources, tau_syn, ends, place, width, cursor, nodes, chan
         c = first
         for k in range(rows[out], rows[out + 1]):
             source = sources[k]
-            alpha = 1.0 / tau_syn[out, source]
-            if channels[c].alpha != alpha:
+            alpha, number = 1.0 / tau_syn[out, source], first_group + group[out, source]
+            if channels[c].alpha != alpha or groups[c] != number:
                 low, high = first, first + nodes[u].n_channels
                 while high - low > 1:
                     middle = (low + high) // 2
-                    if channels[middle].alpha <= alpha:
+                    found = channels[middle].alpha
+                    if found < alpha or (found == alpha and groups[middle] <= number):
                         low = middle
                     else:
                         high = middle
                 c = low
-            s = cursor[first_source + source]
-            cursor[first_source + source] += 1
+            s = cursor[first_source + senders[k]]
+            cursor[first_source + senders[k]] += 1
             synapses[s].target = u
             synapses[s].channel = c
             order[s] = place + (k if width == 0 else out * width + source)

@@ -62,6 +62,12 @@ def flowing(graph, node):
     return number, one, slowest
 
 
+@inlined
+def within_reach(gap, slowest):
+    """The part of a gap after which nothing can be left of any potential; all of it if a current stays."""
+    return FAR / slowest if slowest * gap > FAR else gap
+
+
 @njit(cache=True)
 def first_crossing(graph, node, theta, horizon, zeros, turns):
     """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
@@ -69,10 +75,10 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
     zeros, turns  (most channels of a unit + 1,) float64, scratch
     """
     n_flowing, one, slowest = flowing(graph, node)
-    if n_flowing <= 1:
+    if n_flowing <= 1 and graph.channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
         only = graph.channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
-    end = min(horizon, FAR / slowest)
+    end = within_reach(horizon, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
     left, slope_left = 0.0, slope_after(graph, node, 0.0)
@@ -97,11 +103,11 @@ def peaks_ahead(graph, node, gap, out, zeros, turns):
     out, zeros, turns  (most channels of a unit + 1,) float64; the latter two are scratch
     """
     n_flowing, one, slowest = flowing(graph, node)
-    if n_flowing <= 1:
+    if n_flowing <= 1 and graph.channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
         only = graph.channels[one]
         out[0] = peak_time(node.base_v, only.base_i, only.alpha, node.beta)
         return 1 if NONE_AHEAD < out[0] <= gap else 0
-    end = min(gap, FAR / slowest)
+    end = within_reach(gap, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
     n_peaks = 0

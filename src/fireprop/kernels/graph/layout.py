@@ -1,8 +1,9 @@
 """What the kernels of a graph read: units, their synaptic currents, and the synapses that exist.
 
-Sources are numbered through: the input units first, then the units of the graph. A unit holds one current, a channel,
-for each distinct tau_syn that reaches it. An event log of a graph has two levels: the inputs, and the spikes of all
-units together in order of (time, unit).
+Sources are numbered through: those from outside first, then the units of the graph. From outside come the inputs, what
+arrives late along a line, and the start of a sample, if something acts there. A unit holds one current, a channel, for
+each distinct tau_syn that reaches it. An event log of a graph has two levels: what comes from outside, and the spikes
+of all units together in order of (time, unit).
 """
 
 from typing import NamedTuple
@@ -59,9 +60,11 @@ class Graph(NamedTuple):
 
     nodes     (n_units,) NODE
     channels  (n_channels,) CHANNEL, unit by unit
-    rows      (n_inputs + n_units + 1,) int64: the synapses of source s are rows[s]:rows[s + 1]
+    rows      (n_external + n_units + 1,) int64: the synapses of source s are rows[s]:rows[s + 1]
     synapses  (n_synapses,) SYNAPSE, of one source in order of target
     weight    (n_synapses,) float64
+    start     the source that sets the initial state of units at the start of a sample, or -1
+    v_start   (n_units,) float64: V there, of units that it reaches
     """
 
     nodes: np.ndarray
@@ -69,3 +72,19 @@ class Graph(NamedTuple):
     rows: np.ndarray
     synapses: np.ndarray
     weight: np.ndarray
+    start: int
+    v_start: np.ndarray
+
+
+class GraphLog(NamedTuple):
+    """The event log of a graph.
+
+    events   (n_events,) EVENT: all that comes from outside, sample by sample, then all spikes
+    offsets  (2, batch + 1) int64; level m of sample b owns offsets[m, b]:offsets[m, b + 1]
+    parents  (n_external_events,) int64: of what arrives along a line, the event that sent it; -1 of others; empty where
+             a graph has no lines
+    """
+
+    events: np.ndarray
+    offsets: np.ndarray
+    parents: np.ndarray

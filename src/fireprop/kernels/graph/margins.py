@@ -16,7 +16,7 @@ from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.walk import parent_of, source_of
 from fireprop.kernels.membrane import factors, rise
 
 NONE = -1
@@ -272,23 +272,26 @@ def deliver(state, log, direction, margins, sample, k, t):
     source, d_t = source_of(graph, log, k), direction.times[k]
     for s in range(graph.rows[source], graph.rows[source + 1]):
         w, d_w = graph.weight[s], direction.weight[s]
-        if w == 0.0 and d_w == 0.0:
+        if w == 0.0 and d_w == 0.0 and source != graph.start:
             continue
         u, c = graph.synapses[s].target, graph.synapses[s].channel
         own = state.units[u]
         bring(state, direction, margins, sample, u, t)
         own.at = t
-        if k != own.spike:  # what a spike sends back to its own unit moves with it
+        # What a spike sends back to its own unit moves with it, late or not.
+        if k != own.spike and (own.spike == NONE or parent_of(log, k) != own.spike):
             note_arrival(log, direction, margins, own, t, d_t)
             own.t_arrival, own.d_arrival = t, d_t
         d_current = d_w + graph.channels[c].alpha * w * d_t
         state.i[c] += w
         state.d_i[c] += d_current
         own.d_v -= 0.0 if own.held else w * d_t
-        if k != own.free_of:
+        if k != own.free_of and (own.free_of == NONE or parent_of(log, k) != own.free_of):
             state.free_i[c] += w
             state.d_free_i[c] += d_current
             own.d_free_v -= w * d_t
+        if source == graph.start:
+            own.v = graph.v_start[u]
 
 
 @njit(cache=True)

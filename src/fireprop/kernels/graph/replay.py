@@ -9,7 +9,7 @@ from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import njit
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.state import fire, log_last_releases, move_to, potential_at, rest, set_base
+from fireprop.kernels.graph.state import fire, lift, log_last_releases, move_to, potential_at, rest, set_base
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import NONE_AHEAD
 
@@ -77,6 +77,8 @@ def deliver(replay, log, k, t):
                 return status.MISSED, u, missed
             move_to(graph, log.events, node, t)
         graph.channels[graph.synapses[s].channel].i += graph.weight[s]
+    if source == graph.start:
+        lift(graph)
     return status.OK, 0, t
 
 

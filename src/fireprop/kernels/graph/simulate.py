@@ -3,8 +3,10 @@
 A queue holds every unit that may cross if nothing more arrives, by a time before which it does not; a root is computed
 only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands, which is
 early enough; it is looked at again when it comes to the top. One turn of the loop is one instant: all units that cross
-there fire, then the inputs and the spikes of the instant are delivered, then the units that were reached are looked at
-anew. A unit costs something only when it is reached: an event costs its fan-out.
+there fire, then the inputs, what arrives late along lines, and the spikes of the instant are delivered, then the units
+that were reached are looked at anew. A unit costs something only when it is reached: an event costs its fan-out.
+
+A line stands in a queue of its own, by its next arrival; behind that wait the later spikes of the same unit.
 """
 
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from fireprop.kernels.graph.state import (
     NEVER,
     base_of_one,
     fire,
+    lift,
     log_release,
     move_one,
     move_to,
@@ -40,6 +43,31 @@ N_COUNTS = 6
 STALE, BOUND, FOUND = range(3)
 
 
+# A spike on its way along the lines of its unit, and the next spike of that unit, or ABSENT.
+SENT = np.dtype([("time", np.float64), ("next", np.int64)])
+
+
+class Lines(NamedTuple):
+    """The lines along which units send, and what is on its way.
+
+    source   of the first line, in the graph
+    rows     (n_units + 1,) int64: unit u sends along the lines rows[u]:rows[u + 1]
+    delay    (n_lines,) float64, of all lines of the graph
+    queue    lines by their next arrival
+    arrives  (n_lines,) int64: the spike that arrives next, its place in `sent`
+    sent     (capacity of the log,) SENT, by spike, in the order in which they were emitted
+    last     (n_units,) int64: the last spike of each unit in this sample, or ABSENT
+    """
+
+    source: int
+    rows: np.ndarray
+    delay: np.ndarray
+    queue: Queue
+    arrives: np.ndarray
+    sent: np.ndarray
+    last: np.ndarray
+
+
 class Loop(NamedTuple):
     """What the event loop works on.
 
@@ -51,6 +79,7 @@ class Loop(NamedTuple):
     reached   (n_units + 1,) int64: the units reached at this instant
     touched   (n_units + 1,) int64: the units reached in this sample, which alone are not at rest
     fired     (n_populations,) int64: spikes of each population in this sample
+    lines     see there
     zeros, turns  scratch of `first_crossing`
     """
 
@@ -61,6 +90,7 @@ class Loop(NamedTuple):
     reached: np.ndarray
     touched: np.ndarray
     fired: np.ndarray
+    lines: Lines
     zeros: np.ndarray
     turns: np.ndarray
 
@@ -168,8 +198,63 @@ def emit(loop, u, f, t_end, max_spikes):
     loop.events[k].time = f
     loop.events[k].unit = u
     fire(loop.graph, loop.events, node, k, f)
+    if loop.lines.rows[u] < loop.lines.rows[u + 1]:
+        send(loop.lines, u, f, k)
     expect(loop, u, t_end)
     return status.OK, f
+
+
+@njit(cache=True)
+def send(lines, u, f, k):
+    """Let spike k, of unit u at f, set out along the lines of the unit: behind its last spike, where that is still on
+    its way."""
+    lines.sent[k].time = f
+    lines.sent[k].next = ABSENT
+    if lines.last[u] != ABSENT:
+        lines.sent[lines.last[u]].next = k
+    lines.last[u] = k
+    for line in range(lines.rows[u], lines.rows[u + 1]):
+        if lines.arrives[line] == ABSENT:
+            lines.arrives[line] = k
+            waiting.put(lines.queue, line, f + lines.delay[line])
+
+
+@njit(cache=True)
+def take_arrival(lines):
+    """The line with the next arrival, which is taken off it: the unit's next spike moves up."""
+    line = waiting.first(lines.queue)
+    k = lines.sent[lines.arrives[line]].next
+    lines.arrives[line] = k
+    if k == ABSENT:
+        waiting.remove(lines.queue, line)
+    else:
+        waiting.put(lines.queue, line, lines.sent[k].time + lines.delay[line])
+    return line
+
+
+@njit(cache=True)
+def forget_lines(lines):
+    """Nothing is on its way."""
+    for n in range(lines.queue.size[0]):
+        lines.arrives[lines.queue.entries[n].unit] = ABSENT
+    waiting.clear(lines.queue)
+
+
+@inlined
+def next_arrival(lines):
+    """When something arrives along a line; inf if nothing is on its way."""
+    return np.inf if waiting.first(lines.queue) == ABSENT else waiting.first_time(lines.queue)
+
+
+@njit(cache=True)
+def deliver_late(loop, t, t_end, max_spikes):
+    """Deliver what arrives at t along lines: as `deliver`."""
+    while next_arrival(loop.lines) == t:
+        line = take_arrival(loop.lines)
+        code, u, at = deliver(loop, loop.lines.source + line, t, t_end, max_spikes)
+        if code != status.OK:
+            return code, u, at
+    return status.OK, ABSENT, t
 
 
 @njit(cache=True)
@@ -192,7 +277,7 @@ def deliver(loop, source, t, t_end, max_spikes):
         at, alpha = nodes[u].at, channels[synapses[s].channel].alpha
         reached[n_reached] = u
         touched[n_touched] = u
-        n_reached += (at < t) & (alpha > 0.0)
+        n_reached += (at < t) & (alpha >= 0.0)
         n_touched += at == NEVER
     loop.counts[REACHED], loop.counts[TOUCHED] = n_reached, n_touched
     for n in range(n_before, n_reached):
@@ -210,6 +295,8 @@ def deliver(loop, source, t, t_end, max_spikes):
                 return code, reached[n], at
     for s in range(first, stop):
         channels[synapses[s].channel].i += weight[s]
+    if source == loop.graph.start:
+        lift(loop.graph)
     return status.OK, ABSENT, t
 
 
@@ -243,7 +330,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
     FULL is returned between two instants, if the log has no room for a spike of every unit: the sample goes on from
     there in a larger one.
     """
-    n_sources = loop.graph.rows.size - 1 - loop.graph.nodes.size
+    n_external = loop.graph.rows.size - 1 - loop.graph.nodes.size
     silent = outputs[1] - outputs[0]
     if loop.counts[FULL]:
         cursor, silent = loop.counts[CURSOR], loop.counts[SILENT]
@@ -252,9 +339,10 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
             loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
             return status.FULL, ABSENT, t_end
-        t_input = min(arrival_time(inputs[cursor]), t_end) if cursor < n_inputs else t_end
-        u, f = next_crossing(loop, t_input, t_end)
-        t = t_input if u == ABSENT else f
+        t_input = arrival_time(inputs[cursor]) if cursor < n_inputs else t_end
+        t_arrival = min(t_input, next_arrival(loop.lines), t_end)
+        u, f = next_crossing(loop, t_arrival, t_end)
+        t = t_arrival if u == ABSENT else f
         if t >= t_end:
             for k in range(loop.counts[TOUCHED]):
                 log_release(loop.graph, loop.events, loop.graph.nodes[loop.touched[k]], t_end)
@@ -271,12 +359,19 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             if code != status.OK:
                 return code, u, at
             cursor += 1
+        code, u, at = deliver_late(loop, t, t_end, max_spikes)
+        if code != status.OK:
+            return code, u, at
         k = first
         while k < loop.counts[SPIKES]:
-            code, u, at = deliver(loop, n_sources + loop.events[k].unit, t, t_end, max_spikes)
+            code, u, at = deliver(loop, n_external + loop.events[k].unit, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
             k += 1
+        # A unit that fired while the others' spikes were delivered may have a line without delay.
+        code, u, at = deliver_late(loop, t, t_end, max_spikes)
+        if code != status.OK:
+            return code, u, at
         sort_instant(loop, first)
         expect_reached(loop, t_end)
         if stop_at_first:
@@ -292,7 +387,8 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
 def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, first, last, done, out_offsets, t_known):
     """Simulate samples first + done to last - 1 into the log of samples first to last - 1.
 
-    inputs       (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
+    inputs       (n_inputs,) EVENT, of the whole batch, with what they send along lines; offsets (batch + 1,)
+    t_end        (batch,)
     done         number of samples that the log holds already
     out_offsets  (last - first + 1,) int64, t_known (last - first,) float64: written
 
@@ -307,8 +403,10 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
             loop.fired[:] = 0
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
+                loop.lines.last[loop.touched[k]] = ABSENT
             loop.counts[TOUCHED] = 0
             waiting.clear(loop.queue)
+            forget_lines(loop.lines)
         code, u, t = run_sample(
             loop,
             inputs,

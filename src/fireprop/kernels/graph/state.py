@@ -162,6 +162,13 @@ def fire(graph, events, node, k, f):
 
 
 @inlined
+def lift(graph):
+    """Units stand at their initial potentials, at the start of a sample."""
+    for u in range(graph.nodes.size):
+        graph.nodes[u].v = graph.v_start[u]
+
+
+@inlined
 def log_last_releases(graph, events, t_end):
     """Log the ends of hold that come after the last arrival of their units."""
     for u in range(graph.nodes.size):

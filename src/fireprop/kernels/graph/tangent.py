@@ -10,14 +10,22 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.graph.walk import clear, move_forward, move_one_forward, slope_at, source_of
+from fireprop.kernels.graph.walk import (
+    NO_PARENT,
+    clear,
+    move_forward,
+    move_one_forward,
+    parent_of,
+    slope_at,
+    source_of,
+)
 from fireprop.kernels.walk import release_order
 
 
 class Direction(NamedTuple):
     """A direction and what it does to the spikes.
 
-    times      (n_events,) float64: on entry the tangents of the inputs; on exit of all events
+    times      (n_events,) float64: on entry the tangents of the inputs and of delays; on exit of all events
     weight     (n_synapses,), theta (n_units,): tangents of the parameters
     threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
     """
@@ -96,6 +104,8 @@ def sample_tangent(graph, log, direction, state, sample, zero_grazes):
             release(graph, log, direction, state, first + order[held], t)
             held += 1
         elif t_input == t:
+            if parent_of(log, arrival_in) != NO_PARENT:
+                direction.times[arrival_in] += direction.times[parent_of(log, arrival_in)]
             arrive(graph, log, direction, state, arrival_in, t)
             arrival_in += 1
         else:

@@ -24,6 +24,8 @@ OWN = np.dtype(
     align=True,
 )
 
+NO_PARENT = -1
+
 CURRENT = np.dtype([("value", np.float64), ("alpha", np.float64)], align=True)
 
 
@@ -128,6 +130,12 @@ def slopes(graph, log, first, out):
 
 @inlined
 def source_of(graph, log, k):
-    """The source number of event k of a log: an input unit, or a unit of the graph."""
-    n_inputs = graph.rows.size - 1 - graph.nodes.size
-    return log.events[k].unit if k < log.offsets[0, -1] else n_inputs + log.events[k].unit
+    """The source number of event k of a log: from outside, or a unit of the graph."""
+    n_external = graph.rows.size - 1 - graph.nodes.size
+    return log.events[k].unit if k < log.offsets[0, -1] else n_external + log.events[k].unit
+
+
+@inlined
+def parent_of(log, k):
+    """The event that sent event k along a line, or NO_PARENT."""
+    return log.parents[k] if k < log.parents.size else NO_PARENT

@@ -1,0 +1,193 @@
+"""Derivatives that start from the event log of a graph: both modes, and the distances to another run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fireprop.engine.arrays import (
+    Array,
+    records,
+    refuse_non_finite,
+)
+from fireprop.engine.gradient import Gradient
+from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
+from fireprop.engine.graph.layout import Part
+from fireprop.engine.graph.run import Run, own_state, raise_fault, scratch
+from fireprop.engine.threads import chunk_edges, threads
+from fireprop.kernels.graph import adjoint as adjoint_kernel
+from fireprop.kernels.graph import margins as margins_kernel
+from fireprop.kernels.graph import tangent as tangent_kernel
+from fireprop.kernels.graph import walk as walk_kernel
+from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.walk import N_SUMS
+
+
+def _state(graph: Graph) -> walk_kernel.State:
+    nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
+    nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
+    currents["alpha"] = graph.channels["alpha"]
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS))
+
+
+def flow_of(run: Run, grad_times: Sequence[Array | None]) -> Array:
+    """dL/df of every event from that of each population's spikes; None is a zero."""
+    flow = np.zeros(run.log.events.size)
+    for layer, grad in enumerate(grad_times):
+        if grad is not None:
+            flow[run.members(layer + 1)] = grad
+    refuse_non_finite(run.log.events, flow, "the loss has the derivative")
+    return flow
+
+
+def adjoint(
+    run: Run, grad_times: Sequence[Array | None], *, parts: Sequence[Part] = (), zero_grazes: bool = False
+) -> Gradient:
+    """Reverse mode: gradients of weights, thresholds, input times and parts from those of all populations' spikes.
+
+    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
+    ValueError where a gradient overflows.
+    """
+    graph, log = run.graph, run.log
+    edges = chunk_edges(run.t_known.size)
+    flow = flow_of(run, grad_times)
+    weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
+
+    def run_chunk(k: int) -> adjoint_kernel.Gradient:
+        # A single chunk needs no second array of all synapses.
+        own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
+        gradient = adjoint_kernel.Gradient(flow, *own)
+        raise_fault(
+            run, *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1])
+        )
+        return gradient
+
+    for part in threads.map(run_chunk, len(edges) - 1):
+        if part.weight is not weight:
+            weight += part.weight
+            theta += part.theta
+    refuse_non_finite(log.events, flow, "the gradient has the entry")
+    structure = run.structure
+    by_part = gradient_of_parts(run, flow, parts)
+    totals = [
+        ("weights", weight),
+        ("thresholds", theta),
+        *((part.kind, g) for part, g in zip(parts, by_part, strict=True)),
+    ]
+    for name, total in totals:
+        if not np.isfinite(total).all():
+            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
+    thresholds = np.split(theta, structure.starts[1:-1])
+    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part)
+
+
+def tangent(
+    run: Run,
+    d_weights: Sequence[Array | None],
+    d_thresholds: Sequence[Array | None],
+    d_inputs: Array | None,
+    *,
+    d_parts: Mapping[Part, Array] | None = None,
+    d_levels: Array | None = None,
+    zero_grazes: bool = False,
+) -> list[Array]:
+    """Forward mode: tangents of all populations' spike times along a direction; None is a zero direction.
+
+    d_parts   tangents of further constants, in their shapes
+    d_levels  (n_spikes,) tangent of the threshold at every single spike, in order of the log
+
+    Raises GrazeError as `adjoint` does.
+    """
+    moved = tangents_of_events(run, d_weights, d_thresholds, d_inputs, d_parts or {}, d_levels, zero_grazes)
+    return [moved[run.members(layer + 1)] for layer in range(run.n_layers)]
+
+
+def tangents_of_events(
+    run: Run,
+    d_weights: Sequence[Array | None],
+    d_thresholds: Sequence[Array | None],
+    d_inputs: Array | None,
+    d_parts: Mapping[Part, Array],
+    d_levels: Array | None,
+    zero_grazes: bool,
+) -> Array:
+    """`tangent`, of every event of the log."""
+    graph, log = run.graph, run.log
+    n_external = int(log.offsets[0, -1])
+    edges = chunk_edges(run.t_known.size)
+    sizes = [population.size for population in run.structure.populations]
+    theta = [np.zeros(n) if d is None else d for d, n in zip(d_thresholds, sizes, strict=True)]
+    direction = tangent_kernel.Direction(
+        times=delayed_by(run, d_parts),
+        weight=run.structure.gather(d_weights),
+        theta=np.concatenate(theta),
+        threshold=-rise_along(run, d_parts),
+    )
+    if d_inputs is not None:
+        direction.times[run.members(0)] = d_inputs
+    if d_levels is not None:
+        direction.threshold[n_external:] += d_levels
+
+    def run_chunk(k: int) -> None:
+        state = _state(graph)
+        raise_fault(run, *tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    refuse_non_finite(log.events, direction.times, "the tangent has the entry")
+    return direction.times
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How close a run is to another, as `kernels.graph.margins.Margins` says; inf where there is nothing.
+
+    miss, miss_time, create, create_time, create_miss   (batch, n_units)
+    clear, delete, order, swap   (n_spikes,) in order of the log
+    d_times                      (n_spikes,) tangents of the spikes along the direction
+    """
+
+    miss: Array
+    miss_time: Array
+    create: Array
+    create_time: Array
+    create_miss: Array
+    clear: Array
+    delete: Array
+    order: Array
+    swap: Array
+    d_times: Array
+
+
+def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresholds: Sequence[Array | None]) -> Margins:
+    """How close a run is to another, and how far along a direction of weights and thresholds; None is zero.
+
+    Nothing flows through a spike of slope <= 0. Raises ValueError if a tangent overflows.
+    """
+    graph, log = run.graph, run.log
+    n_external, batch = int(log.offsets[0, -1]), run.t_known.size
+    d_times = tangents_of_events(run, d_weights, d_thresholds, None, {}, None, True)
+    theta = [
+        np.zeros(population.size) if d is None else d
+        for d, population in zip(d_thresholds, run.structure.populations, strict=True)
+    ]
+    direction = margins_kernel.Direction(run.structure.gather(d_weights), np.concatenate(theta), d_times)
+    by_unit = [np.full((batch, graph.nodes.size), np.inf) for _ in range(5)]
+    by_event = [np.full(log.events.size, np.inf) for _ in range(4)]
+    found = margins_kernel.Margins(*by_unit, *by_event)
+    edges = chunk_edges(batch)
+
+    def run_chunk(k: int) -> None:
+        currents = np.empty((4, graph.channels.size))
+        zeros, turns = scratch(graph)
+        state = margins_kernel.State(
+            own_state(graph), records(graph.nodes.size, margins_kernel.UNIT), currents[0], currents[1], currents[2],
+            currents[3], np.empty_like(zeros), zeros, turns,
+        )  # fmt: skip
+        margins_kernel.walk(state, log, direction, found, run.t_known, t_end, edges[k], edges[k + 1])
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    miss, miss_time, create, create_time, create_miss = by_unit
+    clear, delete, order, swap = (values[n_external:] for values in by_event)
+    return Margins(miss, miss_time, create, create_time, create_miss, clear, delete, order, swap, d_times[n_external:])

@@ -1,0 +1,242 @@
+"""Both ways to an event log: simulation, and the replay of spikes that somebody else found."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fireprop.engine.arrays import (
+    MAX_CONSTANT,
+    Array,
+    check_at_least,
+    check_times,
+    check_trains,
+    check_weight,
+    copy_of,
+    events_of,
+    for_kernels,
+    records,
+)
+from fireprop.engine.errors import ReplayError, in_words
+from fireprop.engine.graph.layout import Structure
+from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_of, no_spikes
+from fireprop.engine.graph.run import Run, own_state, scratch
+from fireprop.engine.threads import chunk_edges, threads
+from fireprop.kernels import status
+from fireprop.kernels.chain import EVENT
+from fireprop.kernels.graph import replay as replay_kernel
+from fireprop.kernels.graph import simulate as simulate_kernel
+from fireprop.kernels.graph.layout import Graph, GraphLog
+from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
+
+FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
+
+
+def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
+    for connection, weight in zip(structure.connections, weights, strict=True):
+        head, _, tail = connection.name.rpartition(": ")
+        if weight.shape != connection.weight_shape:
+            raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
+        check_weight(head, tail, connection.only_existing(weight))
+    for population, theta in zip(structure.populations, thresholds, strict=True):
+        if theta.shape != (population.size,):
+            raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
+        check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
+    nodes = copy_of(structure.nodes)
+    nodes["theta"] = np.concatenate(thresholds)
+    v_start = _v_start(structure, nodes["theta"])
+    start = structure.n_external - 1 if structure.has_start else ABSENT  # STATE, the last of STARTS
+    by_synapse = structure.gather(weights)
+    return Graph(nodes, structure.channels, structure.rows, structure.synapses, by_synapse, start, v_start)
+
+
+def _v_start(structure: Structure, theta: Array) -> Array:
+    """(n_units,): V at the start of a sample, finite and below the threshold."""
+    parts = [
+        np.zeros(population.size) if population.v_start is None else population.v_start
+        for population in structure.populations
+    ]
+    v_start = np.concatenate(parts)
+    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= -MAX_CONSTANT)))
+    if bad.size:
+        population, local = structure.locate(int(bad[0]))
+        raise ValueError(
+            f"{structure.populations[population].name}: v_start[{local}] = {float(v_start[bad[0]])}: give a finite "
+            f"number below v_threshold = {float(theta[bad[0]])}"
+        )
+    return v_start
+
+
+def simulate(
+    structure: Structure,
+    weights: Sequence[Array],
+    thresholds: Sequence[Array],
+    times: Array,
+    units: Array,
+    offsets: Array,
+    t_end: Array,
+    *,
+    t_start: Array | None = None,
+    stop_at: int | None = None,
+    max_spikes: int,
+) -> Run:
+    """Simulate a graph on a batch of input spikes.
+
+    weights     per connection (out, in), thresholds per population (n,)
+    times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
+    t_start     (batch,) float64, when what acts at the start acts; None where nothing does
+    stop_at     the population whose units must all have fired for a sample to end early
+    max_spikes  limit of spikes per population and sample
+
+    Raises as `chain.simulate` does.
+    """
+    _check(structure, times, units, offsets, t_start, t_end)
+    graph = _graph(structure, weights, thresholds)
+    inputs = Trains(times, units, offsets)
+    given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end)
+    edges = chunk_edges(t_end.size)
+    starts = structure.starts
+    outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
+
+    def run_chunk(k: int) -> tuple[Array, Array, Array]:
+        first, last = edges[k], edges[k + 1]
+        n_units = graph.nodes.size
+        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units, EVENT))
+        out_offsets, t_known = np.zeros(last - first + 1, int), np.zeros(last - first)
+        loop = simulate_kernel.Loop(
+            own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+            np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
+        )  # fmt: skip
+        done = 0
+        while True:
+            code, sample, unit, t = simulate_kernel.simulate(
+                loop, given.events, given.offsets, t_end, outputs, stop_at is not None, max_spikes, first, last, done,
+                out_offsets, t_known,
+            )  # fmt: skip
+            if code == status.OK:
+                return loop.events[: out_offsets[-1]], out_offsets, t_known
+            if code != status.FULL:
+                population, local = structure.locate(unit)
+                raise in_words(code, sample, structure.populations[population].name, local, t, max_spikes)
+            done = sample - first
+            room = max(loop.events.size, n_units)
+            loop = loop._replace(events=_longer(loop.events, room))
+            if structure.has_lines:
+                loop = loop._replace(lines=loop.lines._replace(sent=_longer(loop.lines.sent, room)))
+
+    parts = list(threads.map(run_chunk, len(edges) - 1))
+    spikes = np.concatenate([np.empty(0, EVENT), *(part[0] for part in parts)])
+    ends, end = [np.zeros(1, int)], 0
+    for _, out_offsets, _ in parts:
+        ends.append(out_offsets[1:] + end)
+        end += int(out_offsets[-1])
+    spike_offsets = np.concatenate(ends)
+    if structure.has_lines:  # what the units have sent is known now
+        given = arrivals_of(structure, inputs, Trains(spikes["time"], spikes["unit"], spike_offsets), t_start, t_end)
+    t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
+    return Run(structure, graph, _log(given, spikes, spike_offsets), t_known)
+
+
+def _check(
+    structure: Structure, times: Array, units: Array, offsets: Array, t_start: Array | None, t_end: Array
+) -> None:
+    """Refuse inputs that a kernel could not read, or that come before the start."""
+    check_times(times, t_end)
+    check_trains("inputs", times, units, offsets, structure.n_inputs)
+    if structure.has_start != (t_start is not None):
+        raise ValueError("t_start is needed where something acts at the start of a sample, and only there")
+    if t_start is None:
+        return
+    check_times(t_start, t_end)
+    early = np.flatnonzero(times < np.repeat(t_start, np.diff(offsets)))
+    if early.size:
+        k = int(early[0])
+        sample = int(np.searchsorted(offsets, k, side="right")) - 1
+        raise ValueError(
+            f"inputs: times[{k}] = {float(times[k])}, unit {units[k]}, comes before t_start = "
+            f"{float(t_start[sample])} of sample {sample}: start earlier"
+        )
+    late = np.flatnonzero(t_start >= t_end)
+    if late.size:
+        k = int(late[0])
+        raise ValueError(f"t_start[{k}] = {float(t_start[k])}: give less than t_end = {float(t_end[k])}")
+
+
+def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> GraphLog:
+    events = for_kernels(np.concatenate([given.events, spikes]))
+    return GraphLog(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
+
+
+def _queue(size: int) -> Queue:
+    return Queue(records(size, ENTRY), np.full(size, ABSENT, np.int32), np.zeros(1, int))
+
+
+def _lines(structure: Structure, capacity: int) -> simulate_kernel.Lines:
+    """The lines of units, with nothing on its way, and room for `capacity` spikes."""
+    lines, n_units = structure.lines, structure.nodes.size
+    sent = for_kernels(np.empty(capacity if structure.has_lines else 0, simulate_kernel.SENT))
+    return simulate_kernel.Lines(
+        structure.n_inputs, lines.rows[structure.n_inputs :], lines.delay, _queue(lines.number),
+        np.full(lines.number, ABSENT), sent, np.full(n_units, ABSENT),
+    )  # fmt: skip
+
+
+def _longer(old: Array, room: int) -> Array:
+    return for_kernels(np.concatenate([old, np.empty(room, old.dtype)]))
+
+
+def replay(
+    structure: Structure,
+    weights: Sequence[Array],
+    thresholds: Sequence[Array],
+    times: Array,
+    units: Array,
+    offsets: Array,
+    spikes: tuple[Array, Array, Array],
+    t_end: Array,
+    *,
+    t_start: Array | None = None,
+    excess: float,
+) -> tuple[Run, Array]:
+    """The run whose spikes somebody else found, and V(f-) - theta of every spike in order of the log.
+
+    spikes  times, units of the graph, and offsets (batch + 1,) of all spikes, in order of (time, unit) in each sample
+    excess  how far V(f-) may lie from theta, and V rise above it without a spike, relative to it; inf: any distance
+
+    Raises ReplayError for the first spike that is off its threshold, is missing, or lies within the hold of the one
+    before.
+    """
+    _check(structure, times, units, offsets, t_start, t_end)
+    check_times(spikes[0], t_end)
+    check_trains("spikes", *spikes, structure.nodes.size)
+    graph = _graph(structure, weights, thresholds)
+    fired = Trains(*spikes)
+    given = arrivals_of(structure, Trains(times, units, offsets), fired, t_start, t_end)
+    log = _log(given, events_of(fired.times, fired.units), fired.offsets)
+    residual = np.zeros(log.events.size)
+    edges = chunk_edges(offsets.size - 1)
+
+    def run_chunk(k: int) -> None:
+        theta = graph.nodes["theta"]
+        work = replay_kernel.Replay(own_state(graph), excess * theta, residual, *scratch(graph))
+        code, sample, unit, t = replay_kernel.replay_spikes(work, log, t_end, edges[k], edges[k + 1])
+        if code == status.OFF_THRESHOLD:
+            raise ReplayError(_off_threshold(Run(structure, graph, log, t_end), residual, sample, unit, t, excess))
+        if code != status.OK:
+            population, local = structure.locate(unit)
+            raise in_words(code, sample, structure.populations[population].name, local, t)
+
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    return Run(structure, graph, log, t_end.copy()), residual[given.events.size :]
+
+
+def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, excess: float) -> str:
+    """What is wrong with the spike of a unit at t."""
+    part = slice(int(run.log.offsets[1, sample]), int(run.log.offsets[1, sample + 1]))
+    events = run.log.events[part]
+    k = part.start + int(np.flatnonzero((events["unit"] == unit) & (events["time"] == t))[0])
+    return (
+        f"{run.where(k - int(run.log.offsets[1, 0]))}: the potential is {residual[k]:+.3g} from the threshold where "
+        f"this spike is given, more than {excess:g} of it: polish the spikes, raise the tolerance, or look whether one "
+        "is missing before it"
+    )

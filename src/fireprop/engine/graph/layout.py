@@ -1,0 +1,374 @@
+"""A graph of populations, and the form in which the kernels read it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fireprop.engine.arrays import (
+    Array,
+    check_at_least,
+    check_taus,
+    records,
+)
+from fireprop.kernels import membrane
+from fireprop.kernels.graph import building as building_kernel
+from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE
+
+INPUT = -1  # the population of the input units
+BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
+STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
+MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
+
+
+class Part(NamedTuple):
+    """Constants by which a run is differentiated: tau_mem, t_ref, v_start (n,) of a population, or tau_syn, delay of a
+    connection, (1, 1), (1, in), (out, 1) or (out, in); and its number."""
+
+    kind: Literal["tau_mem", "t_ref", "v_start", "tau_syn", "delay"]
+    number: int
+
+
+@dataclass(frozen=True)
+class Population:
+    """Constants of a population of n units.
+
+    tau_mem, t_ref  (n,) float64
+    name            as errors call it
+    v_start         (n,) float64, V at the start of a sample, or None: 0. Needs a connection from STATE
+    """
+
+    name: str
+    tau_mem: Array
+    t_ref: Array
+    v_start: Array | None = None
+
+    @property
+    def size(self) -> int:
+        return int(self.tau_mem.size)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Which synapses of a connection exist: receiver `out` hears sources[rows[out]:rows[out + 1]], ascending.
+
+    shape (out, in); rows (out + 1,) int64; sources (n_synapses,) int32
+    """
+
+    shape: tuple[int, int]
+    rows: Array
+    sources: Array
+
+    @classmethod
+    def of_mask(cls, mask: Array) -> "Sparsity":
+        """From (out, in) bool."""
+        n_out, n_in = mask.shape
+        rows = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1))])
+        return cls((n_out, n_in), rows, np.nonzero(mask)[1].astype(np.int32))
+
+    @property
+    def receivers(self) -> Array:
+        """(n_synapses,): the receiver of each synapse."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.rows))
+
+    def check(self, where: str) -> None:
+        """Refuse rows that a kernel would read outside of."""
+        n_out, n_in = self.shape
+        good = self.rows.shape == (n_out + 1,) and self.rows[0] == 0 and self.rows[-1] == self.sources.size
+        fault = building_kernel.fault_of(self.rows, self.sources, n_in) if good else 0
+        if fault >= 0:
+            raise ValueError(
+                f"{where}: row {fault} of its sparse mask does not name its sources once each, in ascending order, "
+                f"within [0, {n_in}): make a new one instead of writing into its tensors"
+            )
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which units of population `pre` (INPUT, BIAS, STATE) reach which of `post`, when, and how currents decay.
+
+    tau_syn  (out, in) float64, possibly a view that repeats a number, a row or a column; of BIAS inf: its current stays
+    mask     the synapses that exist: (out, in) bool, with weights (out, in), or Sparsity, with weights (n_synapses,)
+    name     of the weight, as errors call it
+    delay    (out, in) float64 >= 0, possibly such a view, or None: none, which costs nothing
+    trained  whether the gradient by tau_syn is wanted: then each of its entries has currents of its own, whose number
+             does not change with their values
+    feeds    of STATE: the number of the connection to whose currents it adds, or None
+    """
+
+    name: str
+    pre: int
+    post: int
+    tau_syn: Array
+    mask: Array | Sparsity
+    delay: Array | None = None
+    trained: bool = False
+    feeds: int | None = None
+
+    @cached_property
+    def sparsity(self) -> Sparsity:
+        return self.mask if isinstance(self.mask, Sparsity) else Sparsity.of_mask(self.mask)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (int(self.mask.sources.size),) if isinstance(self.mask, Sparsity) else self.mask.shape
+
+    @property
+    def n_weights(self) -> int:
+        return math.prod(self.weight_shape)
+
+    def only_existing(self, weight: Array) -> Array:
+        """Weights in their shape, 0 where there is no synapse."""
+        return weight if isinstance(self.mask, Sparsity) else np.where(self.mask, weight, weight.dtype.type(0))
+
+    def of_synapses(self, values: Array) -> Array:
+        """(n_synapses,), in order of (out, in): those of values in the shape of the weights."""
+        return values if isinstance(self.mask, Sparsity) else values[self.mask]
+
+    def check(self) -> None:
+        """Refuse constants that are out of range, and rows of a sparse mask that are none."""
+        if self.pre != BIAS:
+            check_taus(self.name, "tau_syn", self._existing(self.tau_syn, 1.0))
+        if self.delay is not None:
+            check_at_least(self.name, "delay", self._existing(self.delay, 0.0), 0.0)
+        self.sparsity.check(self.name)
+
+    def _existing(self, values: Array, instead: float) -> Array:
+        """Constants of synapses that exist, as they were given; `instead` where there is none."""
+        return once(values) if isinstance(self.mask, Sparsity) else np.where(self.mask, values, instead)
+
+    @property
+    def groups(self) -> Array:
+        """(out, in), a view like tau_syn: currents of equal tau_syn are one if these numbers agree too."""
+        own = once(self.tau_syn)
+        number = np.arange(own.shape[1], dtype=np.int32) if self.trained else np.zeros(1, np.int32)
+        return np.broadcast_to(number, self.sparsity.shape)
+
+
+def once(view: Array) -> Array:
+    """What a view (out, in) repeats, as it was given: (1, 1), (1, in), (out, 1), or all of it."""
+    return view[tuple(slice(None) if stride else slice(1) for stride in view.strides)]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The ways of spikes that arrive late, each from one source, with one delay, numbered in order of their sources.
+
+    rows     (n_inputs + n_units + 1,) int64: source s, inputs first, sends along the lines rows[s]:rows[s + 1]
+    delay    (n_lines,) float64
+    senders  per connection (n_synapses,) int32, the line that each of its synapses ends; None without a delay
+    """
+
+    rows: Array
+    delay: Array
+    senders: tuple[Array | None, ...]
+
+    @property
+    def number(self) -> int:
+        return int(self.delay.size)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A graph without its weights and thresholds, as the kernels read it.
+
+    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end
+    groups  (n_channels,) int64: the connection and the group of each current whose tau_syn is trained, 0 for others
+    """
+
+    n_inputs: int
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+    lines: Lines
+    nodes: Array
+    channels: Array
+    groups: Array
+    rows: Array
+    synapses: Array
+    order: Array
+
+    @cached_property
+    def starts(self) -> Array:
+        """(n_populations + 1,): population p owns the units starts[p]:starts[p + 1]."""
+        return _starts(self.populations)
+
+    @property
+    def n_external(self) -> int:
+        """Sources that are no units: inputs, lines, and what acts at the start, if anything does."""
+        return int(self.rows.size - 1 - self.nodes.size)
+
+    @property
+    def has_lines(self) -> bool:
+        return self.lines.number > 0
+
+    @property
+    def has_start(self) -> bool:
+        """Whether something acts on units at the start of a sample."""
+        return _has_start(self.connections)
+
+    def first_group(self, connection: int) -> int:
+        """The number of the first group of currents of a connection."""
+        return _first_group(self.connections, connection)
+
+    def locate(self, unit: int) -> tuple[int, int]:
+        """The population of a unit of the graph, and its number there."""
+        population = int(np.searchsorted(self.starts, unit, side="right")) - 1
+        return population, int(unit - self.starts[population])
+
+    @cached_property
+    def sources(self) -> Array:
+        """(n_synapses,): the source of each synapse: inputs, lines and the start first, then units."""
+        return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
+
+    def scatter(self, by_synapse: Array) -> list[Array]:
+        """Values of synapses in the shape of the weights of each connection, 0 where there is no synapse."""
+        sizes = [connection.n_weights for connection in self.connections]
+        flat = np.zeros(sum(sizes))
+        building_kernel.place(by_synapse, self.order, flat)
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        return [part.reshape(connection.weight_shape) for part, connection in zip(parts, self.connections, strict=True)]
+
+    def gather(self, by_connection: Sequence[Array | None]) -> Array:
+        """Inverse of `scatter`; None stands for zeros."""
+        flat = [
+            np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
+            for values, connection in zip(by_connection, self.connections, strict=True)
+        ]
+        by_synapse = np.empty(self.order.size)
+        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), self.order, by_synapse)
+        return by_synapse
+
+
+def _starts(populations: Sequence[Population]) -> Array:
+    return np.cumsum([0, *(population.size for population in populations)])
+
+
+def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
+    """The form in which the kernels read a graph, in time and memory linear in its units and synapses.
+
+    Raises ValueError for constants that are out of range.
+    """
+    for population in populations:
+        check_taus(population.name, "tau_mem", population.tau_mem)
+        check_at_least(population.name, "t_ref", population.t_ref, 0.0)
+    for connection in connections:
+        connection.check()
+    starts = _starts(populations)
+    nodes = records(int(starts[-1]), NODE)
+    nodes["beta"] = 1.0 / np.concatenate([population.tau_mem for population in populations])
+    nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
+    nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
+    lines = _lay_out_lines(n_inputs, starts, connections)
+    channels, groups = _lay_out_channels(nodes, starts, connections)
+    start = n_inputs + lines.number
+    n_external = start + (len(STARTS) if _has_start(connections) else 0)
+    first_sources = [_first_source(connection, n_inputs, start, n_external, starts) for connection in connections]
+    senders = [
+        connection.sparsity.sources if line is None else line
+        for connection, line in zip(connections, lines.senders, strict=True)
+    ]
+    rows = np.zeros(n_external + nodes.size + 1, int)
+    for connection, sent, first in zip(connections, senders, first_sources, strict=True):
+        building_kernel.count_synapses(connection.sparsity.rows, sent, first, rows)
+    rows = np.cumsum(rows)
+    if rows[-1] > MAX_SYNAPSES:
+        raise ValueError(f"the network has {rows[-1]} synapses: give at most {MAX_SYNAPSES}")
+    places = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    synapses = records(int(rows[-1]), SYNAPSE)
+    order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
+    cursor = rows[:-1].copy()
+    # The synapses of a source are in order of their targets: connections to populations that come first are laid first.
+    for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
+        connection = connections[k]
+        ends = first_sources[k], int(starts[connection.post])
+        width = 0 if isinstance(connection.mask, Sparsity) else connection.sparsity.shape[1]
+        building_kernel.lay_synapses(
+            connection.sparsity.rows, connection.sparsity.sources, senders[k], connection.tau_syn,
+            connection.groups, _first_group(connections, k), ends, int(places[k]), width, cursor, nodes, channels,
+            groups, synapses, order,
+        )  # fmt: skip
+    return Structure(
+        n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order
+    )
+
+
+def _has_start(connections: Sequence[Connection]) -> bool:
+    return any(connection.pre in STARTS for connection in connections)
+
+
+def _first_source(connection: Connection, n_inputs: int, start: int, n_external: int, starts: Array) -> int:
+    """The source that a connection calls 0: of one with a delay the first line, for its synapses end lines."""
+    if connection.pre in STARTS:
+        return start + STARTS.index(connection.pre)
+    if connection.delay is not None:
+        return n_inputs
+    return 0 if connection.pre == INPUT else int(n_external + starts[connection.pre])
+
+
+def _lay_out_lines(n_inputs: int, starts: Array, connections: Sequence[Connection]) -> Lines:
+    """A line for each source of a connection whose delays depend on that alone, for each synapse of others."""
+    sources, delays, ends = [], [], []
+    for connection in connections:
+        if connection.delay is None:
+            continue
+        given = once(connection.delay)
+        heard, receivers = connection.sparsity.sources, connection.sparsity.receivers
+        if given.shape[0] == 1:
+            heard, ends_here = np.unique(heard, return_inverse=True)
+            receivers = np.zeros(heard.size, int)
+        else:
+            ends_here = np.arange(heard.size)
+        ends.append(ends_here.reshape(-1))
+        sources.append(heard + (0 if connection.pre == INPUT else n_inputs + starts[connection.pre]))
+        delays.append(connection.delay[receivers, heard])
+    source = np.concatenate([np.empty(0, int), *sources])
+    order = np.argsort(source, kind="stable")
+    number = np.empty(order.size, np.int32)
+    number[order] = np.arange(order.size)
+    numbers = iter(np.split(number, np.cumsum([part.size for part in sources])[:-1]) if sources else [])
+    senders = tuple(None if connection.delay is None else next(numbers)[ends.pop(0)] for connection in connections)
+    rows = np.searchsorted(source[order], np.arange(n_inputs + starts[-1] + 1))
+    return Lines(rows, np.concatenate([np.empty(0), *delays])[order], senders)
+
+
+def _first_group(connections: Sequence[Connection], k: int) -> int:
+    """The number of the first group of currents of connection k; those whose tau_syn is not trained have number 0."""
+    feeds = connections[k].feeds
+    k = k if feeds is None else feeds
+    if not connections[k].trained:
+        return 0
+    return 1 + sum(connection.sparsity.shape[1] for connection in connections[:k] if connection.trained)
+
+
+def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connection]) -> tuple[Array, Array]:
+    """A channel for each distinct rate and group that reaches a unit, slowest first, and the groups; fills in who owns
+    which."""
+    ends = np.zeros(nodes.size, int)
+    rates, groups = np.empty(0), np.empty(0, int)
+    for room in (False, True):
+        cursor = np.concatenate([[0], np.cumsum(ends)])[:-1] if room else ends
+        rates = np.empty(int(ends.sum()) if room else 0)
+        groups = np.empty(rates.size, int)
+        for k, connection in enumerate(connections):
+            arrays = connection.sparsity.rows, connection.sparsity.sources, connection.tau_syn, connection.groups
+            building_kernel.list_rates(
+                *arrays, _first_group(connections, k), int(starts[connection.post]), cursor, rates, groups
+            )
+    owner = np.repeat(np.arange(nodes.size), ends)
+    order = np.lexsort((groups, rates, owner))
+    owner, rates, groups = owner[order], rates[order], groups[order]
+    new = np.ones(order.size, bool)
+    new[1:] = (np.diff(owner) != 0) | (np.diff(rates) != 0.0) | (np.diff(groups) != 0)
+    owner, rates, groups = owner[new], rates[new], groups[new]
+    channels = records(owner.size, CHANNEL)
+    channels["alpha"] = rates
+    nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))
+    nodes["n_channels"] = np.bincount(owner, minlength=nodes.size)
+    pairs, inverse = np.unique(np.stack([channels["alpha"], nodes["beta"][owner]]), axis=1, return_inverse=True)
+    # A current that stays lifts V to I / beta in the end.
+    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] if a > 0.0 else 1.0 / b for a, b in pairs.T])
+    channels["reach"] = peaks[inverse.reshape(-1)] if owner.size else 0.0
+    return channels, groups

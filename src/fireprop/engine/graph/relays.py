@@ -1,0 +1,100 @@
+"""Arrivals from outside of a graph, and those that come late: what its event log has at level 0.
+
+A spike that travels along a line arrives after the delay of that line, and that arrival, its relay, is an event of its
+own: the walks over a log treat it as the spike of a further input, whose time depends on that of its parent.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fireprop.engine.arrays import Array, events_of
+from fireprop.engine.graph.layout import STARTS, Structure
+
+# Of arrivals at one instant, in this order: the start, inputs, what inputs send along lines, what units send.
+START, INPUT, FROM_INPUT, FROM_UNIT = range(4)
+NO_PARENT = -1
+
+
+class Trains(NamedTuple):
+    """Times, units and offsets (batch + 1,) of a batch of spike trains, as in `Spikes`."""
+
+    times: Array
+    units: Array
+    offsets: Array
+
+    @property
+    def samples(self) -> Array:
+        """(n,): the sample of each spike."""
+        return np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets))
+
+
+class Arrivals(NamedTuple):
+    """Level 0 of a log: EVENT records whose units are sources, offsets (batch + 1,), and by event the place of its
+    parent in the log, or NO_PARENT; none at all where a graph has no lines."""
+
+    events: Array
+    offsets: Array
+    parents: Array
+
+
+def no_spikes(batch: int) -> Trains:
+    return Trains(np.empty(0), np.empty(0, int), np.zeros(batch + 1, int))
+
+
+def arrivals_of(structure: Structure, inputs: Trains, spikes: Trains, t_start: Array | None, t_end: Array) -> Arrivals:
+    """All arrivals from outside and along lines, in order of time: of inputs and of spikes of the units.
+
+    t_start, t_end  (batch,)
+    """
+    if not structure.has_lines and t_start is None:
+        return Arrivals(events_of(inputs.times, inputs.units), inputs.offsets, np.empty(0, int))
+    batch = t_end.size
+    first_start = structure.n_external - len(STARTS)
+    starts = np.repeat(np.empty(0) if t_start is None else t_start, len(STARTS))
+    n_starts = starts.size
+    parts = [
+        (starts, first_start + np.arange(n_starts) % len(STARTS), START),
+        (inputs.times, inputs.units, INPUT),
+    ]
+    samples = [np.arange(n_starts) // len(STARTS), inputs.samples]
+    parents = [np.full(n_starts + inputs.times.size, NO_PARENT)]
+    # Parents by their places before all is brought in order: the starts, the inputs, the spikes.
+    first = n_starts
+    for trains, first_source, kind in ((inputs, 0, FROM_INPUT), (spikes, structure.n_inputs, FROM_UNIT)):
+        times, lines, sender = _sent(structure, trains, first_source, t_end)
+        parts.append((times, structure.n_inputs + lines, kind))
+        samples.append(trains.samples[sender])
+        parents.append(first + sender)
+        first += trains.times.size
+    return _in_order(parts, np.concatenate(samples), np.concatenate(parents), n_starts + inputs.times.size, batch)
+
+
+def _sent(structure: Structure, trains: Trains, first_source: int, t_end: Array) -> tuple[Array, Array, Array]:
+    """Times and lines of what trains send along lines before t_end, and the spike that sent it."""
+    source = first_source + trains.units
+    first, number = structure.lines.rows[source], structure.lines.rows[source + 1] - structure.lines.rows[source]
+    sender = np.repeat(np.arange(trains.times.size), number)
+    within = np.arange(sender.size) - np.repeat(np.cumsum(number) - number, number)
+    lines = first[sender] + within
+    times = trains.times[sender] + structure.lines.delay[lines]
+    before = times < t_end[trains.samples[sender]]
+    return times[before], lines[before], sender[before]
+
+
+def _in_order(
+    parts: Sequence[tuple[Array, Array, int]], samples: Array, parents: Array, n_outside: int, batch: int
+) -> Arrivals:
+    """Arrivals in order of sample and time; of parents, the first n_outside are among them, the others follow."""
+    times, units = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    kind = np.repeat([part[2] for part in parts], [part[0].size for part in parts])
+    # Inputs keep their order; relays of one instant are in order of their lines.
+    rank = np.where(kind >= FROM_INPUT, units, 0)
+    order = np.lexsort((rank, kind, times, samples))
+    place = np.empty(order.size, int)
+    place[order] = np.arange(order.size)
+    own = (parents >= 0) & (parents < n_outside)
+    moved = np.where(own, place[np.where(own, parents, 0)], parents + (parents >= n_outside) * (order.size - n_outside))
+    offsets = np.searchsorted(samples[order], np.arange(batch + 1))
+    return Arrivals(events_of(times[order], units[order]), offsets, moved[order])

@@ -1,0 +1,189 @@
+"""What the constants of units do to each spike while all spike times hold still: dG/dp of the explicit system.
+
+G_k = V(f_k-) - theta (design 3). A constant of a unit acts on V between events, so its derivative at fixed times is a
+walk of that unit alone, forwards: V starts anew at the end of each hold, the currents go on. Both modes are made of it.
+With mu_k = -G / slope, the adjoint of V at spike k, reverse mode sums mu_k dG_k/dp; forward mode hands the change of
+V(f_k-) along a direction to the tangent rules, like a change of the threshold at that spike.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fireprop.kernels.chain import arrival_time
+from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.membrane import factors, response_slopes
+from fireprop.kernels.walk import release_order
+
+OWN = np.dtype(
+    [
+        ("at", np.float64),  # all that follows is valid there
+        ("v", np.float64),
+        ("by_beta", np.float64),  # dV/dbeta
+        ("by_t_ref", np.float64),
+        ("by_v_start", np.float64),
+    ],
+    align=True,
+)
+
+CURRENT = np.dtype([("i", np.float64), ("by_alpha", np.float64), ("v_by_alpha", np.float64)], align=True)  # dI, dV
+
+
+class State(NamedTuple):
+    """Where the walk stands: (n_units,) OWN and (n_channels,) CURRENT."""
+
+    nodes: np.ndarray
+    currents: np.ndarray
+
+
+class Constants(NamedTuple):
+    """A number for each constant: a gradient, to which the walk adds, or a direction.
+
+    beta, t_ref, v_start  (n_units,)
+    alpha                 (n_channels,)
+    """
+
+    beta: np.ndarray
+    t_ref: np.ndarray
+    v_start: np.ndarray
+    alpha: np.ndarray
+
+
+class Constraint(NamedTuple):
+    """What the walk is asked and what it finds.
+
+    mu         (n_events,): the weight of dG_k/dp in the gradient, 0 for reverse mode not wanted
+    gradient   sums over the samples of a chunk
+    direction  of the constants
+    rise       (n_events,), written: the change of V(f_k-) along the direction
+    """
+
+    mu: np.ndarray
+    gradient: Constants
+    direction: Constants
+    rise: np.ndarray
+
+
+@njit(cache=True)
+def move(graph: Graph, state, u, t):
+    """Bring unit u to t, with nothing in between."""
+    node, own = graph.nodes[u], state.nodes[u]
+    gap = t - own.at
+    if own.at == -np.inf or gap == 0.0:
+        own.at = t
+        return
+    b, v, by_beta = 1.0, 0.0, 0.0
+    for c in channels_of(node):
+        current, alpha = state.currents[c], graph.channels[c].alpha
+        a, b, h = factors(gap, alpha, node.beta)
+        h_by_alpha, h_by_beta = response_slopes(gap, alpha, node.beta)
+        v += h * current.i
+        by_beta += h_by_beta * current.i
+        current.v_by_alpha = b * current.v_by_alpha + h * current.by_alpha + h_by_alpha * current.i
+        current.by_alpha = a * (current.by_alpha - gap * current.i)
+        current.i *= a
+    own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
+    own.v = b * own.v + v
+    own.by_t_ref *= b
+    own.by_v_start *= b
+    own.at = t
+
+
+@njit(cache=True)
+def arrive(graph, log, state, k, t):
+    """Event k arrives at t at all its targets."""
+    source = source_of(graph, log, k)
+    for s in range(graph.rows[source], graph.rows[source + 1]):
+        u = graph.synapses[s].target
+        move(graph, state, u, t)
+        state.currents[graph.synapses[s].channel].i += graph.weight[s]
+        if source == graph.start:
+            state.nodes[u].v, state.nodes[u].by_v_start = graph.v_start[u], 1.0
+
+
+@njit(cache=True)
+def release(graph, log, state, k, t):
+    """End of the hold of spike k: V starts from 0, whatever the constants are, and later the longer the hold."""
+    u = log.events[k].unit
+    move(graph, state, u, t)
+    own = state.nodes[u]
+    own.v, own.by_beta, own.by_v_start = 0.0, 0.0, 0.0
+    own.by_t_ref = -log.events[k].release
+    for c in channels_of(graph.nodes[u]):
+        state.currents[c].v_by_alpha = 0.0
+
+
+@njit(cache=True)
+def cross(graph, log, state, constraint, k):
+    """Spike k: what the constants of its unit do to V(f_k-)."""
+    u = log.events[k].unit
+    move(graph, state, u, log.events[k].time)
+    own, mu = state.nodes[u], constraint.mu[k]
+    gradient, direction = constraint.gradient, constraint.direction
+    gradient.beta[u] += mu * own.by_beta
+    gradient.t_ref[u] += mu * own.by_t_ref
+    gradient.v_start[u] += mu * own.by_v_start
+    rise = own.by_beta * direction.beta[u] + own.by_t_ref * direction.t_ref[u]
+    rise += own.by_v_start * direction.v_start[u]
+    for c in channels_of(graph.nodes[u]):
+        gradient.alpha[c] += mu * state.currents[c].v_by_alpha
+        rise += state.currents[c].v_by_alpha * direction.alpha[c]
+    constraint.rise[k] = rise
+
+
+@inlined
+def rest(state):
+    """Every unit at rest."""
+    for u in range(state.nodes.size):
+        own = state.nodes[u]
+        own.at, own.v, own.by_beta, own.by_t_ref, own.by_v_start = -np.inf, 0.0, 0.0, 0.0, 0.0
+    for c in range(state.currents.size):
+        current = state.currents[c]
+        current.i, current.by_alpha, current.v_by_alpha = 0.0, 0.0, 0.0
+
+
+@njit(cache=True)
+def walk_sample(graph, log, state, constraint, sample):
+    """One sample, from its first arrival to its last spike."""
+    first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
+    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    order, ends = release_order(graph.nodes, 0, log, first, last)
+    spike, held, arrival = first, 0, first
+    rest(state)
+    while spike < last:
+        f = log.events[spike].time
+        end = ends[order[held]]
+        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+        t_arrival = arrival_time(log.events[arrival])
+        t = min(f, end, t_input, t_arrival)
+        # At one instant come spikes, ends of hold, arrivals (design 3).
+        if f == t:
+            cross(graph, log, state, constraint, spike)
+            spike += 1
+        elif end == t:
+            release(graph, log, state, first + order[held], t)
+            held += 1
+        elif t_input == t:
+            arrive(graph, log, state, arrival_in, t)
+            arrival_in += 1
+        else:
+            arrive(graph, log, state, arrival, t)
+            arrival += 1
+
+
+@njit(cache=True, nogil=True)
+def walk(graph, log, state, constraint, first, last):
+    """Samples first to last - 1."""
+    for sample in range(first, last):
+        walk_sample(graph, log, state, constraint, sample)
+
+
+@njit(cache=True)
+def adjoint_of_v(graph, log, times, first, out):
+    """Write -G / slope of the spikes from `first` on, G being dL/df in all, to out; 0 where nothing flows."""
+    for k in range(first, times.size):
+        slope = slope_at(graph, log, k)
+        out[k] = -times[k] / slope if times[k] != 0.0 and slope > 0.0 else 0.0

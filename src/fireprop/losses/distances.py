@@ -1,0 +1,144 @@
+"""Distances between spike trains: van Rossum, Victor-Purpura."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fireprop import arguments, responses
+from fireprop.kernels import alignment
+from fireprop.losses.common import cells, require_pair
+from fireprop.spikes import Spikes
+from fireprop.weighting import Weighting, pieces
+
+
+def van_rossum_distance(
+    out: Spikes,
+    targets: Spikes,
+    *,
+    tau: float,
+    t_end: float | Tensor | None = None,
+    weighting: Weighting | None = None,
+) -> Tensor:
+    r"""The squared van Rossum distance of each unit's train to its target, (batch, units); its mean is a loss.
+
+    .. math:: D^2 = \frac{1}{\tau} \int^{t_{end}} \omega(t)\, (f(t) - g(t))^2\, dt, \qquad
+              f(t) = \sum_{t_k < t} e^{-(t - t_k)/\tau}
+
+    tau        > 0, time constant of the filter. For tau to 0, D^2 is half the number of spikes that are not shared
+    t_end      a number or (batch,), where the integral ends. Default: infinity, so that one spike alone costs 1/2
+    weighting  omega, `fireprop.losses.Weighting`. Default: 1
+
+    In closed form, in time linear in the spikes (van Rossum 2001). With t_end the horizon of the simulation a spike
+    that leaves there does not make the distance jump. At a spike that is exactly where a target is, D^2 has a kink, and
+    the derivative is the mean of the two sides. Raises ValueError after an early stop and for trains of other shapes.
+
+    >>> out, targets = Spikes.from_latencies([[0.5]]), Spikes.from_latencies([[0.7]])
+    >>> van_rossum_distance(out, targets, tau=0.2)
+    tensor([[0.6321]], dtype=torch.float64)
+    """
+    require_pair(out, targets, "van_rossum_distance")
+    tau = arguments.number("tau", tau, above=0.0)
+    end = arguments.reals("t_end", torch.inf if t_end is None else t_end)
+    if end.requires_grad:
+        raise TypeError("t_end requires a gradient, which would not reach it: pass t_end.detach()")
+    if end.shape not in ((), (len(out),)) or bool(torch.isnan(end).any()):
+        raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), nowhere nan")
+    ends = end.expand(len(out)).repeat_interleave(out.n_units)
+
+    times = torch.cat((out.times, targets.times))
+    trains = torch.cat((cells(out), cells(targets)))
+    is_target = torch.cat((torch.zeros_like(out.units), torch.ones_like(targets.units)))
+    merged = Spikes._sorted(times, is_target, trains, ends.numel(), 2)
+    total = _filtered_square(merged, [1.0, -1.0], tau, ends, weighting)
+    apart, train = merged.times.detach().diff(), merged.samples
+    if bool(((apart == 0.0) & (train.diff() == 0) & (merged.units.diff() != 0)).any()):
+        swapped = Spikes._sorted(times, 1 - is_target, trains, ends.numel(), 2)
+        total = 0.5 * (total + _filtered_square(swapped, [-1.0, 1.0], tau, ends, weighting))
+    return total.view(len(out), out.n_units)
+
+
+def _filtered_square(
+    trains: Spikes, signs: list[float], tau: float, ends: Tensor, weighting: Weighting | None
+) -> Tensor:
+    """1/tau times the integral of the square of each filtered sum of two trains, one per sample, up to its end."""
+    rate = torch.full((1,), 1.0 / tau, dtype=torch.float64)
+    heights = responses.states(trains, torch.tensor([signs], dtype=torch.float64), rate, rate).i[:, 0]
+    times, samples = trains.times, trains.samples
+    last = samples.diff(append=torch.full((1,), -1)) != 0
+    following = torch.where(
+        last, torch.inf, torch.cat((times[1:], times.new_full((min(1, times.numel()),), torch.inf)))
+    )
+    total = times.new_zeros(len(trains))
+    for piece in pieces(weighting, torch.full_like(ends, -torch.inf), ends):
+        start = torch.maximum(times, piece.start[samples])
+        end = torch.minimum(following, piece.end[samples])
+        inside = torch.nonzero(start.detach() < end.detach())[:, 0]
+        start, end, own = start[inside], end[inside], times[inside]
+        decay = 2.0 / tau + piece.rate
+        left = torch.exp(-2.0 * (start - own) / tau - piece.rate * (start - piece.origin))
+        area = torch.expm1(-decay * (end - start)) / (-decay * tau)
+        total = total.index_add(0, samples[inside], piece.value * heights[inside].square() * left * area)
+    return total
+
+
+def victor_purpura_distance(out: Spikes, targets: Spikes, *, cost: float) -> Tensor:
+    r"""The Victor-Purpura distance of each unit's train to its target, (batch, units); its mean is a loss.
+
+    The least total cost of turning one train into the other, where adding or removing a spike costs 1 and moving it by
+    d costs `cost` times abs(d) (Victor and Purpura 1996).
+
+    cost  q >= 0, per unit of time. A spike is moved at most 2 / cost; at 0 the distance is the difference of the counts
+
+    Found by the exact dynamic programme, in time and memory n m per train. The derivative is that of the best
+    alignment: `cost` times the sign of the difference for every spike that is moved, 0 for a spike that is removed,
+    which nothing pulls. It is one-sided where two alignments cost the same, and 0, the mean of its sides, where a spike
+    is exactly where its partner is. Raises ValueError after an early stop and for trains of other shapes.
+
+    >>> out, targets = Spikes.from_lists([[[0.5, 2.0]]]), Spikes.from_lists([[[0.7]]])
+    >>> victor_purpura_distance(out, targets, cost=1.0)
+    tensor([[1.2000]], dtype=torch.float64)
+    """
+    require_pair(out, targets, "victor_purpura_distance")
+    cost = arguments.number("cost", cost, least=0.0)
+    n_trains = len(out) * out.n_units
+    ours, wanted = (_by_train(spikes) for spikes in (out, targets))
+    partner = _Alignment.apply(*ours, *wanted, cost)  # type: ignore[no-untyped-call]
+    moved = torch.nonzero(partner >= 0)[:, 0]
+    from_, to = ours[0][moved], wanted[0][partner[moved]]
+    owner = torch.repeat_interleave(ours[1].diff())[moved]
+    alone = ours[1].diff() + wanted[1].diff() - 2 * torch.bincount(owner, minlength=n_trains)
+    return alone.double().index_add(0, owner, cost * (from_ - to).abs()).view(len(out), out.n_units)
+
+
+def _by_train(spikes: Spikes) -> tuple[Tensor, Tensor]:
+    """The times of all trains one after the other, and where each begins."""
+    train = cells(spikes)
+    counts = torch.bincount(train, minlength=len(spikes) * spikes.n_units)
+    offsets = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+    return spikes.times[torch.argsort(train, stable=True)], offsets
+
+
+class _Alignment(torch.autograd.Function):
+    """`kernels.alignment.align`: a constant."""
+
+    @staticmethod
+    def forward(times: Tensor, offsets: Tensor, others: Tensor, other_offsets: Tensor, cost: float) -> Tensor:
+        arrays = [tensor.detach().numpy() for tensor in (times, offsets, others, other_offsets)]
+        partner = np.empty(times.numel(), dtype=np.int64)
+        longest, longest_other = (int(np.diff(array).max(initial=0)) for array in (arrays[1], arrays[3]))
+        alignment.align(*arrays, cost, np.empty((longest + 1, longest_other + 1)), partner)
+        return torch.from_numpy(partner)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[None, ...]:
+        return (None,) * 5
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> None:
+        return None

@@ -1,0 +1,146 @@
+"""The physical constants of a module: float64 buffers, or parameters to be trained, positive by a parametrisation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fireprop import arguments, engine
+from fireprop.nn import checks
+
+Part: TypeAlias = engine.graph.Part
+Values: TypeAlias = dict[Part, engine.Array]
+
+
+OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start")
+
+
+def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *shapes: tuple[int, ...]) -> None:
+    """Let a module keep a constant: a number or of one of the shapes, or None for none of those that are optional.
+
+    A nn.Parameter stays the very object that was given, so that layers may share it and an optimiser may hold it; all
+    else becomes a buffer.
+    """
+    if value is None and name in OPTIONAL:
+        module.register_buffer(name, None)
+        return
+    tensor = checks.constant(name, value, *shapes)  # type: ignore[arg-type]
+    if isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, tensor)
+
+
+def is_trained(module: nn.Module, name: str) -> bool:
+    """Whether a constant of a module is a parameter, or computed from one: whatever requires_grad says of it now."""
+    return module._parameters.get(name) is not None or parametrize.is_parametrized(module, name)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a module keeps a constant of the engine.
+
+    shape  (n,) of units, or (out, in) of synapses
+    """
+
+    module: nn.Module
+    name: str
+    part: Part
+    shape: tuple[int, ...]
+
+    @property
+    def trained(self) -> bool:
+        return is_trained(self.module, self.name)
+
+    @property
+    def exists(self) -> bool:
+        return self.trained or self.module._buffers.get(self.name) is not None
+
+    def tensor(self) -> Tensor:
+        """(n,), or, of synapses, (1, 1), (1, in), (out, 1) or (out, in)."""
+        value: Tensor = getattr(self.module, self.name)
+        if len(self.shape) == 1:
+            return value.expand(self.shape)
+        return value.reshape((1,) * (2 - value.dim()) + tuple(value.shape)).contiguous()
+
+
+def refuse_more(layer: nn.Module, where: str, what: str) -> None:
+    """Refuse delays, a bias and an initial state, of which `what` knows nothing. Raises ValueError."""
+    for name in OPTIONAL:
+        if getattr(layer, name, None) is not None:
+            raise ValueError(f"{where} has {name}: {what} knows nothing of it")
+
+
+def values_of(sites: Sequence[Site], parts: Sequence[Part], arrays: Sequence[engine.Array]) -> Values:
+    """The constants of the engine: these arrays of trained parts, the modules' own of others."""
+    given = dict(zip(parts, arrays, strict=True))
+    return {
+        site.part: given[site.part] if site.part in given else site.tensor().detach().numpy()
+        for site in sites
+        if site.exists
+    }
+
+
+class Positive(nn.Module):
+    """A parametrisation by the logarithm: x = exp(raw), above 0 whatever an optimiser does to raw.
+
+    A step of raw by 0.01 changes x by 1 %.
+    """
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.exp()
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        return x.log()
+
+
+def keep_positive(module: nn.Module, *names: str) -> None:
+    """Train constants of a module by their logarithms, so that every step leaves them above 0.
+
+    names  of parameters of the module such as "tau_mem", "tau_syn", "t_ref", "delay", whose values are above 0
+
+    What the optimiser holds then is `module.parametrizations.<name>.original`, so make it afterwards; `module.<name>`
+    is the constant itself (torch.nn.utils.parametrize).
+
+    Raises ValueError for a name that is no parameter of the module, or is not above 0.
+
+    >>> from fireprop.nn import LIF
+    >>> layer = LIF(2, 1, tau_mem=nn.Parameter(torch.tensor(2.0).double()), tau_syn=0.5)
+    >>> keep_positive(layer, "tau_mem")
+    >>> layer.tau_mem
+    tensor(2.0000, dtype=torch.float64, grad_fn=<ExpBackward0>)
+    """
+    arguments.instance("module", module, nn.Module, "a module of fireprop.nn")
+    for name in names:
+        parameter = module._parameters.get(arguments.instance("names", name, str, "names of parameters"))
+        if parameter is None:
+            raise ValueError(f"{name} is no parameter of this {type(module).__name__}: pass it as an nn.Parameter")
+        bad = arguments.first_true(~(parameter.detach() > 0.0))
+        if bad is not None:
+            where = f"[{', '.join(map(str, bad))}]" if bad else ""
+            raise ValueError(f"{name}{where} = {float(parameter.detach()[bad])}: it has no logarithm, start above 0")
+        parametrize.register_parametrization(module, name, Positive())
+
+
+@contextmanager
+def exact_constants(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Undo, in these constants of a module, whatever the body does to their values and dtypes."""
+    leaves = [_leaf(module, name) for name in names]
+    exact = [(leaf, tensor.detach().clone()) for leaf in leaves if (tensor := leaf()) is not None]
+    yield
+    for leaf, value in exact:
+        tensor = leaf()
+        if tensor is not None and tensor.dtype != value.dtype:
+            tensor.data = value.to(tensor.device)
+            if tensor.grad is not None:
+                tensor.grad.data = tensor.grad.to(value.dtype)
+
+
+def _leaf(module: nn.Module, name: str) -> Callable[[], Tensor | None]:
+    """How to read what a module keeps of a constant, or of what it is computed from."""
+    if parametrize.is_parametrized(module, name):
+        return lambda: module.parametrizations[name].original  # type: ignore[index,union-attr]
+    return lambda: module._parameters.get(name, module._buffers.get(name))

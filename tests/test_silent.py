@@ -1,0 +1,195 @@
+"""Silent units: their peaks against records of the simulator and against differences, and steps that wake them."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from fireprop import Spikes
+from fireprop.nn import LIF, Sequential
+from fireprop.silent import bump_, silent_hinge, silent_peaks
+from fireprop.validity import validity_report
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+T_END = 3.0
+TAUS = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
+
+
+def layer_of(rng, n_in, n_out, mean, **options):
+    layer = LIF(n_in, n_out, **{**TAUS, **options})
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(rng.normal(mean, 0.6, (n_out, n_in))))
+        if layer.recurrent:
+            layer.recurrent_weight.copy_(torch.from_numpy(rng.normal(0.0, 0.3, (n_out, n_out))))
+    return layer
+
+
+def inputs_of(rng, batch=3, n_in=4):
+    return Spikes.from_padded_trains(rng.uniform(0.0, 2.0, (batch, n_in, 2)))
+
+
+LAYERS = {
+    "plain": {},
+    "per unit": {
+        "tau_mem": torch.tensor([1.0, 0.4, 2.0, 0.5, 0.8], dtype=torch.float64),
+        "tau_syn": torch.tensor([[0.5], [0.4], [0.7], [0.2], [0.8]], dtype=torch.float64),
+        "v_threshold": torch.tensor([1.0, 0.5, 2.0, 1.0, 1.5], dtype=torch.float64),
+    },
+    "masked": {"mask": torch.tensor([[1, 1, 0, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1]]).bool()},
+    "recurrent": {"recurrent": True},
+}
+
+
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+def test_peaks_are_those_of_the_potentials_that_the_simulator_records(rng, options):
+    layer, inputs = layer_of(rng, 4, 5, 0.8, **options), inputs_of(rng)
+    record = layer.record(inputs, t_end=T_END)
+    with torch.no_grad():
+        peaks = silent_peaks(layer, inputs, record[0])
+    report = validity_report(layer, inputs, t_end=T_END).layers[0]
+    grid = torch.linspace(0.0, T_END, 3001, dtype=torch.float64)
+    assert peaks.silent.any()
+    assert not peaks.silent.all()
+    for b, o in np.ndindex(3, 5):
+        theta = float(record.threshold(0)[o])
+        if not peaks.silent[b, o]:
+            assert peaks.potential[b, o] == theta
+            continue
+        recorded = record.potential(0, o, grid, sample=b)
+        assert peaks.potential[b, o] >= recorded.max() - 1e-12
+        at_peak = record.potential(0, o, peaks.time[b, o : o + 1], sample=b)
+        assert at_peak.item() == pytest.approx(float(peaks.potential[b, o]), abs=1e-12)
+        # a kink may lie between two points of the grid, .001 apart, V rising by a few per unit of time
+        assert peaks.potential[b, o] == pytest.approx(float(recorded.max()), abs=5e-3)
+        if report.margin[b, o] < math.inf:
+            assert theta * (1.0 - report.margin[b, o]) == pytest.approx(float(peaks.potential[b, o]), abs=1e-12)
+
+
+@pytest.mark.parametrize("over", ["batch", "sample"])
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+def test_the_hinge_has_the_gradient_of_its_difference(rng, options, over):
+    layer, data = layer_of(rng, 4, 5, 0.35, **options), inputs_of(rng)
+
+    def loss(times):
+        inputs = Spikes._trusted(times, data.units, data.offsets, 4)
+        return silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END), over=over)
+
+    times = data.times.clone().requires_grad_()
+    loss(times).backward()
+    for tensor, grad in ((times, times.grad), *((p, p.grad) for p in layer.parameters())):
+
+        def moved(x, tensor=tensor):
+            kept = tensor.detach().clone()
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(x))
+                value = loss(times.detach()).item()
+                tensor.copy_(kept)
+            return value
+
+        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
+        np.testing.assert_allclose(grad.numpy(), difference, rtol=0, atol=1e-8)
+    assert times.grad.abs().max() > 1e-3
+
+
+def test_the_hinge_reaches_the_layer_below_through_its_spikes(rng):
+    net = Sequential(layer_of(rng, 4, 5, 2.0), layer_of(rng, 5, 3, 0.1))
+    inputs = inputs_of(rng)
+    silent_hinge(net, inputs, net.record(inputs, t_end=T_END)).backward()
+    weight = net[0].weight
+
+    def moved(x):
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(x))
+            value = silent_hinge(net, inputs, net.record(inputs, t_end=T_END)).item()
+            weight.copy_(kept)
+        return value
+
+    difference = reference.central_difference(moved, weight.detach().numpy().copy())
+    np.testing.assert_allclose(weight.grad.numpy(), difference, rtol=0, atol=1e-7)
+    assert np.abs(difference).max() > 1e-4
+
+
+def test_descent_on_the_hinge_wakes_a_dead_layer_and_then_rests(rng):
+    layer, inputs = layer_of(rng, 4, 5, 0.2), inputs_of(rng)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    for _ in range(200):
+        record = layer.record(inputs, t_end=T_END)
+        loss = silent_hinge(layer, inputs, record)
+        if loss == 0.0:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (layer(inputs, t_end=T_END).counts().sum(0) > 0).all()
+    assert silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END)).item() == 0.0
+
+
+def test_only_units_that_are_dead_in_the_batch_count_unless_samples_do():
+    layer = LIF(1, 1, **TAUS)
+    torch.nn.init.constant_(layer.weight, 5.0)
+    inputs = Spikes.from_lists([[[0.1]], [[]]])  # it fires in the first sample only
+    record = layer.record(inputs, t_end=T_END)
+    assert silent_hinge(layer, inputs, record).item() == 0.0
+    assert silent_hinge(layer, inputs, record, over="sample").item() == pytest.approx(1.1 / 2)
+
+
+def test_a_unit_that_nothing_excites_peaks_at_rest_and_is_not_lifted():
+    layer = LIF(1, 1, **TAUS)
+    torch.nn.init.constant_(layer.weight, -1.0)
+    inputs = Spikes.from_latencies([[0.1]])
+    loss = silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END))
+    assert loss.item() == pytest.approx(1.1)
+    loss.backward()
+    assert layer.weight.grad.item() == 0.0
+
+
+def test_a_bump_lifts_all_synapses_of_dead_units_alone():
+    mask = torch.tensor([[True, False], [True, True]])
+    layer = LIF(2, 2, mask=mask, **TAUS)
+    layer.weight.data = torch.tensor([[0.1, 0.0], [5.0, 5.0]], dtype=torch.float64)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    assert bump_(layer, inputs, layer.record(inputs, t_end=T_END), amount=0.25) == [1]
+    assert layer.weight.tolist() == [[0.35, 0.0], [5.0, 5.0]]
+    sparse = LIF(2, 2, mask=mask.to_sparse(), **TAUS)
+    sparse.weight.data = torch.tensor([0.1, 5.0, 5.0], dtype=torch.float64)
+    assert bump_(sparse, inputs, sparse.record(inputs, t_end=T_END), amount=0.25) == [1]
+    assert sparse.weight.tolist() == [0.35, 5.0, 5.0]
+
+
+def test_an_empty_batch_lifts_nobody():
+    layer = LIF(2, 2, **TAUS)
+    nothing = torch.zeros(0, dtype=torch.float64)
+    inputs = Spikes(nothing, nothing.long(), torch.zeros(1).long(), 2)
+    record = layer.record(inputs, t_end=T_END)
+    assert silent_hinge(layer, inputs, record).item() == 0.0
+    assert bump_(layer, inputs, record, amount=1.0) == [0]
+
+
+def test_layers_and_runs_that_are_not_understood_are_refused(rng):
+    inputs = inputs_of(rng)
+    refused = {
+        "tau_syn has shape (4,): give a layer with one per receiver, (out, 1)": LIF(
+            4, 5, tau_mem=1.0, tau_syn=torch.full((4,), 0.5), dtype=torch.float64
+        ),
+        "tau_syn_rec differs from tau_syn": LIF(4, 5, recurrent=True, tau_syn_rec=0.1, **TAUS),
+    }
+    delayed = LIF(4, 5, delay=0.1, **TAUS)
+    refused["layer has delay: the peak of a silent unit knows nothing of it"] = delayed
+    for text, layer in refused.items():
+        with pytest.raises(ValueError, match=re.escape(text)):
+            silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END))
+    layer = layer_of(rng, 4, 5, 2.0)
+    with pytest.raises(ValueError, match=re.escape('early stop (stop="first_spikes"): run the network without stop')):
+        silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END, stop="first_spikes"))
+    with pytest.raises(ValueError, match=re.escape("record has 1 layers, net has 2: give the record of this net")):
+        silent_hinge(Sequential(layer, layer_of(rng, 5, 2, 1.0)), inputs, layer.record(inputs, t_end=T_END))
+    with pytest.raises(ValueError, match=re.escape("the layer 4 inputs and 5 units: give the run of this layer")):
+        silent_peaks(layer, inputs[:2], layer(inputs, t_end=T_END))
+    with pytest.raises(TypeError, match=re.escape("net is a Linear: give a fireprop.nn.LIF or a Sequential of them")):
+        bump_(torch.nn.Linear(4, 5), inputs, layer.record(inputs, t_end=T_END), amount=1.0)
+    with pytest.raises(ValueError, match=re.escape("amount = 0.0: give a finite number > 0")):
+        bump_(layer, inputs, layer.record(inputs, t_end=T_END), amount=0.0)
