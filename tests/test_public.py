@@ -101,7 +101,15 @@ def test_examples_in_docstrings_run(name):
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/gradients.md", "docs/exactness.md", "docs/memory.md", "docs/sparse.md", "docs/losses.md"],
+    [
+        "README.md",
+        "docs/gradients.md",
+        "docs/exactness.md",
+        "docs/memory.md",
+        "docs/sparse.md",
+        "docs/losses.md",
+        "docs/silent.md",
+    ],
 )
 def test_the_python_of_the_pages_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / page).read_text(), flags=re.DOTALL)

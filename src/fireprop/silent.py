@@ -11,8 +11,8 @@ loss or a step of its own:
 docs/silent.md compares them from a dead start.
 """
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from fireprop.nn import LIF, Maximum, Record, Sequential, Trace
 from fireprop.nn.connectivity import Connectivity, dense_only
 from fireprop.nn.sequential import stages_of
 from fireprop.spikes import Spikes
+
+Over: TypeAlias = Literal["batch", "sample"]
 
 UNDERSTOOD = {"weight", "recurrent_weight", "tau_mem", "tau_syn", "tau_syn_rec", "v_threshold", "t_ref"}
 MASKS = {"mask", "recurrent_mask"}
@@ -72,7 +74,7 @@ def silent_hinge(
     record: Record,
     *,
     margin: float = 0.1,
-    over: Literal["batch", "sample"] = "batch",
+    over: Over | Sequence[Over] = "batch",
 ) -> Tensor:
     r"""How far silent units stay below their thresholds: a loss of its own, not part of the gradient of the spikes.
 
@@ -83,7 +85,8 @@ def silent_hinge(
                          stop
     margin               m >= 0, how far above threshold a peak is wanted, relative to it. At threshold is a graze
     over                 "batch": units without a spike in the whole batch, by their highest peak in it; "sample": every
-                         sample in which a unit is silent, for codes in which all units are to fire always
+                         sample in which a unit is silent. For all layers, or one for each: ("batch", "sample") leaves a
+                         hidden layer sparse and asks every output to fire
 
     Add it to the loss, by a factor. Its derivative is exact wherever no unit starts or stops firing: there it jumps, by
     m at most, as a unit that fires costs nothing. It reaches the layers below through the times of their spikes; where
@@ -97,13 +100,18 @@ def silent_hinge(
     tensor(0.6000, dtype=torch.float64)
     """
     margin = arguments.number("margin", margin, least=0.0)
-    arguments.choice("over", over, "batch", "sample")
+    runs = list(_runs(net, inputs, record))
+    each = [over] * len(runs) if isinstance(over, str) else list(over)
+    for k, choice in enumerate(each):
+        arguments.choice("over" if isinstance(over, str) else f"over[{k}]", choice, "batch", "sample")
+    if len(each) != len(runs):
+        raise ValueError(f"over has {len(each)} entries, net has {len(runs)} layers: give one, or one for each")
     total = torch.zeros((), dtype=torch.float64)
-    for layer, heard, fired in _runs(net, inputs, record):
+    for (layer, heard, fired), choice in zip(runs, each, strict=True):
         _require_run(layer, heard, fired)
         _require_understood(layer)
         silent = fired.counts() == 0
-        if over == "batch":
+        if choice == "batch":
             silent = silent.all(dim=0, keepdim=True) & (len(fired) > 0)
         units = torch.nonzero(silent.any(dim=0))[:, 0]
         if units.numel() == 0:
@@ -111,7 +119,7 @@ def silent_hinge(
         peak, _ = _maxima(layer, heard, fired, units)
         threshold = layer.v_threshold.expand(layer.out_features)[units]
         lacking = (1.0 + margin - peak / threshold).clamp(min=0.0)
-        if over == "batch":
+        if choice == "batch":
             lacking = lacking.amin(dim=0, keepdim=True)
         total = total + torch.where(silent[:, units], lacking, 0.0).sum() / silent.numel()
     return total
