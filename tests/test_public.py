@@ -114,6 +114,7 @@ def test_examples_in_docstrings_run(name):
         "docs/data.md",
         "docs/losses.md",
         "docs/physics.md",
+        "docs/silent.md",
     ],
 )
 def test_the_python_of_the_pages_runs(page):
