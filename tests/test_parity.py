@@ -17,6 +17,8 @@ from fireprop.parity.check import ParityRow
 HOUSE = Path(__file__).parents[1]
 DATA = HOUSE / "src/fireprop/parity/data"
 SOURCES = {"mpmath", "jaxsnn", "eventax", "nest", "brian2"}
+OF_SYNAPSES = ("weight", "tau_syn", "delay")
+KINDS = (*OF_SYNAPSES, "v_threshold", "tau_mem", "t_ref", "input_times")
 WITH_GRADIENTS = {"mpmath", "jaxsnn", "eventax"}
 
 
@@ -68,13 +70,51 @@ def test_a_time_moved_by_ten_tolerances_fails(name):
     assert 9 * row.time_tolerance < row.time_error < 11.1 * row.time_tolerance
 
 
-def test_a_gradient_moved_by_ten_tolerances_fails():
-    fixture = load_fixture("mpmath_two_layers")
-    times = np.array(fixture.gradients["input_times"], float)
-    times[0] += 10 * fixture.tolerance["gradients"] * np.abs(times).max()
-    row = check_fixture(dataclasses.replace(fixture, gradients={**fixture.gradients, "input_times": list(times)}))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_moved_by_ten_tolerances_fails(kind):
+    fixture = load_fixture("mpmath_delayed_recurrent")
+    values = fixture.gradients[kind]
+    by_name = {"": values} if kind == "input_times" else values
+    by_name = {name: np.array(part, float) for name, part in by_name.items()}
+    largest = max(np.abs(part).max() for part in by_name.values())
+    next(iter(by_name.values())).flat[0] += 10 * fixture.tolerance["gradients"] * largest
+    moved = {name: part.tolist() for name, part in by_name.items()}
+    gradients = {**fixture.gradients, kind: moved[""] if kind == "input_times" else moved}
+    row = check_fixture(dataclasses.replace(fixture, gradients=gradients))
     assert row.time_error <= row.time_tolerance
     assert not row.passed
+
+
+def test_a_network_with_delays_is_found_in_every_source_that_has_them():
+    fixtures = [load_fixture(name) for name in fixture_names()]
+    delayed = [fixture for fixture in fixtures if all("delay" in c for c in fixture.network["connections"])]
+    assert {fixture.source for fixture in delayed} == {"mpmath", "nest", "brian2"}
+    for source in ("mpmath", "nest", "brian2"):
+        cyclic = [
+            f for f in delayed if f.source == source and any(c["pre"] == c["post"] for c in f.network["connections"])
+        ]
+        assert len(cyclic) >= 2
+    # every 40-digit network has gradients to every constant, on both sides of tau_mem = tau_syn and on it
+    for fixture in fixtures:
+        assert fixture.source != "mpmath" or {"weight", "tau_syn", "tau_mem", "v_threshold"} <= set(fixture.gradients)
+        assert "delay" in (fixture.gradients or {}) or fixture not in delayed or fixture.source != "mpmath"
+
+
+def test_constants_of_a_fixture_are_trained_where_it_has_their_gradients():
+    fixture = load_fixture("mpmath_delayed_two_layers")
+    names = [{name for name, _ in net.named_parameters()} for net in fixture.modules()]
+    plain, plain_chain, trained, trained_chain = names
+    assert plain_chain == {"0.weight", "0.v_threshold", "1.weight", "1.v_threshold"}
+    assert len(plain) == 4
+    assert trained_chain == {f"{k}.{kind}" for k in (0, 1) for kind in KINDS if kind != "input_times"}
+    assert len(trained) == len(trained_chain)
+
+
+def test_a_gradient_of_an_unknown_kind_is_told():
+    fixture = load_fixture("mpmath_near_graze")
+    bad = dataclasses.replace(fixture, gradients={"tau": {}})
+    with pytest.raises(ValueError, match=re.escape("fixture mpmath_near_graze: gradients['tau'], give some of ")):
+        check_fixture(bad)
 
 
 @pytest.mark.parametrize("name", ["mpmath_near_graze", "nest_two_layers_hold"])
@@ -95,12 +135,12 @@ def test_a_time_that_is_nan_fails(name):
     assert not row.passed
 
 
-@pytest.mark.parametrize("kind", ["weight", "v_threshold", "input_times"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_that_is_nan_in_one_place_fails(kind):
-    fixture = load_fixture("mpmath_two_layers")
+    fixture = load_fixture("mpmath_delayed_two_layers")
     values = copy.deepcopy(fixture.gradients[kind])
     last = values[list(values)[-1]] if kind != "input_times" else values
-    if kind == "weight":
+    if kind in OF_SYNAPSES:
         last = last[-1]
     last[-1] = np.nan
     row = check_fixture(dataclasses.replace(fixture, gradients={**fixture.gradients, kind: values}))
@@ -143,12 +183,14 @@ def test_the_script_makes_the_same_digits_again(make_mpmath, case):
     assert {**made, "version": stored["version"]} == stored
 
 
-def test_the_script_stops_where_gradients_are_not_confirmed(make_mpmath, monkeypatch):
+@pytest.mark.parametrize("kind", ["tau_syn", "input_times"])
+def test_the_script_stops_where_gradients_are_not_confirmed(make_mpmath, monkeypatch, kind):
     exact = make_mpmath.reference.gradients
 
     def without_a_digit(*arguments):
-        weights, thresholds, input_times = exact(*arguments)
-        return weights, thresholds, [t * (1 + make_mpmath.mp.mpf(10) ** -24) for t in input_times]
+        found = exact(*arguments)
+        largest = max(found[kind], key=lambda key: abs(found[kind][key]))
+        return {**found, kind: {**found[kind], largest: found[kind][largest] * (1 + make_mpmath.mp.mpf(10) ** -24)}}
 
     monkeypatch.setattr(make_mpmath.reference, "gradients", without_a_digit)
     with pytest.raises(ArithmeticError, match="near_graze: the explicit system and central differences differ by"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fireprop.gradcheck.report import worst_of
-from fireprop.nn import Record
-from fireprop.parity.fixtures import Fixture, fixture_names, load_fixture
+from fireprop.nn import Network, Record
+from fireprop.parity.fixtures import OF_SYNAPSES, OF_UNITS, Fixture, fixture_names, key_of, load_fixture
 from fireprop.spikes import Spikes
 
 
@@ -56,6 +56,10 @@ def check_fixture(fixture: Fixture) -> ParityRow:
     >>> row.spikes, row.time_error < 1e-12, row.passed
     (2, True, True)
     """
+    kinds = (*OF_UNITS, *OF_SYNAPSES, "input_times")
+    strange = next((kind for kind in fixture.gradients or {} if kind not in kinds), None)
+    if strange is not None:
+        raise ValueError(f"fixture {fixture.source}_{fixture.case}: gradients[{strange!r}], give some of {kinds}")
     errors = [_errors(fixture, net) for net in fixture.modules()]
     gradient_errors = [error for _, error in errors if error is not None]
     return ParityRow(
@@ -94,7 +98,7 @@ def _errors(fixture: Fixture, net: nn.Module) -> tuple[float, float | None]:
         return worst_of(time_errors, of_nothing=0.0), None
     loss.backward()  # type: ignore[no-untyped-call]
     by_kind = _gradients(fixture, net, input_times)
-    errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items()]
+    errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items() if kind in by_kind]
     return worst_of(time_errors, of_nothing=0.0), worst_of(errors)
 
 
@@ -103,18 +107,18 @@ def _by_unit(spikes: Spikes) -> list[Tensor]:
 
 
 def _gradients(fixture: Fixture, net: nn.Module, input_times: Tensor) -> dict[str, Any]:
-    """fireprop's gradients under the names of the fixture."""
-    names = [population["name"] for population in fixture.network["populations"]]
-    keys = [f"{connection['pre']}->{connection['post']}" for connection in fixture.network["connections"]]
-    weights, thresholds = (
-        [parameter for name, parameter in net.named_parameters() if name.endswith(kind)]
-        for kind in (".weight", ".v_threshold")
-    )
-    return {
-        "weight": {key: weight.grad for key, weight in zip(keys, weights, strict=True)},
-        "v_threshold": {name: threshold.grad for name, threshold in zip(names, thresholds, strict=True)},
-        "input_times": input_times.grad,
-    }
+    """fireprop's gradients under the names of the fixture, of the kinds of which the module has parameters."""
+    populations = [population["name"] for population in fixture.network["populations"]]
+    connections = [key_of(connection) for connection in fixture.network["connections"]]
+    units, synapses = (net.populations, net.connections) if isinstance(net, Network) else (net, net)
+    found: dict[str, Any] = {"input_times": input_times.grad}
+    for kinds, names, modules in ((OF_UNITS, populations, units), (OF_SYNAPSES, connections, synapses)):
+        parts = list(zip(names, modules.children(), strict=True))
+        for kind in kinds:
+            own = {name: dict(part.named_parameters()).get(kind) for name, part in parts}
+            by_name = {name: parameter.grad for name, parameter in own.items() if parameter is not None}
+            found.update({kind: by_name} if by_name else {})
+    return found
 
 
 def _kind_error(mine: Any, theirs: Any) -> float:

@@ -1,7 +1,7 @@
 """What a frozen fixture holds, and the networks of fireprop that it describes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -14,6 +14,9 @@ from fireprop.nn import LIF, Network, Sequential
 from fireprop.spikes import Spikes
 
 Trains: TypeAlias = dict[str, list[list[float]]]
+OF_UNITS = ("v_threshold", "tau_mem", "t_ref")
+OF_SYNAPSES = ("weight", "tau_syn", "delay")
+ALWAYS = ("weight", "v_threshold")  # parameters of every network
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,15 @@ class Fixture:
     source, version  the program; `case` names the network, `made_by` the script that ran it (in the source repository)
     settings         what else its result depends on
     network          `n_inputs`; `populations`: name, size, tau_mem, v_threshold, t_ref, a number or one for each unit;
-                     `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in)
+                     `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in), and, of those with
+                     one, delay, likewise
     inputs           `times` and `units` of the input spikes
     t_end            the horizon
     spikes           of each population, the firing times of each unit in order
     loss             coefficients in the same layout: the loss is the sum of coefficient * time over all spikes
-    gradients        of that loss: `weight` by connection ("pre->post"), `v_threshold` by population, `input_times`;
-                     of the kinds that the source has. None if it has none
+    gradients        of that loss: `weight`, `tau_syn`, `delay` by connection ("pre->post"), each (out, in);
+                     `v_threshold`, `tau_mem`, `t_ref` by population, each (size,); `input_times`; of the kinds that the
+                     source has, where they are no one-sided derivatives. None if it has none
     tolerance        `times`: of a firing time, relative to it; `gradients`: of a component, relative to the largest one
                      of its kind. None if there are no gradients
     why              why it is not smaller
@@ -59,30 +64,62 @@ class Fixture:
         return Spikes.from_events(times, units, None, n_units=self.network["n_inputs"], batch_size=1)
 
     def modules(self) -> Iterator[nn.Module]:
-        """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well."""
-        yield self._graph()
-        ends = ["input", *(population["name"] for population in self.network["populations"])]
-        if [(c["pre"], c["post"]) for c in self.network["connections"]] == list(pairwise(ends)):
-            yield self._chain()
+        """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well.
 
-    def _graph(self) -> Network:
+        Where there are gradients to other constants than weights and thresholds, each once with and once without these
+        constants as parameters: those that are trained have currents of their own.
+        """
+        kinds = (*OF_UNITS, *OF_SYNAPSES)
+        trained = [kind for kind in kinds if kind in (self.gradients or {}) and kind not in ALWAYS]
+        for others in ((), trained) if trained else ((),):
+            yield self._graph(others)
+            if self._is_chain():
+                yield self._chain(others)
+
+    def _is_chain(self) -> bool:
+        ends = ["input", *(population["name"] for population in self.network["populations"])]
+        return [(c["pre"], c["post"]) for c in self.network["connections"]] == list(pairwise(ends))
+
+    def _graph(self, trained: Sequence[str]) -> Network:
         net = Network(self.network["n_inputs"], dtype=torch.float64)
         for population in self.network["populations"]:
-            net.add(population["name"], population["size"], **_constants(population))
+            net.add(population["name"], population["size"], **self._of_units(population, trained))
         for c in self.network["connections"]:
-            net.connect(c["pre"], c["post"], tau_syn=_double(c["tau_syn"]), weight=_double(c["weight"]))
+            net.connect(c["pre"], c["post"], weight=_double(c["weight"]), **self._of_synapses(c, trained))
         return net
 
-    def _chain(self) -> Sequential:
+    def _chain(self, trained: Sequence[str]) -> Sequential:
         layers, n_in = [], self.network["n_inputs"]
         for population, c in zip(self.network["populations"], self.network["connections"], strict=True):
-            tau_syn = _double(c["tau_syn"])
-            layer = LIF(n_in, population["size"], tau_syn=tau_syn, dtype=torch.float64, **_constants(population))
+            constants = {**self._of_units(population, trained), **self._of_synapses(c, trained)}
+            layer = LIF(n_in, population["size"], dtype=torch.float64, **constants)
             with torch.no_grad():
                 layer.weight.copy_(_double(c["weight"]))
             layers.append(layer)
             n_in = population["size"]
         return Sequential(*layers)
+
+    def _of_units(self, population: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
+        shape = (population["size"],)
+        return {name: self._constant(population, name, shape, trained) for name in OF_UNITS}
+
+    def _of_synapses(self, connection: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
+        shape = tuple(_double(connection["weight"]).shape)
+        names = [name for name in ("tau_syn", "delay") if name in connection]
+        return {name: self._constant(connection, name, shape, trained) for name in names}
+
+    def _constant(self, part: dict[str, Any], name: str, shape: tuple[int, ...], trained: Sequence[str]) -> Tensor:
+        """A constant of a population or a connection: a parameter if the fixture has its gradient."""
+        value = _double(part[name])
+        key = part["name"] if "name" in part else key_of(part)
+        if name in ALWAYS or (name in trained and key in self.gradients[name]):  # type: ignore[index]
+            return nn.Parameter(value.expand(shape).clone())
+        return value
+
+
+def key_of(connection: dict[str, Any]) -> str:
+    """The name of a connection among gradients."""
+    return f"{connection['pre']}->{connection['post']}"
 
 
 def fixture_names() -> tuple[str, ...]:
@@ -100,12 +137,6 @@ def load_fixture(name: str) -> Fixture:
 
 def _folder() -> Any:
     return resources.files("fireprop.parity") / "data"
-
-
-def _constants(population: dict[str, Any]) -> dict[str, Any]:
-    constants = {name: _double(population[name]) for name in ("tau_mem", "t_ref")}
-    threshold = _double(population["v_threshold"]).expand(population["size"]).clone()
-    return {**constants, "v_threshold": nn.Parameter(threshold)}
 
 
 def _double(value: Any) -> Tensor:
