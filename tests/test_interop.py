@@ -313,9 +313,9 @@ def delayed_network(rng):
 @pytest.mark.slow
 def test_a_delay_of_brian2_is_rounded_to_the_nearest_step(brian2):
     inputs = Spikes.from_latencies([[0.2]])
-    (at_once,) = brian.simulate(one_unit(), inputs, t_end=2.0, dt=0.1)
+    (at_once,) = brian.simulate(one_unit(20.0), inputs, t_end=2.0, dt=0.1)
     for delay, steps in ((0.3, 3), (0.26, 3), (0.24, 2), (0.04, 0)):
-        (late,) = brian.simulate(one_unit(delay=delay), inputs, t_end=2.0 + 0.1 * steps, dt=0.1)
+        (late,) = brian.simulate(one_unit(20.0, delay=delay), inputs, t_end=2.0 + 0.1 * steps, dt=0.1)
         assert late.n_spikes == at_once.n_spikes > 1
         assert late.times.numpy() == pytest.approx(at_once.times.numpy() + 0.1 * steps, abs=1e-12)
 

@@ -168,17 +168,19 @@ def test_all_fixtures_make_a_row_each(monkeypatch):
 
 
 def test_a_name_that_is_not_there_and_a_missing_tolerance_are_told():
-    with pytest.raises(ValueError, match=re.escape("name = 'neuron_two_layers': the fixtures are brian2_per_unit,")):
+    with pytest.raises(
+        ValueError, match=re.escape("name = 'neuron_two_layers': the fixtures are brian2_delayed_populations,")
+    ):
         load_fixture("neuron_two_layers")
     bad = dataclasses.replace(load_fixture("mpmath_near_graze"), tolerance={"times": None, "gradients": None})
     with pytest.raises(ValueError, match=re.escape("fixture mpmath_near_graze: tolerance['times'] is missing")):
         check_fixture(bad)
 
 
-@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12"])
+@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12", "delayed_recurrent"])
 def test_the_script_makes_the_same_digits_again(make_mpmath, case):
     stored = json.loads((DATA / f"mpmath_{case}.json").read_text())
-    # The near-graze is confirmed by central differences too; of the other, which takes longer, the digits.
+    # The near-graze is confirmed by central differences too; of the others, which take longer, the digits.
     made = make_mpmath.make(case, confirm=case == "near_graze")
     assert {**made, "version": stored["version"]} == stored
 
