@@ -108,6 +108,10 @@ def test_constants_of_a_fixture_are_trained_where_it_has_their_gradients():
     assert len(plain) == 4
     assert trained_chain == {f"{k}.{kind}" for k in (0, 1) for kind in KINDS if kind != "input_times"}
     assert len(trained) == len(trained_chain)
+    *_, recurrent = load_fixture("mpmath_delayed_recurrent").modules()
+    own = {name for name, _ in recurrent.named_parameters()}
+    assert own >= {"0.recurrent_weight", "0.tau_syn_rec", "0.delay_rec"}
+    assert len(own) == 9
 
 
 def test_a_gradient_of_an_unknown_kind_is_told():

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fireprop.gradcheck.report import worst_of
-from fireprop.nn import Network, Record
-from fireprop.parity.fixtures import OF_SYNAPSES, OF_UNITS, Fixture, fixture_names, key_of, load_fixture
+from fireprop.nn import Record
+from fireprop.parity.fixtures import OF_SYNAPSES, OF_UNITS, Fixture, fixture_names, load_fixture
 from fireprop.spikes import Spikes
 
 
@@ -97,28 +97,15 @@ def _errors(fixture: Fixture, net: nn.Module) -> tuple[float, float | None]:
     if fixture.gradients is None:
         return worst_of(time_errors, of_nothing=0.0), None
     loss.backward()  # type: ignore[no-untyped-call]
-    by_kind = _gradients(fixture, net, input_times)
+    by_kind: dict[str, Any] = {"input_times": input_times.grad}
+    for kind, parameters in fixture.parameters(net).items():
+        by_kind[kind] = {name: parameter.grad for name, parameter in parameters.items()}
     errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items() if kind in by_kind]
     return worst_of(time_errors, of_nothing=0.0), worst_of(errors)
 
 
 def _by_unit(spikes: Spikes) -> list[Tensor]:
     return [spikes.times[spikes.units == unit] for unit in range(spikes.n_units)]
-
-
-def _gradients(fixture: Fixture, net: nn.Module, input_times: Tensor) -> dict[str, Any]:
-    """fireprop's gradients under the names of the fixture, of the kinds of which the module has parameters."""
-    populations = [population["name"] for population in fixture.network["populations"]]
-    connections = [key_of(connection) for connection in fixture.network["connections"]]
-    units, synapses = (net.populations, net.connections) if isinstance(net, Network) else (net, net)
-    found: dict[str, Any] = {"input_times": input_times.grad}
-    for kinds, names, modules in ((OF_UNITS, populations, units), (OF_SYNAPSES, connections, synapses)):
-        parts = list(zip(names, modules.children(), strict=True))
-        for kind in kinds:
-            own = {name: dict(part.named_parameters()).get(kind) for name, part in parts}
-            by_name = {name: parameter.grad for name, parameter in own.items() if parameter is not None}
-            found.update({kind: by_name} if by_name else {})
-    return found
 
 
 def _kind_error(mine: Any, theirs: Any) -> float:

@@ -16,6 +16,7 @@ from fireprop.spikes import Spikes
 Trains: TypeAlias = dict[str, list[list[float]]]
 OF_UNITS = ("v_threshold", "tau_mem", "t_ref")
 OF_SYNAPSES = ("weight", "tau_syn", "delay")
+RECURRENT = {"weight": "recurrent_weight", "tau_syn": "tau_syn_rec", "delay": "delay_rec"}  # what a LIF calls its own
 ALWAYS = ("weight", "v_threshold")  # parameters of every network
 
 
@@ -76,9 +77,36 @@ class Fixture:
             if self._is_chain():
                 yield self._chain(others)
 
+    def parameters(self, net: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+        """The parameters of one of the modules, by kind and by population or connection, as gradients are named."""
+        found: dict[str, dict[str, nn.Parameter]] = {}
+        for kind, key, module, name in self._places(net):
+            parameter = dict(module.named_parameters()).get(name)
+            if parameter is not None:
+                found.setdefault(kind, {})[key] = parameter
+        return found
+
+    def _places(self, net: nn.Module) -> Iterator[tuple[str, str, nn.Module, str]]:
+        """Kind and name of each constant of the network, the module that keeps it, and what that calls it."""
+        names = [population["name"] for population in self.network["populations"]]
+        is_graph = isinstance(net, Network)
+        units: Any = net.populations if is_graph else dict(zip(names, net.children(), strict=True))
+        for name in names:
+            yield from ((kind, name, units[name], kind) for kind in OF_UNITS)
+        for c in self.network["connections"]:
+            key = key_of(c)
+            synapses: Any = net.connections[key] if is_graph else units[c["post"]]  # type: ignore[index]
+            words = RECURRENT if not is_graph and c["pre"] == c["post"] else {}
+            yield from ((kind, key, synapses, words.get(kind, kind)) for kind in OF_SYNAPSES)
+
     def _is_chain(self) -> bool:
+        """Whether each population hears the one before it, and nothing else but perhaps itself."""
         ends = ["input", *(population["name"] for population in self.network["populations"])]
-        return [(c["pre"], c["post"]) for c in self.network["connections"]] == list(pairwise(ends))
+        heard = [[c["pre"] for c in self._to(post)] for post in ends[1:]]
+        return all(pre in ([before], [before, own]) for pre, (before, own) in zip(heard, pairwise(ends), strict=True))
+
+    def _to(self, post: str) -> list[dict[str, Any]]:
+        return [c for c in self.network["connections"] if c["post"] == post]
 
     def _graph(self, trained: Sequence[str]) -> Network:
         net = Network(self.network["n_inputs"], dtype=torch.float64)
@@ -90,11 +118,16 @@ class Fixture:
 
     def _chain(self, trained: Sequence[str]) -> Sequential:
         layers, n_in = [], self.network["n_inputs"]
-        for population, c in zip(self.network["populations"], self.network["connections"], strict=True):
-            constants = {**self._of_units(population, trained), **self._of_synapses(c, trained)}
-            layer = LIF(n_in, population["size"], dtype=torch.float64, **constants)
+        for population in self.network["populations"]:
+            forward, *own = self._to(population["name"])
+            constants = {**self._of_units(population, trained), **self._of_synapses(forward, trained)}
+            for c in own:
+                constants |= {RECURRENT[kind]: value for kind, value in self._of_synapses(c, trained).items()}
+            layer = LIF(n_in, population["size"], recurrent=bool(own), dtype=torch.float64, **constants)
             with torch.no_grad():
-                layer.weight.copy_(_double(c["weight"]))
+                layer.weight.copy_(_double(forward["weight"]))
+                for c in own:
+                    layer.recurrent_weight.copy_(_double(c["weight"]))
             layers.append(layer)
             n_in = population["size"]
         return Sequential(*layers)
