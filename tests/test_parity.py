@@ -102,13 +102,16 @@ def test_a_network_with_delays_is_found_in_every_source_that_has_them():
 
 def test_constants_of_a_fixture_are_trained_where_it_has_their_gradients():
     fixture = load_fixture("mpmath_delayed_two_layers")
-    names = [{name for name, _ in net.named_parameters()} for net in fixture.modules()]
-    plain, plain_chain, trained, trained_chain = names
+    plain, plain_chain, trained, trained_chain = (
+        {name for name, _ in net.named_parameters()}
+        for constants in (False, True)
+        for net in fixture.modules(constants=constants)
+    )
     assert plain_chain == {"0.weight", "0.v_threshold", "1.weight", "1.v_threshold"}
     assert len(plain) == 4
     assert trained_chain == {f"{k}.{kind}" for k in (0, 1) for kind in KINDS if kind != "input_times"}
     assert len(trained) == len(trained_chain)
-    *_, recurrent = load_fixture("mpmath_delayed_recurrent").modules()
+    *_, recurrent = load_fixture("mpmath_delayed_recurrent").modules(constants=True)
     own = {name for name, _ in recurrent.named_parameters()}
     assert own >= {"0.recurrent_weight", "0.tau_syn_rec", "0.delay_rec"}
     assert len(own) == 9

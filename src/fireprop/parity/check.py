@@ -60,7 +60,8 @@ def check_fixture(fixture: Fixture) -> ParityRow:
     strange = next((kind for kind in fixture.gradients or {} if kind not in kinds), None)
     if strange is not None:
         raise ValueError(f"fixture {fixture.source}_{fixture.case}: gradients[{strange!r}], give some of {kinds}")
-    errors = [_errors(fixture, net) for net in fixture.modules()]
+    modules = [net for constants in (False, True) for net in fixture.modules(constants=constants)]
+    errors = [_errors(fixture, net) for net in modules]
     gradient_errors = [error for _, error in errors if error is not None]
     return ParityRow(
         source=fixture.source,

@@ -64,18 +64,16 @@ class Fixture:
         units = torch.tensor(self.inputs["units"], dtype=torch.int64)
         return Spikes.from_events(times, units, None, n_units=self.network["n_inputs"], batch_size=1)
 
-    def modules(self) -> Iterator[nn.Module]:
+    def modules(self, *, constants: bool = False) -> Iterator[nn.Module]:
         """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well.
 
-        Where there are gradients to other constants than weights and thresholds, each once with and once without these
-        constants as parameters: those that are trained have currents of their own.
+        constants  whether all constants whose gradients the fixture has are parameters, which gives synapses currents
+                   of their own, or thresholds and weights alone
         """
-        kinds = (*OF_UNITS, *OF_SYNAPSES)
-        trained = [kind for kind in kinds if kind in (self.gradients or {}) and kind not in ALWAYS]
-        for others in ((), trained) if trained else ((),):
-            yield self._graph(others)
-            if self._is_chain():
-                yield self._chain(others)
+        trained = [*ALWAYS, *(self.gradients or {})] if constants else ALWAYS
+        yield self._graph(trained)
+        if self._is_chain():
+            yield self._chain(trained)
 
     def parameters(self, net: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
         """The parameters of one of the modules, by kind and by population or connection, as gradients are named."""
@@ -145,7 +143,7 @@ class Fixture:
         """A constant of a population or a connection: a parameter if the fixture has its gradient."""
         value = _double(part[name])
         key = part["name"] if "name" in part else key_of(part)
-        if name in ALWAYS or (name in trained and key in self.gradients[name]):  # type: ignore[index]
+        if name in ALWAYS or (name in trained and key in (self.gradients or {})[name]):
             return nn.Parameter(value.expand(shape).clone())
         return value
 
