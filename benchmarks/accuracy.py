@@ -53,9 +53,10 @@ def measure(config: tasks.Config) -> dict[str, Any]:
     result = trainer.result()
     chosen = "" if result["validation_accuracy"] is None else f", validation {result['validation_accuracy']:.2%}"
     print(
-        f"seed {config.seed}: test {result['test_accuracy']:.2%}{chosen}, epoch {result['best_epoch']} of "
-        f"{config.epochs}, {seconds:.1f} s ({cpu_seconds:.1f} CPU s), {result['spikes_per_sample']:.1f} spikes per sample, up to the decision "
-        f"{result['spikes_to_decision']:.1f} and {result['inputs_to_decision']:.1f} of the inputs",
+        f"seed {config.seed}: test {result['test_accuracy']:.2%}{chosen}, "
+        f"epoch {result['best_epoch']} of {config.epochs}, {seconds:.1f} s ({cpu_seconds:.1f} CPU s), "
+        f"{result['spikes_per_sample']:.1f} spikes per sample, "
+        f"up to the decision {result['spikes_to_decision']:.1f} and {result['inputs_to_decision']:.1f} of the inputs",
         flush=True,
     )
     return {**result, "cpu_seconds": cpu_seconds}
@@ -64,11 +65,12 @@ def measure(config: tasks.Config) -> dict[str, Any]:
 def report(results: list[dict[str, Any]]) -> None:
     values = [row["test_accuracy"] for row in results]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    to_decision = statistics.mean(row["spikes_to_decision"] for row in results)
+    cpu_seconds, spikes = (
+        statistics.mean(row[name] for row in results) for name in ("cpu_seconds", "spikes_to_decision")
+    )
     print(
         f"mean {statistics.mean(values):.2%}, standard deviation {deviation:.2%}, {len(values)} seeds, "
-        f"{statistics.mean(row['cpu_seconds'] for row in results):.0f} CPU s each, {results[0]['parameters']:,} parameters, "
-        f"{to_decision:.1f} spikes up to the decision"
+        f"{cpu_seconds:.0f} CPU s each, {results[0]['parameters']:,} parameters, {spikes:.1f} spikes up to the decision"
     )
 
 
