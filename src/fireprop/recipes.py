@@ -32,6 +32,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     "mnist": {
         "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),
+        # Few hidden units reach their threshold, and two of their spikes are enough for an output.
+        "sparse": Recipe(
+            "784-350-10, few spikes", {"epochs": 40, "hidden_weight": (0.01, 0.05), "output_weight": (0.6, 0.5)}
+        ),
     },
     "nmnist": {
         # As many epochs as validation asked for when a fifth of the thousand was held out.
