@@ -82,7 +82,7 @@ def test_a_folder_per_class_is_read_in_order_of_class_and_name(tmp_path, rng, na
     spikes, labels = load_nmnist(tmp_path, train=True)
     assert labels.tolist() == [1, 3, 3]
     assert spikes.n_units == 2312
-    assert spikes.counts().sum(1).tolist() == [200, 200, 200]
+    assert spikes.counts().sum(1).tolist() == [1500, 1500, 1500]
     assert bool((spikes.units[spikes.samples == 0] % 1156 // 34 < 7).all())  # rows 3 to 6 of class 1
     assert load_nmnist(tmp_path, train=False)[1].tolist() == [7]
 

@@ -30,7 +30,7 @@ def write_images(folder, labels, train, rng):
     (folder / f"{IMAGE_FILES[train]}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
 
 
-def write_recordings(folder, labels, train, rng, n_events=200):
+def write_recordings(folder, labels, train, rng, n_events=1500):
     """Events in rows that tell the class, a file each, in the folder of the class."""
     for number, label in enumerate(labels):
         place = folder / EVENT_FOLDERS[train] / str(label)

@@ -390,26 +390,26 @@ MNIST = {
     "dtype": "float32",
 }
 
-# Times in ms.
+# Times in ms. Constants as long as a recording, and weights so small that some hundred events go before a decision.
 NMNIST = {
     "hidden": (512,),
-    "epochs": 40,
+    "epochs": 25,
     "batch_size": 32,
-    "lr": 1e-3,
+    "lr": 5e-5,
     "lr_decay": 1.0,
     "schedule": "cosine",
-    "tau_mem": 20.0,
-    "tau_syn": 10.0,
+    "tau_mem": 100.0,
+    "tau_syn": 50.0,
     "t_end": 100.0,
     "t_low": 0.0,
     "t_high": 1.0,
     "bias_time": None,
-    "hidden_weight": (0.003, 0.01),
-    "output_weight": (0.08, 0.15),
-    "tau": 0.5,
-    "late_penalty": 0.03,
-    "late_tau": 40.0,
+    "hidden_weight": (0.0001, 0.0008),
+    "output_weight": (0.005, 0.015),
+    "tau": 1.0,
     "held_out": 0.1,
+    "max_shift": 1,
+    "input_dropout": 0.3,
     "dtype": "float32",
 }
 
