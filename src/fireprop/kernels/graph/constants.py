@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, slope_at, source_of
 from fireprop.kernels.membrane import factors, response_slopes
 from fireprop.kernels.walk import release_order
 
@@ -154,19 +153,14 @@ def walk_sample(graph, log, state, constraint, sample):
     spike, held, arrival = first, 0, first
     rest(state)
     while spike < last:
-        f = log.events[spike].time
-        end = ends[order[held]]
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-        t_arrival = arrival_time(log.events[arrival])
-        t = min(f, end, t_input, t_arrival)
-        # At one instant come spikes, ends of hold, arrivals (design 3).
-        if f == t:
+        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
+        if next_ == SPIKE:
             cross(graph, log, state, constraint, spike)
             spike += 1
-        elif end == t:
+        elif next_ == END_OF_HOLD:
             release(graph, log, state, first + order[held], t)
             held += 1
-        elif t_input == t:
+        elif next_ == INPUT:
             arrive(graph, log, state, arrival_in, t)
             arrival_in += 1
         else:

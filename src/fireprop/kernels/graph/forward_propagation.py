@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import slope_at, source_of
+from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, slope_at, source_of
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import release_order
 
@@ -179,19 +178,16 @@ def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_graz
     spike, held, arrival = first, 0, first
     clear(graph, sensitivity)
     while spike < last:
-        f, end, t_arrival = log.events[spike].time, ends[order[held]], arrival_time(log.events[arrival])
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-        t = min(f, end, t_input, t_arrival)
-        # At one instant come spikes, ends of hold, arrivals (design 3).
-        if f == t:
+        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
+        if next_ == SPIKE:
             code = cross(graph, log, columns, sensitivity, result, spike, zero_grazes)
             if code != status.OK:
                 return code, spike
             spike += 1
-        elif end == t:
+        elif next_ == END_OF_HOLD:
             release(graph, log, sensitivity, first + order[held], t)
             held += 1
-        elif t_input == t:
+        elif next_ == INPUT:
             arrive(graph, log, columns, sensitivity, arrival_in, t)
             arrival_in += 1
         else:

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.walk import (
+    END_OF_HOLD,
+    INPUT,
     NO_PARENT,
+    SPIKE,
     clear,
+    comes_next,
     move_forward,
     move_one_forward,
     parent_of,
@@ -89,21 +92,16 @@ def sample_tangent(graph, log, direction, state, sample, zero_grazes):
     for u in range(state.nodes.size):
         clear(graph, state, u)
     while spike < last:
-        f = log.events[spike].time
-        end = ends[order[held]]
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-        t_arrival = arrival_time(log.events[arrival])
-        t = min(f, end, t_input, t_arrival)
-        # At one instant come spikes, ends of hold, arrivals (design 3).
-        if f == t:
+        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
+        if next_ == SPIKE:
             code = cross(graph, log, direction, state, spike, zero_grazes)
             if code != status.OK:
                 return code, spike
             spike += 1
-        elif end == t:
+        elif next_ == END_OF_HOLD:
             release(graph, log, direction, state, first + order[held], t)
             held += 1
-        elif t_input == t:
+        elif next_ == INPUT:
             if parent_of(log, arrival_in) != NO_PARENT:
                 direction.times[arrival_in] += direction.times[parent_of(log, arrival_in)]
             arrive(graph, log, direction, state, arrival_in, t)

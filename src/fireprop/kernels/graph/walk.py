@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.membrane import factors, rise, step
@@ -25,6 +26,7 @@ OWN = np.dtype(
 )
 
 NO_PARENT = -1
+SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
 
 CURRENT = np.dtype([("value", np.float64), ("alpha", np.float64)], align=True)
 
@@ -126,6 +128,23 @@ def slopes(graph, log, first, out):
     """`slope_at` of the spikes from `first` on."""
     for k in range(out.size):
         out[k] = slope_at(graph, log, first + k)
+
+
+@piece
+def comes_next(log, end, spike, arrival_in, inputs_to, arrival):
+    """What comes next forwards, and when: the spike, an end of hold, what comes from outside, or what a spike sends.
+
+    At one instant spikes come first, then ends of hold, then arrivals (design 3).
+    """
+    f = log.events[spike].time
+    t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
+    t_arrival = arrival_time(log.events[arrival])
+    t = min(f, end, t_input, t_arrival)
+    if f == t:
+        return SPIKE, t
+    if end == t:
+        return END_OF_HOLD, t
+    return (INPUT if t_input == t else ARRIVAL), t
 
 
 @piece
