@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fireprop import autograd, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, for_engine, tensors_of, weight_shape
-from fireprop.nn.constants import Part, Site, Values, is_trained, values_of
+from fireprop.nn.constants import OPTIONAL, Part, Site, Values, is_trained, values_of
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
 
@@ -70,8 +70,8 @@ def run_layers(
 ) -> Record:
     """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
     checks.check_options(
-        t_end=t_end, stop=stop, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity,
-        max_spikes=max_spikes,
+        t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+        max_sensitivity=max_sensitivity, max_spikes=max_spikes,
     )  # fmt: skip
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
@@ -130,9 +130,8 @@ def is_plain(lif: "LIF") -> bool:
 
 
 def _has_more(lif: "LIF") -> bool:
-    extra = lif.delay, lif.delay_rec, lif.bias, lif.v_start, lif.i_start
     trained = any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
-    return trained or any(tensor is not None for tensor in extra)
+    return trained or any(getattr(lif, name) is not None for name in OPTIONAL)
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
