@@ -14,7 +14,7 @@ from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.report import GradcheckReport, merge_rows
 from fireprop.gradcheck.subject import layers_of
 from fireprop.nn import LIF, Network, Record, Sequential
-from fireprop.nn.fused import weights_of
+from fireprop.nn.structure import weights_of
 from fireprop.spikes import Spikes
 
 NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays"]

@@ -6,53 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fireprop import autograd, engine
 from fireprop.nn import checks
-from fireprop.nn.connectivity import Connectivity, for_engine, tensors_of, weight_shape
-from fireprop.nn.constants import OPTIONAL, Part, Site, Values, is_trained, values_of
+from fireprop.nn.connectivity import Connectivity, weight_shape
+from fireprop.nn.constants import OPTIONAL, is_trained
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
-    from fireprop.nn.network import Connection, Population
 
 
 # A graph takes 0.78 of the time of a chain for 2000 x 2000 with 1 % of the synapses, 2.2 with 5 %; for 1000: 1.0, 1.7.
 LARGE, SPARSE = 1000, 0.02
-
-
-class StructureCache:
-    """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
-
-    def __init__(self) -> None:
-        self.made_of: list[engine.Array | None] = []
-        self.names: tuple[str, ...] = ()
-        self.structure: engine.graph.Structure | None = None
-
-    def get(self, constants: Sequence[engine.Array | None], names: tuple[str, ...]) -> engine.graph.Structure | None:
-        """What was kept, if it was made of the same constants, value by value, and has the same names."""
-        same = names == self.names and len(constants) == len(self.made_of)
-        return self.structure if same and all(map(_equal, constants, self.made_of)) else None
-
-    def keep(
-        self, constants: Sequence[engine.Array | None], names: tuple[str, ...], structure: engine.graph.Structure
-    ) -> None:
-        self.made_of = [None if constant is None else constant.copy() for constant in constants]
-        self.names = names
-        self.structure = structure
-
-    def __deepcopy__(self, memo: object) -> "StructureCache":
-        return StructureCache()
-
-    def __reduce__(self) -> tuple[type["StructureCache"], tuple[()]]:
-        return StructureCache, ()
-
-
-def _equal(constant: engine.Array | None, kept: engine.Array | None) -> bool:
-    return kept is None if constant is None else kept is not None and np.array_equal(constant, kept)
 
 
 def run_layers(
@@ -146,176 +115,6 @@ def _chain_weights(lif: "LIF") -> Iterator[Tensor]:
     for weight, mask in ((lif.weight, lif.mask), (lif.recurrent_weight, lif.recurrent_mask)):
         if weight is not None:
             yield torch.where(mask, weight, 0.0) if isinstance(mask, Tensor) else weight
-
-
-def structure_of_layers(
-    layers: Sequence["LIF"],
-    first_layer: int = 0,
-    parts: Sequence[Part] = (),
-    constants: Sequence[engine.Array] = (),
-) -> engine.graph.Structure:
-    """Neighbouring layers as a graph with a population each; its connections are those of `weights_of`.
-
-    parts, constants  arrays to take instead of the layers' own constants
-    """
-    sites = sites_of(layers)
-    values = values_of(sites, parts, constants)
-    masks = [t.numpy() if t is not None else None for lif in layers for t in _mask_tensors(lif)]
-    made_of = [*(values.get(site.part) for site in sites), *masks]
-    cache = layers[0].__dict__.setdefault("_structure", StructureCache())
-    names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
-    structure: engine.graph.Structure | None = cache.get(made_of, names)
-    if structure is None:
-        populations = [population_of(name, k, values) for k, name in enumerate(names)]
-        structure = engine.graph.lay_out(layers[0].in_features, populations, _connections(layers, names, values))
-        cache.keep(made_of, names, structure)
-    return structure
-
-
-def population_of(name: str, k: int, values: Values) -> engine.graph.Population:
-    """Population k of a graph with these constants."""
-    return engine.graph.Population(
-        name, values[Part("tau_mem", k)], values[Part("t_ref", k)], values.get(Part("v_start", k))
-    )
-
-
-def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
-    """The weights of all connections of the layers, in order: also those with which something acts at the start."""
-    return [
-        weight
-        for lif in layers
-        for weight in (lif.weight, lif.recurrent_weight, *start_weights(lif, lif.out_features))
-        if weight is not None
-    ]
-
-
-def start_weights(module: "LIF | Population", n: int) -> list[Tensor]:
-    """The weights (n, 1) with which the start acts on the units of a module: of the bias, and of the initial state."""
-    weights = [] if module.bias is None else [module.bias.expand(n).reshape(n, 1)]
-    if module.v_start is not None or module.i_start is not None:
-        i_start = torch.zeros(n, dtype=torch.float64) if module.i_start is None else module.i_start.expand(n)
-        weights.append(i_start.reshape(n, 1))
-    return weights
-
-
-def start_names(module: "LIF | Population | nn.Module") -> list[str]:
-    """The names of what `start_weights` holds."""
-    names = ["bias"] if module.bias is not None else []
-    return names + (["i_start"] if module.v_start is not None or module.i_start is not None else [])
-
-
-def start_connections(
-    module: "LIF | Population", name: str, post: int, fed: engine.graph.Connection, number: int
-) -> list[engine.graph.Connection]:
-    """The connections of `start_weights`; connection `number`, fed, has the currents to which i_start adds."""
-    n, connections = fed.sparsity.shape[0], []
-    everywhere = np.ones((n, 1), bool)
-    if module.bias is not None:
-        connections.append(
-            engine.graph.Connection(
-                f"{name}: bias", engine.graph.BIAS, post, np.full((1, 1), np.inf).repeat(n, 0), everywhere
-            )
-        )
-    if module.v_start is not None or module.i_start is not None:
-        connections.append(
-            engine.graph.Connection(
-                f"{name}: i_start",
-                engine.graph.STATE,
-                post,
-                fed.tau_syn[:, :1],
-                everywhere,
-                trained=fed.trained,
-                feeds=number,
-            )
-        )
-    return connections
-
-
-def what_starts(layers: Sequence["LIF"], first_layer: int) -> str:
-    """In words, what acts at the start of a sample; empty if nothing does."""
-    for k, lif in enumerate(layers, start=first_layer):
-        for name in ("bias", "v_start", "i_start"):
-            if getattr(lif, name) is not None:
-                return f"the {name} of layer {k}"
-    return ""
-
-
-def sites_of(layers: Sequence["LIF"]) -> list[Site]:
-    """Where the constants of the layers are kept, whether or not they are there."""
-    sites, connection = [], 0
-    for k, lif in enumerate(layers):
-        n_in, n = lif.in_features, lif.out_features
-        sites += sites_of_units(lif, k, n)
-        sites += sites_of_synapses(lif, connection, (n, n_in))
-        connection += 1
-        if lif.recurrent:
-            sites += sites_of_synapses(lif, connection, (n, n), recurrent=True)
-            connection += 1
-        connection += len(start_weights(lif, n))
-    return sites
-
-
-def sites_of_units(module: "LIF | Population", k: int, n: int) -> list[Site]:
-    return [
-        Site(module, "tau_mem", Part("tau_mem", k), (n,)),
-        Site(module, "t_ref", Part("t_ref", k), (n,)),
-        Site(module, "v_start", Part("v_start", k), (n,)),
-    ]
-
-
-def sites_of_synapses(
-    module: "LIF | Connection", k: int, shape: tuple[int, int], *, recurrent: bool = False
-) -> list[Site]:
-    suffix = "_rec" if recurrent else ""
-    return [
-        Site(module, f"tau_syn{suffix}", Part("tau_syn", k), shape),
-        Site(module, f"delay{suffix}", Part("delay", k), shape),
-    ]
-
-
-def trained_synapses(module: "LIF | Connection", suffix: str = "") -> tuple[bool, bool]:
-    """Whether the tau_syn and the delays of synapses are trained."""
-    return is_trained(module, f"tau_syn{suffix}"), is_trained(module, f"delay{suffix}")
-
-
-def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
-    return *tensors_of(lif.mask), *tensors_of(lif.recurrent_mask)
-
-
-def connection_of(
-    name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    trained: tuple[bool, bool],
-) -> engine.graph.Connection:  # fmt: skip
-    """Connection `number` of a graph with these constants, between the populations `ends`.
-
-    trained  whether its tau_syn and its delays are
-    """
-    tau_trained, delays_trained = trained
-    shape, delay = mask.shape, values.get(Part("delay", number))
-    if delay is not None and not delays_trained and not delay.any():
-        delay = None  # it costs nothing then
-    return engine.graph.Connection(
-        name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), tau_trained,
-    )  # fmt: skip
-
-
-def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) -> list[engine.graph.Connection]:
-    found: list[engine.graph.Connection] = []
-    for k, (lif, name) in enumerate(zip(layers, names, strict=True)):
-        n_in, n_out = lif.in_features, lif.out_features
-        first = len(found)
-        ends, mask = (k - 1 if k else engine.graph.INPUT, k), for_engine(lif.mask, (n_out, n_in))
-        found.append(connection_of(f"{name}: weight", ends, first, values, mask, trained_synapses(lif)))
-        if lif.recurrent:
-            mask = for_engine(lif.recurrent_mask, (n_out, n_out))
-            found.append(
-                connection_of(
-                    f"{name}: recurrent_weight", (k, k), first + 1, values, mask, trained_synapses(lif, "_rec")
-                )
-            )
-        found += start_connections(lif, name, k, found[first], first)
-    return found
 
 
 def per_unit(constant: Tensor, n: int) -> engine.Array:

@@ -18,7 +18,8 @@ from fireprop.nn.connectivity import (
     weight_shape,
 )
 from fireprop.nn.constants import Part, Site, Values, exact_constants, keep_constant, values_of
-from fireprop.nn.fused import (
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.nn.structure import (
     StructureCache,
     connection_of,
     population_of,
@@ -28,7 +29,6 @@ from fireprop.nn.fused import (
     start_weights,
     trained_synapses,
 )
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
 from fireprop.spikes import Spikes
 
 INPUT = "input"

@@ -7,18 +7,11 @@ from torch import Tensor, nn
 
 from fireprop import engine
 from fireprop.nn.constants import Part, Site
-from fireprop.nn.fused import (
-    check_layers,
-    sites_of,
-    start_names,
-    structure_of_layers,
-    thresholds_of,
-    weights_of,
-    what_starts,
-)
+from fireprop.nn.fused import check_layers, thresholds_of
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.sequential import Sequential, stages_of
+from fireprop.nn.structure import sites_of, start_names, structure_of_layers, weights_of, what_starts
 
 
 @dataclass(frozen=True)
