@@ -60,14 +60,14 @@ class Augmented(Dataset[Pair]):
 
     def __getitem__(self, sample: int) -> Pair:
         """One sample, as of `SpikeDataset`. IndexError past the end."""
-        self.data[sample]
+        _ = self.data[sample]  # which says what is no sample
         spikes, labels = self.__getitems__([sample])
         return spikes, labels[0]
 
     def __getitems__(self, samples: Sequence[int]) -> Pair:
         """The samples of a batch in one piece."""
         spikes, labels = self.data.__getitems__(samples)
-        numbers = np.asarray(samples, dtype=np.uint64)
+        numbers = (np.asarray(samples, dtype=np.int64) % max(len(self), 1)).astype(np.uint64)  # -1 is the last
         if self.max_shift and self.shape is not None:
             moves = [self._moves(numbers, purpose) for purpose in (SHIFT_ROWS, SHIFT_COLUMNS)]
             spikes = shift_pixels(spikes, torch.stack(moves, 1), self.shape)
@@ -75,7 +75,7 @@ class Augmented(Dataset[Pair]):
             # Before a spike is left out it has a place in its sample, which no other spike has.
             places = (torch.arange(spikes.n_spikes) - spikes.offsets[spikes.samples]).numpy().astype(np.uint64)
             chances = _uniform(self.seed, DROP, numbers[spikes.samples.numpy()], places)
-            spikes = keep_spikes(spikes, torch.from_numpy(chances >= self.drop))
+            spikes = _keep(spikes, torch.from_numpy(chances >= self.drop))
         return spikes, labels
 
     def _moves(self, samples: Uint64, purpose: int) -> Tensor:
@@ -112,11 +112,11 @@ def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) ->
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     # All units of a sample move by one number, so that spikes of one time stay in order of unit.
     moved = torch.where(is_pixel, spikes.units + down * columns + right, spikes.units)
-    kept = keep_spikes(spikes, inside | ~is_pixel)
+    kept = _keep(spikes, inside | ~is_pixel)
     return Spikes._trusted(kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known)
 
 
-def keep_spikes(spikes: Spikes, kept: Tensor) -> Spikes:
+def _keep(spikes: Spikes, kept: Tensor) -> Spikes:
     """The spikes for which `kept` (n_spikes,) bool is True."""
     counts = torch.bincount(spikes.samples[kept], minlength=spikes.batch_size)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
