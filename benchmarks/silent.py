@@ -20,6 +20,7 @@ HIDDEN, SAMPLES, EPOCHS = 60, 1000, 30
 TRIALS = {
     "hinge over batch": [1.0, 10.0],
     "hinge over sample": [1.0, 10.0],
+    "hinge over batch,sample": [1.0, 10.0],
     "projection": [0.3, 0.4, 0.5],
     "bump": [0.003, 0.03, 0.3],
 }
@@ -47,7 +48,10 @@ def train(seed, arm, strength, scale):
                 record[-1], labels[batch], tau=config.tau, late_penalty=config.late_penalty, late_tau=config.late_tau
             )
             if arm.startswith("hinge"):
-                loss = loss + strength * silent_hinge(net, spikes, record, over=arm.removeprefix("hinge over "))
+                over = arm.removeprefix("hinge over ")
+                loss = loss + strength * silent_hinge(
+                    net, spikes, record, over=over.split(",") if "," in over else over
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -71,20 +75,24 @@ def train(seed, arm, strength, scale):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(parser.parse_args().seeds)
+    parser.add_argument("--only", help="one help of the table")
+    options = parser.parse_args()
+    seeds = range(options.seeds)
     set_num_threads(1)
     torch.set_num_threads(1)
     arms = [("alive from the start", None, 1.0), ("nothing", None, SCALE)]
     arms += [(arm, strength, SCALE) for arm, trials in TRIALS.items() for strength in trials]
     train(0, "hinge over batch", 1.0, SCALE)  # compiles
-    print(f"{'help':22}{'strength':>9}{'accuracy':>18}{'dead':>6}{'step':>6}{'spikes':>8}{'seconds':>9}")
+    print(f"{'help':24}{'strength':>9}{'accuracy':>18}{'dead':>6}{'step':>6}{'spikes':>8}{'seconds':>9}")
     for arm, strength, scale in arms:
+        if options.only not in (None, arm):
+            continue
         results = [train(seed, arm, strength, scale) for seed in seeds]
         accuracy, dead, woken, seconds, spikes = zip(*results, strict=True)
         spread = statistics.stdev(accuracy) if len(seeds) > 1 else 0.0
         steps = f"{statistics.mean(woken):.0f}" if None not in woken else "-"
         print(
-            f"{arm:22}{'-' if strength is None else format(strength, 'g'):>9}"
+            f"{arm:24}{'-' if strength is None else format(strength, 'g'):>9}"
             f"{100 * statistics.mean(accuracy):>10.1f} ± {100 * spread:4.1f}{statistics.mean(dead):>6.1f}{steps:>6}"
             f"{statistics.mean(spikes):>8.0f}{statistics.mean(seconds):>9.1f}",
             flush=True,

@@ -1,7 +1,8 @@
 """The networks that every source simulates, as plain numbers: standard library only.
 
 A network is a dict: `n_inputs`, `populations` (name, size, tau_mem, v_threshold, t_ref; a number or one for each unit)
-and `connections` (pre, post, weight (out, in), tau_syn a number or (out, in)). All numbers are doubles, meant exactly.
+and `connections` (pre, post, weight (out, in), tau_syn a number or (out, in), and where it has one a delay, likewise).
+All numbers are doubles, meant exactly. Delays are multiples of 2^-5, which the grids of NEST and Brian2 hold exactly.
 """
 
 from random import Random
@@ -106,6 +107,46 @@ def near_graze():
     return case(Random("near graze"), 1, populations, connections, t_end=3.0, inputs=inputs)
 
 
+def delayed_two_layers():
+    """The two layers, every synapse with a delay of its own."""
+    made = two_layers(t_ref=0.1)
+    for c in made["network"]["connections"]:
+        c["delay"] = delays(Random(f"delays {c['pre']}"), len(c["weight"]), len(c["weight"][0]))
+    return made
+
+
+def delayed_recurrent(inhibitory=0.8):
+    """4 units that reach one another and themselves, every synapse with a delay of its own, tau_mem of each unit.
+
+    An excitatory synapse has tau_syn = 0.5. No delay of a unit to itself is its hold, where derivatives are one-sided.
+    """
+    rng = Random("delayed recurrent")
+    units = population("units", 4, tau_mem=[0.75, 1.0, 1.25, 1.5], t_ref=0.109375)
+    connections = [
+        connection(rng, "input", "units", 4, 3, mean=3.0, spread=2.0, tau_syn=0.5),
+        connection(rng, "units", "units", 4, 4, mean=0.2, spread=1.2, tau_syn=0.5),
+    ]
+    for c in connections:
+        c["tau_syn"] = [[0.5 if w >= 0.0 else inhibitory for w in row] for row in c["weight"]]
+        c["delay"] = delays(rng, len(c["weight"]), len(c["weight"][0]))
+    return case(rng, 3, [units], connections, t_end=3.0)
+
+
+def delayed_populations():
+    """3 excitatory and 2 inhibitory units, each population reaching both: delays of one number, and of synapses."""
+    rng = Random("delayed populations")
+    excitatory = population("excitatory", 3, tau_mem=1.0, v_threshold=[0.9, 1.0, 1.1], t_ref=0.078125)
+    inhibitory = population("inhibitory", 2, tau_mem=0.75, t_ref=0.046875)
+    connections = [
+        connection(rng, "input", "excitatory", 3, 3, mean=4.0, spread=1.0, tau_syn=0.5, delay=0.03125),
+        connection(rng, "excitatory", "excitatory", 3, 3, mean=1.0, spread=0.3, tau_syn=0.5, delay=delays(rng, 3, 3)),
+        connection(rng, "excitatory", "inhibitory", 2, 3, mean=2.0, spread=0.5, tau_syn=0.5, delay=0.0625),
+        connection(rng, "inhibitory", "excitatory", 3, 2, mean=-1.5, spread=0.3, tau_syn=0.8, delay=delays(rng, 3, 2)),
+        connection(rng, "inhibitory", "inhibitory", 2, 2, mean=-0.6, spread=0.2, tau_syn=0.8, delay=0.09375),
+    ]
+    return case(rng, 3, [excitatory, inhibitory], connections, t_end=3.0)
+
+
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
@@ -113,9 +154,15 @@ def population(name, size, *, tau_mem=1.0, v_threshold=1.0, t_ref=0.0):
     return {"name": name, "size": size, "tau_mem": tau_mem, "v_threshold": v_threshold, "t_ref": t_ref}
 
 
-def connection(rng, pre, post, n_out, n_in, *, mean, spread, tau_syn):
+def connection(rng, pre, post, n_out, n_in, *, mean, spread, tau_syn, delay=None):
     weight = [[round(rng.gauss(mean, spread), 3) for _ in range(n_in)] for _ in range(n_out)]
-    return {"pre": pre, "post": post, "weight": weight, "tau_syn": tau_syn}
+    made = {"pre": pre, "post": post, "weight": weight, "tau_syn": tau_syn}
+    return made if delay is None else {**made, "delay": delay}
+
+
+def delays(rng, n_out, n_in):
+    """Of each synapse, 1 to 16 times 2^-5."""
+    return [[rng.randint(1, 16) / 32 for _ in range(n_in)] for _ in range(n_out)]
 
 
 def case(rng, n_inputs, populations, connections, *, t_end, inputs=None):

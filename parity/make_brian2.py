@@ -1,10 +1,12 @@
-"""Fixtures of Brian2: `python parity/make_brian2.py`, in an environment of its own (README.md). Nothing of fireprop.
+"""Fixtures of Brian2: `python parity/make_brian2.py [CASE ...]`, in an environment of its own. Nothing of fireprop.
 
 Brian2 advances everything by a fixed step and puts spikes on the grid; its spikes are taken as they are. In the step
 that begins at t, V and I advance to t + dt, thresholds are tested, synapses act, V is reset: so what Brian2 calls t is
-t + dt, and an input that is to act at t must be given in the step before. Input times and holds are whole steps.
+t + dt, and an input that is to act at t must be given in the step before. Input times, holds, and delays, which Brian2
+would round, are whole steps.
 """
 
+import sys
 import tempfile
 
 import brian2 as b2
@@ -16,13 +18,16 @@ DT = 1e-6
 TOLERANCE = {"times": 2e-5, "gradients": None}  # Brian2 has no gradients
 WHY = (
     "Brian2 puts every spike at the end of the step of 1e-6 in which it falls, and passes that on: the error is that "
-    "of the grid and proportional to it, 3.0e-6 to 1.0e-5 in these networks, and 4.2e-5 to 7.5e-5 at a step of 1e-5."
+    "of the grid and proportional to it, 2.9e-6 to 1.0e-5 in these networks, and 1.3e-5 to 7.5e-5 at a step of 1e-5."
 )
 CASES = {
     "two_layers": cases.two_layers,
     "recurrent_equal_taus": lambda: cases.recurrent(tau_syn=1.0, t_ref=0.0625),
     "per_unit": cases.per_unit,
     "several_tau_syn": cases.several_tau_syn,
+    "delayed_recurrent": cases.delayed_recurrent,
+    "delayed_recurrent_equal_taus": lambda: cases.delayed_recurrent(inhibitory=1.25),
+    "delayed_populations": cases.delayed_populations,
 }
 
 
@@ -62,18 +67,20 @@ def units(p, taus):
 
 
 def connect(pre, post, c, taus):
-    weight, tau_syn = np.array(c["weight"]), np.broadcast_to(c["tau_syn"], np.shape(c["weight"]))
+    weight = np.array(c["weight"])
+    tau_syn, delay = (np.broadcast_to(constant, weight.shape) for constant in (c["tau_syn"], c.get("delay", 0.0)))
     for k, tau in enumerate(taus):
         to, of = np.nonzero(tau_syn == tau)
         if to.size:
             synapses = b2.Synapses(pre, post, "w : 1 (constant)", on_pre=f"i{k}_post += w")
             synapses.connect(i=of, j=to)
             synapses.w = weight[to, of]
+            synapses.delay = delay[to, of] * b2.second
             yield synapses
 
 
 if __name__ == "__main__":
-    for wanted in CASES:
+    for wanted in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as folder:
             b2.device.reinit()
             b2.set_device("cpp_standalone", directory=folder)

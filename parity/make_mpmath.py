@@ -24,6 +24,10 @@ CASES = {
     "burst": cases.burst,
     **{f"ratio_{name}": lambda name=name: cases.ratio(name) for name in cases.RATIOS},
     "near_graze": cases.near_graze,
+    "delayed_two_layers": cases.delayed_two_layers,
+    "delayed_recurrent": cases.delayed_recurrent,
+    "delayed_recurrent_equal_taus": lambda: cases.delayed_recurrent(inhibitory=1.25),
+    "delayed_populations": cases.delayed_populations,
 }
 TOLERANCES = {
     "near_graze": {"times": 1e-12, "gradients": 10 * EPS / 1e-6},
@@ -62,24 +66,25 @@ def make(name, *, confirm=True):
         print(f"{name}: differences agree to {mp.nstr(worst, 3)}", file=sys.stderr)
     settings = {"digits": reference.DIGITS, "working_digits": mp.dps, "difference_step": mp.nstr(reference.STEP, 3)}
     return fixture.make(
-        "mpmath", mpmath.__version__, name, case, written(by_unit), loss, named(case, *exact), settings,
+        "mpmath", mpmath.__version__, name, case, written(by_unit), loss, named(case, exact), settings,
         TOLERANCES.get(name, DEFAULT_TOLERANCE), REASONS.get(name, DEFAULT_REASON),
     )  # fmt: skip
 
 
-def named(case, weights, thresholds, input_times):
-    connections = case["network"]["connections"]
-    by_name = {
-        f"{c['pre']}->{c['post']}": [
-            [weights[f"{c['pre']}->{c['post']}", i, j] for j in range(len(row))] for i, row in enumerate(c["weight"])
-        ]
-        for c in connections
-    }
-    by_population = {
-        p["name"]: [thresholds[p["name"], unit] for unit in range(p["size"])] for p in case["network"]["populations"]
-    }
-    kinds = {"weight": by_name, "v_threshold": by_population, "input_times": input_times}
-    return written(kinds)
+def named(case, exact):
+    """The gradients as a fixture has them: of a connection or a population all, or none where one has no derivative."""
+    kinds = {kind: {} for kind in (*reference.OF_SYNAPSES, *reference.OF_UNITS)}
+    for c in case["network"]["connections"]:
+        name, n_in = f"{c['pre']}->{c['post']}", len(c["weight"][0])
+        for kind in reference.OF_SYNAPSES:
+            if all((name, i, j) in exact[kind] for i in range(len(c["weight"])) for j in range(n_in)):
+                kinds[kind][name] = [[exact[kind][name, i, j] for j in range(n_in)] for i in range(len(c["weight"]))]
+    for p in case["network"]["populations"]:
+        for kind in reference.OF_UNITS:
+            if all((p["name"], unit) in exact[kind] for unit in range(p["size"])):
+                kinds[kind][p["name"]] = [exact[kind][p["name"], unit] for unit in range(p["size"])]
+    kinds = {kind: by_name for kind, by_name in kinds.items() if by_name}
+    return written({**kinds, "input_times": list(exact["input_times"].values())})
 
 
 def written(value):

@@ -1,12 +1,17 @@
 """Spikes and gradients of a network in arithmetic of 80 digits, of which 40 are kept. It knows nothing of fireprop.
 
 The model is that of `docs/design.md`, section 3: a membrane that is driven by one exponential current for each tau_syn,
-held at 0 for t_ref after a spike. All methods differ from those of the library: a first crossing is found by halving
-intervals until a bound on V'' decides each of them; a gradient is the solution of the explicit triangular system of the
-implicit function theorem, and is confirmed by central differences of the simulator.
+held at 0 for t_ref after a spike; a spike acts where it arrives, a delay later. All methods differ from those of the
+library: a first crossing is found by halving intervals until a bound on V'' decides each of them; a gradient is the
+solution of the explicit triangular system of the implicit function theorem, and is confirmed by central differences of
+the simulator.
 """
 
+import heapq
+import itertools
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 
 from mpmath import mp, mpf
 
@@ -48,6 +53,13 @@ def response(gap, alpha, beta):
 
 def response_slope(gap, alpha, beta):
     return mp.exp(-alpha * gap) - beta * response(gap, alpha, beta)
+
+
+def response_by_rate(gap, alpha, beta):
+    """d response / d alpha; the response is symmetric in the rates, so with them swapped d response / d beta."""
+    if alpha == beta:
+        return -(gap**2) / 2 * mp.exp(-beta * gap)
+    return (response(gap, alpha, beta) - gap * mp.exp(-alpha * gap)) / (beta - alpha)
 
 
 def potential(unit, gap):
@@ -102,14 +114,42 @@ def crossing_between(unit, a, b):
 
 
 @dataclass
+class Constants:
+    """Of one unit."""
+
+    tau_mem: mpf
+    v_threshold: mpf
+    t_ref: mpf
+
+    @property
+    def beta(self):
+        return 1 / self.tau_mem
+
+
+@dataclass
+class Synapse:
+    """One synapse: `name` is that of its connection and its place (i, j) there, `receiver` that of a unit."""
+
+    name: tuple
+    receiver: tuple
+    weight: mpf
+    tau_syn: mpf
+    delay: mpf
+
+    @property
+    def alpha(self):
+        return 1 / self.tau_syn
+
+
+@dataclass
 class Net:
     """A network in numbers of mpmath: sources are named ("input", unit) or (population, unit).
 
-    synapses  of each source: (weight's name, receiver, weight, alpha)
+    units     Constants by name
+    synapses  of each source
     """
 
-    constants: dict
-    thresholds: dict
+    units: dict
     synapses: dict
     input_times: list
     inputs: list
@@ -117,19 +157,18 @@ class Net:
 
 
 def build(case):
-    net = Net({}, {}, {}, [mpf(t) for t in case["inputs"]["times"]], case["inputs"]["units"], mpf(case["t_end"]))
+    net = Net({}, {}, [mpf(t) for t in case["inputs"]["times"]], case["inputs"]["units"], mpf(case["t_end"]))
     for population in case["network"]["populations"]:
         for unit in range(population["size"]):
-            tau_mem, theta, t_ref = (of(population[name], unit) for name in ("tau_mem", "v_threshold", "t_ref"))
-            net.constants[population["name"], unit] = 1 / mpf(tau_mem), mpf(t_ref)
-            net.thresholds[population["name"], unit] = mpf(theta)
+            numbers = (mpf(of(population[name], unit)) for name in ("tau_mem", "v_threshold", "t_ref"))
+            net.units[population["name"], unit] = Constants(*numbers)
     for connection in case["network"]["connections"]:
-        name = f"{connection['pre']}->{connection['post']}"
+        name, delay = f"{connection['pre']}->{connection['post']}", connection.get("delay", 0)
         for i, row in enumerate(connection["weight"]):
             for j, weight in enumerate(row):
-                alpha = 1 / mpf(of(of(connection["tau_syn"], i), j))
+                numbers = mpf(weight), mpf(of(of(connection["tau_syn"], i), j)), mpf(of(of(delay, i), j))
                 receivers = net.synapses.setdefault((connection["pre"], j), [])
-                receivers.append(((name, i, j), (connection["post"], i), mpf(weight), alpha))
+                receivers.append(Synapse((name, i, j), (connection["post"], i), *numbers))
     return net
 
 
@@ -140,14 +179,19 @@ def of(constant, index):
 def simulate(net):
     """All spikes before t_end, (time, name of the unit), in order of time."""
     start = min([*net.input_times, net.t_end])
-    units = {
-        key: Unit(beta, net.thresholds[key], t_ref, now=start, held=start)
-        for key, (beta, t_ref) in net.constants.items()
-    }
-    waiting = sorted((t, ("input", j)) for t, j in zip(net.input_times, net.inputs, strict=True) if t < net.t_end)
+    units = {key: Unit(own.beta, own.v_threshold, own.t_ref, now=start, held=start) for key, own in net.units.items()}
+    waiting, number = [], itertools.count()  # arrivals, in order of time
+
+    def send(t, source):
+        for synapse in net.synapses.get(source, ()):
+            heapq.heappush(waiting, (t + synapse.delay, next(number), synapse))
+
+    for t, j in zip(net.input_times, net.inputs, strict=True):
+        if t < net.t_end:
+            send(t, ("input", j))
     spikes, now = [], start
     while True:
-        limit = waiting[0][0] if waiting else net.t_end
+        limit = min(waiting[0][0], net.t_end) if waiting else net.t_end
         crossings = {}
         for key, unit in units.items():
             unit.advance(now)
@@ -159,7 +203,7 @@ def simulate(net):
                 gap = first_crossing(ready, limit - begin)
                 if gap is not None and begin + gap < net.t_end:
                     crossings[key] = begin + gap
-        if not crossings and not waiting:
+        if not crossings and limit == net.t_end:
             return spikes
         now = min([*crossings.values(), limit])
         fired = [key for key, t in crossings.items() if t == now]
@@ -168,59 +212,97 @@ def simulate(net):
         for key in fired:
             units[key].v, units[key].held = mpf(0), now + units[key].t_ref
             spikes.append((now, key))
-        arrived = fired or [waiting.pop(0)[1]]
-        for source in arrived:
-            for _, receiver, weight, alpha in net.synapses.get(source, ()):
-                currents = units[receiver].currents
-                currents[alpha] = currents.get(alpha, mpf(0)) + weight
+            send(now, key)
+        while waiting and waiting[0][0] == now:
+            synapse = heapq.heappop(waiting)[-1]
+            currents = units[synapse.receiver].currents
+            currents[synapse.alpha] = currents.get(synapse.alpha, mpf(0)) + synapse.weight
 
 
 # -------------------------------------------------------------------------------------------------------- the gradient
 
+OF_UNITS = ("v_threshold", "tau_mem", "t_ref")
+OF_SYNAPSES = ("weight", "tau_syn", "delay")
+
+
+def is_two_sided(kind, value):
+    """Whether the constant can be less: a hold or a delay of 0 can not, and has a derivative from above only."""
+    return value > 0 or kind not in ("t_ref", "delay")
+
 
 def gradients(net, spikes, coefficients):
-    """Gradients of sum(coefficient * time) by the explicit system, one G_k(F, p) = V(f_k-) - theta = 0 for each spike.
+    """Gradients of sum(coefficient * time), by kind, of everything there is, where it has a derivative.
 
-    V is written from the end r of the hold of the unit's last spike, so that G_k holds sums over arrivals only. Since
-    dG/dF is lower triangular in order of time, multipliers come out from the last spike to the first.
+    By the explicit system, one G_k(F, p) = V(f_k-) - theta = 0 for each spike. V is written from the end r of the hold
+    of the unit's last spike, so that G_k holds sums over arrivals only. Since dG/dF is lower triangular in order of
+    time, multipliers come out from the last spike to the first.
     """
-    weights = {name: mpf(0) for receivers in net.synapses.values() for name, *_ in receivers}
-    thresholds = dict.fromkeys(net.thresholds, mpf(0))
+    found = {kind: defaultdict(mpf) for kind in (*OF_SYNAPSES, *OF_UNITS)}
     input_times = [mpf(0) for _ in net.input_times]
     demand = list(coefficients)
     events = [(t, ("input", j), n, None) for n, (t, j) in enumerate(zip(net.input_times, net.inputs, strict=True))]
     events += [(t, key, None, k) for k, (t, key) in enumerate(spikes)]
+    arrivals = [
+        (t + synapse.delay, synapse, n, m) for t, source, n, m in events for synapse in net.synapses.get(source, ())
+    ]
     for k in reversed(range(len(spikes))):
         f, key = spikes[k]
-        beta, t_ref = net.constants[key]
+        beta = net.units[key].beta
         last = max((m for m in range(k) if spikes[m][1] == key), default=None)
-        r = None if last is None else spikes[last][0] + t_ref
-        slope, at_r, d_weights, d_times = mpf(0), mpf(0), [], []
-        for t, source, n, m in events:
-            if t >= f:  # at f itself neither it nor its like acts on V(f-)
-                continue
-            for name, receiver, weight, alpha in net.synapses.get(source, ()):
-                if receiver != key:
-                    continue
-                before = r is not None and t < r
-                gap, left = (f - r, mp.exp(-alpha * (r - t))) if before else (f - t, mpf(1))
-                rise = left * response_slope(gap, alpha, beta)
-                slope += weight * rise
-                at_r += weight * left if before else 0
-                d_weights.append((name, left * response(gap, alpha, beta)))
-                d_times.append((n, m, weight * (alpha * left * response(gap, alpha, beta) if before else -rise)))
+        r = None if last is None else spikes[last][0] + net.units[key].t_ref
+        slope, at_r, by_tau_mem, terms = mpf(0), mpf(0), mpf(0), []
+        for t, synapse, n, m in arrivals:
+            if synapse.receiver == key and t < f:  # at f itself neither it nor its like acts on V(f-)
+                term = derivatives(synapse, f, t, r, beta)
+                slope += term["slope"]
+                at_r += term["at_r"]
+                by_tau_mem += term["tau_mem"]
+                terms.append((synapse.name, n, m, term))
         multiplier = demand[k] / slope
-        thresholds[key] += multiplier
-        for name, d in d_weights:
-            weights[name] -= multiplier * d
-        for n, m, d in d_times:
+        found["v_threshold"][key] += multiplier
+        found["tau_mem"][key] -= multiplier * by_tau_mem
+        for name, n, m, term in terms:
+            for kind in OF_SYNAPSES:
+                found[kind][name] -= multiplier * term[kind]
             if m is None:
-                input_times[n] -= multiplier * d
+                input_times[n] -= multiplier * term["delay"]
             else:
-                demand[m] -= multiplier * d
+                demand[m] -= multiplier * term["delay"]
         if last is not None:
-            demand[last] -= multiplier * -at_r * mp.exp(-beta * (f - r))
-    return weights, thresholds, input_times
+            by_r = multiplier * -at_r * mp.exp(-beta * (f - r))
+            demand[last] -= by_r
+            found["t_ref"][key] -= by_r
+    by_kind = {kind: {key: found[kind][key] for key, *_ in places(net, kind)} for kind in found}
+    return {**by_kind, "input_times": dict(enumerate(input_times))}
+
+
+def derivatives(synapse, f, t, r, beta):
+    """What V(f-) has of an arrival at t, by everything it depends on; r is the end of the last hold before f, or None.
+
+    The delay stands for t itself. An arrival in the hold leaves a current at r, `at_r`, which rises from there.
+    """
+    weight, alpha = synapse.weight, synapse.alpha
+    before = r is not None and t < r
+    gap, left = (f - r, mp.exp(-alpha * (r - t))) if before else (f - t, mpf(1))
+    height, rise = left * response(gap, alpha, beta), left * response_slope(gap, alpha, beta)
+    by_alpha = left * response_by_rate(gap, alpha, beta) - (height * (r - t) if before else 0)
+    return {
+        "slope": weight * rise,
+        "at_r": weight * left if before else mpf(0),
+        "weight": height,
+        "delay": weight * (alpha * height if before else -rise),
+        "tau_syn": -(alpha**2) * weight * by_alpha,
+        "tau_mem": -(beta**2) * weight * left * response_by_rate(gap, beta, alpha),
+    }
+
+
+def places(net, kind):
+    """Of every constant of a kind that has a derivative: its name, and the object that holds it."""
+    if kind in OF_UNITS:
+        named = net.units.items()
+    else:
+        named = ((synapse.name, synapse) for receivers in net.synapses.values() for synapse in receivers)
+    return [(key, own) for key, own in named if is_two_sided(kind, getattr(own, kind))]
 
 
 def differences(net, spikes, coefficients):
@@ -233,8 +315,7 @@ def differences(net, spikes, coefficients):
             raise ArithmeticError("a step of a difference changed the spikes or their order: choose another network")
         return sum(c * t for c, (t, _) in zip(coefficients, found, strict=True))
 
-    def along(get, put):
-        value = get()
+    def along(value, put):
         ends = []
         for sign in (1, -1):
             put(value + sign * STEP)
@@ -242,29 +323,23 @@ def differences(net, spikes, coefficients):
         put(value)
         return (ends[0] - ends[1]) / (2 * STEP)
 
-    def of_synapse(receivers, s):
-        name, receiver, _, alpha = receivers[s]
-        return name, along(lambda: receivers[s][2], lambda w: receivers.__setitem__(s, (name, receiver, w, alpha)))
-
-    weights = dict(of_synapse(receivers, s) for receivers in net.synapses.values() for s in range(len(receivers)))
-    thresholds = {
-        key: along(lambda key=key: net.thresholds[key], lambda theta, key=key: net.thresholds.update({key: theta}))
-        for key in net.thresholds
+    by_kind = {
+        kind: {key: along(getattr(own, kind), partial(setattr, own, kind)) for key, own in places(net, kind)}
+        for kind in (*OF_SYNAPSES, *OF_UNITS)
     }
     times = net.input_times
-    input_times = [
-        along(lambda n=n: times[n], lambda t, n=n: times.__setitem__(n, t)) if times[n] < net.t_end else mpf(0)
-        for n in range(len(times))
-    ]
-    return weights, thresholds, input_times
+    by_kind["input_times"] = {
+        n: along(t, partial(times.__setitem__, n)) if t < net.t_end else mpf(0) for n, t in enumerate(list(times))
+    }
+    return by_kind
 
 
 def disagreement(found, expected):
-    """The largest difference between two triples of gradients, relative to the largest gradient of each kind."""
+    """The largest difference between gradients by kind, relative to the largest gradient of each kind."""
     worst = mpf(0)
-    for one, other in zip(found, expected, strict=True):
-        keys = range(len(one)) if isinstance(one, list) else one
-        largest = max((abs(other[key]) for key in keys), default=mpf(0))
+    for kind, one in found.items():
+        other = expected[kind]
+        largest = max((abs(value) for value in other.values()), default=mpf(0))
         if largest:
-            worst = max(worst, *(abs(one[key] - other[key]) / largest for key in keys))
+            worst = max(worst, *(abs(one[key] - other[key]) / largest for key in one))
     return worst

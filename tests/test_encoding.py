@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fireprop import encoding
 from fireprop.encoding import bias_spike, latency
+from fireprop.nn import LIF
 
 # The first forward-mode call of a process makes torch import its own use of torch.jit.
 torch_own_warning = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -177,3 +178,21 @@ def test_features_below_a_threshold_are_silent_and_the_others_fire_as_without_it
 def test_the_examples_run():
     failed, attempted = doctest.testmod(encoding)
     assert (failed, attempted) == (0, 4)
+
+
+def test_the_time_of_a_bias_spike_is_trained_exactly():
+    # one gradient from all samples: as if each spike were shifted by hand
+    time = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    features = encoding.latency(torch.tensor([[0.1, 0.6], [0.8, 0.2]], dtype=torch.float64), t_range=(0.0, 1.0))
+    layer = LIF(3, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(3.0)
+
+    def total(moment):
+        return layer(encoding.bias_spike(features, moment), t_end=3.0).times.sum()
+
+    total(time).backward()
+    step = 1e-5
+    difference = (total(0.3 + step) - total(0.3 - step)).detach() / (2.0 * step)
+    assert float(time.grad) == pytest.approx(float(difference), rel=1e-6)
+    with pytest.raises(ValueError, match=re.escape("time has shape (2,): give a number")):
+        encoding.bias_spike(features, torch.zeros(2))

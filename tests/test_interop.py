@@ -290,3 +290,52 @@ def test_brian2_keeps_its_settings_and_may_hear_nothing(brian2):
     assert [spikes.n_spikes for spikes in brian.simulate(net, silent, t_end=T_END, dt=0.1)] == [0, 0]
     assert brian.simulate(net, inputs, t_end=0.2, dt=0.1)[1].n_spikes == 0
     assert brian2.prefs["codegen.target"] == before
+
+
+def delayed_network(rng):
+    """A delay of a number, of each source, of each receiver and of each synapse, all whole steps of 1e-3."""
+
+    def steps(*shape):
+        return torch.from_numpy(rng.integers(5, 200, shape) / 1000.0)
+
+    net = Network(3, **DOUBLE)
+    net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
+    net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
+    net.connect("input", "hidden", tau_syn=torch.tensor([0.5, 0.8, 0.3]), delay=steps(3))
+    net.connect(
+        "hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))), delay=steps(4, 4)
+    )
+    net.connect("hidden", "out", tau_syn=0.7)
+    net.connect("out", "hidden", tau_syn=0.25, weight=-torch.from_numpy(rng.random((4, 2))), delay=steps(4, 1))
+    return net, Spikes.from_latencies(torch.from_numpy(rng.uniform(-0.4, 0.6, (2, 3))))
+
+
+@pytest.mark.slow
+def test_a_delay_of_brian2_is_rounded_to_the_nearest_step(brian2):
+    inputs = Spikes.from_latencies([[0.2]])
+    (at_once,) = brian.simulate(one_unit(20.0), inputs, t_end=2.0, dt=0.1)
+    for delay, steps in ((0.3, 3), (0.26, 3), (0.24, 2), (0.04, 0)):
+        (late,) = brian.simulate(one_unit(20.0, delay=delay), inputs, t_end=2.0 + 0.1 * steps, dt=0.1)
+        assert late.n_spikes == at_once.n_spikes > 1
+        assert late.times.numpy() == pytest.approx(at_once.times.numpy() + 0.1 * steps, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_brian2_tends_to_the_run_of_a_delayed_recurrent_network(rng, brian2):
+    net, inputs = delayed_network(rng)
+    t_end = torch.stack([quiet_moment(net, inputs[[0]], 1.0), quiet_moment(net, inputs[[1]], 1.0)])
+    exact = net.record(inputs, t_end=t_end)
+    assert all(spikes.n_spikes > 3 for spikes in exact)
+    found = dict(zip(exact.names, brian.simulate(net, inputs, t_end=t_end, dt=1e-3), strict=True))
+    error = gradient_error(net, inputs, found, t_end=t_end)
+    assert error.times < 2e-2
+    assert error.polished < 1e-10
+
+
+@pytest.mark.parametrize("constants", [{"bias": 0.5}, {"v_start": 0.5}, {"i_start": 0.5}])
+def test_brian2_is_not_given_what_acts_at_the_start(monkeypatch, constants):
+    monkeypatch.setitem(sys.modules, "brian2", object())
+    layer = one_unit(**constants)
+    message = f"the {next(iter(constants))} of layer 0 is given: Brian2's interface has no rule"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        brian.simulate(layer, Spikes.from_latencies([[0.2]]), t_end=1.0, dt=0.1)

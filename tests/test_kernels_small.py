@@ -26,6 +26,7 @@ from fireprop.parity import fixture_names, load_fixture
 
 NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
 EVERY_FIXTURE = pytest.mark.parametrize("name", NAMES)
+WITHOUT_DELAYS = pytest.mark.parametrize("name", [name for name in NAMES if "delayed" not in name])
 
 
 @functools.cache
@@ -46,11 +47,11 @@ def assert_same(found, wanted, fixture):
 
 def wanted_of(fixture, net):
     """The gradients of the fixture by the names that the parameters have in a net, flat."""
-    connections, thresholds = fixture.gradients["weight"], fixture.gradients["v_threshold"]
-    weights = iter(connections.values())
-    thetas = iter(thresholds.values())
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
     return {
-        name: flat(next(weights) if name.endswith(".weight") else next(thetas)) for name, _ in net.named_parameters()
+        names[id(parameter)]: flat(fixture.gradients[kind][key])
+        for kind, by_name in fixture.parameters(net).items()
+        for key, parameter in by_name.items()
     }
 
 
@@ -67,7 +68,7 @@ def record_of(fixture, net):
     return net.record(fixture.input_spikes(fixture.input_times().detach()), t_end=fixture.t_end)
 
 
-@EVERY_FIXTURE
+@WITHOUT_DELAYS
 @pytest.mark.parametrize("form", ["paper", "restarted"])
 def test_the_explicit_system_has_the_gradients_of_the_fixture(name, form):
     fixture = fixture_of(name)
@@ -82,7 +83,7 @@ def test_the_explicit_system_has_the_gradients_of_the_fixture(name, form):
         assert_same(found[INPUT_TIMES].flatten().tolist(), flat(fixture.gradients["input_times"]), fixture)
 
 
-@EVERY_FIXTURE
+@WITHOUT_DELAYS
 def test_forward_propagation_has_the_gradients_of_the_fixture(name):
     fixture = fixture_of(name)
     for net in fixture.modules():
@@ -103,7 +104,7 @@ def test_forward_propagation_has_the_gradients_of_the_fixture(name):
 def test_forward_mode_has_the_gradients_of_the_fixture(name):
     fixture = fixture_of(name)
     rng = np.random.default_rng(7)
-    for net in fixture.modules():
+    for net in (*fixture.modules(), *fixture.modules(constants=True)):
         wanted = wanted_of(fixture, net)
         direction = {p: torch.from_numpy(rng.normal(size=tensor.shape)) for p, tensor in net.named_parameters()}
         times = fixture.input_times().detach()

@@ -17,6 +17,8 @@ from fireprop.parity.check import ParityRow
 HOUSE = Path(__file__).parents[1]
 DATA = HOUSE / "src/fireprop/parity/data"
 SOURCES = {"mpmath", "jaxsnn", "eventax", "nest", "brian2"}
+OF_SYNAPSES = ("weight", "tau_syn", "delay")
+KINDS = (*OF_SYNAPSES, "v_threshold", "tau_mem", "t_ref", "input_times")
 WITH_GRADIENTS = {"mpmath", "jaxsnn", "eventax"}
 
 
@@ -68,13 +70,58 @@ def test_a_time_moved_by_ten_tolerances_fails(name):
     assert 9 * row.time_tolerance < row.time_error < 11.1 * row.time_tolerance
 
 
-def test_a_gradient_moved_by_ten_tolerances_fails():
-    fixture = load_fixture("mpmath_two_layers")
-    times = np.array(fixture.gradients["input_times"], float)
-    times[0] += 10 * fixture.tolerance["gradients"] * np.abs(times).max()
-    row = check_fixture(dataclasses.replace(fixture, gradients={**fixture.gradients, "input_times": list(times)}))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_moved_by_ten_tolerances_fails(kind):
+    fixture = load_fixture("mpmath_delayed_recurrent")
+    values = fixture.gradients[kind]
+    by_name = {"": values} if kind == "input_times" else values
+    by_name = {name: np.array(part, float) for name, part in by_name.items()}
+    largest = max(np.abs(part).max() for part in by_name.values())
+    next(iter(by_name.values())).flat[0] += 10 * fixture.tolerance["gradients"] * largest
+    moved = {name: part.tolist() for name, part in by_name.items()}
+    gradients = {**fixture.gradients, kind: moved[""] if kind == "input_times" else moved}
+    row = check_fixture(dataclasses.replace(fixture, gradients=gradients))
     assert row.time_error <= row.time_tolerance
     assert not row.passed
+
+
+def test_a_network_with_delays_is_found_in_every_source_that_has_them():
+    fixtures = [load_fixture(name) for name in fixture_names()]
+    delayed = [fixture for fixture in fixtures if all("delay" in c for c in fixture.network["connections"])]
+    assert {fixture.source for fixture in delayed} == {"mpmath", "nest", "brian2"}
+    for source in ("mpmath", "nest", "brian2"):
+        cyclic = [
+            f for f in delayed if f.source == source and any(c["pre"] == c["post"] for c in f.network["connections"])
+        ]
+        assert len(cyclic) >= 2
+    # every 40-digit network has gradients to every constant, on both sides of tau_mem = tau_syn and on it
+    for fixture in fixtures:
+        assert fixture.source != "mpmath" or {"weight", "tau_syn", "tau_mem", "v_threshold"} <= set(fixture.gradients)
+        assert "delay" in (fixture.gradients or {}) or fixture not in delayed or fixture.source != "mpmath"
+
+
+def test_constants_of_a_fixture_are_trained_where_it_has_their_gradients():
+    fixture = load_fixture("mpmath_delayed_two_layers")
+    plain, plain_chain, trained, trained_chain = (
+        {name for name, _ in net.named_parameters()}
+        for constants in (False, True)
+        for net in fixture.modules(constants=constants)
+    )
+    assert plain_chain == {"0.weight", "0.v_threshold", "1.weight", "1.v_threshold"}
+    assert len(plain) == 4
+    assert trained_chain == {f"{k}.{kind}" for k in (0, 1) for kind in KINDS if kind != "input_times"}
+    assert len(trained) == len(trained_chain)
+    *_, recurrent = load_fixture("mpmath_delayed_recurrent").modules(constants=True)
+    own = {name for name, _ in recurrent.named_parameters()}
+    assert own >= {"0.recurrent_weight", "0.tau_syn_rec", "0.delay_rec"}
+    assert len(own) == 9
+
+
+def test_a_gradient_of_an_unknown_kind_is_told():
+    fixture = load_fixture("mpmath_near_graze")
+    bad = dataclasses.replace(fixture, gradients={"tau": {}})
+    with pytest.raises(ValueError, match=re.escape("fixture mpmath_near_graze: gradients['tau'], give some of ")):
+        check_fixture(bad)
 
 
 @pytest.mark.parametrize("name", ["mpmath_near_graze", "nest_two_layers_hold"])
@@ -95,12 +142,12 @@ def test_a_time_that_is_nan_fails(name):
     assert not row.passed
 
 
-@pytest.mark.parametrize("kind", ["weight", "v_threshold", "input_times"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_that_is_nan_in_one_place_fails(kind):
-    fixture = load_fixture("mpmath_two_layers")
+    fixture = load_fixture("mpmath_delayed_two_layers")
     values = copy.deepcopy(fixture.gradients[kind])
     last = values[list(values)[-1]] if kind != "input_times" else values
-    if kind == "weight":
+    if kind in OF_SYNAPSES:
         last = last[-1]
     last[-1] = np.nan
     row = check_fixture(dataclasses.replace(fixture, gradients={**fixture.gradients, kind: values}))
@@ -128,27 +175,31 @@ def test_all_fixtures_make_a_row_each(monkeypatch):
 
 
 def test_a_name_that_is_not_there_and_a_missing_tolerance_are_told():
-    with pytest.raises(ValueError, match=re.escape("name = 'neuron_two_layers': the fixtures are brian2_per_unit,")):
+    with pytest.raises(
+        ValueError, match=re.escape("name = 'neuron_two_layers': the fixtures are brian2_delayed_populations,")
+    ):
         load_fixture("neuron_two_layers")
     bad = dataclasses.replace(load_fixture("mpmath_near_graze"), tolerance={"times": None, "gradients": None})
     with pytest.raises(ValueError, match=re.escape("fixture mpmath_near_graze: tolerance['times'] is missing")):
         check_fixture(bad)
 
 
-@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12"])
+@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12", "delayed_recurrent"])
 def test_the_script_makes_the_same_digits_again(make_mpmath, case):
     stored = json.loads((DATA / f"mpmath_{case}.json").read_text())
-    # The near-graze is confirmed by central differences too; of the other, which takes longer, the digits.
+    # The near-graze is confirmed by central differences too; of the others, which take longer, the digits.
     made = make_mpmath.make(case, confirm=case == "near_graze")
     assert {**made, "version": stored["version"]} == stored
 
 
-def test_the_script_stops_where_gradients_are_not_confirmed(make_mpmath, monkeypatch):
+@pytest.mark.parametrize("kind", ["tau_syn", "input_times"])
+def test_the_script_stops_where_gradients_are_not_confirmed(make_mpmath, monkeypatch, kind):
     exact = make_mpmath.reference.gradients
 
     def without_a_digit(*arguments):
-        weights, thresholds, input_times = exact(*arguments)
-        return weights, thresholds, [t * (1 + make_mpmath.mp.mpf(10) ** -24) for t in input_times]
+        found = exact(*arguments)
+        largest = max(found[kind], key=lambda key: abs(found[kind][key]))
+        return {**found, kind: {**found[kind], largest: found[kind][largest] * (1 + make_mpmath.mp.mpf(10) ** -24)}}
 
     monkeypatch.setattr(make_mpmath.reference, "gradients", without_a_digit)
     with pytest.raises(ArithmeticError, match="near_graze: the explicit system and central differences differ by"):

@@ -21,6 +21,8 @@ WITH_EXAMPLES = [
     "losses.first_spike",
     "losses.spike_times",
     "nn.readout",
+    "nn.constants",
+    "nn.dropout",
     "weighting",
     "encoding",
     "gradcheck.check",
@@ -112,6 +114,7 @@ def test_examples_in_docstrings_run(name):
         "docs/data.md",
         "docs/losses.md",
         "docs/physics.md",
+        "docs/silent.md",
     ],
 )
 def test_the_python_of_the_pages_runs(page):

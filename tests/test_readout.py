@@ -228,6 +228,22 @@ def test_integrals_are_those_of_a_quadrature(rng, taus):
     np.testing.assert_allclose(found, weighted, rtol=0, atol=1e-13)
 
 
+def assert_is_the_difference(tensor, loss, atol=3e-8):
+    """The gradient of a tensor, against central differences of a loss that reads it."""
+
+    def moved(x):
+        kept = tensor.detach().clone()
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(x))
+            value = loss().item()
+            tensor.copy_(kept)
+        return value
+
+    difference = reference.central_difference(moved, tensor.detach().numpy().copy())
+    np.testing.assert_allclose(tensor.grad.numpy(), difference, rtol=0, atol=atol)
+    assert np.abs(difference).max() > 1e-2
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_answer_has_the_gradient_of_its_difference(rng, taus, question):
     layer, data = make(rng, taus), make_inputs(rng)
@@ -241,21 +257,10 @@ def test_every_answer_has_the_gradient_of_its_difference(rng, taus, question):
 
     times = data.times.clone().requires_grad_()
     loss(times).backward()
-    parts = {"times": (times, times.grad), **{name: (p, p.grad) for name, p in layer.named_parameters()}}
-    assert set(parts) == {"times", "weight", "tau_mem", "tau_syn"}
-    for name, (tensor, grad) in parts.items():
-
-        def moved(x, tensor=tensor):
-            kept = tensor.detach().clone()
-            with torch.no_grad():
-                tensor.copy_(torch.from_numpy(x))
-                value = loss(times.detach()).item()
-                tensor.copy_(kept)
-            return value
-
-        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
-        np.testing.assert_allclose(grad.numpy(), difference, rtol=0, atol=3e-8, err_msg=name)
-        assert np.abs(difference).max() > 1e-2, name
+    parameters = dict(layer.named_parameters())
+    assert set(parameters) == {"weight", "tau_mem", "tau_syn"}
+    for tensor in (times, *parameters.values()):
+        assert_is_the_difference(tensor, lambda: loss(times))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -363,6 +368,21 @@ def test_a_peak_in_a_kink_moves_with_the_inhibition_that_makes_it():
     assert difference[1] > 0.1
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.5, 2.0), (0.0, 0.5)], ids=["at the start", "at the end"])
+def test_an_arrival_at_an_end_of_the_window_does_not_move_a_maximum_there(start, end):
+    layer = LI(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data = torch.tensor([[1.0, -9.0]], dtype=torch.float64)
+    times = torch.tensor([0.1, 0.5], dtype=torch.float64, requires_grad=True)
+    trace = layer(Spikes._trusted(times, torch.tensor([0, 1]), torch.tensor([0, 2]), 2))
+    value, time = trace.maximum(start, end)
+    assert time.item() == 0.5
+    value.sum().backward(retain_graph=True)
+    at_end = trace.potential(torch.tensor([0.5], dtype=torch.float64))
+    assert value.item() == at_end.item()
+    assert times.grad[1].item() == 0.0
+    assert times.grad[0].item() == pytest.approx(torch.autograd.grad(at_end.sum(), times)[0][0].item(), rel=1e-12)
+
+
 def test_silence_is_at_rest_and_flat():
     layer = LI(2, 3, tau_mem=parameter(1.0), tau_syn=parameter(0.5), dtype=torch.float64)
     trace = layer(Spikes.from_lists([[[], []]] * 2))
@@ -409,11 +429,18 @@ def test_a_positive_time_constant_by_parametrization_is_trained(rng):
 
 
 def test_a_readout_ends_a_network_and_reaches_its_weights(rng):
-    hidden = LIF(4, 6, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
-    net = Sequential(hidden, LI(6, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64))
+    hidden, layer = LIF(4, 6, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64), make(rng, TAUS["numbers"], n_in=6)
+    with torch.no_grad():
+        hidden.weight.copy_(torch.from_numpy(rng.normal(2.0, 0.5, (6, 4))))
+    net = Sequential(hidden, layer)
     inputs = Spikes.from_latencies(rng.uniform(0.0, 1.0, (3, 4)))
-    net(inputs, t_end=T_END).maximum(0.0, T_END).potential.sum().backward()
-    assert hidden.weight.grad.abs().max() > 1e-3
+
+    def loss():
+        trace = net(inputs, t_end=T_END)
+        return trace.maximum(0.0, T_END).potential.sum() + trace.integral(0.0, T_END).square().sum()
+
+    loss().backward()
+    assert_is_the_difference(hidden.weight, loss, atol=1e-7)
 
 
 def test_what_an_early_stop_leaves_unknown_is_refused(rng):

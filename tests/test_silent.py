@@ -137,6 +137,23 @@ def test_only_units_that_are_dead_in_the_batch_count_unless_samples_do():
     assert silent_hinge(layer, inputs, record, over="sample").item() == pytest.approx(1.1 / 2)
 
 
+def test_every_layer_may_have_its_own_way(rng):
+    net, inputs = Sequential(layer_of(rng, 4, 5, 0.3), layer_of(rng, 5, 3, 0.1)), inputs_of(rng)
+    record = net.record(inputs, t_end=T_END)
+
+    def layers(over):
+        return silent_hinge(net, inputs, record, over=over).item()
+
+    first = silent_hinge(net[0], inputs, net[0].record(inputs, t_end=T_END), over="sample").item()
+    second = silent_hinge(net[1], record[0], net[1].record(record[0], t_end=T_END)).item()
+    assert layers(("sample", "batch")) == pytest.approx(first + second, rel=1e-12)
+    assert layers(["batch", "batch"]) == layers("batch")
+    with pytest.raises(ValueError, match=re.escape("over has 1 entries, net has 2 layers: give one, or one for each")):
+        layers(["batch"])
+    with pytest.raises(ValueError, match=re.escape('over[1] = \'unit\': choose "batch" or "sample"')):
+        layers(["batch", "unit"])
+
+
 def test_a_unit_that_nothing_excites_peaks_at_rest_and_is_not_lifted():
     layer = LIF(1, 1, **TAUS)
     torch.nn.init.constant_(layer.weight, -1.0)

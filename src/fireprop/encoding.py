@@ -52,11 +52,11 @@ def latency(
     return Spikes.from_latencies(times)
 
 
-def bias_spike(spikes: Spikes, time: float) -> Spikes:
+def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
     """Add one unit, the last, that fires once in every sample, at `time`: a clock for inputs that come late.
 
     spikes  the other units; their numbers stay as they are
-    time    in the unit of the spikes, finite
+    time    a number in the unit of the spikes, finite; a tensor that requires a gradient gets that of the spike
 
     The spike has a channel of its own whatever its place among the times: inserted among the features by its time, it
     would shift them to other channels, differently from sample to sample (spec, D10).
@@ -67,9 +67,10 @@ def bias_spike(spikes: Spikes, time: float) -> Spikes:
     ([0.4, 0.9, 2.0], [0, 2, 1])
     """
     arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
-    time = arguments.number("time", time)
-    bias = torch.full((spikes.batch_size, 1), time, dtype=torch.float64)
-    return Spikes.stack_units([spikes, Spikes.from_latencies(bias)])
+    moment = arguments.finite("time", arguments.reals("time", time))
+    if moment.dim() > 0:
+        raise ValueError(f"time has shape {tuple(moment.shape)}: give a number")
+    return Spikes.stack_units([spikes, Spikes.from_latencies(moment.expand(spikes.batch_size, 1))])
 
 
 def _checked_values(x: Values) -> Tensor:

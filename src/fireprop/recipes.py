@@ -19,7 +19,7 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-DELAYS = {"hidden_delay": 1.0, "epochs": 60, "lr_decay": 0.95}
+DELAYS = {"hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
@@ -28,7 +28,19 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "delays-30": Recipe(
             "5-30-3 with a trained delay per hidden synapse, 390 parameters", {**DELAYS, "hidden": (30,)}
         ),
-        "delays-5": Recipe("5-5-3 with a trained delay per hidden synapse, 65 parameters", {**DELAYS, "hidden": (5,)}),
+        # Long currents, so that spikes at different times add up in few units.
+        "delays-5": Recipe(
+            "5-5-3 with a trained delay per hidden synapse, 65 parameters",
+            {
+                **DELAYS,
+                "hidden": (5,),
+                "lr": 2e-2,
+                "tau_syn": 1.0,
+                "hidden_weight": (2.0, 1.0),
+                "output_weight": (2.0, 1.0),
+                "tau": 0.025,
+            },
+        ),
     },
     "mnist": {
         "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),

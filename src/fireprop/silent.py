@@ -11,18 +11,20 @@ loss or a step of its own:
 docs/silent.md compares them from a dead start.
 """
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from fireprop import arguments
-from fireprop.nn import LIF, Record, Sequential, Trace
+from fireprop.nn import LIF, Maximum, Record, Sequential, Trace
 from fireprop.nn.connectivity import Connectivity, dense_only
 from fireprop.nn.constants import refuse_more
 from fireprop.nn.sequential import stages_of
 from fireprop.spikes import Spikes
+
+Over: TypeAlias = Literal["batch", "sample"]
 
 
 class SilentPeaks(NamedTuple):
@@ -57,25 +59,10 @@ def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes) -> SilentPeaks:
     tensor([[0.5000]], dtype=torch.float64)
     """
     arguments.instance("layer", layer, LIF, "a fireprop.nn.LIF")
-    for name, spikes in (("heard", heard), ("fired", fired)):
-        arguments.instance(name, spikes, Spikes, "fireprop.Spikes")
-    if (heard.n_units, fired.n_units, len(fired)) != (layer.in_features, layer.out_features, len(heard)):
-        raise ValueError(
-            f"heard has {len(heard)} samples of {heard.n_units} units, fired {len(fired)} of {fired.n_units}, "
-            f"the layer {layer.in_features} inputs and {layer.out_features} units: give the run of this layer"
-        )
-    fired._require_complete("a peak potential")
-    if fired.t_end is None:
-        raise ValueError("fired has no t_end: give what the layer fired")
+    _require_run(layer, heard, fired)
     _require_understood(layer)
-    arrivals, weight = _bare(heard), _masked(layer.weight, layer.mask)
-    if layer.recurrent:
-        arrivals = Spikes.stack_units([arrivals, _bare(fired)])
-        weight = torch.cat((weight, _masked(layer.recurrent_weight, layer.recurrent_mask)), dim=1)
-    trace = Trace.of(arrivals, weight, layer.tau_mem, layer.tau_syn)
-    first = arrivals.times.detach().amin() if arrivals.n_spikes else torch.inf
-    peak, time = trace.maximum(fired.t_end.clamp(max=first), fired.t_end)
     silent = fired.counts() == 0
+    peak, time = _maxima(layer, heard, fired, torch.arange(layer.out_features))
     return SilentPeaks(torch.where(silent, peak, layer.v_threshold.detach()), time, silent)
 
 
@@ -85,7 +72,7 @@ def silent_hinge(
     record: Record,
     *,
     margin: float = 0.1,
-    over: Literal["batch", "sample"] = "batch",
+    over: Over | Sequence[Over] = "batch",
 ) -> Tensor:
     r"""How far silent units stay below their thresholds: a loss of its own, not part of the gradient of the spikes.
 
@@ -96,7 +83,8 @@ def silent_hinge(
                          stop
     margin               m >= 0, how far above threshold a peak is wanted, relative to it. At threshold is a graze
     over                 "batch": units without a spike in the whole batch, by their highest peak in it; "sample": every
-                         sample in which a unit is silent, for codes in which all units are to fire always
+                         sample in which a unit is silent. For all layers, or one for each: ("batch", "sample") leaves a
+                         hidden layer sparse and asks every output to fire
 
     Add it to the loss, by a factor. Its derivative is exact wherever no unit starts or stops firing: there it jumps, by
     m at most, as a unit that fires costs nothing. It reaches the layers below through the times of their spikes; where
@@ -110,17 +98,28 @@ def silent_hinge(
     tensor(0.6000, dtype=torch.float64)
     """
     margin = arguments.number("margin", margin, least=0.0)
-    arguments.choice("over", over, "batch", "sample")
+    runs = list(_runs(net, inputs, record))
+    each = [over] * len(runs) if isinstance(over, str) else list(over)
+    for k, choice in enumerate(each):
+        arguments.choice("over" if isinstance(over, str) else f"over[{k}]", choice, "batch", "sample")
+    if len(each) != len(runs):
+        raise ValueError(f"over has {len(each)} entries, net has {len(runs)} layers: give one, or one for each")
     total = torch.zeros((), dtype=torch.float64)
-    for layer, heard, fired in _runs(net, inputs, record):
-        peaks = silent_peaks(layer, heard, fired)
-        if len(fired) == 0:
+    for (layer, heard, fired), choice in zip(runs, each, strict=True):
+        _require_run(layer, heard, fired)
+        _require_understood(layer)
+        silent = fired.counts() == 0
+        if choice == "batch":
+            silent = silent.all(dim=0, keepdim=True) & (len(fired) > 0)
+        units = torch.nonzero(silent.any(dim=0))[:, 0]
+        if units.numel() == 0:
             continue
-        lacking = (1.0 + margin - peaks.potential / layer.v_threshold).clamp(min=0.0)
-        if over == "sample":
-            total = total + torch.where(peaks.silent, lacking, 0.0).mean()
-        else:
-            total = total + torch.where(peaks.silent.all(dim=0), lacking.amin(dim=0), 0.0).mean()
+        peak, _ = _maxima(layer, heard, fired, units)
+        threshold = layer.v_threshold.expand(layer.out_features)[units]
+        lacking = (1.0 + margin - peak / threshold).clamp(min=0.0)
+        if choice == "batch":
+            lacking = lacking.amin(dim=0, keepdim=True)
+        total = total + torch.where(silent[:, units], lacking, 0.0).sum() / silent.numel()
     return total
 
 
@@ -179,6 +178,20 @@ def _layers(net: nn.Module) -> list[LIF]:
     return found
 
 
+def _require_run(layer: LIF, heard: Spikes, fired: Spikes) -> None:
+    """Refuse spikes that are not of a complete run of the layer."""
+    for name, spikes in (("heard", heard), ("fired", fired)):
+        arguments.instance(name, spikes, Spikes, "fireprop.Spikes")
+    if (heard.n_units, fired.n_units, len(fired)) != (layer.in_features, layer.out_features, len(heard)):
+        raise ValueError(
+            f"heard has {len(heard)} samples of {heard.n_units} units, fired {len(fired)} of {fired.n_units}, "
+            f"the layer {layer.in_features} inputs and {layer.out_features} units: give the run of this layer"
+        )
+    fired._require_complete("a peak potential")
+    if fired.t_end is None:
+        raise ValueError("fired has no t_end: give what the layer fired")
+
+
 def _require_understood(layer: LIF) -> None:
     """Refuse a layer of which V is not the sum of the responses of one current to its spikes."""
     refuse_more(layer, "layer", "the peak of a silent unit")
@@ -188,6 +201,19 @@ def _require_understood(layer: LIF) -> None:
         )
     if layer.tau_syn_rec is not None and not bool((layer.tau_syn_rec == layer.tau_syn).all()):
         raise ValueError("tau_syn_rec differs from tau_syn: give a layer whose units hear synapses of one tau_syn")
+
+
+def _maxima(layer: LIF, heard: Spikes, fired: Spikes, units: Tensor) -> Maximum:
+    """The maxima up to t_end of some units, if they fire nothing themselves."""
+    arrivals, weight = _bare(heard), _masked(layer.weight, layer.mask)
+    if layer.recurrent:
+        arrivals = Spikes.stack_units([arrivals, _bare(fired)])
+        weight = torch.cat((weight, _masked(layer.recurrent_weight, layer.recurrent_mask)), dim=1)
+    n, t_end = layer.out_features, fired.t_end if fired.t_end is not None else torch.zeros(0)
+    tau_mem, tau_syn = layer.tau_mem.expand(n), layer.tau_syn.reshape(-1).expand(n)
+    trace = Trace.of(arrivals, weight[units], tau_mem[units], tau_syn[units])
+    first = arrivals.times.detach().amin() if arrivals.n_spikes else torch.inf
+    return trace.maximum(t_end.clamp(max=first), t_end)
 
 
 def _masked(weight: Tensor, mask: Tensor | Connectivity | None) -> Tensor:

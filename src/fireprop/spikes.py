@@ -225,6 +225,20 @@ class Spikes:
         times, units = self.times.index_select(0, kept), self.units.index_select(0, kept)
         return Spikes._trusted(times, units, offsets, self.n_units, t_end, t_known)
 
+    def keep(self, kept: Tensor) -> "Spikes":
+        """The spikes for which `kept` (n_spikes,) bool is True; t_end and t_known stay.
+
+        >>> spikes = Spikes.from_latencies([[0.1, 0.2, 0.3]])
+        >>> spikes.keep(spikes.times > 0.15).to_latencies()
+        tensor([[   inf, 0.2000, 0.3000]], dtype=torch.float64)
+        """
+        chosen = arguments.tensor("kept", kept)
+        if chosen.dtype != torch.bool or chosen.shape != self.times.shape:
+            raise ValueError(f"kept is {chosen.dtype} {tuple(chosen.shape)}: give torch.bool, ({self.n_spikes},)")
+        counts = torch.bincount(self.samples[chosen], minlength=self.batch_size)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return Spikes._trusted(self.times[chosen], self.units[chosen], offsets, self.n_units, self.t_end, self.t_known)
+
     def select_units(self, index: Index) -> "Spikes":
         """The spikes of some units, renumbered: unit index[j] becomes unit j. `index` as for samples, each unit once.
 

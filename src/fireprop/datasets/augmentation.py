@@ -75,7 +75,7 @@ class Augmented(Dataset[Pair]):
             # Before a spike is left out it has a place in its sample, which no other spike has.
             places = (torch.arange(spikes.n_spikes) - spikes.offsets[spikes.samples]).numpy().astype(np.uint64)
             chances = _uniform(self.seed, DROP, numbers[spikes.samples.numpy()], places)
-            spikes = _keep(spikes, torch.from_numpy(chances >= self.drop))
+            spikes = spikes.keep(torch.from_numpy(chances >= self.drop))
         return spikes, labels
 
     def _moves(self, samples: Uint64, purpose: int) -> Tensor:
@@ -112,17 +112,8 @@ def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) ->
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     # All units of a sample move by one number, so that spikes of one time stay in order of unit.
     moved = torch.where(is_pixel, spikes.units + down * columns + right, spikes.units)
-    kept = _keep(spikes, inside | ~is_pixel)
+    kept = spikes.keep(inside | ~is_pixel)
     return Spikes._trusted(kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known)
-
-
-def _keep(spikes: Spikes, kept: Tensor) -> Spikes:
-    """The spikes for which `kept` (n_spikes,) bool is True."""
-    counts = torch.bincount(spikes.samples[kept], minlength=spikes.batch_size)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Spikes._trusted(
-        spikes.times[kept], spikes.units[kept], offsets, spikes.n_units, spikes.t_end, spikes.t_known
-    )
 
 
 def _uniform(seed: int, purpose: int, samples: Uint64, places: Uint64) -> npt.NDArray[np.float64]:

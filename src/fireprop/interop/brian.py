@@ -32,14 +32,18 @@ def simulate(
     The order of a step of Brian2 that begins at t: V and I advance to t + dt; thresholds are tested; synapses act,
     those of the spikes found just now and those of the inputs in [t, t + dt); V is reset. Brian2 writes t on such
     spikes. The potential that was tested is that of t + dt, and so is the time given here, one step after that of its
-    SpikeMonitor. t_ref is rounded up to whole steps. Thus both simulators do the same with inputs off the grid.
+    SpikeMonitor. t_ref is rounded up to whole steps. Thus both simulators do the same with inputs off the grid. Delays,
+    which the other has not, Brian2 rounds to the nearest whole step: below half a step to none.
 
-    Raises MissingExtraError without Brian2, and what Brian2 raises: ValueError for two spikes of an input in one step.
+    Raises MissingExtraError without Brian2, ValueError for a network with a bias or an initial state, and what Brian2
+    raises: ValueError for two spikes of an input in one step.
     """
     brian2 = require("brian2", extra="interop", needed_for="fireprop.interop.brian")
     check_step(dt)
     checks.check_options(t_end=t_end)
     view = graph_view(net)
+    if view.starts:
+        raise ValueError(f"{view.starts} is given: Brian2's interface has no rule for biases and initial states")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     first = math.floor(float(inputs.times.detach().min()) / dt) if inputs.n_spikes else 0
@@ -112,7 +116,8 @@ def _synapses(brian2: Any, view: GraphView, inputs: Any, units: Any, batch_size:
     structure = view.structure
     weight = structure.gather(view.solve_arrays()[0])
     slot = _slots(structure)[structure.synapses["channel"]]
-    is_input = structure.sources < structure.n_inputs
+    sender, delay = _senders(structure)
+    is_input = sender < structure.n_inputs
     sample = np.arange(batch_size)[:, None]
     for group, chosen, start, n_sources in (
         (inputs, is_input, 0, structure.n_inputs),
@@ -120,10 +125,20 @@ def _synapses(brian2: Any, view: GraphView, inputs: Any, units: Any, batch_size:
     ):
         for k in np.unique(slot[chosen]):
             mine = chosen & (slot == k)
-            source = (sample * n_sources + structure.sources[mine] - start).reshape(-1)
+            source = (sample * n_sources + sender[mine] - start).reshape(-1)
             target = (sample * structure.nodes.size + structure.synapses["target"][mine]).reshape(-1)
             equations, on_pre = "w : 1 (constant)", f"i{k}_post += w"
             synapses = brian2.Synapses(group, units, equations, on_pre=on_pre, dt=units.clock.dt, namespace={})
             synapses.connect(i=source, j=target)
             synapses.w = np.tile(weight[mine], batch_size)
+            synapses.delay = np.tile(delay[mine], batch_size) * brian2.second
             yield synapses
+
+
+def _senders(structure: engine.graph.Structure) -> tuple[engine.Array, Floats]:
+    """(n_synapses,): the input or unit, inputs first, that each synapse hears, and how long a spike travels to it."""
+    lines, n_inputs = structure.lines, structure.n_inputs
+    ends = np.arange(lines.rows.size - 1)
+    senders = np.concatenate([ends[:n_inputs], np.repeat(ends, np.diff(lines.rows)), ends[n_inputs:]])
+    delays = np.concatenate([np.zeros(n_inputs), lines.delay, np.zeros(structure.nodes.size)])
+    return senders[structure.sources], delays[structure.sources]

@@ -17,7 +17,7 @@ from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.sigutils import normalize_signature
 
-__all__ = ["inlined", "kernel", "njit", "piece"]
+__all__ = ["called", "inlined", "kernel", "njit", "piece"]
 
 HOUSE = Path(__file__).parent
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HOUSE.rglob("*.py")))).hexdigest()[:12]
@@ -47,6 +47,7 @@ inlined = njit(forceinline=True)
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
 kernel = njit(nogil=True, _nrt=False)
 piece = njit(forceinline=True, _nrt=False)
+called = njit(_nrt=False)  # too long to be copied into every caller
 
 
 class _Files(CompileResultCacheImpl):

@@ -75,7 +75,7 @@ def first_spike_lead_mse(out: Spikes, labels: Tensor, *, lead: float) -> Tensor:
     lead    Delta, in units of time
 
     Only differences of times count: the loss is the same when all spikes are shifted. In the manner of the
-    time-invariant squared error of DelGrad (Goeltz et al. 2025). Silent units count as at t_end.
+    time-invariant squared error of DelGrad (Göltz et al. 2025). Silent units count as at t_end.
 
     >>> first_spike_lead_mse(Spikes.from_latencies([[0.5, 1.0, 1.2]]), torch.tensor([0]), lead=0.5)
     tensor(0.0200, dtype=torch.float64)

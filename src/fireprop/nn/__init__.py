@@ -1,6 +1,7 @@
 """Spiking networks as ordinary torch modules: Spikes in, Spikes out, exact derivatives of every spike time."""
 
 from fireprop.nn.constants import Positive, keep_positive
+from fireprop.nn.dropout import SpikeDropout
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Connection, Network, Population
 from fireprop.nn.readout import LI, Maximum, Trace
@@ -17,6 +18,7 @@ __all__ = [
     "Positive",
     "Record",
     "Sequential",
+    "SpikeDropout",
     "Trace",
     "keep_positive",
 ]

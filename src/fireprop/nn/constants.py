@@ -107,11 +107,12 @@ def keep_positive(module: nn.Module, *names: str) -> None:
 
     Raises ValueError for a name that is no parameter of the module, or is not above 0.
 
+    >>> import torch
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 1, tau_mem=nn.Parameter(torch.tensor(2.0).double()), tau_syn=0.5)
     >>> keep_positive(layer, "tau_mem")
     >>> layer.tau_mem
-    tensor(2.0000, dtype=torch.float64, grad_fn=<ExpBackward0>)
+    tensor(2., dtype=torch.float64, grad_fn=<ExpBackward0>)
     """
     arguments.instance("module", module, nn.Module, "a module of fireprop.nn")
     for name in names:

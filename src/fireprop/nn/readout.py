@@ -183,7 +183,7 @@ class Trace:
         return total
 
     def mean(self, t_start: float | Tensor, t_end: float | Tensor, *, weighting: Weighting | None = None) -> Tensor:
-        """`integral` divided by the duration of the window, which must not be 0."""
+        """`integral`, weighted or not, divided by the duration of the window, which must not be 0."""
         start, end = self._window(t_start, t_end)
         empty = arguments.first_true(end <= start)
         if empty is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fireprop.gradcheck.report import worst_of
 from fireprop.nn import Record
-from fireprop.parity.fixtures import Fixture, fixture_names, load_fixture
+from fireprop.parity.fixtures import OF_SYNAPSES, OF_UNITS, Fixture, fixture_names, load_fixture
 from fireprop.spikes import Spikes
 
 
@@ -56,7 +56,12 @@ def check_fixture(fixture: Fixture) -> ParityRow:
     >>> row.spikes, row.time_error < 1e-12, row.passed
     (2, True, True)
     """
-    errors = [_errors(fixture, net) for net in fixture.modules()]
+    kinds = (*OF_UNITS, *OF_SYNAPSES, "input_times")
+    strange = next((kind for kind in fixture.gradients or {} if kind not in kinds), None)
+    if strange is not None:
+        raise ValueError(f"fixture {fixture.source}_{fixture.case}: gradients[{strange!r}], give some of {kinds}")
+    modules = [net for constants in (False, True) for net in fixture.modules(constants=constants)]
+    errors = [_errors(fixture, net) for net in modules]
     gradient_errors = [error for _, error in errors if error is not None]
     return ParityRow(
         source=fixture.source,
@@ -93,28 +98,15 @@ def _errors(fixture: Fixture, net: nn.Module) -> tuple[float, float | None]:
     if fixture.gradients is None:
         return worst_of(time_errors, of_nothing=0.0), None
     loss.backward()  # type: ignore[no-untyped-call]
-    by_kind = _gradients(fixture, net, input_times)
-    errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items()]
+    by_kind: dict[str, Any] = {"input_times": input_times.grad}
+    for kind, parameters in fixture.parameters(net).items():
+        by_kind[kind] = {name: parameter.grad for name, parameter in parameters.items()}
+    errors = [_kind_error(by_kind[kind], theirs) for kind, theirs in fixture.gradients.items() if kind in by_kind]
     return worst_of(time_errors, of_nothing=0.0), worst_of(errors)
 
 
 def _by_unit(spikes: Spikes) -> list[Tensor]:
     return [spikes.times[spikes.units == unit] for unit in range(spikes.n_units)]
-
-
-def _gradients(fixture: Fixture, net: nn.Module, input_times: Tensor) -> dict[str, Any]:
-    """fireprop's gradients under the names of the fixture."""
-    names = [population["name"] for population in fixture.network["populations"]]
-    keys = [f"{connection['pre']}->{connection['post']}" for connection in fixture.network["connections"]]
-    weights, thresholds = (
-        [parameter for name, parameter in net.named_parameters() if name.endswith(kind)]
-        for kind in (".weight", ".v_threshold")
-    )
-    return {
-        "weight": {key: weight.grad for key, weight in zip(keys, weights, strict=True)},
-        "v_threshold": {name: threshold.grad for name, threshold in zip(names, thresholds, strict=True)},
-        "input_times": input_times.grad,
-    }
 
 
 def _kind_error(mine: Any, theirs: Any) -> float:

@@ -1,7 +1,7 @@
 """What a frozen fixture holds, and the networks of fireprop that it describes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -14,6 +14,10 @@ from fireprop.nn import LIF, Network, Sequential
 from fireprop.spikes import Spikes
 
 Trains: TypeAlias = dict[str, list[list[float]]]
+OF_UNITS = ("v_threshold", "tau_mem", "t_ref")
+OF_SYNAPSES = ("weight", "tau_syn", "delay")
+RECURRENT = {"weight": "recurrent_weight", "tau_syn": "tau_syn_rec", "delay": "delay_rec"}  # what a LIF calls its own
+ALWAYS = ("weight", "v_threshold")  # parameters of every network
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,15 @@ class Fixture:
     source, version  the program; `case` names the network, `made_by` the script that ran it (in the source repository)
     settings         what else its result depends on
     network          `n_inputs`; `populations`: name, size, tau_mem, v_threshold, t_ref, a number or one for each unit;
-                     `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in)
+                     `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in), and, of those with
+                     one, delay, likewise
     inputs           `times` and `units` of the input spikes
     t_end            the horizon
     spikes           of each population, the firing times of each unit in order
     loss             coefficients in the same layout: the loss is the sum of coefficient * time over all spikes
-    gradients        of that loss: `weight` by connection ("pre->post"), `v_threshold` by population, `input_times`;
-                     of the kinds that the source has. None if it has none
+    gradients        of that loss: `weight`, `tau_syn`, `delay` by connection ("pre->post"), each (out, in);
+                     `v_threshold`, `tau_mem`, `t_ref` by population, each (size,); `input_times`; of the kinds that the
+                     source has, where they are no one-sided derivatives. None if it has none
     tolerance        `times`: of a firing time, relative to it; `gradients`: of a component, relative to the largest one
                      of its kind. None if there are no gradients
     why              why it is not smaller
@@ -58,31 +64,93 @@ class Fixture:
         units = torch.tensor(self.inputs["units"], dtype=torch.int64)
         return Spikes.from_events(times, units, None, n_units=self.network["n_inputs"], batch_size=1)
 
-    def modules(self) -> Iterator[nn.Module]:
-        """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well."""
-        yield self._graph()
-        ends = ["input", *(population["name"] for population in self.network["populations"])]
-        if [(c["pre"], c["post"]) for c in self.network["connections"]] == list(pairwise(ends)):
-            yield self._chain()
+    def modules(self, *, constants: bool = False) -> Iterator[nn.Module]:
+        """The network as fireprop has it: a `Network`, and, where it is a chain of layers, a `Sequential` as well.
 
-    def _graph(self) -> Network:
+        constants  whether all constants whose gradients the fixture has are parameters, which gives synapses currents
+                   of their own, or thresholds and weights alone
+        """
+        trained = [*ALWAYS, *(self.gradients or {})] if constants else ALWAYS
+        yield self._graph(trained)
+        if self._is_chain():
+            yield self._chain(trained)
+
+    def parameters(self, net: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+        """The parameters of one of the modules, by kind and by population or connection, as gradients are named."""
+        found: dict[str, dict[str, nn.Parameter]] = {}
+        for kind, key, module, name in self._places(net):
+            parameter = dict(module.named_parameters()).get(name)
+            if parameter is not None:
+                found.setdefault(kind, {})[key] = parameter
+        return found
+
+    def _places(self, net: nn.Module) -> Iterator[tuple[str, str, nn.Module, str]]:
+        """Kind and name of each constant of the network, the module that keeps it, and what that calls it."""
+        names = [population["name"] for population in self.network["populations"]]
+        is_graph = isinstance(net, Network)
+        units: Any = net.populations if is_graph else dict(zip(names, net.children(), strict=True))
+        for name in names:
+            yield from ((kind, name, units[name], kind) for kind in OF_UNITS)
+        for c in self.network["connections"]:
+            key = key_of(c)
+            synapses: Any = net.connections[key] if is_graph else units[c["post"]]  # type: ignore[index]
+            words = RECURRENT if not is_graph and c["pre"] == c["post"] else {}
+            yield from ((kind, key, synapses, words.get(kind, kind)) for kind in OF_SYNAPSES)
+
+    def _is_chain(self) -> bool:
+        """Whether each population hears the one before it, and nothing else but perhaps itself."""
+        ends = ["input", *(population["name"] for population in self.network["populations"])]
+        heard = [[c["pre"] for c in self._to(post)] for post in ends[1:]]
+        return all(pre in ([before], [before, own]) for pre, (before, own) in zip(heard, pairwise(ends), strict=True))
+
+    def _to(self, post: str) -> list[dict[str, Any]]:
+        return [c for c in self.network["connections"] if c["post"] == post]
+
+    def _graph(self, trained: Sequence[str]) -> Network:
         net = Network(self.network["n_inputs"], dtype=torch.float64)
         for population in self.network["populations"]:
-            net.add(population["name"], population["size"], **_constants(population))
+            net.add(population["name"], population["size"], **self._of_units(population, trained))
         for c in self.network["connections"]:
-            net.connect(c["pre"], c["post"], tau_syn=_double(c["tau_syn"]), weight=_double(c["weight"]))
+            net.connect(c["pre"], c["post"], weight=_double(c["weight"]), **self._of_synapses(c, trained))
         return net
 
-    def _chain(self) -> Sequential:
+    def _chain(self, trained: Sequence[str]) -> Sequential:
         layers, n_in = [], self.network["n_inputs"]
-        for population, c in zip(self.network["populations"], self.network["connections"], strict=True):
-            tau_syn = _double(c["tau_syn"])
-            layer = LIF(n_in, population["size"], tau_syn=tau_syn, dtype=torch.float64, **_constants(population))
+        for population in self.network["populations"]:
+            forward, *own = self._to(population["name"])
+            constants = {**self._of_units(population, trained), **self._of_synapses(forward, trained)}
+            for c in own:
+                constants |= {RECURRENT[kind]: value for kind, value in self._of_synapses(c, trained).items()}
+            layer = LIF(n_in, population["size"], recurrent=bool(own), dtype=torch.float64, **constants)
             with torch.no_grad():
-                layer.weight.copy_(_double(c["weight"]))
+                layer.weight.copy_(_double(forward["weight"]))
+                for c in own:
+                    layer.recurrent_weight.copy_(_double(c["weight"]))
             layers.append(layer)
             n_in = population["size"]
         return Sequential(*layers)
+
+    def _of_units(self, population: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
+        shape = (population["size"],)
+        return {name: self._constant(population, name, shape, trained) for name in OF_UNITS}
+
+    def _of_synapses(self, connection: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
+        shape = tuple(_double(connection["weight"]).shape)
+        names = [name for name in ("tau_syn", "delay") if name in connection]
+        return {name: self._constant(connection, name, shape, trained) for name in names}
+
+    def _constant(self, part: dict[str, Any], name: str, shape: tuple[int, ...], trained: Sequence[str]) -> Tensor:
+        """A constant of a population or a connection: a parameter if the fixture has its gradient."""
+        value = _double(part[name])
+        key = part["name"] if "name" in part else key_of(part)
+        if name in ALWAYS or (name in trained and key in (self.gradients or {})[name]):
+            return nn.Parameter(value.expand(shape).clone())
+        return value
+
+
+def key_of(connection: dict[str, Any]) -> str:
+    """The name of a connection among gradients."""
+    return f"{connection['pre']}->{connection['post']}"
 
 
 def fixture_names() -> tuple[str, ...]:
@@ -100,12 +168,6 @@ def load_fixture(name: str) -> Fixture:
 
 def _folder() -> Any:
     return resources.files("fireprop.parity") / "data"
-
-
-def _constants(population: dict[str, Any]) -> dict[str, Any]:
-    constants = {name: _double(population[name]) for name in ("tau_mem", "t_ref")}
-    threshold = _double(population["v_threshold"]).expand(population["size"]).clone()
-    return {**constants, "v_threshold": nn.Parameter(threshold)}
 
 
 def _double(value: Any) -> Tensor:

@@ -130,7 +130,7 @@ def simulate(
         ends.append(out_offsets[1:] + end)
         end += int(out_offsets[-1])
     spike_offsets = np.concatenate(ends)
-    if structure.has_lines:  # what the units have sent is known now
+    if structure.has_lines_of_units:  # what they have sent is known now
         given = arrivals_of(structure, inputs, Trains(spikes["time"], spikes["unit"], spike_offsets), t_start, t_end)
     t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
     return Run(structure, graph, _log(given, spikes, spike_offsets), t_known)

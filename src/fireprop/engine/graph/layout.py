@@ -205,6 +205,11 @@ class Structure:
         return self.lines.number > 0
 
     @property
+    def has_lines_of_units(self) -> bool:
+        """Whether not only inputs send along lines."""
+        return self.has_lines and bool(self.lines.rows[self.n_inputs] < self.lines.number)
+
+    @property
     def has_start(self) -> bool:
         """Whether something acts on units at the start of a sample."""
         return _has_start(self.connections)

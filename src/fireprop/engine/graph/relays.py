@@ -12,8 +12,8 @@ import numpy as np
 from fireprop.engine.arrays import Array, events_of
 from fireprop.engine.graph.layout import STARTS, Structure
 
-# Of arrivals at one instant, in this order: the start, inputs, what inputs send along lines, what units send.
-START, INPUT, FROM_INPUT, FROM_UNIT = range(4)
+# Of arrivals at one instant, in this order: the start, inputs, and what comes along lines, in order of these.
+START, INPUT, LINE = range(3)
 NO_PARENT = -1
 
 
@@ -62,9 +62,9 @@ def arrivals_of(structure: Structure, inputs: Trains, spikes: Trains, t_start: A
     parents = [np.full(n_starts + inputs.times.size, NO_PARENT)]
     # Parents by their places before all is brought in order: the starts, the inputs, the spikes.
     first = n_starts
-    for trains, first_source, kind in ((inputs, 0, FROM_INPUT), (spikes, structure.n_inputs, FROM_UNIT)):
+    for trains, first_source in ((inputs, 0), (spikes, structure.n_inputs)):
         times, lines, sender = _sent(structure, trains, first_source, t_end)
-        parts.append((times, structure.n_inputs + lines, kind))
+        parts.append((times, structure.n_inputs + lines, LINE))
         samples.append(trains.samples[sender])
         parents.append(first + sender)
         first += trains.times.size
@@ -88,10 +88,9 @@ def _in_order(
 ) -> Arrivals:
     """Arrivals in order of sample and time; of parents, the first n_outside are among them, the others follow."""
     times, units = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    kind = np.repeat([part[2] for part in parts], [part[0].size for part in parts])
-    # Inputs keep their order; relays of one instant are in order of their lines.
-    rank = np.where(kind >= FROM_INPUT, units, 0)
-    order = np.lexsort((rank, kind, times, samples))
+    # Inputs keep their order; those of units come after those of inputs among lines.
+    rank = np.concatenate([units + LINE if kind == LINE else np.full(units.size, kind) for _, units, kind in parts])
+    order = np.lexsort((rank, times, samples))
     place = np.empty(order.size, int)
     place[order] = np.arange(order.size)
     own = (parents >= 0) & (parents < n_outside)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, piece
 
 U = 2.0**-53 * (1.0 + 2.0**-20)
 EXP = 4.0 * U  # relative error of exp
@@ -106,7 +106,7 @@ class Walk(NamedTuple):
     tally: np.ndarray
 
 
-@inlined
+@piece
 def decay(rate, gap):
     """exp(-rate gap), and the relative error of exp and of two roundings in the exponent; TINY comes on top."""
     x = rate * gap
@@ -114,7 +114,7 @@ def decay(rate, gap):
     return value, (EXP + 2.0 * x * U if value > 0.0 else 0.0)
 
 
-@inlined
+@piece
 def response(gap, alpha, a, a_error, beta, b, b_error):
     """h(gap) (design 3) and its error, from the decays a = exp(-alpha gap) and b = exp(-beta gap).
 
@@ -131,7 +131,7 @@ def response(gap, alpha, a, a_error, beta, b, b_error):
     return h, h * (0.5 * (a_error + b_error) + 10.0 * U) + (1.0 + gap) * TINY
 
 
-@inlined
+@piece
 def _sinh_series(y):
     """sinh(x) / x for y = x^2 up to 1/4."""
     low = 1.0 + y * (1.0 / 6.0 + y * (1.0 / 120.0 + y * (1.0 / 5040.0)))
@@ -139,7 +139,7 @@ def _sinh_series(y):
     return low + y * y * y * y * high
 
 
-@inlined
+@piece
 def stand(currents, unit):
     """Look at the state itself: here is now."""
     unit.v_here, unit.v_here_error = unit.v, unit.v_error
@@ -148,7 +148,7 @@ def stand(currents, unit):
         current.i_here, current.here_error = current.i, current.error
 
 
-@inlined
+@piece
 def look(currents, unit, gap):
     """The state of a unit `gap` after the one that it stands in: here is then."""
     b, b_error = decay(unit.beta, gap)
@@ -167,7 +167,7 @@ def look(currents, unit, gap):
     unit.v_here, unit.v_here_error = v, error
 
 
-@inlined
+@piece
 def settle(currents, unit, t):
     """Make the state that was looked at last that of the unit, at t."""
     unit.at = t
@@ -177,7 +177,7 @@ def settle(currents, unit, t):
         current.i, current.error = current.i_here, current.here_error
 
 
-@inlined
+@piece
 def ceiling(currents, unit, span):
     """A bound of V over a span from the state itself, without any exponential."""
     push = 0.0
@@ -187,13 +187,13 @@ def ceiling(currents, unit, span):
     return (max(unit.v + unit.v_error, 0.0) + span * push) * slack
 
 
-@inlined
+@piece
 def noise(n):
     """What rounding leaves of a sum of n terms and a few more, relative to their sizes."""
     return (6.0 + n) * U
 
 
-@njit(cache=True)
+@called
 def outlook(currents, unit, span):
     """From here over a span: a bound that V does not exceed, and one below which V' does not fall."""
     beta, n = unit.beta, unit.last - unit.first
@@ -226,7 +226,7 @@ def outlook(currents, unit, span):
     return peak, slope - slope_error + min(0.0, bend_low - bend_error) * span
 
 
-@inlined
+@piece
 def _highest(slope, bend, span):
     """The maximum of slope t + bend t^2 / 2 over [0, span]."""
     if slope > 0.0 and slope < -bend * span:
@@ -234,7 +234,7 @@ def _highest(slope, bend, span):
     return max(0.0, span * (slope + 0.5 * bend * span))
 
 
-@inlined
+@piece
 def drift(currents, unit, span):
     """How far V moves within a short span on either side of here, at most."""
     bend = unit.beta * unit.beta * abs(unit.v_here)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.certify.enclosure import U, ceiling, drift, look, noise, outlook, settle, stand
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, kernel, piece
 
 PROVEN, UNDECIDED, MISSED, FALSE = range(4)
 
@@ -39,13 +39,13 @@ class Trains(NamedTuple):
     offsets: np.ndarray
 
 
-@inlined
+@piece
 def ulp(t):
     """The distance from |t| to the next float64."""
     return np.nextafter(abs(t), math.inf) - abs(t)
 
 
-@inlined
+@piece
 def accuse(tally, unit, sample, u, verdict, t, excess):
     """Count a fault of unit u, which is not judged any more in this sample; remember the first."""
     unit.faulty = True
@@ -58,7 +58,7 @@ def accuse(tally, unit, sample, u, verdict, t, excess):
         tally.time, tally.excess = t, excess
 
 
-@inlined
+@piece
 def doubt(tally, unit, sample, u, t, distance):
     """Count a gap of unit u that could not be decided, and remember the first."""
     if tally.n_undecided == 0:
@@ -67,13 +67,13 @@ def doubt(tally, unit, sample, u, t, distance):
     tally.doubt = max(tally.doubt, distance / unit.theta)
 
 
-@inlined
+@piece
 def is_above(unit):
     """Whether V is above theta here, for sure."""
     return unit.v_here - unit.v_here_error > unit.theta
 
 
-@njit(cache=True)
+@called
 def stride(currents, unit, elapsed, step):
     """The longest of step, step / 2, ... over which V stays below theta: (step, bound of V, whether it is proven).
 
@@ -91,7 +91,7 @@ def stride(currents, unit, elapsed, step):
         step *= 0.5
 
 
-@njit(cache=True)
+@called
 def watch(currents, unit, gap):
     """Whether V stays below theta in a gap without a spike: (verdict, elapsed, a distance from theta).
 
@@ -123,7 +123,7 @@ def watch(currents, unit, gap):
     return MISSED if is_above(unit) else UNDECIDED, since, unit.v_here - unit.theta if is_above(unit) else distance
 
 
-@njit(cache=True)
+@called
 def watch_rise(currents, unit, gap, finest):
     """Whether V first reaches theta at the end of a gap, where it is at theta: as `watch`.
 
@@ -152,7 +152,7 @@ def watch_rise(currents, unit, gap, finest):
         look(currents, unit, elapsed)
 
 
-@njit(cache=True)
+@called
 def reaches(currents, unit):
     """Whether V, where it is here, is above theta, or will be at once if nothing arrives: then there is a crossing."""
     missing = unit.theta - (unit.v_here - unit.v_here_error)
@@ -166,7 +166,7 @@ def reaches(currents, unit):
     return least_slope * span > missing
 
 
-@inlined
+@piece
 def leave_hold(currents, unit, t):
     """Bring a unit that is held to the end of the hold or to t, whichever is first."""
     if unit.hold_end > unit.at:
@@ -176,7 +176,7 @@ def leave_hold(currents, unit, t):
         unit.v, unit.v_error = 0.0, 0.0
 
 
-@njit(cache=True)
+@called
 def judge_gap(tally, currents, unit, sample, u, gap):
     """Judge a gap of unit u that has no spike in it: whether the unit is still without fault."""
     verdict, elapsed, distance = watch(currents, unit, gap)
@@ -189,7 +189,7 @@ def judge_gap(tally, currents, unit, sample, u, gap):
     return verdict != MISSED
 
 
-@inlined
+@piece
 def pass_gap(tally, currents, unit, sample, u, t):
     """Bring unit u to t, on the way to which it does not fire, and judge that."""
     leave_hold(currents, unit, t)
@@ -206,7 +206,7 @@ def pass_gap(tally, currents, unit, sample, u, t):
     settle(currents, unit, t)
 
 
-@njit(cache=True)
+@called
 def judge_spike(walk, sample, u, f):
     """Whether the spike of unit u at f is its first crossing since it was looked at; then restart the unit."""
     unit, currents, tally = walk.units[u], walk.currents, walk.tally[0]
@@ -245,7 +245,7 @@ def judge_spike(walk, sample, u, f):
     unit.hold_end = f + unit.t_ref
 
 
-@njit(cache=True)
+@called
 def deliver(walk, sample, source, t):
     """Deliver a spike of a source to all its targets."""
     tally, currents = walk.tally[0], walk.currents
@@ -265,7 +265,7 @@ def deliver(walk, sample, source, t):
             unit.v = walk.v_start[synapse.target]
 
 
-@njit(cache=True)
+@called
 def certify_sample(walk, inputs, spikes, sample, t_stop):
     """One sample, from rest up to and including t_stop."""
     tally, currents = walk.tally[0], walk.currents
@@ -301,7 +301,7 @@ def certify_sample(walk, inputs, spikes, sample, t_stop):
             pass_gap(tally, currents, unit, sample, u, t)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def certify_samples(walk, inputs, spikes, t_stop, first, last):
     """Judge samples first to last - 1 in the light of all spikes at t <= t_stop (batch,); the tally is the result."""
     tally = walk.tally[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.walk import (
     NO_PARENT,
     clear,
@@ -32,7 +32,7 @@ class Gradient(NamedTuple):
     theta: np.ndarray
 
 
-@njit(cache=True)
+@called
 def arrive_back(graph, log, gradient, state, k, t):
     """Arrival rule for what event k, delivered at t, caused in all its targets.
 
@@ -66,7 +66,7 @@ def arrive_back(graph, log, gradient, state, k, t):
         stop = start
 
 
-@inlined
+@piece
 def first_of_population(graph, first, stop):
     """The first of the synapses first..stop - 1 from which on all reach the same population."""
     population = graph.nodes[graph.synapses[stop - 1].target].population
@@ -78,7 +78,7 @@ def first_of_population(graph, first, stop):
     return start
 
 
-@inlined
+@piece
 def release_back(graph, log, state, k, t):
     """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint.
 
@@ -92,7 +92,7 @@ def release_back(graph, log, state, k, t):
     own.v = 0.0
 
 
-@inlined
+@piece
 def cross_back(graph, log, gradient, state, k, zero_grazes):
     """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope."""
     event = log.events[k]

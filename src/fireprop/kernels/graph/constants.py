@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.walk import slope_at, source_of
@@ -67,7 +67,7 @@ class Constraint(NamedTuple):
     rise: np.ndarray
 
 
-@njit(cache=True)
+@called
 def move(graph: Graph, state, u, t):
     """Bring unit u to t, with nothing in between."""
     node, own = graph.nodes[u], state.nodes[u]
@@ -92,7 +92,7 @@ def move(graph: Graph, state, u, t):
     own.at = t
 
 
-@njit(cache=True)
+@called
 def arrive(graph, log, state, k, t):
     """Event k arrives at t at all its targets."""
     source = source_of(graph, log, k)
@@ -104,7 +104,7 @@ def arrive(graph, log, state, k, t):
             state.nodes[u].v, state.nodes[u].by_v_start = graph.v_start[u], 1.0
 
 
-@njit(cache=True)
+@called
 def release(graph, log, state, k, t):
     """End of the hold of spike k: V starts from 0, whatever the constants are, and later the longer the hold."""
     u = log.events[k].unit
@@ -116,7 +116,7 @@ def release(graph, log, state, k, t):
         state.currents[c].v_by_alpha = 0.0
 
 
-@njit(cache=True)
+@called
 def cross(graph, log, state, constraint, k):
     """Spike k: what the constants of its unit do to V(f_k-)."""
     u = log.events[k].unit
@@ -134,7 +134,7 @@ def cross(graph, log, state, constraint, k):
     constraint.rise[k] = rise
 
 
-@inlined
+@piece
 def rest(state):
     """Every unit at rest."""
     for u in range(state.nodes.size):
@@ -181,7 +181,7 @@ def walk(graph, log, state, constraint, first, last):
         walk_sample(graph, log, state, constraint, sample)
 
 
-@njit(cache=True)
+@called
 def adjoint_of_v(graph, log, times, first, out):
     """Write -G / slope of the spikes from `first` on, G being dL/df in all, to out; 0 where nothing flows."""
     for k in range(first, times.size):

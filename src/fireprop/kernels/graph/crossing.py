@@ -7,7 +7,7 @@ the slowest exponential and differentiate, which leaves a sum of n - 1, whose ze
 
 import math
 
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
@@ -23,7 +23,7 @@ SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
 
 
-@inlined
+@piece
 def earliest_crossing(graph, node, theta):
     """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD if it never will.
 
@@ -42,7 +42,7 @@ def earliest_crossing(graph, node, theta):
     return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40))
 
 
-@inlined
+@piece
 def earliest_crossing_of_one(v, i, reach, beta, theta):
     """`earliest_crossing` of the state (v, i) of a unit with one current, whose peak after a unit of it is `reach`."""
     drive = max(i, 0.0)
@@ -51,7 +51,7 @@ def earliest_crossing_of_one(v, i, reach, beta, theta):
     return tangent_reach(v, drive, beta, theta)
 
 
-@inlined
+@piece
 def flowing(graph, node):
     """How many currents flow, the channel of one (any, if none does), and the slowest rate of V and of these."""
     number, one, slowest = 0, node.first_channel, node.beta
@@ -62,13 +62,13 @@ def flowing(graph, node):
     return number, one, slowest
 
 
-@inlined
+@piece
 def within_reach(gap, slowest):
     """The part of a gap after which nothing can be left of any potential; all of it if a current stays."""
     return FAR / slowest if slowest * gap > FAR else gap
 
 
-@njit(cache=True)
+@called
 def first_crossing(graph, node, theta, horizon, zeros, turns):
     """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
 
@@ -96,7 +96,7 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
     return NONE_AHEAD
 
 
-@njit(cache=True)
+@called
 def peaks_ahead(graph, node, gap, out, zeros, turns):
     """Write the durations from the base, up to `gap`, at which V peaks if nothing arrives, ascending; their number.
 
@@ -122,7 +122,7 @@ def peaks_ahead(graph, node, gap, out, zeros, turns):
     return n_peaks
 
 
-@njit(cache=True)
+@called
 def current_turns(graph, node, end, zeros, scratch):
     """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
     falling = True
@@ -147,7 +147,7 @@ def current_turns(graph, node, end, zeros, scratch):
     return n_zeros
 
 
-@njit(cache=True)
+@called
 def _rung(graph, node, rung, t):
     """The sum of exponentials that is left of -I' when the `rung` slowest have been divided out, scaled to the slowest
     that remains so that it does not underflow; clipped, for its sign alone matters."""
@@ -162,7 +162,7 @@ def _rung(graph, node, rung, t):
     return math.copysign(1.0, total) if total != 0.0 else 0.0
 
 
-@njit(cache=True)
+@called
 def _rung_zero(graph, node, rung, low, high):
     sign = _rung(graph, node, rung, low)
     while True:
@@ -175,7 +175,7 @@ def _rung_zero(graph, node, rung, low, high):
             high = middle
 
 
-@njit(cache=True)
+@called
 def _slope_zero(graph, node, low, high):
     """Where V' changes sign, by false position (Illinois), bisected where that is slow."""
     value_low, value_high = slope_after(graph, node, low), slope_after(graph, node, high)
@@ -198,7 +198,7 @@ def _slope_zero(graph, node, low, high):
     return 0.5 * (low + high)
 
 
-@njit(cache=True)
+@called
 def _rise_to(graph, node, theta, low, high):
     """The crossing that is known to lie in (low, high], where V rises: Newton's method, bracketed."""
     t = low

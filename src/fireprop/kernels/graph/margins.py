@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
@@ -95,13 +95,13 @@ class Margins(NamedTuple):
     swap: np.ndarray
 
 
-@inlined
+@piece
 def step_to(distance, rate):
     """The step at which a distance that shrinks at a rate is used up; inf if it does not shrink."""
     return max(distance, 0.0) / rate if rate > 0.0 else np.inf
 
 
-@inlined
+@piece
 def note_peak(state, direction, margins, sample, u, t, v, d_v):
     """A peak of V that is no spike."""
     miss = state.graph.nodes[u].theta - v
@@ -115,7 +115,7 @@ def note_peak(state, direction, margins, sample, u, t, v, d_v):
         margins.create_miss[sample, u] = miss
 
 
-@inlined
+@piece
 def note_clearance(state, direction, margins, u, v, d_v):
     """The peak that V would have had without the unit's last spike."""
     own = state.units[u]
@@ -125,7 +125,7 @@ def note_clearance(state, direction, margins, u, v, d_v):
     own.free_of = NONE
 
 
-@inlined
+@piece
 def total(state, u, i):
     """The total current of a unit, of the currents i."""
     drive = 0.0
@@ -134,7 +134,7 @@ def total(state, u, i):
     return drive
 
 
-@inlined
+@piece
 def find_peaks(state, u, v, i, gap):
     """Write when in a gap the potential that starts from v, driven by i, peaks to `state.peaks`; how often it does."""
     node = state.graph.nodes[u]
@@ -144,7 +144,7 @@ def find_peaks(state, u, v, i, gap):
     return peaks_ahead(state.graph, node, gap, state.peaks, state.zeros, state.turns)
 
 
-@inlined
+@piece
 def after(state, u, v, d_v, i, d_i, gap):
     """A potential and its tangent after a gap, driven by i and d_i."""
     node = state.graph.nodes[u]
@@ -156,7 +156,7 @@ def after(state, u, v, d_v, i, d_i, gap):
     return b * v + drive, b * d_v + d_drive
 
 
-@njit(cache=True)
+@called
 def look_back(state, direction, margins, sample, u):
     """Where V rose until the arrivals at `at` turned it: a peak with a kink, which moves with them."""
     own, beta = state.units[u], state.graph.nodes[u].beta
@@ -171,7 +171,7 @@ def look_back(state, direction, margins, sample, u):
         own.free_rose = False
 
 
-@njit(cache=True)
+@called
 def cross_gap_free(state, direction, margins, u, gap):
     """Follow the free potential of unit u through a gap, up to its first peak."""
     own, node = state.units[u], state.graph.nodes[u]
@@ -184,7 +184,7 @@ def cross_gap_free(state, direction, margins, u, gap):
     own.free_rose = rise(own.free_v, total(state, u, state.free_i), node.beta) > 0.0
 
 
-@inlined
+@piece
 def decay(state, u, i, d_i, gap):
     for c in channels_of(state.graph.nodes[u]):
         a = math.exp(-state.graph.channels[c].alpha * gap)
@@ -192,7 +192,7 @@ def decay(state, u, i, d_i, gap):
         d_i[c] *= a
 
 
-@njit(cache=True)
+@called
 def cross_gap(state, direction, margins, sample, u, t):
     """Bring unit u to t, with nothing in between, and note the peaks on the way."""
     own, node = state.units[u], state.graph.nodes[u]
@@ -209,7 +209,7 @@ def cross_gap(state, direction, margins, sample, u, t):
     own.rose = not own.held and rise(own.v, total(state, u, state.i), node.beta) > 0.0
 
 
-@njit(cache=True)
+@called
 def bring(state, direction, margins, sample, u, t):
     """Bring unit u to t, over the end of its hold if that comes first."""
     own = state.units[u]
@@ -226,14 +226,14 @@ def bring(state, direction, margins, sample, u, t):
         cross_gap(state, direction, margins, sample, u, t)
 
 
-@inlined
+@piece
 def note_order(margins, k, gap, rate):
     """An arrival lies `gap` from spike k, or from the end of its hold, and comes nearer at a rate."""
     margins.order[k] = min(margins.order[k], gap)
     margins.swap[k] = min(margins.swap[k], step_to(gap, rate))
 
 
-@njit(cache=True)
+@called
 def fire(state, log, direction, margins, sample, k):
     """Spike k of the log."""
     u, f = log.events[k].unit, log.events[k].time
@@ -251,7 +251,7 @@ def fire(state, log, direction, margins, sample, k):
     own.v, own.d_v, own.rose = 0.0, 0.0, False
 
 
-@inlined
+@piece
 def note_arrival(log, direction, margins, own, t, d_t):
     """An arrival after a unit's last spike, or at it, and near the end of its hold."""
     if own.spike == NONE:
@@ -265,7 +265,7 @@ def note_arrival(log, direction, margins, own, t, d_t):
         note_order(margins, own.spike, t - own.hold_end, d_f - d_t)
 
 
-@njit(cache=True)
+@called
 def deliver(state, log, direction, margins, sample, k, t):
     """Deliver event k of the log at t."""
     graph = state.graph
@@ -294,7 +294,7 @@ def deliver(state, log, direction, margins, sample, k, t):
             own.v = graph.v_start[u]
 
 
-@njit(cache=True)
+@called
 def start(state):
     """All units at rest."""
     state.i[:] = 0.0
@@ -307,7 +307,7 @@ def start(state):
         own.free_of, own.free_rose = NONE, False
 
 
-@njit(cache=True)
+@called
 def end(state, direction, margins, sample, t_known, t_end):
     """What is left at the end: a potential that still rises would be a spike later on."""
     for u in range(state.units.size):
@@ -319,7 +319,7 @@ def end(state, direction, margins, sample, t_known, t_end):
             note_peak(state, direction, margins, sample, u, t_end, own.v, own.d_v)
 
 
-@njit(cache=True)
+@called
 def walk_sample(state, log, direction, margins, sample, t_known, t_end):
     """One sample, from its first event to where it is known."""
     arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
@@ -344,7 +344,7 @@ def walk_sample(state, log, direction, margins, sample, t_known, t_end):
     end(state, direction, margins, sample, t_known, t_end)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk(state, log, direction, margins, t_known, t_end, first, last):
     """Samples first to last - 1; `margins` is filled, and inf on entry."""
     for sample in range(first, last):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import piece
 
 ABSENT = -1
 WAYS = 4  # children of a place: their times share a cache line or two, and a large heap is half as deep as with 2
@@ -25,7 +25,7 @@ class Queue(NamedTuple):
     size: np.ndarray
 
 
-@inlined
+@piece
 def clear(queue):
     """Take every unit out, at the cost of those that are in."""
     for k in range(queue.size[0]):
@@ -33,14 +33,14 @@ def clear(queue):
     queue.size[0] = 0
 
 
-@inlined
+@piece
 def _set(queue, k, time, u):
     queue.entries[k].time = time
     queue.entries[k].unit = u
     queue.place[u] = k
 
 
-@inlined
+@piece
 def _rise(queue, k, time, u):
     """Let an entry that is to stand at place k, or above, find its place."""
     while k > 0:
@@ -53,7 +53,7 @@ def _rise(queue, k, time, u):
     _set(queue, k, time, u)
 
 
-@inlined
+@piece
 def _sink(queue, k, time, u):
     """Let an entry that is to stand at place k, or below, find its place."""
     size = queue.size[0]
@@ -73,7 +73,7 @@ def _sink(queue, k, time, u):
     _set(queue, k, time, u)
 
 
-@inlined
+@piece
 def put(queue, u, time):
     """Let unit u stand in the queue with this time, whether it was there or not."""
     k = queue.place[u]
@@ -87,7 +87,7 @@ def put(queue, u, time):
         _rise(queue, k, time, u)
 
 
-@inlined
+@piece
 def remove(queue, u):
     """Take unit u out, if it is there."""
     k = queue.place[u]
@@ -104,13 +104,13 @@ def remove(queue, u):
             _sink(queue, k, time, unit)
 
 
-@inlined
+@piece
 def first(queue):
     """The unit with the earliest time, or ABSENT if the queue is empty."""
     return queue.entries[0].unit if queue.size[0] > 0 else ABSENT
 
 
-@inlined
+@piece
 def first_time(queue):
     """Its time; the queue must not be empty."""
     return queue.entries[0].time

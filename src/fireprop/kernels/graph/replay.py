@@ -6,7 +6,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import njit
+from fireprop.kernels.compiling import called, kernel
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import fire, lift, log_last_releases, move_to, potential_at, rest, set_base
@@ -30,7 +30,7 @@ class Replay(NamedTuple):
     turns: np.ndarray
 
 
-@njit(cache=True)
+@called
 def missed_crossing(replay, u, t):
     """When, before t, the potential of unit u rises above theta by more than the excess; NONE_AHEAD if it does not."""
     node, graph = replay.graph.nodes[u], replay.graph
@@ -45,7 +45,7 @@ def missed_crossing(replay, u, t):
     return NONE_AHEAD if duration == NONE_AHEAD or base + duration >= t else base + duration
 
 
-@njit(cache=True)
+@called
 def recognise(replay, log, k):
     """Log spike k as given: (code, unit, time)."""
     event = log.events[k]
@@ -63,7 +63,7 @@ def recognise(replay, log, k):
     return status.OK, u, f
 
 
-@njit(cache=True)
+@called
 def deliver(replay, log, k, t):
     """Deliver event k at t: (code, unit, time)."""
     graph = replay.graph
@@ -82,7 +82,7 @@ def deliver(replay, log, k, t):
     return status.OK, 0, t
 
 
-@njit(cache=True)
+@called
 def replay_sample(replay, log, sample, t_end):
     """One sample, from its first event to t_end: (code, unit, time)."""
     arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
@@ -117,7 +117,7 @@ def replay_sample(replay, log, sample, t_end):
     return status.OK, 0, t_end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def replay_spikes(replay, log, t_end, first, last):
     """Fill the log of samples first to last - 1, whose times and units are given: (code, sample, unit, time).
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of_one, first_crossing
 from fireprop.kernels.graph.layout import Graph
@@ -95,7 +95,7 @@ class Loop(NamedTuple):
     turns: np.ndarray
 
 
-@inlined
+@piece
 def bound(loop, u):
     """A time before which unit u does not cross if nothing more arrives; inf if it never will. Sets the base."""
     node = loop.graph.nodes[u]
@@ -104,7 +104,7 @@ def bound(loop, u):
     return np.inf if duration == NONE_AHEAD else t + duration
 
 
-@njit(cache=True)
+@called
 def expect_reached(loop, t_end):
     """`expect` for all units that were reached at this instant."""
     nodes, channels, reached = loop.graph.nodes, loop.graph.channels, loop.reached
@@ -125,21 +125,21 @@ def expect_reached(loop, t_end):
             wait(queue, node, u, t, BOUND)
 
 
-@njit(cache=True)
+@called
 def wait(queue, node, u, t, known):
     """Let unit u wait in the queue until t; known: what that is."""
     node.queued, node.known = t, known
     waiting.put(queue, u, t)
 
 
-@njit(cache=True)
+@called
 def leave(queue, node, u):
     """Take unit u out of the queue."""
     node.queued = np.inf
     waiting.remove(queue, u)
 
 
-@njit(cache=True)
+@called
 def expect(loop, u, t_end):
     """Let unit u, which was reached, wait in the queue for its next crossing, if it can cross before t_end."""
     t, node = bound(loop, u), loop.graph.nodes[u]
@@ -149,7 +149,7 @@ def expect(loop, u, t_end):
         wait(loop.queue, node, u, t, BOUND)
 
 
-@inlined
+@piece
 def put_or_remove(loop, u, t, t_end, known):
     """Give unit u, on top of the queue, a new time, or take it out if that is not before t_end."""
     if t < t_end:
@@ -158,7 +158,7 @@ def put_or_remove(loop, u, t, t_end, known):
         leave(loop.queue, loop.graph.nodes[u], u)
 
 
-@njit(cache=True)
+@called
 def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
     while True:
@@ -183,7 +183,7 @@ def next_crossing(loop, t_limit, t_end):
         put_or_remove(loop, u, f, t_end, FOUND)
 
 
-@njit(cache=True)
+@called
 def emit(loop, u, f, t_end, max_spikes):
     """Log the spike of unit u at f and let it wait for its next one: (status, time that it speaks of)."""
     k = loop.counts[SPIKES]
@@ -204,7 +204,7 @@ def emit(loop, u, f, t_end, max_spikes):
     return status.OK, f
 
 
-@njit(cache=True)
+@called
 def send(lines, u, f, k):
     """Let spike k, of unit u at f, set out along the lines of the unit: behind its last spike, where that is still on
     its way."""
@@ -219,7 +219,7 @@ def send(lines, u, f, k):
             waiting.put(lines.queue, line, f + lines.delay[line])
 
 
-@njit(cache=True)
+@called
 def take_arrival(lines):
     """The line with the next arrival, which is taken off it: the unit's next spike moves up."""
     line = waiting.first(lines.queue)
@@ -232,7 +232,7 @@ def take_arrival(lines):
     return line
 
 
-@njit(cache=True)
+@called
 def forget_lines(lines):
     """Nothing is on its way."""
     for n in range(lines.queue.size[0]):
@@ -240,13 +240,13 @@ def forget_lines(lines):
     waiting.clear(lines.queue)
 
 
-@inlined
+@piece
 def next_arrival(lines):
     """When something arrives along a line; inf if nothing is on its way."""
     return np.inf if waiting.first(lines.queue) == ABSENT else waiting.first_time(lines.queue)
 
 
-@njit(cache=True)
+@called
 def deliver_late(loop, t, t_end, max_spikes):
     """Deliver what arrives at t along lines: as `deliver`."""
     while next_arrival(loop.lines) == t:
@@ -257,7 +257,7 @@ def deliver_late(loop, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@njit(cache=True)
+@called
 def deliver(loop, source, t, t_end, max_spikes):
     """Deliver a spike of a source at t to all its targets: (status, unit, time).
 
@@ -300,13 +300,13 @@ def deliver(loop, source, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@njit(cache=True)
+@called
 def move(loop, u, t):
     """Bring unit u to an arrival at t."""
     move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
 
 
-@njit(cache=True)
+@called
 def sort_instant(loop, first):
     """Bring the spikes of one instant, logged from `first` on, in order of unit."""
     for k in range(first + 1, loop.counts[SPIKES]):
@@ -321,7 +321,7 @@ def sort_instant(loop, first):
         loop.graph.nodes[loop.events[k].unit].last_spike = k
 
 
-@njit(cache=True)
+@called
 def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, unit, time). The time of an OK is what is known.
 
@@ -383,7 +383,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
                 return status.OK, ABSENT, t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, first, last, done, out_offsets, t_known):
     """Simulate samples first + done to last - 1 into the log of samples first to last - 1.
 

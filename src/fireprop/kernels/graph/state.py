@@ -6,20 +6,20 @@ of its hold, and the currents go on. So a unit's state is computed at its own ar
 
 import math
 
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import factors, step
 
 NEVER = -math.inf
 
 
-@inlined
+@piece
 def channels_of(node):
     """The channels of a unit."""
     return range(node.first_channel, node.first_channel + node.n_channels)
 
 
-@inlined
+@piece
 def rest_one(graph, u):
     """Unit u at rest, before the first arrival of a sample."""
     node = graph.nodes[u]
@@ -33,14 +33,14 @@ def rest_one(graph, u):
         graph.channels[c].i = 0.0
 
 
-@inlined
+@piece
 def rest(graph):
     """Every unit at rest."""
     for u in range(graph.nodes.size):
         rest_one(graph, u)
 
 
-@inlined
+@piece
 def current_at(graph, node, t):
     """I(t-) of a unit, t not before its last arrival."""
     total = 0.0
@@ -50,7 +50,7 @@ def current_at(graph, node, t):
     return total
 
 
-@inlined
+@piece
 def set_base(graph, node):
     """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
     if node.hold_end > node.at:
@@ -65,7 +65,7 @@ def set_base(graph, node):
     return node.at
 
 
-@inlined
+@piece
 def potential_after(graph, node, gap):
     """V a while after the base of a unit."""
     b, v = 1.0, 0.0
@@ -75,7 +75,7 @@ def potential_after(graph, node, gap):
     return b * node.base_v + v
 
 
-@inlined
+@piece
 def slope_after(graph, node, gap):
     """V' a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
@@ -86,7 +86,7 @@ def slope_after(graph, node, gap):
     return i - node.beta * (b * node.base_v + v)
 
 
-@inlined
+@piece
 def potential_at(graph, node, t):
     """V(t-) of a unit, t not before its last arrival. Sets the base."""
     if node.at == NEVER or t <= node.hold_end:
@@ -94,14 +94,14 @@ def potential_at(graph, node, t):
     return potential_after(graph, node, t - set_base(graph, node))
 
 
-@inlined
+@piece
 def log_release(graph, events, node, t):
     """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t."""
     if node.at < node.hold_end <= t:
         events[node.last_spike].release = current_at(graph, node, node.hold_end)
 
 
-@inlined
+@piece
 def move_to(graph, events, node, t):
     """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged."""
     log_release(graph, events, node, t)
@@ -121,7 +121,7 @@ def move_to(graph, events, node, t):
     node.at = t
 
 
-@inlined
+@piece
 def base_of_one(node, channel):
     """Time, V and I of the base of a unit with one current: `set_base` from two records, of whose arrays no references
     are counted."""
@@ -130,7 +130,7 @@ def base_of_one(node, channel):
     return node.at, node.v, channel.i
 
 
-@inlined
+@piece
 def move_one(node, channel, t):
     """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged."""
     if node.hold_end > node.at:
@@ -147,7 +147,7 @@ def move_one(node, channel, t):
     node.at = t
 
 
-@inlined
+@piece
 def fire(graph, events, node, k, f):
     """Log spike k of a unit at f, with the current there, and hold V."""
     log_release(graph, events, node, f)
@@ -161,14 +161,14 @@ def fire(graph, events, node, k, f):
         event.release = event.current
 
 
-@inlined
+@piece
 def lift(graph):
     """Units stand at their initial potentials, at the start of a sample."""
     for u in range(graph.nodes.size):
         graph.nodes[u].v = graph.v_start[u]
 
 
-@inlined
+@piece
 def log_last_releases(graph, events, t_end):
     """Log the ends of hold that come after the last arrival of their units."""
     for u in range(graph.nodes.size):

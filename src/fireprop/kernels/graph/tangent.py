@@ -9,7 +9,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.walk import (
     NO_PARENT,
     clear,
@@ -36,7 +36,7 @@ class Direction(NamedTuple):
     threshold: np.ndarray
 
 
-@njit(cache=True)
+@called
 def arrive(graph, log, direction, state, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
     source, d_t = source_of(graph, log, k), direction.times[k]
@@ -55,7 +55,7 @@ def arrive(graph, log, direction, state, k, t):
         own.v -= weight[s] * d_t
 
 
-@inlined
+@piece
 def release(graph, log, direction, state, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
@@ -63,7 +63,7 @@ def release(graph, log, direction, state, k, t):
     state.nodes[u].v = -log.events[k].release * direction.times[k]
 
 
-@inlined
+@piece
 def cross(graph, log, direction, state, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     event = log.events[k]

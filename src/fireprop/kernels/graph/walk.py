@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.membrane import factors, rise, step
 
@@ -44,7 +44,7 @@ class State(NamedTuple):
     sums: np.ndarray
 
 
-@inlined
+@piece
 def clear(graph, state, u):
     """Nothing has reached unit u."""
     own = state.nodes[u]
@@ -55,14 +55,14 @@ def clear(graph, state, u):
         state.currents[c].value = 0.0
 
 
-@inlined
+@piece
 def wake(state, u, t):
     """Something reaches unit u at t for the first time, or it has been brought there."""
     state.nodes[u].active = True
     state.nodes[u].at = t
 
 
-@inlined
+@piece
 def move_one_forward(own, current, t):
     """`move_forward` of an active unit with one current: two records, of whose arrays no references are counted."""
     if own.at == t:
@@ -72,7 +72,7 @@ def move_one_forward(own, current, t):
     own.at = t
 
 
-@inlined
+@piece
 def move_one_backward(own, current, t):
     """`move_backward`, likewise."""
     if own.at == t:
@@ -82,7 +82,7 @@ def move_one_backward(own, current, t):
     own.at = t
 
 
-@njit(cache=True)
+@called
 def move_forward(graph, state, u, t):
     """Bring the tangents of unit u to t."""
     own = state.nodes[u]
@@ -98,7 +98,7 @@ def move_forward(graph, state, u, t):
     own.at = t
 
 
-@njit(cache=True)
+@called
 def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
     own = state.nodes[u]
@@ -113,7 +113,7 @@ def move_backward(graph, state, u, t):
     own.at = t
 
 
-@inlined
+@piece
 def slope_at(graph, log, k):
     """V'(f-) of spike k; positive at every up-crossing, 0 or less at a graze (design 2)."""
     event = log.events[k]
@@ -121,21 +121,21 @@ def slope_at(graph, log, k):
     return rise(node.theta, event.current, node.beta)
 
 
-@njit(cache=True)
+@called
 def slopes(graph, log, first, out):
     """`slope_at` of the spikes from `first` on."""
     for k in range(out.size):
         out[k] = slope_at(graph, log, first + k)
 
 
-@inlined
+@piece
 def source_of(graph, log, k):
     """The source number of event k of a log: from outside, or a unit of the graph."""
     n_external = graph.rows.size - 1 - graph.nodes.size
     return log.events[k].unit if k < log.offsets[0, -1] else n_external + log.events[k].unit
 
 
-@inlined
+@piece
 def parent_of(log, k):
     """The event that sent event k along a line, or NO_PARENT."""
     return log.parents[k] if k < log.parents.size else NO_PARENT
