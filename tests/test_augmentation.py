@@ -65,6 +65,9 @@ def test_a_sample_is_the_same_in_every_batch_and_order(data):
     spikes, label = epoch[7]
     assert torch.equal(spikes.to_latencies()[0], whole.to_latencies()[7])
     assert label == 7
+    assert torch.equal(epoch[-1][0].times, epoch[49][0].times)
+    with pytest.raises(IndexError):
+        epoch[50]
     assert len(epoch) == 50
 
 

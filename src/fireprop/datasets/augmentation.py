@@ -60,14 +60,14 @@ class Augmented(Dataset[Pair]):
 
     def __getitem__(self, sample: int) -> Pair:
         """One sample, as of `SpikeDataset`. IndexError past the end."""
-        self.data[sample]
+        _ = self.data[sample]  # which says what is no sample
         spikes, labels = self.__getitems__([sample])
         return spikes, labels[0]
 
     def __getitems__(self, samples: Sequence[int]) -> Pair:
         """The samples of a batch in one piece."""
         spikes, labels = self.data.__getitems__(samples)
-        numbers = np.asarray(samples, dtype=np.uint64)
+        numbers = (np.asarray(samples, dtype=np.int64) % max(len(self), 1)).astype(np.uint64)  # -1 is the last
         if self.max_shift and self.shape is not None:
             moves = [self._moves(numbers, purpose) for purpose in (SHIFT_ROWS, SHIFT_COLUMNS)]
             spikes = shift_pixels(spikes, torch.stack(moves, 1), self.shape)

@@ -47,7 +47,7 @@ def load_nmnist(folder: str | os.PathLike[str], train: bool, *, t_end: float | N
     events = [read_events(path) for path, _ in recordings]
     try:
         spikes = spikes_from_events(events, NMNIST_SHAPE, per_unit=US_PER_MS, t_end=t_end)
-    except EventError as error:
+    except _OffSensorError as error:
         raise ValueError(f"{recordings[error.recording][0]}: {error}") from error
     return spikes, torch.tensor([label for _, label in recordings], dtype=torch.int64)
 
@@ -84,7 +84,7 @@ def read_events(path: str | os.PathLike[str]) -> Events:
     return np.compress(~overflow, events)
 
 
-class EventError(ValueError):
+class _OffSensorError(ValueError):
     """An event is off the sensor; `recording` says in which recording."""
 
     def __init__(self, text: str, recording: int) -> None:
@@ -122,7 +122,7 @@ def spikes_from_events(
         outside = np.flatnonzero((x < 0) | (x >= columns) | (y < 0) | (y >= rows) | (p < 0) | (p >= planes))
         if outside.size:
             k = outside[0]
-            raise EventError(
+            raise _OffSensorError(
                 f"event {k} is at x = {x[k]}, y = {y[k]}, p = {p[k]}: the sensor has {columns} columns, {rows} rows "
                 f"and {planes} polarities",
                 number,
