@@ -19,6 +19,7 @@ FINE = 2.0**-17  # of the scales of a crossing: a step of Halley's method as sho
 FAR = 16.0  # of 1 / (alpha + beta): where the short way does not look
 FLAT = 2.0**-20  # of the square of a slope
 STEEP = 2.0**-7  # of the first slope: the least at a crossing that is found the short way
+NOTHING = 2.0**-60
 N_RESPONSE_TERMS = 17  # of a series in x <= 1: the next is below 1 / 19!
 GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
@@ -62,6 +63,8 @@ def response_slopes(gap, alpha, beta):
             q += (n + 1) * term
             rest += term
             term *= -x / (n + 3)
+            if abs(term) < NOTHING:  # beside 1/2, the first
+                break
     else:
         lost = math.exp(-x)
         q = (1.0 - (1.0 + x) * lost) / x / x
