@@ -230,7 +230,6 @@ def test_distances_refuse_an_early_stop_and_other_shapes(distance):
         (lambda x: victor_purpura_distance(x, x, cost=-1.0), "cost = -1.0: give a finite number >= 0"),
         (lambda x: van_rossum_distance(x, x, tau=1.0, t_end=torch.zeros(2)), "t_end has shape (2,): give a number or"),
     ],
-    ids=str,
 )
 def test_constants_out_of_range_are_refused(ask, text):
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -284,7 +283,6 @@ def test_a_bound_that_is_met_costs_nothing_and_silence_has_no_gradient():
         ({"lower": torch.zeros(2)}, "lower has shape (2,): give a number or (3,)"),
         ({"lower": 1.0, "over": "epoch"}, 'over = \'epoch\': choose "sample" or "batch"'),
     ],
-    ids=str,
 )
 def test_bounds_that_are_none_are_refused(options, text):
     with pytest.raises(ValueError, match=re.escape(text)):

@@ -472,7 +472,6 @@ def test_second_derivatives_are_refused(rng):
         (lambda t: t.maximum(torch.zeros(2), 0.5), "t_start has shape (2,): give a number or (3,)"),
         (lambda t: t.mean(1.0, 1.0), "t_end = 1.0 is t_start in sample 0: a mean needs a window of some duration"),
     ],
-    ids=str,
 )
 def test_questions_that_have_no_answer_are_refused(rng, ask, text):
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -504,7 +503,6 @@ def test_times_with_a_gradient_and_weightings_of_another_kind_are_refused(rng):
             "tau_mem requires a gradient, which would not reach it: pass an nn.Parameter",
         ),
     ],
-    ids=str,
 )
 def test_time_constants_out_of_range_are_refused(options, error, text):
     with pytest.raises(error, match=re.escape(text)):
@@ -539,7 +537,6 @@ def test_a_weighting_has_its_values():
         (([0.0, 1.0], [math.nan]), "values[0] = nan: give a finite number"),
         (([[0.0, 1.0]], [1.0]), "edges has shape (1, 2): give a list of numbers"),
     ],
-    ids=str,
 )
 def test_weightings_that_are_none_are_refused(given, text):
     with pytest.raises(ValueError, match=re.escape(text)):
