@@ -120,10 +120,12 @@ def test_options_are_those_of_numba(room):
 
 def test_every_kernel_takes_njit_from_the_one_place_that_knows_of_all_files():
     others = [path for path in PACKAGE.rglob("*.py") if path.name != "compiling.py"]
-    kernels = [path for path in others if re.search(r"@(njit|inlined)", path.read_text())]
+    kernels = [path for path in others if re.search(r"@(njit|inlined|kernel|piece|called)\b", path.read_text())]
     assert len(kernels) > 15
     for path in kernels:
-        assert re.search(r"from fireprop\.kernels\.compiling import .*(njit|inlined)", path.read_text()), path
+        assert re.search(
+            r"from fireprop\.kernels\.compiling import .*(njit|inlined|kernel|piece|called)", path.read_text()
+        ), path
     for path in others:
         assert not re.search(r"from numba import|numba\.(n?jit|vectorize|cfunc)\b", path.read_text()), path
 

@@ -195,4 +195,4 @@ def test_the_time_of_a_bias_spike_is_trained_exactly():
     difference = (total(0.3 + step) - total(0.3 - step)).detach() / (2.0 * step)
     assert float(time.grad) == pytest.approx(float(difference), rel=1e-6)
     with pytest.raises(ValueError, match=re.escape("time has shape (2,): give a number")):
-        encoding.bias_spike(features, torch.zeros(2))
+        encoding.bias_spike(features, torch.zeros(2, requires_grad=True))

@@ -329,7 +329,13 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
     wrong = (None, True, "1", -1, 1e400, math.nan, [], [1], ["a"], {}, 10**400, 1.5)
     valid = {"bias_time": (None, -1, 1.5), "keep_alive": (None, -1, 1.5), "hidden": ([], [1]), "t_low": (-1, 1.5)}
     valid |= {name: (1.5,) for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau", "late_penalty")}
-    valid |= {"t_high": (-1, 1.5), "t_end": (-1, 1.5)}
+    valid |= {"t_high": (-1, 1.5), "t_end": (-1, 1.5), "threshold": (None, -1, 1.5), "data": (None,), "trained": ([],)}
+    valid |= {
+        "hidden_delay": (1.5,),
+        "output_delay": (1.5,),
+        "constants_lr": (None, 1.5),
+        "max_sensitivity": (None, 1.5),
+    }
     for name in config:
         for value in wrong:
             if any(value is ok or (type(value) is type(ok) and value == ok) for ok in valid.get(name, ())):

@@ -67,9 +67,12 @@ def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
     ([0.4, 0.9, 2.0], [0, 2, 1])
     """
     arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
-    moment = arguments.finite("time", arguments.reals("time", time))
-    if moment.dim() > 0:
-        raise ValueError(f"time has shape {tuple(moment.shape)}: give a number")
+    if isinstance(time, Tensor) and time.requires_grad:
+        moment = arguments.finite("time", arguments.reals("time", time))
+        if moment.dim() > 0:
+            raise ValueError(f"time has shape {tuple(moment.shape)}: give a number")
+    else:
+        moment = torch.tensor(arguments.number("time", time), dtype=torch.float64)
     return Spikes.stack_units([spikes, Spikes.from_latencies(moment.expand(spikes.batch_size, 1))])
 
 
