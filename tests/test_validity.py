@@ -1,5 +1,6 @@
 """How near a run is to other spikes: against dense sampling of the oracle's potentials, and against simulation."""
 
+import copy
 import math
 import re
 
@@ -654,3 +655,19 @@ def test_directions_that_do_not_fit_are_refused():
         validity.measure_reach(layer, inputs, {"weight": torch.ones(3, 2)}, t_end=1.0, upto=0.0)
     with pytest.raises(TypeError, match="net is a Linear"):
         validity.validity_report(nn.Linear(2, 3), inputs, t_end=1.0)
+
+
+def test_a_step_after_which_a_loop_runs_away_has_changed_the_counts():
+    # the loop of one unit feeds itself ever more strongly: beyond some step its rate grows without end
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=1.0, recurrent=True, dtype=torch.float64)
+    layer.weight.data.fill_(4.0)
+    layer.recurrent_weight.data.fill_(0.1)
+    inputs, along = Spikes.from_latencies([[0.1]]), {"recurrent_weight": torch.full((1, 1), 100.0)}
+    reach = validity.measure_reach(layer, inputs, along, t_end=3.0, upto=1e3, max_spikes=10_000)
+    counts = [layer(inputs, t_end=3.0).n_spikes]
+    for share in (0.999, 1.001):
+        moved = copy.deepcopy(layer)
+        moved.recurrent_weight.data += share * reach * 100.0
+        counts.append(moved(inputs, t_end=3.0).n_spikes)
+    assert 0.0 < reach < 1.0
+    assert counts[0] == counts[1] < counts[2]

@@ -342,15 +342,21 @@ def measure_reach(
     weights, thresholds = view.solve_arrays()
     d_weights, d_thresholds = _direction(net, view, along)
 
-    def counts(step: float) -> list[engine.Array]:
+    def counts(step: float, most: int) -> list[engine.Array]:
         moved = _moved(weights, d_weights, step), _moved(thresholds, d_thresholds, step)
-        run = _simulate(view, moved, inputs, span, None, max_spikes)
+        run = _simulate(view, moved, inputs, span, None, most)
         return [_counts(run, layer) for layer in range(run.n_layers)]
 
-    at_start = counts(0.0)
+    at_start = counts(0.0, max_spikes)
+    # A layer that fires more often than any does now has changed, and it may be a loop that runs away.
+    batch = len(inputs)
+    most = max([1, *(int(layer.reshape(batch, -1).sum(1).max(initial=0)) for layer in at_start if batch)])
 
     def same(step: float) -> bool:
-        return all((now == before).all() for now, before in zip(counts(step), at_start, strict=True))
+        try:
+            return all((now == before).all() for now, before in zip(counts(step, most), at_start, strict=True))
+        except engine.SpikeLimitError:
+            return False
 
     low, high = 0.0, upto * SMALLEST
     while same(high):

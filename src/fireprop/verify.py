@@ -231,8 +231,9 @@ def _graph_differs(net: Sequential, inputs: Spikes, t_end: float) -> bool:
 
 
 def _batch_of(net: nn.Module, inputs: Spikes, t_end: float) -> tuple[nn.Module, Spikes, float]:
-    """More samples than two chunks have: the inputs, ever less shrunk in time."""
-    factors = torch.linspace(0.0, 1.0, 2 * engine.threads.CHUNK + 3, dtype=torch.float64)
+    """More samples than two chunks have: the inputs, ever less shrunk in time. All at once they may make a loop run
+    away."""
+    factors = torch.linspace(0.75, 1.0, 2 * engine.threads.CHUNK + 3, dtype=torch.float64)
     trains = [
         Spikes.from_events(factor * inputs.times.detach(), inputs.units, None, n_units=inputs.n_units)
         for factor in factors
