@@ -126,6 +126,14 @@ def test_a_kind_or_a_road_of_which_nothing_was_judged_is_no_evidence(monkeypatch
     assert failed(verify._gradients(1, 0)) == set()
 
 
+def test_constants_have_two_roads_and_both_must_be_judged(monkeypatch):
+    two = dataclasses.replace(GOOD, name="layer 0 delay", worst_explicit=None, worst_propagation=None)
+    for row, passed in ((two, True), (dataclasses.replace(two, worst_forward=1e-5), False)):
+        monkeypatch.setattr(verify, "check_random_networks", lambda *_, row=row, **__: [GradcheckReport((row,), 9)])
+        (found,) = verify._gradients(1, 0)
+        assert (found.check, found.passed) == ("gradient by delay against differences", passed)
+
+
 @pytest.mark.slow
 def test_an_adjoint_that_is_off_is_seen(monkeypatch):
     monkeypatch.setattr(engine.graph, "adjoint", off(engine.graph.adjoint, 1.0001))
