@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fireprop import arguments, autograd, engine
+from fireprop import arguments, engine
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.nn import Record, checks
-from fireprop.nn.record import GradientBy, OnGraze, record_of
+from fireprop.nn.record import GradientBy, OnGraze, record_of, simulation_of
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
 
@@ -104,13 +104,7 @@ def replay(
         found.append((run, residual))
         return run
 
-    simulation = autograd.Simulation(
-        solve,
-        zero_grazes=on_graze == "zero",
-        parts=parts,
-        by_forward_rules=gradient == "forward",
-        max_sensitivity=max_sensitivity,
-    )
+    simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
     record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names, constants=constants)
     run, residual = found[0]
     if on_mismatch == "warn":

@@ -1,5 +1,6 @@
 """The public evidence, on the user's machine: every promise that can be checked in minutes, as one table."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ REACH_TOLERANCE = 0.05  # of a distance that is 1e-6 of where a count changes: w
 REACHES = 10  # networks at most: the simulator finds each change by bisection
 FAR = 1e4  # steps of 1 % of every parameter
 NEAR = 1e-6
+LEAST_SHRUNK = (0.0, 0.5, 0.75)
+RUNAWAY = 10_000  # spikes: a hundred times those of a network worth checking
 # Constants by which the explicit system does not differentiate: their gradients have two roads.
 TWO_ROADS = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec")
 # What forward propagation knows, and what a validity report knows a step of.
@@ -234,14 +237,19 @@ def _graph_differs(net: Sequential, inputs: Spikes, t_end: float) -> bool:
 
 
 def _batch_of(net: nn.Module, inputs: Spikes, t_end: float) -> tuple[nn.Module, Spikes, float]:
-    """More samples than two chunks have: the inputs, ever less shrunk in time. All at once they may make a loop run
-    away."""
-    factors = torch.linspace(0.75, 1.0, 2 * engine.threads.CHUNK + 3, dtype=torch.float64)
-    trains = [
-        Spikes.from_events(factor * inputs.times.detach(), inputs.units, None, n_units=inputs.n_units)
-        for factor in factors
-    ]
-    return net, Spikes.cat(trains), t_end
+    """More samples than two chunks have: the inputs, ever less shrunk in time, from all at once, or from where no loop
+    runs away."""
+    for least in LEAST_SHRUNK:
+        factors = torch.linspace(least, 1.0, 2 * engine.threads.CHUNK + 3, dtype=torch.float64)
+        trains = [
+            Spikes.from_events(factor * inputs.times.detach(), inputs.units, None, n_units=inputs.n_units)
+            for factor in factors
+        ]
+        batch = Spikes.cat(trains)
+        with contextlib.suppress(engine.SpikeLimitError), torch.no_grad():
+            net.record(batch, t_end=t_end, max_spikes=RUNAWAY)  # type: ignore[operator]
+            break
+    return net, batch, t_end
 
 
 def _batch_differs(net: nn.Module, batch: Spikes, t_end: float) -> bool:

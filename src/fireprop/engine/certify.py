@@ -20,7 +20,6 @@ from fireprop.kernels.certify.enclosure import CURRENT, SYNAPSE, TALLY, UNIT, Wa
 
 Kind: TypeAlias = Literal["undecided", "missed", "false"]
 
-NO_SOURCE = -1
 COUNTS = ("n_gaps", "n_spikes", "n_undecided", "n_missed", "n_false")
 KINDS: dict[int, Kind] = {kernel.MISSED: "missed", kernel.FALSE: "false"}
 
@@ -79,8 +78,7 @@ def certify_spikes(
     times, sources = (np.ascontiguousarray(arrivals.events[name]) for name in ("time", "unit"))
     given, found = kernel.Trains(times, sources, arrivals.offsets), kernel.Trains(*spikes)
     units, currents, rows, synapses = _lay_out(structure, weights, thresholds)
-    start = structure.n_external - 1 if structure.has_start else NO_SOURCE
-    v_start = np.concatenate([np.zeros(p.size) if p.v_start is None else p.v_start for p in structure.populations])
+    start, v_start = structure.state_source, structure.v_start
     edges = chunk_edges(t_stop.size)
 
     def run_chunk(k: int) -> Array:
@@ -127,7 +125,7 @@ def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Ar
         if line is not None:
             source = structure.n_inputs + line
         elif connection.pre in STARTS:
-            source = structure.n_external - len(STARTS) + STARTS.index(connection.pre) + source
+            source = structure.first_start + STARTS.index(connection.pre) + source
         elif connection.pre != INPUT:
             source = structure.n_external + structure.starts[connection.pre] + source
         target = structure.starts[connection.post] + out

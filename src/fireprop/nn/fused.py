@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fireprop import autograd, engine
+from fireprop import engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import OPTIONAL, is_trained
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
 from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
@@ -77,13 +77,7 @@ def run_layers(
             plain, times, *trains, stop_at_first=stop_at_first, max_spikes=max_spikes, first_layer=first_layer
         )
 
-    simulation = autograd.Simulation(
-        solve,
-        zero_grazes=on_graze == "zero",
-        parts=parts,
-        by_forward_rules=gradient == "forward",
-        max_sensitivity=max_sensitivity,
-    )
+    simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
     constants = [site.tensor() for site in trained]
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)
 

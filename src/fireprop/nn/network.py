@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fireprop import arguments, autograd, engine
+from fireprop import arguments, engine
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
     Connectivity,
@@ -18,7 +18,7 @@ from fireprop.nn.connectivity import (
     weight_shape,
 )
 from fireprop.nn.constants import Part, Site, Values, exact_constants, keep_constant, values_of
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
 from fireprop.nn.structure import (
     StructureCache,
     connection_of,
@@ -293,13 +293,7 @@ class Network(nn.Module):
                 t_start=None if start is None else start.numpy(), stop_at=stop_at, max_spikes=max_spikes,
             )  # fmt: skip
 
-        simulation = autograd.Simulation(
-            solve,
-            zero_grazes=on_graze == "zero",
-            parts=parts,
-            by_forward_rules=gradient == "forward",
-            max_sensitivity=max_sensitivity,
-        )
+        simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
         constants = [site.tensor() for site in trained]
         names = tuple(self.populations)
         return record_of(simulation, inputs, weights, thresholds, horizon, names, constants=constants)

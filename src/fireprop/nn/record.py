@@ -98,6 +98,24 @@ class Record:
         raise RuntimeError("a record has as many layers as its runs: please report this")
 
 
+def simulation_of(
+    solve: autograd.Solve,
+    parts: Sequence[engine.graph.Part],
+    *,
+    on_graze: OnGraze,
+    gradient: GradientBy,
+    max_sensitivity: float | None,
+) -> autograd.Simulation:
+    """A simulation with the options of a run; parts: the constants by which it is differentiated too."""
+    return autograd.Simulation(
+        solve,
+        zero_grazes=on_graze == "zero",
+        parts=parts,
+        by_forward_rules=gradient == "forward",
+        max_sensitivity=max_sensitivity,
+    )
+
+
 def record_of(
     simulation: autograd.Simulation,
     inputs: Spikes,

@@ -43,19 +43,22 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
     nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
-    v_start = _v_start(structure, nodes["theta"])
-    start = structure.n_external - 1 if structure.has_start else ABSENT  # STATE, the last of STARTS
+    _check_v_start(structure, nodes["theta"])
     by_synapse = structure.gather(weights)
-    return Graph(nodes, structure.channels, structure.rows, structure.synapses, by_synapse, start, v_start)
+    return Graph(
+        nodes,
+        structure.channels,
+        structure.rows,
+        structure.synapses,
+        by_synapse,
+        structure.state_source,
+        structure.v_start,
+    )
 
 
-def _v_start(structure: Structure, theta: Array) -> Array:
-    """(n_units,): V at the start of a sample, finite and below the threshold."""
-    parts = [
-        np.zeros(population.size) if population.v_start is None else population.v_start
-        for population in structure.populations
-    ]
-    v_start = np.concatenate(parts)
+def _check_v_start(structure: Structure, theta: Array) -> None:
+    """Refuse initial potentials that are not finite, or not below the threshold."""
+    v_start = structure.v_start
     bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= -MAX_CONSTANT)))
     if bad.size:
         population, local = structure.locate(int(bad[0]))
@@ -63,7 +66,6 @@ def _v_start(structure: Structure, theta: Array) -> Array:
             f"{structure.populations[population].name}: v_start[{local}] = {float(v_start[bad[0]])}: give a finite "
             f"number below v_threshold = {float(theta[bad[0]])}"
         )
-    return v_start
 
 
 def simulate(

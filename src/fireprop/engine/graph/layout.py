@@ -214,6 +214,21 @@ class Structure:
         """Whether something acts on units at the start of a sample."""
         return _has_start(self.connections)
 
+    @property
+    def first_start(self) -> int:
+        """The source of BIAS, the first of STARTS, where anything acts at the start."""
+        return self.n_external - len(STARTS)
+
+    @property
+    def state_source(self) -> int:
+        """The source of STATE, or -1 where nothing acts at the start."""
+        return self.first_start + STARTS.index(STATE) if self.has_start else -1
+
+    @cached_property
+    def v_start(self) -> Array:
+        """(n_units,): V at the start of a sample."""
+        return np.concatenate([np.zeros(p.size) if p.v_start is None else p.v_start for p in self.populations])
+
     def first_group(self, connection: int) -> int:
         """The number of the first group of currents of a connection."""
         return _first_group(self.connections, connection)

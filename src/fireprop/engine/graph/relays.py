@@ -51,11 +51,10 @@ def arrivals_of(structure: Structure, inputs: Trains, spikes: Trains, t_start: A
     if not structure.has_lines and t_start is None:
         return Arrivals(events_of(inputs.times, inputs.units), inputs.offsets, np.empty(0, int))
     batch = t_end.size
-    first_start = structure.n_external - len(STARTS)
     starts = np.repeat(np.empty(0) if t_start is None else t_start, len(STARTS))
     n_starts = starts.size
     parts = [
-        (starts, first_start + np.arange(n_starts) % len(STARTS), START),
+        (starts, structure.first_start + np.arange(n_starts) % len(STARTS), START),
         (inputs.times, inputs.units, INPUT),
     ]
     samples = [np.arange(n_starts) // len(STARTS), inputs.samples]

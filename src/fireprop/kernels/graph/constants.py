@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, njit, piece
-from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, slope_at, source_of
 from fireprop.kernels.membrane import factors, response_slopes
@@ -67,7 +66,7 @@ class Constraint(NamedTuple):
 
 
 @called
-def move(graph: Graph, state, u, t):
+def move(graph, state, u, t):
     """Bring unit u to t, with nothing in between."""
     node, own = graph.nodes[u], state.nodes[u]
     gap = t - own.at
