@@ -516,7 +516,7 @@ class _Tally:
 
     def __init__(self, net: Sequential) -> None:
         self.hidden_fired = [
-            torch.zeros(layer.out_features, dtype=torch.bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
+            np.zeros(layer.out_features, dtype=bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
         ]
         self.layers = [layer for layer in net if isinstance(layer, LIF)]
         self.samples = self.grazes = self.near_grazes = self.spikes = 0
@@ -533,7 +533,7 @@ class _Tally:
                 self._add_slopes(layer, spikes, slopes.numpy())
         for fired, spikes in zip(self.hidden_fired, record, strict=False):
             self.hidden_spikes += spikes.n_spikes
-            fired[spikes.units] = True
+            fired[spikes.units.numpy()] = True
 
     def _add_slopes(self, layer: LIF, spikes: Spikes, slopes: Array) -> None:
         """In NumPy: on a few hundred numbers, torch's overhead would be the most of it."""
@@ -558,7 +558,7 @@ class _Tally:
         for name, total in zip(self.SUMS, ranks.sum([getattr(self, name) for name in self.SUMS]), strict=True):
             setattr(self, name, type(getattr(self, name))(total))
         (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
-        self.hidden_fired = [torch.tensor(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
+        self.hidden_fired = [np.array(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
 
     def per_followed(self, number: int) -> float | None:
         return number / self.followed if self.followed else None
@@ -577,11 +577,11 @@ class _Tally:
 
     @property
     def silent_units(self) -> int:
-        return sum(int((~fired).sum()) for fired in self.hidden_fired)
+        return sum(int(np.count_nonzero(~fired)) for fired in self.hidden_fired)
 
     @property
     def spikes_per_unit(self) -> float:
-        units = sum(fired.numel() for fired in self.hidden_fired)
+        units = sum(fired.size for fired in self.hidden_fired)
         return self.hidden_spikes / (self.samples * units) if units else 0.0
 
 

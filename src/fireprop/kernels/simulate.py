@@ -549,7 +549,8 @@ def forget_unknown(loop, starts, t_known):
 def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers):
     """Simulate samples first + done to last - 1 into the buffers of samples first to last - 1.
 
-    loop     fresh: units that fired in no sample, V and I of 0, `events` those of the buffers
+    loop     fresh (units that fired in no sample, V and I of 0), or one that has done other samples; `events` those of
+             the buffers
     inputs   (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
     done     number of samples that the buffers hold already
 

@@ -53,12 +53,16 @@ def kth_spike_cross_entropy(
     times = kth_spike_times(out, k)
     if len(out) == 0:
         return times.sum()  # 0; a mean over no samples is nan
-    loss = finite("tau", functional.cross_entropy(-times / tau, labels), "larger")
+    entropy = functional.cross_entropy(times / -tau, labels)
     if late_penalty == 0.0:
-        return loss
-    lateness = times.gather(1, labels[:, None])[:, 0] / late_tau
-    _require_no_overflow(lateness)
-    return finite("late_penalty", loss + late_penalty * torch.expm1(lateness).mean(), "smaller")
+        return finite("tau", entropy, "larger")
+    lateness = times.gather(1, labels[:, None]) / late_tau
+    loss = entropy + late_penalty * torch.expm1(lateness).mean()
+    if not bool(torch.isfinite(loss.detach())):
+        finite("tau", entropy, "larger")
+        _require_no_overflow(lateness.detach()[:, 0])
+        finite("late_penalty", loss, "smaller")
+    return loss
 
 
 def first_spike_predictions(out: Spikes) -> Tensor:
@@ -67,17 +71,16 @@ def first_spike_predictions(out: Spikes) -> Tensor:
     A sample in which no output fires has the class -1, which is no class and never correct.
     """
     arguments.instance("out", out, Spikes, SPIKES)
-    if out.n_units == 0:
-        return torch.full((out.batch_size,), -1)
-    first, unit = out.first(1)[..., 0].detach().min(dim=1)
-    return torch.where(torch.isinf(first), -1, unit)
+    starts, ends = out.offsets[:-1], out.offsets[1:]  # a sample is in order of (time, unit)
+    behind = torch.cat((out.units, out.units.new_full((1,), -1)))
+    return behind.index_select(0, torch.where(starts < ends, starts, out.n_spikes))
 
 
 def _require_no_overflow(lateness: Tensor) -> None:
-    bad = torch.nonzero(lateness.detach() > 700.0)
+    bad = torch.nonzero(torch.isinf(torch.expm1(lateness)))
     if bad.numel():
         b = int(bad[0])
         raise ValueError(
-            f"late_penalty: sample {b} fires {float(lateness.detach()[b]):g} late_tau after 0, and exp overflows. "
+            f"late_penalty: sample {b} fires {float(lateness[b]):g} late_tau after 0, and exp overflows. "
             "Use a time origin near the inputs, or a larger late_tau"
         )
