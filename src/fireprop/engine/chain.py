@@ -27,6 +27,7 @@ from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels import walk as walk_kernel
+from fireprop.kernels.agenda import Agenda
 from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
@@ -237,7 +238,13 @@ def _new_loop(chain: Chain) -> simulate_kernel.Loop:
         words=flags.view(np.uint64),
         search=np.empty((5, n_units)),
         searched=np.empty(n_units, np.int64),
-        entries=records(n_units, ENTRY),
+        found=np.empty((6, n_units)),
+        crossing=np.empty(n_units, np.int64),
+        ahead=Agenda(
+            np.empty(n_units), np.empty(n_units, np.int64), *(records(n_units, ENTRY) for _ in range(3)),
+            np.empty(LANES, np.int64),
+        ),
+        sequels=records(n_units, simulate_kernel.SEQUEL),
         events=NO_EVENTS,
     )
 
