@@ -170,7 +170,7 @@ class Spikes:
         return k
 
     def _ranked(self, width: int, absent: Tensor) -> Tensor:
-        """(batch * n_units, width): the place of the first spikes of each unit, and absent (batch,) where it has fewer."""
+        """Places of the first spikes of each unit, (batch * n_units, width), and absent (batch,) where it has fewer."""
         behind = absent[:, None].expand(self.batch_size, self.n_units).reshape(-1)
         cells = _cells(self)
         if width == 1:  # by far the most frequent wish, and a sort costs more than all the rest

@@ -33,7 +33,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
-GROWTH = 4  # of a buffer that is full
+LEAST_GROWTH, MOST_GROWTH = 2.0, 16.0  # of a buffer that is full
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 
 
@@ -199,7 +199,8 @@ def simulate(
                 return buffers
             if code != status.FULL:
                 raise in_words(code, sample, f"layer {first_layer + layer}", unit, t, max_spikes)
-            done, buffers, loop = sample - first, _enlarge(buffers), _new_loop(chain)
+            done = sample - first
+            buffers, loop = _enlarge(buffers, done), _new_loop(chain)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, chain.layers.size)
@@ -241,8 +242,12 @@ def _new_loop(chain: Chain) -> simulate_kernel.Loop:
         found=np.empty((6, n_units)),
         crossing=np.empty(n_units, np.int64),
         ahead=Agenda(
-            np.empty(n_units), np.empty(n_units, np.int64), *(records(n_units, ENTRY) for _ in range(3)),
-            np.empty(LANES, np.int64),
+            times=np.empty(n_units),
+            units=np.empty(n_units, np.int64),
+            row=records(n_units, ENTRY),
+            late=records(n_units, ENTRY),
+            spare=records(n_units, ENTRY),
+            ranks=np.empty(LANES, np.int64),
         ),
         sequels=records(n_units, simulate_kernel.SEQUEL),
         events=NO_EVENTS,
@@ -262,10 +267,11 @@ def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kerne
     )
 
 
-def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
-    """More room, with what the buffers hold."""
+def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.Buffers:
+    """More room, with what the buffers hold: for all samples, if the others need as much as those that are done."""
     n_layers, capacity = buffers.events.shape
-    events = for_kernels(np.empty((n_layers, GROWTH * capacity), EVENT))
+    growth = min(max(LEAST_GROWTH, 1.25 * buffers.t_known.size / max(n_done, 1)), MOST_GROWTH)
+    events = for_kernels(np.empty((n_layers, int(growth * capacity)), EVENT))
     as_bytes(events)[:, : as_bytes(buffers.events).shape[1]] = as_bytes(buffers.events)
     return buffers._replace(events=events)
 

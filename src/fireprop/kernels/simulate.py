@@ -2,9 +2,9 @@
 
 Each layer lives from gap to gap between its own arrivals. `open_gap` brings it to the arrival that begins the gap and
 looks ahead to its end, in one pass over the layer; the few units that may cross on the way stand in line for a search.
-`next_crossing` searches when it has to, for all of them at once, with what follows each crossing; it keeps what is found
-on an agenda, and names the earliest. `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the
-end. The arrivals of a layer are queued in the log of the level below, in order of time: a cursor is the queue.
+`next_crossing` searches when it has to, for all of them at once, keeps what is found on an agenda, and names the
+earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The arrivals of a
+layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
 In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
 
