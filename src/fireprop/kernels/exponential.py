@@ -58,8 +58,7 @@ def decay(x):
 
 
 @inlined
-def decay_and_loss(x):
-    """exp(-x) and 1 - exp(-x), x >= 0, to the last digits also of a small x, for little more than one of them."""
+def loss(x):
+    """1 - exp(-x), x >= 0, to the last digits also of a small x."""
     high, rest = _split(x)
-    inside = x <= FURTHEST
-    return high + rest if inside else 0.0, (1.0 - high) - rest if inside else 1.0
+    return (1.0 - high) - rest if x <= FURTHEST else 1.0

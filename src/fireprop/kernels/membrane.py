@@ -6,7 +6,7 @@ Rates alpha = 1/tau_syn and beta = 1/tau_mem. Between events I' = -alpha I and V
 import math
 
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.exponential import decay, decay_and_loss
+from fireprop.kernels.exponential import decay, loss
 
 NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 UNRESOLVED = -2.0  # the short way found neither a crossing nor that there is none
@@ -31,14 +31,13 @@ def factors(gap, alpha, beta):
     h(gap) = (exp(-alpha gap) - exp(-beta gap)) / (beta - alpha), continued smoothly through alpha = beta. Its relative
     error is below (3 + min(alpha, beta) * gap / 2) * 2**-52, checked against 60 digits in tests/test_membrane.py.
     """
-    # With the slower decay taken out, exp(-x) is left of the faster, and 1 - exp(-x) of h, which is symmetric in the
-    # two rates: no overflow at large gaps, no cancellation near alpha = beta.
-    slow = decay((alpha if alpha < beta else beta) * gap)
+    a = decay(alpha * gap)
+    b = decay(beta * gap)
+    # h is symmetric in the two rates. With the slower decay, which is the larger factor, taken out, 1 - exp(-x) is
+    # left: no overflow at large gaps, no cancellation near alpha = beta.
     x = abs(beta - alpha) * gap
-    kept, lost = decay_and_loss(x)
-    fast = slow * kept
-    ratio = lost / (x if x > 0.0 else 1.0) if x > 0.0 else 1.0
-    return fast if alpha > beta else slow, slow if alpha > beta else fast, gap * slow * ratio
+    ratio = loss(x) / (x if x > 0.0 else 1.0) if x > 0.0 else 1.0
+    return a, b, gap * (a if a > b else b) * ratio
 
 
 @inlined
