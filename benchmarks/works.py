@@ -93,7 +93,7 @@ class Training:
         self.work = work
         self.net = copy.deepcopy(work.net)
         self.every_spike = every_spike
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=work.lr)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=work.lr, fused=True)
         self.done = 0
 
     def record(self, spikes: Spikes) -> Record:

@@ -30,7 +30,7 @@ def main():
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
     net = build(work)
-    optimizer = torch.optim.Adam(net.parameters(), lr=work.lr)
+    optimizer = torch.optim.Adam(net.parameters(), lr=work.lr, fused=True)
     run = {"t_end": work.t_end, "stop": STOPS[given.mode]}
     times, units = torch.from_numpy(work.times), torch.from_numpy(work.units)
     units = units.where(torch.isfinite(times), -1)

@@ -206,7 +206,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
-        self.optimizer = torch.optim.Adam(learning_rates(config, self.net), lr=config.lr)
+        self.optimizer = torch.optim.Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0

@@ -33,7 +33,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
-LEAST_GROWTH, MOST_GROWTH = 2.0, 16.0  # of a buffer that is full
+LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 
 
@@ -314,10 +314,12 @@ def adjoint(
         if grad is not None:
             flow[run.level(layer + 1)] = grad
     refuse_non_finite(log.events, flow, "the loss has the derivative")
-    total_weight, total_theta = np.zeros_like(chain.weight), np.zeros(chain.units.size)
+
+    def new_gradient() -> adjoint_kernel.Gradient:
+        return adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
+        gradient = new_gradient()
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
             chain, log, gradient, _lanes(chain), order, want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
@@ -325,15 +327,17 @@ def adjoint(
             raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
         return gradient
 
-    for part in threads.map(run_chunk, len(edges) - 1):
-        total_weight += part.weight
-        total_theta += part.theta
+    parts = threads.map(run_chunk, len(edges) - 1)
+    total = next(parts, None) or new_gradient()
+    for part in parts:
+        total.weight[:] += part.weight
+        total.theta[:] += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    for name, total in (("weights", total_weight), ("thresholds", total_theta)):
-        if not np.isfinite(total).all():
+    for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
+        if not np.isfinite(sums).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total_weight)]
-    thresholds = [part.copy() for part in _units_of(chain, total_theta)]
+    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
+    thresholds = [part.copy() for part in _units_of(chain, total.theta)]
     return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
 
 
