@@ -16,6 +16,7 @@ from fireprop import arguments, following, losses, validity
 from fireprop.datasets import Augmented, SpikeDataset, yin_yang_class
 from fireprop.engine import Array
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.optim import Adam
 from fireprop.ranks import ALONE, Ranks
 from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder, new_path
@@ -206,7 +207,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
-        self.optimizer = torch.optim.Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
+        self.optimizer = Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
@@ -240,7 +241,9 @@ class Trainer:
             guarded = self.config.guard and is_followed
             start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
             self.optimizer.zero_grad()
-            loss.backward(loss.new_tensor(self.ranks.weight(len(labels), self._batch_size(done))))
+            weight = self.ranks.weight(len(labels), self._batch_size(done))
+            # Given a gradient to start from, torch would import sympy, which takes a third of a second.
+            (loss if weight == 1.0 else loss * weight).backward()
             self.optimizer.step()
             if self.config.keep_alive is not None:
                 self._keep_alive(spikes, self.config.keep_alive)
