@@ -651,10 +651,11 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
     if values.dim() > 1:
         raise IndexError(f"{name} index has shape {tuple(values.shape)}: give an integer or one dimension")
     values = arguments.integers(f"{name} index", values).reshape(-1)
-    bad = first_true((values < -length) | (values >= length))
-    if bad is not None:
-        raise IndexError(f"{name} index {int(values[bad])} is out of range: there are {length} {name}")
-    return torch.where(values < 0, values + length, values)
+    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, -1)
+    if not -length <= low <= high < length and values.numel():
+        k = int(torch.nonzero((values < -length) | (values >= length))[0])
+        raise IndexError(f"{name} index {int(values[k])} is out of range: there are {length} {name}")
+    return values if low >= 0 else torch.where(values < 0, values + length, values)
 
 
 # -------------------------------------------------------------------- checks at the door

@@ -32,9 +32,14 @@ def kth_spike_times(out: Spikes, k: int) -> Tensor:
     where = arguments.first_true(torch.isinf(times)) if out.t_end is None else None
     if where is not None:
         sample, unit = where
-        what = "is silent" if k == 1 else f"fires less than {k} times"
-        raise ValueError(f"out: sample {sample}, unit {unit} {what} and out has no t_end to stand for its spike")
+        raise missing_spike(sample, unit, k)
     return times
+
+
+def missing_spike(sample: int, unit: int, k: int) -> ValueError:
+    """The error of a k-th spike for which nothing can stand."""
+    what = "is silent" if k == 1 else f"fires less than {k} times"
+    return ValueError(f"out: sample {sample}, unit {unit} {what} and out has no t_end to stand for its spike")
 
 
 def latency_mse(out: Spikes, targets: Values, *, k: int = 1) -> Tensor:
