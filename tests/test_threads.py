@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from torch.utils.data import DataLoader
@@ -132,3 +134,37 @@ def test_children_of_a_worker_that_asked_for_more_have_one_thread_again():
     with context.Pool(1, initializer=fireprop.set_num_threads, initargs=(2,)) as pool:
         assert pool.map(ask, [None]) == [2]
         assert pool.apply(answer_of_fork, (ask,)) == 1
+
+
+def test_results_come_in_order_from_threads_of_which_the_caller_is_one():
+    workers = set()
+
+    def task(k):
+        workers.add(threading.get_ident())
+        time.sleep(0.002 * (k % 3))
+        return k
+
+    assert list(threads.threads.map(task, 30)) == list(range(30))
+    assert threading.get_ident() in workers
+    assert 1 < len(workers) <= 3
+
+
+def test_the_error_of_the_first_task_that_fails_is_raised_whoever_fails_first():
+    def task(k):
+        time.sleep(0.01 if k == 2 else 0.0)
+        if k >= 2:
+            raise ValueError(f"task {k}")
+        return k
+
+    for _ in range(5):
+        with pytest.raises(ValueError, match="task 2"):
+            list(threads.threads.map(task, 12))
+
+
+def test_who_stops_asking_gets_no_more_tasks_done():
+    done = []
+    results = threads.threads.map(lambda k: (done.append(k), time.sleep(0.005)), 200)
+    next(results)
+    results.close()
+    time.sleep(0.1)
+    assert len(done) < 20

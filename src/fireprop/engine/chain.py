@@ -33,6 +33,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
+MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 
@@ -203,7 +204,7 @@ def simulate(
             buffers, loop = _enlarge(buffers, done), _new_loop(chain)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
-    log = _assemble(inputs, offsets, chunks, chain.layers.size)
+    log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     return Run(chain, log, t_known, first_layer)
 
@@ -276,21 +277,27 @@ def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.B
     return buffers._replace(events=events)
 
 
-def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], n_layers: int) -> Log:
+def _assemble(
+    inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], edges: Sequence[int], n_layers: int
+) -> Log:
     """One log from the inputs and the buffers of all chunks, level by level."""
-    ends = np.empty((n_layers + 1, offsets.size), np.int64)
-    ends[0] = offsets
-    sizes = np.array([chunk.offsets[:, -1] for chunk in chunks], np.int64).reshape(-1, n_layers)
+    sizes = np.array([chunk.offsets[:, -1] for chunk in chunks], np.int64).reshape(-1, n_layers).T
+    starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
     events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
-    end = inputs.size
-    for layer in range(n_layers):
-        ends[layer + 1, 0], sample = end, 1
-        for chunk, size in zip(chunks, sizes[:, layer].tolist(), strict=True):
-            n_samples = chunk.t_known.size
-            as_bytes(events[end : end + size])[:] = as_bytes(chunk.events[layer, :size])
-            np.add(chunk.offsets[layer, 1:], end, out=ends[layer + 1, sample : sample + n_samples])
-            end, sample = end + size, sample + n_samples
+    ends = np.empty((n_layers + 1, offsets.size), np.int64)
+    ends[0] = offsets
+    ends[1:, 0] = starts[:, 0] if chunks else inputs.size
+
+    def place(k: int) -> None:
+        chunk, samples = chunks[k], slice(edges[k] + 1, edges[k + 1] + 1)
+        for layer, (start, size) in enumerate(zip(starts[:, k].tolist(), sizes[:, k].tolist(), strict=True)):
+            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[layer, :size])
+            np.add(chunk.offsets[layer, 1:], start, out=ends[layer + 1, samples])
+
+    in_threads = events.nbytes > MUCH
+    for _ in threads.map(place, len(chunks)) if in_threads else map(place, range(len(chunks))):
+        pass
     return Log(events, ends)
 
 

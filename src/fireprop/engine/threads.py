@@ -1,9 +1,12 @@
 """How a batch is cut into chunks, and the threads that work on them."""
 
+import itertools
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -63,8 +66,43 @@ class _Threads:
         if self.number == 1 or n_tasks <= 1:
             return map(task, range(n_tasks))
         if self.pool is None or self.owner != os.getpid():
-            self.pool, self.owner = ThreadPoolExecutor(self.number, thread_name_prefix="fireprop"), os.getpid()
-        return self.pool.map(task, range(n_tasks))
+            self.pool, self.owner = ThreadPoolExecutor(self.number - 1, thread_name_prefix="fireprop"), os.getpid()
+        return _in_order(task, n_tasks, self.pool, self.number - 1)
+
+
+def _in_order(task: Callable[[int], Any], n_tasks: int, pool: ThreadPoolExecutor, n_helpers: int) -> Iterator[Any]:
+    """Results in the order of the tasks. The thread that asks for them does tasks too: it need not be woken."""
+    turns, arrived, closed = itertools.count(), SimpleQueue[tuple[int, Any, Exception | None]](), threading.Event()
+
+    def next_turn() -> int | None:
+        k = next(turns)
+        return k if k < n_tasks and not closed.is_set() else None
+
+    def do(k: int) -> tuple[int, Any, Exception | None]:
+        try:
+            return k, task(k), None
+        except Exception as error:  # raised when its turn has come
+            return k, None, error
+
+    def help_out() -> None:
+        while (k := next_turn()) is not None:
+            arrived.put(do(k))
+
+    for _ in range(min(n_helpers, n_tasks - 1)):
+        pool.submit(help_out)
+    outcomes: dict[int, tuple[Any, Exception | None]] = {}
+    try:
+        for k in range(n_tasks):
+            while k not in outcomes:
+                turn = next_turn() if arrived.empty() else None
+                number, result, error = arrived.get() if turn is None else do(turn)
+                outcomes[number] = result, error
+            result, error = outcomes.pop(k)
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        closed.set()
 
 
 threads = _Threads()
