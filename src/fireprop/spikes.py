@@ -229,6 +229,8 @@ class Spikes:
         tensor([[0.3000],
                 [0.1000]], dtype=torch.float64)
         """
+        if isinstance(index, slice) and index.step in (None, 1):
+            return self._slice(*index.indices(self.batch_size)[:2])
         picked = _positions("samples", index, self.batch_size)
         starts = self.offsets.index_select(0, picked)
         offsets = _offsets(self.offsets.index_select(0, picked + 1) - starts)
@@ -238,6 +240,16 @@ class Spikes:
         t_known = None if self.t_known is None else self.t_known[picked]
         times, units = self.times.index_select(0, kept), self.units.index_select(0, kept)
         return Spikes._trusted(times, units, offsets, self.n_units, t_end, t_known)
+
+    def _slice(self, start: int, stop: int) -> "Spikes":
+        """Samples that follow one another, whose spikes do too."""
+        stop = max(start, stop)
+        offsets = self.offsets[start : stop + 1]
+        spikes = slice(int(offsets[0]), int(offsets[-1]))
+        t_end = None if self.t_end is None else self.t_end[start:stop].clone()
+        t_known = None if self.t_known is None else self.t_known[start:stop].clone()
+        times, units = self.times[spikes].clone(), self.units[spikes].clone()
+        return Spikes._trusted(times, units, offsets - spikes.start, self.n_units, t_end, t_known)
 
     def keep(self, kept: Tensor) -> "Spikes":
         """The spikes for which `kept` (n_spikes,) bool is True; t_end and t_known stay.

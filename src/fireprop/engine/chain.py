@@ -21,7 +21,7 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import in_words
 from fireprop.engine.gradient import Gradient
-from fireprop.engine.threads import chunk_edges, threads
+from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
@@ -33,6 +33,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
+CHUNK_ALONE = 4 * CHUNK  # samples of a call, where no other thread waits for the next
 MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
@@ -179,7 +180,7 @@ def simulate(
         n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
     inputs = events_of(times, units)
-    edges = chunk_edges(offsets.size - 1)
+    edges = chunk_edges(offsets.size - 1, CHUNK if threads.number > 1 else CHUNK_ALONE)
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
     idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
@@ -325,13 +326,16 @@ def adjoint(
     def new_gradient() -> adjoint_kernel.Gradient:
         return adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
 
+    idle: list[Lanes] = []  # one for each thread, in the end
+
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = new_gradient()
+        gradient, lanes = new_gradient(), idle.pop() if idle else _lanes(chain)
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
-            chain, log, gradient, _lanes(chain), order, want_input_times, zero_grazes, edges[k], edges[k + 1]
+            chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
         if code != status.OK:
             raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
+        idle.append(lanes)
         return gradient
 
     parts = threads.map(run_chunk, len(edges) - 1)

@@ -15,9 +15,9 @@ MAX_THREADS = 2**15  # a process is granted about as many, and each has a stack 
 CHUNK = 64  # samples per task; gradients are summed chunk by chunk in order, so this number is part of the result
 
 
-def chunk_edges(batch: int) -> list[int]:
+def chunk_edges(batch: int, size: int = CHUNK) -> list[int]:
     """Chunk k holds the samples edges[k] to edges[k + 1] - 1."""
-    return [*range(0, batch, CHUNK), batch] if batch else [0]
+    return [*range(0, batch, size), batch] if batch else [0]
 
 
 def _default_threads() -> int:

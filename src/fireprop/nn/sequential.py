@@ -84,7 +84,8 @@ class Sequential(nn.Sequential):
                 f'stop="{stop}" needs all LIF layers in one run, but a {between} stands between two of them: '
                 "move it to an end of the network, or run without stop"
             )
-        check_options(stop=stop, **options)
+        if not fused:  # a run of layers checks them itself
+            check_options(stop=stop, **options)
         spikes: Spikes = inputs
         records: list[Record] = []
         for stage in stages:
