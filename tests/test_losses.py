@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import reference
 from fireprop import Spikes
@@ -376,3 +377,34 @@ def test_what_a_count_cannot_be_is_refused():
 def test_losses_on_all_spikes_refuse_an_early_stop(loss):
     with pytest.raises(ValueError, match=re.escape(STOPPED)):
         loss(simulated([[[0.2], [0.3]]], 2.0, t_known=[0.3]))
+
+
+def test_the_cross_entropy_of_first_spikes_refuses_a_second_derivative(rng):
+    def loss(x):
+        return first_spike_cross_entropy(Spikes.from_latencies(x), torch.tensor([0]), tau=0.3, late_penalty=0.1)
+
+    x = torch.from_numpy(rng.uniform(0.1, 1.0, (1, 3))).requires_grad_()
+    (grad,) = torch.autograd.grad(loss(x), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        grad.sum().backward()
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.func.jvp(torch.func.grad(loss), (x.detach(),), (torch.ones(1, 3, dtype=torch.float64),))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        value = loss(dual)
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            torch.autograd.grad(value, dual)
+
+
+def test_the_cross_entropy_of_first_spikes_has_the_same_derivative_forwards_as_backwards(rng):
+    horizon, labels = torch.full((2,), 2.0).double(), torch.tensor([2, 0])
+
+    def loss(times):
+        out = Spikes.from_events(times, torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 0, 0, 1, 1]), n_units=3)
+        out = Spikes._trusted(out.times, out.units, out.offsets, 3, horizon, horizon)  # unit 1 of sample 1 is silent
+        return first_spike_cross_entropy(out, labels, tau=0.3, late_penalty=0.1, late_tau=0.7)
+
+    times, d_times = (torch.from_numpy(rng.uniform(0.1, 1.0, 5)) for _ in range(2))
+    value, forwards = torch.func.jvp(loss, (times,), (d_times,))
+    assert value.item() == loss(times).item()
+    assert forwards.item() == pytest.approx(float(torch.func.grad(loss)(times) @ d_times), rel=1e-14)

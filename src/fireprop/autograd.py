@@ -28,7 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array, Sequence[Array]], engine.Run]
 Part: TypeAlias = engine.graph.Part
 T = TypeVar("T")
-Forward = TypeVar("Forward", bound=Callable[..., tuple[Tensor, ...]])
+Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
 class Simulation:
@@ -119,7 +119,7 @@ def fire_times(
     return outputs[: run.n_layers], run
 
 
-def _quickly_bound(forward: Forward) -> Forward:
+def quickly_bound(forward: Forward) -> Forward:
     """Spare torch, which asks for it at every call, the search for the signature: 15 us of 20."""
     forward.__signature__ = ANY  # type: ignore[attr-defined]
     return forward
@@ -127,7 +127,7 @@ def _quickly_bound(forward: Forward) -> Forward:
 
 class _FireTimes(torch.autograd.Function):
     @staticmethod
-    @_quickly_bound
+    @quickly_bound
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         arrays = [parameter.detach().numpy() for parameter in parameters]
         log = simulation.make(arrays, n_weights, times.detach().numpy())
@@ -166,11 +166,11 @@ class _FireTimes(torch.autograd.Function):
         raise RuntimeError(NO_VMAP)
 
 
-class _Once(torch.autograd.Function):
-    """A derivative of firing times. Under torch.func its arguments have no storage, so it is a node of its own.
+class Once(torch.autograd.Function):
+    """A derivative of firing times, or of a loss. Under torch.func its arguments have no storage: it is its own node.
 
-    It is given the inputs of the network too, of which it reads the dtype only: through them torch sees that the
-    derivative depends on them, and a second derivative raises instead of being 0.
+    It is given what it depends on too, even if it does not read it, as the inputs of the network: so torch sees that it
+    does, and a second derivative raises instead of being 0.
     """
 
     @staticmethod
@@ -190,11 +190,11 @@ class _Once(torch.autograd.Function):
         raise RuntimeError(NO_VMAP)
 
 
-class _Adjoint(_Once):
+class _Adjoint(Once):
     """From dL/df of every layer to the gradients of input times, weights, thresholds and further constants."""
 
     @staticmethod
-    @_quickly_bound
+    @quickly_bound
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         gradient = engine.adjoint(
             kept.run(tensors),
@@ -207,11 +207,11 @@ class _Adjoint(_Once):
         return _as_tensors(gradient.times, found, tensors[n_layers + 1 : -kept.n_arrays])
 
 
-class _ForwardPropagation(_Once):
+class _ForwardPropagation(Once):
     """The same gradients by the paper's algorithm: dF/dp row by row, forwards in time."""
 
     @staticmethod
-    @_quickly_bound
+    @quickly_bound
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         weights, thresholds, inputs = engine.gradient_by_forward_propagation(
             kept.run(tensors),
@@ -224,11 +224,11 @@ class _ForwardPropagation(_Once):
         return _as_tensors(inputs, [*weights, *thresholds], tensors[n_layers + 1 : -kept.n_arrays])
 
 
-class _Tangent(_Once):
+class _Tangent(Once):
     """From tangents of input times, weights, thresholds and further constants to those of all firing times."""
 
     @staticmethod
-    @_quickly_bound
+    @quickly_bound
     def forward(kept: _Kept, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
         d_weights, d_thresholds, d_constants = _split(d_parameters, kept.n_weights, len(kept.parts))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fireprop import arguments
+from fireprop.autograd import Once, quickly_bound
 from fireprop.engine.arrays import for_kernels
 from fireprop.kernels import entropy as entropy_kernel
 from fireprop.losses.common import SPIKES, finite, require_labels
@@ -45,7 +45,7 @@ def kth_spike_cross_entropy(
     """`first_spike_cross_entropy` of the k-th spikes: the unit that has fired k times first is the most likely.
 
     A unit that fires less than k times counts as at t_end (see `kth_spike_times`). Raises ValueError for k > 1 after an
-    early stop.
+    early stop, RuntimeError for a second derivative.
 
     >>> out = Spikes.from_lists([[[0.1, 0.7], [0.2, 0.5]]])
     >>> kth_spike_cross_entropy(out, torch.tensor([1]), k=2, tau=0.2)
@@ -69,6 +69,7 @@ class _SpikeOrder(torch.autograd.Function):
     """`kernels.entropy.spike_order`: the loss, and a constant, its derivatives by all spikes."""
 
     @staticmethod
+    @quickly_bound
     def forward(
         times: Tensor,
         units: Tensor,
@@ -104,17 +105,25 @@ class _SpikeOrder(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
+        ctx.save_for_forward(inputs[0], output[1])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        return grad * ctx.saved_tensors[0], *[None] * 9
+        return _BySpikes.apply(grad, *ctx.saved_tensors), *[None] * 9  # type: ignore[no-untyped-call]
 
     @staticmethod
     def jvp(ctx: Any, d_times: Tensor, *_: Any) -> tuple[Tensor, None]:
-        return (ctx.saved_tensors[0] * d_times).sum(), None
+        return (ctx.saved_tensors[1] * d_times).sum(), None
+
+
+class _BySpikes(Once):
+    """From the gradient of the loss to those of all spike times."""
+
+    @staticmethod
+    @quickly_bound
+    def forward(grad: Tensor, times: Tensor, slopes: Tensor) -> Tensor:
+        return grad * slopes
 
 
 def first_spike_predictions(out: Spikes) -> Tensor:
