@@ -4,7 +4,7 @@
 
 Every number is from processes of their own; cold means an empty folder of compiled kernels, warm the same folder again.
 CPU time, which a busy machine does not change much, and the time on the clock. Beside them stands what torch takes: the
-import, and `torch._dynamo`, which every optimiser of torch imports.
+import, and `torch._dynamo`, which every optimiser of torch imports, and training of ours does not.
 """
 
 import json
@@ -33,9 +33,9 @@ from fireprop import cli, training
 start, folder = sys.argv[1:]
 now = lambda: (time.process_time(), time.time() - float(start))
 train = training.train
-def timed(run, *, resume, report):
+def timed(run, *, report=None, **options):
     times = []
-    result = train(run, resume=resume, report=lambda progress: (times.append(now()), report(progress)))
+    result = train(run, report=lambda progress: times.append(now()), **options)
     print(json.dumps([times[0], now()]))
     return result
 training.train = timed

@@ -75,11 +75,15 @@ def drop(agenda, first, n_row, n_late, unit):
 def take(agenda, first, n_pool, times, units):
     """Take the earliest part from a pool, in any order, into (times, units) from `first` on. Returns how many."""
     pool_times, pool_units = agenda.times, agenda.units
+    if n_pool <= FEW:
+        for k in range(first, first + n_pool):
+            times[k], units[k] = pool_times[k], pool_units[k]
+        return n_pool
     low, high = np.inf, -np.inf
     for k in range(first, first + n_pool):
         low, high = min(low, pool_times[k]), max(high, pool_times[k])
     limit = low + (high - low) * max(SHARE, FEW / n_pool)
-    if not low < limit < high:  # all at one instant, or few
+    if not low < limit < high:  # all at one instant
         limit = np.inf
     n_taken, n_left = 0, 0
     for k in range(first, first + n_pool):

@@ -57,8 +57,10 @@ START, START_V, START_I, GOAL, DURATION = range(5)
 # Rows of `Loop.found`
 FIRES, HOLD_END, LAST_I, CURRENT, RELEASE, RESTARTED = range(6)
 
-# What follows a crossing: I at it and at the end of the hold, and V at the end of the gap.
-SEQUEL = np.dtype([("current", np.float64), ("release", np.float64), ("v_next", np.float64)], align=True)
+# What follows a crossing, if it is known: I at it and at the end of the hold, and V at the end of the gap.
+SEQUEL = np.dtype(
+    [("known", np.bool_), ("current", np.float64), ("release", np.float64), ("v_next", np.float64)], align=True
+)
 
 
 class Buffers(NamedTuple):
@@ -88,7 +90,7 @@ class Loop(NamedTuple):
     found       (6, n_units) float64: the crossings of the last search, from the layer's `start` on: the time, the end
                 of the hold, I at the layer's last arrival, and what follows; `crossing` (n_units,) int64: whose
     ahead       agenda.Agenda of every layer: crossings in the open gap
-    sequels     (n_units,) SEQUEL, of a unit on the agenda, where a layer is not recurrent: there the gap is cut
+    sequels     (n_units,) SEQUEL, of a unit on the agenda
     events      the buffers' events
     """
 
@@ -285,7 +287,7 @@ def search_all(loop, layer):
         v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
         plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
         search[DURATION, m] = duration if plain else UNRESOLVED
-    n_found = 0
+    n_found = np.int64(0)
     for k in range(state.start, state.start + n):
         u, duration = loop.searched[k], search[DURATION, k]
         t, v, i, theta = search[START, k], search[START_V, k], search[START_I, k], search[GOAL, k]
@@ -330,27 +332,17 @@ def within_gap(state, t, v, i, duration, theta):
 def note_crossings(loop, layer, n):
     """Put the crossings of a search on the agenda."""
     state, ahead = loop.layers[layer], loop.ahead
-    if state.n_row > 0 or state.n_pool > 0:
-        look_beyond(loop, layer, n)
-        for k in range(state.start, state.start + n):
-            agenda.add(ahead, state.start, state.n_late, loop.found[FIRES, k], loop.crossing[k])
+    into_pool = state.n_row == 0 and state.n_pool == 0
+    for k in range(state.start, state.start + n):
+        u, f = loop.crossing[k], loop.found[FIRES, k]
+        if into_pool:
+            ahead.times[k], ahead.units[k] = f, u
+        else:
+            loop.sequels[u].known = False
+            agenda.add(ahead, state.start, state.n_late, f, u)
             state.n_late += 1
-    elif n <= agenda.FEW:
-        line_up_crossings(loop, layer, n)
-    else:
-        for k in range(state.start, state.start + n):
-            ahead.times[k], ahead.units[k] = loop.found[FIRES, k], loop.crossing[k]
+    if into_pool:
         state.n_pool = n
-
-
-@piece
-def line_up_crossings(loop, layer, n):
-    """Put crossings into the empty row of an agenda."""
-    state = loop.layers[layer]
-    first, last = state.start, state.start + n
-    look_beyond(loop, layer, n)
-    agenda.fill(loop.ahead, first, loop.found[FIRES, first:last], loop.crossing[first:last])
-    state.n_row = n
 
 
 @piece
@@ -358,15 +350,16 @@ def upcoming(loop, layer):
     """The earliest crossing that has been found, (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
     if state.n_row == 0 and state.n_pool > 0:
-        n = agenda.take(loop.ahead, state.start, state.n_pool, loop.found[FIRES], loop.crossing)
-        state.n_pool -= n
-        line_up_crossings(loop, layer, n)
+        first, n = state.start, agenda.take(loop.ahead, state.start, state.n_pool, loop.found[FIRES], loop.crossing)
+        look_beyond(loop, layer, n)
+        agenda.fill(loop.ahead, first, loop.found[FIRES, first : first + n], loop.crossing[first : first + n])
+        state.n_pool, state.n_row = state.n_pool - n, n
     return agenda.earliest(loop.ahead, state.start, state.n_row, state.n_late)
 
 
 @piece
 def look_beyond(loop, layer, n):
-    """What follows crossings, in a vector pass, unless the gap will be cut at the first of them."""
+    """What follows crossings, in a vector pass; not in a recurrent layer, where the gap is cut at the first of them."""
     state, found = loop.layers[layer], loop.found
     if state.recurrent:
         return
@@ -386,7 +379,7 @@ def look_beyond(loop, layer, n):
     for k in range(state.start, state.start + n):
         u = loop.crossing[k]
         sequel = loop.sequels[u]
-        sequel.current, sequel.release = found[CURRENT, k], found[RELEASE, k]
+        sequel.known, sequel.current, sequel.release = True, found[CURRENT, k], found[RELEASE, k]
         sequel.v_next = settle(loop, u, found[RESTARTED, k])
 
 
@@ -419,7 +412,7 @@ def release(loop, layer, u, i, v_next):
 
 @piece
 def release_now(loop, layer, u):
-    """`release`, of a unit whose crossing lies in another gap, or in one that has been cut since."""
+    """`release`, of a unit whose sequel is not known: it crossed in another gap, or one that was cut, or it is late."""
     state, unit = loop.layers[layer], loop.units[u]
     i = current_at(loop, layer, u, unit.hold_end)
     release(loop, layer, u, i, settle(loop, u, restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)))
@@ -466,10 +459,9 @@ def next_crossing(loop, layer, t_end):
         u, f = upcoming(loop, layer)
         if state.n_searched > 0 and state.earliest <= min(f, state.gap_end):
             search_all(loop, layer)
-            u, f = upcoming(loop, layer)
-        if u < 0:
+        elif u < 0:
             return -1, state.gap_end
-        if f > state.gap_end:  # of the gap as it was before it was cut
+        elif f > state.gap_end:  # of the gap as it was before it was cut
             if not too_close(state.gap_end, f):
                 return -1, state.gap_end
             if has_reached(loop, layer, u):
@@ -506,7 +498,7 @@ def emit(loop, layer, u, f, sample):
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.current = current_at(loop, layer, u, f) if state.recurrent else sequel.current
+    event.current = sequel.current if sequel.known else current_at(loop, layer, u, f)
     event.release = 0.0
     unit.sample = sample
     unit.last_spike = state.count
@@ -518,10 +510,10 @@ def emit(loop, layer, u, f, sample):
         state.n_moved += 1
     if unit.hold_end > state.gap_end:
         unit.v_next = 0.0
-    elif state.recurrent:
-        release_now(loop, layer, u)
-    else:
+    elif sequel.known:
         release(loop, layer, u, sequel.release, sequel.v_next)
+    else:
+        release_now(loop, layer, u)
 
 
 @piece
@@ -605,7 +597,8 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
     """
     last = loop.layers.size - 1
     silent = loop.layers[last].width
-    layer, gap_end, instant = 0, next_input(loop, inputs, n_inputs, t_end), NEVER
+    layer = np.int64(0)  # of a literal 0 Numba would compile all pieces once more
+    gap_end, instant = next_input(loop, inputs, n_inputs, t_end), NEVER
     opening = True
     while True:
         state = loop.layers[layer]
