@@ -64,7 +64,7 @@ def main() -> None:
     }
     print(f"{'seconds':34}   CPU  clock  CPU without torch  target")
     for name, (cpu, clock) in rows.items():
-        without = f"{cpu - torch[0] - dynamo[0]:17.2f}" if name.startswith(("first", "end")) else ""
+        without = f"{cpu - torch[0]:17.2f}" if name.startswith(("first", "end")) else ""
         print(f"{name:34} {cpu:5.2f}  {clock:5.2f}  {without:17}  {TARGETS.get(name, '')}".rstrip())
 
 
