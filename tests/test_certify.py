@@ -6,6 +6,7 @@ simulators that are wrong in known ways.
 
 import copy
 import functools
+import math
 import re
 
 import mpmath
@@ -21,7 +22,7 @@ from fireprop import Spikes
 from fireprop.certify import RANDOM_NETWORKS, CertificationError, certify_crossings, certify_random_networks
 from fireprop.engine.arrays import records
 from fireprop.interop import clock_driven
-from fireprop.kernels.certify import enclosure
+from fireprop.kernels.certify import enclosure, walk
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
@@ -140,6 +141,380 @@ def test_the_bounds_over_a_span_close_in_with_its_third_power():
         high, _ = enclosure.outlook(currents, units[0], span)
         excesses.append(float(high - exact(units, currents, span)[0]))  # V rises all the way
     assert 0.0 < excesses[1] < excesses[0] / 900
+
+
+# --- rounding: what running error analysis gives, operation by operation ---
+
+
+class Rounded:
+    """A float64 and a bound of its error, by the rules of Higham 2002, 3.3: every operation adds U of its result."""
+
+    def __init__(self, value, error=0.0):
+        self.value, self.error = float(value), float(error)
+
+    def __add__(self, other):
+        value = self.value + other.value
+        return Rounded(value, self.error + other.error + U * abs(value))
+
+    def __mul__(self, other):
+        value = self.value * other.value
+        error = abs(self.value) * other.error + abs(other.value) * self.error + self.error * other.error
+        return Rounded(value, error + U * abs(value))
+
+    def exp(self):
+        """Of a value below 0, within 2 ulp."""
+        value = math.exp(self.value)
+        return Rounded(value, value * (math.expm1(self.error) + 4.0 * U))
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_errors_of_the_state_are_those_of_its_operations_and_little_more(state):
+    units, currents, gap = state
+    unit = units[0]
+    enclosure.look(currents, unit, gap)
+    duration = Rounded(gap, U * gap)  # of two times
+    b = (Rounded(-unit["beta"]) * duration).exp()
+    v = b * Rounded(unit["v"], unit["v_error"])
+    for k in range(currents.size):
+        current = currents[k]
+        i = Rounded(current["i"], current["error"])
+        a = (Rounded(-current["alpha"]) * duration).exp()
+        at_end = a * i
+        assert at_end.error * (1 - 1e-6) <= current["here_error"] <= 1.001 * at_end.error + 1e-300
+        difference = current["alpha"] - unit["beta"]
+        if abs(0.5 * difference * gap) > 0.5:
+            quotient = (b + Rounded(-a.value, a.error)).value / difference
+            h = Rounded(quotient, (b.error + a.error) / abs(difference) + 3.0 * U * abs(quotient))
+        else:  # gap, two roots, two products, the series; half the errors of a and b
+            size = gap * math.sqrt(a.value * b.value)
+            relative = 0.5 * (a.error / a.value + b.error / b.value) + 6.0 * U
+            h = Rounded(size * math.sinh(0.5) / 0.5, size * relative)
+            if difference == 0.0 or abs(0.5 * difference * gap) < 1e-3:
+                h = Rounded(size, size * relative)
+        v += h * i
+    assert unit["v_here_error"] <= 1.5 * v.error + 1e-300
+    assert unit["v_here_error"] >= (1 - 1e-6) * v.error or any(
+        1e-3 <= abs(0.5 * (alpha - unit["beta"]) * gap) <= 0.5 for alpha in currents["alpha"]
+    )
+
+
+def ideal(units, currents, span):
+    """The bounds of `outlook` in exact arithmetic: (peak, least V', how much rounding they must and may add)."""
+    mpf = lambda x: mpmath.mpf(float(x))  # noqa: E731
+    beta, span = mpf(units["beta"][0]), mpf(span)
+    low, high = (mpf(units["v"][0]) + sign * mpf(units["v_error"][0]) for sign in (-1, 1))
+    slope, slope_error = -beta * mpf(units["v"][0]), beta * mpf(units["v_error"][0])
+    push = pull = bend_low = bend_high = sizes = mpmath.mpf(0)
+    for current in currents:
+        alpha, i, error = (mpf(current[name]) for name in ("alpha", "i", "error"))
+        kept = max(mpmath.mpf(0), 1 - alpha * span)
+        slope, slope_error = slope + i, slope_error + error
+        push, pull = push + max(i + error, 0), pull + min(i - error, 0)
+        bend_high -= (alpha + beta) * min(i - error, (i - error) * kept)
+        bend_low -= (alpha + beta) * max(i + error, (i + error) * kept)
+        sizes += (alpha + beta) * max(abs(i - error), abs(i + error))
+    fade = max(mpmath.mpf(0), 1 - beta * span)
+    v_high, v_low = max(high, high * fade) + span * push, min(low, low * fade) + span * pull
+    bend_high, bend_low = bend_high + beta**2 * v_high, bend_low + beta**2 * v_low
+    moments = [mpmath.mpf(0), span]
+    if bend_high < 0 and 0 < -(slope + slope_error) / bend_high < span:
+        moments.append(-(slope + slope_error) / bend_high)
+    rise = max((slope + slope_error) * t + bend_high * t**2 / 2 for t in moments)
+    bend_size = sizes + beta**2 * (abs(high) + abs(low) + span * (push - pull))
+    return (
+        min(high + rise, v_high), slope - slope_error + min(0, bend_low) * span,
+        abs(high) + rise + span * push, beta * max(abs(low), abs(high)) + sizes / beta, bend_size,
+    )  # fmt: skip
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(state):
+    units, currents, span = state
+    enclosure.stand(currents, units[0])
+    high, least_slope = enclosure.outlook(currents, units[0], span)
+    peak, slope, size, slope_size, bend_size = ideal(units, currents, span)
+    margin = size + span * slope_size + span**2 * bend_size
+    tiny = 1e-290  # products that underflow
+    assert 3.0 * U * size - tiny <= high - peak <= 60.0 * U * margin + tiny
+    assert 3.0 * U * slope_size - tiny <= slope - least_slope <= 100.0 * U * (slope_size + span * bend_size) + tiny
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_bound_without_an_exponential_is_that_of_exact_arithmetic_and_the_rounding(state):
+    units, currents, span = state
+    push = sum(max(float(current["i"] + current["error"]), 0.0) for current in currents)
+    size = max(float(units["v"][0] + units["v_error"][0]), 0.0) + span * push
+    assert (1.0 + 3.0 * U) * size <= enclosure.ceiling(currents, units[0], span) <= (1.0 + 15.0 * U) * size
+
+
+@MANY_DIGITS
+@given(states(), st.sampled_from([1e-9, 1e-3, 0.1]))
+def test_v_moves_no_further_than_the_drift_and_not_much_less(state, short):
+    units, currents, _ = state
+    unit = units[0]
+    unit["v_error"] = currents["error"] = 0.0
+    span = short / max(float(unit["beta"]), float(currents["alpha"].max()))
+    enclosure.stand(currents, unit)
+    drift = enclosure.drift(currents, unit, span)
+    slope = abs(float(currents["i"].sum()) - unit["beta"] * unit["v"])
+    bend = unit["beta"] ** 2 * abs(unit["v"]) + float(((currents["alpha"] + unit["beta"]) * abs(currents["i"])).sum())
+    assert drift == pytest.approx(slope * span + 2.0 * bend * span**2, rel=1e-9)
+    for moment in (-span, span):
+        assert abs(exact(units, currents, moment)[0] - float(unit["v"])) <= drift
+
+
+# --- the walk itself, kernel by kernel: V = w (exp(-t) - exp(-2 t)) peaks at log 2, w / 4 high ---
+
+
+def a_state(v, i, theta=2.0, v_error=0.0, i_error=0.0, alpha=(2.0,), beta=1.0):
+    """A unit and its currents, as `watch` and the like take them."""
+    units, currents = records(1, enclosure.UNIT), records(len(alpha), enclosure.CURRENT)
+    units["beta"], units["theta"], units["last"] = beta, theta, len(alpha)
+    units["v"], units["v_error"] = v, v_error
+    currents["alpha"], currents["i"], currents["error"] = alpha, i, i_error
+    return currents, units[0]
+
+
+# 9 (x - x^2) = 2 at x = 2/3 and at x = 1/3
+UP, DOWN = float(mpmath.log(mpmath.mpf(3) / 2)), float(mpmath.log(3))
+
+
+def test_a_gap_that_stays_below_the_threshold_keeps_what_it_is_said_to_keep():
+    for theta, gap, most in ((1.5, 3.0, 0.5), (1.0 + 1e-6, 3.0, 1e-6), (1.0, 0.1, 1.0)):
+        verdict, elapsed, clearance = walk.watch(*a_state(0.0, 4.0, theta), gap)
+        assert (verdict, elapsed) == (walk.PROVEN, gap)
+        assert 0.1 * most < clearance <= most
+
+
+def test_a_gap_with_a_crossing_is_missed_just_after_it_and_an_uncertain_one_when_the_doubt_began():
+    verdict, elapsed, excess = walk.watch(*a_state(0.0, 9.0), 3.0)
+    assert verdict == walk.MISSED
+    assert elapsed == pytest.approx(UP, rel=0, abs=1e-12)
+    assert 0.0 < excess < 1e-12
+    # V' = 2 at the crossing, and V there is known to h times the error of the current, 2/9 of it.
+    for error in (1e-3, 1e-5):
+        state = a_state(0.0, 9.0, i_error=error)
+        verdict, elapsed, excess = walk.watch(*state, 3.0)
+        assert verdict == walk.MISSED
+        assert UP - 0.25 * error < elapsed < UP - 0.1 * error
+        assert 0.2 * error < excess < 2.0 * error
+
+
+def test_a_gap_at_whose_end_alone_v_is_above_for_sure_is_missed():
+    # (9 - error) (x - x^2) = 2 (1 + 1e-9)
+    error = 1e-3
+    x = 0.5 + math.sqrt(0.25 - 2.0 * (1.0 + 1e-9) / (9.0 - error))
+    verdict, elapsed, excess = walk.watch(*a_state(0.0, 9.0, i_error=error), -math.log(x))
+    assert verdict == walk.MISSED
+    assert UP - 0.25 * error < elapsed < UP - 0.1 * error
+    assert excess == pytest.approx(2.0 / 9.0 * error, rel=1e-3)
+
+
+def test_a_gap_that_may_touch_the_threshold_is_undecided_from_where_it_may():
+    for error in (1e-3, 1e-5):
+        verdict, elapsed, distance = walk.watch(*a_state(0.0, 8.0, i_error=error), 3.0)
+        assert verdict == walk.UNDECIDED
+        # Between V + 2 error = theta and V + error = theta.
+        early, late = (-math.log(0.5 + math.sqrt(0.25 - 2.0 / (8.0 + k * error))) for k in (2.0, 1.0))
+        assert 0.999 * early < elapsed < 1.001 * late
+        assert 0.25 * error < distance < 0.8 * error
+
+
+def test_a_spike_at_the_first_crossing_is_seen_to_rise_there():
+    assert walk.watch_rise(*a_state(0.0, 9.0), UP, 1e-15) == (walk.PROVEN, 0.0, 0.0)
+
+
+def test_a_spike_at_the_crossing_downwards_has_missed_the_one_before():
+    verdict, elapsed, excess = walk.watch_rise(*a_state(0.0, 9.0), DOWN, 1e-15)
+    assert verdict == walk.MISSED
+    assert elapsed == pytest.approx(UP, rel=0, abs=1e-9)
+    assert 0.0 < excess < 1e-9
+    verdict, elapsed, excess = walk.watch_rise(*a_state(0.0, 9.0, i_error=1e-3), DOWN, 1e-15)
+    assert verdict == walk.MISSED
+    assert UP - 2.5e-4 < elapsed < UP - 1e-4
+    assert 2e-4 < excess < 2e-3
+
+
+def test_a_spike_at_a_peak_is_undecided_at_its_time():
+    for finest in (1e-15, 1e-6, 1e-3):
+        verdict, elapsed, distance = walk.watch_rise(*a_state(0.0, 8.0), math.log(2.0), finest)
+        assert verdict == walk.UNDECIDED
+        # Halfway to the end with every step, until less than `finest` is left; V is then half its square below.
+        assert 0.4 * finest < math.log(2.0) - elapsed < 1.001 * max(finest, 1e-7)
+        assert 0.0 < distance < max(2.0 * finest**2, 2e-14)
+
+
+def test_a_doubt_before_a_spike_stays_though_v_rises_to_it_in_the_end():
+    # V starts 1e-4 below theta, known to 1e-3, falls, and comes back.
+    alpha, i = (2.0, 0.5), (-6.0, 6.5)
+    units, currents = records(1, enclosure.UNIT), records(2, enclosure.CURRENT)
+    units["beta"], units["v"] = 1.0, 2.0 - 1e-4
+    currents["alpha"], currents["i"] = alpha, i
+    gap = float(mpmath.findroot(lambda t: exact(units, currents, t)[0] - 2, (0.5, 1.5), solver="anderson"))
+    assert exact(units, currents, gap)[1] > 0
+    verdict, elapsed, distance = walk.watch_rise(*a_state(2.0 - 1e-4, i, v_error=1e-3, alpha=alpha), gap, 1e-15)
+    assert (verdict, elapsed) == (walk.UNDECIDED, 0.0)
+    assert 1.0999e-3 < distance < 2.2e-3
+    assert walk.watch_rise(*a_state(2.0 - 1e-4, i, alpha=alpha), gap, 1e-15) == (walk.PROVEN, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("below", "slope", "expected"),
+    [(1e-6, 1.0, True), (0.0, -1.0, True), (1e-6, 0.0, False), (1e-6, -0.5, False), (1e-6, 1e-3, False),
+     (1e-6, 6e-3, True), (0.0, 0.0, True), (0.9e-3, 1e-9, True), (1e-3 + 1e-9, 1e-9, False)],
+)  # fmt: skip
+def test_a_crossing_is_certain_where_v_rises_steeply_enough_for_what_is_missing(below, slope, expected):
+    # V'' = V - 3 I, about -4 here: V rises by slope^2 / 8 at most.
+    error = 1e-3 if below >= 0.9e-3 else 0.0
+    theta = 2.0
+    v = theta - below + (2.0 * error if below == 0.9e-3 else error)
+    currents, unit = a_state(v, v + slope, theta, v_error=error)
+    enclosure.stand(currents, unit)
+    assert walk.reaches(currents, unit) == expected
+
+
+def walk_of(weights, thetas, t_refs=0.0, start=-1, v_start=0.0, beta=1.0):
+    """Units with one current and one source each, and no synapses among them."""
+    n = len(weights)
+    units, currents, synapses = (records(n, kind) for kind in (enclosure.UNIT, enclosure.CURRENT, enclosure.SYNAPSE))
+    units["beta"], units["theta"], units["t_ref"] = beta, thetas, t_refs
+    units["first"], units["last"] = np.arange(n), np.arange(n) + 1
+    currents["alpha"] = 2.0
+    synapses["target"], synapses["current"], synapses["weight"] = np.arange(n), np.arange(n), weights
+    rows = np.minimum(np.arange(2 * n + 1), n)
+    return enclosure.Walk(units, currents, rows, synapses, start, np.full(n, v_start), records(1, enclosure.TALLY))
+
+
+def trains_of(samples):
+    """Lists of (time, unit), by sample."""
+    events = [event for sample in samples for event in sorted(sample)]
+    times, units = (np.array([e[k] for e in events], kind) for k, kind in enumerate((np.float64, np.int64)))
+    return walk.Trains(times, units, np.cumsum([0, *(len(sample) for sample in samples)]))
+
+
+def judge(net, inputs, spikes, t_stop=5.0):
+    net = net._replace(tally=records(1, enclosure.TALLY))
+    walk.certify_samples(net, trains_of(inputs), trains_of(spikes), np.full(len(inputs), t_stop), 0, len(inputs))
+    return net.tally[0]
+
+
+def test_a_proven_spike_and_the_gaps_around_it_are_told_in_numbers():
+    tally = judge(walk_of([9.0], [2.0], 0.1), [[(1.0, 0)]], [[(1.0 + UP, 0)]])
+    assert (tally["n_gaps"], tally["n_spikes"]) == (2, 1)
+    assert tally["n_undecided"] == tally["n_missed"] == tally["n_false"] == tally["doubt"] == 0
+    assert tally["offence"] == walk.PROVEN
+    # V' is 2 there and an ulp of 1.4 is 2^-52: what rounding of the time leaves of V - theta, over theta.
+    assert tally["residual"] < 5e-16
+    later = float(np.nextafter(1.0 + UP, 2.0))
+    moved = judge(walk_of([9.0], [2.0]), [[(1.0, 0)]], [[(later, 0)]])
+    assert moved["n_spikes"] == 1
+    v = exact_v(9, later - 1.0)
+    assert moved["residual"] == pytest.approx(float((v - 2) / 2), rel=0, abs=4e-16)
+    assert moved["residual"] > 0.0
+    # After the hold a current of 4 exp(-0.2) is left, which lifts V to a quarter of itself.
+    assert 0.02 < tally["clearance"] <= 1.0 - math.exp(-0.2) / 2.0
+
+
+def exact_v(weight, t):
+    return weight * (mpmath.exp(-mpmath.mpf(t)) - mpmath.exp(-2 * mpmath.mpf(t)))
+
+
+def test_a_gap_that_a_rough_bound_settles_keeps_what_that_bound_leaves():
+    tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=2.0)
+    assert tally["n_gaps"] == 1
+    assert tally["clearance"] == pytest.approx(1.0 - 0.5 / 2.0, rel=1e-12)
+    # A bound that leaves 2^-10 or less is made closer.
+    tally = judge(walk_of([6.665], [2.0]), [[(1.0, 0), (1.3, 0)]], [[]], t_stop=1.3)
+    assert 0.1 < tally["clearance"] <= 1.0 - float(exact_v(6.665, 0.3)) / 2.0
+    # At the end of a gap the state goes on from where it is.
+    tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=3.0)
+    left = float(exact_v(0.5, 1.0)) + 1.0 * (0.5 + 0.5 * math.exp(-2.0))
+    assert tally["n_gaps"] == 2
+    assert tally["clearance"] == pytest.approx(1.0 - left / 2.0, rel=1e-12)
+
+
+def test_of_several_faults_that_of_the_first_sample_and_the_earliest_time_is_named():
+    net = walk_of([9.0, 9.0, 9.0, 1.0], [2.0] * 4)
+    inputs = [[(1.0, 0), (0.5, 1), (0.5, 2), (0.5, 3)], [(0.0, 0)]]
+    # Unit 3 is wrong first to be seen; units 0, 1 and 2 are found later to have crossed, the latter two before it.
+    tally = judge(net, inputs, [[(1.2, 3)], []])
+    assert (tally["n_missed"], tally["n_false"]) == (4, 1)
+    assert (tally["offence"], tally["sample"], tally["unit"]) == (walk.MISSED, 0, 1)
+    assert tally["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
+    assert 0.0 < tally["excess"] < 1e-12
+    tally = judge(net, inputs[:1], [[(0.7, 3)]])
+    assert (tally["offence"], tally["unit"], tally["time"]) == (walk.FALSE, 3, 0.7)
+    assert tally["excess"] == pytest.approx(float(exact_v(1, 0.7 - 0.5)) - 2.0, rel=1e-12)
+
+
+def test_of_several_doubts_the_first_that_is_met_is_named_and_the_largest_told():
+    # Two weights that nearly cancel leave an error of 1e10 ulp / 2 of one another in the current: V at its peak, which
+    # is theta, is known to a quarter of that.
+    error = 2.0**-53 * 1e10
+    net = walk_of([1e10, 8.0], [8.0, 2.0])
+    synapses = records(3, enclosure.SYNAPSE)
+    synapses["target"], synapses["current"], synapses["weight"] = [0, 0, 1], [0, 0, 1], [1e10, 32.0 - 1e10, 8.0]
+    net = net._replace(synapses=synapses, rows=np.array([0, 1, 2, 3, 3, 3]))
+    inputs = [[(0.5, 2)], [(1.0, 0), (1.0, 1)], [(0.5, 2)]]
+    tally = judge(net, inputs, [[], [], []])
+    assert (tally["n_undecided"], tally["n_missed"], tally["n_false"], tally["n_gaps"]) == (3, 0, 0, 3)
+    assert (tally["undecided_sample"], tally["undecided_unit"]) == (0, 1)
+    # V is theta (tau / 2)^2 below its peak, a moment tau before it.
+    assert 1e-9 < 0.5 + math.log(2.0) - tally["undecided_time"] < 1e-7
+    assert 0.25 * error / 8.0 < tally["doubt"] < error / 8.0
+    tally = judge(net, inputs[1:2], [[]])
+    assert (tally["undecided_sample"], tally["undecided_unit"]) == (0, 0)
+    # The same V is undecided as a spike: it may have turned before.
+    tally = judge(net, inputs[:1], [[(0.5 + math.log(2.0), 1)]])
+    assert (tally["n_undecided"], tally["n_spikes"], tally["undecided_unit"]) == (1, 0, 1)
+    assert tally["undecided_time"] == pytest.approx(0.5 + math.log(2.0), rel=0, abs=1e-6)
+    assert 0.0 < tally["doubt"] < 1e-14
+
+
+def test_a_unit_goes_on_after_a_doubt_and_not_after_a_fault():
+    net = walk_of([8.0], [2.0])
+    tally = judge(net, [[(0.5, 0), (3.0, 0)]], [[]])
+    # A second arrival lifts V above theta: beyond any doubt.
+    assert (tally["n_gaps"], tally["n_undecided"], tally["n_missed"]) == (2, 1, 1)
+    tally = judge(walk_of([9.0], [2.0]), [[(0.5, 0), (3.0, 0)]], [[(3.5, 0)]])
+    assert (tally["n_gaps"], tally["n_missed"], tally["n_false"]) == (1, 1, 0)
+
+
+def test_a_late_spike_is_false_and_the_crossing_before_it_missed():
+    tally = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + UP + 1e-3, 0)]])
+    assert (tally["n_missed"], tally["n_false"]) == (1, 1)
+    assert tally["offence"] == walk.MISSED
+    assert tally["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
+    early = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + UP - 1e-3, 0)]])
+    assert (early["n_missed"], early["n_false"], early["offence"]) == (0, 1, walk.FALSE)
+    assert early["excess"] == pytest.approx(-2e-3, rel=1e-2)
+    # At the crossing downwards V is at theta, as at that upwards.
+    down = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + DOWN, 0)]])
+    assert (down["n_missed"], down["n_false"]) == (1, 0)
+    assert down["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-9)
+
+
+def test_spikes_inputs_and_gaps_up_to_the_stop_count_and_no_later_ones():
+    net = walk_of([9.0], [2.0])
+    f = 0.5 + UP
+    for t_stop, n_spikes, n_missed in ((f, 1, 0), (float(np.nextafter(f, 0.0)), 0, 0), (f + 1e-3, 1, 0)):
+        tally = judge(net, [[(0.5, 0)]], [[(f, 0)]], t_stop)
+        assert (tally["n_spikes"], tally["n_missed"], tally["n_false"]) == (n_spikes, n_missed, 0)
+    # A crossing two ulp before the stop may round to it; one earlier must be there.
+    stop = 0.5 + UP + 1e-12
+    assert judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[]], stop)["n_missed"] == 1
+    assert judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[]], f)["n_missed"] == 0
+
+
+def test_a_unit_starts_where_the_start_puts_it():
+    net = walk_of([0.0], [2.0], start=0, v_start=1.9)
+    tally = judge(net, [[(1.0, 0)]], [[]], t_stop=1.5)
+    assert tally["n_gaps"] == 1
+    assert tally["clearance"] == pytest.approx(0.05, rel=1e-12)
+    assert judge(net._replace(start=-1), [[(1.0, 0)]], [[]], t_stop=1.5)["clearance"] == 1.0
 
 
 # --- right spikes ---

@@ -47,13 +47,13 @@ def ulp(t):
 
 @piece
 def accuse(tally, unit, sample, u, verdict, t, excess):
-    """Count a fault of unit u, which is not judged any more in this sample; remember the first."""
+    """Count a fault of unit u, which is not judged any more in this sample; remember the first: samples come in order."""
     unit.faulty = True
     if verdict == MISSED:
         tally.n_missed += 1
     else:
         tally.n_false += 1
-    if tally.offence == PROVEN or sample < tally.sample or (sample == tally.sample and t < tally.time):
+    if tally.offence == PROVEN or (sample == tally.sample and t < tally.time):
         tally.offence, tally.sample, tally.unit = verdict, sample, u
         tally.time, tally.excess = t, excess
 
