@@ -21,6 +21,7 @@ from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import chain, heap, membrane, simulate, walk
 from fireprop.kernels.graph import crossing, queue, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.kernels.trace import trace
 from fireprop.nn import LIF, Sequential
 from fireprop.parity import fixture_names, load_fixture
 
@@ -143,6 +144,29 @@ def test_the_replay_of_a_run_is_the_run(name):
             sum(c @ s.times for c, s in zip(coefficients(fixture, one), one, strict=True)).backward(retain_graph=True)
             found.append([times.grad, *(p.grad for p in net.parameters())])
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_trace_is_a_sum_over_what_arrived_since_the_last_hold():
+    # alpha = 2, beta = 1: h = exp(-t) - exp(-2 t). A start at 0.5 with V = 0.75, arrivals at 1 and 3, a spike at 2 with
+    # a hold to 2.5, all on the grid of float64.
+    def h(gap):
+        return math.exp(-gap) - math.exp(-2.0 * gap)
+
+    def wanted(t):
+        i = sum(w * math.exp(-2.0 * (t - s)) for s, w in ((1.0, 5.0), (3.0, -1.5)) if t > s)
+        if t <= 0.5 or 2.0 < t <= 2.5:
+            return 0.0, i
+        v = 0.75 * math.exp(0.5 - t) + (5.0 * h(t - 1.0) if t > 1.0 else 0.0)
+        if t > 2.5:
+            v = 5.0 * math.exp(-3.0) * h(t - 2.5) + (-1.5 * h(t - 3.0) if t > 3.0 else 0.0)
+        return v, i
+
+    grid = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.25, 2.5, 2.75, 3.0, 4.0])
+    v, i = np.full(grid.size, np.nan), np.full(grid.size, np.nan)
+    arrays = [np.array(a) for a in ([1.0, 3.0], [5.0, -1.5], [2.0, 2.0], [2.0])]
+    trace(grid, *arrays, 1.0, 0.5, (0.5, 0.75), v, i)
+    np.testing.assert_allclose(v, [wanted(t)[0] for t in grid], rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(i, [wanted(t)[1] for t in grid], rtol=1e-14, atol=1e-16)
 
 
 # --- at one instant ---

@@ -47,7 +47,7 @@ def ulp(t):
 
 @piece
 def accuse(tally, unit, sample, u, verdict, t, excess):
-    """Count a fault of unit u, which is not judged any more in this sample; remember the first: samples come in order."""
+    """Count a fault of unit u, not judged any more in this sample; remember the first, for samples come in order."""
     unit.faulty = True
     if verdict == MISSED:
         tally.n_missed += 1
