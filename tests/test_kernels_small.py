@@ -19,7 +19,7 @@ from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import chain, heap, membrane, simulate, walk
-from fireprop.kernels.graph import crossing, queue, state
+from fireprop.kernels.graph import building, crossing, queue, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.kernels.trace import trace
 from fireprop.nn import LIF, Sequential
@@ -511,6 +511,102 @@ def test_the_queue_of_units_is_a_sorted_list(rng):
             listed.pop(u, None)
         assert queue.first(waiting) == min(listed, key=lambda u: (listed[u], u), default=queue.ABSENT)
         assert waiting.size[0] == len(listed)
+        # No entry comes before the one that it hangs on, four to each, and each unit is where it is said to be.
+        entries = [(float(entry["time"]), int(entry["unit"])) for entry in waiting.entries[: len(listed)]]
+        assert dict((u, time) for time, u in entries) == listed
+        assert all(entries[(k - 1) // 4] < entries[k] for k in range(1, len(entries)))
+        assert [int(waiting.place[u]) for _, u in entries] == list(range(len(entries)))
+        assert (waiting.place == queue.ABSENT).sum() == n - len(listed)
+    queue.clear(waiting)
+    assert queue.first(waiting) == queue.ABSENT
+    assert (waiting.place == queue.ABSENT).all()
+
+
+# --- how synapses are laid out ---
+
+
+@pytest.mark.parametrize(
+    ("rows", "sources", "fault"),
+    [
+        ([0, 2, 3], [0, 2, 1], -1),
+        ([0, 1, 3], [2, 0, 2], -1),  # every row starts anew
+        ([0, 0, 0], [], -1),
+        ([0, 2, 1], [0, 1], 1),  # runs backwards
+        ([2, 1, 2], [0, 1], 0),
+        ([-1, 1, 1], [0], 0),
+        ([0, 1, 4], [0, 1, 2], 1),  # beyond the last
+        ([0, 4, 4], [0, 1, 2], 0),
+        ([0, 2, 2], [1, 1], 0),  # twice
+        ([0, 2, 2], [2, 1], 0),  # out of order
+        ([0, 1, 3], [2, 1, 0], 1),
+        ([0, 0, 3], [0, 2, 1], 1),
+        ([0, 1, 2], [0, 3], 1),  # there is no source 3
+        ([0, 1, 2], [0, 4], 1),
+        ([0, 1, 2], [-1, 0], 0),
+    ],
+)
+def test_a_fault_of_the_rows_is_found_in_the_receiver_that_has_it(rows, sources, fault):
+    assert building.fault_of(np.array(rows), np.array(sources, np.int64), 3) == fault
+
+
+def test_rates_are_listed_once_for_every_run_of_equal_ones():
+    rows, sources = np.array([0, 5, 7]), np.array([0, 1, 2, 3, 4, 0, 4])
+    tau_syn = np.array([[0.5, 0.5, 1.0, 0.25, 0.25], [2.0, 0.0, 0.0, 0.0, 1.0]])
+    group = np.array([[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]])
+    wanted = [(2.0, 3), (1.0, 3), (4.0, 3), (4.0, 4)], [(0.5, 4), (1.0, 3)]
+    counted = np.zeros(4, np.int64)
+    nothing = np.zeros(0), np.zeros(0, np.int64)
+    building.list_rates(rows, sources, tau_syn, group, 3, 1, counted, *nothing)
+    assert counted.tolist() == [0, 4, 2, 0]
+    rates, groups, cursor = np.zeros(10), np.zeros(10, np.int64), np.array([0, 2, 7, 0])
+    building.list_rates(rows, sources, tau_syn, group, 3, 1, cursor, rates, groups)
+    assert cursor.tolist() == [0, 6, 9, 0]
+    for first, entries in zip((2, 7), wanted, strict=True):
+        found = zip(rates[first:].tolist(), groups[first:].tolist(), strict=True)
+        assert list(found)[: len(entries)] == entries
+
+
+@pytest.mark.parametrize("width", [0, 6])
+def test_every_synapse_has_the_current_of_its_rate_and_group(rng, width):
+    n_out, n_in, first_source, first_target, first_group, first_place = 3, 6, 2, 1, 5, 100
+    mask = rng.random((n_out, n_in)) < 0.7
+    sources = np.flatnonzero(mask.ravel()) % n_in
+    rows = np.cumsum([0, *mask.sum(1)])
+    tau_syn = rng.choice([0.25, 0.5, 1.0, 2.0], (n_out, n_in))
+    group = rng.integers(0, 2, (n_out, n_in))
+    keys = [
+        sorted({(1.0 / tau_syn[o, s], first_group + group[o, s]) for s in np.flatnonzero(mask[o])}) for o in range(3)
+    ]
+    keys = [[(9.0, 9)], *keys]  # a unit of another population comes first
+    nodes, channels = records(4, NODE), records(sum(map(len, keys)), CHANNEL)
+    nodes["n_channels"] = [len(part) for part in keys]
+    nodes["first_channel"] = np.cumsum([0, *nodes["n_channels"]])[:-1]
+    channels["alpha"] = [alpha for part in keys for alpha, _ in part]
+    groups = np.array([number for part in keys for _, number in part])
+    counts = np.zeros(first_source + n_in + 2, np.int64)
+    building.count_synapses(rows, sources, first_source, counts)
+    cursor = np.cumsum(counts)[:-1]
+    synapses, order = records(int(rows[-1]), SYNAPSE), np.full(int(rows[-1]), -1)
+    ends = first_source, first_target
+    building.lay_synapses(
+        rows, sources, sources, tau_syn, group, first_group, ends, first_place, width, cursor, nodes, channels, groups,
+        synapses, order,
+    )  # fmt: skip
+    wanted = []
+    for s in range(n_in):
+        for o in np.flatnonzero(mask[:, s]):
+            k = int(rows[o]) + int(mask[o, :s].sum())
+            place = first_place + (int(o) * width + s if width else k)
+            wanted.append((int(o) + first_target, (1.0 / tau_syn[o, s], first_group + group[o, s]), place))
+    found = [
+        (int(synapse["target"]), (channels["alpha"][synapse["channel"]], groups[synapse["channel"]]), int(at))
+        for synapse, at in zip(synapses, order, strict=True)
+    ]
+    assert found == wanted
+    # A channel belongs to the unit that it is of.
+    first, n = nodes["first_channel"], nodes["n_channels"]
+    assert all(0 <= synapse["channel"] - first[synapse["target"]] < n[synapse["target"]] for synapse in synapses)
+    assert cursor.tolist() == np.cumsum(counts)[1:].tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
