@@ -50,12 +50,12 @@ def random_constants(rng, network, names):
     return {name: drawn[name] for name in names} | ({"t_start": -0.3} if START & set(names) else {})
 
 
-def draw(rng, kind, extras):
-    """A network with constants of its own: (network, times, units)."""
+def draw(rng, kind, extras, most=60):
+    """A network with constants of its own and so many spikes at most: (network, times, units)."""
     while True:
         network, times, units, _ = oracle.random_network(rng, **KINDS[kind], t_end=T_END, clear=True)
         network |= random_constants(rng, network, EXTRAS[extras])
-        if 5 <= len(oracle.simulate(network, times, units, T_END)[0]) <= 60:
+        if 5 <= len(oracle.simulate(network, times, units, T_END)[0]) <= most:
             return network, times, units
 
 
@@ -162,6 +162,30 @@ def test_gradients_by_every_constant_are_those_of_differences_and_of_the_tangent
             assert float(torch.from_numpy(grad_times) @ moved) == pytest.approx(found, rel=1e-10, abs=1e-11 * scale)
             compared += 1
     assert compared >= 30  # of at least 36
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("kind", "extras"), [("several taus", "delays"), ("hold", "start"), ("hold", "everything")])
+def test_a_small_network_has_the_spikes_and_the_gradient_of_the_oracle_along_a_direction_of_all(kind, extras, seed):
+    rng = np.random.default_rng(seed)
+    while True:
+        network, times, units = draw(rng, kind, extras, most=12)
+        fired = oracle.simulate(network, times, units, T_END)
+        layer = trained_layer(network)
+        direction, grad_times = directions(rng, network, layer, times), rng.standard_normal(len(fired[0]))
+        wanted = difference(network, times, units, fired, grad_times, direction, 1e-1)
+        if wanted is not None:
+            break
+    leaf, spikes = run(layer, network, times, units)
+    assert spikes.units.tolist() == fired[1].tolist()
+    np.testing.assert_allclose(spikes.times.detach().numpy(), fired[0], rtol=0, atol=1e-11)
+    (torch.from_numpy(grad_times) @ spikes.times).backward()
+    gradients = {name: p.grad.numpy() for name, p in layer.named_parameters()} | {"times": leaf.grad.numpy()}
+    terms = [float((gradients[name] * step).sum()) for name, step in direction.items()]
+    assert sum(terms) == pytest.approx(wanted, rel=1e-6, abs=1e-6 * max(map(abs, terms)))
+    moved = along(layer, network, times, units, {name: torch.from_numpy(step) for name, step in direction.items()})
+    found = float(torch.from_numpy(grad_times) @ moved)
+    assert found == pytest.approx(sum(terms), rel=1e-10, abs=1e-11 * max(map(abs, terms)))
 
 
 # --- delays ---
