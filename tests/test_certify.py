@@ -267,11 +267,14 @@ def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(s
         (-3.0, (0.0,), (1.0,), 1.0, 0.3),  # V alone
         (3.0, (0.0,), (1.0,), 1.0, 0.3),
         (3.0, (0.0,), (1.0,), 20.0, 0.03),
+        (-3.0, (0.0,), (1.0,), 20.0, 0.1),
+        (-0.3, (0.0,), (1.0,), 20.0, 0.2),
         (0.0, (2.0,), (3.0,), 0.5, 0.2),  # a current alone
         (0.0, (-2.0,), (3.0,), 0.5, 0.2),
         (0.0, (2.0, -3.0), (3.0, 1.0), 0.5, 0.2),
         (0.1, (1e3, -1e3), (1.0, 1.0 + 2.0**-20), 1.0, 0.1),  # much that bends, little that moves
         (0.1, (-1e3, 1e3), (1e3, 1.0), 1.0, 0.1),
+        (0.0, (1e3, -900.0), (1.0, 1.0 + 2.0**-20), 1.0, 0.5),
         (0.3, (0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
         (-0.3, (-0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
     ],
@@ -339,7 +342,7 @@ UP, DOWN = float(mpmath.log(mpmath.mpf(3) / 2)), float(mpmath.log(3))
 
 
 def test_a_gap_that_stays_below_the_threshold_keeps_what_it_is_said_to_keep():
-    for scale in (1.0, 1e-3, 1e3):
+    for scale in (1.0, 1e-6, 1e6):
         for theta, gap, most in ((1.5, 3.0, 0.5), (1.0 + 1e-6, 3.0, 1e-6), (1.0 + 1e-10, 3.0, 1e-10), (1.0, 0.1, 1.0)):
             verdict, elapsed, clearance = walk.watch(*a_state(0.0, 4.0 * scale, theta * scale), gap)
             assert (verdict, elapsed) == (walk.PROVEN, gap)
@@ -402,6 +405,19 @@ def test_a_spike_at_a_peak_is_undecided_at_its_time():
         # Halfway to the end with every step, until less than `finest` is left; V is then half its square below.
         assert 0.4 * finest < math.log(2.0) - elapsed < 1.001 * max(finest, 1e-7)
         assert 0.0 < distance < max(2.0 * finest**2, 2e-14)
+
+
+def test_a_doubt_at_a_spike_begins_where_v_may_first_have_been_above():
+    # Between V + 2 error = theta and V + error = theta, for V known to h times the error of the current.
+    error = 1e-3
+    early, late = (-math.log(0.5 + math.sqrt(0.25 - 2.0 / (8.0 + k * error))) for k in (2.0, 1.0))
+    verdict, elapsed, distance = walk.watch_rise(*a_state(0.0, 8.0, i_error=error), math.log(2.0), 1e-15)
+    assert verdict == walk.UNDECIDED
+    assert 0.999 * early < elapsed < 1.001 * late
+    assert 0.25 * error < distance < 0.8 * error
+    # In a gap that float64 does not resolve there is but one look.
+    state = a_state(2.0 - 1e-4, 0.0, v_error=1e-3)
+    assert walk.watch_rise(*state, 1e-16, 1e-15) == (walk.UNDECIDED, 0.0, pytest.approx(1.1e-3, rel=1e-9))
 
 
 def test_a_doubt_before_a_spike_stays_though_v_rises_to_it_in_the_end():
@@ -475,6 +491,8 @@ def test_a_proven_spike_and_the_gaps_around_it_are_told_in_numbers():
     assert tally["offence"] == walk.PROVEN
     # V' is 2 there and an ulp of 1.4 is 2^-52: what rounding of the time leaves of V - theta, over theta.
     assert tally["residual"] < 5e-16
+    both = judge(walk_of([9.0, 9.0], [2.0, 2.0]), [[(1.0, 0), (1.5, 1)]], [[(1.0 + UP, 0), (1.5 + UP, 1)]])
+    assert (both["n_gaps"], both["n_spikes"]) == (4, 2)
     later = float(np.nextafter(1.0 + UP, 2.0))
     moved = judge(walk_of([9.0], [2.0]), [[(1.0, 0)]], [[(later, 0)]])
     assert moved["n_spikes"] == 1
