@@ -814,6 +814,63 @@ def test_a_missing_spike_is_reported_at_the_time_of_its_crossing():
         assert found == pytest.approx(float(spikes.times[0]), abs=1e-4)
 
 
+# V = 9 (x - x^2), x = exp(-t / tau_mem), is 2 at log 1.5 and, on its way down, at log 3.
+UP, DOWN = math.log(1.5), math.log(3.0)
+
+
+def assert_missed(layer, inputs, given, t_end, unit, time, **options):
+    with pytest.raises(ReplayError, match="the potential rises above the threshold") as caught:
+        replay(layer, inputs, [given], t_end=t_end, **options)
+    found = re.search(r"unit (\d+), t = ([-0-9.e]+):", str(caught.value))
+    assert int(found[1]) == unit
+    assert float(found[2]) == pytest.approx(time, abs=1e-4)
+
+
+def two_units(**options):
+    """Two units that do not leak at the same rate as their currents, each with an input of its own."""
+    theta = torch.full((2,), 2.0, dtype=torch.float64)
+    layer = LIF(2, 2, tau_mem=torch.ones(2).double(), tau_syn=0.5, v_threshold=theta, dtype=torch.float64, **options)
+    layer.weight.data.copy_(9.0 * torch.eye(2))
+    return layer
+
+
+@pytest.mark.parametrize("shift", [0.0, -4.0])
+def test_a_crossing_before_a_spike_that_is_given_on_the_way_down_is_missed(shift):
+    inputs = Spikes.from_latencies([[1.0 + shift, math.inf]])
+    given = Spikes.from_lists([[[1.0 + DOWN + shift], []]])
+    assert_missed(two_units(), inputs, given, 4.0, 0, 1.0 + UP + shift)
+
+
+@pytest.mark.parametrize("shift", [0.0, -4.0])
+def test_a_crossing_before_an_arrival_is_missed_whether_from_outside_or_from_another_unit(shift):
+    nothing = Spikes.from_lists([[[], []]])
+    inputs = Spikes.from_lists([[[1.0 + shift, 2.0 + shift], []]])
+    assert_missed(two_units(), inputs, nothing, 4.0, 0, 1.0 + UP + shift)
+    layer = two_units(recurrent=True, tau_syn_rec=0.5)
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0], [-20.0, 0.0]]))
+    inputs = Spikes.from_latencies([[1.5 + shift, 1.0 + shift]])
+    given = Spikes.from_lists([[[1.5 + UP + shift], []]])
+    assert_missed(layer, inputs, given, 4.0, 1, 1.0 + UP + shift)
+
+
+@pytest.mark.parametrize(("base", "t_end"), [(0.0625, 2.0), (100.0, 102.0), (-100.0, -98.0), (1.0, 4.0)])
+def test_a_missed_crossing_of_a_unit_with_two_currents_is_found_wherever_time_begins(base, t_end):
+    tau_syn = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=4.0, tau_syn=tau_syn, v_threshold=2.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[9.0 / 4.0, 1e-9]]))
+    inputs = Spikes.from_latencies([[base, base]])
+    assert_missed(layer, inputs, Spikes.from_lists([[[]]]), t_end, 0, base + 4.0 * UP)
+
+
+def test_a_spike_at_the_very_end_of_the_hold_is_within_it():
+    layer = two_units(t_ref=0.25)
+    inputs = Spikes.from_latencies([[1.0, math.inf]])
+    first = float(layer(inputs, t_end=4.0).times.detach()[0])
+    given = Spikes.from_lists([[[first, first + 0.25], []]])
+    with pytest.raises(ReplayError, match="held here"):
+        replay(layer, inputs, [given], t_end=4.0)
+
+
 def test_an_arrival_during_a_hold_leaves_no_trace_of_the_sample_before():
     # unit 0's first spike hears input 1 in the first sample, and in the second only when it has fired
     layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, t_ref=0.25, dtype=torch.float64)
