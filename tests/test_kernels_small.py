@@ -193,6 +193,18 @@ def coinciding(as_graph, weights, t_ref=HOLD):
     return layer, leaf, Spikes.from_events(leaf, torch.arange(3), None, n_units=3)
 
 
+def with_a_silent_current(layer, leaf):
+    """The layer with a fourth input whose weights are 0 and whose current is another: units of several currents."""
+    tau_syn = torch.tensor([[1.0, 1.0, 1.0, 0.5]] * 2, dtype=torch.float64)
+    more = LIF(
+        4, 2, tau_mem=torch.ones(2).double(), tau_syn=tau_syn, t_ref=layer.t_ref, dtype=torch.float64,
+        v_threshold=torch.nn.Parameter(layer.v_threshold.detach().clone()),
+    )  # fmt: skip
+    more.weight.data.copy_(torch.cat([layer.weight.data, torch.zeros(2, 1)], dim=1))
+    leaf = torch.cat([leaf.detach()[:1], leaf.detach()]).requires_grad_()
+    return more, leaf, Spikes.from_events(leaf, torch.tensor([0, 3, 1, 2]), None, n_units=4)
+
+
 def roads(layer, leaf, inputs, t_end, c):
     """The gradient of c @ times by every road, flat."""
     inputs_alone = inputs.detach()
@@ -218,11 +230,13 @@ def roads(layer, leaf, inputs, t_end, c):
     return {**flat_found, "tangent": torch.tensor(columns, dtype=torch.float64)}
 
 
-@KERNELS
+@pytest.mark.parametrize("kernels", ["chain", "graph", "currents"])
 @pytest.mark.parametrize("weights", [(1.5, -0.5), (-0.5, 2.0), (0.0, 0.0)], ids=str)
 @pytest.mark.parametrize("t_ref", [0.0, HOLD])
-def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(as_graph, weights, t_ref):
-    layer, leaf, inputs = coinciding(as_graph, weights, t_ref)
+def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(kernels, weights, t_ref):
+    layer, leaf, inputs = coinciding(kernels != "chain", weights, t_ref)
+    if kernels == "currents":
+        layer, leaf, inputs = with_a_silent_current(layer, leaf)
     spikes = layer(inputs, t_end=12.0).detach()
     assert {(FIRST, 0), (SECOND, 1)} <= set(zip(spikes.times.tolist(), spikes.units.tolist(), strict=True))
     assert spikes.n_spikes >= 2
@@ -860,6 +874,30 @@ def test_a_missed_crossing_of_a_unit_with_two_currents_is_found_wherever_time_be
     layer.weight.data.copy_(torch.tensor([[9.0 / 4.0, 1e-9]]))
     inputs = Spikes.from_latencies([[base, base]])
     assert_missed(layer, inputs, Spikes.from_lists([[[]]]), t_end, 0, base + 4.0 * UP)
+
+
+@pytest.mark.parametrize("currents", [1, 2])
+def test_what_arrives_within_a_hold_neither_fires_nor_moves_its_unit_before_the_hold_ends(currents):
+    # Inhibition within the hold, and something after it: carried back from the end of the hold, V would be high.
+    tau_syn = torch.tensor([[0.5, 0.5, 0.5 / currents]], dtype=torch.float64)
+    layer = LIF(3, 1, tau_mem=torch.ones(1).double(), tau_syn=tau_syn, v_threshold=2.0, t_ref=1.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[9.0, -200.0, 1e-3]]))
+    spikes = layer(Spikes.from_latencies([[1.0, 1.5, 1.75]]), t_end=4.0)
+    assert spikes.times.tolist() == [pytest.approx(1.0 + UP, rel=1e-14)]
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.25])
+def test_the_log_of_a_replay_is_that_of_the_run_to_the_bit(t_ref):
+    layer, leaf, inputs = coinciding(True, (1.5, -0.5), t_ref)
+    layers = [(layer, inputs), with_a_silent_current(layer, leaf)[::2], (two_units(t_ref=1.0), None)]
+    for net, given in layers:
+        given = Spikes.from_latencies([[1.0, 2.0]]) if given is None else given
+        record = net.record(given.detach(), t_end=12.0)
+        again = replay(net, given.detach(), record, t_end=12.0).record
+        found, wanted = again.runs[0].log.events, record.runs[0].log.events
+        assert record[0].n_spikes >= 2
+        for name in wanted.dtype.names:
+            np.testing.assert_array_equal(found[name], wanted[name])
 
 
 def test_a_spike_at_the_very_end_of_the_hold_is_within_it():
