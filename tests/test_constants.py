@@ -18,6 +18,7 @@ import reference_graph as oracle
 from fireprop import Spikes, certify, engine, external, ift, validity
 from fireprop.gradcheck import check_gradients
 from fireprop.interop import clock_driven
+from fireprop.kernels.graph import constants
 from fireprop.nn import LIF, Network, Sequential, keep_positive
 from networks import inputs_of
 
@@ -186,6 +187,59 @@ def test_a_small_network_has_the_spikes_and_the_gradient_of_the_oracle_along_a_d
     moved = along(layer, network, times, units, {name: torch.from_numpy(step) for name, step in direction.items()})
     found = float(torch.from_numpy(grad_times) @ moved)
     assert found == pytest.approx(sum(terms), rel=1e-10, abs=1e-11 * max(map(abs, terms)))
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one tau", "several taus"])
+def test_a_small_batch_has_the_gradients_of_its_samples(rng, several):
+    def trained(*values):
+        return nn.Parameter(torch.tensor(values, dtype=torch.float64))
+
+    layer = LIF(
+        3, 2, recurrent=True, tau_mem=trained(1.0, 0.8), tau_syn=trained([0.5, 0.7, 0.5], [0.4, 0.4, 0.9])
+        if several else trained([0.5], [0.6]), tau_syn_rec=trained([0.3, 0.5], [0.6, 0.3]) if several else
+        trained([0.5], [0.6]), t_ref=trained(0.1, 0.2), v_threshold=trained(1.0, 1.2), delay=trained(0.1, 0.0, 0.3),
+        delay_rec=trained(0.2, 0.1), v_start=trained(0.3, -0.2), dtype=torch.float64,
+        **({} if several else {"bias": trained(0.2, -0.1), "i_start": trained(0.1, 0.4)}),
+    )  # fmt: skip
+    layer.weight.data.copy_(torch.tensor([[6.0, 3.0, 5.0], [5.0, 6.0, 3.0]]))
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.3, -1.0], [1.5, -0.2]]))
+    samples = [Spikes.from_latencies([row]) for row in ([0.1, 0.5, 0.8], [0.9, 0.2, math.inf], [0.4, 0.7, 0.05])]
+    start = {"t_start": -0.3}
+    direction = [torch.from_numpy(rng.standard_normal(p.shape)) for p in layer.parameters()]
+    names = [name for name, _ in layer.named_parameters()]
+
+    def both_ways(inputs):
+        layer.zero_grad()
+        spikes = layer(inputs, t_end=T_END, **start)
+        torch.cos(spikes.times).sum().backward()
+        with forward_ad.dual_level():
+            duals = map(forward_ad.make_dual, (p.detach() for p in layer.parameters()), direction)
+            out = functional_call(layer, dict(zip(names, duals, strict=True)), (inputs,), {"t_end": T_END, **start})
+            return [p.grad.clone() for p in layer.parameters()], forward_ad.unpack_dual(out.times).tangent
+
+    together, moved = both_ways(Spikes.cat(samples))
+    assert 12 <= moved.numel() <= 40
+    alone = [both_ways(sample) for sample in samples]
+    assert torch.equal(moved, torch.cat([tangent for _, tangent in alone]))
+    for k, found in enumerate(together):
+        wanted = sum(gradients[k] for gradients, _ in alone)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * (1.0 + float(wanted.abs().max())))
+
+
+def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
+    layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(12.0)
+    record = layer.record(Spikes.from_latencies([[0.0]]), t_end=4.0)
+    run, n = record.runs[0], record[0].n_spikes
+    assert n >= 4
+    # beta = theta = 1: the slope is the current less 1.
+    run.log.events["current"][1:5] = [3.0, 1.0, 0.5, 5.0]
+    times, out = np.zeros(run.log.events.size), np.full(run.log.events.size, np.nan)
+    times[:5] = [7.0, 1.5, 2.0, 2.0, -1.0]
+    constants.adjoint_of_v(run.graph, run.log, times, 1, out)
+    assert np.isnan(out[0])
+    assert out[1:5].tolist() == [-0.75, 0.0, 0.0, 0.25]
+    assert not out[5:].any()
 
 
 # --- delays ---
