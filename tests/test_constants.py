@@ -226,6 +226,22 @@ def test_a_small_batch_has_the_gradients_of_its_samples(rng, several):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * (1.0 + float(wanted.abs().max())))
 
 
+def test_a_gap_of_exactly_1_is_a_gap_like_any_other():
+    found = []
+    for second in (1.25, 1.25 + 1e-9):
+        layer = LIF(
+            1, 1, tau_mem=nn.Parameter(torch.ones(1).double()), tau_syn=nn.Parameter(torch.tensor([[0.5]]).double()),
+            v_threshold=3.0, dtype=torch.float64,
+        )  # fmt: skip
+        layer.weight.data.fill_(8.0)
+        spikes = layer(Spikes.from_lists([[[0.25, second]]]), t_end=4.0)
+        assert spikes.n_spikes == 1
+        spikes.times.sum().backward()
+        found.append([p.grad.item() for p in layer.parameters()])
+    assert found[0] == pytest.approx(found[1], rel=1e-7)
+    assert min(map(abs, found[0])) > 0.01
+
+
 def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
     layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, dtype=torch.float64)
     layer.weight.data.fill_(12.0)
