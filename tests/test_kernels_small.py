@@ -13,7 +13,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, engine, validity
+from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, TimeResolutionError, engine, validity
 from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
@@ -881,6 +881,74 @@ def test_a_missed_crossing_of_a_unit_with_two_currents_is_found_wherever_time_be
     layer.weight.data.copy_(torch.tensor([[9.0 / 4.0, 1e-9]]))
     inputs = Spikes.from_latencies([[base, base]])
     assert_missed(layer, inputs, Spikes.from_lists([[[]]]), t_end, 0, base + 4.0 * UP)
+
+
+@pytest.mark.parametrize("currents", [1, 2])
+@pytest.mark.parametrize("weight", [4.0, 30.0, 1e4])
+@pytest.mark.parametrize("inhibition", [0.0, -1.0, -3.0, -50.0])
+@pytest.mark.parametrize("unit", [1.0, 2.0**-8, 2.0**8])
+def test_a_first_spike_is_where_the_sum_of_all_responses_reaches_the_threshold(currents, weight, inhibition, unit):
+    rates = [2.0 / unit, 2.0 / unit if currents == 1 else 4.0 / unit]
+    tau_syn = torch.tensor([[1.0 / rates[0], 1.0 / rates[1], 1.0 / rates[0]]], dtype=torch.float64)
+    layer = LIF(
+        3, 1, tau_mem=torch.full((1,), unit).double(), tau_syn=tau_syn, v_threshold=unit, t_ref=9.0 * unit,
+        dtype=torch.float64,
+    )  # fmt: skip
+    weights = [weight, weight / 2.0, inhibition]
+    layer.weight.data.copy_(torch.tensor([weights]))
+    times = [unit, unit, 0.25 * unit]
+    spikes = layer(Spikes.from_latencies([times]), t_end=4.0 * unit).times.tolist()
+
+    def v(t):
+        total = 0.0 * t
+        for w, a, s in zip(weights, [*rates, rates[0]], times, strict=True):
+            gap = np.maximum(t - s, 0.0)
+            total = total + w * (np.exp(-gap / unit) - np.exp(-a * gap)) / (a - 1.0 / unit)
+        return total
+
+    grid = np.linspace(unit, 4.0 * unit, 20_001)[1:]
+    (above,) = np.nonzero(v(grid) >= unit)
+    above = grid[above[0]] if above.size else None
+    assert (above is None) == (not spikes)
+    if spikes:
+        assert spikes[0] <= above <= spikes[0] + 2.0 * unit / 5e3
+        size = weight * (spikes[0] - unit) + abs(inhibition) * unit
+        # An ulp of time is 2^-52, V' at most 1.5 weight.
+        assert v(spikes[0]) == pytest.approx(unit, rel=0, abs=1e-13 * (unit + size) + 2.0**-51 * 1.5 * weight * unit)
+
+
+@pytest.mark.parametrize("c", [-1.0, 1.0, 0.5])
+def test_forward_propagation_takes_any_number_for_the_derivative_of_a_loss(c):
+    layer = two_units(recurrent=True, tau_syn_rec=0.5)
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.1, 1.0], [2.0, -0.3]]))
+    found = []
+    for gradient in ("adjoint", "forward"):
+        layer.zero_grad()
+        (c * layer(Spikes.from_latencies([[1.0, 1.25]]), t_end=4.0, gradient=gradient).times.sum()).backward()
+        found.append(torch.cat([p.grad.flatten() for p in layer.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    assert float(found[0].abs().max()) > 0.0
+
+
+def test_what_no_loss_asks_for_has_no_gradient_however_often_it_fires():
+    layer = two_units(t_ref=0.0)
+    layer.weight.data.mul_(3.0)
+    spikes = layer(Spikes.from_latencies([[1.0, 1.25]]), t_end=4.0)
+    assert torch.bincount(spikes.units).min() >= 2
+    spikes.times[spikes.units == 0].sum().backward()
+    assert layer.weight.grad[0, 0] != 0.0
+    assert not layer.weight.grad[1].any()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_spikes_too_close_for_float64_are_refused_at_the_first_of_them(others):
+    # The other unit fires first, so that the spikes of the second are not those at the head of the log.
+    layer = two_units()
+    layer.weight.data.copy_(torch.tensor([[9.0 * others, 0.0], [0.0, 1e12]]))
+    inputs = Spikes.from_latencies([[1e6, 1e6 + 1.0]])
+    with pytest.raises(TimeResolutionError, match="unit 1, t = ") as caught:
+        layer(inputs, t_end=1e6 + 3.0)
+    assert float(re.search(r"t = ([0-9.e+]+):", str(caught.value)).group(1)) == pytest.approx(1e6 + 1.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("currents", [1, 2])
