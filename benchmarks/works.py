@@ -20,6 +20,7 @@ from torch import Tensor
 from fireprop import Spikes, datasets, encoding, losses
 from fireprop.datasets import load_idx
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.optim import Adam
 
 NAMES = ("yin-yang", "mnist", "recurrent")
 TITLES = {
@@ -93,7 +94,7 @@ class Training:
         self.work = work
         self.net = copy.deepcopy(work.net)
         self.every_spike = every_spike
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=work.lr)
+        self.optimizer = Adam(self.net.parameters(), lr=work.lr, fused=True)
         self.done = 0
 
     def record(self, spikes: Spikes) -> Record:

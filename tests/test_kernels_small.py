@@ -18,7 +18,7 @@ from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
-from fireprop.kernels import chain, heap, membrane, simulate, walk
+from fireprop.kernels import agenda, chain, heap, membrane, simulate, walk
 from fireprop.kernels.graph import building, crossing, queue, state
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.kernels.trace import trace
@@ -485,6 +485,39 @@ def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
             wanted = [first + k + float(units["t_ref"][events["unit"][first + k]]) for k in range(n)]
             assert ends.tolist() == wanted
             assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
+
+
+def new_agenda(size, lanes=chain.LANES):
+    entries = (records(size, heap.ENTRY) for _ in range(3))
+    return agenda.Agenda(np.zeros(size), np.zeros(size, int), *entries, np.zeros(lanes, int))
+
+
+@pytest.mark.parametrize("first", [0, 8])
+@pytest.mark.parametrize("decimals", [1, 12])  # many at one instant, or none
+@pytest.mark.parametrize("size", [1, 2, 17, 40])
+def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decimals, first):
+    for _ in range(5):
+        mine, units = new_agenda(first + 2 * size), rng.permutation(2 * size)
+        pool = [(float(t), int(u)) for t, u in zip(rng.exponential(1.0, size).round(decimals), units, strict=False)]
+        mine.times[first : first + size], mine.units[first : first + size] = zip(*pool, strict=True)
+        late = iter(units[size:].tolist())
+        waiting, read, n_pool, n_row, n_late = sorted(pool), [], size, 0, 0
+        while waiting:
+            if n_row == 0 and n_pool > 0:
+                times, whose = np.zeros(first + size), np.zeros(first + size, int)
+                n_row = agenda.take(mine, first, n_pool, times, whose)
+                n_pool -= n_row
+                agenda.fill(mine, first, times[first : first + n_row], whose[first : first + n_row])
+            unit, time = agenda.earliest(mine, first, n_row, n_late)
+            assert (time, unit) == waiting.pop(0)
+            n_row, n_late = agenda.drop(mine, first, n_row, n_late, unit)
+            read.append((time, unit))
+            if len(read) % 2 and len(read) < size:
+                again = time + round(rng.exponential(1.0), decimals), next(late)
+                agenda.add(mine, first, n_late, *again)
+                n_late += 1
+                waiting = sorted([*waiting, again])
+        assert agenda.earliest(mine, first, n_row, n_late) == (-1, math.inf)
 
 
 @pytest.mark.parametrize("base", [0, 5])

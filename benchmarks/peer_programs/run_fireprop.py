@@ -6,6 +6,7 @@ from measuring import Work, arguments, measure
 import fireprop
 from fireprop import losses
 from fireprop.nn import LIF, Sequential
+from fireprop.optim import Adam
 
 STOPS = {"first-spikes": "first_spikes", "all-spikes": None}
 
@@ -30,7 +31,7 @@ def main():
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
     net = build(work)
-    optimizer = torch.optim.Adam(net.parameters(), lr=work.lr)
+    optimizer = Adam(net.parameters(), lr=work.lr, fused=True)
     run = {"t_end": work.t_end, "stop": STOPS[given.mode]}
     times, units = torch.from_numpy(work.times), torch.from_numpy(work.units)
     units = units.where(torch.isfinite(times), -1)

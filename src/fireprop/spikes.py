@@ -147,22 +147,36 @@ class Spikes:
         tensor([[[0.1000],
                  [   inf]]], dtype=torch.float64)
         """
+        return self._trains(self._rank(k))
+
+    def _trains(self, width: int) -> Tensor:
+        # An absent spike gathers the inf that stands behind the times, so that no gradient can reach a time through it.
+        slots = self._ranked(width, torch.full((self.batch_size,), self.n_spikes))
+        return _gather(self.times, slots, math.inf).view(self.batch_size, self.n_units, width)
+
+    def _kth(self, k: int, absent: Tensor) -> Tensor:
+        """The k-th spike of each unit, (batch, n_units), and absent (batch,), a constant, for those without one."""
+        behind = torch.arange(self.n_spikes, self.n_spikes + self.batch_size)
+        slots = self._ranked(self._rank(k), behind)[:, k - 1]
+        return torch.cat((self.times, absent)).index_select(0, slots).view(self.batch_size, self.n_units)
+
+    def _rank(self, k: int) -> int:
+        """A number of spikes that may be asked of each unit."""
         k = arguments.integer("k", k)
         if k < 1:
             raise ValueError(f"k = {k}: ask for the first k >= 1 spikes of each unit")
         if k > 1:
             self._require_complete(f"first({k})")
-        return self._trains(k)
+        return k
 
-    def _trains(self, width: int) -> Tensor:
+    def _ranked(self, width: int, absent: Tensor) -> Tensor:
+        """Places of the first spikes of each unit, (batch * n_units, width), and absent (batch,) where it has fewer."""
+        behind = absent[:, None].expand(self.batch_size, self.n_units).reshape(-1)
         cells = _cells(self)
         if width == 1:  # by far the most frequent wish, and a sort costs more than all the rest
-            behind = torch.full((self.batch_size * self.n_units,), self.n_spikes)
-            slots = behind.scatter_reduce(0, cells, torch.arange(self.n_spikes), "amin")
-        else:
-            slots = _gather(torch.argsort(cells, stable=True), _slots(_cell_counts(self), width), self.n_spikes)
-        # An absent spike gathers the inf that stands behind the times, so that no gradient can reach a time through it.
-        return _gather(self.times, slots, math.inf).view(self.batch_size, self.n_units, width)
+            return behind.scatter_reduce(0, cells, torch.arange(self.n_spikes), "amin")[:, None]
+        found = _gather(torch.argsort(cells, stable=True), _slots(_cell_counts(self), width), self.n_spikes)
+        return torch.where(found == self.n_spikes, behind[:, None], found)
 
     def _require_complete(self, what: str) -> None:
         if self.complete or self.t_end is None or self.t_known is None:
@@ -637,10 +651,11 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
     if values.dim() > 1:
         raise IndexError(f"{name} index has shape {tuple(values.shape)}: give an integer or one dimension")
     values = arguments.integers(f"{name} index", values).reshape(-1)
-    bad = first_true((values < -length) | (values >= length))
-    if bad is not None:
-        raise IndexError(f"{name} index {int(values[bad])} is out of range: there are {length} {name}")
-    return torch.where(values < 0, values + length, values)
+    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, -1)
+    if not -length <= low <= high < length and values.numel():
+        k = int(torch.nonzero((values < -length) | (values >= length))[0])
+        raise IndexError(f"{name} index {int(values[k])} is out of range: there are {length} {name}")
+    return values if low >= 0 else torch.where(values < 0, values + length, values)
 
 
 # -------------------------------------------------------------------- checks at the door

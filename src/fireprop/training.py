@@ -16,6 +16,7 @@ from fireprop import arguments, following, losses, validity
 from fireprop.datasets import Augmented, SpikeDataset, yin_yang_class
 from fireprop.engine import Array
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.optim import Adam
 from fireprop.ranks import ALONE, Ranks
 from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder, new_path
@@ -206,7 +207,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self._run, self._loss))
-        self.optimizer = torch.optim.Adam(learning_rates(config, self.net), lr=config.lr)
+        self.optimizer = Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
@@ -240,7 +241,9 @@ class Trainer:
             guarded = self.config.guard and is_followed
             start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
             self.optimizer.zero_grad()
-            loss.backward(loss.new_tensor(self.ranks.weight(len(labels), self._batch_size(done))))
+            weight = self.ranks.weight(len(labels), self._batch_size(done))
+            # Given a gradient to start from, torch would import sympy, which takes a third of a second.
+            (loss if weight == 1.0 else loss * weight).backward()
             self.optimizer.step()
             if self.config.keep_alive is not None:
                 self._keep_alive(spikes, self.config.keep_alive)
@@ -516,7 +519,7 @@ class _Tally:
 
     def __init__(self, net: Sequential) -> None:
         self.hidden_fired = [
-            torch.zeros(layer.out_features, dtype=torch.bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
+            np.zeros(layer.out_features, dtype=bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
         ]
         self.layers = [layer for layer in net if isinstance(layer, LIF)]
         self.samples = self.grazes = self.near_grazes = self.spikes = 0
@@ -533,7 +536,7 @@ class _Tally:
                 self._add_slopes(layer, spikes, slopes.numpy())
         for fired, spikes in zip(self.hidden_fired, record, strict=False):
             self.hidden_spikes += spikes.n_spikes
-            fired[spikes.units] = True
+            fired[spikes.units.numpy()] = True
 
     def _add_slopes(self, layer: LIF, spikes: Spikes, slopes: Array) -> None:
         """In NumPy: on a few hundred numbers, torch's overhead would be the most of it."""
@@ -558,7 +561,7 @@ class _Tally:
         for name, total in zip(self.SUMS, ranks.sum([getattr(self, name) for name in self.SUMS]), strict=True):
             setattr(self, name, type(getattr(self, name))(total))
         (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
-        self.hidden_fired = [torch.tensor(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
+        self.hidden_fired = [np.array(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
 
     def per_followed(self, number: int) -> float | None:
         return number / self.followed if self.followed else None
@@ -577,11 +580,11 @@ class _Tally:
 
     @property
     def silent_units(self) -> int:
-        return sum(int((~fired).sum()) for fired in self.hidden_fired)
+        return sum(int(np.count_nonzero(~fired)) for fired in self.hidden_fired)
 
     @property
     def spikes_per_unit(self) -> float:
-        units = sum(fired.numel() for fired in self.hidden_fired)
+        units = sum(fired.size for fired in self.hidden_fired)
         return self.hidden_spikes / (self.samples * units) if units else 0.0
 
 

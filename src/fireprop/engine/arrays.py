@@ -1,5 +1,6 @@
 """Arrays and records on their way to the kernels."""
 
+import math
 from typing import Any, TypeAlias
 
 import numba
@@ -21,17 +22,22 @@ CACHE_LINE = 64  # bytes
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zeros, from the start of a cache line on."""
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
     room = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -room.ctypes.data % CACHE_LINE
+    start = -room.__array_interface__["data"][0] % CACHE_LINE
     return for_kernels(room[start : start + size].view(dtype).reshape(shape))
 
 
 def copy_of(old: Array) -> Array:
     """A copy of records, from the start of a cache line on."""
     new = records(old.shape, old.dtype)
-    new[...] = old
+    as_bytes(new)[...] = as_bytes(old)
     return new
+
+
+def as_bytes(records: Array) -> Array:
+    """The same memory as plain numbers, which NumPy copies ten times as fast as records."""
+    return records.view(np.ndarray).view(np.uint8)
 
 
 def for_kernels(records: Array) -> Array:
@@ -101,18 +107,16 @@ def _order_fault(times: Array, offsets: Array) -> str:
 def check_weight(where: str, name: str, weight: Array) -> None:
     """Refuse weights, (out, in) or one per synapse, that are not finite, or so large that a sum could overflow."""
     limit = MAX_WEIGHT[weight.dtype]
-    good = np.abs(weight) <= limit
-    if not good.all():
-        index = np.argwhere(~good)[0].tolist()
+    if weight.size and not max(-weight.min(), weight.max()) <= limit:
+        index = np.argwhere(~(np.abs(weight) <= limit))[0].tolist()
         value = float(weight[tuple(index)])
         raise ValueError(f"{where}: {name}{index} = {value}: weights must be finite, and within +-{limit:g}")
 
 
 def check_at_least(where: str, name: str, values: Array, least: float) -> None:
     """Refuse constants (n,) that are not finite, below `least`, or beyond MAX_CONSTANT."""
-    good = np.isfinite(values) & (values >= least) & (values <= MAX_CONSTANT)
-    if not good.all():
-        unit = int(np.flatnonzero(~good)[0])
+    if values.size and not (values.min() >= least and values.max() <= MAX_CONSTANT):
+        unit = int(np.flatnonzero(~((values >= least) & (values <= MAX_CONSTANT)))[0])
         wanted = "at least 0" if least == 0.0 else "above 0"
         if np.isfinite(values[unit]) and values[unit] > 0.0:
             wanted = f"from {least:g} to {MAX_CONSTANT:g}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from fireprop.engine.arrays import (
     Array,
+    as_bytes,
     check_at_least,
     check_taus,
     check_times,
@@ -26,12 +27,14 @@ from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels import walk as walk_kernel
+from fireprop.kernels.agenda import Agenda
 from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
-GROWTH = 4  # of a buffer that is full
+LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
+NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 
 
 @dataclass(frozen=True)
@@ -99,21 +102,20 @@ class Run:
 def lay_out(layers: Sequence[Layer]) -> Chain:
     """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks."""
     rows = records(len(layers), LAYER)
-    rows["width"] = [layer.weight.shape[0] for layer in layers]
-    strides = -(-rows["width"] // LANES) * LANES
-    rows["stop"] = np.cumsum(strides)
-    rows["start"] = rows["stop"] - strides
-    rows["recurrent"] = [layer.recurrent_weight is not None for layer in layers]
-    forward = strides * [layer.weight.shape[1] for layer in layers]
-    ends = np.cumsum(forward + strides * rows["width"] * rows["recurrent"])
-    rows["weight_start"][1:] = ends[:-1]
-    rows["recurrent_start"] = rows["weight_start"] + forward
-    rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
-    rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
-    units = records(int(rows["stop"][-1]), UNIT)
+    n_units = n_weights = 0
+    for row, layer in zip(rows, layers, strict=True):
+        width, n_sources = layer.weight.shape
+        stride = -(-width // LANES) * LANES
+        row["width"], row["start"], row["stop"] = width, n_units, n_units + stride
+        row["weight_start"], row["recurrent_start"] = n_weights, n_weights + stride * n_sources
+        row["recurrent"] = layer.recurrent_weight is not None
+        row["alpha"], row["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
+        n_units += stride
+        n_weights += stride * (n_sources + width * row["recurrent"])
+    units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
-    weight = np.zeros(ends[-1], layers[0].weight.dtype)
+    weight = np.zeros(n_weights, layers[0].weight.dtype)
     chain = Chain(rows, units, weight)
     weights = [one for layer in layers for one in layer.weights]
     for part, given in zip(_weights_of(chain, weight), weights, strict=True):
@@ -178,22 +180,27 @@ def simulate(
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1)
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
+    idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
         nonlocal capacity
         first, last = edges[k], edges[k + 1]
         buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first))
+        loop = idle.pop() if idle else _new_loop(chain)
         done = 0
         while True:
             code, sample, layer, unit, t = simulate_kernel.simulate(
-                _new_loop(chain, buffers), inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers
-            )
+                loop._replace(events=buffers.events), inputs, offsets, t_end, stop_at_first, max_spikes,
+                first, last, done, buffers,
+            )  # fmt: skip
             if code == status.OK:
-                capacity = max(capacity, buffers.offsets.max() // (last - first) * 9 // 8)
+                capacity = max(capacity, int(buffers.offsets[:, -1].max()) // (last - first) * 9 // 8)
+                idle.append(loop)
                 return buffers
             if code != status.FULL:
                 raise in_words(code, sample, f"layer {first_layer + layer}", unit, t, max_spikes)
-            done, buffers = sample - first, _enlarge(buffers)
+            done = sample - first
+            buffers, loop = _enlarge(buffers, done), _new_loop(chain)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, chain.layers.size)
@@ -215,8 +222,8 @@ def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
 
 
-def _new_loop(chain: Chain, buffers: simulate_kernel.Buffers) -> simulate_kernel.Loop:
-    """What the event loop works on, before its first sample."""
+def _new_loop(chain: Chain) -> simulate_kernel.Loop:
+    """What the event loop works on, before its first sample and without room for events."""
     n_units, real = chain.units.size, chain.weight.dtype
     lanes = np.zeros((3, n_units), real)
     lanes[simulate_kernel.THETA] = chain.units["theta"]
@@ -232,8 +239,18 @@ def _new_loop(chain: Chain, buffers: simulate_kernel.Buffers) -> simulate_kernel
         words=flags.view(np.uint64),
         search=np.empty((5, n_units)),
         searched=np.empty(n_units, np.int64),
-        entries=records(n_units, ENTRY),
-        events=buffers.events,
+        found=np.empty((6, n_units)),
+        crossing=np.empty(n_units, np.int64),
+        ahead=Agenda(
+            times=np.empty(n_units),
+            units=np.empty(n_units, np.int64),
+            row=records(n_units, ENTRY),
+            late=records(n_units, ENTRY),
+            spare=records(n_units, ENTRY),
+            ranks=np.empty(LANES, np.int64),
+        ),
+        sequels=records(n_units, simulate_kernel.SEQUEL),
+        events=NO_EVENTS,
     )
 
 
@@ -250,11 +267,12 @@ def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kerne
     )
 
 
-def _enlarge(buffers: simulate_kernel.Buffers) -> simulate_kernel.Buffers:
-    """More room, with what the buffers hold."""
+def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.Buffers:
+    """More room, with what the buffers hold: for all samples, if the others need as much as those that are done."""
     n_layers, capacity = buffers.events.shape
-    events = for_kernels(np.empty((n_layers, GROWTH * capacity), EVENT))
-    events[:, :capacity] = buffers.events
+    growth = min(max(LEAST_GROWTH, 1.25 * buffers.t_known.size / max(n_done, 1)), MOST_GROWTH)
+    events = for_kernels(np.empty((n_layers, int(growth * capacity)), EVENT))
+    as_bytes(events)[:, : as_bytes(buffers.events).shape[1]] = as_bytes(buffers.events)
     return buffers._replace(events=events)
 
 
@@ -264,13 +282,13 @@ def _assemble(inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Bu
     ends[0] = offsets
     sizes = np.array([chunk.offsets[:, -1] for chunk in chunks], np.int64).reshape(-1, n_layers)
     events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
-    events[: inputs.size] = inputs
+    as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
     end = inputs.size
     for layer in range(n_layers):
         ends[layer + 1, 0], sample = end, 1
         for chunk, size in zip(chunks, sizes[:, layer].tolist(), strict=True):
             n_samples = chunk.t_known.size
-            events[end : end + size] = chunk.events[layer, :size]
+            as_bytes(events[end : end + size])[:] = as_bytes(chunk.events[layer, :size])
             np.add(chunk.offsets[layer, 1:], end, out=ends[layer + 1, sample : sample + n_samples])
             end, sample = end + size, sample + n_samples
     return Log(events, ends)
@@ -296,10 +314,12 @@ def adjoint(
         if grad is not None:
             flow[run.level(layer + 1)] = grad
     refuse_non_finite(log.events, flow, "the loss has the derivative")
-    total_weight, total_theta = np.zeros_like(chain.weight), np.zeros(chain.units.size)
+
+    def new_gradient() -> adjoint_kernel.Gradient:
+        return adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
+        gradient = new_gradient()
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
             chain, log, gradient, _lanes(chain), order, want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
@@ -307,15 +327,17 @@ def adjoint(
             raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
         return gradient
 
-    for part in threads.map(run_chunk, len(edges) - 1):
-        total_weight += part.weight
-        total_theta += part.theta
+    parts = threads.map(run_chunk, len(edges) - 1)
+    total = next(parts, None) or new_gradient()
+    for part in parts:
+        total.weight[:] += part.weight
+        total.theta[:] += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    for name, total in (("weights", total_weight), ("thresholds", total_theta)):
-        if not np.isfinite(total).all():
+    for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
+        if not np.isfinite(sums).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total_weight)]
-    thresholds = [part.copy() for part in _units_of(chain, total_theta)]
+    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
+    thresholds = [part.copy() for part in _units_of(chain, total.theta)]
     return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
 
 

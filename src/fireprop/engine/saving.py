@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from fireprop.engine import chain, graph
-from fireprop.engine.arrays import Array, for_kernels
+from fireprop.engine.arrays import Array, as_bytes, for_kernels
 
 Run: TypeAlias = chain.Run | graph.Run
 
@@ -19,7 +19,7 @@ def detach_log(run: Run) -> tuple[Run, list[Array]]:
     """
     parts = [*run.log, _weight(run)]
     bare = [np.empty(0, part.dtype) for part in parts]
-    return _with(run, bare), [part.view(np.ndarray).view(np.uint8) if part.dtype.names else part for part in parts]
+    return _with(run, bare), [as_bytes(part) if part.dtype.names else part for part in parts]
 
 
 def attach_log(bare: Run, arrays: Sequence[Array]) -> Run:

@@ -18,6 +18,7 @@ from fireprop.kernels.walk import (
     hold_end_of,
     move_all,
     move_alone,
+    n_lanes,
     slope_at,
     total_of,
 )
@@ -64,7 +65,7 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
     """Arrival rule for the arrival that event k causes in all units of the layer, with the weights from `first` on."""
     state, adj, weight = chain.layers[layer], lanes.all, chain.weight
     first = np.uint64(first)
-    n_units = np.uint64(state.stop - state.start)
+    n_units = np.uint64(n_lanes(state))
     for u in range(n_units):
         gradient.weight[first + u] += adj[DRIVEN, u]
     if want_time:
@@ -116,7 +117,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
 def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times, zero_grazes):
     """One layer of one sample, from its last spike that matters back to its first arrival: (code, spike)."""
     state = chain.layers[layer]
-    n_units = state.stop - state.start
+    n_units = n_lanes(state)
     arrivals_from, arrival = log.offsets[layer, sample], log.offsets[layer, sample + 1] - 1
     first, spike = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1] - 1
     held = spike

@@ -42,7 +42,9 @@ LAYER = np.dtype(
         ("cursor", np.int64),  # next arrival, in the level below
         ("own_cursor", np.int64),  # next arrival of a recurrent layer's own spikes
         ("count", np.int64),  # spikes logged
-        ("n_heap", np.int64),
+        ("n_pool", np.int64),  # crossings on its agenda, in the pool, in the row and on the heap
+        ("n_row", np.int64),
+        ("n_late", np.int64),
         ("n_searched", np.int64),  # units that stand in line for a search
         ("earliest", np.float64),  # a time before which none of them crosses
         ("n_moved", np.int64),

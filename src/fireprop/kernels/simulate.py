@@ -2,9 +2,9 @@
 
 Each layer lives from gap to gap between its own arrivals. `open_gap` brings it to the arrival that begins the gap and
 looks ahead to its end, in one pass over the layer; the few units that may cross on the way stand in line for a search.
-`next_crossing` searches when it has to, for all of them at once, keeps what is found on a heap, and names the earliest;
-`emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The
-arrivals of a layer are queued in the log of the level below, in order of time: a cursor is the queue.
+`next_crossing` searches when it has to, for all of them at once, keeps what is found on an agenda, and names the
+earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The arrivals of a
+layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
 In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
 
@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import heap, status
+from fireprop.kernels import agenda, status
 from fireprop.kernels.chain import LANES, arrival_time, own_row, row
-from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.compiling import inlined, kernel, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
     GENTLE,
@@ -45,6 +45,7 @@ SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
 BLOCK = np.uint64(LANES)
 WORDS = LANES // 8
+ZERO, ONE = np.uint64(0), np.uint64(1)
 SEARCHED_AT_ONCE = 8
 
 # Rows of `Loop.lanes`
@@ -52,6 +53,12 @@ V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 
 # Rows of `Loop.search`
 START, START_V, START_I, GOAL, DURATION = range(5)
+
+# Rows of `Loop.found`
+FIRES, HOLD_END, LAST_I, CURRENT, RELEASE, RESTARTED = range(6)
+
+# What follows a crossing: I at it and at the end of the hold, and V at the end of the gap.
+SEQUEL = np.dtype([("current", np.float64), ("release", np.float64), ("v_next", np.float64)], align=True)
 
 
 class Buffers(NamedTuple):
@@ -78,7 +85,10 @@ class Loop(NamedTuple):
     search      (5, n_units) float64: units of a layer that stand in line, from its `start` on, with the state
                 from which a crossing is sought, the threshold, and what has come out; an unfinished vector is filled up
     searched    (n_units,) int64: which they are
-    entries     (n_units,) heap.ENTRY, a heap per layer: crossings in the open gap
+    found       (6, n_units) float64: the crossings of the last search, from the layer's `start` on: the time, the end
+                of the hold, I at the layer's last arrival, and what follows; `crossing` (n_units,) int64: whose
+    ahead       agenda.Agenda of every layer: crossings in the open gap
+    sequels     (n_units,) SEQUEL, of a unit on the agenda, where a layer is not recurrent: there the gap is cut
     events      the buffers' events
     """
 
@@ -92,7 +102,10 @@ class Loop(NamedTuple):
     words: np.ndarray
     search: np.ndarray
     searched: np.ndarray
-    entries: np.ndarray
+    found: np.ndarray
+    crossing: np.ndarray
+    ahead: agenda.Agenda
+    sequels: np.ndarray
     events: np.ndarray
 
 
@@ -103,7 +116,7 @@ def reset(loop, first_input):
         state = loop.layers[layer]
         state.t_last = NEVER
         state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
-        state.n_heap, state.n_searched = 0, 0
+        state.n_pool, state.n_row, state.n_late, state.n_searched = 0, 0, 0, 0
         for k in range(state.n_moved):
             loop.units[loop.units[state.start + k].moved].has_moved = False
         state.n_moved = 0
@@ -174,9 +187,9 @@ def open_gap(loop, layer, gap_end):
 
 @piece
 def forget_crossings(loop, layer):
-    """Nobody is on the heap, and nobody stands in line."""
+    """Nobody is on the agenda, and nobody stands in line."""
     state = loop.layers[layer]
-    state.n_heap, state.n_searched, state.earliest = 0, 0, math.inf
+    state.n_pool, state.n_row, state.n_late, state.n_searched, state.earliest = 0, 0, 0, 0, math.inf
 
 
 @piece
@@ -193,7 +206,7 @@ def resume_moved(loop, layer, reach):
             n_held += 1
             unit.v_next = 0.0
             if unit.hold_end <= state.gap_end:
-                release(loop, layer, u, current_at(loop, layer, u, unit.hold_end))
+                release_now(loop, layer, u)
         else:
             unit.has_moved = False
             lanes[V, u] = unit.v_next
@@ -212,13 +225,27 @@ def line_up(loop, layer, reach):
         if loop.marked[block]:
             flag_units(loop, state, block, reach)
             for word in range(WORDS):
-                if loop.words[word] != 0:
-                    for k in range(word * 8, word * 8 + 8):
-                        u = block * LANES + k
-                        if loop.flags[k] != 0 and not loop.units[u].has_moved:
-                            lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
-                            v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
-                            seek(loop, layer, u, state.t_last, v, i, state.t_last)
+                flags, first = loop.words[word], block * LANES + word * 8
+                while flags != ZERO:
+                    k = first_byte(flags)
+                    flags &= flags - ONE
+                    u = first + k
+                    if not loop.units[u].has_moved:
+                        lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
+                        v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
+                        seek(loop, layer, u, state.t_last, v, i, state.t_last)
+
+
+@piece
+def first_byte(flags):
+    """Number of the first byte, from the lowest, that is not 0; there is one."""
+    k = 0
+    for half in (32, 16, 8):
+        low = flags & ((ONE << np.uint64(half)) - ONE)
+        if low == ZERO:
+            flags >>= np.uint64(half)
+            k += half // 8
+    return k
 
 
 @piece
@@ -238,13 +265,9 @@ def flag_units(loop, state, block, reach):
 @piece
 def seek(loop, layer, u, t, v, i, not_before):
     """Let a unit that may cross, in state (v, i) at time t, stand in line; it does not cross before a given time."""
-    state, theta = loop.layers[layer], loop.units[u].theta
-    if not is_plain(v, i, state.alpha, state.beta, theta):
-        conclude(loop, layer, u, t, v, i, crossing_ahead(v, i, state.alpha, state.beta, theta))
-        return
-    k = state.start + state.n_searched
+    state, k = loop.layers[layer], loop.layers[layer].start + loop.layers[layer].n_searched
     loop.search[START, k], loop.search[START_V, k], loop.search[START_I, k] = t, v, i
-    loop.search[GOAL, k] = theta
+    loop.search[GOAL, k] = loop.units[u].theta
     loop.searched[k] = u
     state.n_searched += 1
     state.earliest = min(state.earliest, not_before)
@@ -255,38 +278,116 @@ def search_all(loop, layer):
     """Find the crossings of all that stand in line, in a vector pass: SEARCHED_AT_ONCE cost less than 2 one by one."""
     state, search = loop.layers[layer], loop.search
     first, n = np.uint64(state.start), state.n_searched
-    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
-    for k in range(state.start + n, state.start + n_all):
-        for part in range(GOAL + 1):
-            search[part, k] = search[part, state.start]
+    n_all = fill_up(search[: GOAL + 1], state.start, n)
     alpha, beta = state.alpha, state.beta
     for k in range(np.uint64(n_all)):
         m = first + k
-        search[DURATION, m] = plain_crossing(search[START_V, m], search[START_I, m], alpha, beta, search[GOAL, m])
+        v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
+        plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
+        search[DURATION, m] = duration if plain else UNRESOLVED
+    n_found = 0
     for k in range(state.start, state.start + n):
         u, duration = loop.searched[k], search[DURATION, k]
-        t, v, i = search[START, k], search[START_V, k], search[START_I, k]
+        t, v, i, theta = search[START, k], search[START_V, k], search[START_I, k], search[GOAL, k]
         if duration == UNRESOLVED:
-            conclude(loop, layer, u, t, v, i, crossing_ahead(v, i, alpha, beta, search[GOAL, k]))
-        elif duration != NONE_AHEAD:
-            # Up to its crossing V rises by STEEP of its first slope or more: far enough below, it is below.
-            if STEEP * rise(v, i, beta) * (t + duration - state.gap_end) < GENTLE * search[GOAL, k]:
-                conclude(loop, layer, u, t, v, i, duration)
+            duration = crossing_ahead(v, i, alpha, beta, theta)
+        # Up to its crossing V rises by STEEP of its first slope or more: far enough below, it is below.
+        elif duration == NONE_AHEAD or STEEP * rise(v, i, beta) * (t + duration - state.gap_end) >= GENTLE * theta:
+            continue
+        duration = within_gap(state, t, v, i, duration, theta)
+        if duration != NONE_AHEAD:
+            m = state.start + n_found
+            loop.found[FIRES, m] = after(t, duration, state.gap_end)
+            loop.crossing[m] = u
+            n_found += 1
     state.n_searched, state.earliest = 0, math.inf
+    if n_found > 0:
+        note_crossings(loop, layer, n_found)
 
 
 @piece
-def conclude(loop, layer, u, t, v, i, duration):
-    """Put a unit that would cross a while after t, or NONE_AHEAD, on the heap if it does so in the open gap."""
-    state, theta = loop.layers[layer], loop.units[u].theta
+def fill_up(columns, first, n):
+    """Repeat the first of n columns until a vector is full; one alone is none. Returns how many there are then."""
+    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
+    for k in range(first + n, first + n_all):
+        for part in range(columns.shape[0]):
+            columns[part, k] = columns[part, first]
+    return n_all
+
+
+@piece
+def within_gap(state, t, v, i, duration, theta):
+    """The crossing from state (v, i) at t if it lies in the open gap, or NONE_AHEAD; see `up_to`."""
     gap = state.gap_end - t
-    if duration == NONE_AHEAD or duration > gap:
-        if gap <= 0.0:  # after the end of a gap that was cut
-            return
-        duration = up_to(gap, duration, propagate(v, i, gap, state.alpha, state.beta)[0], theta)
-    if duration != NONE_AHEAD:
-        heap.push(loop.entries, state.start, state.n_heap, after(t, duration, state.gap_end), u)
-        state.n_heap += 1
+    if duration != NONE_AHEAD and duration <= gap:
+        return duration
+    if gap <= 0.0:  # after the end of a gap that was cut
+        return NONE_AHEAD
+    return up_to(gap, duration, propagate(v, i, gap, state.alpha, state.beta)[0], theta)
+
+
+@piece
+def note_crossings(loop, layer, n):
+    """Put the crossings of a search on the agenda."""
+    state, ahead = loop.layers[layer], loop.ahead
+    if state.n_row > 0 or state.n_pool > 0:
+        look_beyond(loop, layer, n)
+        for k in range(state.start, state.start + n):
+            agenda.add(ahead, state.start, state.n_late, loop.found[FIRES, k], loop.crossing[k])
+            state.n_late += 1
+    elif n <= agenda.FEW:
+        line_up_crossings(loop, layer, n)
+    else:
+        for k in range(state.start, state.start + n):
+            ahead.times[k], ahead.units[k] = loop.found[FIRES, k], loop.crossing[k]
+        state.n_pool = n
+
+
+@piece
+def line_up_crossings(loop, layer, n):
+    """Put crossings into the empty row of an agenda."""
+    state = loop.layers[layer]
+    first, last = state.start, state.start + n
+    look_beyond(loop, layer, n)
+    agenda.fill(loop.ahead, first, loop.found[FIRES, first:last], loop.crossing[first:last])
+    state.n_row = n
+
+
+@piece
+def upcoming(loop, layer):
+    """The earliest crossing that has been found, (unit, time); unit -1 if there is none."""
+    state = loop.layers[layer]
+    if state.n_row == 0 and state.n_pool > 0:
+        n = agenda.take(loop.ahead, state.start, state.n_pool, loop.found[FIRES], loop.crossing)
+        state.n_pool -= n
+        line_up_crossings(loop, layer, n)
+    return agenda.earliest(loop.ahead, state.start, state.n_row, state.n_late)
+
+
+@piece
+def look_beyond(loop, layer, n):
+    """What follows crossings, in a vector pass, unless the gap will be cut at the first of them."""
+    state, found = loop.layers[layer], loop.found
+    if state.recurrent:
+        return
+    first = np.uint64(state.start)
+    for k in range(state.start, state.start + n):
+        u = loop.crossing[k]
+        found[HOLD_END, k] = found[FIRES, k] + loop.units[u].t_ref
+        found[LAST_I, k] = loop.lanes[I, u]
+    alpha, beta, t_last, gap_end = state.alpha, state.beta, state.t_last, state.gap_end
+    for k in range(np.uint64(fill_up(found[: LAST_I + 1], state.start, n))):
+        m = first + k
+        hold_end, i = found[HOLD_END, m], found[LAST_I, m]
+        found[CURRENT, m] = i * decay(alpha * (found[FIRES, m] - t_last))
+        release = i * decay(alpha * (hold_end - t_last))
+        found[RELEASE, m] = release
+        found[RESTARTED, m] = restart(release, gap_end - hold_end, alpha, beta)
+    for k in range(state.start, state.start + n):
+        u = loop.crossing[k]
+        sequel = loop.sequels[u]
+        sequel.current, sequel.release = found[CURRENT, k], found[RELEASE, k]
+        sequel.v_next = settle(loop, u, found[RESTARTED, k])
 
 
 @piece
@@ -306,14 +407,22 @@ def current_at(loop, layer, u, t):
 
 
 @piece
-def release(loop, layer, u, i):
-    """End of hold inside the open gap: log the current i there and let V evolve again from 0."""
+def release(loop, layer, u, i, v_next):
+    """End of hold inside the open gap: log the current i there and let V evolve again from 0, to v_next."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
     loop.events[layer, unit.last_spike].release = i
-    unit.v_next = settle(loop, u, restarted(loop, layer, u))
+    unit.v_next = v_next
     if i * (state.gap_end - t) * SLACK >= unit.theta:
         seek(loop, layer, u, t, 0.0, i, t + tangent_reach(0.0, i, state.beta, unit.theta))
+
+
+@piece
+def release_now(loop, layer, u):
+    """`release`, of a unit whose crossing lies in another gap, or in one that has been cut since."""
+    state, unit = loop.layers[layer], loop.units[u]
+    i = current_at(loop, layer, u, unit.hold_end)
+    release(loop, layer, u, i, settle(loop, u, restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)))
 
 
 @piece
@@ -321,7 +430,13 @@ def restarted(loop, layer, u):
     """V at the end of the open gap, of a unit whose hold ends in it: from 0, by the current there."""
     state, unit = loop.layers[layer], loop.units[u]
     i = loop.events[layer, unit.last_spike].release
-    return i * response(state.gap_end - unit.hold_end, state.alpha, state.beta)
+    return restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)
+
+
+@inlined
+def restart(i, rest, alpha, beta):
+    """V from 0 and the current i on, after what is left of a gap."""
+    return i * response(rest, alpha, beta)
 
 
 @piece
@@ -337,33 +452,33 @@ def settled(v, theta):
 
 
 @piece
-def discard(loop, layer):
-    """Drop the top of a layer's heap."""
+def discard(loop, layer, u):
+    """Drop the earliest crossing of a layer, that of unit u."""
     state = loop.layers[layer]
-    heap.pop(loop.entries, state.start, state.n_heap)
-    state.n_heap -= 1
+    state.n_row, state.n_late = agenda.drop(loop.ahead, state.start, state.n_row, state.n_late, u)
 
 
 @piece
 def next_crossing(loop, layer, t_end):
     """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
-    top = loop.entries[state.start]
     while True:
-        if state.n_searched > 0 and state.earliest <= (top.time if state.n_heap > 0 else state.gap_end):
+        u, f = upcoming(loop, layer)
+        if state.n_searched > 0 and state.earliest <= min(f, state.gap_end):
             search_all(loop, layer)
-        if state.n_heap == 0:
+            u, f = upcoming(loop, layer)
+        if u < 0:
             return -1, state.gap_end
-        if top.time > state.gap_end:  # of the gap as it was before it was cut
-            if not too_close(state.gap_end, top.time):
+        if f > state.gap_end:  # of the gap as it was before it was cut
+            if not too_close(state.gap_end, f):
                 return -1, state.gap_end
-            if has_reached(loop, layer, top.unit):
-                return top.unit, state.gap_end
-            discard(loop, layer)
-        elif top.time >= t_end:
-            discard(loop, layer)
+            if has_reached(loop, layer, u):
+                return u, state.gap_end
+            discard(loop, layer, u)
+        elif f >= t_end:
+            discard(loop, layer, u)
         else:
-            return top.unit, top.time
+            return u, f
 
 
 @piece
@@ -385,13 +500,13 @@ def previous_spike(loop, layer, u, sample):
 
 @piece
 def emit(loop, layer, u, f, sample):
-    """Log the spike of unit u at f, take it from the heap, and restart it: held, or on its way to the next crossing."""
-    state, unit = loop.layers[layer], loop.units[u]
-    discard(loop, layer)
+    """Log the spike of unit u at f, drop its crossing, and restart it: held, or on its way to the next crossing."""
+    state, unit, sequel = loop.layers[layer], loop.units[u], loop.sequels[u]
+    discard(loop, layer, u)
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.current = current_at(loop, layer, u, f)
+    event.current = current_at(loop, layer, u, f) if state.recurrent else sequel.current
     event.release = 0.0
     unit.sample = sample
     unit.last_spike = state.count
@@ -403,9 +518,10 @@ def emit(loop, layer, u, f, sample):
         state.n_moved += 1
     if unit.hold_end > state.gap_end:
         unit.v_next = 0.0
+    elif state.recurrent:
+        release_now(loop, layer, u)
     else:
-        i = event.current if unit.t_ref == 0.0 else current_at(loop, layer, u, unit.hold_end)
-        release(loop, layer, u, i)
+        release(loop, layer, u, sequel.release, sequel.v_next)
 
 
 @piece
@@ -549,7 +665,8 @@ def forget_unknown(loop, starts, t_known):
 def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers):
     """Simulate samples first + done to last - 1 into the buffers of samples first to last - 1.
 
-    loop     fresh: units that fired in no sample, V and I of 0, `events` those of the buffers
+    loop     fresh (units that fired in no sample, V and I of 0), or one that has done other samples; `events` those of
+             the buffers
     inputs   (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
     done     number of samples that the buffers hold already
 

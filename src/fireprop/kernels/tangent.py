@@ -11,7 +11,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, slope_at
+from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes, slope_at
 
 
 class Direction(NamedTuple):
@@ -54,7 +54,7 @@ def arrive(chain, direction, lanes, layer, k, first):
     first = np.uint64(first)
     real = tan.dtype.type
     alpha, d_t = real(state.alpha), real(direction.times[k])
-    for u in range(np.uint64(state.stop - state.start)):
+    for u in range(np.uint64(n_lanes(state))):
         w = first + u
         tan[DRIVER, u] += d_weight[w] + alpha * weight[w] * d_t
         tan[DRIVEN, u] -= weight[w] * d_t
@@ -91,7 +91,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
 def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_grazes):
     """One layer of one sample, from its first arrival to its last spike: (code, spike)."""
     state = chain.layers[layer]
-    n_units = state.stop - state.start
+    n_units = n_lanes(state)
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
     first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
     cursors = (first, last, first, first)

@@ -46,6 +46,12 @@ class Lanes(NamedTuple):
 
 
 @piece
+def n_lanes(layer):
+    """Lanes that a walk goes over: all units, and no more padding than a sum in parts needs."""
+    return (layer.width + N_SUMS - 1) // N_SUMS * N_SUMS
+
+
+@piece
 def total_of(sums):
     """The sum over a layer, of which `sums[p]` is that of the units p, p + N_SUMS, ...: in this order, so that LLVM may
     take N_SUMS units at a time."""

@@ -1,12 +1,18 @@
 """Cross entropy of the order in which output units fire, and what it predicts."""
 
+import math
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
 from fireprop import arguments
+from fireprop.engine.arrays import for_kernels
+from fireprop.kernels import entropy as entropy_kernel
 from fireprop.losses.common import SPIKES, finite, require_labels
-from fireprop.losses.spike_times import kth_spike_times
+from fireprop.losses.spike_times import missing_spike
 from fireprop.spikes import Spikes
 
 
@@ -50,15 +56,65 @@ def kth_spike_cross_entropy(
     late_tau = arguments.number("late_tau", late_tau, above=0.0)
     late_penalty = arguments.number("late_penalty", late_penalty, least=0.0)
     require_labels(out, labels)
-    times = kth_spike_times(out, k)
+    k = out._rank(k)
     if len(out) == 0:
-        return times.sum()  # 0; a mean over no samples is nan
-    loss = finite("tau", functional.cross_entropy(-times / tau, labels), "larger")
-    if late_penalty == 0.0:
-        return loss
-    lateness = times.gather(1, labels[:, None])[:, 0] / late_tau
-    _require_no_overflow(lateness)
-    return finite("late_penalty", loss + late_penalty * torch.expm1(lateness).mean(), "smaller")
+        return out.times.sum()  # 0; a mean over no samples is nan
+    loss, _ = _SpikeOrder.apply(  # type: ignore[no-untyped-call]
+        out.times, out.units, out.offsets, out.t_end, labels, out.n_units, k, tau, late_tau, late_penalty
+    )
+    return loss  # type: ignore[no-any-return]
+
+
+class _SpikeOrder(torch.autograd.Function):
+    """`kernels.entropy.spike_order`: the loss, and a constant, its derivatives by all spikes."""
+
+    @staticmethod
+    def forward(
+        times: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        t_end: Tensor | None,
+        labels: Tensor,
+        n_units: int,
+        k: int,
+        tau: float,
+        late_tau: float,
+        late_penalty: float,
+    ) -> tuple[Tensor, Tensor]:
+        slopes = np.zeros(times.numel())
+        absent = np.full(labels.numel(), np.inf) if t_end is None else t_end.numpy()
+        trains = (tensor.detach().numpy() for tensor in (times, units, offsets))
+        scratch = for_kernels(np.empty(n_units, entropy_kernel.EARLY))
+        entropy, penalty, sample, unit = entropy_kernel.spike_order(
+            *trains, absent, labels.numpy(), k, tau, late_tau, late_penalty, scratch, slopes
+        )
+        if unit == entropy_kernel.TOO_LATE:
+            raise ValueError(
+                f"late_penalty: sample {sample} fires {penalty:g} late_tau after 0, and exp overflows. "
+                "Use a time origin near the inputs, or a larger late_tau"
+            )
+        if unit != entropy_kernel.NONE:
+            raise missing_spike(sample, unit, k)
+        loss = times.new_tensor(entropy + penalty)
+        if not math.isfinite(entropy + penalty):
+            finite("tau", times.new_tensor(entropy), "larger")
+            finite("late_penalty", loss, "smaller")
+        return loss, torch.from_numpy(slopes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        return grad * ctx.saved_tensors[0], *[None] * 9
+
+    @staticmethod
+    def jvp(ctx: Any, d_times: Tensor, *_: Any) -> tuple[Tensor, None]:
+        return (ctx.saved_tensors[0] * d_times).sum(), None
 
 
 def first_spike_predictions(out: Spikes) -> Tensor:
@@ -67,17 +123,6 @@ def first_spike_predictions(out: Spikes) -> Tensor:
     A sample in which no output fires has the class -1, which is no class and never correct.
     """
     arguments.instance("out", out, Spikes, SPIKES)
-    if out.n_units == 0:
-        return torch.full((out.batch_size,), -1)
-    first, unit = out.first(1)[..., 0].detach().min(dim=1)
-    return torch.where(torch.isinf(first), -1, unit)
-
-
-def _require_no_overflow(lateness: Tensor) -> None:
-    bad = torch.nonzero(lateness.detach() > 700.0)
-    if bad.numel():
-        b = int(bad[0])
-        raise ValueError(
-            f"late_penalty: sample {b} fires {float(lateness.detach()[b]):g} late_tau after 0, and exp overflows. "
-            "Use a time origin near the inputs, or a larger late_tau"
-        )
+    starts, ends = out.offsets[:-1], out.offsets[1:]  # a sample is in order of (time, unit)
+    behind = torch.cat((out.units, out.units.new_full((1,), -1)))
+    return behind.index_select(0, torch.where(starts < ends, starts, out.n_spikes))

@@ -28,16 +28,18 @@ def kth_spike_times(out: Spikes, k: int) -> Tensor:
     tensor([[0.7000, 0.5000]], dtype=torch.float64)
     """
     arguments.instance("out", out, Spikes, SPIKES)
-    times = out.first(k)[..., -1]
-    missing = torch.isinf(times)
-    if out.t_end is not None:
-        return torch.where(missing, out.t_end[:, None], times)
-    where = arguments.first_true(missing)
+    times = out.first(k)[..., -1] if out.t_end is None else out._kth(k, out.t_end)
+    where = arguments.first_true(torch.isinf(times)) if out.t_end is None else None
     if where is not None:
         sample, unit = where
-        what = "is silent" if k == 1 else f"fires less than {k} times"
-        raise ValueError(f"out: sample {sample}, unit {unit} {what} and out has no t_end to stand for its spike")
+        raise missing_spike(sample, unit, k)
     return times
+
+
+def missing_spike(sample: int, unit: int, k: int) -> ValueError:
+    """The error of a k-th spike for which nothing can stand."""
+    what = "is silent" if k == 1 else f"fires less than {k} times"
+    return ValueError(f"out: sample {sample}, unit {unit} {what} and out has no t_end to stand for its spike")
 
 
 def latency_mse(out: Spikes, targets: Values, *, k: int = 1) -> Tensor:
