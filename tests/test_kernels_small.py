@@ -880,11 +880,11 @@ def assert_missed(layer, inputs, given, t_end, unit, time, **options):
     assert float(found[2]) == pytest.approx(time, abs=1e-4)
 
 
-def two_units(**options):
-    """Two units that do not leak at the same rate as their currents, each with an input of its own."""
-    theta = torch.full((2,), 2.0, dtype=torch.float64)
-    layer = LIF(2, 2, tau_mem=torch.ones(2).double(), tau_syn=0.5, v_threshold=theta, dtype=torch.float64, **options)
-    layer.weight.data.copy_(9.0 * torch.eye(2))
+def two_units(n=2, **options):
+    """Two units, or more, that do not leak at the same rate as their currents, each with an input of its own."""
+    theta = torch.full((n,), 2.0, dtype=torch.float64)
+    layer = LIF(n, n, tau_mem=torch.ones(n).double(), tau_syn=0.5, v_threshold=theta, dtype=torch.float64, **options)
+    layer.weight.data.copy_(9.0 * torch.eye(n))
     return layer
 
 
@@ -905,6 +905,16 @@ def test_a_crossing_before_an_arrival_is_missed_whether_from_outside_or_from_ano
     inputs = Spikes.from_latencies([[1.5 + shift, 1.0 + shift]])
     given = Spikes.from_lists([[[1.5 + UP + shift], []]])
     assert_missed(layer, inputs, given, 4.0, 1, 1.0 + UP + shift)
+
+
+def test_of_several_crossings_that_are_missed_the_first_that_an_event_shows_is_named():
+    # Unit 0 hears nothing after its crossing; that of unit 1 is seen at an arrival.
+    inputs = Spikes.from_lists([[[1.0], [1.25, 2.0]]])
+    assert_missed(two_units(), inputs, Spikes.from_lists([[[], []]]), 4.0, 1, 1.25 + UP)
+    layer = two_units(3, recurrent=True, tau_syn_rec=0.5)
+    layer.recurrent_weight.data.zero_()[1, 2] = 1.0
+    inputs = Spikes.from_latencies([[1.0, 1.25, 1.5]])
+    assert_missed(layer, inputs, Spikes.from_lists([[[], [], [1.5 + UP]]]), 4.0, 1, 1.25 + UP)
 
 
 @pytest.mark.parametrize(("base", "t_end"), [(0.0625, 2.0), (100.0, 102.0), (-100.0, -98.0), (1.0, 4.0)])
