@@ -910,9 +910,13 @@ def test_a_crossing_before_an_arrival_is_missed_whether_from_outside_or_from_ano
 def test_of_several_crossings_that_are_missed_the_first_that_an_event_shows_is_named():
     # Unit 0 hears nothing after its crossing; that of unit 1 is seen at an arrival.
     inputs = Spikes.from_lists([[[1.0], [1.25, 2.0]]])
-    assert_missed(two_units(), inputs, Spikes.from_lists([[[], []]]), 4.0, 1, 1.25 + UP)
-    layer = two_units(3, recurrent=True, tau_syn_rec=0.5)
-    layer.recurrent_weight.data.zero_()[1, 2] = 1.0
+    layer = two_units(mask=torch.eye(2, dtype=torch.bool))
+    assert_missed(layer, inputs, Spikes.from_lists([[[], []]]), 4.0, 1, 1.25 + UP)
+    from_2_to_1 = torch.zeros(3, 3, dtype=torch.bool)
+    from_2_to_1[1, 2] = True
+    layer = two_units(
+        3, recurrent=True, tau_syn_rec=0.5, mask=torch.eye(3, dtype=torch.bool), recurrent_mask=from_2_to_1
+    )
     inputs = Spikes.from_latencies([[1.0, 1.25, 1.5]])
     assert_missed(layer, inputs, Spikes.from_lists([[[], [], [1.5 + UP]]]), 4.0, 1, 1.25 + UP)
 
