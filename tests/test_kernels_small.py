@@ -20,6 +20,7 @@ from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import agenda, chain, heap, membrane, simulate, walk
 from fireprop.kernels.graph import building, crossing, queue, state
+from fireprop.kernels.graph import simulate as graph_simulate
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.kernels.trace import trace
 from fireprop.nn import LIF, Sequential
@@ -568,6 +569,50 @@ def test_the_queue_of_units_is_a_sorted_list(rng):
     queue.clear(waiting)
     assert queue.first(waiting) == queue.ABSENT
     assert (waiting.place == queue.ABSENT).all()
+
+
+def graph_loop_of(n, events):
+    """The event loop of a graph of n units without synapses, each with a line, at a log of events."""
+
+    def waiting():
+        return queue.Queue(records(n, queue.ENTRY), np.full(n, queue.ABSENT, np.int32), np.zeros(1, np.int64))
+
+    nodes = records(n, NODE)
+    nodes["last_spike"] = -7
+    whole = Graph(nodes, records(n, CHANNEL), np.zeros(n + 1, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(n))
+    lines = graph_simulate.Lines(
+        n, np.arange(n + 1), np.zeros(n), waiting(), np.full(n, queue.ABSENT), records(9, graph_simulate.SENT),
+        np.full(n, queue.ABSENT),
+    )  # fmt: skip
+    counts = np.zeros(graph_simulate.N_COUNTS, np.int64)
+    counts[graph_simulate.SPIKES] = len(events)
+    log = records(len(events), chain.EVENT)
+    log["unit"], log["current"], log["release"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
+    numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
+    return graph_simulate.Loop(whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2))
+
+
+def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_theirs():
+    loop = graph_loop_of(7, [6, 3, 4, 1, 5, 0])
+    graph_simulate.sort_instant(loop, 1)
+    wanted = np.array([6, 0, 1, 3, 4, 5])
+    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+        assert loop.events[name].tolist() == (wanted * factor).tolist()
+    assert loop.graph.nodes["last_spike"].tolist() == [1, 2, -7, 3, 4, 5, -7]
+
+
+def test_what_is_on_its_way_is_forgotten_at_the_end_of_a_sample():
+    loop = graph_loop_of(3, [])
+    graph_simulate.send(loop.lines, 0, 1.0, 4)
+    graph_simulate.send(loop.lines, 2, 0.5, 5)
+    graph_simulate.send(loop.lines, 2, 0.75, 6)
+    assert graph_simulate.next_arrival(loop.lines) == 0.5
+    assert graph_simulate.take_arrival(loop.lines) == 2
+    assert graph_simulate.next_arrival(loop.lines) == 0.75
+    graph_simulate.forget_lines(loop.lines)
+    assert graph_simulate.next_arrival(loop.lines) == np.inf
+    assert loop.lines.arrives.tolist() == [queue.ABSENT] * 3
+    assert loop.lines.queue.size[0] == 0
 
 
 # --- how synapses are laid out ---
