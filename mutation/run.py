@@ -31,6 +31,7 @@ import hypothesis  # noqa: E402 - the environment first
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import torch._dynamo  # noqa: E402 - torch.func imports it at its first call: here, not in every child
 from _pytest.runner import runtestprotocol  # noqa: E402
 
 from mutation.mutants import Mutant, mutants_of  # noqa: E402
@@ -269,6 +270,7 @@ class Runner:
         options = self.options
         session.config.pluginmanager.unregister(name="terminalreporter")
         torch.set_num_threads(1)
+        torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))  # what it makes ready once, likewise
         gc.collect()
         gc.freeze()
         baseline = options.out.with_suffix(".tests.json")
@@ -299,7 +301,7 @@ def chosen(options: argparse.Namespace) -> list[Mutant]:
     again = None
     if options.again:
         entries = [entry for path in options.again for entry in json.loads(path.read_text())]
-        again = {(e["file"], e["line"], e["was"], e["now"]) for e in entries if e["result"] == "survived"}
+        again = {(e["file"], e["was"], e["now"]) for e in entries if e["result"] == "survived"}
     for path in sorted(KERNELS.rglob("*.py")):
         name = str(path.relative_to(KERNELS))
         if (
@@ -310,7 +312,7 @@ def chosen(options: argparse.Namespace) -> list[Mutant]:
             continue
         every = mutants_of(path, name)
         if again is not None:
-            every = [m for m in every if (m.file, m.line, m.was, m.now) in again]
+            every = [m for m in every if (m.file, m.was, m.now) in again]
         if options.sample and options.sample < len(every):
             every = random.Random(f"{options.seed} {name}").sample(every, options.sample)
         mutants += every
@@ -326,6 +328,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests for one mutant")
     parser.add_argument("--tests", nargs="*", default=TEST_FILES, help="names of the files of tests, without test_")
+    parser.add_argument("--select", default="", help="only tests whose names match this, as pytest's -k")
     parser.add_argument("--longest", type=float, default=LONGEST_TEST, help="leave out tests of more seconds than that")
     parser.add_argument("--shortest", type=float, default=0.0, help="and tests of fewer, where they have run before")
     parser.add_argument("--again", type=Path, nargs="*", help="only those that survived in these results")
@@ -337,7 +340,8 @@ def main() -> None:
     hypothesis.settings.load_profile("mutants")
     files = [HOUSE / f"tests/test_{name}.py" for name in options.tests]
     ours = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is here before pytest is
-    arguments = [*ours, "-q", "-p", "no:cacheprovider", "-m", "not slow", "-s", "--rootdir", str(HOUSE)]
+    which = ["-m", "not slow", "-k", options.select]
+    arguments = [*ours, "-q", "-p", "no:cacheprovider", *which, "-s", "--rootdir", str(HOUSE)]
     sys.exit(pytest.main([*arguments, *(str(f) for f in files if f.exists())], plugins=[Runner(options)]))
 
 

@@ -6,6 +6,7 @@ simulators that are wrong in known ways.
 
 import copy
 import functools
+import math
 import re
 
 import mpmath
@@ -21,7 +22,7 @@ from fireprop import Spikes
 from fireprop.certify import RANDOM_NETWORKS, CertificationError, certify_crossings, certify_random_networks
 from fireprop.engine.arrays import records
 from fireprop.interop import clock_driven
-from fireprop.kernels.certify import enclosure
+from fireprop.kernels.certify import enclosure, walk
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
@@ -80,7 +81,7 @@ def states(draw):
     currents["alpha"] = [beta * draw(RATIOS) for _ in range(n)]
     currents["i"] = [beta * draw(st.floats(-5.0, 5.0)) for _ in range(n)]
     currents["error"] = draw(st.sampled_from([0.0, 1e-15, 1e-3]))
-    return units, currents, draw(st.sampled_from([0.0, 1e-9, 1e-3, 0.3, 2.0, 40.0])) / beta
+    return units, currents, draw(st.sampled_from([0.0, 1e-9, 1e-3, 0.3, 2.0, 40.0, 720.0])) / beta
 
 
 def exact(units, currents, gap, sign=0):
@@ -140,6 +141,515 @@ def test_the_bounds_over_a_span_close_in_with_its_third_power():
         high, _ = enclosure.outlook(currents, units[0], span)
         excesses.append(float(high - exact(units, currents, span)[0]))  # V rises all the way
     assert 0.0 < excesses[1] < excesses[0] / 900
+
+
+# --- rounding: what running error analysis gives, operation by operation ---
+
+
+class Rounded:
+    """A float64 and a bound of its error, by the rules of Higham 2002, 3.3: every operation adds U of its result."""
+
+    def __init__(self, value, error=0.0):
+        self.value, self.error = float(value), float(error)
+
+    def __add__(self, other):
+        value = self.value + other.value
+        return Rounded(value, self.error + other.error + U * abs(value))
+
+    def __mul__(self, other):
+        value = self.value * other.value
+        error = abs(self.value) * other.error + abs(other.value) * self.error + self.error * other.error
+        return Rounded(value, error + U * abs(value))
+
+    def exp(self):
+        """Of a value below 0, within 2 ulp."""
+        value = math.exp(self.value)
+        return Rounded(value, value * (math.expm1(self.error) + 4.0 * U))
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_errors_of_the_state_are_those_of_its_operations_and_little_more(state):
+    units, currents, gap = state
+    unit = units[0]
+    enclosure.look(currents, unit, gap)
+    duration = Rounded(gap, U * gap)  # of two times
+    b = (Rounded(-unit["beta"]) * duration).exp()
+    v = b * Rounded(unit["v"], unit["v_error"])
+    for k in range(currents.size):
+        current = currents[k]
+        i = Rounded(current["i"], current["error"])
+        a = (Rounded(-current["alpha"]) * duration).exp()
+        at_end = a * i
+        assert at_end.error * (1 - 1e-7) <= current["here_error"] <= 1.001 * at_end.error + 1e-300
+        difference = current["alpha"] - unit["beta"]
+        if abs(0.5 * difference * gap) > 0.5:
+            quotient = (b + Rounded(-a.value, a.error)).value / difference
+            h = Rounded(quotient, (b.error + a.error) / abs(difference) + 3.0 * U * abs(quotient))
+        else:  # gap, two roots, two products, the series; half the errors of a and b
+            size = gap * math.sqrt(a.value * b.value)
+            relative = 0.5 * (a.error / a.value + b.error / b.value) + 6.0 * U
+            h = Rounded(size * math.sinh(0.5) / 0.5, size * relative)
+            if difference == 0.0 or abs(0.5 * difference * gap) < 1e-3:
+                h = Rounded(size, size * relative)
+        v += h * i
+    assert unit["v_here_error"] <= 1.5 * v.error + 1e-300
+    assert unit["v_here_error"] >= (1 - 1e-7) * v.error or any(
+        1e-3 <= abs(0.5 * (alpha - unit["beta"]) * gap) <= 0.5 for alpha in currents["alpha"]
+    )
+
+
+def a_state(v, i, theta=2.0, v_error=0.0, i_error=0.0, alpha=(2.0,), beta=1.0, whole=False):
+    """A unit and its currents, as `watch` and the like take them."""
+    units, currents = records(1, enclosure.UNIT), records(len(alpha), enclosure.CURRENT)
+    units["beta"], units["theta"], units["last"] = beta, theta, len(alpha)
+    units["v"], units["v_error"] = v, v_error
+    currents["alpha"], currents["i"], currents["error"] = alpha, i, i_error
+    return (currents, units[0], units) if whole else (currents, units[0])
+
+
+def ideal(units, currents, span):
+    """The bounds of `outlook` in exact arithmetic, (peak, least V'), and the sizes of what is rounded on the way."""
+    mpf = lambda x: mpmath.mpf(float(x))  # noqa: E731
+    beta, span = mpf(units["beta"][0]), mpf(span)
+    low, high = (mpf(units["v"][0]) + sign * mpf(units["v_error"][0]) for sign in (-1, 1))
+    slope, slope_error = -beta * mpf(units["v"][0]), beta * mpf(units["v_error"][0])
+    push = pull = bend_low = bend_high = sizes = flow = mpmath.mpf(0)
+    for current in currents:
+        alpha, i, error = (mpf(current[name]) for name in ("alpha", "i", "error"))
+        kept = max(mpmath.mpf(0), 1 - alpha * span)
+        slope, slope_error = slope + i, slope_error + error
+        push, pull = push + max(i + error, 0), pull + min(i - error, 0)
+        bend_high -= (alpha + beta) * min(i - error, (i - error) * kept)
+        bend_low -= (alpha + beta) * max(i + error, (i + error) * kept)
+        sizes += (alpha + beta) * max(abs(i - error), abs(i + error))
+        flow += max(abs(i - error), abs(i + error))
+    fade = max(mpmath.mpf(0), 1 - beta * span)
+    v_high, v_low = max(high, high * fade) + span * push, min(low, low * fade) + span * pull
+    bend_high, bend_low = bend_high + beta**2 * v_high, bend_low + beta**2 * v_low
+    moments = [mpmath.mpf(0), span]
+    if bend_high < 0 and 0 < -(slope + slope_error) / bend_high < span:
+        moments.append(-(slope + slope_error) / bend_high)
+    rise, t = max(((slope + slope_error) * t + bend_high * t**2 / 2, t) for t in moments)
+    bend_size = sizes + beta**2 * (abs(high) + abs(low) + span * (push - pull))
+    size, slope_size = abs(high) + rise + span * push, beta * max(abs(low), abs(high)) + flow
+    in_peak = bend_size * t**2 / 2 if high + rise < v_high else 0
+    in_slope = bend_size * span if bend_low < -1e-9 * bend_size else 0
+    return min(high + rise, v_high), slope - slope_error + min(0, bend_low) * span, size, slope_size, in_peak, in_slope
+
+
+def assert_bounds_are_ideal(currents, unit, units, span):
+    enclosure.stand(currents, unit)
+    high, least_slope = enclosure.outlook(currents, unit, span)
+    peak, slope, size, slope_size, in_peak, in_slope = ideal(units, currents, span)
+    tiny = 1e-290  # products that underflow
+    n = currents.size
+    # At least an operation for each current and a few more, at most about ten for each of these.
+    assert (3 + n / 2) * U * size + 9 * U * in_peak - tiny <= high - peak
+    assert high - peak <= 10 * (6 + n) * U * (size + span * slope_size + in_peak) + tiny
+    assert 3.0 * U * slope_size + 9 * U * in_slope - tiny <= slope - least_slope
+    assert slope - least_slope <= 10 * (6 + n) * U * (slope_size + in_slope) + tiny
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(state):
+    units, currents, span = state
+    assert_bounds_are_ideal(currents, units[0], units, span)
+
+
+@pytest.mark.parametrize(
+    ("v", "i", "alpha", "beta", "span"),
+    [
+        (0.7, (0.75,), (1.0,), 1.0, 0.3),  # turns within the span
+        (0.7, (0.75,), (1.0,), 1.0, 0.1),
+        (0.7, (0.75, 0.1), (1.0, 0.1), 1.0, 0.3),
+        (-3.0, (0.0,), (1.0,), 1.0, 0.3),  # V alone
+        (3.0, (0.0,), (1.0,), 1.0, 0.3),
+        (3.0, (0.0,), (1.0,), 20.0, 0.03),
+        (-3.0, (0.0,), (1.0,), 20.0, 0.1),
+        (-0.3, (0.0,), (1.0,), 20.0, 0.2),
+        (0.0, (2.0,), (3.0,), 0.5, 0.2),  # a current alone
+        (0.0, (-2.0,), (3.0,), 0.5, 0.2),
+        (0.0, (2.0, -3.0), (3.0, 1.0), 0.5, 0.2),
+        (0.1, (1e3, -1e3), (1.0, 1.0 + 2.0**-20), 1.0, 0.1),  # much that bends, little that moves
+        (0.1, (-1e3, 1e3), (1e3, 1.0), 1.0, 0.1),
+        (0.0, (1e3, -900.0), (1.0, 1.0 + 2.0**-20), 1.0, 0.5),
+        (0.3, (0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
+        (-0.3, (-0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
+    ],
+)
+@pytest.mark.parametrize("error", [0.0, 1e-3])
+def test_bounds_of_every_shape_are_those_of_exact_arithmetic(v, i, alpha, beta, span, error):
+    currents, unit, units = a_state(v, i, v_error=error, i_error=error, alpha=alpha, beta=beta, whole=True)
+    assert_bounds_are_ideal(currents, unit, units, span)
+    size = float(max(v + error, 0.0) + span * sum(max(k + error, 0.0) for k in i))
+    n = len(i)
+    ceiling = enclosure.ceiling(currents, unit, span)
+    assert (1.0 + (3 + n / 2) * U) * size <= ceiling <= (1.0 + 2 * (6 + n) * U) * size
+
+
+@pytest.mark.parametrize("x", [1e-9, 0.1, 0.3, 0.45, 0.499, 0.501, 0.7, 1.2, 1.49, 1.6, 5.0, -0.3, -0.499, -0.7, -1.4])
+@pytest.mark.parametrize("gap", [0.7, 1.0, 3.0])
+def test_a_response_is_within_its_error_of_that_of_sixty_digits(x, gap):
+    beta = 5.0
+    alpha = beta + 2.0 * x / gap
+    a, b = (mpmath.exp(-mpmath.mpf(rate) * gap) for rate in (alpha, beta))
+    h, error = enclosure.response(gap, alpha, float(a), U, beta, float(b), U)
+    assert abs((b - a) / (mpmath.mpf(alpha) - beta) - mpmath.mpf(h)) <= error
+    # A bit or two cancel where |x| is 1/2.
+    assert error <= 13 * U * h if abs(x) < 0.5 else error <= 10 * U * h
+
+
+def test_where_an_exponential_is_0_its_absolute_error_alone_is_left():
+    assert enclosure.decay(1e200, 1e200) == (0.0, 0.0)
+    for alpha, beta in ((2.0, 1.0), (1.0, 1.0), (1.0 + 1e-9, 1.0)):
+        h, error = enclosure.response(1e4, alpha, 0.0, 0.0, beta, 0.0, 0.0)
+        assert h == 0.0
+        assert 2.0**-1061 < error < 1e5 * 2.0**-1060
+
+
+@MANY_DIGITS
+@given(states())
+def test_the_bound_without_an_exponential_is_that_of_exact_arithmetic_and_the_rounding(state):
+    units, currents, span = state
+    push = sum(max(float(current["i"] + current["error"]), 0.0) for current in currents)
+    size = max(float(units["v"][0] + units["v_error"][0]), 0.0) + span * push
+    assert (1.0 + 3.0 * U) * size <= enclosure.ceiling(currents, units[0], span) <= (1.0 + 15.0 * U) * size
+
+
+@MANY_DIGITS
+@given(states(), st.sampled_from([1e-9, 1e-3, 0.1]))
+def test_v_moves_no_further_than_the_drift_and_not_much_less(state, short):
+    units, currents, _ = state
+    unit = units[0]
+    unit["v_error"] = currents["error"] = 0.0
+    span = short / max(float(unit["beta"]), float(currents["alpha"].max()))
+    enclosure.stand(currents, unit)
+    drift = enclosure.drift(currents, unit, span)
+    slope = abs(float(currents["i"].sum()) - unit["beta"] * unit["v"])
+    bend = unit["beta"] ** 2 * abs(unit["v"]) + float(((currents["alpha"] + unit["beta"]) * abs(currents["i"])).sum())
+    assert drift == pytest.approx(slope * span + 2.0 * bend * span**2, rel=1e-9)
+    for moment in (-span, span):
+        assert abs(exact(units, currents, moment)[0] - float(unit["v"])) <= drift
+
+
+# --- the walk itself, kernel by kernel: V = w (exp(-t) - exp(-2 t)) peaks at log 2, w / 4 high ---
+
+
+# 9 (x - x^2) = 2 at x = 2/3 and at x = 1/3
+UP, DOWN = float(mpmath.log(mpmath.mpf(3) / 2)), float(mpmath.log(3))
+
+
+def test_a_gap_that_stays_below_the_threshold_keeps_what_it_is_said_to_keep():
+    for scale in (1.0, 1e-6, 1e6):
+        for theta, gap, most in ((1.5, 3.0, 0.5), (1.0 + 1e-6, 3.0, 1e-6), (1.0 + 1e-10, 3.0, 1e-10), (1.0, 0.1, 1.0)):
+            verdict, elapsed, clearance = walk.watch(*a_state(0.0, 4.0 * scale, theta * scale), gap)
+            assert (verdict, elapsed) == (walk.PROVEN, gap)
+            assert 0.1 * most < clearance / scale <= 1.001 * most
+
+
+def test_a_gap_with_a_crossing_is_missed_just_after_it_and_an_uncertain_one_when_the_doubt_began():
+    verdict, elapsed, excess = walk.watch(*a_state(0.0, 9.0), 3.0)
+    assert verdict == walk.MISSED
+    assert elapsed == pytest.approx(UP, rel=0, abs=1e-12)
+    assert 0.0 < excess < 1e-12
+    # V' = 2 at the crossing, and V there is known to h times the error of the current, 2/9 of it.
+    for error in (1e-3, 1e-5):
+        state = a_state(0.0, 9.0, i_error=error)
+        verdict, elapsed, excess = walk.watch(*state, 3.0)
+        assert verdict == walk.MISSED
+        assert UP - 0.25 * error < elapsed < UP - 0.1 * error
+        assert 0.2 * error < excess < 2.0 * error
+
+
+def test_a_gap_at_whose_end_alone_v_is_above_for_sure_is_missed():
+    # (9 - error) (x - x^2) = 2 (1 + 1e-9)
+    error = 1e-3
+    x = 0.5 + math.sqrt(0.25 - 2.0 * (1.0 + 1e-9) / (9.0 - error))
+    verdict, elapsed, excess = walk.watch(*a_state(0.0, 9.0, i_error=error), -math.log(x))
+    assert verdict == walk.MISSED
+    assert UP - 0.25 * error < elapsed < UP - 0.1 * error
+    assert excess == pytest.approx(2.0 / 9.0 * error, rel=1e-3)
+
+
+def test_a_gap_that_may_touch_the_threshold_is_undecided_from_where_it_may():
+    for error in (1e-3, 1e-5):
+        verdict, elapsed, distance = walk.watch(*a_state(0.0, 8.0, i_error=error), 3.0)
+        assert verdict == walk.UNDECIDED
+        # Between V + 2 error = theta and V + error = theta.
+        early, late = (-math.log(0.5 + math.sqrt(0.25 - 2.0 / (8.0 + k * error))) for k in (2.0, 1.0))
+        assert 0.999 * early < elapsed < 1.001 * late
+        assert 0.25 * error < distance < 0.8 * error
+
+
+def test_a_spike_at_the_first_crossing_is_seen_to_rise_there():
+    assert walk.watch_rise(*a_state(0.0, 9.0), UP, 1e-15) == (walk.PROVEN, 0.0, 0.0)
+
+
+def test_a_spike_at_the_crossing_downwards_has_missed_the_one_before():
+    verdict, elapsed, excess = walk.watch_rise(*a_state(0.0, 9.0), DOWN, 1e-15)
+    assert verdict == walk.MISSED
+    assert elapsed == pytest.approx(UP, rel=0, abs=1e-9)
+    assert 0.0 < excess < 1e-9
+    verdict, elapsed, excess = walk.watch_rise(*a_state(0.0, 9.0, i_error=1e-3), DOWN, 1e-15)
+    assert verdict == walk.MISSED
+    assert UP - 2.5e-4 < elapsed < UP - 1e-4
+    assert 2e-4 < excess < 2e-3
+
+
+def test_a_spike_at_a_peak_is_undecided_at_its_time():
+    for finest in (1e-15, 1e-6, 1e-3):
+        verdict, elapsed, distance = walk.watch_rise(*a_state(0.0, 8.0), math.log(2.0), finest)
+        assert verdict == walk.UNDECIDED
+        # Halfway to the end with every step, until less than `finest` is left; V is then half its square below.
+        assert 0.4 * finest < math.log(2.0) - elapsed < 1.001 * max(finest, 1e-7)
+        assert 0.0 < distance < max(2.0 * finest**2, 2e-14)
+
+
+def test_a_doubt_at_a_spike_begins_where_v_may_first_have_been_above():
+    # Between V + 2 error = theta and V + error = theta, for V known to h times the error of the current.
+    error = 1e-3
+    early, late = (-math.log(0.5 + math.sqrt(0.25 - 2.0 / (8.0 + k * error))) for k in (2.0, 1.0))
+    verdict, elapsed, distance = walk.watch_rise(*a_state(0.0, 8.0, i_error=error), math.log(2.0), 1e-15)
+    assert verdict == walk.UNDECIDED
+    assert 0.999 * early < elapsed < 1.001 * late
+    assert 0.25 * error < distance < 0.8 * error
+    # In a gap that float64 does not resolve there is but one look.
+    state = a_state(2.0 - 1e-4, 0.0, v_error=1e-3)
+    assert walk.watch_rise(*state, 1e-16, 1e-15) == (walk.UNDECIDED, 0.0, pytest.approx(1.1e-3, rel=1e-9))
+
+
+def test_a_doubt_before_a_spike_stays_though_v_rises_to_it_in_the_end():
+    # V starts 1e-4 below theta, known to 1e-3, falls, and comes back.
+    alpha, i = (2.0, 0.5), (-6.0, 6.5)
+    units, currents = records(1, enclosure.UNIT), records(2, enclosure.CURRENT)
+    units["beta"], units["v"] = 1.0, 2.0 - 1e-4
+    currents["alpha"], currents["i"] = alpha, i
+    gap = float(mpmath.findroot(lambda t: exact(units, currents, t)[0] - 2, (0.5, 1.5), solver="anderson"))
+    assert exact(units, currents, gap)[1] > 0
+    verdict, elapsed, distance = walk.watch_rise(*a_state(2.0 - 1e-4, i, v_error=1e-3, alpha=alpha), gap, 1e-15)
+    assert (verdict, elapsed) == (walk.UNDECIDED, 0.0)
+    assert 1.0999e-3 < distance < 2.2e-3
+    assert walk.watch_rise(*a_state(2.0 - 1e-4, i, alpha=alpha), gap, 1e-15) == (walk.PROVEN, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("below", "slope", "expected"),
+    [(1e-6, 1.0, True), (0.0, -1.0, True), (1e-6, 0.0, False), (1e-6, -0.5, False), (1e-6, 1e-3, False),
+     (1e-6, 6e-3, True), (0.0, 0.0, True), (0.9e-3, 1e-9, True), (1e-3 + 1e-9, 1e-9, False)],
+)  # fmt: skip
+def test_a_crossing_is_certain_where_v_rises_steeply_enough_for_what_is_missing(below, slope, expected):
+    # V'' = V - 3 I, about -4 here: V rises by slope^2 / 8 at most.
+    error = 1e-3 if below >= 0.9e-3 else 0.0
+    theta = 2.0
+    v = theta - below + (2.0 * error if below == 0.9e-3 else error)
+    currents, unit = a_state(v, v + slope, theta, v_error=error)
+    enclosure.stand(currents, unit)
+    assert walk.reaches(currents, unit) == expected
+
+
+def test_a_crossing_of_a_slow_unit_is_certain_in_its_own_time():
+    # V'' = beta^2 V - (alpha + beta) I = -7e-4: V rises by 0.07 at most, a hundredth of which is missing.
+    currents, unit = a_state(2.0 - 1e-3, 0.02 + 0.01, alpha=(0.02,), beta=0.01)
+    enclosure.stand(currents, unit)
+    assert walk.reaches(currents, unit)
+    currents, unit = a_state(2.0 - 0.08, 0.0192 + 0.01, alpha=(0.02,), beta=0.01)
+    enclosure.stand(currents, unit)
+    assert not walk.reaches(currents, unit)
+
+
+def walk_of(weights, thetas, t_refs=0.0, start=-1, v_start=0.0, beta=1.0):
+    """Units with one current and one source each, and no synapses among them."""
+    n = len(weights)
+    units, currents, synapses = (records(n, kind) for kind in (enclosure.UNIT, enclosure.CURRENT, enclosure.SYNAPSE))
+    units["beta"], units["theta"], units["t_ref"] = beta, thetas, t_refs
+    units["first"], units["last"] = np.arange(n), np.arange(n) + 1
+    currents["alpha"] = 2.0
+    synapses["target"], synapses["current"], synapses["weight"] = np.arange(n), np.arange(n), weights
+    rows = np.minimum(np.arange(2 * n + 1), n)
+    return enclosure.Walk(units, currents, rows, synapses, start, np.full(n, v_start), records(1, enclosure.TALLY))
+
+
+def trains_of(samples):
+    """Lists of (time, unit), by sample."""
+    events = [event for sample in samples for event in sorted(sample)]
+    times, units = (np.array([e[k] for e in events], kind) for k, kind in enumerate((np.float64, np.int64)))
+    return walk.Trains(times, units, np.cumsum([0, *(len(sample) for sample in samples)]))
+
+
+def judge(net, inputs, spikes, t_stop=5.0):
+    net = net._replace(tally=records(1, enclosure.TALLY))
+    walk.certify_samples(net, trains_of(inputs), trains_of(spikes), np.full(len(inputs), t_stop), 0, len(inputs))
+    return net.tally[0]
+
+
+def test_a_proven_spike_and_the_gaps_around_it_are_told_in_numbers():
+    tally = judge(walk_of([9.0], [2.0], 0.1), [[(1.0, 0)]], [[(1.0 + UP, 0)]])
+    assert (tally["n_gaps"], tally["n_spikes"]) == (2, 1)
+    assert tally["n_undecided"] == tally["n_missed"] == tally["n_false"] == tally["doubt"] == 0
+    assert tally["offence"] == walk.PROVEN
+    # V' is 2 there and an ulp of 1.4 is 2^-52: what rounding of the time leaves of V - theta, over theta.
+    assert tally["residual"] < 5e-16
+    both = judge(walk_of([9.0, 9.0], [2.0, 2.0]), [[(1.0, 0), (1.5, 1)]], [[(1.0 + UP, 0), (1.5 + UP, 1)]])
+    assert (both["n_gaps"], both["n_spikes"]) == (4, 2)
+    later = float(np.nextafter(1.0 + UP, 2.0))
+    moved = judge(walk_of([9.0], [2.0]), [[(1.0, 0)]], [[(later, 0)]])
+    assert moved["n_spikes"] == 1
+    v = exact_v(9, later - 1.0)
+    assert moved["residual"] == pytest.approx(float((v - 2) / 2), rel=0, abs=4e-16)
+    assert moved["residual"] > 0.0
+    # After the hold a current of 4 exp(-0.2) is left, which lifts V to a quarter of itself.
+    assert 0.02 < tally["clearance"] <= 1.0 - math.exp(-0.2) / 2.0
+
+
+def exact_v(weight, t):
+    return weight * (mpmath.exp(-mpmath.mpf(t)) - mpmath.exp(-2 * mpmath.mpf(t)))
+
+
+def test_a_gap_that_a_rough_bound_settles_keeps_what_that_bound_leaves():
+    tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=2.0)
+    assert tally["n_gaps"] == 1
+    assert tally["clearance"] == pytest.approx(1.0 - 0.5 / 2.0, rel=1e-12)
+    # A bound that leaves 2^-10 or less is made closer.
+    tally = judge(walk_of([6.665], [2.0]), [[(1.0, 0), (1.3, 0)]], [[]], t_stop=1.3)
+    assert 0.1 < tally["clearance"] <= 1.0 - float(exact_v(6.665, 0.3)) / 2.0
+    # At the end of a gap the state goes on from where it is.
+    tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=3.0)
+    left = float(exact_v(0.5, 1.0)) + 1.0 * (0.5 + 0.5 * math.exp(-2.0))
+    assert tally["n_gaps"] == 2
+    assert tally["clearance"] == pytest.approx(1.0 - left / 2.0, rel=1e-12)
+
+
+def test_of_several_faults_that_of_the_first_sample_and_the_earliest_time_is_named():
+    net = walk_of([9.0, 9.0, 9.0, 1.0], [2.0] * 4)
+    inputs = [[(1.0, 0), (0.5, 1), (0.5, 2), (0.5, 3)], [(0.0, 0)]]
+    # Unit 3 is wrong first to be seen; units 0, 1 and 2 are found later to have crossed, the latter two before it.
+    tally = judge(net, inputs, [[(1.2, 3)], []])
+    assert (tally["n_missed"], tally["n_false"]) == (4, 1)
+    assert (tally["offence"], tally["sample"], tally["unit"]) == (walk.MISSED, 0, 1)
+    assert tally["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
+    assert 0.0 < tally["excess"] < 1e-12
+    tally = judge(net, [[(1.0, 3)], [(1.0, 3)]], [[(1.2, 3)], [(1.1, 3)]])
+    assert (tally["n_false"], tally["sample"], tally["time"]) == (2, 0, 1.2)
+    tally = judge(net, inputs[:1], [[(0.7, 3)]])
+    assert (tally["offence"], tally["unit"], tally["time"]) == (walk.FALSE, 3, 0.7)
+    assert tally["excess"] == pytest.approx(float(exact_v(1, 0.7 - 0.5)) - 2.0, rel=1e-12)
+
+
+def test_of_several_doubts_the_first_that_is_met_is_named_and_the_largest_told():
+    # Two weights that nearly cancel leave an error of 1e10 ulp / 2 of one another in the current: V at its peak, which
+    # is theta, is known to a quarter of that.
+    error = 2.0**-53 * 1e10
+    net = walk_of([1e10, 8.0], [8.0, 2.0])
+    synapses = records(3, enclosure.SYNAPSE)
+    synapses["target"], synapses["current"], synapses["weight"] = [0, 0, 1], [0, 0, 1], [1e10, 32.0 - 1e10, 8.0]
+    net = net._replace(synapses=synapses, rows=np.array([0, 1, 2, 3, 3, 3]))
+    inputs = [[(0.5, 2)], [(1.0, 0), (1.0, 1)], [(0.5, 2)]]
+    tally = judge(net, inputs, [[], [], []])
+    assert (tally["n_undecided"], tally["n_missed"], tally["n_false"], tally["n_gaps"]) == (3, 0, 0, 3)
+    assert (tally["undecided_sample"], tally["undecided_unit"]) == (0, 1)
+    # V is theta (tau / 2)^2 below its peak, a moment tau before it.
+    assert 1e-9 < 0.5 + math.log(2.0) - tally["undecided_time"] < 1e-7
+    assert 0.25 * error / 8.0 < tally["doubt"] < error / 8.0
+    tally = judge(net, inputs[1:2], [[]])
+    assert (tally["undecided_sample"], tally["undecided_unit"]) == (0, 0)
+    # The same V is undecided as a spike: it may have turned before.
+    tally = judge(net, inputs[:1], [[(0.5 + math.log(2.0), 1)]])
+    assert (tally["n_undecided"], tally["n_spikes"], tally["undecided_unit"]) == (1, 0, 1)
+    assert tally["undecided_time"] == pytest.approx(0.5 + math.log(2.0), rel=0, abs=1e-6)
+    assert 0.0 < tally["doubt"] < 1e-14
+
+
+def test_a_unit_goes_on_after_a_doubt_and_not_after_a_fault():
+    net = walk_of([8.0], [2.0])
+    tally = judge(net, [[(0.5, 0), (3.0, 0)]], [[]])
+    # A second arrival lifts V above theta: beyond any doubt.
+    assert (tally["n_gaps"], tally["n_undecided"], tally["n_missed"]) == (2, 1, 1)
+    tally = judge(walk_of([9.0], [2.0]), [[(0.5, 0), (3.0, 0)]], [[(3.5, 0)]])
+    assert (tally["n_gaps"], tally["n_missed"], tally["n_false"]) == (1, 1, 0)
+    # One source of two units, of which the first is at fault: the second still hears it.
+    net = walk_of([9.0, 9.0], [2.0, 2.0])
+    synapses = records(3, enclosure.SYNAPSE)
+    synapses["target"], synapses["current"], synapses["weight"] = [0, 0, 1], [0, 0, 1], 9.0
+    net = net._replace(synapses=synapses, rows=np.array([0, 1, 3, 3, 3]))
+    tally = judge(net, [[(0.5, 0), (2.0, 1)]], [[(0.6, 0), (2.0 + UP, 1)]])
+    assert (tally["n_false"], tally["n_missed"], tally["n_spikes"]) == (1, 0, 1)
+
+
+def test_within_a_hold_there_is_no_gap_to_judge():
+    inputs, f = [[(1.0, 0), (1.0 + UP + 0.0625, 0)]], 1.0 + UP
+    tally = judge(walk_of([9.0], [50.0], 0.25), inputs, [[]])
+    assert (tally["n_gaps"], tally["n_missed"]) == (2, 0)
+    net = walk_of([9.0], [2.0], 0.25)
+    assert judge(net, inputs, [[(f, 0)]], t_stop=f + 0.3)["n_gaps"] == 2
+    for again in (f + 0.03125, f + 0.25):
+        tally = judge(net, inputs[:1], [[(f, 0), (again, 0)]], t_stop=f + 0.3)
+        assert (tally["n_spikes"], tally["n_false"], tally["n_gaps"]) == (1, 1, 1 + (again > f + 0.0625) * 0)
+        assert (tally["time"], tally["excess"]) == (again, -2.0)
+
+
+def test_a_late_spike_is_false_and_the_crossing_before_it_missed():
+    tally = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + UP + 1e-3, 0)]])
+    assert (tally["n_missed"], tally["n_false"]) == (1, 1)
+    assert tally["offence"] == walk.MISSED
+    assert tally["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
+    early = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + UP - 1e-3, 0)]])
+    assert (early["n_missed"], early["n_false"], early["offence"]) == (0, 1, walk.FALSE)
+    assert early["excess"] == pytest.approx(-2e-3, rel=1e-2)
+    # At the crossing downwards V is at theta, as at that upwards.
+    down = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + DOWN, 0)]])
+    assert (down["n_missed"], down["n_false"], down["n_gaps"]) == (1, 0, 1)
+    assert down["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-9)
+    # Later still V is below theta again: the crossing was missed all the same.
+    low = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + DOWN + 0.5, 0)]])
+    assert (low["n_missed"], low["n_false"], low["offence"]) == (1, 1, walk.MISSED)
+    assert low["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e-3])
+def test_a_spike_is_false_beyond_a_few_ulp_of_the_threshold_and_not_before(scale):
+    for sign in (1, -1):
+        for bits, n_false in ((47, 0), (43, 1)):
+            theta = 2.0 * scale * (1.0 + sign * 2.0**-bits)
+            assert judge(walk_of([9.0 * scale], [theta]), [[(1.0, 0)]], [[(1.0 + UP, 0)]])["n_false"] == n_false
+
+
+def test_a_spike_that_rises_less_than_v_is_known_to_is_undecided_at_its_time():
+    # The error of the current, 1e10 ulp / 2, is that of V times 4; V rises to theta for sure and hardly beyond it.
+    error, theta = 2.0**-53 * 1e10, 8.0 * (1.0 - 3e-8)
+    net = walk_of([1e10], [theta])
+    synapses = records(2, enclosure.SYNAPSE)
+    synapses["weight"] = [1e10, 32.0 - 1e10]
+    net = net._replace(synapses=synapses, rows=np.array([0, 2, 2]))
+    f = 1.0 - math.log(0.5 + math.sqrt(0.25 - theta / 32.0))
+    tally = judge(net, [[(1.0, 0)]], [[(f, 0)]], t_stop=f)
+    assert (tally["n_undecided"], tally["n_missed"], tally["n_false"], tally["n_spikes"]) == (1, 0, 0, 0)
+    assert tally["undecided_time"] == pytest.approx(f, rel=1e-15)
+    assert 0.25 * error < theta * tally["doubt"] < 0.3 * error
+
+
+def test_spikes_inputs_and_gaps_up_to_the_stop_count_and_no_later_ones():
+    net = walk_of([9.0], [2.0])
+    f = 0.5 + UP
+    for t_stop, n_spikes, n_missed in ((f, 1, 0), (float(np.nextafter(f, 0.0)), 0, 0), (f + 1e-3, 1, 0)):
+        tally = judge(net, [[(0.5, 0)]], [[(f, 0)]], t_stop)
+        assert (tally["n_spikes"], tally["n_missed"], tally["n_false"]) == (n_spikes, n_missed, 0)
+    # A crossing two ulp before the stop may round to it; one earlier must be there.
+    stop = 0.5 + UP + 1e-12
+    assert judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[]], stop)["n_missed"] == 1
+    assert judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[]], f)["n_missed"] == 0
+
+
+def test_a_unit_starts_where_the_start_puts_it():
+    net = walk_of([0.0], [2.0], start=0, v_start=1.9)
+    tally = judge(net, [[(1.0, 0)]], [[]], t_stop=1.5)
+    assert tally["n_gaps"] == 1
+    assert tally["clearance"] == pytest.approx(0.05, rel=1e-12)
+    assert judge(net._replace(start=-1), [[(1.0, 0)]], [[]], t_stop=1.5)["clearance"] == 1.0
+    net = walk_of([0.0, 0.0], [2.0, 2.0], start=1)._replace(v_start=np.array([1.95, 1.9]))
+    tally = judge(net, [[(1.0, 0), (1.0, 1)]], [[]], t_stop=1.5)
+    assert (tally["n_gaps"], tally["clearance"]) == (2, pytest.approx(0.05, rel=1e-12))
 
 
 # --- right spikes ---

@@ -18,6 +18,7 @@ import reference_graph as oracle
 from fireprop import Spikes, certify, engine, external, ift, validity
 from fireprop.gradcheck import check_gradients
 from fireprop.interop import clock_driven
+from fireprop.kernels.graph import constants
 from fireprop.nn import LIF, Network, Sequential, keep_positive
 from networks import inputs_of
 
@@ -50,12 +51,12 @@ def random_constants(rng, network, names):
     return {name: drawn[name] for name in names} | ({"t_start": -0.3} if START & set(names) else {})
 
 
-def draw(rng, kind, extras):
-    """A network with constants of its own: (network, times, units)."""
+def draw(rng, kind, extras, most=60):
+    """A network with constants of its own and so many spikes at most: (network, times, units)."""
     while True:
         network, times, units, _ = oracle.random_network(rng, **KINDS[kind], t_end=T_END, clear=True)
         network |= random_constants(rng, network, EXTRAS[extras])
-        if 5 <= len(oracle.simulate(network, times, units, T_END)[0]) <= 60:
+        if 5 <= len(oracle.simulate(network, times, units, T_END)[0]) <= most:
             return network, times, units
 
 
@@ -162,6 +163,99 @@ def test_gradients_by_every_constant_are_those_of_differences_and_of_the_tangent
             assert float(torch.from_numpy(grad_times) @ moved) == pytest.approx(found, rel=1e-10, abs=1e-11 * scale)
             compared += 1
     assert compared >= 30  # of at least 36
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("kind", "extras"), [("several taus", "delays"), ("hold", "start"), ("hold", "everything")])
+def test_a_small_network_has_the_spikes_and_the_gradient_of_the_oracle_along_a_direction_of_all(kind, extras, seed):
+    rng = np.random.default_rng(seed)
+    while True:
+        network, times, units = draw(rng, kind, extras, most=12)
+        fired = oracle.simulate(network, times, units, T_END)
+        layer = trained_layer(network)
+        direction, grad_times = directions(rng, network, layer, times), rng.standard_normal(len(fired[0]))
+        wanted = difference(network, times, units, fired, grad_times, direction, 1e-1)
+        if wanted is not None:
+            break
+    leaf, spikes = run(layer, network, times, units)
+    assert spikes.units.tolist() == fired[1].tolist()
+    np.testing.assert_allclose(spikes.times.detach().numpy(), fired[0], rtol=0, atol=1e-11)
+    (torch.from_numpy(grad_times) @ spikes.times).backward()
+    gradients = {name: p.grad.numpy() for name, p in layer.named_parameters()} | {"times": leaf.grad.numpy()}
+    terms = [float((gradients[name] * step).sum()) for name, step in direction.items()]
+    assert sum(terms) == pytest.approx(wanted, rel=1e-6, abs=1e-6 * max(map(abs, terms)))
+    moved = along(layer, network, times, units, {name: torch.from_numpy(step) for name, step in direction.items()})
+    found = float(torch.from_numpy(grad_times) @ moved)
+    assert found == pytest.approx(sum(terms), rel=1e-10, abs=1e-11 * max(map(abs, terms)))
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one tau", "several taus"])
+def test_a_small_batch_has_the_gradients_of_its_samples(rng, several):
+    def trained(*values):
+        return nn.Parameter(torch.tensor(values, dtype=torch.float64))
+
+    layer = LIF(
+        3, 2, recurrent=True, tau_mem=trained(1.0, 0.8), tau_syn=trained([0.5, 0.7, 0.5], [0.4, 0.4, 0.9])
+        if several else trained([0.5], [0.6]), tau_syn_rec=trained([0.3, 0.5], [0.6, 0.3]) if several else
+        trained([0.5], [0.6]), t_ref=trained(0.1, 0.2), v_threshold=trained(1.0, 1.2), delay=trained(0.1, 0.0, 0.3),
+        delay_rec=trained(0.2, 0.1), v_start=trained(0.3, -0.2), dtype=torch.float64,
+        **({} if several else {"bias": trained(0.2, -0.1), "i_start": trained(0.1, 0.4)}),
+    )  # fmt: skip
+    layer.weight.data.copy_(torch.tensor([[6.0, 3.0, 5.0], [5.0, 6.0, 3.0]]))
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.3, -1.0], [1.5, -0.2]]))
+    samples = [Spikes.from_latencies([row]) for row in ([0.1, 0.5, 0.8], [0.9, 0.2, math.inf], [0.4, 0.7, 0.05])]
+    start = {"t_start": -0.3}
+    direction = [torch.from_numpy(rng.standard_normal(p.shape)) for p in layer.parameters()]
+    names = [name for name, _ in layer.named_parameters()]
+
+    def both_ways(inputs):
+        layer.zero_grad()
+        spikes = layer(inputs, t_end=T_END, **start)
+        torch.cos(spikes.times).sum().backward()
+        with forward_ad.dual_level():
+            duals = map(forward_ad.make_dual, (p.detach() for p in layer.parameters()), direction)
+            out = functional_call(layer, dict(zip(names, duals, strict=True)), (inputs,), {"t_end": T_END, **start})
+            return [p.grad.clone() for p in layer.parameters()], forward_ad.unpack_dual(out.times).tangent
+
+    together, moved = both_ways(Spikes.cat(samples))
+    assert 12 <= moved.numel() <= 40
+    alone = [both_ways(sample) for sample in samples]
+    assert torch.equal(moved, torch.cat([tangent for _, tangent in alone]))
+    for k, found in enumerate(together):
+        wanted = sum(gradients[k] for gradients, _ in alone)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * (1.0 + float(wanted.abs().max())))
+
+
+def test_a_gap_of_exactly_1_is_a_gap_like_any_other():
+    found = []
+    for second in (1.25, 1.25 + 1e-9):
+        layer = LIF(
+            1, 1, tau_mem=nn.Parameter(torch.ones(1).double()), tau_syn=nn.Parameter(torch.tensor([[0.5]]).double()),
+            v_threshold=3.0, dtype=torch.float64,
+        )  # fmt: skip
+        layer.weight.data.fill_(8.0)
+        spikes = layer(Spikes.from_lists([[[0.25, second]]]), t_end=4.0)
+        assert spikes.n_spikes == 1
+        spikes.times.sum().backward()
+        found.append([p.grad.item() for p in layer.parameters()])
+    assert found[0] == pytest.approx(found[1], rel=1e-7)
+    assert min(map(abs, found[0])) > 0.01
+
+
+def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
+    layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, dtype=torch.float64)
+    layer.weight.data.fill_(12.0)
+    record = layer.record(Spikes.from_latencies([[0.0]]), t_end=4.0)
+    run, n = record.runs[0], record[0].n_spikes
+    assert n >= 4
+    # beta = theta = 1: the slope is the current less 1.
+    run.log.events["current"][1:5] = [3.0, 1.0, 0.5, 5.0]
+    times, out = np.zeros(run.log.events.size), np.full(run.log.events.size, np.nan)
+    times[:5] = [7.0, 1.5, 2.0, 2.0, -1.0]
+    constants.adjoint_of_v(run.graph, run.log, times, 1, out)
+    assert np.isnan(out[0])
+    assert out[1:5].tolist() == [-0.75, 0.0, 0.0, 0.25]
+    assert not out[5:].any()
 
 
 # --- delays ---

@@ -13,14 +13,16 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, engine, validity
+from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, TimeResolutionError, engine, validity
 from fireprop.engine import threads
 from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import agenda, chain, heap, membrane, simulate, walk
-from fireprop.kernels.graph import crossing, queue, state
+from fireprop.kernels.graph import building, crossing, queue, state
+from fireprop.kernels.graph import simulate as graph_simulate
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.kernels.trace import trace
 from fireprop.nn import LIF, Sequential
 from fireprop.parity import fixture_names, load_fixture
 
@@ -145,6 +147,29 @@ def test_the_replay_of_a_run_is_the_run(name):
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_a_trace_is_a_sum_over_what_arrived_since_the_last_hold():
+    # alpha = 2, beta = 1: h = exp(-t) - exp(-2 t). A start at 0.5 with V = 0.75, arrivals at 1 and 3, a spike at 2 with
+    # a hold to 2.5, all on the grid of float64.
+    def h(gap):
+        return math.exp(-gap) - math.exp(-2.0 * gap)
+
+    def wanted(t):
+        i = sum(w * math.exp(-2.0 * (t - s)) for s, w in ((1.0, 5.0), (3.0, -1.5)) if t > s)
+        if t <= 0.5 or 2.0 < t <= 2.5:
+            return 0.0, i
+        v = 0.75 * math.exp(0.5 - t) + (5.0 * h(t - 1.0) if t > 1.0 else 0.0)
+        if t > 2.5:
+            v = 5.0 * math.exp(-3.0) * h(t - 2.5) + (-1.5 * h(t - 3.0) if t > 3.0 else 0.0)
+        return v, i
+
+    grid = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.25, 2.5, 2.75, 3.0, 4.0])
+    v, i = np.full(grid.size, np.nan), np.full(grid.size, np.nan)
+    arrays = [np.array(a) for a in ([1.0, 3.0], [5.0, -1.5], [2.0, 2.0], [2.0])]
+    trace(grid, *arrays, 1.0, 0.5, (0.5, 0.75), v, i)
+    np.testing.assert_allclose(v, [wanted(t)[0] for t in grid], rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(i, [wanted(t)[1] for t in grid], rtol=1e-14, atol=1e-16)
+
+
 # --- at one instant ---
 
 START, FIRST, SECOND, HOLD = 8.0, 8.375, 8.625, 0.25  # SECOND is FIRST + HOLD, all on the grid of float64
@@ -167,6 +192,18 @@ def coinciding(as_graph, weights, t_ref=HOLD):
     layer.weight.data.copy_(torch.tensor([[4.0, *weights], [4.0, 0.0, weights[1]]]))
     leaf = torch.tensor([START, FIRST, SECOND], dtype=torch.float64, requires_grad=True)
     return layer, leaf, Spikes.from_events(leaf, torch.arange(3), None, n_units=3)
+
+
+def with_a_silent_current(layer, leaf):
+    """The layer with a fourth input whose weights are 0 and whose current is another: units of several currents."""
+    tau_syn = torch.tensor([[1.0, 1.0, 1.0, 0.5]] * 2, dtype=torch.float64)
+    more = LIF(
+        4, 2, tau_mem=torch.ones(2).double(), tau_syn=tau_syn, t_ref=layer.t_ref, dtype=torch.float64,
+        v_threshold=torch.nn.Parameter(layer.v_threshold.detach().clone()),
+    )  # fmt: skip
+    more.weight.data.copy_(torch.cat([layer.weight.data, torch.zeros(2, 1)], dim=1))
+    leaf = torch.cat([leaf.detach()[:1], leaf.detach()]).requires_grad_()
+    return more, leaf, Spikes.from_events(leaf, torch.tensor([0, 3, 1, 2]), None, n_units=4)
 
 
 def roads(layer, leaf, inputs, t_end, c):
@@ -194,11 +231,13 @@ def roads(layer, leaf, inputs, t_end, c):
     return {**flat_found, "tangent": torch.tensor(columns, dtype=torch.float64)}
 
 
-@KERNELS
+@pytest.mark.parametrize("kernels", ["chain", "graph", "currents"])
 @pytest.mark.parametrize("weights", [(1.5, -0.5), (-0.5, 2.0), (0.0, 0.0)], ids=str)
 @pytest.mark.parametrize("t_ref", [0.0, HOLD])
-def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(as_graph, weights, t_ref):
-    layer, leaf, inputs = coinciding(as_graph, weights, t_ref)
+def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(kernels, weights, t_ref):
+    layer, leaf, inputs = coinciding(kernels != "chain", weights, t_ref)
+    if kernels == "currents":
+        layer, leaf, inputs = with_a_silent_current(layer, leaf)
     spikes = layer(inputs, t_end=12.0).detach()
     assert {(FIRST, 0), (SECOND, 1)} <= set(zip(spikes.times.tolist(), spikes.units.tolist(), strict=True))
     assert spikes.n_spikes >= 2
@@ -510,7 +549,7 @@ def test_the_queue_of_units_is_a_sorted_list(rng):
     waiting = queue.Queue(records(n, queue.ENTRY), np.full(n, queue.ABSENT, np.int32), np.zeros(1, np.int64))
     listed = {}
     for turn in range(600):
-        u, time = int(rng.integers(n)), float(rng.integers(20))
+        u, time = int(rng.integers(n)), float(rng.integers(6))
         if rng.random() < 0.7 and turn < 550:
             queue.put(waiting, u, time)
             listed[u] = time
@@ -520,6 +559,149 @@ def test_the_queue_of_units_is_a_sorted_list(rng):
             listed.pop(u, None)
         assert queue.first(waiting) == min(listed, key=lambda u: (listed[u], u), default=queue.ABSENT)
         assert waiting.size[0] == len(listed)
+        # No entry comes before the one that it hangs on, four to each, and each unit is where it is said to be.
+        entries = [(float(entry["time"]), int(entry["unit"])) for entry in waiting.entries[: len(listed)]]
+        assert dict((u, time) for time, u in entries) == listed
+        assert all(entries[(k - 1) // 4] < entries[k] for k in range(1, len(entries)))
+        assert [int(waiting.place[u]) for _, u in entries] == list(range(len(entries)))
+        assert (waiting.place == queue.ABSENT).sum() == n - len(listed)
+    queue.put(waiting, 3, 1.0)
+    queue.clear(waiting)
+    assert queue.first(waiting) == queue.ABSENT
+    assert (waiting.place == queue.ABSENT).all()
+
+
+def graph_loop_of(n, events):
+    """The event loop of a graph of n units without synapses, each with a line, at a log of events."""
+
+    def waiting():
+        return queue.Queue(records(n, queue.ENTRY), np.full(n, queue.ABSENT, np.int32), np.zeros(1, np.int64))
+
+    nodes = records(n, NODE)
+    nodes["last_spike"] = -7
+    whole = Graph(nodes, records(n, CHANNEL), np.zeros(n + 1, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(n))
+    lines = graph_simulate.Lines(
+        n, np.arange(n + 1), np.zeros(n), waiting(), np.full(n, queue.ABSENT), records(9, graph_simulate.SENT),
+        np.full(n, queue.ABSENT),
+    )  # fmt: skip
+    counts = np.zeros(graph_simulate.N_COUNTS, np.int64)
+    counts[graph_simulate.SPIKES] = len(events)
+    log = records(len(events), chain.EVENT)
+    log["unit"], log["current"], log["release"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
+    numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
+    return graph_simulate.Loop(whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2))
+
+
+def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_theirs():
+    loop = graph_loop_of(7, [6, 3, 4, 1, 5, 0])
+    graph_simulate.sort_instant(loop, 1)
+    wanted = np.array([6, 0, 1, 3, 4, 5])
+    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+        assert loop.events[name].tolist() == (wanted * factor).tolist()
+    assert loop.graph.nodes["last_spike"].tolist() == [1, 2, -7, 3, 4, 5, -7]
+
+
+def test_what_is_on_its_way_is_forgotten_at_the_end_of_a_sample():
+    loop = graph_loop_of(3, [])
+    graph_simulate.send(loop.lines, 0, 1.0, 4)
+    graph_simulate.send(loop.lines, 2, 0.5, 5)
+    graph_simulate.send(loop.lines, 2, 0.75, 6)
+    assert graph_simulate.next_arrival(loop.lines) == 0.5
+    assert graph_simulate.take_arrival(loop.lines) == 2
+    assert graph_simulate.next_arrival(loop.lines) == 0.75
+    graph_simulate.forget_lines(loop.lines)
+    assert graph_simulate.next_arrival(loop.lines) == np.inf
+    assert loop.lines.arrives.tolist() == [queue.ABSENT] * 3
+    assert loop.lines.queue.size[0] == 0
+
+
+# --- how synapses are laid out ---
+
+
+@pytest.mark.parametrize(
+    ("rows", "sources", "fault"),
+    [
+        ([0, 2, 3], [0, 2, 1], -1),
+        ([0, 1, 3], [2, 0, 2], -1),  # every row starts anew
+        ([0, 0, 0], [], -1),
+        ([0, 2, 1], [0, 1], 1),  # runs backwards
+        ([2, 1, 2], [0, 1], 0),
+        ([-1, 1, 1], [0], 0),
+        ([0, 1, 4], [0, 1, 2], 1),  # beyond the last
+        ([0, 4, 4], [0, 1, 2], 0),
+        ([0, 2, 2], [1, 1], 0),  # twice
+        ([0, 2, 2], [2, 1], 0),  # out of order
+        ([0, 1, 3], [2, 1, 0], 1),
+        ([0, 0, 3], [0, 2, 1], 1),
+        ([0, 1, 2], [0, 3], 1),  # there is no source 3
+        ([0, 1, 2], [0, 4], 1),
+        ([0, 1, 2], [-1, 0], 0),
+    ],
+)
+def test_a_fault_of_the_rows_is_found_in_the_receiver_that_has_it(rows, sources, fault):
+    assert building.fault_of(np.array(rows), np.array(sources, np.int64), 3) == fault
+
+
+def test_rates_are_listed_once_for_every_run_of_equal_ones():
+    rows, sources = np.array([0, 5, 7]), np.array([0, 1, 2, 3, 4, 0, 4])
+    tau_syn = np.array([[0.5, 0.5, 1.0, 0.25, 0.25], [2.0, 0.0, 0.0, 0.0, 2.0]])
+    group = np.array([[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]])
+    wanted = [(2.0, 3), (1.0, 3), (4.0, 3), (4.0, 4)], [(0.5, 4), (0.5, 3)]
+    counted = np.zeros(4, np.int64)
+    nothing = np.zeros(0), np.zeros(0, np.int64)
+    building.list_rates(rows, sources, tau_syn, group, 3, 1, counted, *nothing)
+    assert counted.tolist() == [0, 4, 2, 0]
+    rates, groups, cursor = np.zeros(10), np.zeros(10, np.int64), np.array([0, 2, 7, 0])
+    building.list_rates(rows, sources, tau_syn, group, 3, 1, cursor, rates, groups)
+    assert cursor.tolist() == [0, 6, 9, 0]
+    for first, entries in zip((2, 7), wanted, strict=True):
+        found = zip(rates[first:].tolist(), groups[first:].tolist(), strict=True)
+        assert list(found)[: len(entries)] == entries
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("width", [0, 6])
+def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
+    rng = np.random.default_rng(seed)
+    n_out, n_in, first_source, first_target, first_group, first_place = 3, 6, 2, 1, 5, 100
+    mask = rng.random((n_out, n_in)) < 0.9
+    sources = np.flatnonzero(mask.ravel()) % n_in
+    rows = np.cumsum([0, *mask.sum(1)])
+    tau_syn = rng.choice([0.25, 1.0], (n_out, n_in))
+    group = rng.integers(0, 4, (n_out, n_in))
+    keys = [
+        sorted({(1.0 / tau_syn[o, s], first_group + group[o, s]) for s in np.flatnonzero(mask[o])}) for o in range(3)
+    ]
+    keys = [[(9.0, 9)], *keys]  # a unit of another population comes first
+    nodes, channels = records(4, NODE), records(sum(map(len, keys)), CHANNEL)
+    nodes["n_channels"] = [len(part) for part in keys]
+    nodes["first_channel"] = np.cumsum([0, *nodes["n_channels"]])[:-1]
+    channels["alpha"] = [alpha for part in keys for alpha, _ in part]
+    groups = np.array([number for part in keys for _, number in part])
+    counts = np.zeros(first_source + n_in + 2, np.int64)
+    building.count_synapses(rows, sources, first_source, counts)
+    cursor = np.cumsum(counts)[:-1]
+    synapses, order = records(int(rows[-1]), SYNAPSE), np.full(int(rows[-1]), -1)
+    ends = first_source, first_target
+    building.lay_synapses(
+        rows, sources, sources, tau_syn, group, first_group, ends, first_place, width, cursor, nodes, channels, groups,
+        synapses, order,
+    )  # fmt: skip
+    wanted = []
+    for s in range(n_in):
+        for o in np.flatnonzero(mask[:, s]):
+            k = int(rows[o]) + int(mask[o, :s].sum())
+            place = first_place + (int(o) * width + s if width else k)
+            wanted.append((int(o) + first_target, (1.0 / tau_syn[o, s], first_group + group[o, s]), place))
+    found = [
+        (int(synapse["target"]), (channels["alpha"][synapse["channel"]], groups[synapse["channel"]]), int(at))
+        for synapse, at in zip(synapses, order, strict=True)
+    ]
+    assert found == wanted
+    # A channel belongs to the unit that it is of.
+    first, n = nodes["first_channel"], nodes["n_channels"]
+    assert all(0 <= synapse["channel"] - first[synapse["target"]] < n[synapse["target"]] for synapse in synapses)
+    assert cursor.tolist() == np.cumsum(counts)[1:].tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -532,20 +714,24 @@ def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_b
 # --- the event loop of a chain ---
 
 
-@KERNELS
-def test_other_units_of_time_and_potential_and_another_origin_change_nothing(rng, as_graph):
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kernels", ["chain", "one current", "currents"])
+def test_other_units_of_time_and_potential_and_another_origin_change_nothing(kernels, seed):
     # time constants and times 16 times as large, theta 16^2 times, weights 16 times: V(t) is 16^2 V(t / 16)
-    weight = torch.from_numpy(rng.uniform(1.5, 3.0, (2, 4)))
+    rng = np.random.default_rng(seed)
+    weight = torch.from_numpy(rng.uniform(-2.0 if seed else 1.5, 8.0, (2, 4)))
     rows = torch.from_numpy(rng.uniform(0.0, 2.0, (1, 4)))
     found = []
-    for unit, origin in ((1.0, 0.0), (16.0, 0.0), (16.0, 64.0), (16.0, -64.0)):
-        tau_mem = torch.full((2,), unit, dtype=torch.float64) if as_graph else unit
-        tau_syn = torch.tensor([0.5, 0.5, 2.0, 2.0], dtype=torch.float64) * unit if as_graph else 0.5 * unit
+    for unit, origin in ((1.0, 0.0), (16.0, 0.0), (16.0, 64.0), (16.0, -64.0), (2.0**-8, 0.0), (2.0**10, 0.0)):
+        tau_mem = unit if kernels == "chain" else torch.full((2,), unit, dtype=torch.float64)
+        tau_syn = 0.5 * unit
+        if kernels == "currents":
+            tau_syn = torch.tensor([0.5, 0.5, 2.0, 1.25], dtype=torch.float64) * unit
         layer = LIF(4, 2, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=unit**2, t_ref=0.25 * unit, dtype=torch.float64)
         layer.weight.data.copy_(weight * unit)
         spikes = layer(Spikes.from_latencies((rows * unit + origin).tolist()), t_end=4.0 * unit + origin).detach()
         found.append((spikes.units.tolist(), ((spikes.times - origin) / unit).tolist()))
-    assert len(found[0][0]) > 3
+    assert len(found[0][0]) >= 2
     for units, times in found[1:]:
         assert units == found[0][0]
         assert times == pytest.approx(found[0][1], rel=1e-12)
@@ -725,6 +911,169 @@ def test_a_missing_spike_is_reported_at_the_time_of_its_crossing():
             replay(layer, inputs, [nothing], t_end=4.0)
         found = float(re.search(r"t = ([0-9.e-]+)", str(caught.value)).group(1))
         assert found == pytest.approx(float(spikes.times[0]), abs=1e-4)
+
+
+# V = 9 (x - x^2), x = exp(-t / tau_mem), is 2 at log 1.5 and, on its way down, at log 3.
+UP, DOWN = math.log(1.5), math.log(3.0)
+
+
+def assert_missed(layer, inputs, given, t_end, unit, time, **options):
+    with pytest.raises(ReplayError, match="the potential rises above the threshold") as caught:
+        replay(layer, inputs, [given], t_end=t_end, **options)
+    found = re.search(r"unit (\d+), t = ([-0-9.e]+):", str(caught.value))
+    assert int(found[1]) == unit
+    assert float(found[2]) == pytest.approx(time, abs=1e-4)
+
+
+def two_units(n=2, **options):
+    """Two units, or more, that do not leak at the same rate as their currents, each with an input of its own."""
+    theta = torch.full((n,), 2.0, dtype=torch.float64)
+    layer = LIF(n, n, tau_mem=torch.ones(n).double(), tau_syn=0.5, v_threshold=theta, dtype=torch.float64, **options)
+    layer.weight.data.copy_(9.0 * torch.eye(n))
+    return layer
+
+
+@pytest.mark.parametrize("shift", [0.0, -4.0])
+def test_a_crossing_before_a_spike_that_is_given_on_the_way_down_is_missed(shift):
+    inputs = Spikes.from_latencies([[1.0 + shift, math.inf]])
+    given = Spikes.from_lists([[[1.0 + DOWN + shift], []]])
+    assert_missed(two_units(), inputs, given, 4.0, 0, 1.0 + UP + shift)
+
+
+@pytest.mark.parametrize("shift", [0.0, -4.0])
+def test_a_crossing_before_an_arrival_is_missed_whether_from_outside_or_from_another_unit(shift):
+    nothing = Spikes.from_lists([[[], []]])
+    inputs = Spikes.from_lists([[[1.0 + shift, 2.0 + shift], []]])
+    assert_missed(two_units(), inputs, nothing, 4.0, 0, 1.0 + UP + shift)
+    layer = two_units(recurrent=True, tau_syn_rec=0.5)
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0], [-20.0, 0.0]]))
+    inputs = Spikes.from_latencies([[1.5 + shift, 1.0 + shift]])
+    given = Spikes.from_lists([[[1.5 + UP + shift], []]])
+    assert_missed(layer, inputs, given, 4.0, 1, 1.0 + UP + shift)
+
+
+def test_of_several_crossings_that_are_missed_the_first_that_an_event_shows_is_named():
+    # Unit 0 hears nothing after its crossing; that of unit 1 is seen at an arrival.
+    inputs = Spikes.from_lists([[[1.0], [1.25, 2.0]]])
+    layer = two_units(mask=torch.eye(2, dtype=torch.bool))
+    assert_missed(layer, inputs, Spikes.from_lists([[[], []]]), 4.0, 1, 1.25 + UP)
+    from_2_to_1 = torch.zeros(3, 3, dtype=torch.bool)
+    from_2_to_1[1, 2] = True
+    layer = two_units(
+        3, recurrent=True, tau_syn_rec=0.5, mask=torch.eye(3, dtype=torch.bool), recurrent_mask=from_2_to_1
+    )
+    inputs = Spikes.from_latencies([[1.0, 1.25, 1.5]])
+    assert_missed(layer, inputs, Spikes.from_lists([[[], [], [1.5 + UP]]]), 4.0, 1, 1.25 + UP)
+
+
+@pytest.mark.parametrize(("base", "t_end"), [(0.0625, 2.0), (100.0, 102.0), (-100.0, -98.0), (1.0, 4.0)])
+def test_a_missed_crossing_of_a_unit_with_two_currents_is_found_wherever_time_begins(base, t_end):
+    tau_syn = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=4.0, tau_syn=tau_syn, v_threshold=2.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[9.0 / 4.0, 1e-9]]))
+    inputs = Spikes.from_latencies([[base, base]])
+    assert_missed(layer, inputs, Spikes.from_lists([[[]]]), t_end, 0, base + 4.0 * UP)
+
+
+@pytest.mark.parametrize("currents", [1, 2])
+@pytest.mark.parametrize("weight", [4.0, 30.0, 1e4])
+@pytest.mark.parametrize("inhibition", [0.0, -1.0, -3.0, -50.0])
+@pytest.mark.parametrize("unit", [1.0, 2.0**-8, 2.0**8])
+def test_a_first_spike_is_where_the_sum_of_all_responses_reaches_the_threshold(currents, weight, inhibition, unit):
+    rates = [2.0 / unit, 2.0 / unit if currents == 1 else 4.0 / unit]
+    tau_syn = torch.tensor([[1.0 / rates[0], 1.0 / rates[1], 1.0 / rates[0]]], dtype=torch.float64)
+    layer = LIF(
+        3, 1, tau_mem=torch.full((1,), unit).double(), tau_syn=tau_syn, v_threshold=unit, t_ref=9.0 * unit,
+        dtype=torch.float64,
+    )  # fmt: skip
+    weights = [weight, weight / 2.0, inhibition]
+    layer.weight.data.copy_(torch.tensor([weights]))
+    times = [unit, unit, 0.25 * unit]
+    spikes = layer(Spikes.from_latencies([times]), t_end=4.0 * unit).times.tolist()
+
+    def v(t):
+        total = 0.0 * t
+        for w, a, s in zip(weights, [*rates, rates[0]], times, strict=True):
+            gap = np.maximum(t - s, 0.0)
+            total = total + w * (np.exp(-gap / unit) - np.exp(-a * gap)) / (a - 1.0 / unit)
+        return total
+
+    grid = np.linspace(unit, 4.0 * unit, 20_001)[1:]
+    (above,) = np.nonzero(v(grid) >= unit)
+    above = grid[above[0]] if above.size else None
+    assert (above is None) == (not spikes)
+    if spikes:
+        assert spikes[0] <= above <= spikes[0] + 2.0 * unit / 5e3
+        size = weight * (spikes[0] - unit) + abs(inhibition) * unit
+        # An ulp of time is 2^-52, V' at most 1.5 weight.
+        assert v(spikes[0]) == pytest.approx(unit, rel=0, abs=1e-13 * (unit + size) + 2.0**-51 * 1.5 * weight * unit)
+
+
+@pytest.mark.parametrize("c", [-1.0, 1.0, 0.5])
+def test_forward_propagation_takes_any_number_for_the_derivative_of_a_loss(c):
+    layer = two_units(recurrent=True, tau_syn_rec=0.5)
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.1, 1.0], [2.0, -0.3]]))
+    found = []
+    for gradient in ("adjoint", "forward"):
+        layer.zero_grad()
+        (c * layer(Spikes.from_latencies([[1.0, 1.25]]), t_end=4.0, gradient=gradient).times.sum()).backward()
+        found.append(torch.cat([p.grad.flatten() for p in layer.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    assert float(found[0].abs().max()) > 0.0
+
+
+def test_what_no_loss_asks_for_has_no_gradient_however_often_it_fires():
+    layer = two_units(t_ref=0.0)
+    layer.weight.data.mul_(3.0)
+    spikes = layer(Spikes.from_latencies([[1.0, 1.25]]), t_end=4.0)
+    assert torch.bincount(spikes.units).min() >= 2
+    spikes.times[spikes.units == 0].sum().backward()
+    assert layer.weight.grad[0, 0] != 0.0
+    assert not layer.weight.grad[1].any()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_spikes_too_close_for_float64_are_refused_at_the_first_of_them(others):
+    # The other unit fires first, so that the spikes of the second are not those at the head of the log.
+    layer = two_units()
+    layer.weight.data.copy_(torch.tensor([[9.0 * others, 0.0], [0.0, 1e12]]))
+    inputs = Spikes.from_latencies([[1e6, 1e6 + 1.0]])
+    with pytest.raises(TimeResolutionError, match="unit 1, t = ") as caught:
+        layer(inputs, t_end=1e6 + 3.0)
+    assert float(re.search(r"t = ([0-9.e+]+):", str(caught.value)).group(1)) == pytest.approx(1e6 + 1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("currents", [1, 2])
+def test_what_arrives_within_a_hold_neither_fires_nor_moves_its_unit_before_the_hold_ends(currents):
+    # Inhibition within the hold, and something after it: carried back from the end of the hold, V would be high.
+    tau_syn = torch.tensor([[0.5, 0.5, 0.5 / currents]], dtype=torch.float64)
+    layer = LIF(3, 1, tau_mem=torch.ones(1).double(), tau_syn=tau_syn, v_threshold=2.0, t_ref=1.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[9.0, -200.0, 1e-3]]))
+    spikes = layer(Spikes.from_latencies([[1.0, 1.5, 1.75]]), t_end=4.0)
+    assert spikes.times.tolist() == [pytest.approx(1.0 + UP, rel=1e-14)]
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.25])
+def test_the_log_of_a_replay_is_that_of_the_run_to_the_bit(t_ref):
+    layer, leaf, inputs = coinciding(True, (1.5, -0.5), t_ref)
+    layers = [(layer, inputs), with_a_silent_current(layer, leaf)[::2], (two_units(t_ref=1.0), None)]
+    for net, given in layers:
+        given = Spikes.from_latencies([[1.0, 2.0]]) if given is None else given
+        record = net.record(given.detach(), t_end=12.0)
+        again = replay(net, given.detach(), record, t_end=12.0).record
+        found, wanted = again.runs[0].log.events, record.runs[0].log.events
+        assert record[0].n_spikes >= 2
+        for name in wanted.dtype.names:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_a_spike_at_the_very_end_of_the_hold_is_within_it():
+    layer = two_units(t_ref=0.25)
+    inputs = Spikes.from_latencies([[1.0, math.inf]])
+    first = float(layer(inputs, t_end=4.0).times.detach()[0])
+    given = Spikes.from_lists([[[first, first + 0.25], []]])
+    with pytest.raises(ReplayError, match="held here"):
+        replay(layer, inputs, [given], t_end=4.0)
 
 
 def test_an_arrival_during_a_hold_leaves_no_trace_of_the_sample_before():

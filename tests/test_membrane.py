@@ -580,3 +580,61 @@ def test_heaps_that_share_an_array_leave_each_other_alone(low, high):
         heap.push(array, len(low), size, time, unit)
     assert drained(array, len(low), len(high)) == sorted(high)
     assert drained(array, 0, len(low)) == sorted(low)
+
+
+def test_the_long_way_finds_what_the_short_way_finds(rng):
+    # Potentials so small that the short way is not asked, in units of a power of 2.
+    small, crossed = 2.0**-340, 0
+    for _ in range(400):
+        alpha, beta = 10.0 ** rng.uniform(-1.0, 1.0, 2)
+        v, theta = rng.uniform(-1.0, 0.999), 1.0
+        i = 10.0 ** rng.uniform(-1.0, 2.0)
+        t, height = membrane.peak(v, i, alpha, beta)
+        if t != membrane.NONE_AHEAD and height > v and rng.random() < 0.5:
+            theta = v + (height - v) * rng.uniform(0.5, 0.99)  # near the peak
+            theta = theta if theta > 0.0 else 1.0
+        assert not membrane.is_plain(v * small, i * small, alpha, beta, theta * small)
+        near = membrane.crossing_ahead(v, i, alpha, beta, theta)
+        far = membrane.crossing_ahead(v * small, i * small, alpha, beta, theta * small)
+        assert (near == membrane.NONE_AHEAD) == (far == membrane.NONE_AHEAD)
+        if near != membrane.NONE_AHEAD:
+            crossed += 1
+            slope = membrane.rise(*membrane.propagate(v, i, near, alpha, beta), beta)
+            assert slope > 0.0
+            # V is known to a few ulp, and time to that over the slope.
+            assert abs(far - near) <= 1e-14 * (near + (abs(v) + theta + i / max(alpha, beta)) / slope)
+    assert crossed > 150
+
+
+def test_a_gap_whose_end_rounding_has_brought_to_the_threshold_has_a_crossing_there():
+    for v_end, expected in ((2.0, 1.0), (2.0 + 2.0**-50, 1.0), (3.0, 1.0), (2.0 - 2.0**-50, membrane.NONE_AHEAD)):
+        assert membrane.up_to(1.0, 1.5, v_end, 2.0) == expected
+        assert membrane.up_to(1.0, membrane.NONE_AHEAD, v_end, 2.0) == expected
+        assert membrane.up_to(1.0, 0.75, v_end, 2.0) == 0.75
+
+
+# Of theta: states far below it. With these a step of an ulp of time is many of theta.
+FAR_BELOW = [
+    (-23.809322656638862, 19.49925074375558, 0.6789587333010475, 1.116897575163803),
+    (-960.2519514547471, 482.04711056754115, 0.5176998220219582, 1.3132677046904202),
+    (-14631638.758503955, 10189026.55215178, 0.7214477004577287, 1.128969801468335),
+]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-340])
+def test_a_crossing_from_far_below_the_threshold_is_where_v_is_at_it(rng, scale):
+    states, crossed = list(FAR_BELOW), 0
+    for _ in range(400):
+        alpha, beta = 10.0 ** rng.uniform(-1.0, 1.0, 2)
+        v = -(10.0 ** rng.uniform(1.0, 12.0))
+        states.append((v, -v * max(alpha, beta) * 10.0 ** rng.uniform(-0.5, 2.0), alpha, beta))
+    for v, i, alpha, beta in states:
+        t = membrane.crossing_ahead(v * scale, i * scale, alpha, beta, scale)
+        if t == membrane.NONE_AHEAD:
+            continue
+        crossed += 1
+        size = abs(v) + i * min(t, 1.0 / max(alpha, beta))
+        at_crossing, current = membrane.propagate(v, i, t, alpha, beta)
+        assert abs(at_crossing - 1.0) <= 2.0**-47 * size
+        assert membrane.rise(at_crossing, current, beta) > 0.0
+    assert crossed > 150

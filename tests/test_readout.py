@@ -265,7 +265,7 @@ def test_every_answer_has_the_gradient_of_its_difference(rng, taus, question):
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_forward_mode_agrees_with_reverse_mode(rng, taus, question):
-    layer, data = make(rng, taus), make_inputs(rng)
+    layer, data = make(rng, taus), make_inputs(rng)[[2, 0, 1]]  # no spikes in the first
     names = ["weight", "tau_mem", "tau_syn"]
     values = [data.times, *(getattr(layer, name).detach() for name in names)]
 
@@ -381,6 +381,25 @@ def test_an_arrival_at_an_end_of_the_window_does_not_move_a_maximum_there(start,
     assert value.item() == at_end.item()
     assert times.grad[1].item() == 0.0
     assert times.grad[0].item() == pytest.approx(torch.autograd.grad(at_end.sum(), times)[0][0].item(), rel=1e-12)
+
+
+def test_a_window_after_the_last_arrival_does_not_see_what_was_before():
+    layer = LI(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    trace = layer(Spikes.from_lists([[[0.0]], [[0.0, 0.1]]]))
+    value, time = trace.maximum(2.0, 3.0)
+    assert time.tolist() == [[2.0], [2.0]]
+    assert torch.equal(value, trace.potential(torch.tensor([2.0], dtype=torch.float64))[..., 0])
+
+
+def test_of_equal_maxima_the_first_is_found():
+    layer = LI(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    # After 2000 nothing is left of the first, to the bit.
+    trace = layer(Spikes.from_lists([[[0.0, 2000.0]]]))
+    value, time = trace.maximum(0.0, 4000.0)
+    assert value.item() == pytest.approx(0.25, rel=1e-15)
+    assert time.item() == pytest.approx(math.log(2.0), rel=1e-14)
 
 
 def test_silence_is_at_rest_and_flat():

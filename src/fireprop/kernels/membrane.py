@@ -5,6 +5,8 @@ Rates alpha = 1/tau_syn and beta = 1/tau_mem. Between events I' = -alpha I and V
 
 import math
 
+import numpy as np
+
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.exponential import decay, loss
 
@@ -284,7 +286,8 @@ def _rise_to(v, i, alpha, beta, theta):
         else:  # V rises here. Its vertex, or, where its bend underflows, what its tangent says
             t_next = t - slope / curvature if curvature < 0.0 else t + missing / slope
         if not low < t_next < high:
-            t_next = 0.5 * (low + high)
+            # A step below an ulp while nothing lies above theta yet: V is far below theta at 0, and rises steeply.
+            t_next = 0.5 * (low + high) if high < math.inf else np.nextafter(low, math.inf)
             if not low < t_next < high:  # neighbours in float64
                 return high
         t = t_next

@@ -47,13 +47,13 @@ def ulp(t):
 
 @piece
 def accuse(tally, unit, sample, u, verdict, t, excess):
-    """Count a fault of unit u, which is not judged any more in this sample; remember the first."""
+    """Count a fault of unit u, not judged any more in this sample; remember the first, for samples come in order."""
     unit.faulty = True
     if verdict == MISSED:
         tally.n_missed += 1
     else:
         tally.n_false += 1
-    if tally.offence == PROVEN or sample < tally.sample or (sample == tally.sample and t < tally.time):
+    if tally.offence == PROVEN or (sample == tally.sample and t < tally.time):
         tally.offence, tally.sample, tally.unit = verdict, sample, u
         tally.time, tally.excess = t, excess
 
@@ -221,10 +221,9 @@ def judge_spike(walk, sample, u, f):
     look(currents, unit, gap)
     excess = unit.v_here - unit.theta
     if abs(excess) > unit.v_here_error + drift(currents, unit, 2.0 * ulp(f)) + RESIDUAL * unit.theta:
-        if excess > 0.0:
-            verdict, elapsed, distance = watch(currents, unit, gap)
-            if verdict == MISSED:
-                accuse(tally, unit, sample, u, MISSED, unit.at + elapsed, distance)
+        verdict, elapsed, distance = watch(currents, unit, gap)
+        if verdict == MISSED:
+            accuse(tally, unit, sample, u, MISSED, unit.at + elapsed, distance)
         accuse(tally, unit, sample, u, FALSE, f, excess)
         return
     certain, width = reaches(currents, unit), abs(excess) + unit.v_here_error
@@ -239,9 +238,7 @@ def judge_spike(walk, sample, u, f):
     else:
         tally.n_spikes += 1
         tally.residual = max(tally.residual, abs(excess) / unit.theta)
-    look(currents, unit, gap)
-    settle(currents, unit, f)
-    unit.v, unit.v_error = 0.0, 0.0
+    # The currents go on from where they are; what V was does not count after the hold.
     unit.hold_end = f + unit.t_ref
 
 
