@@ -826,3 +826,17 @@ def test_canonical_order_is_one_order():
 def test_horizons_that_contradict_the_spikes_are_refused(t_end, t_known, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         Spikes([0.5], [0], [0, 1], 1, t_end=[t_end], t_known=[t_known])
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, 3), slice(3, 1), slice(-2, None), slice(0, 0), slice(2, 99)])
+def test_a_slice_of_samples_is_those_samples_in_memory_of_its_own(part):
+    x = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    whole = Spikes.from_latencies(x)
+    whole = Spikes._trusted(whole.times, whole.units, whole.offsets, 3, torch.ones(5).double(), torch.ones(5).double())
+    mine, listed = whole[part], whole[list(range(5))[part]]
+    for name in ("times", "units", "offsets", "t_end", "t_known"):
+        assert torch.equal(getattr(mine, name), getattr(listed, name))
+        stored = getattr(mine, name).untyped_storage()
+        assert stored.nbytes() == getattr(mine, name).numel() * getattr(mine, name).element_size()
+    grads = [torch.autograd.grad(spikes.times.square().sum(), x, retain_graph=True)[0] for spikes in (mine, listed)]
+    assert torch.equal(*grads)
