@@ -341,11 +341,24 @@ def random_populations(generator: torch.Generator) -> Drawn:
     return net, _inputs(generator, 8), T_END
 
 
+def random_inhibited(generator: torch.Generator) -> Drawn:
+    """600 units that inhibition takes from thresholds to 10^4 thresholds below 0, and excitation up again, with holds."""
+    n = 600
+    layer = LIF(
+        N_INPUTS, n, tau_mem=float(_uniform(generator, 0.5, 1.5)), tau_syn=float(_uniform(generator, 0.2, 1.5)),
+        v_threshold=_uniform(generator, 0.5, 1.5, n), t_ref=_uniform(generator, 0.05, 0.1, n), dtype=torch.float64,
+    )  # fmt: skip
+    strength = 10.0 ** _uniform(generator, 0.0, 4.5, n, 1)
+    layer.weight.data.copy_(strength * torch.randn(n, N_INPUTS, generator=generator, dtype=torch.float64))
+    return layer, _inputs(generator, 8), T_END
+
+
 RANDOM_NETWORKS: dict[str, Callable[[torch.Generator], Drawn]] = {
     "chain": random_chain,
     "recurrent": random_recurrent,
     "several tau_syn": random_several_tau_syn,
     "populations": random_populations,
+    "inhibited": random_inhibited,
 }
 
 
