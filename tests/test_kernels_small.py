@@ -521,6 +521,27 @@ def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decim
         assert agenda.earliest(mine, first, n_row, n_late) == (-1, math.inf)
 
 
+@pytest.mark.parametrize("first", [0, 8])
+@pytest.mark.parametrize(
+    "listed",
+    [[0.0, 1.0, 2.0] * 12, [3.0] * 40, [0.5 * k for k in range(33)], [-4.0, -3.0, -2.0, 4.0] * 8, [-1.0] * 39 + [7.0]],
+    ids=["thirds", "an instant", "a row", "below 0", "all but one"],
+)
+def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(listed, first):
+    mine, n = new_agenda(first + len(listed)), len(listed)
+    pool = [(t, u) for u, t in enumerate(listed)][::-1]
+    mine.times[first:], mine.units[first:] = zip(*pool, strict=True)
+    times, units = np.zeros(first + n), np.zeros(first + n, int)
+    n_taken = agenda.take(mine, first, n, times, units)
+    part = slice(first, first + n_taken)
+    taken = sorted(zip(times[part].tolist(), units[part].tolist(), strict=True))
+    part = slice(first, first + n - n_taken)
+    left = sorted(zip(mine.times[part].tolist(), mine.units[part].tolist(), strict=True))
+    assert taken
+    assert taken + left == sorted(pool)
+    assert [*times[:first], *mine.times[:first]] == [0.0] * 2 * first
+
+
 @pytest.mark.parametrize("base", [0, 5])
 def test_a_heap_is_a_sorted_list_wherever_it_starts(rng, base):
     for _ in range(30):
