@@ -6,6 +6,7 @@ The oracle is what `parity/make_mpmath.py` found. `test_parity.py` has the rever
 import functools
 import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -491,6 +492,57 @@ def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
 def new_agenda(size, lanes=chain.LANES):
     entries = (records(size, heap.ENTRY) for _ in range(3))
     return agenda.Agenda(np.zeros(size), np.zeros(size, int), *entries, np.zeros(lanes, int))
+
+
+class InOrder(NamedTuple):
+    """What `simulate.place_in_order` reads of a loop."""
+
+    layers: np.ndarray
+    units: np.ndarray
+    events: np.ndarray
+
+
+def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
+    start, first = 8, 2
+    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, chain.EVENT).reshape(2, 9))
+    state, events = loop.layers[1], loop.events[1]
+    loop.units["last_spike"] = -7
+    state.start = start
+    # the first two are those of the sample before
+    for k, (time, unit) in enumerate([(1.0, 7), (1.0, 6), *((1.0, u) for u in (5, 1, 3, 0, 4)), (2.0, 6), (2.0, 2)]):
+        events[k].time, events[k].unit, events[k].current, events[k].release = time, unit, 10.0 * unit, 100.0 * unit
+        if k >= first:
+            loop.units[start + unit].last_spike = k
+            state.count = k + 1
+            simulate.place_in_order(loop, 1, first)
+    wanted = np.array([7, 6, 0, 1, 3, 4, 5, 2, 6])
+    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+        assert events[name].tolist() == (wanted * factor).tolist()
+    assert events["time"].tolist() == [1.0] * 7 + [2.0] * 2
+    assert loop.units["last_spike"][start:].tolist() == [2, 3, 7, 4, 5, 6, 8, -7]
+
+
+@pytest.mark.parametrize("byte", range(8))
+def test_the_first_flag_of_a_word_is_found_wherever_it_is_and_whatever_follows(byte):
+    for after in (0, 1, 0b10000001):
+        flags = sum(1 << 8 * k for k in range(byte, 8) if k == byte or after >> (k - byte - 1) & 1)
+        assert simulate.first_byte(np.uint64(flags)) == byte
+
+
+@pytest.mark.parametrize("unit", [0, 9, 68])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_unit_whose_potential_would_be_high_and_falling_rises_again_after_a_long_hold(unit, split):
+    # without its spike V would be 10 at the split, and its tangent far below the threshold at the end of the gap
+    layer = LIF(2, 70, tau_mem=1.0, tau_syn=1.0, t_ref=1.97, dtype=torch.float64)
+    layer.weight.data.zero_()
+    layer.weight.data[unit] = torch.tensor([40.0, 0.0])
+    spikes = layer(Spikes.from_latencies([[0.0, 2.0 if split else math.inf]]), t_end=5.0).detach()
+    assert spikes.units.tolist() == [unit] * 2
+    first, second = spikes.times.tolist()
+    assert 40.0 * first * math.exp(-first) == pytest.approx(1.0, rel=1e-13)
+    start = first + 1.97
+    assert 2.0 < second
+    assert 40.0 * (second - start) * math.exp(-second) == pytest.approx(1.0, rel=1e-13)
 
 
 @pytest.mark.parametrize("first", [0, 8])
