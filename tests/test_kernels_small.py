@@ -576,8 +576,15 @@ def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decim
 @pytest.mark.parametrize("first", [0, 8])
 @pytest.mark.parametrize(
     "listed",
-    [[0.0, 1.0, 2.0] * 12, [3.0] * 40, [0.5 * k for k in range(33)], [-4.0, -3.0, -2.0, 4.0] * 8, [-1.0] * 39 + [7.0]],
-    ids=["thirds", "an instant", "a row", "below 0", "all but one"],
+    [
+        [0.0, 1.0, 2.0] * 12,
+        [3.0] * 40,
+        [0.5 * k for k in range(33)],
+        [-4.0, -3.0, -2.0, 4.0] * 8,
+        [-1.0] * 39 + [7.0],
+        [1.0, 1.0 + 2.0**-52] * 20,
+    ],
+    ids=["thirds", "an instant", "a row", "below 0", "all but one", "neighbours"],
 )
 def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(listed, first):
     mine, n = new_agenda(first + len(listed)), len(listed)
@@ -592,6 +599,20 @@ def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(list
     assert taken
     assert taken + left == sorted(pool)
     assert [*times[:first], *mine.times[:first]] == [0.0] * 2 * first
+
+
+@pytest.mark.parametrize("first", [0, 8])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 17, 24, 33, 40])
+def test_a_row_is_filled_in_order_whatever_lay_there_before(rng, size, first):
+    for old in (-9.0, 9.0):
+        mine = new_agenda(first + size + 30)
+        mine.row["time"], mine.spare["time"] = old, old
+        times, units = rng.exponential(1.0, size).round(1), rng.permutation(size)
+        agenda.fill(mine, first, times, units)
+        row = mine.row[first : first + size]
+        wanted = sorted(zip(times.tolist(), units.tolist(), strict=True), reverse=True)
+        assert list(zip(row["time"].tolist(), row["unit"].tolist(), strict=True)) == wanted
+        assert {*mine.row["time"][:first], *mine.row["time"][first + size :]} == {old}
 
 
 @pytest.mark.parametrize("base", [0, 5])
