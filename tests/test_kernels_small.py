@@ -494,6 +494,31 @@ def new_agenda(size, lanes=chain.LANES):
     return agenda.Agenda(np.zeros(size), np.zeros(size, int), *entries, np.zeros(lanes, int))
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("arrives", [None, 0.5, 1.0 - 5e-8])
+def test_a_crossing_of_a_nearly_straight_potential_just_before_the_end_of_a_gap_is_found(number, arrives):
+    # V = 1e8 t: at the end of a gap its tangent is above the threshold by less than the slack of its length
+    layer = LIF(2, 1, tau_mem=0.5, tau_syn=1.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[1e8, 0.0]]))
+    alone = layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=2.5e-8).detach().times.tolist()
+    assert alone == pytest.approx([1e-8, 2e-8], rel=1e-7)
+    begin, f = [0.0, *alone][number : number + 2]
+    # what arrives has no weight, and splits the gap between the spikes
+    second = math.inf if arrives is None else begin + arrives * (f - begin)
+    spikes = layer(Spikes.from_latencies([[0.0, second]]), t_end=begin + (f - begin) * (1.0 + 1e-8)).detach()
+    np.testing.assert_allclose(spikes.times, alone[: number + 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_a_peak_a_hair_above_the_threshold_crosses_in_a_gap_that_ends_a_hair_after_it(scale):
+    # V = w t exp(-t), in other units of time and potential: its peak is above the threshold by 1.2e-13 of it, its end
+    # below by as much
+    layer = LIF(1, 1, tau_mem=1.0 / scale, tau_syn=1.0 / scale, v_threshold=scale, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.fill_(math.e * (1.0 + 1.2e-13) * scale**2)
+    spikes = layer(Spikes.from_latencies([[0.0]]), t_end=(1.0 + 7e-7) / scale).detach()
+    assert (spikes.times * scale).tolist() == pytest.approx([1.0 - math.sqrt(2.4e-13)], abs=1e-8)
+
+
 class InOrder(NamedTuple):
     """What `simulate.place_in_order` reads of a loop."""
 

@@ -169,6 +169,13 @@ def test_silence_without_a_horizon_is_refused():
         first_spike_cross_entropy(Spikes.from_latencies([[0.1, 0.2], [INF, 0.3]]), torch.tensor([0, 1]), tau=0.2)
 
 
+@pytest.mark.parametrize("unit", range(4))
+def test_the_unit_that_is_silent_without_a_horizon_is_named_whichever_it_is(unit):
+    latencies = [[0.1, 0.2, 0.3, 0.4], [0.1 if u != unit else INF for u in range(4)]]
+    with pytest.raises(ValueError, match=f"out: sample 1, unit {unit} is silent"):
+        first_spike_cross_entropy(Spikes.from_latencies(latencies), torch.tensor([0, 1]), tau=0.2, late_penalty=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
