@@ -519,6 +519,26 @@ def test_a_peak_a_hair_above_the_threshold_crosses_in_a_gap_that_ends_a_hair_aft
     assert (spikes.times * scale).tolist() == pytest.approx([1.0 - math.sqrt(2.4e-13)], abs=1e-8)
 
 
+def test_a_gap_that_ends_before_a_crossing_near_a_peak_changes_nothing():
+    # V = I s exp(-s) from the end of the hold on, whose peak at s = 1 is 1e-6 above the threshold: found the long way
+    def spikes(second):
+        weight, peak = 40.0, 1.0 + 1e-6
+        first = 1.0 / weight
+        for _ in range(60):
+            first = math.exp(first) / weight
+        t_ref = math.log(weight / (math.e * peak)) - first
+        layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, t_ref=t_ref, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, 0.0]]))
+        times = layer(Spikes.from_latencies([[0.0, first + t_ref + second]]), t_end=6.0).detach().times
+        assert times[0] == pytest.approx(first, rel=1e-14)
+        s = float(times[1]) - first - t_ref
+        assert peak * s * math.exp(1.0 - s) == pytest.approx(1.0, rel=1e-13)
+        assert 0.9 < s < 1.0
+
+    for second in (0.5, 0.9, 0.995, 1.5):
+        spikes(second)
+
+
 class InOrder(NamedTuple):
     """What `simulate.place_in_order` reads of a loop."""
 
@@ -827,6 +847,7 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
 def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_below_it(dtype):
     theta = dtype(0.7)
     assert theta * (1.0 - 2.0**-22) <= dtype(simulate.settled(theta, theta)) < theta
+    assert dtype(simulate.settled(np.nextafter(theta, dtype(9.0)), theta)) < theta
     assert simulate.settled(dtype(0.25), theta) == 0.25
 
 
