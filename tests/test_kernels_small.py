@@ -495,7 +495,7 @@ def new_agenda(size, lanes=chain.LANES):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("arrives", [None, 0.5, 1.0 - 5e-8])
+@pytest.mark.parametrize("arrives", [None, 0.5, 1.0 - 5e-7, 1.0 - 5e-8])
 def test_a_crossing_of_a_nearly_straight_potential_just_before_the_end_of_a_gap_is_found(number, arrives):
     # V = 1e8 t: at the end of a gap its tangent is above the threshold by less than the slack of its length
     layer = LIF(2, 1, tau_mem=0.5, tau_syn=1.0, dtype=torch.float64)
