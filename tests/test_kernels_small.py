@@ -539,6 +539,59 @@ def test_a_gap_that_ends_before_a_crossing_near_a_peak_changes_nothing():
         spikes(second)
 
 
+@pytest.mark.parametrize("t_ref", [0.0, 0.25])
+@pytest.mark.parametrize("own", [0.0, 0.4])
+def test_the_kernels_of_a_chain_and_of_a_graph_agree_on_recurrent_layers(rng, t_ref, own):
+    # the kernels of a graph share no loop, no queue and no pool with those of a chain
+    weights = [(rng.uniform(-3.0, 12.0, (n, m)), rng.uniform(-own, own, (n, n))) for m, n in ((3, 12), (12, 3))]
+    samples = [[(0.3, 0), (0.4, 1), (0.4, 2)], [(0.1, 0), (0.1, 2), (0.7, 1), (0.7, 2)]]
+    times, units, where = zip(*((t, u, b) for b, part in enumerate(samples) for t, u in part), strict=True)
+    inputs = Spikes.from_events(
+        torch.tensor(times), torch.tensor(units), torch.tensor(where), n_units=3, batch_size=len(samples)
+    )
+    found = []
+    for as_graph in (False, True):
+        net = Sequential(
+            *(
+                LIF(
+                    w.shape[1], w.shape[0], tau_mem=torch.full((w.shape[0],), 1.0).double() if as_graph else 1.0,
+                    tau_syn=0.5, t_ref=t_ref, recurrent=True, v_threshold=1.5, dtype=torch.float64,
+                )
+                for w, _ in weights
+            )
+        )  # fmt: skip
+        for layer, (w, w_own) in zip(net, weights, strict=True):
+            layer.weight.data.copy_(torch.from_numpy(w) / (1.0 if w.shape[1] == 3 else 4.0))
+            layer.recurrent_weight.data.copy_(torch.from_numpy(w_own))
+        found.append(net.record(inputs, t_end=1.2))
+    for a, b in zip(*found, strict=True):
+        assert a.counts().tolist() == b.counts().tolist()
+        np.testing.assert_allclose(flat(a.detach().to_lists()), flat(b.detach().to_lists()), rtol=1e-9)
+    assert found[0][0].n_spikes > 30
+    assert found[0][1].n_spikes >= 3
+
+
+def test_a_fault_in_a_second_layer_names_its_own_unit():
+    net = Sequential(*(LIF(1, n, tau_mem=1.0, tau_syn=1.0, dtype=torch.float64) for n in (1, 3)))
+    for layer, weights in zip(net, ([[4.0]], [[0.0], [0.0], [90.0]]), strict=True):
+        layer.weight.data.copy_(torch.tensor(weights))
+    with pytest.raises(SpikeLimitError, match="sample 0, layer 1, unit 2, t = "):
+        net(Spikes.from_latencies([[0.0]]), t_end=3.0, max_spikes=4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16])
+def test_however_many_units_are_searched_at_once_each_has_its_own_crossing(width):
+    # V = w t exp(-t), and what fires once is held to the end
+    layer = LIF(1, width, tau_mem=1.0, tau_syn=1.0, t_ref=9.0, dtype=torch.float64)
+    weight = torch.linspace(4.0, 5.0, width)[torch.arange(width).flip(0)].double()
+    layer.weight.data.copy_(weight[:, None])
+    spikes = layer(Spikes.from_latencies([[0.0]]), t_end=2.0).detach()
+    assert sorted(spikes.units.tolist()) == list(range(width))
+    assert spikes.times.tolist() == sorted(spikes.times.tolist())
+    found = weight[spikes.units] * spikes.times * torch.exp(-spikes.times)
+    np.testing.assert_allclose(found, 1.0, rtol=1e-13)
+
+
 class InOrder(NamedTuple):
     """What `simulate.place_in_order` reads of a loop."""
 
