@@ -579,7 +579,7 @@ def test_a_fault_in_a_second_layer_names_its_own_unit():
         net(Spikes.from_latencies([[0.0]]), t_end=3.0, max_spikes=4)
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16])
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 40])
 def test_however_many_units_are_searched_at_once_each_has_its_own_crossing(width):
     # V = w t exp(-t), and what fires once is held to the end
     layer = LIF(1, width, tau_mem=1.0, tau_syn=1.0, t_ref=9.0, dtype=torch.float64)
@@ -590,6 +590,43 @@ def test_however_many_units_are_searched_at_once_each_has_its_own_crossing(width
     assert spikes.times.tolist() == sorted(spikes.times.tolist())
     found = weight[spikes.units] * spikes.times * torch.exp(-spikes.times)
     np.testing.assert_allclose(found, 1.0, rtol=1e-13)
+
+
+def test_a_unit_that_rises_again_after_a_long_hold_is_searched_in_a_gap_of_its_time_constants():
+    # rates 1 and 10: V without the spike is 1.67 where the hold has ended, and its tangent is below 0 at the gap's end
+    layer = LIF(2, 1, tau_mem=0.1, tau_syn=1.0, t_ref=1.37, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[60.0, 0.0]]))
+    first, second = layer(Spikes.from_latencies([[0.0, 1.395]]), t_end=2.41).detach().times.tolist()
+    for start, s in ((0.0, first), (first + 1.37, second - first - 1.37)):
+        assert 60.0 * math.exp(-start) * (math.exp(-s) - math.exp(-10.0 * s)) / 9.0 == pytest.approx(1.0, rel=1e-12)
+    assert first + 1.37 < 1.395 < second
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.125])
+@pytest.mark.parametrize(("origin", "tau"), [(0.0, 1.0), (1024.0, 8.0), (-1024.0, 8.0)])
+def test_bursts_of_many_units_in_one_gap_are_those_of_every_unit_alone(origin, tau, t_ref):
+    # V = I s exp(-s) from the last end of hold on, s in units of tau, as long as its peak I / e is above the threshold
+    width = 24
+    weight = torch.linspace(3.0, 9.0, width)[torch.arange(width) * 7 % width].double()
+    layer = LIF(1, width, tau_mem=tau, tau_syn=tau, t_ref=t_ref * tau, v_threshold=tau, dtype=torch.float64)
+    layer.weight.data.copy_(weight[:, None])
+    inputs = Spikes.from_latencies(torch.tensor([[origin]], dtype=torch.float64))
+    record = layer.record(inputs, t_end=origin + 8.0 * tau)
+    spikes = record[0].detach()
+    assert spikes.times.tolist() == sorted(spikes.times.tolist())
+    slopes = record.slopes[0].detach()
+    for u in range(width):
+        start = 0.0
+        for f, slope in zip(
+            ((spikes.times[spikes.units == u] - origin) / tau).tolist(), slopes[spikes.units == u], strict=True
+        ):
+            s = f - start
+            assert weight[u] * math.exp(-start) * s * math.exp(-s) == pytest.approx(1.0, abs=1e-9)
+            assert 0.0 < s <= 1.0
+            assert slope == pytest.approx(float(weight[u]) * math.exp(-f) - 1.0, abs=1e-9)
+            start = f + t_ref
+        assert weight[u] * math.exp(-start) < math.e
+    assert spikes.n_spikes > 2 * width
 
 
 class InOrder(NamedTuple):
@@ -679,10 +716,11 @@ def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decim
         [3.0] * 40,
         [0.5 * k for k in range(33)],
         [-4.0, -3.0, -2.0, 4.0] * 8,
+        [0.0, 1.0, 2.0, 1.0] * 8,
         [-1.0] * 39 + [7.0],
         [1.0, 1.0 + 2.0**-52] * 20,
     ],
-    ids=["thirds", "an instant", "a row", "below 0", "all but one", "neighbours"],
+    ids=["thirds", "an instant", "a row", "below 0", "at the limit", "all but one", "neighbours"],
 )
 def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(listed, first):
     mine, n = new_agenda(first + len(listed)), len(listed)
