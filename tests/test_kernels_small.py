@@ -1091,9 +1091,9 @@ def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
 
 
 @KERNELS
-def test_all_units_of_a_layer_wider_than_a_block_share_in_the_gradient_of_an_input_time(rng, as_graph):
+@pytest.mark.parametrize("n", [1, 8, 20])
+def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_time(rng, as_graph, n):
     # a spike moves with its inputs: its derivatives to all of them sum to 1
-    n = 20
     tau_mem = torch.ones(n, dtype=torch.float64) if as_graph else 1.0
     layer = LIF(3, n, tau_mem=tau_mem, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
     layer.weight.data.copy_(torch.from_numpy(rng.uniform(3.0, 5.0, (n, 3))))
