@@ -640,15 +640,15 @@ class InOrder(NamedTuple):
 def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
     start, first = 8, 2
     loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, chain.EVENT).reshape(2, 9))
-    state, events = loop.layers[1], loop.events[1]
-    loop.units["last_spike"] = -7
-    state.start = start
+    events = loop.events[1]
+    loop.units["last_spike"][:] = -7
+    loop.layers["start"][1] = start
     # the first two are those of the sample before
     for k, (time, unit) in enumerate([(1.0, 7), (1.0, 6), *((1.0, u) for u in (5, 1, 3, 0, 4)), (2.0, 6), (2.0, 2)]):
-        events[k].time, events[k].unit, events[k].current, events[k].release = time, unit, 10.0 * unit, 100.0 * unit
+        events[k] = (time, unit, 10.0 * unit, 100.0 * unit)
         if k >= first:
-            loop.units[start + unit].last_spike = k
-            state.count = k + 1
+            loop.units["last_spike"][start + unit] = k
+            loop.layers["count"][1] = k + 1
             simulate.place_in_order(loop, 1, first)
     wanted = np.array([7, 6, 0, 1, 3, 4, 5, 2, 6])
     for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
@@ -1371,6 +1371,21 @@ def all_of(net, samples, stop, gradient):
         again = replay(net, inputs.detach(), [s.detach() for s in record], t_end=2.0)
         found["residuals"] = list(again.residuals)
     return found
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.2])
+def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_ref):
+    net = small_net(rng, False, t_ref=t_ref, loops=True)
+    times = torch.tensor([0.3, 0.5, 0.9, 0.1, 0.2], dtype=torch.float64, requires_grad=True)
+    units, where = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 0, 0, 1, 1])
+    record = net.record(Spikes.from_events(times, units, where, n_units=2, batch_size=2), t_end=2.0)
+    weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
+    c = [torch.from_numpy(rng.normal(size=s.n_spikes)) for s in record]
+    sum(part @ s.times for part, s in zip(c, record, strict=True)).backward()
+    moved = engine.tangent(record.runs[0], [np.ones(w.shape) for w in weights], [None, None], np.ones(5))
+    found = sum(float(part @ torch.from_numpy(m)) for part, m in zip(c, moved, strict=True))
+    terms = [float(w.grad.sum()) for w in weights] + [float(times.grad.sum())]
+    assert found == pytest.approx(sum(terms), abs=1e-11 * max(map(abs, terms)))
 
 
 @pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
