@@ -29,7 +29,14 @@ NAMES = [
     *("AddNot", "NumberReplacer", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse"),
     *("ReplaceFalseWithTrue", "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ZeroIterationForLoop"),
 ]
-AUGMENTED = {"+=": ("-=", "="), "-=": ("+=", "="), "*=": ("/=", "="), "|=": ("&=", "="), ">>=": ("=",)}
+AUGMENTED = {
+    "+=": ("-=", "="),
+    "-=": ("+=", "="),
+    "*=": ("/=", "="),
+    "|=": ("&=", "="),
+    "&=": ("|=", "="),
+    ">>=": ("=",),
+}
 
 
 class Mutant(NamedTuple):

@@ -6,6 +6,7 @@ The oracle is what `parity/make_mpmath.py` found. `test_parity.py` has the rever
 import functools
 import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -493,6 +494,192 @@ def new_agenda(size, lanes=chain.LANES):
     return agenda.Agenda(np.zeros(size), np.zeros(size, int), *entries, np.zeros(lanes, int))
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("arrives", [None, 0.5, 1.0 - 5e-7, 1.0 - 5e-8])
+def test_a_crossing_of_a_nearly_straight_potential_just_before_the_end_of_a_gap_is_found(number, arrives):
+    # V = 1e8 t: at the end of a gap its tangent is above the threshold by less than the slack of its length
+    layer = LIF(2, 1, tau_mem=0.5, tau_syn=1.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[1e8, 0.0]]))
+    alone = layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=2.5e-8).detach().times.tolist()
+    assert alone == pytest.approx([1e-8, 2e-8], rel=1e-7)
+    begin, f = [0.0, *alone][number : number + 2]
+    # what arrives has no weight, and splits the gap between the spikes
+    second = math.inf if arrives is None else begin + arrives * (f - begin)
+    spikes = layer(Spikes.from_latencies([[0.0, second]]), t_end=begin + (f - begin) * (1.0 + 1e-8)).detach()
+    np.testing.assert_allclose(spikes.times, alone[: number + 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_a_peak_a_hair_above_the_threshold_crosses_in_a_gap_that_ends_a_hair_after_it(scale):
+    # V = w t exp(-t), in other units of time and potential: its peak is above the threshold by 1.2e-13 of it, its end
+    # below by as much
+    layer = LIF(1, 1, tau_mem=1.0 / scale, tau_syn=1.0 / scale, v_threshold=scale, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.fill_(math.e * (1.0 + 1.2e-13) * scale**2)
+    spikes = layer(Spikes.from_latencies([[0.0]]), t_end=(1.0 + 7e-7) / scale).detach()
+    assert (spikes.times * scale).tolist() == pytest.approx([1.0 - math.sqrt(2.4e-13)], abs=1e-8)
+
+
+def test_a_gap_that_ends_before_a_crossing_near_a_peak_changes_nothing():
+    # V = I s exp(-s) from the end of the hold on, whose peak at s = 1 is 1e-6 above the threshold: found the long way
+    def spikes(second):
+        weight, peak = 40.0, 1.0 + 1e-6
+        first = 1.0 / weight
+        for _ in range(60):
+            first = math.exp(first) / weight
+        t_ref = math.log(weight / (math.e * peak)) - first
+        layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, t_ref=t_ref, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[weight, 0.0]]))
+        times = layer(Spikes.from_latencies([[0.0, first + t_ref + second]]), t_end=6.0).detach().times
+        assert times[0] == pytest.approx(first, rel=1e-14)
+        s = float(times[1]) - first - t_ref
+        assert peak * s * math.exp(1.0 - s) == pytest.approx(1.0, rel=1e-13)
+        assert 0.9 < s < 1.0
+
+    for second in (0.5, 0.9, 0.995, 1.5):
+        spikes(second)
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.25])
+@pytest.mark.parametrize("own", [0.0, 0.4])
+def test_the_kernels_of_a_chain_and_of_a_graph_agree_on_recurrent_layers(rng, t_ref, own):
+    # the kernels of a graph share no loop, no queue and no pool with those of a chain
+    weights = [(rng.uniform(-3.0, 12.0, (n, m)), rng.uniform(-own, own, (n, n))) for m, n in ((3, 12), (12, 3))]
+    samples = [[(0.3, 0), (0.4, 1), (0.4, 2)], [(0.1, 0), (0.1, 2), (0.7, 1), (0.7, 2)]]
+    times, units, where = zip(*((t, u, b) for b, part in enumerate(samples) for t, u in part), strict=True)
+    inputs = Spikes.from_events(
+        torch.tensor(times), torch.tensor(units), torch.tensor(where), n_units=3, batch_size=len(samples)
+    )
+    found = []
+    for as_graph in (False, True):
+        net = Sequential(
+            *(
+                LIF(
+                    w.shape[1], w.shape[0], tau_mem=torch.full((w.shape[0],), 1.0).double() if as_graph else 1.0,
+                    tau_syn=0.5, t_ref=t_ref, recurrent=True, v_threshold=1.5, dtype=torch.float64,
+                )
+                for w, _ in weights
+            )
+        )  # fmt: skip
+        for layer, (w, w_own) in zip(net, weights, strict=True):
+            layer.weight.data.copy_(torch.from_numpy(w) / (1.0 if w.shape[1] == 3 else 4.0))
+            layer.recurrent_weight.data.copy_(torch.from_numpy(w_own))
+        found.append(net.record(inputs, t_end=1.2))
+    for a, b in zip(*found, strict=True):
+        assert a.counts().tolist() == b.counts().tolist()
+        np.testing.assert_allclose(flat(a.detach().to_lists()), flat(b.detach().to_lists()), rtol=1e-9)
+    assert found[0][0].n_spikes > 30
+    assert found[0][1].n_spikes >= 3
+
+
+def test_a_fault_in_a_second_layer_names_its_own_unit():
+    net = Sequential(*(LIF(1, n, tau_mem=1.0, tau_syn=1.0, dtype=torch.float64) for n in (1, 3)))
+    for layer, weights in zip(net, ([[4.0]], [[0.0], [0.0], [90.0]]), strict=True):
+        layer.weight.data.copy_(torch.tensor(weights))
+    with pytest.raises(SpikeLimitError, match="sample 0, layer 1, unit 2, t = "):
+        net(Spikes.from_latencies([[0.0]]), t_end=3.0, max_spikes=4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 40])
+def test_however_many_units_are_searched_at_once_each_has_its_own_crossing(width):
+    # V = w t exp(-t), and what fires once is held to the end
+    layer = LIF(1, width, tau_mem=1.0, tau_syn=1.0, t_ref=9.0, dtype=torch.float64)
+    weight = torch.linspace(4.0, 5.0, width)[torch.arange(width).flip(0)].double()
+    layer.weight.data.copy_(weight[:, None])
+    spikes = layer(Spikes.from_latencies([[0.0]]), t_end=2.0).detach()
+    assert sorted(spikes.units.tolist()) == list(range(width))
+    assert spikes.times.tolist() == sorted(spikes.times.tolist())
+    found = weight[spikes.units] * spikes.times * torch.exp(-spikes.times)
+    np.testing.assert_allclose(found, 1.0, rtol=1e-13)
+
+
+def test_a_unit_that_rises_again_after_a_long_hold_is_searched_in_a_gap_of_its_time_constants():
+    # rates 1 and 10: V without the spike is 1.67 where the hold has ended, and its tangent is below 0 at the gap's end
+    layer = LIF(2, 1, tau_mem=0.1, tau_syn=1.0, t_ref=1.37, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[60.0, 0.0]]))
+    first, second = layer(Spikes.from_latencies([[0.0, 1.395]]), t_end=2.41).detach().times.tolist()
+    for start, s in ((0.0, first), (first + 1.37, second - first - 1.37)):
+        assert 60.0 * math.exp(-start) * (math.exp(-s) - math.exp(-10.0 * s)) / 9.0 == pytest.approx(1.0, rel=1e-12)
+    assert first + 1.37 < 1.395 < second
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.125])
+@pytest.mark.parametrize(("origin", "tau"), [(0.0, 1.0), (1024.0, 8.0), (-1024.0, 8.0)])
+def test_bursts_of_many_units_in_one_gap_are_those_of_every_unit_alone(origin, tau, t_ref):
+    # V = I s exp(-s) from the last end of hold on, s in units of tau, as long as its peak I / e is above the threshold
+    width = 24
+    weight = torch.linspace(3.0, 9.0, width)[torch.arange(width) * 7 % width].double()
+    layer = LIF(1, width, tau_mem=tau, tau_syn=tau, t_ref=t_ref * tau, v_threshold=tau, dtype=torch.float64)
+    layer.weight.data.copy_(weight[:, None])
+    inputs = Spikes.from_latencies(torch.tensor([[origin]], dtype=torch.float64))
+    record = layer.record(inputs, t_end=origin + 8.0 * tau)
+    spikes = record[0].detach()
+    assert spikes.times.tolist() == sorted(spikes.times.tolist())
+    slopes = record.slopes[0].detach()
+    for u in range(width):
+        start = 0.0
+        for f, slope in zip(
+            ((spikes.times[spikes.units == u] - origin) / tau).tolist(), slopes[spikes.units == u], strict=True
+        ):
+            s = f - start
+            assert weight[u] * math.exp(-start) * s * math.exp(-s) == pytest.approx(1.0, abs=1e-9)
+            assert 0.0 < s <= 1.0
+            assert slope == pytest.approx(float(weight[u]) * math.exp(-f) - 1.0, abs=1e-9)
+            start = f + t_ref
+        assert weight[u] * math.exp(-start) < math.e
+    assert spikes.n_spikes > 2 * width
+
+
+class InOrder(NamedTuple):
+    """What `simulate.place_in_order` reads of a loop."""
+
+    layers: np.ndarray
+    units: np.ndarray
+    events: np.ndarray
+
+
+def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
+    start, first = 8, 2
+    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, chain.EVENT).reshape(2, 9))
+    events = loop.events[1]
+    loop.units["last_spike"][:] = -7
+    loop.layers["start"][1] = start
+    # the first two are those of the sample before
+    for k, (time, unit) in enumerate([(1.0, 7), (1.0, 6), *((1.0, u) for u in (5, 1, 3, 0, 4)), (2.0, 6), (2.0, 2)]):
+        events[k] = (time, unit, 10.0 * unit, 100.0 * unit)
+        if k >= first:
+            loop.units["last_spike"][start + unit] = k
+            loop.layers["count"][1] = k + 1
+            simulate.place_in_order(loop, 1, first)
+    wanted = np.array([7, 6, 0, 1, 3, 4, 5, 2, 6])
+    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+        assert events[name].tolist() == (wanted * factor).tolist()
+    assert events["time"].tolist() == [1.0] * 7 + [2.0] * 2
+    assert loop.units["last_spike"][start:].tolist() == [2, 3, 7, 4, 5, 6, 8, -7]
+
+
+@pytest.mark.parametrize("byte", range(8))
+def test_the_first_flag_of_a_word_is_found_wherever_it_is_and_whatever_follows(byte):
+    for after in (0, 1, 0b10000001):
+        flags = sum(1 << 8 * k for k in range(byte, 8) if k == byte or after >> (k - byte - 1) & 1)
+        assert simulate.first_byte(np.uint64(flags)) == byte
+
+
+@pytest.mark.parametrize("unit", [0, 9, 68])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_unit_whose_potential_would_be_high_and_falling_rises_again_after_a_long_hold(unit, split):
+    # without its spike V would be 10 at the split, and its tangent far below the threshold at the end of the gap
+    layer = LIF(2, 70, tau_mem=1.0, tau_syn=1.0, t_ref=1.97, dtype=torch.float64)
+    layer.weight.data.zero_()
+    layer.weight.data[unit] = torch.tensor([40.0, 0.0])
+    spikes = layer(Spikes.from_latencies([[0.0, 2.0 if split else math.inf]]), t_end=5.0).detach()
+    assert spikes.units.tolist() == [unit] * 2
+    first, second = spikes.times.tolist()
+    assert 40.0 * first * math.exp(-first) == pytest.approx(1.0, rel=1e-13)
+    start = first + 1.97
+    assert 2.0 < second
+    assert 40.0 * (second - start) * math.exp(-second) == pytest.approx(1.0, rel=1e-13)
+
+
 @pytest.mark.parametrize("first", [0, 8])
 @pytest.mark.parametrize("decimals", [1, 12])  # many at one instant, or none
 @pytest.mark.parametrize("size", [1, 2, 17, 40])
@@ -519,6 +706,49 @@ def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decim
                 n_late += 1
                 waiting = sorted([*waiting, again])
         assert agenda.earliest(mine, first, n_row, n_late) == (-1, math.inf)
+
+
+@pytest.mark.parametrize("first", [0, 8])
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [0.0, 1.0, 2.0] * 12,
+        [3.0] * 40,
+        [0.5 * k for k in range(33)],
+        [-4.0, -3.0, -2.0, 4.0] * 8,
+        [0.0, 1.0, 2.0, 1.0] * 8,
+        [-1.0] * 39 + [7.0],
+        [1.0, 1.0 + 2.0**-52] * 20,
+    ],
+    ids=["thirds", "an instant", "a row", "below 0", "at the limit", "all but one", "neighbours"],
+)
+def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(listed, first):
+    mine, n = new_agenda(first + len(listed)), len(listed)
+    pool = [(t, u) for u, t in enumerate(listed)][::-1]
+    mine.times[first:], mine.units[first:] = zip(*pool, strict=True)
+    times, units = np.zeros(first + n), np.zeros(first + n, int)
+    n_taken = agenda.take(mine, first, n, times, units)
+    part = slice(first, first + n_taken)
+    taken = sorted(zip(times[part].tolist(), units[part].tolist(), strict=True))
+    part = slice(first, first + n - n_taken)
+    left = sorted(zip(mine.times[part].tolist(), mine.units[part].tolist(), strict=True))
+    assert taken
+    assert taken + left == sorted(pool)
+    assert [*times[:first], *mine.times[:first]] == [0.0] * 2 * first
+
+
+@pytest.mark.parametrize("first", [0, 8])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 17, 24, 33, 40])
+def test_a_row_is_filled_in_order_whatever_lay_there_before(rng, size, first):
+    for old in (-9.0, 9.0):
+        mine = new_agenda(first + size + 30)
+        mine.row["time"], mine.spare["time"] = old, old
+        times, units = rng.exponential(1.0, size).round(1), rng.permutation(size)
+        agenda.fill(mine, first, times, units)
+        row = mine.row[first : first + size]
+        wanted = sorted(zip(times.tolist(), units.tolist(), strict=True), reverse=True)
+        assert list(zip(row["time"].tolist(), row["unit"].tolist(), strict=True)) == wanted
+        assert {*mine.row["time"][:first], *mine.row["time"][first + size :]} == {old}
 
 
 @pytest.mark.parametrize("base", [0, 5])
@@ -708,6 +938,7 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
 def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_below_it(dtype):
     theta = dtype(0.7)
     assert theta * (1.0 - 2.0**-22) <= dtype(simulate.settled(theta, theta)) < theta
+    assert dtype(simulate.settled(np.nextafter(theta, dtype(9.0)), theta)) < theta
     assert simulate.settled(dtype(0.25), theta) == 0.25
 
 
@@ -860,9 +1091,9 @@ def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
 
 
 @KERNELS
-def test_all_units_of_a_layer_wider_than_a_block_share_in_the_gradient_of_an_input_time(rng, as_graph):
+@pytest.mark.parametrize("n", [1, 8, 20])
+def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_time(rng, as_graph, n):
     # a spike moves with its inputs: its derivatives to all of them sum to 1
-    n = 20
     tau_mem = torch.ones(n, dtype=torch.float64) if as_graph else 1.0
     layer = LIF(3, n, tau_mem=tau_mem, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
     layer.weight.data.copy_(torch.from_numpy(rng.uniform(3.0, 5.0, (n, 3))))
@@ -1142,6 +1373,21 @@ def all_of(net, samples, stop, gradient):
     return found
 
 
+@pytest.mark.parametrize("t_ref", [0.0, 0.2])
+def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_ref):
+    net = small_net(rng, False, t_ref=t_ref, loops=True)
+    times = torch.tensor([0.3, 0.5, 0.9, 0.1, 0.2], dtype=torch.float64, requires_grad=True)
+    units, where = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 0, 0, 1, 1])
+    record = net.record(Spikes.from_events(times, units, where, n_units=2, batch_size=2), t_end=2.0)
+    weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
+    c = [torch.from_numpy(rng.normal(size=s.n_spikes)) for s in record]
+    sum(part @ s.times for part, s in zip(c, record, strict=True)).backward()
+    moved = engine.tangent(record.runs[0], [np.ones(w.shape) for w in weights], [None, None], np.ones(5))
+    found = sum(float(part @ torch.from_numpy(m)) for part, m in zip(c, moved, strict=True))
+    terms = [float(w.grad.sum()) for w in weights] + [float(times.grad.sum())]
+    assert found == pytest.approx(sum(terms), abs=1e-11 * max(map(abs, terms)))
+
+
 @pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("gradient", ["adjoint", "forward"])
@@ -1149,7 +1395,10 @@ def test_a_small_batch_is_its_samples_one_by_one(rng, monkeypatch, kernels, stop
     # holds outlast gaps, and the end: what is left of a sample must not reach the next
     net = small_net(rng, kernels != "chain", t_ref=0.7, loops=kernels == "loops")
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "CHUNK", 2)  # samples per task: two tasks
+        for name in ("CHUNK", "CHUNK_ALONE"):
+            patch.setattr(engine.chain, name, 2)
+        patch.setattr(threads.chunk_edges, "__defaults__", (2,))  # samples per task
+        assert threads.chunk_edges(len(SAMPLES)) == [0, 2, 4]
         together = all_of(net, SAMPLES, stop, gradient)
     apart = [all_of(net, [sample], stop, gradient) for sample in SAMPLES]
     assert together["times"][1].numel() >= 3

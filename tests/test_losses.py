@@ -169,6 +169,13 @@ def test_silence_without_a_horizon_is_refused():
         first_spike_cross_entropy(Spikes.from_latencies([[0.1, 0.2], [INF, 0.3]]), torch.tensor([0, 1]), tau=0.2)
 
 
+@pytest.mark.parametrize("unit", range(4))
+def test_the_unit_that_is_silent_without_a_horizon_is_named_whichever_it_is(unit):
+    latencies = [[0.1, 0.2, 0.3, 0.4], [0.1 if u != unit else INF for u in range(4)]]
+    with pytest.raises(ValueError, match=f"out: sample 1, unit {unit} is silent"):
+        first_spike_cross_entropy(Spikes.from_latencies(latencies), torch.tensor([0, 1]), tau=0.2, late_penalty=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -206,6 +213,19 @@ def test_a_penalty_that_would_overflow_is_refused():
     with pytest.raises(ValueError, match=re.escape("late_penalty: sample 1 fires 1e+06 late_tau after 0, and exp ov")):
         first_spike_cross_entropy(out, torch.tensor([0, 0]), tau=0.2, late_penalty=0.1)
     assert math.isfinite(first_spike_cross_entropy(out, torch.tensor([0, 0]), tau=0.2).item())
+
+
+def test_a_penalty_is_its_formula_up_to_709_late_tau_where_exp_is_still_finite():
+    label = torch.tensor([0])
+    for late in (1.0, 708.5, 709.0):
+        x = torch.tensor([[late, late - 0.5]], dtype=torch.float64, requires_grad=True)
+        loss = first_spike_cross_entropy(Spikes.from_latencies(x), label, tau=0.5, late_penalty=0.25, late_tau=1.0)
+        loss.backward()
+        assert loss.item() == pytest.approx(math.log(1.0 + math.e) + 0.25 * math.expm1(late), rel=1e-12)
+        assert x.grad[0, 0].item() == pytest.approx(2.0 * math.e / (1.0 + math.e) + 0.25 * math.exp(late), rel=1e-12)
+    beyond = Spikes.from_latencies([[math.nextafter(709.0, INF), 708.5]])
+    with pytest.raises(ValueError, match=re.escape("late_penalty: sample 0 fires 709 late_tau after 0")):
+        first_spike_cross_entropy(beyond, label, tau=0.5, late_penalty=0.25, late_tau=1.0)
 
 
 # --- k-th spikes ---
