@@ -342,7 +342,7 @@ def random_populations(generator: torch.Generator) -> Drawn:
 
 
 def random_inhibited(generator: torch.Generator) -> Drawn:
-    """600 units that inhibition takes from thresholds to 10^4 thresholds below 0, and excitation up again, with holds."""
+    """600 units that inhibition takes up to 10^4 thresholds below 0, and excitation up again, with holds."""
     n = 600
     layer = LIF(
         N_INPUTS, n, tau_mem=float(_uniform(generator, 0.5, 1.5)), tau_syn=float(_uniform(generator, 0.2, 1.5)),
