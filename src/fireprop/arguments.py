@@ -118,6 +118,8 @@ def tensor(name: str, values: Values) -> Tensor:
         if values.numel() > MAX_ENTRIES:
             raise ValueError(f"{name} has shape {tuple(values.shape)}: no memory holds a copy of it")
         return on_cpu(name, values)
+    if isinstance(values, float):  # by far the most frequent
+        return torch.tensor(values, dtype=torch.float64)
     # Spikes and modules can be indexed like a sequence, which NumPy takes for one.
     if not isinstance(values, Sequence | numbers.Number) and not hasattr(values, "__array__"):
         raise TypeError(f"{shown(name, values)}: give numbers")

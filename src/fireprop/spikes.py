@@ -663,8 +663,10 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
     if values.dim() > 1:
         raise IndexError(f"{name} index has shape {tuple(values.shape)}: give an integer or one dimension")
     values = arguments.integers(f"{name} index", values).reshape(-1)
-    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, -1)
-    if not -length <= low <= high < length and values.numel():
+    if values.numel() == 0:
+        return values
+    low, high = int(values.min()), int(values.max())
+    if low < -length or high >= length:
         k = int(torch.nonzero((values < -length) | (values >= length))[0])
         raise IndexError(f"{name} index {int(values[k])} is out of range: there are {length} {name}")
     return values if low >= 0 else torch.where(values < 0, values + length, values)

@@ -1,9 +1,9 @@
 """The crossings that lie ahead of a layer, the earliest first; equal times in order of unit.
 
 What a search finds together lies in a pool. The earliest part of it is sorted into a row when it is needed, without a
-branch that goes this way and that, as each level of a heap does: so a crossing takes a few nanoseconds, and less if the
-run stops before. What is found later, of units that have fired and rise again, waits on a heap. Several agendas share
-arrays, each in a segment of its own from `first` on.
+branch that goes this way and that, as each level of a heap does; what a run that stops does not need stays unsorted.
+What is found later, of units that have fired and rise again, waits on a heap. Several agendas share arrays, each in a
+segment of its own from `first` on.
 """
 
 from typing import NamedTuple

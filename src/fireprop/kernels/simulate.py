@@ -372,8 +372,8 @@ def look_beyond(loop, layer, n):
     for k in range(np.uint64(fill_up(found[: LAST_I + 1], state.start, n))):
         m = first + k
         hold_end, i = found[HOLD_END, m], found[LAST_I, m]
-        found[CURRENT, m] = i * decay(alpha * (found[FIRES, m] - t_last))
-        release = i * decay(alpha * (hold_end - t_last))
+        found[CURRENT, m] = faded(i, found[FIRES, m] - t_last, alpha)
+        release = faded(i, hold_end - t_last, alpha)
         found[RELEASE, m] = release
         found[RESTARTED, m] = restart(release, gap_end - hold_end, alpha, beta)
     for k in range(state.start, state.start + n):
@@ -396,7 +396,13 @@ def after(t, duration, gap_end):
 def current_at(loop, layer, u, t):
     """I(t-) of a unit within the open gap."""
     state = loop.layers[layer]
-    return loop.lanes[I, u] * decay(state.alpha * (t - state.t_last))
+    return faded(np.float64(loop.lanes[I, u]), t - state.t_last, state.alpha)
+
+
+@inlined
+def faded(i, elapsed, alpha):
+    """What a while leaves of the current i."""
+    return i * decay(alpha * elapsed)
 
 
 @piece

@@ -28,8 +28,10 @@ def kth_spike_times(out: Spikes, k: int) -> Tensor:
     tensor([[0.7000, 0.5000]], dtype=torch.float64)
     """
     arguments.instance("out", out, Spikes, SPIKES)
-    times = out.first(k)[..., -1] if out.t_end is None else out._kth(k, out.t_end)
-    where = arguments.first_true(torch.isinf(times)) if out.t_end is None else None
+    if out.t_end is not None:
+        return out._kth(k, out.t_end)
+    times = out.first(k)[..., -1]
+    where = arguments.first_true(torch.isinf(times))
     if where is not None:
         sample, unit = where
         raise missing_spike(sample, unit, k)
