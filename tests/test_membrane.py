@@ -378,13 +378,27 @@ def test_the_tangent_never_reaches_theta_after_the_potential_does(state):
 @pytest.mark.parametrize(
     ("v", "i", "beta", "theta"), [(0.2, 3.0, 1.5, 1.0), (-1.0, 0.1, 0.5, 0.3), (0.0, 9.0, 3.0, 2.0)]
 )
-def test_the_tangent_reaches_theta_where_a_straight_line_does_but_for_its_margin(v, i, beta, theta):
+def test_the_tangent_reaches_theta_where_a_straight_line_does_but_for_its_margins(v, i, beta, theta):
     exact = (theta - v) / (i - beta * v)
-    assert exact * (1.0 - 1.1 * 2.0**-40) <= membrane.tangent_reach(v, i, beta, theta) <= exact * (1.0 - 0.9 * 2.0**-40)
+    margins = 2.0**-40 * ((theta + abs(v)) / (theta - v) + (i + beta * abs(v)) / (i - beta * v))
+    reach = membrane.tangent_reach(v, i, beta, theta)
+    assert exact * (1.0 - 1.01 * margins) <= reach <= exact * (1.0 - 0.99 * margins)
 
 
-@pytest.mark.parametrize(("v", "i"), [(0.5, 0.5), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
-def test_a_tangent_that_does_not_rise_or_starts_above_theta_reaches_it_at_once(v, i):
+def test_the_tangent_is_never_late_where_almost_nothing_is_left_of_its_slope_or_of_the_way(rng):
+    n_crossings = 0
+    for _ in range(4000):
+        v = 1.0 - 10.0 ** rng.uniform(-15.0, 0.0)
+        i, alpha = v * (1.0 + 10.0 ** rng.uniform(-15.0, 0.5)), 10.0 ** rng.uniform(-2.0, 2.0)
+        crossing = membrane.crossing_ahead(v, i, alpha, 1.0, 1.0)
+        if crossing != NONE_AHEAD:
+            n_crossings += 1
+            assert membrane.tangent_reach(v, i, 1.0, 1.0) <= crossing
+    assert n_crossings > 800
+
+
+@pytest.mark.parametrize(("v", "i"), [(0.5, 0.49), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
+def test_a_tangent_that_falls_or_starts_above_theta_reaches_it_at_once(v, i):
     assert membrane.tangent_reach(v, i, 1.0, 1.0) == 0.0
 
 

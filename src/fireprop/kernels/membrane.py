@@ -139,10 +139,12 @@ def too_close(spike, next_spike):
 def tangent_reach(v, i, beta, theta):
     """A time before which V cannot reach theta: where its tangent does. For theta > 0, V is concave while it rises.
 
-    Shortened by 2**-40 so that rounding never makes it later than the crossing.
+    With a steeper slope and a threshold nearer than they are, so that no rounding makes it later than the crossing, not
+    even where i and beta v cancel.
     """
-    slope = rise(v, i, beta)
-    return 0.0 if slope <= 0.0 else max(0.0, (theta - v) / slope * (1.0 - 2.0**-40))
+    slope = rise(v, i, beta) + GENTLE * (abs(i) + beta * abs(v))
+    missing = theta - v - GENTLE * (theta + abs(v))
+    return missing / slope if slope > 0.0 and missing > 0.0 else 0.0
 
 
 @njit(cache=True)
