@@ -453,6 +453,31 @@ def test_the_short_way_is_right_and_leaves_little_to_the_long_one(rng):
     assert left[False] <= LEFT_MISSES * misses
 
 
+def test_derivatives_are_those_of_the_two_exponentials_that_v_is_made_of(rng):
+    for v, i, alpha, beta, _ in plain_states(rng, 50):
+        fast, slow = mpmath.mpf(alpha), mpmath.mpf(beta)
+        by_current = mpmath.mpf(i) / (slow - fast)
+        found = membrane._derivatives(i - beta * v, i, alpha, beta)
+        for n, derivative in enumerate(found, start=1):
+            exact = by_current * (-fast) ** n + (v - by_current) * (-slow) ** n
+            assert derivative == pytest.approx(float(exact), rel=1e-13 * n, abs=1e-14 * i * beta ** (n - 1))
+        assert len(found) == 10
+
+
+def test_a_crossing_that_is_near_is_guessed_to_the_last_digits(rng):
+    errors = []
+    for _ in range(1000):
+        alpha, beta = 10.0 ** rng.uniform(-0.5, 0.5, 2)
+        t, v = rng.uniform(0.02, 0.3) / (alpha + beta), rng.uniform(-1.0, 0.9)
+        i = (1.0 - v * math.exp(-beta * t)) / float(reference.exact_response(t, alpha, beta))
+        slope = i - beta * v
+        derivatives = membrane._derivatives(slope, i, alpha, beta)
+        guess = membrane._guessed_crossing(1.0 - v, derivatives, 1.0 / (alpha + beta), 1e-6 * slope * slope)
+        errors.append(abs(guess / t - 1.0))
+    assert max(errors) < 1e-11
+    assert np.median(errors) < 1e-14
+
+
 def test_a_peak_is_where_its_two_exponentials_say(rng):
     for v, i, alpha, beta, _ in plain_states(rng, 1000):
         t, height = closed_peak(v, i, alpha, beta)

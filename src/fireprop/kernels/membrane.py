@@ -23,6 +23,7 @@ FLAT = 2.0**-20  # of the square of a slope
 STEEP = 2.0**-7  # of the first slope: the least at a crossing that is found the short way
 NOTHING = 2.0**-60
 N_RESPONSE_TERMS = 17  # of a series in x <= 1: the next is below 1 / 19!
+F2, F3, F4, F5, F6, F7, F8, F9, F10 = (1.0 / math.factorial(n) for n in range(2, 11))
 GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
 
@@ -196,55 +197,100 @@ def is_plain(v, i, alpha, beta, theta):
 def plain_crossing(v, i, alpha, beta, theta):
     """`crossing_ahead` by the short way, without a branch: NONE_AHEAD, a duration, or UNRESOLVED. For what `is_plain`.
 
-    The peak lies at reach log(1 + x) / x, reach = V' / (alpha I), and is I / beta there. With z = x / (2 + x) the
-    logarithm is 2 z (1 + z^2 / 3 + z^4 / 5 + ...): cut short, a time before the peak, where I / beta lies above it.
-    A crossing is guessed from the Taylor polynomial of V, by a parabola and a step of Halley's method, and improved by
-    two steps for V itself, the last of which must be so short that a third would move nothing. Since V' has at most one
-    zero, a slope > 0 there says that V has risen all the way.
+    A crossing is guessed from the Taylor polynomial of V, and improved by a step of Halley's method for V itself, which
+    must be so short that another would move nothing. Since V' has at most one zero, a slope > 0 there says that V has
+    risen all the way.
     """
-    missing = theta - v
-    d1 = rise(v, i, beta)
-    drive = alpha * i
-    d2 = -drive - beta * d1
-    drive *= alpha
-    d3 = drive - beta * d2
-    drive *= alpha
-    d4 = -drive - beta * d3
-    drive *= alpha
-    d5 = drive - beta * d4
-
-    reach = d1 / (alpha * i)
-    x = (beta - alpha) * reach
-    has_peak = x > -1.0
-    x = x if has_peak else 0.0
-    z = x / (2.0 + x)
-    z2 = z * z
-    early = 2.0 * reach / (2.0 + x) * (1.0 + z2 * (1 / 3 + z2 * (1 / 5 + z2 * (1 / 7 + z2 / 9))))
-    stays_below = has_peak & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
-
-    # The root is behind a condition: LLVM takes this in vectors, and would not if 0 stood in for a negative square.
-    # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
-    square, far, least = d1 * d1 + 2.0 * d2 * missing, FAR / (alpha + beta), FLAT * d1 * d1
-    t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
-    left = missing - t * (d1 + t * (d2 / 2 + t * (d3 / 6 + t * (d4 / 24 + t * d5 / 120))))
-    slope = d1 + t * (d2 + t * (d3 / 2 + t * (d4 / 6 + t * d5 / 24)))
-    t += _halley(left, slope, d2 + t * (d3 + t * (d4 / 2 + t * d5 / 6)), least)
-    t = t if t < far else far
-    t = t if t > 0.0 else 0.0
-    move, slope, curvature = 0.0, 0.0, 0.0
-    for _ in range(2):
-        v_t, i_t = propagate(v, i, t, alpha, beta)
-        slope = rise(v_t, i_t, beta)
-        curvature = bend(i_t, slope, alpha, beta)
-        move = _halley(theta - v_t, slope, curvature, least)
-        t += move
-        t = t if t > 0.0 else 0.0
+    d1, least = rise(v, i, beta), FLAT * rise(v, i, beta) ** 2
+    t = _guessed_crossing(theta - v, _derivatives(d1, i, alpha, beta), FAR / (alpha + beta), least)
+    v_t, i_t = propagate(v, i, t, alpha, beta)
+    slope = rise(v_t, i_t, beta)
+    curvature = bend(i_t, slope, alpha, beta)
+    move = _halley(theta - v_t, slope, curvature, least)
+    t += move
     move = abs(move)
     found = (
         (slope > STEEP * d1) & (t > 0.0) & (move <= FINE * t)
         & (move * (alpha + beta) <= FINE) & (-move * curvature <= FINE * slope)
     )  # fmt: skip
-    return NONE_AHEAD if stays_below else (t if found else UNRESOLVED)
+    return NONE_AHEAD if _peaks_below(v, i, alpha, beta, theta) else (t if found else UNRESOLVED)
+
+
+@inlined
+def _peaks_below(v, i, alpha, beta, theta):
+    """Whether the peak of V is shown to lie below theta, for what `is_plain`.
+
+    It lies at log(1 + x) / (beta - alpha), x = (beta - alpha) V' / (alpha I), and is I / beta there. With
+    z = x / (2 + x) the logarithm is 2 z (1 + z^2 / 3 + z^4 / 5 + ...): cut short, a time before the peak, where
+    I / beta lies above it.
+    """
+    d1, fall = rise(v, i, beta), alpha * i
+    turn = (beta - alpha) * d1
+    has_peak = turn > -fall
+    half = d1 / (2.0 * fall + (turn if has_peak else 0.0))
+    z2 = ((beta - alpha) * half) ** 2
+    early = 2.0 * half * (1.0 + z2 * (1 / 3 + z2 * (1 / 5 + z2 * (1 / 7 + z2 * (1 / 9)))))
+    return has_peak & (i * decay(alpha * early) < beta * theta * (1.0 - GENTLE))
+
+
+@inlined
+def _derivatives(d1, i, alpha, beta):
+    """The first ten derivatives of V, from the first and I.
+
+    The n-th is (-1)^(n-1) (beta^(n-1) V' + (alpha^(n-1) + alpha^(n-2) beta + ... + alpha beta^(n-2)) I). The powers are
+    those of a layer, not of a unit: LLVM takes them out of the loop over its units. Where they leave float64 no
+    crossing is found.
+    """
+    b, a = beta, alpha
+    d2 = -(b * d1 + a * i)
+    b, a = beta * b, alpha * (b + a)
+    d3 = b * d1 + a * i
+    b, a = beta * b, alpha * (b + a)
+    d4 = -(b * d1 + a * i)
+    b, a = beta * b, alpha * (b + a)
+    d5 = b * d1 + a * i
+    b, a = beta * b, alpha * (b + a)
+    d6 = -(b * d1 + a * i)
+    b, a = beta * b, alpha * (b + a)
+    d7 = b * d1 + a * i
+    b, a = beta * b, alpha * (b + a)
+    d8 = -(b * d1 + a * i)
+    b, a = beta * b, alpha * (b + a)
+    d9 = b * d1 + a * i
+    b, a = beta * b, alpha * (b + a)
+    d10 = -(b * d1 + a * i)
+    return d1, d2, d3, d4, d5, d6, d7, d8, d9, d10
+
+
+@inlined
+def _guessed_crossing(missing, derivatives, far, least):
+    """Where V has risen by what is missing, by its Taylor polynomial: from a parabola, two steps of Halley's method.
+
+    The polynomials are summed in pairs, not by Horner's rule: the longest chain of operations that wait for one another
+    is a third as long.
+    """
+    d1, d2, d3, d4, d5, d6, d7, d8, d9, d10 = derivatives
+    # The root is behind a condition: LLVM takes this in vectors, and would not if 0 stood in for a negative square.
+    square = d1 * d1 + 2.0 * d2 * missing
+    t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
+    for _ in range(2):
+        t2 = t * t
+        t4 = t2 * t2
+        left = (missing - t * d1) - t2 * (d2 * F2 + t * (d3 * F3)) - t4 * (
+            (d4 * F4 + t * (d5 * F5)) + t2 * (d6 * F6 + t * (d7 * F7))
+            + t4 * (d8 * F8 + t * (d9 * F9) + t2 * (d10 * F10))
+        )  # fmt: skip
+        slope = (d1 + t * d2) + t2 * (d3 * F2 + t * (d4 * F3)) + t4 * (
+            (d5 * F4 + t * (d6 * F5)) + t2 * (d7 * F6 + t * (d8 * F7)) + t4 * (d9 * F8 + t * (d10 * F9))
+        )  # fmt: skip
+        curvature = (d2 + t * d3) + t2 * (d4 * F2 + t * (d5 * F3)) + t4 * (
+            (d6 * F4 + t * (d7 * F5)) + t2 * (d8 * F6 + t * (d9 * F7)) + t4 * (d10 * F8)
+        )  # fmt: skip
+        t += _halley(left, slope, curvature, least)
+        # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
+        t = t if t < far else far
+        t = t if t > 0.0 else 0.0
+    return t
 
 
 @inlined
