@@ -121,7 +121,7 @@ def check_options(
     if not 1 <= arguments.integer("max_spikes", max_spikes, most=2**64) < 2**63:
         raise ValueError(f"max_spikes = {max_spikes}: give at least 1, and less than 2**63")
     for name, moment in (("t_end", t_end), ("t_start", t_start)):
-        if moment is not None:
+        if moment is not None and not (isinstance(moment, float) and math.isfinite(moment)):
             arguments.finite(name, arguments.reals(name, moment))
 
 
@@ -190,10 +190,13 @@ def dtype_of_run(weight: Tensor) -> torch.dtype:
 
 def horizon(t_end: float | Tensor, inputs: Spikes) -> Tensor:
     """t_end per sample (batch,). Inputs that an early stop cut off must be known as far as it reaches."""
-    tensor = arguments.reals("t_end", t_end).detach().clone()
-    if tensor.shape not in ((), (inputs.batch_size,)):
-        raise ValueError(f"t_end has shape {tuple(tensor.shape)}: give a number or ({inputs.batch_size},)")
-    tensor = tensor.expand(inputs.batch_size).contiguous()
+    if isinstance(t_end, float):
+        tensor = torch.full((inputs.batch_size,), t_end, dtype=torch.float64)
+    else:
+        tensor = arguments.reals("t_end", t_end).detach().clone()
+        if tensor.shape not in ((), (inputs.batch_size,)):
+            raise ValueError(f"t_end has shape {tuple(tensor.shape)}: give a number or ({inputs.batch_size},)")
+        tensor = tensor.expand(inputs.batch_size).contiguous()
     if inputs.t_known is not None and inputs.t_end is not None:
         unknown = torch.nonzero((inputs.t_known < tensor) & (inputs.t_known < inputs.t_end))
         if unknown.numel():
