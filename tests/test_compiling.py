@@ -133,3 +133,37 @@ def test_every_kernel_takes_njit_from_the_one_place_that_knows_of_all_files():
 def test_the_digest_is_of_every_file_of_kernels():
     known = {path.relative_to(PACKAGE / "kernels") for path in compiling.HOUSE.rglob("*.py")}
     assert {Path("membrane.py"), Path("graph/state.py"), Path("certify/walk.py")} <= known
+
+
+WATCHED = """
+import gc, numba
+from numba.core import event
+from room.compiling import njit
+@njit
+def grows(x):
+    return x + 1
+@njit
+def fails(x):
+    return x.no_such_thing
+class Watch(event.Listener):
+    def on_start(self, _):
+        print(gc.isenabled(), end=" ")
+    def on_end(self, _):
+        pass
+event.register("numba:compile", Watch())
+grows(1)
+print(gc.isenabled(), end=" ")
+try:
+    fails(1)
+except numba.core.errors.TypingError:
+    print(gc.isenabled(), end=" ")
+gc.disable()
+grows(1.0)
+print(gc.isenabled())
+"""
+
+
+def test_nobody_looks_for_garbage_while_a_kernel_is_compiled(room):
+    while_compiled, after, while_failing, after_failure, while_disabled, after_disabled = run(room, WATCHED)
+    assert (while_compiled, while_failing, while_disabled) == ("False", "False", "False")
+    assert (after, after_failure, after_disabled) == ("True", "True", "False")

@@ -88,7 +88,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
     """
     state = chain.layers[layer]
     first, spike, held = cursors
-    n_alone = 0
+    n_alone = np.int64(0)  # of a literal Numba would compile `move_alone` once more
     while True:
         f = log.events[spike].time if spike >= first else -np.inf
         end = hold_end_of(chain, log, layer, order[held]) if held >= first else -np.inf
@@ -130,6 +130,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     while held >= first and hold_end_of(chain, log, layer, order[held]) > t:
         held -= 1
     own = spike if state.recurrent else first - 1  # next arrival of the layer's own spikes
+    own_times = np.bool_(True)  # of a literal Numba would compile `arrive_back` once more
     while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
         arrival -= 1
     while own >= first and arrival_time(log.events[own]) >= t:
@@ -148,7 +149,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         move_all(lanes, n_units, n_alone, t_arrival, t, state.beta, state.alpha)
         t = t_arrival
         while own >= first and arrival_time(log.events[own]) == t:
-            arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), True)
+            arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), own_times)
             own -= 1
         while arrival >= arrivals_from and arrival_time(log.events[arrival]) == t:
             arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)

@@ -7,6 +7,7 @@ files, and an edit anywhere compiles everything anew.
 
 import contextlib
 import functools
+import gc
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,20 +34,39 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
         return functools.partial(njit, cache=cache, **options)
     # Nobody calls a kernel through a C pointer; its wrapper would be compiled with each of them.
     kernel = numba.njit(no_cfunc_wrapper=True, error_model="numpy", **options)(function)
-    if cache and not config.DISABLE_JIT:
-        with contextlib.suppress(RuntimeError):  # Numba found no folder
-            kernel._cache = _Cache(function)
+    if not config.DISABLE_JIT:
+        kernel.compile = _without_collections(kernel.compile)
+        if cache:
+            with contextlib.suppress(RuntimeError):  # Numba found no folder
+                kernel._cache = _Cache(function)
     return kernel
+
+
+def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba makes so many objects that Python would spend a tenth of the time on looking for cycles among them all."""
+
+    @functools.wraps(compile_kernel)
+    def compiled(*args: Any) -> Any:
+        if not gc.isenabled():  # within another, or as the user wants it
+            return compile_kernel(*args)
+        gc.disable()
+        try:
+            return compile_kernel(*args)
+        finally:
+            gc.enable()
+
+    return compiled
 
 
 # Into its caller, always. Numba counts references to every array that is handed to a function, atomically, at each
 # call, and to every view that is taken: for a step of a few operations on a NamedTuple of arrays that costs more than
-# the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without.
-inlined = njit(forceinline=True)
+# the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without. They are not kept
+# on disk, for what they are copied into is.
+inlined = njit(forceinline=True, cache=False)
 
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
 kernel = njit(nogil=True, _nrt=False)
-piece = njit(forceinline=True, _nrt=False)
+piece = njit(forceinline=True, _nrt=False, cache=False)
 called = njit(_nrt=False)  # too long to be copied into every caller
 
 

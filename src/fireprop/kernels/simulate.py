@@ -545,8 +545,7 @@ def place_in_order(loop, layer, first):
 @piece
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Take note of what arrives at the end of the gap, in order of unit, the layer's own spikes last."""
-    state = loop.layers[layer]
-    waits = False
+    state, waits = loop.layers[layer], np.bool_(False)
     while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
         waits = note(loop, layer, row(state, arrivals[state.cursor].unit), waits)
         state.cursor += 1
@@ -603,7 +602,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
     """
     last = loop.layers.size - 1
     silent = loop.layers[last].width
-    layer = np.int64(0)  # of a literal 0 Numba would compile all pieces once more
+    layer, waits = np.int64(0), np.bool_(False)  # of a literal Numba would compile every piece that takes it once more
     gap_end, instant = next_input(loop, inputs, n_inputs, t_end), NEVER
     opening = True
     while True:
@@ -637,7 +636,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
                 return status.OK, layer, u, instant
             instant = NEVER
         elif state.gap_end < state.until:
-            hear_itself(loop, layer, False)
+            hear_itself(loop, layer, waits)
             gap_end, opening = state.until, True
         elif state.gap_end >= t_end:
             if layer == last:
