@@ -9,7 +9,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, own_row, row
-from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.compiling import kernel, merged, piece
 from fireprop.kernels.walk import (
     DRIVEN,
     DRIVER,
@@ -113,7 +113,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
             spike -= 1
 
 
-@piece
+@merged
 def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times, zero_grazes):
     """One layer of one sample, from its last spike that matters back to its first arrival: (code, spike)."""
     state = chain.layers[layer]

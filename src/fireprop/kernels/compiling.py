@@ -18,7 +18,7 @@ from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.sigutils import normalize_signature
 
-__all__ = ["called", "inlined", "kernel", "njit", "piece"]
+__all__ = ["called", "inlined", "kernel", "merged", "njit", "piece"]
 
 HOUSE = Path(__file__).parent
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HOUSE.rglob("*.py")))).hexdigest()[:12]
@@ -60,14 +60,16 @@ def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., An
 
 # Into its caller, always. Numba counts references to every array that is handed to a function, atomically, at each
 # call, and to every view that is taken: for a step of a few operations on a NamedTuple of arrays that costs more than
-# the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without. They are not kept
-# on disk, for what they are copied into is.
+# the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without. They are not
+# kept on disk, for what they are copied into is.
 inlined = njit(forceinline=True, cache=False)
 
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
 kernel = njit(nogil=True, _nrt=False)
 piece = njit(forceinline=True, _nrt=False, cache=False)
 called = njit(_nrt=False)  # too long to be copied into every caller
+# Into its caller before anything is compiled: for a large piece with one caller, which LLVM then takes once, not twice.
+merged = njit(inline="always", _nrt=False, cache=False)
 
 
 class _Files(CompileResultCacheImpl):

@@ -20,7 +20,7 @@ import numpy as np
 
 from fireprop.kernels import agenda, status
 from fireprop.kernels.chain import LANES, arrival_time, own_row, row
-from fireprop.kernels.compiling import inlined, kernel, piece
+from fireprop.kernels.compiling import inlined, kernel, merged, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
     GENTLE,
@@ -169,7 +169,7 @@ def advance(loop, layer, decays, reach):
     return any_marked
 
 
-@piece
+@merged
 def open_gap(loop, layer, gap_end):
     """Bring a layer to the arrival that begins a gap, and look ahead to its end: who may cross stands in line."""
     state = loop.layers[layer]
@@ -457,7 +457,7 @@ def discard(loop, layer, u):
     state.n_row, state.n_late = agenda.drop(loop.ahead, state.start, state.n_row, state.n_late, u)
 
 
-@piece
+@merged
 def next_crossing(loop, layer, t_end):
     """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
@@ -542,7 +542,7 @@ def place_in_order(loop, layer, first):
         k -= 1
 
 
-@piece
+@merged
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Take note of what arrives at the end of the gap, in order of unit, the layer's own spikes last."""
     state, waits = loop.layers[layer], np.bool_(False)
@@ -593,7 +593,7 @@ def next_input(loop, inputs, n_inputs, t_end):
     return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
 
 
-@kernel
+@merged
 def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, layer, unit, time). The time of an OK is what is known.
 
