@@ -33,7 +33,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
-CHUNK_ALONE = 4 * CHUNK  # samples of a call, where no other thread waits for the next
+CHUNK_ALONE = 4 * CHUNK  # most samples of a call
 MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
@@ -180,7 +180,7 @@ def simulate(
         n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
     inputs = events_of(times, units)
-    edges = chunk_edges(offsets.size - 1, CHUNK if threads.number > 1 else CHUNK_ALONE)
+    edges = chunk_edges(offsets.size - 1, _chunk(offsets.size - 1))
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
     idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
@@ -208,6 +208,11 @@ def simulate(
     log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     return Run(chain, log, t_known, first_layer)
+
+
+def _chunk(n_samples: int) -> int:
+    """Samples of a call of the event loop: few calls, but two or more for each thread where that leaves them long."""
+    return CHUNK_ALONE if threads.number == 1 else min(max(CHUNK, n_samples // (2 * threads.number)), CHUNK_ALONE)
 
 
 def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
