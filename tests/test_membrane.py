@@ -402,6 +402,13 @@ def test_a_tangent_that_falls_or_starts_above_theta_reaches_it_at_once(v, i):
     assert membrane.tangent_reach(v, i, 1.0, 1.0) == 0.0
 
 
+def test_the_response_is_that_of_the_factors_to_the_bit(rng):
+    for _ in range(1000):
+        beta = 10.0 ** rng.uniform(-3.0, 3.0)
+        gap, alpha = 10.0 ** rng.uniform(-6.0, 2.5) / beta, beta * rng.choice([*RATIOS, 10.0 ** rng.uniform(-3.0, 3.0)])
+        assert membrane.response(gap, alpha, beta) == membrane.factors(gap, alpha, beta)[2]
+
+
 # --- the short way ---
 
 

@@ -16,13 +16,18 @@ from benchmarks.arithmetic import median
 from benchmarks.tables import Table, number
 
 BATCH = 512
-BATCHES = {"yin-yang": 20, "mnist": 2}
+WORKS = {  # name, whether every spike counts, batches to a turn
+    "(a) Yin-Yang 5-150-3": ("yin-yang", False, 20),
+    "(b) MNIST 784-350-10": ("mnist", False, 2),
+    "(b) MNIST 784-350-10, every spike": ("mnist", True, 1),
+    "(c) recurrent 100-256-10": ("recurrent", False, 1),
+}
 REPEATS, QUICK_REPEATS = 9, 2
 
 
 def measure(data: Path | None, *, quick: bool) -> list[dict[str, Any]]:
-    names = [name for name in BATCHES if name != "mnist" or data is not None]
-    return [_compare(name, data, QUICK_REPEATS if quick else REPEATS) for name in names]
+    titles = [title for title, (name, _, _) in WORKS.items() if name != "mnist" or data is not None]
+    return [_compare(title, data, QUICK_REPEATS if quick else REPEATS) for title in titles]
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -30,27 +35,28 @@ def table(rows: list[dict[str, Any]]) -> Table:
     made = Table("Two threads", head)
     for row in rows:
         cells = [number(row[key]) for key in ("threads", "processes", "share")]
-        made.rows.append([f"{works.TITLES[row['work']]}, batch {BATCH}", str(row["cores"]), *cells])
+        made.rows.append([f"{row['work']}, batch {BATCH}", str(row["cores"]), *cells])
     made.note = "Must: 1.8, or 0.93 of two processes; aim: 1.95. On one core there is nothing to gain."
     return made
 
 
-def _training(name: str, data: Path | None) -> works.Training:
+def _training(title: str, data: Path | None) -> works.Training:
+    name, every_spike, _ = WORKS[title]
     work = works.make(name, data)
-    return works.Training(replace(works.first(work, 4 * BATCH), batch_size=BATCH), every_spike=False)
+    return works.Training(replace(works.first(work, 4 * BATCH), batch_size=BATCH), every_spike=every_spike)
 
 
-def _compare(name: str, data: Path | None, repeats: int) -> dict[str, Any]:
-    training = _training(name, data)
-    command = [sys.executable, "-m", "benchmarks.kernels.threads", name, *([str(data)] if data else [])]
+def _compare(title: str, data: Path | None, repeats: int) -> dict[str, Any]:
+    training, n_batches = _training(title, data), WORKS[title][2]
+    command = [sys.executable, "-m", "benchmarks.kernels.threads", title, *([str(data)] if data else [])]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     workers = [subprocess.Popen(command, **pipes) for _ in range(2)]
     try:
         for worker in workers:
             worker.stdout.readline()  # type: ignore[union-attr]  # ready
         arrangements = {
-            "one": lambda: _run(training, 1, BATCHES[name]),
-            "two": lambda: _run(training, 2, BATCHES[name]),
+            "one": lambda: _run(training, 1, n_batches),
+            "two": lambda: _run(training, 2, n_batches),
             "processes": lambda: _ask(workers),
         }
         seconds: dict[str, list[float]] = {key: [] for key in arrangements}
@@ -67,7 +73,7 @@ def _compare(name: str, data: Path | None, repeats: int) -> dict[str, Any]:
     # Two processes do the work twice.
     processes = median([2.0 * a / b for a, b in zip(seconds["one"], seconds["processes"], strict=True)])
     share = median([b / (2.0 * a) for a, b in zip(seconds["two"], seconds["processes"], strict=True)])
-    return {"work": name, "cores": machine.free_cores(), "threads": threads, "processes": processes, "share": share}
+    return {"work": title, "cores": machine.free_cores(), "threads": threads, "processes": processes, "share": share}
 
 
 def _run(training: works.Training, n_threads: int, n_batches: int) -> None:
@@ -84,14 +90,14 @@ def _ask(workers: list[Any]) -> None:
         worker.stdout.readline()
 
 
-def _serve(name: str, data: Path | None) -> None:
+def _serve(title: str, data: Path | None) -> None:
     """What a worker does: the work once for every line that it reads."""
     machine.one_thread()
-    training = _training(name, data)
+    training = _training(title, data)
     _run(training, 1, 1)
     print("ready", flush=True)
     for _ in sys.stdin:
-        _run(training, 1, BATCHES[name])
+        _run(training, 1, WORKS[title][2])
         print("done", flush=True)
 
 

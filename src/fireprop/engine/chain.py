@@ -1,8 +1,9 @@
 """Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from fireprop.kernels.agenda import Agenda
 from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
+
+T = TypeVar("T")
 
 FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
 CHUNK_ALONE = 4 * CHUNK  # most samples of a call
@@ -188,7 +191,7 @@ def simulate(
         nonlocal capacity
         first, last = edges[k], edges[k + 1]
         buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first))
-        loop = idle.pop() if idle else _new_loop(chain)
+        loop = _taken(idle, lambda: _new_loop(chain))
         done = 0
         while True:
             code, sample, layer, unit, t = simulate_kernel.simulate(
@@ -329,12 +332,15 @@ def adjoint(
     refuse_non_finite(log.events, flow, "the loss has the derivative")
 
     def new_gradient() -> adjoint_kernel.Gradient:
-        return adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
+        return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
 
     idle: list[Lanes] = []  # one for each thread, in the end
+    added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient, lanes = new_gradient(), idle.pop() if idle else _lanes(chain)
+        gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
+        gradient.weight.fill(0.0)
+        gradient.theta.fill(0.0)
         code, sample, layer, unit, t = adjoint_kernel.adjoint(
             chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
         )
@@ -344,10 +350,11 @@ def adjoint(
         return gradient
 
     parts = threads.map(run_chunk, len(edges) - 1)
-    total = next(parts, None) or new_gradient()
+    total = next(parts, None) or adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
     for part in parts:
-        total.weight[:] += part.weight
-        total.theta[:] += part.theta
+        np.add(total.weight, part.weight, out=total.weight)
+        np.add(total.theta, part.theta, out=total.theta)
+        added.append(part)
     refuse_non_finite(log.events, flow, "the gradient has the entry")
     for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
         if not np.isfinite(sums).all():
@@ -355,6 +362,14 @@ def adjoint(
     weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
     thresholds = [part.copy() for part in _units_of(chain, total.theta)]
     return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
+
+
+def _taken(idle: list[T], make: Callable[[], T]) -> T:
+    """One of what no thread is using, or a new one."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return make()
 
 
 def _lanes(chain: Chain) -> Lanes:

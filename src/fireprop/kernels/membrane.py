@@ -36,17 +36,24 @@ def factors(gap, alpha, beta):
     """
     a = decay(alpha * gap)
     b = decay(beta * gap)
-    # h is symmetric in the two rates. With the slower decay, which is the larger factor, taken out, 1 - exp(-x) is
-    # left: no overflow at large gaps, no cancellation near alpha = beta.
-    x = abs(beta - alpha) * gap
-    ratio = loss(x) / (x if x > 0.0 else 1.0) if x > 0.0 else 1.0
-    return a, b, gap * (a if a > b else b) * ratio
+    return a, b, _spread(gap, a if a > b else b, alpha, beta)
 
 
 @inlined
 def response(gap, alpha, beta):
-    """Membrane potential `gap` after a unit of synaptic current: h(gap), design 3."""
-    return factors(gap, alpha, beta)[2]
+    """Membrane potential `gap` after a unit of synaptic current: h(gap), design 3; to the bit that of `factors`."""
+    return _spread(gap, decay((alpha if alpha < beta else beta) * gap), alpha, beta)
+
+
+@inlined
+def _spread(gap, slower, alpha, beta):
+    """h(gap) from the slower of the two decays.
+
+    h is symmetric in the two rates. With the slower decay, which is the larger factor, taken out, 1 - exp(-x) is left:
+    no overflow at large gaps, no cancellation near alpha = beta.
+    """
+    x = abs(beta - alpha) * gap
+    return gap * slower * (loss(x) / (x if x > 0.0 else 1.0) if x > 0.0 else 1.0)
 
 
 @njit(cache=True)
