@@ -667,10 +667,10 @@ def _draw_log_histogram(ax: Axes, parts: Sequence[Tensor], color: str | None = N
     if not everything.size:
         _note(ax, "none")
         return
-    edges = 10.0 ** _bin_edges(np.log10(everything))
+    edges = _bin_edges(np.log10(everything))  # 10**edges may miss the extremes
     for k, part in enumerate(drawn):
-        edge = color or _class_color(k)
-        ax.stairs(np.histogram(part, edges)[0], edges, fill=True, fc=(*to_rgb(edge), 0.35), ec=edge, lw=1.2)
+        counts, edge = np.histogram(np.log10(part), edges)[0], color or _class_color(k)
+        ax.stairs(counts, 10.0**edges, fill=True, fc=(*to_rgb(edge), 0.35), ec=edge, lw=1.2)
     ax.set_xscale("log")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
 
