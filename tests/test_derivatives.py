@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference
-from fireprop import GrazeError, Spikes
+from fireprop import GrazeError, Spikes, engine
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 
@@ -256,6 +256,36 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     assert layer.weight.grad[0].tolist() == pytest.approx([-x / sum(rise) for x in h], rel=1e-13)
     assert leaf.grad.tolist() == pytest.approx([x / sum(rise) for x in rise], rel=1e-13)
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
+
+
+def test_a_unit_that_does_not_leak_has_the_gradient_of_straight_lines():
+    # V = w t from 0 and from every end of hold on, to the last bit: adjoints of V are exactly -1 where the loss has 1
+    layer = lif([[1.0]], tau_mem=2.0**60, tau_syn=2.0**60, t_ref=0.5)
+    leaf, inputs = one_sample([1.0], [0], 1, requires_grad=True)
+    spikes = layer(inputs, t_end=6.0)
+    assert spikes.times.tolist() == [2.0, 3.5, 5.0]  # 1 + (k + 1) theta / w + k / 2
+    for k in range(3):
+        layer.zero_grad()
+        leaf.grad = None
+        spikes.times[k].backward(retain_graph=True)
+        assert layer.weight.grad.tolist() == [[-(k + 1.0)]]
+        assert layer.v_threshold.grad.tolist() == k + 1.0
+        assert leaf.grad.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_samples_of_one_time_do_not_hear_each_other_s_events(recurrent):
+    # all that arrives in one sample does so at the same instants in the next; a spike moves with its inputs
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=1.0, t_ref=9.0, recurrent=recurrent, dtype=torch.float64)
+    layer.weight.data.fill_(4.0)
+    if recurrent:
+        layer.recurrent_weight.data.fill_(2.0)
+    with forward_ad.dual_level():
+        times = torch.tensor([[1.0], [1.0], [1.0]], dtype=torch.float64)
+        rates = torch.tensor([[1.0], [-2.0], [3.0]], dtype=torch.float64)
+        spikes = layer(Spikes.from_latencies(forward_ad.make_dual(times, rates)), t_end=3.0)
+        found = forward_ad.unpack_dual(spikes.times).tangent.tolist()
+    assert found == pytest.approx([1.0, -2.0, 3.0], rel=1e-14)
 
 
 def test_identical_units_have_identical_gradients():
@@ -617,6 +647,24 @@ def test_a_derivative_that_needs_a_graze_raises_with_its_place_and_its_remedy():
         dual = Spikes.from_latencies(forward_ad.make_dual(leaf.detach()[None], torch.ones(1, 2).double()))
         with pytest.raises(GrazeError, match=re.escape(text)):
             net(dual, t_end=FAR + 4.0)
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.1])
+def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
+    net = Sequential(lif([[9.0, 1.0], [1.0, 12.0]], v_threshold=[1.0, 1.0], t_ref=[t_ref, t_ref]))
+    _, inputs = one_sample([0.5, 0.625], [0, 1], 2)
+    run = net.record(inputs, t_end=1.25).runs[0]
+    events, n_inputs = run.log.events, 2
+    assert events.size >= n_inputs + 6
+    for k in range(n_inputs, events.size):
+        spike = events[k].copy()
+        events["current"][k] = 1.0  # beta theta: a slope of 0
+        only_it = np.zeros(events.size - n_inputs)
+        only_it[k - n_inputs] = 1.0
+        for raising in (lambda: engine.adjoint(run, [only_it]), lambda: engine.tangent(run, [None], [np.ones(2)], None)):
+            with pytest.raises(GrazeError, match=re.escape(f"unit {spike['unit']}, t = {float(spike['time'])!r}:")):
+                raising()
+        events[k] = spike
 
 
 def test_a_derivative_that_does_not_need_the_graze_is_there():

@@ -4,6 +4,7 @@ The oracle knows only exponentials and bisection: with 50 digits it needs neithe
 """
 
 import math
+from collections import Counter
 
 import mpmath
 import numpy as np
@@ -437,6 +438,19 @@ def test_the_short_way_is_right_and_leaves_little_to_the_long_one(rng):
     assert min(crossings, misses) > 1000
     assert left[True] <= LEFT_CROSSINGS * crossings
     assert left[False] <= LEFT_MISSES * misses
+
+
+@pytest.mark.parametrize("unit", [2.0**-20, 0.5, 2.0**20])
+def test_no_bit_of_the_short_way_depends_on_the_units_of_potential_and_time(rng, unit):
+    # what is scaled by a power of 2 is rounded as before
+    kinds = Counter()
+    for v, i, alpha, beta, theta in plain_states(rng, 300):
+        wanted = membrane.plain_crossing(v, i, alpha, beta, theta)
+        assert membrane.plain_crossing(v * unit, i * unit, alpha, beta, theta * unit) == wanted
+        slower = membrane.plain_crossing(v, i / unit, alpha / unit, beta / unit, theta)
+        assert slower == (wanted * unit if wanted > 0.0 else wanted)
+        kinds[min(wanted, 0.0)] += 1
+    assert min(kinds[kind] for kind in (0.0, NONE_AHEAD, membrane.UNRESOLVED)) > 5
 
 
 def test_a_peak_is_where_its_two_exponentials_say(rng):
