@@ -258,19 +258,28 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
 
 
-def test_a_unit_that_does_not_leak_has_the_gradient_of_straight_lines():
-    # V = w t from 0 and from every end of hold on, to the last bit: adjoints of V are exactly -1 where the loss has 1
-    layer = lif([[1.0]], tau_mem=2.0**60, tau_syn=2.0**60, t_ref=0.5)
+def test_units_that_do_not_leak_have_the_gradients_of_straight_lines():
+    # V = w t from 0 and from every end of hold on, to the last bit: spike k comes at 1 + (k + 1) / w + k t_ref, and the
+    # adjoint of V is exactly -1 where w = 1
+    weight, t_ref = [1.0, 2.0, 4.0], [0.5, 0.25, 0.125]
+    layer = lif(torch.tensor(weight)[:, None], tau_mem=2.0**60, tau_syn=2.0**60, v_threshold=[1.0] * 3, t_ref=t_ref)
     leaf, inputs = one_sample([1.0], [0], 1, requires_grad=True)
-    spikes = layer(inputs, t_end=6.0)
-    assert spikes.times.tolist() == [2.0, 3.5, 5.0]  # 1 + (k + 1) theta / w + k / 2
-    for k in range(3):
+    record = layer.record(inputs, t_end=5.5)
+    spikes = record[0]
+    assert torch.bincount(spikes.units).tolist() == [3, 6, 12]
+    tangent = engine.tangent(record.runs[0], [np.ones((3, 1))], [np.full(3, 10.0)], np.full(1, 100.0))
+    so_far = [0, 0, 0]
+    for s, (u, f) in enumerate(zip(spikes.units.tolist(), spikes.times.tolist(), strict=True)):
+        k, w = so_far[u], weight[u]
+        so_far[u] += 1
+        assert f == 1.0 + (k + 1) / w + k * t_ref[u]
         layer.zero_grad()
         leaf.grad = None
-        spikes.times[k].backward(retain_graph=True)
-        assert layer.weight.grad.tolist() == [[-(k + 1.0)]]
-        assert layer.v_threshold.grad.tolist() == k + 1.0
+        spikes.times[s].backward(retain_graph=True)
+        for found, wanted in ((layer.weight.grad[:, 0], -(k + 1) / w**2), (layer.v_threshold.grad, (k + 1) / w)):
+            assert found.tolist() == [wanted * (v == u) for v in range(3)]
         assert leaf.grad.tolist() == [1.0]
+        assert tangent[0][s] == 100.0 + 10.0 * (k + 1) / w - (k + 1) / w**2
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
@@ -309,6 +318,16 @@ def test_what_does_not_reach_a_spike_has_gradient_zero():
     assert (layer.weight.grad[:, 1:] == 0.0).all()
     assert (layer.weight.grad[1] == 0.0).all()
     assert float(leaf.grad[0]) == pytest.approx(out.n_spikes, rel=1e-13)
+
+
+def test_a_batch_without_any_event_has_derivatives_of_nothing():
+    net = network([{"weight": np.ones((2, 3))}, {"weight": np.ones((1, 2))}])
+    run = net.record(Spikes.from_latencies([[math.inf] * 3] * 2), t_end=1.0).runs[0]
+    ones = [np.ones((2, 3)), np.ones((1, 2))]
+    assert [part.size for part in engine.tangent(run, ones, [None, None], np.ones(0))] == [0, 0]
+    weights, thresholds, times = engine.adjoint(run, [np.ones(0), None])[:3]
+    assert not any(part.any() for part in (*weights, *thresholds))
+    assert times.size == 0
 
 
 def test_a_silent_network_has_gradient_zero():

@@ -453,6 +453,19 @@ def test_no_bit_of_the_short_way_depends_on_the_units_of_potential_and_time(rng,
     assert min(kinds[kind] for kind in (0.0, NONE_AHEAD, membrane.UNRESOLVED)) > 5
 
 
+def test_a_potential_a_few_ulps_below_its_threshold_is_there_after_as_many(rng):
+    for v, i, alpha, beta, _ in plain_states(rng, 200):
+        theta = v if v > 0.0 else i / (alpha + beta)
+        slope = i - beta * theta
+        if slope < 0.01 * i:  # so near the peak V is no straight line
+            continue
+        for ulps in (1, 2, 5, 20, 1000):
+            t = membrane.crossing_ahead(theta - ulps * math.ulp(theta), i, alpha, beta, theta)
+            rounding = (0.01 * ulps + 8) * math.ulp(theta)
+            assert t == pytest.approx(ulps * math.ulp(theta) / slope, rel=0.0, abs=rounding / slope)
+            assert t >= 0.0
+
+
 def test_a_peak_is_where_its_two_exponentials_say(rng):
     for v, i, alpha, beta, _ in plain_states(rng, 1000):
         t, height = closed_peak(v, i, alpha, beta)
