@@ -665,3 +665,16 @@ def test_a_crossing_from_far_below_the_threshold_is_where_v_is_at_it(rng, scale)
         assert abs(at_crossing - 1.0) <= 2.0**-47 * size
         assert membrane.rise(at_crossing, current, beta) > 0.0
     assert crossed > 150
+
+
+@pytest.mark.parametrize("far", [70.0, 200.0, 300.0, 400.0])
+@pytest.mark.parametrize("ratio", [1.0, 1.001, 0.999])
+def test_a_threshold_tiny_beside_the_potential_is_crossed_where_many_digits_say(far, ratio):
+    # V = (t / far - 1) exp(-t), or nearly so: when it comes back from below 0 it has decayed by exp(-far)
+    _, height = exact_peak(-1.0, 1.0 / far, 2.0 * far, ratio, 1.0)
+    for share in (0.5, 1e-3, 0.999):
+        theta = share * float(height)
+        wanted = float(exact_crossing(-1.0, 1.0 / far, 2.0 * far, ratio, 1.0, theta))
+        # the two terms of V cancel at the crossing, and are known to some ulp for each time constant
+        found = membrane.crossing_ahead(-1.0, 1.0 / far, ratio, 1.0, theta)
+        assert found == pytest.approx(wanted, rel=far * 2.0**-48)
