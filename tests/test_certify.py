@@ -275,6 +275,7 @@ def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(s
         (0.1, (1e3, -1e3), (1.0, 1.0 + 2.0**-20), 1.0, 0.1),  # much that bends, little that moves
         (0.1, (-1e3, 1e3), (1e3, 1.0), 1.0, 0.1),
         (0.0, (1e3, -900.0), (1.0, 1.0 + 2.0**-20), 1.0, 0.5),
+        (0.0, (1.0, 1.0), (1e3, 1.0), 1.0, 0.1),  # one current is gone long before the span ends
         (0.3, (0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
         (-0.3, (-0.01,) * 60, tuple(1.0 + k for k in range(60)), 1.0, 0.1),
     ],

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference
-from fireprop import GrazeError, Spikes
+from fireprop import GrazeError, Spikes, engine
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 
@@ -258,6 +258,46 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
 
 
+def test_units_that_do_not_leak_have_the_gradients_of_straight_lines():
+    # V = w t from 0 and from every end of hold on, to the last bit: spike k comes at 1 + (k + 1) / w + k t_ref, and the
+    # adjoint of V is exactly 1 or -1 where w = 1
+    weight, t_ref = [1.0, 2.0, 4.0], [0.5, 0.25, 0.125]
+    layer = lif(torch.tensor(weight)[:, None], tau_mem=2.0**60, tau_syn=2.0**60, v_threshold=[1.0] * 3, t_ref=t_ref)
+    leaf, inputs = one_sample([1.0], [0], 1, requires_grad=True)
+    record = layer.record(inputs, t_end=5.5)
+    spikes = record[0]
+    assert torch.bincount(spikes.units).tolist() == [3, 6, 12]
+    tangent = engine.tangent(record.runs[0], [np.ones((3, 1))], [np.full(3, 10.0)], np.full(1, 100.0))
+    so_far = [0, 0, 0]
+    for s, (u, f) in enumerate(zip(spikes.units.tolist(), spikes.times.tolist(), strict=True)):
+        k, w = so_far[u], weight[u]
+        so_far[u] += 1
+        assert f == 1.0 + (k + 1) / w + k * t_ref[u]
+        for c in (1.0, -1.0):
+            layer.zero_grad()
+            leaf.grad = None
+            (c * spikes.times[s]).backward(retain_graph=True)
+            for found, wanted in ((layer.weight.grad[:, 0], -(k + 1) / w**2), (layer.v_threshold.grad, (k + 1) / w)):
+                assert found.tolist() == [c * wanted * (v == u) for v in range(3)]
+            assert leaf.grad.tolist() == [c]
+        assert tangent[0][s] == 100.0 + 10.0 * (k + 1) / w - (k + 1) / w**2
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_samples_of_one_time_do_not_hear_each_other_s_events(recurrent):
+    # all that arrives in one sample does so at the same instants in the next; a spike moves with its inputs
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=1.0, t_ref=9.0, recurrent=recurrent, dtype=torch.float64)
+    layer.weight.data.fill_(4.0)
+    if recurrent:
+        layer.recurrent_weight.data.fill_(2.0)
+    with forward_ad.dual_level():
+        times = torch.tensor([[1.0], [1.0], [1.0]], dtype=torch.float64)
+        rates = torch.tensor([[1.0], [-2.0], [3.0]], dtype=torch.float64)
+        spikes = layer(Spikes.from_latencies(forward_ad.make_dual(times, rates)), t_end=3.0)
+        found = forward_ad.unpack_dual(spikes.times).tangent.tolist()
+    assert found == pytest.approx([1.0, -2.0, 3.0], rel=1e-14)
+
+
 def test_identical_units_have_identical_gradients():
     # defect D3: spikes at one instant overwrote each other
     net = Sequential(lif([[3.0], [3.0], [3.0]]), lif([[1.0, 1.0, 1.0]]))
@@ -279,6 +319,16 @@ def test_what_does_not_reach_a_spike_has_gradient_zero():
     assert (layer.weight.grad[:, 1:] == 0.0).all()
     assert (layer.weight.grad[1] == 0.0).all()
     assert float(leaf.grad[0]) == pytest.approx(out.n_spikes, rel=1e-13)
+
+
+def test_a_batch_without_any_event_has_derivatives_of_nothing():
+    net = network([{"weight": np.ones((2, 3))}, {"weight": np.ones((1, 2))}])
+    run = net.record(Spikes.from_latencies([[math.inf] * 3] * 2), t_end=1.0).runs[0]
+    ones = [np.ones((2, 3)), np.ones((1, 2))]
+    assert [part.size for part in engine.tangent(run, ones, [None, None], np.ones(0))] == [0, 0]
+    weights, thresholds, times = engine.adjoint(run, [np.ones(0), None])[:3]
+    assert not any(part.any() for part in (*weights, *thresholds))
+    assert times.size == 0
 
 
 def test_a_silent_network_has_gradient_zero():
@@ -617,6 +667,26 @@ def test_a_derivative_that_needs_a_graze_raises_with_its_place_and_its_remedy():
         dual = Spikes.from_latencies(forward_ad.make_dual(leaf.detach()[None], torch.ones(1, 2).double()))
         with pytest.raises(GrazeError, match=re.escape(text)):
             net(dual, t_end=FAR + 4.0)
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.1])
+def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
+    net = Sequential(lif([[9.0, 1.0], [1.0, 12.0]], v_threshold=[1.0, 1.0], t_ref=[t_ref, t_ref]))
+    _, inputs = one_sample([0.5, 0.625], [0, 1], 2)
+    run = net.record(inputs, t_end=1.25).runs[0]
+    events, n_inputs = run.log.events, 2
+    assert events.size >= n_inputs + 6
+    for k in range(n_inputs, events.size):
+        spike = events[k].copy()
+        events["current"][k] = 1.0  # beta theta: a slope of 0
+        only_it = np.zeros(events.size - n_inputs)
+        only_it[k - n_inputs] = 1.0
+        text = re.escape(f"unit {spike['unit']}, t = {float(spike['time'])!r}:")
+        with pytest.raises(GrazeError, match=text):
+            engine.adjoint(run, [only_it])
+        with pytest.raises(GrazeError, match=text):
+            engine.tangent(run, [None], [np.ones(2)], None)
+        events[k] = spike
 
 
 def test_a_derivative_that_does_not_need_the_graze_is_there():

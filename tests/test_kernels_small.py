@@ -1472,6 +1472,28 @@ def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it
     assert times[0] > 1.0
 
 
+@pytest.mark.parametrize(("weight", "fires"), [(3e-5, False), (3e-3, True)])
+def test_a_potential_that_float32_rounds_up_to_its_threshold_has_not_reached_it(weight, fires):
+    # 4 h(t) peaks at t = 1, below theta by 1e-9 of it; a weight w that arrives there lifts the peak by w^2 e^2 / 32
+    theta = 4.0 * math.exp(-1.0) * (1 + 1e-9)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
+    layer.weight.data.copy_(torch.tensor([[4.0, weight]]))
+    assert (weight**2 * math.e**2 / 32 > 1e-9) == fires
+    assert (layer(Spikes.from_latencies([[0.0, 1.0]]), t_end=3.0).n_spikes > 0) == fires
+
+
+@pytest.mark.parametrize("exponent", [-515, -520, -525])
+def test_potentials_whose_squares_leave_float64_cross_when_others_do(exponent):
+    found = []
+    for scale in (1.0, 2.0**exponent):
+        layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, t_ref=0.1, v_threshold=scale, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[5.0, 2.0], [9.0, -3.0], [20.0, 7.0]]).double() * scale)
+        found.append(layer(Spikes.from_latencies([[0.0, 0.375]]), t_end=2.0).detach())
+    assert found[0].n_spikes > 5
+    assert found[1].units.tolist() == found[0].units.tolist()
+    assert found[1].times.tolist() == pytest.approx(found[0].times.tolist(), rel=1e-13)
+
+
 def test_currents_slower_than_the_membrane_fire_it_after_hundreds_of_its_time_constants():
     # V follows I = 5 x - 6 x^2, x = exp(-t / 1000), which reaches 1 from below at x = 1/2
     layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([1000.0, 500.0]), dtype=torch.float64)

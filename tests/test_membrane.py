@@ -4,6 +4,7 @@ The oracle knows only exponentials and bisection: with 50 digits it needs neithe
 """
 
 import math
+from collections import Counter
 
 import mpmath
 import numpy as np
@@ -485,6 +486,32 @@ def test_a_crossing_that_is_near_is_guessed_to_the_last_digits(rng):
     assert np.median(errors) < 1e-14
 
 
+@pytest.mark.parametrize("unit", [2.0**-20, 0.5, 2.0**20])
+def test_no_bit_of_the_short_way_depends_on_the_units_of_potential_and_time(rng, unit):
+    # what is scaled by a power of 2 is rounded as before
+    kinds = Counter()
+    for v, i, alpha, beta, theta in plain_states(rng, 300):
+        wanted = membrane.plain_crossing(v, i, alpha, beta, theta)
+        assert membrane.plain_crossing(v * unit, i * unit, alpha, beta, theta * unit) == wanted
+        slower = membrane.plain_crossing(v, i / unit, alpha / unit, beta / unit, theta)
+        assert slower == (wanted * unit if wanted > 0.0 else wanted)
+        kinds[min(wanted, 0.0)] += 1
+    assert min(kinds[kind] for kind in (0.0, NONE_AHEAD, membrane.UNRESOLVED)) > 5
+
+
+def test_a_potential_a_few_ulps_below_its_threshold_is_there_after_as_many(rng):
+    for v, i, alpha, beta, _ in plain_states(rng, 200):
+        theta = v if v > 0.0 else i / (alpha + beta)
+        slope = i - beta * theta
+        if slope < 0.01 * i:  # so near the peak V is no straight line
+            continue
+        for ulps in (1, 2, 5, 20, 1000):
+            t = membrane.crossing_ahead(theta - ulps * math.ulp(theta), i, alpha, beta, theta)
+            rounding = (0.01 * ulps + 8) * math.ulp(theta)
+            assert t == pytest.approx(ulps * math.ulp(theta) / slope, rel=0.0, abs=rounding / slope)
+            assert t >= 0.0
+
+
 def test_a_peak_is_where_its_two_exponentials_say(rng):
     for v, i, alpha, beta, _ in plain_states(rng, 1000):
         t, height = closed_peak(v, i, alpha, beta)
@@ -664,6 +691,7 @@ FAR_BELOW = [
     (-23.809322656638862, 19.49925074375558, 0.6789587333010475, 1.116897575163803),
     (-960.2519514547471, 482.04711056754115, 0.5176998220219582, 1.3132677046904202),
     (-14631638.758503955, 10189026.55215178, 0.7214477004577287, 1.128969801468335),
+    (-4.026573, 0.0591311, 1.5275772e-05, 0.011439497),  # of a current that hardly decays
 ]
 
 
@@ -684,3 +712,16 @@ def test_a_crossing_from_far_below_the_threshold_is_where_v_is_at_it(rng, scale)
         assert abs(at_crossing - 1.0) <= 2.0**-47 * size
         assert membrane.rise(at_crossing, current, beta) > 0.0
     assert crossed > 150
+
+
+@pytest.mark.parametrize("far", [70.0, 200.0, 300.0, 400.0])
+@pytest.mark.parametrize("ratio", [1.0, 1.001, 0.999])
+def test_a_threshold_tiny_beside_the_potential_is_crossed_where_many_digits_say(far, ratio):
+    # V = (t / far - 1) exp(-t), or nearly so: when it comes back from below 0 it has decayed by exp(-far)
+    _, height = exact_peak(-1.0, 1.0 / far, 2.0 * far, ratio, 1.0)
+    for share in (0.5, 1e-3, 0.999):
+        theta = share * float(height)
+        wanted = float(exact_crossing(-1.0, 1.0 / far, 2.0 * far, ratio, 1.0, theta))
+        # the two terms of V cancel at the crossing, and are known to some ulp for each time constant
+        found = membrane.crossing_ahead(-1.0, 1.0 / far, ratio, 1.0, theta)
+        assert found == pytest.approx(wanted, rel=far * 2.0**-48)

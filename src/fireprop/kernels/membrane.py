@@ -14,7 +14,7 @@ NONE_AHEAD = -1.0  # no crossing, or no peak, lies ahead
 UNRESOLVED = -2.0  # the short way found neither a crossing nor that there is none
 CLOSE_ENOUGH = 2.0**-51  # of theta: the potential itself is not known better than that
 SMALLEST_NORMAL = 2.0**-1022
-MAX_ITERATIONS = 200  # bisections leave end * 2**-200; Halley takes 2 or 3 steps
+MAX_ITERATIONS = 800  # Halley takes 2 or 3 steps; from far below theta one for each e**2 by which V decays
 RESOLVED = 2.0**-42  # of a time, some thousand of its ulps
 PLAIN = 1e50  # products of four numbers from 1 / PLAIN to PLAIN, and of a square of them, are normal numbers of float64
 FINE = 2.0**-17  # of the scales of a crossing: a step of Halley's method as short leaves the cube of it, or less
@@ -332,14 +332,14 @@ def _rise_to(v, i, alpha, beta, theta):
             low = t
         else:
             high = t
-        curvature = bend(i_t, slope, alpha, beta)
-        divisor = 2.0 * slope * slope + missing * curvature
-        if divisor > 0.0 and not past_peak:
-            t_next = t + 2.0 * missing * slope / divisor
-        elif high < math.inf:  # no parabola reaches theta from here: half way
-            t_next = high
-        else:  # V rises here. Its vertex, or, where its bend underflows, what its tangent says
-            t_next = t - slope / curvature if curvature < 0.0 else t + missing / slope
+        t_next = high  # half way, where no parabola reaches theta from here
+        if not past_peak:
+            tangent, curvature = missing / slope, bend(i_t, slope, alpha, beta)
+            divisor = 2.0 + tangent * (curvature / slope)  # the square of a slope may underflow
+            if divisor > 0.0:
+                t_next = t + 2.0 * tangent / divisor
+            elif high == math.inf:
+                t_next = t - slope / curvature  # the vertex
         if not low < t_next < high:
             # A step below an ulp while nothing lies above theta yet: V is far below theta at 0, and rises steeply.
             t_next = 0.5 * (low + high) if high < math.inf else np.nextafter(low, math.inf)

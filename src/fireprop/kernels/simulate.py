@@ -118,7 +118,6 @@ def reset(loop, first_input):
         state = loop.layers[layer]
         state.t_last = NEVER
         state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
-        state.n_pool, state.n_row, state.n_late, state.n_searched = 0, 0, 0, 0
         for k in range(state.n_moved):
             loop.units[loop.units[state.start + k].moved].has_moved = False
         state.n_moved = 0
@@ -206,7 +205,6 @@ def resume_moved(loop, layer, reach):
             lanes[V, u] = 0.0
             units[state.start + n_held].moved = u
             n_held += 1
-            unit.v_next = 0.0
             if unit.hold_end <= state.gap_end:
                 release_now(loop, layer, u)
         else:
@@ -514,12 +512,11 @@ def emit(loop, layer, u, f, sample):
         unit.has_moved = True
         loop.units[state.start + state.n_moved].moved = u
         state.n_moved += 1
-    if unit.hold_end > state.gap_end:
-        unit.v_next = 0.0
-    elif sequel.known:
-        release(loop, layer, u, sequel.release, sequel.v_next)
-    else:
-        release_now(loop, layer, u)
+    if unit.hold_end <= state.gap_end:
+        if sequel.known:
+            release(loop, layer, u, sequel.release, sequel.v_next)
+        else:
+            release_now(loop, layer, u)
 
 
 @piece
@@ -583,7 +580,8 @@ def cut_gap(loop, layer, t):
     for k in range(state.n_moved):
         u = loop.units[state.start + k].moved
         unit = loop.units[u]
-        unit.v_next = settle(loop, u, restarted(loop, layer, u)) if unit.hold_end <= t else 0.0
+        if unit.hold_end <= t:
+            unit.v_next = settle(loop, u, restarted(loop, layer, u))
 
 
 @piece

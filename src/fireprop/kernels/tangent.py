@@ -17,7 +17,7 @@ from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_al
 class Direction(NamedTuple):
     """A direction and what it does to the spikes.
 
-    times   (n_events,) float64: on entry the tangents of the inputs; on exit of all events
+    times   (n_events,) float64: on entry the tangents of the inputs, and 0 for spikes; on exit of all events
     weight  as chain.weight, theta (n_units,): tangents of the parameters
     """
 
@@ -36,7 +36,6 @@ def release(log, direction, own, k):
 def cross(chain, log, direction, own, layer, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
-    direction.times[k] = 0.0
     if d_excess == 0.0:
         return status.OK
     slope = slope_at(chain, log, layer, k)
@@ -69,11 +68,10 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
     state = chain.layers[layer]
     first, last, spike, held = cursors
     n_alone = 0
-    while True:
-        f = log.events[spike].time if spike < last else np.inf
-        end = hold_end_of(chain, log, layer, order[held]) if held < last else np.inf
-        if min(f, end) > t_arrival or spike == last:
-            return status.OK, (first, last, spike, held), n_alone
+    while spike < last:  # and then a hold is left, for none ends before its spike
+        f, end = log.events[spike].time, hold_end_of(chain, log, layer, order[held])
+        if min(f, end) > t_arrival:
+            break
         k = order[held] if end < f else spike
         u = log.events[k].unit
         n_alone = move_alone(lanes, u, min(f, end), t, n_alone, state.alpha, state.beta)
@@ -85,6 +83,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
             if code != status.OK:
                 return code, (first, last, spike, held), n_alone
             spike += 1
+    return status.OK, (first, last, spike, held), n_alone
 
 
 @piece
@@ -94,10 +93,12 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
     n_units = n_lanes(state)
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
     first, last = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1]
+    if first == last:
+        return status.OK, -1
     cursors = (first, last, first, first)
     own, owns_to = first, last if state.recurrent else first  # arrivals of the layer's own spikes
     lanes.all[:, :n_units] = 0.0
-    t = arrival_time(log.events[arrival]) if first < last else 0.0
+    t = arrival_time(log.events[arrival])
     while cursors[2] < last:
         while arrival < arrivals_to and arrival_time(log.events[arrival]) == t:
             arrive(chain, direction, lanes, layer, arrival, row(state, log.events[arrival].unit))
