@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
@@ -22,15 +23,20 @@ class Record:
 
     The layers of a `Network` are its populations, in the order in which they were added, and have names too:
     `record["hidden"]`.
-
-    slopes  per layer (n_spikes,) float64, constants: V'(f-) of every spike; 1/slope is its sensitivity, and a slope of
-            0 or less marks a graze, where the time exists but its derivative does not
     """
 
     layers: tuple[Spikes, ...]
-    slopes: tuple[Tensor, ...]
     runs: tuple[engine.Run, ...]
     names: tuple[str, ...] = ()
+
+    @cached_property
+    def slopes(self) -> tuple[Tensor, ...]:
+        """V'(f-) of every spike, per layer (n_spikes,) float64, constants.
+
+        1/slope is the sensitivity of a spike; a slope of 0 or less marks a graze, where the time exists but its
+        derivative does not.
+        """
+        return tuple(torch.from_numpy(run.slopes(level + 1)) for run in self.runs for level in range(run.n_layers))
 
     def __getitem__(self, layer: int | str) -> Spikes:
         return self.layers[self._number(layer)]
@@ -129,9 +135,8 @@ def record_of(
     """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says."""
     all_times, run = autograd.fire_times(simulation, inputs.times, weights, thresholds, constants)
     t_known = torch.from_numpy(run.t_known)
-    spikes, slopes = [], []
+    spikes = []
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
-        slopes.append(torch.from_numpy(run.slopes(level)))
-    return Record(tuple(spikes), tuple(slopes), (run,), names)
+    return Record(tuple(spikes), (run,), names)

@@ -71,7 +71,6 @@ class Sequential(nn.Sequential):
         _, records = self._run(inputs, **options)
         return Record(
             layers=tuple(spikes for record in records for spikes in record.layers),
-            slopes=tuple(slope for record in records for slope in record.slopes),
             runs=tuple(run for record in records for run in record.runs),
         )
 
