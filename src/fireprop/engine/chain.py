@@ -1,6 +1,6 @@
 """Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
-import itertools
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from fireprop.engine.arrays import (
+    MAX_CONSTANT,
     Array,
     as_bytes,
     check_at_least,
@@ -15,6 +16,7 @@ from fireprop.engine.arrays import (
     check_times,
     check_trains,
     check_weight,
+    copy_of,
     events_of,
     for_kernels,
     records,
@@ -106,17 +108,11 @@ class Run:
 
 def lay_out(layers: Sequence[Layer]) -> Chain:
     """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks."""
-    rows = records(len(layers), LAYER)
-    n_units = n_weights = 0
-    for row, layer in zip(rows, layers, strict=True):
-        width, n_sources = layer.weight.shape
-        stride = -(-width // LANES) * LANES
-        row["width"], row["start"], row["stop"] = width, n_units, n_units + stride
-        row["weight_start"], row["recurrent_start"] = n_weights, n_weights + stride * n_sources
-        row["recurrent"] = layer.recurrent_weight is not None
-        row["alpha"], row["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
-        n_units += stride
-        n_weights += stride * (n_sources + width * row["recurrent"])
+    shapes = [(*layer.weight.shape, layer.recurrent_weight is not None) for layer in layers]
+    rows, n_units, n_weights = _rows_of(*shapes)
+    rows = copy_of(rows)
+    rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
+    rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
     units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
@@ -130,18 +126,32 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     return chain
 
 
+@functools.lru_cache(maxsize=64)
+def _rows_of(*shapes: tuple[int, int, bool]) -> tuple[Array, int, int]:
+    """Where layers (out, in, recurrent or not) lie among all units and weights, and how many of these there are."""
+    rows = records(len(shapes), LAYER)
+    n_units = n_weights = 0
+    for row, (width, n_sources, recurrent) in zip(rows, shapes, strict=True):
+        stride = -(-width // LANES) * LANES
+        row["width"], row["start"], row["stop"] = width, n_units, n_units + stride
+        row["weight_start"], row["recurrent_start"] = n_weights, n_weights + stride * n_sources
+        row["recurrent"] = recurrent
+        n_units += stride
+        n_weights += stride * (n_sources + width * recurrent)
+    return rows, n_units, n_weights
+
+
 def _weights_of(chain: Chain, flat: Array) -> list[Array]:
     """What belongs to the weights (out, in) of each layer and of its recurrence in an array like chain.weight: views.
 
     They come as `Layer.weights` do, layer by layer.
     """
-    rows = chain.layers
-    ends = [*rows["weight_start"][1:].tolist(), flat.size]
+    names = ("weight_start", "recurrent_start", "recurrent", "start", "stop", "width")
+    columns = [chain.layers[name].tolist() for name in names]
     parts = []
-    for row, end in zip(rows, ends, strict=True):
-        edges = [int(row["weight_start"]), int(row["recurrent_start"]), end][: 3 if row["recurrent"] else 2]
-        stride, width = int(row["stop"] - row["start"]), int(row["width"])
-        parts += [flat[a:b].reshape(-1, stride)[:, :width].T for a, b in itertools.pairwise(edges)]
+    for first, own, recurrent, start, stop, width, end in zip(*columns, [*columns[0][1:], flat.size], strict=True):
+        for a, b in ((first, own), (own, end)) if recurrent else ((first, own),):
+            parts.append(flat[a:b].reshape(-1, stop - start)[:, :width].T)
     return parts
 
 
@@ -226,8 +236,9 @@ def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     check_weight(where, "weight", layer.weight)
     if layer.recurrent_weight is not None:
         check_weight(where, "recurrent_weight", layer.recurrent_weight)
-    for name in ("tau_mem", "tau_syn"):
-        check_taus(where, name, np.asarray(getattr(layer, name)))
+    for name, tau in (("tau_mem", layer.tau_mem), ("tau_syn", layer.tau_syn)):
+        if not 1.0 / MAX_CONSTANT <= tau <= MAX_CONSTANT:
+            check_taus(where, name, np.asarray(tau))
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
 
