@@ -24,7 +24,7 @@ from fireprop.kernels.graph import building, crossing, queue, state
 from fireprop.kernels.graph import simulate as graph_simulate
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
 from fireprop.kernels.trace import trace
-from fireprop.nn import LIF, Sequential
+from fireprop.nn import LIF, Network, Sequential
 from fireprop.parity import fixture_names, load_fixture
 
 NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
@@ -1071,6 +1071,41 @@ def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
     assert swapped > 1
 
 
+def test_whoever_fires_within_an_instant_is_heard_along_every_way_of_its_own(rng):
+    # c fires first, by an ulp or so. What it sends finds a at its threshold, whose line without delay finds b there,
+    # and so on: a to b and d to e along lines, b to d and e to out without.
+    def only(weight):
+        return torch.tensor([[weight]], dtype=torch.float64)
+
+    drawn = rng.uniform(4.5, 9.0, 200)
+    drawn = torch.from_numpy(np.concatenate([drawn, drawn * (1.0 - rng.integers(1, 6, 200) * 2.0**-53)]))
+    inputs = Spikes.from_latencies([[0.1]])
+    alone = LIF(1, 400, tau_mem=torch.ones(400).double(), tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    alone.weight.data.copy_(drawn[:, None])
+    spikes = alone(inputs, t_end=1.0).detach()
+    crossings = spikes.times[torch.argsort(spikes.units)].reshape(2, 200)
+    in_turn = 0
+    for k in torch.nonzero(crossings[0] < crossings[1]).flatten().tolist():
+        net = Network(1, dtype=torch.float64)
+        for name in ("e", "d", "b", "a", "c", "out"):
+            net.add(name, 1, tau_mem=1.0, t_ref=9.0)
+            weight = 0.0 if name == "out" else float(drawn[k if name == "c" else k + 200])
+            net.connect("input", name, tau_syn=0.5, weight=only(weight))
+        for pre, post, weight in (("c", "a", -50.0), ("b", "d", -50.0), ("e", "out", 7.0)):
+            net.connect(pre, post, tau_syn=0.5, weight=only(weight))
+        for pre, post in (("a", "b"), ("d", "e")):
+            delay = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))  # kept, for it is trained
+            net.connect(pre, post, tau_syn=0.5, delay=delay, weight=only(-50.0))
+        record = net.record(inputs, t_end=1.0)
+        times = {name: record[name].times.detach().tolist() for name in net.populations}
+        if times["a"] == times["c"]:  # at its threshold there, and so are the others
+            assert times["a"] == times["b"] == times["d"] == times["e"]
+            (out,) = times["out"]
+            assert 7.0 * membrane.response(out - times["e"][0], 2.0, 1.0) == pytest.approx(1.0, rel=1e-12)
+            in_turn += 1
+    assert in_turn > 1
+
+
 @KERNELS
 @pytest.mark.parametrize("limit", [1, 3])
 def test_the_limit_of_spikes_is_counted_by_layer_and_sample(as_graph, limit):
@@ -1419,13 +1454,16 @@ def test_the_current_at_the_end_of_a_hold_is_that_of_theorem_1(rng, as_graph):
     inputs = Spikes.from_events(torch.tensor([0.3, 0.5, 0.9]), torch.tensor([0, 1, 0]), None, n_units=2)
     record = net.record(inputs, t_end=2.0)
     events = record.runs[0].log.events
+    compared = 0
     for layer, spikes in enumerate(record):
         for unit in range(spikes.n_units):
-            for f in spikes.times.detach()[spikes.units == unit].tolist():
-                if f + 0.2 < 2.0:
-                    k = np.flatnonzero(events["time"] == f)[-1]
-                    wanted = float(record.current(layer, unit, torch.tensor([f + 0.2], dtype=torch.float64))[0])
-                    assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
+            # the last of a unit acts on nothing
+            for f in spikes.times.detach()[spikes.units == unit].tolist()[:-1]:
+                k = np.flatnonzero(events["time"] == f)[-1]
+                wanted = float(record.current(layer, unit, torch.tensor([f + 0.2], dtype=torch.float64))[0])
+                assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
+                compared += 1
+    assert compared > 5
 
 
 # --- margins ---
