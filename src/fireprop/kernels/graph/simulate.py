@@ -55,7 +55,7 @@ class Lines(NamedTuple):
     queue    lines by their next arrival
     arrives  (n_lines,) int64: the spike that arrives next, its place in `sent`
     sent     (capacity of the log,) SENT, by spike, in the order in which they were emitted
-    last     (n_units,) int64: the last spike of each unit in this sample, or ABSENT
+    last     (n_units,) int64: the last spike of each unit, be it of a sample before and long gone, or ABSENT
     """
 
     source: int
@@ -399,7 +399,6 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
             loop.fired[:] = 0
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
-                loop.lines.last[loop.touched[k]] = ABSENT
             loop.counts[TOUCHED] = 0
             waiting.clear(loop.queue)
             forget_lines(loop.lines)
