@@ -441,6 +441,19 @@ def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
     assert crossing.peaks_ahead(graph, graph.nodes[0], math.nextafter(at, 0.0), out, zeros, turns) == 0
 
 
+def test_a_potential_that_falls_as_far_as_it_is_followed_has_no_peak():
+    graph, zeros, turns = two_currents([0.5, 2.0], [-0.2, 0.4], base_v=0.9)
+    assert crossing.peaks_ahead(graph, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
+
+
+def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_digits():
+    # V is straight but for 1e-14 of it
+    graph, zeros, turns = two_currents([0.5, 2.0], [3e14, 1e14])
+    found = crossing.first_crossing(graph, graph.nodes[0], 1.0, GRID[-1], zeros, turns)
+    assert found == pytest.approx(2.5e-15, rel=1e-13)
+    assert 0.0 <= crossing.earliest_crossing(graph, graph.nodes[0], 1.0) <= found
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
     # I' = -2 x + 2 x^2 with x = exp(-t): 0 at t = 0 alone
@@ -470,53 +483,50 @@ def of_rates(alphas, currents, base_v, unit=1.0):
     return graph, nodes[1], np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
 
 
-# V = c1 x + c2 x^2 + c3 x^3 with x = exp(-t / unit) and two currents, of rates 2 and 3; the x at which V' = 0.
-CUBICS = {
-    "rises, and peaks": (6.0, 1.3, 0.6),
-    "falls, and peaks": (30.0, 0.8, 0.3),
-    "rises ever faster, and peaks": (20.0, 1.05, 0.3),
-    "rises slowly, and peaks late": (1.0, 1.3, 0.05),
-}
+# V = c1 x + c2 x^2 + c3 x^3, x = exp(-t / unit), of two currents, of rates 2 and 3: its size, and the x where V' = 0
+CUBICS = [
+    (6.0, 1.3, 0.6),  # rises, and peaks
+    (30.0, 0.8, 0.3),  # falls first
+    (20.0, 1.05, 0.3),  # rises ever faster
+    (1.0, 1.3, 0.05),  # rises slowly, and peaks late
+]
 
 
 @pytest.mark.parametrize("unit", [2.0**-30, 1.0, 2.0**12])
-@pytest.mark.parametrize("name", CUBICS)
-def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(name, unit):
-    size, p, q = CUBICS[name]
-    c = np.array([size * p * q, -size * (p + q) / 2.0, size / 3.0])  # V' = -size x (x - p) (x - q)
-    graph, node, out, zeros, turns = of_rates([2.0, 3.0], [-c[1] / unit, -2.0 * c[2] / unit], c.sum(), unit)
+def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(unit):
+    for size, p, q in CUBICS:
+        c = np.array([size * p * q, -size * (p + q) / 2.0, size / 3.0])  # V' = -size x (x - p) (x - q)
+        graph, node, out, zeros, turns = of_rates([2.0, 3.0], [-c[1] / unit, -2.0 * c[2] / unit], c.sum(), unit)
 
-    def v(x):
-        return x * (c[0] + x * (c[1] + x * c[2]))
+        def v(x, c=c):
+            return x * (c[0] + x * (c[1] + x * c[2]))
 
-    # the total current is as large as it can be where that of V' exp(t) is: half way between the two
-    assert crossing.current_turns(graph, node, 12.0 * unit, zeros, turns) == 1
-    assert zeros[0] == pytest.approx(-unit * math.log((p + q) / 2.0), rel=1e-9)
-    for horizon in (12.0 * unit, 1e6 * unit):
-        assert crossing.peaks_ahead(graph, node, horizon, out, zeros, turns) == 1
-        assert out[0] == pytest.approx(-unit * math.log(q), rel=1e-12)
-        for share in (0.2, 0.5, 0.9, 0.999):
-            low = max(v(1.0), 0.0)
-            theta = low + share * (v(q) - low)
-            roots = np.roots([*c[::-1], -theta])
-            wanted = max(x.real for x in roots if abs(x.imag) < 1e-12 and q < x.real < min(1.0, p))
-            found = crossing.first_crossing(graph, node, theta, horizon, zeros, turns)
-            assert found == pytest.approx(-unit * math.log(wanted), rel=1e-9)
-            assert v(math.exp(-found / unit)) == pytest.approx(theta, rel=1e-12)
-        assert crossing.first_crossing(graph, node, v(q) * (1 + 1e-9), horizon, zeros, turns) == membrane.NONE_AHEAD
+        # I' = 0 where V' exp(t) is as large as it can be: half way between the two
+        assert crossing.current_turns(graph, node, 12.0 * unit, zeros, turns) == 1
+        assert zeros[0] == pytest.approx(-unit * math.log((p + q) / 2.0), rel=1e-9)
+        for horizon in (12.0 * unit, 1e6 * unit):
+            assert crossing.peaks_ahead(graph, node, horizon, out, zeros, turns) == 1
+            assert out[0] == pytest.approx(-unit * math.log(q), rel=1e-12)
+            for share in (0.2, 0.5, 0.9, 0.999):
+                low = max(v(1.0), 0.0)
+                theta = low + share * (v(q) - low)
+                roots = np.roots([*c[::-1], -theta])
+                wanted = max(x.real for x in roots if abs(x.imag) < 1e-12 and q < x.real < min(1.0, p))
+                found = crossing.first_crossing(graph, node, theta, horizon, zeros, turns)
+                assert found == pytest.approx(-unit * math.log(wanted), rel=1e-9)
+                assert v(math.exp(-found / unit)) == pytest.approx(theta, rel=1e-12)
+            assert crossing.first_crossing(graph, node, v(q) * (1 + 1e-9), horizon, zeros, turns) == membrane.NONE_AHEAD
 
 
 @pytest.mark.parametrize("unit", [1.0, 64.0])
-@pytest.mark.parametrize(
-    "roots", [[0.2, 0.6, 2.0], [0.3, 0.35, 0.9], [0.1, 0.5], [0.4, 1.5], [1.5, 2.0], [0.7]], ids=str
-)
-def test_a_total_current_turns_at_the_roots_of_its_polynomial(roots, unit):
+def test_a_total_current_turns_at_the_roots_of_its_polynomial(unit):
     # I' = -x (x - x1) (x - x2) ..., x = exp(-t / unit)
-    alphas = np.arange(1, len(roots) + 2)
-    graph, node, _, zeros, turns = of_rates(alphas, np.poly(roots)[::-1] / alphas, 0.0, unit)
-    n = crossing.current_turns(graph, node, 12.0 * unit, zeros, turns)
-    wanted = sorted(-unit * math.log(x) for x in roots if x < 1.0)
-    assert zeros[:n].tolist() == pytest.approx(wanted, rel=1e-9)
+    for roots in ([0.2, 0.6, 2.0], [0.3, 0.35, 0.9], [0.1, 0.5], [0.4, 1.5], [1.5, 2.0], [0.7]):
+        alphas = np.arange(1, len(roots) + 2)
+        graph, node, _, zeros, turns = of_rates(alphas, np.poly(roots)[::-1] / alphas, 0.0, unit)
+        n = crossing.current_turns(graph, node, 12.0 * unit, zeros, turns)
+        wanted = sorted(-unit * math.log(x) for x in roots if x < 1.0)
+        assert zeros[:n].tolist() == pytest.approx(wanted, rel=1e-9)
 
 
 def test_a_total_current_of_many_rates_turns_at_the_roots_of_its_polynomial(rng):
@@ -531,18 +541,20 @@ def test_a_total_current_of_many_rates_turns_at_the_roots_of_its_polynomial(rng)
 
 
 @pytest.mark.parametrize("unit", [1.0, 64.0])
-@pytest.mark.parametrize("base_v", [-0.9, 0.0, 0.02])
-@pytest.mark.parametrize("currents", [[0.8], [0.4, 0.5], [4.0, 9.0], [-0.1, 0.8]], ids=str)
-def test_a_unit_that_will_cross_is_looked_at_before_it_does(currents, base_v, unit):
+@pytest.mark.parametrize("currents", [[0.8], [9.0], [0.4, 0.5], [4.0, 9.0], [-0.1, 0.8]], ids=str)
+def test_a_unit_that_will_cross_is_looked_at_before_it_does(currents, unit):
     alphas = [0.05, 0.06][-len(currents) :]
-    graph, node, _, zeros, turns = of_rates(alphas, currents, base_v * unit, unit)
-    v = base_v * np.exp(-GRID) + sum(i * response(alpha, 1.0) for alpha, i in zip(alphas, currents, strict=True))
-    for share in (0.05, 0.1, 0.5, 0.9, 0.999):
-        theta = share * v.max()
-        at = GRID[np.flatnonzero(v >= theta)[0]]
-        found = crossing.first_crossing(graph, node, theta * unit, 12.0 * unit, zeros, turns)
-        assert found == pytest.approx((at - CELL / 2) * unit, abs=0.51 * CELL * unit)
-        assert 0.0 <= crossing.earliest_crossing(graph, node, theta * unit) <= found
+    for base_v in (-0.9, 0.0, 0.02, 0.5):
+        graph, node, _, zeros, turns = of_rates(alphas, currents, base_v * unit, unit)
+        v = base_v * np.exp(-GRID) + sum(i * response(alpha, 1.0) for alpha, i in zip(alphas, currents, strict=True))
+        for share in (0.05, 0.1, 0.5, 0.9, 0.999):
+            theta = share * v.max()
+            if theta <= base_v:
+                continue
+            at = GRID[np.flatnonzero(v >= theta)[0]]
+            found = crossing.first_crossing(graph, node, theta * unit, 12.0 * unit, zeros, turns)
+            assert found == pytest.approx((at - CELL / 2) * unit, abs=0.51 * CELL * unit)
+            assert 0.0 <= crossing.earliest_crossing(graph, node, theta * unit) <= found
 
 
 # --- small parts ---
