@@ -458,7 +458,8 @@ def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_di
 def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
     # I' = -2 x + 2 x^2 with x = exp(-t): 0 at t = 0 alone
     graph, zeros, turns = two_currents([1.0, 2.0], [2.0 * sign, -1.0 * sign])
-    assert crossing.current_turns(graph, graph.nodes[0], GRID[-1], zeros, turns) == 0
+    for gap in (GRID[-1], 0.0):
+        assert crossing.current_turns(graph, graph.nodes[0], gap, zeros, turns) == 0
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -523,6 +524,20 @@ def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(unit):
         zeros[:] = peak
         assert crossing.first_crossing(graph, node, v(q) * 0.999999, 0.9 * peak, zeros, turns) == membrane.NONE_AHEAD
         assert crossing.peaks_ahead(graph, node, 0.9 * peak, out, zeros, turns) == 0
+
+
+@pytest.mark.parametrize("last", [0.25, 0.15])
+def test_a_potential_with_two_peaks_crosses_at_the_first_that_reaches_the_threshold(last):
+    # V' = 100 x (x - 0.8) (x - 0.5) (x - last): a peak, a trough and a peak, which is the higher one at 0.15 alone
+    c = np.polyint(-100.0 * np.poly([0.8, 0.5, last]))
+    alphas = np.arange(2, 5)
+    graph, node, out, zeros, turns = of_rates(alphas, -(alphas - 1) * c[2::-1], c.sum())
+    assert crossing.peaks_ahead(graph, node, 12.0, out, zeros, turns) == 2
+    assert out[:2].tolist() == pytest.approx([-math.log(0.8), -math.log(last)], rel=1e-12)
+    for theta in (1.02, 0.999) if last == 0.25 else (0.2, 0.3, 0.38):
+        crossings = [x.real for x in np.roots([*c[:-1], -theta]) if abs(x.imag) < 1e-12 and 0.0 < x.real < 1.0]
+        found = crossing.first_crossing(graph, node, theta, 12.0, zeros, turns)
+        assert found == (pytest.approx(-math.log(max(crossings)), rel=1e-10) if crossings else membrane.NONE_AHEAD)
 
 
 @pytest.mark.parametrize("unit", [1.0, 64.0])
