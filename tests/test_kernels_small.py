@@ -442,8 +442,33 @@ def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
 
 
 def test_a_potential_that_falls_as_far_as_it_is_followed_has_no_peak():
-    graph, zeros, turns = two_currents([0.5, 2.0], [-0.2, 0.4], base_v=0.9)
-    assert crossing.peaks_ahead(graph, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
+    for currents in ([-0.2, 0.4], [-0.2, 0.8]):
+        graph, zeros, turns = two_currents([0.5, 2.0], currents, base_v=0.9)
+        assert crossing.peaks_ahead(graph, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
+
+
+def test_a_unit_that_inhibition_has_left_low_peaks_and_crosses_where_dense_sampling_sees_it():
+    graph, zeros, turns = two_currents([0.5, 3.0], [-2.0, 1.4], base_v=-1.0)
+    where, falls = changes(dense(graph)[1])
+    out = np.zeros(3)
+    assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
+    assert out[0] == pytest.approx(where[falls][0], abs=CELL)
+    graph, zeros, turns = two_currents([0.5, 3.0], [8.0, -8.6], base_v=-1.0)
+    v, _, _ = dense(graph)
+    for theta in (0.01, 0.1, 0.3, 2.0):
+        wanted = GRID[np.flatnonzero(v >= theta)[0]]
+        found = crossing.first_crossing(graph, graph.nodes[0], theta, GRID[-1], zeros, turns)
+        assert found == pytest.approx(wanted, abs=CELL)
+
+
+def test_a_potential_follows_a_current_that_stays_without_a_peak():
+    # V = c + (v - c) exp(-t)
+    for v in (0.0, 0.9):
+        graph, zeros, turns = two_currents([0.0, 2.0], [0.5, 0.0], base_v=v)
+        assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], np.zeros(3), zeros, turns) == 0
+    graph, zeros, turns = two_currents([0.0, 2.0], [0.5, 0.0])
+    found = crossing.first_crossing(graph, graph.nodes[0], 0.3, GRID[-1], zeros, turns)
+    assert found == pytest.approx(-math.log(1.0 - 0.3 / 0.5), rel=1e-12)
 
 
 def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_digits():
