@@ -395,7 +395,6 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
         rest(loop.graph)
     for sample in range(first + done, last):
         if not loop.counts[FULL]:
-            loop.counts[SPIKES] = out_offsets[sample - first]
             loop.fired[:] = 0
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
