@@ -1316,31 +1316,37 @@ def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arr
     assert ahead > 2
 
 
+def nearly_twins(rng, n=200):
+    """Pairs of weights of which the first crosses an ulp or so before the second, which rounding has brought to its
+    threshold then: n draws, of the one input at 0.1 of units of rates 1 and 2."""
+    drawn = rng.uniform(4.5, 9.0, n)
+    drawn = torch.from_numpy(np.concatenate([drawn, drawn * (1.0 - rng.integers(1, 6, n) * 2.0**-53)]))
+    alone = LIF(1, 2 * n, tau_mem=torch.ones(2 * n).double(), tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    alone.weight.data.copy_(drawn[:, None])
+    spikes = alone(Spikes.from_latencies([[0.1]]), t_end=1.0).detach()
+    crossings = spikes.times[torch.argsort(spikes.units)].reshape(2, n).tolist()
+    for k, (f, later) in enumerate(zip(*crossings, strict=True)):
+        if f < later and float(drawn[k + n]) * membrane.response(f - 0.1, 2.0, 1.0) >= 1.0:
+            yield float(drawn[k]), float(drawn[k + n]), f
+
+
 def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
     # unit 1 fires first, by an ulp or so; what it sends finds unit 0 at its threshold
-    swapped = 0
-    for _ in range(100):
-        weight, hold = float(rng.uniform(4.5, 9.0)), 0.125
-        layer = LIF(1, 3, tau_mem=1.0, tau_syn=0.5, t_ref=hold, recurrent=True, dtype=torch.float64)
-        layer.weight.data.copy_(torch.tensor([[weight * (1 - rng.integers(1, 6) * 2.0**-53)], [weight], [weight]]))
+    swapped, hold = 0, 0.125
+    for weight, lower, f in nearly_twins(rng):
+        layer = LIF(1, 3, tau_mem=torch.ones(3).double(), tau_syn=0.5, t_ref=hold, recurrent=True, dtype=torch.float64)
+        layer.weight.data.copy_(torch.tensor([[lower], [weight], [weight]], dtype=torch.float64))
         layer.recurrent_weight.data.copy_(torch.tensor([[0.0, -50.0, 7.0], [-50.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
-        inputs = Spikes.from_latencies([[0.1]])
-        alone = LIF(1, 1, tau_mem=torch.ones(1, dtype=torch.float64), tau_syn=0.5, dtype=torch.float64)
-        alone.weight.data.fill_(float(layer.weight.detach()[0, 0]))
-        later = float(alone(inputs, t_end=0.6).detach().times[0])
-        record = layer.record(inputs, t_end=1.0)
+        record = layer.record(Spikes.from_latencies([[0.1]]), t_end=1.0)
         times, units = record[0].times.detach().tolist(), record[0].units.tolist()
-        if units[:3] != [0, 1, 2]:
-            continue
-        assert times[0] == times[1] == times[2] <= later
-        swapped += times[0] < later
+        assert (times[:3], units[:3]) == ([f] * 3, [0, 1, 2])
         releases = record.runs[0].log.events["release"][1:4]
-        wanted = [
-            float(record.current(0, u, torch.tensor([times[0] + hold], dtype=torch.float64))[0]) for u in range(3)
-        ]
-        np.testing.assert_allclose(releases, wanted, rtol=1e-12, atol=0.0)
-        spread = [float(weight) * math.exp(-2.0 * (times[0] - 0.1)) for weight in layer.weight.detach()]
+        wanted = [float(record.current(0, u, torch.tensor([f + hold], dtype=torch.float64))[0]) for u in range(3)]
+        again = [u for u in range(3) if u in units[3:]]  # that of a last spike acts on nothing
+        np.testing.assert_allclose(releases[again], np.array(wanted)[again], rtol=1e-12, atol=0.0)
+        spread = [float(weight) * math.exp(-2.0 * (f - 0.1)) for weight in layer.weight.detach()]
         np.testing.assert_allclose(record.runs[0].log.events["current"][1:4], spread, rtol=1e-15, atol=0.0)
+        swapped += 1
     assert swapped > 1
 
 
@@ -1350,33 +1356,24 @@ def test_whoever_fires_within_an_instant_is_heard_along_every_way_of_its_own(rng
     def only(weight):
         return torch.tensor([[weight]], dtype=torch.float64)
 
-    drawn = rng.uniform(4.5, 9.0, 200)
-    drawn = torch.from_numpy(np.concatenate([drawn, drawn * (1.0 - rng.integers(1, 6, 200) * 2.0**-53)]))
-    inputs = Spikes.from_latencies([[0.1]])
-    alone = LIF(1, 400, tau_mem=torch.ones(400).double(), tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
-    alone.weight.data.copy_(drawn[:, None])
-    spikes = alone(inputs, t_end=1.0).detach()
-    crossings = spikes.times[torch.argsort(spikes.units)].reshape(2, 200)
     in_turn = 0
-    for k in torch.nonzero(crossings[0] < crossings[1]).flatten().tolist():
-        if float(drawn[k + 200]) * membrane.response(float(crossings[0, k]) - 0.1, 2.0, 1.0) < 1.0:
-            continue
+    for weight, lower, f in nearly_twins(rng):
         net = Network(1, dtype=torch.float64)
         for name in ("e", "d", "b", "a", "c", "out"):
             net.add(name, 1, tau_mem=1.0, t_ref=9.0)
-            weight = 0.0 if name == "out" else float(drawn[k if name == "c" else k + 200])
-            net.connect("input", name, tau_syn=0.5, weight=only(weight))
-        for pre, post, weight in (("c", "a", -50.0), ("b", "d", -50.0), ("e", "out", 7.0)):
-            net.connect(pre, post, tau_syn=0.5, weight=only(weight))
+            given = {"out": 0.0, "c": weight}.get(name, lower)
+            net.connect("input", name, tau_syn=0.5, weight=only(given))
+        for pre, post, sent in (("c", "a", -50.0), ("b", "d", -50.0), ("e", "out", 7.0)):
+            net.connect(pre, post, tau_syn=0.5, weight=only(sent))
         for pre, post in (("a", "b"), ("d", "e")):
             delay = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))  # kept, for it is trained
             net.connect(pre, post, tau_syn=0.5, delay=delay, weight=only(-50.0))
-        record = net.record(inputs, t_end=1.0)
+        record = net.record(Spikes.from_latencies([[0.1]]), t_end=1.0)
         times = {name: record[name].times.detach().tolist() for name in net.populations}
-        if times["a"] == times["c"]:  # at its threshold there, and so are the others
-            assert times["a"] == times["b"] == times["d"] == times["e"]
+        if times["a"] == [f]:  # at its threshold there, and so are the others
+            assert times["a"] == times["b"] == times["c"] == times["d"] == times["e"]
             (out,) = times["out"]
-            assert 7.0 * membrane.response(out - times["e"][0], 2.0, 1.0) == pytest.approx(1.0, rel=1e-12)
+            assert 7.0 * membrane.response(out - f, 2.0, 1.0) == pytest.approx(1.0, rel=1e-12)
             in_turn += 1
     assert in_turn > 1
 
