@@ -1015,6 +1015,30 @@ def test_a_log_that_grows_in_the_midst_of_a_sample_changes_nothing(monkeypatch, 
         assert torch.equal(a, b)
 
 
+def test_a_log_has_room_for_all_units_at_one_instant(monkeypatch):
+    # one fires alone; the others, and it again, a float64 after the second input
+    layer = LIF(2, 3, tau_mem=torch.ones(3).double(), tau_syn=0.5, t_ref=0.5, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[9.0, 1e20], [0.0, 1e20], [0.0, 1e20]], dtype=torch.float64))
+    monkeypatch.setattr(engine.graph.forward, "FIRST_CAPACITY", 0)
+    spikes = layer(Spikes.from_latencies([[0.0, 2.0]]), t_end=2.25).detach()
+    assert spikes.units.tolist() == [0, 0, 1, 2]
+    assert spikes.times[1:].tolist() == [math.nextafter(2.0, 3.0)] * 3
+    assert 0.0 < float(spikes.times[0]) < 0.25
+
+
+def test_who_waits_when_a_sample_stops_does_not_wait_in_the_next():
+    # the other unit has been looked at, and would have crossed a little later
+    net = Network(2, dtype=torch.float64)
+    for name, weight in (("other", [6.0, 0.0]), ("out", [0.0, 6.5])):
+        net.add(name, 1, tau_mem=1.0, t_ref=9.0)
+        net.connect("input", name, tau_syn=0.5, weight=torch.tensor([weight], dtype=torch.float64))
+    both = net.record(Spikes.from_latencies([[0.0, 0.0]]), t_end=3.0)
+    f, later = (float(both[name].times.detach()[0]) for name in ("out", "other"))
+    assert f < later < 1.0
+    found = net(Spikes.from_latencies([[0.0, 0.0], [math.inf, 1.0]]), t_end=3.0, stop="first_spikes").detach()
+    assert found.times.tolist() == [f, pytest.approx(1.0 + f, rel=1e-14)]
+
+
 def test_a_sample_stops_with_the_first_spike_of_the_last_output_whoever_else_fires():
     net = Network(3, dtype=torch.float64)
     for name in ("before", "out", "after"):
@@ -1781,6 +1805,19 @@ def test_the_current_at_the_end_of_a_hold_is_that_of_theorem_1(rng, as_graph):
                 assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
                 compared += 1
     assert compared > 5
+
+
+@pytest.mark.parametrize("currents", [1, 2])
+def test_the_current_at_the_end_of_a_hold_is_what_is_left_there_however_much_arrives_later(currents):
+    tau_syn = torch.tensor([[0.5, 0.5 / currents, 0.5, 0.5]], dtype=torch.float64)
+    layer = LIF(4, 1, tau_mem=torch.ones(1).double(), tau_syn=tau_syn, t_ref=0.0625, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[5.0, 0.25, 0.5, 9.0]]))
+    record = layer.record(Spikes.from_latencies([[0.0, 0.5, 0.625, 1.0]]), t_end=1.5)
+    first = float(record[0].times.detach()[0])
+    assert first + 0.0625 < 0.5
+    assert 1.0 < float(record[0].times.detach()[1])
+    release = record.runs[0].log.events["release"][4]
+    assert release == pytest.approx(5.0 * math.exp(-2.0 * (first + 0.0625)), rel=1e-14)
 
 
 # --- margins ---
