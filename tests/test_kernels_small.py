@@ -1539,6 +1539,17 @@ def two_units(n=2, **options):
     return layer
 
 
+@pytest.mark.parametrize("delay", [0.25, [0.25, 0.5, 0.125]], ids=["one", "of each sender"])
+def test_what_travels_along_lines_reaches_those_it_is_sent_to_after_its_delay(delay):
+    delays = torch.tensor(delay, dtype=torch.float64).expand(3)
+    layer = two_units(3, recurrent=True, tau_syn_rec=0.5, t_ref=9.0, delay_rec=delays.clone())
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]))
+    spikes = layer(Spikes.from_latencies([[1.0, math.inf, math.inf]]), t_end=6.0).detach()
+    assert spikes.units.tolist() == [0, 1, 2]
+    wanted = [1.0 + UP, 1.0 + 2.0 * UP + float(delays[0]), 1.0 + 3.0 * UP + float(delays[:2].sum())]
+    assert spikes.times.tolist() == pytest.approx(wanted, rel=1e-13)
+
+
 @pytest.mark.parametrize("shift", [0.0, -4.0])
 def test_a_crossing_before_a_spike_that_is_given_on_the_way_down_is_missed(shift):
     inputs = Spikes.from_latencies([[1.0 + shift, math.inf]])
