@@ -1112,7 +1112,7 @@ def test_all_roads_agree_for_units_that_hold_each_for_its_own_time(rng, currents
     layer = LIF(
         3, 2, tau_mem=torch.ones(2).double(), tau_syn=tau_syn, t_ref=torch.tensor([0.03125, 0.375]).double(),
         v_threshold=torch.nn.Parameter(torch.tensor([1.0, 1.25]).double()), recurrent=True, tau_syn_rec=0.5,
-        dtype=torch.float64,
+        recurrent_mask=~torch.eye(2, dtype=torch.bool), dtype=torch.float64,
     )  # fmt: skip
     layer.weight.data.copy_(torch.tensor([[8.0, 4.0, 1.0], [9.0, 3.0, 12.0]]))
     layer.recurrent_weight.data.copy_(torch.tensor([[0.25, -0.5], [0.5, 0.25]]))
@@ -1543,10 +1543,11 @@ def two_units(n=2, **options):
 def test_what_travels_along_lines_reaches_those_it_is_sent_to_after_its_delay(delay):
     delays = torch.tensor(delay, dtype=torch.float64).expand(3)
     layer = two_units(3, recurrent=True, tau_syn_rec=0.5, t_ref=9.0, delay_rec=delays.clone())
-    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]))
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0, 0.0], [12.0, 0.0, 0.0], [0.0, 12.0, 0.0]]))
+    up = -math.log(0.5 + math.sqrt(1.0 / 12.0))  # 12 (x - x^2) = 2
     spikes = layer(Spikes.from_latencies([[1.0, math.inf, math.inf]]), t_end=6.0).detach()
     assert spikes.units.tolist() == [0, 1, 2]
-    wanted = [1.0 + UP, 1.0 + 2.0 * UP + float(delays[0]), 1.0 + 3.0 * UP + float(delays[:2].sum())]
+    wanted = [1.0 + UP, 1.0 + UP + up + float(delays[0]), 1.0 + UP + 2.0 * up + float(delays[:2].sum())]
     assert spikes.times.tolist() == pytest.approx(wanted, rel=1e-13)
 
 
