@@ -20,6 +20,7 @@ from fireprop.engine.arrays import records
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import agenda, chain, heap, membrane, simulate, walk
+from fireprop.kernels.graph import adjoint as graph_adjoint
 from fireprop.kernels.graph import building, crossing, queue, state, system
 from fireprop.kernels.graph import simulate as graph_simulate
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
@@ -1160,6 +1161,18 @@ def test_causal_depths_count_the_longest_way_from_the_inputs():
 )
 def test_a_fault_of_the_rows_is_found_in_the_receiver_that_has_it(rows, sources, fault):
     assert building.fault_of(np.array(rows), np.array(sources, np.int64), 3) == fault
+
+
+def test_synapses_are_taken_population_by_population_from_the_last_on(rng):
+    for _ in range(40):
+        n, nodes, synapses = int(rng.integers(1, 9)), records(8, NODE), records(12, SYNAPSE)
+        nodes["population"] = np.sort(rng.integers(0, 3, 8))
+        first = int(rng.integers(0, 4))
+        synapses["target"][first : first + n] = np.sort(rng.permutation(8)[:n])
+        graph = Graph(nodes, records(8, CHANNEL), np.zeros(9, int), synapses, np.zeros(12), -1, np.zeros(8))
+        reached = nodes["population"][synapses["target"]]
+        wanted = min(s for s in range(first, first + n) if (reached[s : first + n] == reached[first + n - 1]).all())
+        assert graph_adjoint.first_of_population(graph, first, first + n) == wanted
 
 
 def test_rates_are_listed_once_for_every_run_of_equal_ones():
