@@ -1127,6 +1127,23 @@ def test_all_roads_agree_for_units_that_hold_each_for_its_own_time(rng, currents
         torch.testing.assert_close(values, wanted, rtol=0.0, atol=1e-11 * float(wanted.abs().max()), msg=road)
 
 
+@pytest.mark.parametrize("form", ["paper", "restarted"])
+def test_both_forms_of_the_explicit_system_have_the_gradients_of_units_that_fire_often(rng, form):
+    layer = two_units(t_ref=0.0, recurrent=True, tau_syn_rec=0.5)
+    layer.weight.data.mul_(3.0)
+    layer.recurrent_weight.data.copy_(torch.tensor([[0.25, 1.0], [-0.5, 0.0]]))
+    inputs = Spikes.from_latencies([[1.0, 1.25]])
+    spikes = layer(inputs, t_end=2.5)
+    assert torch.bincount(spikes.units).min() >= 3
+    c = torch.from_numpy(rng.normal(size=spikes.n_spikes))
+    (c @ spikes.times).backward()
+    found = explicit_system(layer, inputs, t_end=2.5, form=form).gradient(c)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(
+            found[name], parameter.grad, rtol=0.0, atol=1e-11 * float(parameter.grad.abs().max())
+        )
+
+
 def test_causal_depths_count_the_longest_way_from_the_inputs():
     # columns: two inputs, then five spikes; the last hears the third, which heard the second and an input
     rows = np.array([0, 0, 1, 1, 2, 2, 2, 3, 4, 4, 4])
