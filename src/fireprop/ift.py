@@ -259,7 +259,7 @@ def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -
     events = log.events[part]
     n, n_in = events.size, int(np.diff(log.offsets[0])[sample])
     by_time, by_synapse = _entries(run, sample, form)
-    levels = np.ones(n, int)
+    levels = np.empty(n, int)
     system_kernel.levels(by_time[0], by_time[1], n_in, levels)
     own = by_time[1] >= n_in
     nodes = run.graph.nodes[events["unit"]]

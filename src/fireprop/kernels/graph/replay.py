@@ -9,7 +9,7 @@ from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, kernel
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.state import fire, lift, log_last_releases, move_to, potential_at, rest, set_base
+from fireprop.kernels.graph.state import fire, lift, move_to, potential_at, rest, set_base
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import NONE_AHEAD
 
@@ -113,7 +113,6 @@ def replay_sample(replay, log, sample, t_end):
         missed = missed_crossing(replay, u, t_end)
         if missed != NONE_AHEAD:
             return status.MISSED, u, missed
-    log_last_releases(replay.graph, log.events, t_end)
     return status.OK, 0, t_end
 
 

@@ -25,7 +25,6 @@ from fireprop.kernels.graph.state import (
     base_of_one,
     fire,
     lift,
-    log_release,
     move_one,
     move_to,
     rest,
@@ -56,7 +55,7 @@ class Lines(NamedTuple):
     queue    lines by their next arrival
     arrives  (n_lines,) int64: the spike that arrives next, its place in `sent`
     sent     (capacity of the log,) SENT, by spike, in the order in which they were emitted
-    last     (n_units,) int64: the last spike of each unit in this sample, or ABSENT
+    last     (n_units,) int64: the last spike of each unit, be it of a sample before and long gone, or ABSENT
     """
 
     source: int
@@ -344,8 +343,6 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         u, f = next_crossing(loop, t_arrival, t_end)
         t = t_arrival if u == ABSENT else f
         if t >= t_end:
-            for k in range(loop.counts[TOUCHED]):
-                log_release(loop.graph, loop.events, loop.graph.nodes[loop.touched[k]], t_end)
             return status.OK, ABSENT, t_end
         first = loop.counts[SPIKES]
         loop.counts[REACHED] = 0
@@ -359,19 +356,18 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             if code != status.OK:
                 return code, u, at
             cursor += 1
-        code, u, at = deliver_late(loop, t, t_end, max_spikes)
-        if code != status.OK:
-            return code, u, at
+        # A unit that fires while others are delivered is delivered in its turn, and may have a line without delay.
         k = first
-        while k < loop.counts[SPIKES]:
+        while True:
+            code, u, at = deliver_late(loop, t, t_end, max_spikes)
+            if code != status.OK:
+                return code, u, at
+            if k == loop.counts[SPIKES]:
+                break
             code, u, at = deliver(loop, n_external + loop.events[k].unit, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
             k += 1
-        # A unit that fired while the others' spikes were delivered may have a line without delay.
-        code, u, at = deliver_late(loop, t, t_end, max_spikes)
-        if code != status.OK:
-            return code, u, at
         sort_instant(loop, first)
         expect_reached(loop, t_end)
         if stop_at_first:
@@ -395,15 +391,13 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
     Returns (code, sample, unit, time). After FULL, enlarge the log by at least a spike of every unit and go on with
     done = sample - first.
     """
-    if done == 0 and not loop.counts[FULL]:
+    if not loop.counts[FULL]:
         rest(loop.graph)
     for sample in range(first + done, last):
         if not loop.counts[FULL]:
-            loop.counts[SPIKES] = out_offsets[sample - first]
             loop.fired[:] = 0
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
-                loop.lines.last[loop.touched[k]] = ABSENT
             loop.counts[TOUCHED] = 0
             waiting.clear(loop.queue)
             forget_lines(loop.lines)

@@ -96,7 +96,10 @@ def potential_at(graph, node, t):
 
 @piece
 def log_release(graph, events, node, t):
-    """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t."""
+    """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t.
+
+    Nothing reads that of a spike after which no arrival and no spike of its unit came: it stays 0.
+    """
     if node.at < node.hold_end <= t:
         events[node.last_spike].release = current_at(graph, node, node.hold_end)
 
@@ -166,10 +169,3 @@ def lift(graph):
     """Units stand at their initial potentials, at the start of a sample."""
     for u in range(graph.nodes.size):
         graph.nodes[u].v = graph.v_start[u]
-
-
-@piece
-def log_last_releases(graph, events, t_end):
-    """Log the ends of hold that come after the last arrival of their units."""
-    for u in range(graph.nodes.size):
-        log_release(graph, events, graph.nodes[u], t_end)

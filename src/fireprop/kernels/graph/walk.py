@@ -36,7 +36,7 @@ class State(NamedTuple):
 
     nodes     (n_units,) OWN
     currents  (n_channels,) CURRENT
-    owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold
+    owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold; 0 between samples
     sums      (N_SUMS,) float64, scratch
     """
 
@@ -51,7 +51,6 @@ def clear(graph, state, u):
     """Nothing has reached unit u."""
     own = state.nodes[u]
     own.v = 0.0
-    state.owed[u] = 0.0
     own.active = False
     for c in channels_of(graph.nodes[u]):
         state.currents[c].value = 0.0
