@@ -398,8 +398,8 @@ def test_the_tangent_is_never_late_where_almost_nothing_is_left_of_its_slope_or_
     assert n_crossings > 800
 
 
-@pytest.mark.parametrize(("v", "i"), [(0.5, 0.49), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
-def test_a_tangent_that_falls_or_starts_above_theta_reaches_it_at_once(v, i):
+@pytest.mark.parametrize(("v", "i"), [(0.0, 0.0), (0.5, 0.49), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
+def test_a_tangent_that_does_not_rise_or_starts_above_theta_reaches_it_at_once(v, i):
     assert membrane.tangent_reach(v, i, 1.0, 1.0) == 0.0
 
 
@@ -513,9 +513,11 @@ def test_the_guess_starts_from_the_vertex_of_a_parabola_that_falls_short(rng):
 
 
 def test_no_guess_lies_behind_or_beyond_what_is_far(rng):
-    line, cubic = (1.0, *[0.0] * 9), (1.0, 0.0, -6.0, *[0.0] * 7)
-    assert membrane._guessed_crossing(5.0, line, 2.0, 1e-6) == 2.0
-    assert membrane._guessed_crossing(2.0, cubic, 2.0, 1e-6) == 0.0  # the second step leads back beyond 0
+    for unit in (1.0, 2.0**-7):
+        line, cubic = polynomial([1.0, *[0.0] * 9], unit)[0], polynomial([1.0, 0.0, -1.0, *[0.0] * 7], unit)[0]
+        least = 1e-6 / unit**2
+        assert membrane._guessed_crossing(5.0, line, 2.0 * unit, least) == 2.0 * unit
+        assert membrane._guessed_crossing(2.0, cubic, 2.0 * unit, least) == 0.0  # the second step leads back beyond 0
     for _ in range(200):
         derivatives = (1.0, *rng.normal(0.0, 3.0, 9))
         assert 0.0 <= membrane._guessed_crossing(10.0 ** rng.uniform(-1.0, 1.0), derivatives, 2.0, 1e-6) <= 2.0
