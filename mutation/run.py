@@ -35,7 +35,7 @@ import torch._dynamo  # noqa: E402 - torch.func imports it at its first call: he
 from _pytest.runner import runtestprotocol  # noqa: E402
 
 from mutation.mutants import Mutant, mutants_of  # noqa: E402
-from mutation.survivors import explained  # noqa: E402
+from mutation.survivors import explained, outdated  # noqa: E402
 
 KERNELS = HOUSE / "src/fireprop/kernels"
 CERTIFY = ("certify", [])  # a check of the others, not part of any result; only where it is asked for by name
@@ -292,6 +292,8 @@ class Runner:
         print(f"{len(mutants)} mutants, {len(items)} of {session.testscollected} tests", flush=True)
         results = run_mutants(mutants, Schedule(items, measured, options.budget), options.workers, options.out)
         print(table(results))
+        if outdated(KERNELS):
+            print("reasons of lines that are gone:", *outdated(KERNELS), sep="\n    ")
         return True
 
 

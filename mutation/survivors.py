@@ -26,3 +26,9 @@ def reasons() -> dict[tuple[str, str, str], str]:
 
 def explained(entry: dict[str, Any]) -> bool:
     return any((file, entry["was"], entry["now"]) in reasons() for file in (entry["file"], "*"))
+
+
+def outdated(kernels: Path) -> list[str]:
+    """Lines that have a reason but are no longer in their file."""
+    texts = {file: " ".join((kernels / file).read_text().split()) for file, _, _ in reasons() if file != "*"}
+    return sorted({f"{file}: {was}" for file, was, _ in reasons() if file != "*" and was not in texts[file]})

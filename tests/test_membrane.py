@@ -398,8 +398,8 @@ def test_the_tangent_is_never_late_where_almost_nothing_is_left_of_its_slope_or_
     assert n_crossings > 800
 
 
-@pytest.mark.parametrize(("v", "i"), [(0.5, 0.49), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
-def test_a_tangent_that_falls_or_starts_above_theta_reaches_it_at_once(v, i):
+@pytest.mark.parametrize(("v", "i"), [(0.0, 0.0), (0.5, 0.49), (0.5, 0.2), (0.5, -9.0), (1.5, 9.0), (1.5, 0.2)])
+def test_a_tangent_that_does_not_rise_or_starts_above_theta_reaches_it_at_once(v, i):
     assert membrane.tangent_reach(v, i, 1.0, 1.0) == 0.0
 
 
@@ -484,6 +484,62 @@ def test_a_crossing_that_is_near_is_guessed_to_the_last_digits(rng):
         errors.append(abs(guess / t - 1.0))
     assert max(errors) < 1e-11
     assert np.median(errors) < 1e-14
+
+
+def polynomial(terms, t):
+    """The derivatives at 0 of sum of terms[n] (x / t)^(n + 1), and its value at t."""
+    return tuple(term * math.factorial(n) / t**n for n, term in enumerate(terms, start=1)), math.fsum(terms)
+
+
+def test_the_guess_is_the_root_of_a_polynomial_of_ten_terms(rng):
+    # each term of the polynomial, of its slope and of its bend moves what two steps of third order leave
+    for _ in range(100):
+        t = 10.0 ** rng.uniform(-2.0, 2.0)
+        derivatives, missing = polynomial([1.0, *(rng.choice([-0.1, 0.1]) / n**2 for n in range(2, 11))], t)
+        guess = membrane._guessed_crossing(missing, derivatives, 2.0 * t, 1e-6 * derivatives[0] ** 2)
+        assert guess == pytest.approx(t, rel=1e-14)
+
+
+def test_the_guess_starts_from_the_vertex_of_a_parabola_that_falls_short(rng):
+    for _ in range(50):
+        t = 10.0 ** rng.uniform(-2.0, 2.0)
+        derivatives, missing = polynomial([1.0, -rng.uniform(0.49, 0.51), *[rng.uniform(0.01, 0.02)] * 8], t)
+        assert derivatives[0] ** 2 + 2.0 * derivatives[1] * missing < 0.0
+        guess = membrane._guessed_crossing(missing, derivatives, 2.0 * t, 1e-6 * derivatives[0] ** 2)
+        assert guess == pytest.approx(t, rel=1e-14)
+    # x - x^2 / 2 has its vertex at 1, and stays there: a step from a slope of 0 is 0
+    assert membrane._guessed_crossing(0.6, polynomial([1.0, -0.5, *[0.0] * 8], 1.0)[0], 16.0, 1e-6) == 1.0
+    assert membrane._guessed_crossing(0.5, polynomial([1.0, -0.5, *[0.0] * 8], 1.0)[0], 16.0, 1e-6) == 1.0
+
+
+def test_no_guess_lies_behind_or_beyond_what_is_far(rng):
+    for unit in (1.0, 2.0**-7):
+        line, cubic = polynomial([1.0, *[0.0] * 9], unit)[0], polynomial([1.0, 0.0, -1.0, *[0.0] * 7], unit)[0]
+        least = 1e-6 / unit**2
+        assert membrane._guessed_crossing(5.0, line, 2.0 * unit, least) == 2.0 * unit
+        assert membrane._guessed_crossing(2.0, cubic, 2.0 * unit, least) == 0.0  # the second step leads back beyond 0
+    for _ in range(200):
+        derivatives = (1.0, *rng.normal(0.0, 3.0, 9))
+        assert 0.0 <= membrane._guessed_crossing(10.0 ** rng.uniform(-1.0, 1.0), derivatives, 2.0, 1e-6) <= 2.0
+
+
+def test_a_peak_is_shown_to_lie_below_as_far_as_five_terms_of_a_logarithm_say(rng):
+    shown = 0
+    for v, i, alpha, beta, _ in plain_states(rng, 2000):
+        height = closed_peak(v, i, alpha, beta)[1]
+        x = (beta - alpha) * (i - beta * v) / (alpha * i)
+        z = x / (2.0 + x)
+        if height <= max(v, 0.0) or abs(z) > 0.6:
+            continue
+        shown += 1
+        # I / beta is taken so much before the peak: 2 z (z^10 / 11 + z^12 / 13 + ...) / (beta - alpha)
+        rest = sum(z ** (2 * k) / (2 * k + 1) for k in range(5, 60))
+        above = height * math.exp(alpha * 2.0 * z / (beta - alpha) * rest)
+        assert membrane._peaks_below(v, i, alpha, beta, above * (1.0 + 1.1 * 2.0**-40))
+        assert not membrane._peaks_below(v, i, alpha, beta, above * (1.0 + 0.9 * 2.0**-40))
+    assert shown > 500
+    for i in (0.1, 1.0):  # a V that rises to 0 for ever
+        assert not membrane._peaks_below(-1.0, i, 2.0, 1.0, 1e3)
 
 
 @pytest.mark.parametrize("unit", [2.0**-20, 0.5, 2.0**20])
