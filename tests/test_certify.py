@@ -512,9 +512,10 @@ def test_a_gap_that_a_rough_bound_settles_keeps_what_that_bound_leaves():
     tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=2.0)
     assert tally["n_gaps"] == 1
     assert tally["clearance"] == pytest.approx(1.0 - 0.5 / 2.0, rel=1e-12)
-    # A bound that leaves 2^-10 or less is made closer.
-    tally = judge(walk_of([6.665], [2.0]), [[(1.0, 0), (1.3, 0)]], [[]], t_stop=1.3)
-    assert 0.1 < tally["clearance"] <= 1.0 - float(exact_v(6.665, 0.3)) / 2.0
+    # A bound that leaves 2^-10 of theta or less is made closer, whatever theta is.
+    for unit in (1.0, 2.0**30):
+        tally = judge(walk_of([6.665 * unit], [2.0 * unit]), [[(1.0, 0), (1.3, 0)]], [[]], t_stop=1.3)
+        assert 0.1 < tally["clearance"] <= 1.0 - float(exact_v(6.665, 0.3)) / 2.0
     # At the end of a gap the state goes on from where it is.
     tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=3.0)
     left = float(exact_v(0.5, 1.0)) + 1.0 * (0.5 + 0.5 * math.exp(-2.0))

@@ -1465,6 +1465,30 @@ def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_tim
     assert float(leaf.grad.sum()) == pytest.approx(n, rel=1e-12)
 
 
+@pytest.mark.parametrize("tau_syn", [[0.5, 0.8, 0.5], [0.5, 0.8, 0.6]])
+def test_every_current_of_a_unit_shares_in_the_gradient_of_an_input_time(tau_syn):
+    # a spike moves with its inputs: its derivatives to all of them sum to 1
+    layer = LIF(3, 1, tau_mem=1.0, tau_syn=torch.tensor(tau_syn), t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.copy_(torch.tensor([[3.0, 4.0, 5.0]]))
+    leaf = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
+    spikes = layer(Spikes.from_events(leaf, torch.arange(3), None, n_units=3), t_end=2.0)
+    assert spikes.n_spikes == 1
+    spikes.times.sum().backward()
+    assert leaf.grad.min() > 0.0
+    assert float(leaf.grad.sum()) == pytest.approx(1.0, rel=1e-12)
+
+
+@KERNELS
+def test_a_gradient_of_0_is_0_also_after_a_sample_without_a_spike(as_graph):
+    tau_mem = torch.ones(1, dtype=torch.float64) if as_graph else 1.0
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
+    layer.weight.data.fill_(9.0)
+    spikes = layer(Spikes.from_latencies([[math.inf], [0.1]]), t_end=2.0)
+    assert spikes.n_spikes == 1
+    (0.0 * spikes.times.sum()).backward()
+    assert layer.weight.grad.tolist() == [[0.0]]
+
+
 def test_what_arrives_at_the_very_instant_of_a_crossing_does_not_prevent_it(rng):
     below = 0
     for _ in range(40):
