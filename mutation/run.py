@@ -255,7 +255,8 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [f"{'file':32}{'mutants':>9}{'killed':>9}{'explained':>11}{'unexplained':>13}{'score':>9}"]
     for name in [*sorted(rows.keys() - {"all"}), "all"]:
         row, total = rows[name], rows[name].total()
-        score = row["killed"] / (total - row["explained"])
+        counted = total - row["explained"]
+        score = row["killed"] / counted if counted else 1.0
         lines.append(f"{name:32}{total:9}{row['killed']:9}{row['explained']:11}{row['unexplained']:13}{score:9.1%}")
     return "\n".join(lines)
 
