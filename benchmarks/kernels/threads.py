@@ -17,11 +17,11 @@ from benchmarks.tables import Table, number
 
 BATCH = 512
 WORKS = {  # name, whether every spike counts, batches to a turn
-    "(a) Yin-Yang 5-150-3": ("yin-yang", False, 20),
-    "(b) MNIST 784-350-10": ("mnist", False, 2),
-    "(b) MNIST 784-350-10, every spike": ("mnist", True, 1),
-    "(c) recurrent 100-256-10": ("recurrent", False, 1),
-}
+    works.TITLES[name] + (", every spike" if every_spike else ""): (name, every_spike, n_batches)
+    for name, every_spike, n_batches in (
+        ("yin-yang", False, 20), ("mnist", False, 2), ("mnist", True, 1), ("recurrent", False, 1),
+    )
+}  # fmt: skip
 REPEATS, QUICK_REPEATS = 9, 2
 
 

@@ -123,15 +123,16 @@ def check_at_least(where: str, name: str, values: Array, least: float) -> None:
         raise ValueError(f"{where}: {name}[{unit}] = {float(values[unit])}: must be finite and {wanted}")
 
 
-def check_taus(where: str, name: str, values: Array) -> None:
+def check_taus(where: str, name: str, values: Array | float) -> None:
     """Refuse time constants, of any shape, that are not above 0, or that are, or have a rate, beyond MAX_CONSTANT."""
     good = (values >= 1.0 / MAX_CONSTANT) & (values <= MAX_CONSTANT)
-    if not good.all():
-        index = np.argwhere(~good)[0].tolist()
+    if good is not True and not np.all(good):  # True: of one number, for which NumPy need not be asked
+        index = np.argwhere(np.logical_not(good))[0].tolist()
         place = f"[{', '.join(map(str, index))}]" if index else ""
+        value = float(np.asarray(values)[tuple(index)])
         raise ValueError(
-            f"{where}: {name}{place} = {float(values[tuple(index)])}: time constants must be above 0, they and their "
-            f"inverses at most {MAX_CONSTANT:g}"
+            f"{where}: {name}{place} = {value}: time constants must be above 0, they and their inverses at most "
+            f"{MAX_CONSTANT:g}"
         )
 
 

@@ -23,7 +23,7 @@ FLAT = 2.0**-20  # of the square of a slope
 STEEP = 2.0**-7  # of the first slope: the least at a crossing that is found the short way
 NOTHING = 2.0**-60
 N_RESPONSE_TERMS = 17  # of a series in x <= 1: the next is below 1 / 19!
-F2, F3, F4, F5, F6, F7, F8, F9, F10 = (1.0 / math.factorial(n) for n in range(2, 11))
+F2, F3, F4, F5, F6, F7, F8, F9, F10 = (1.0 / math.factorial(n) for n in range(2, 11))  # of Taylor polynomials
 GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
 
 
@@ -245,8 +245,8 @@ def _derivatives(d1, i, alpha, beta):
     """The first ten derivatives of V, from the first and I.
 
     The n-th is (-1)^(n-1) (beta^(n-1) V' + (alpha^(n-1) + alpha^(n-2) beta + ... + alpha beta^(n-2)) I). The powers are
-    those of a layer, not of a unit: LLVM takes them out of the loop over its units. Where they leave float64 no
-    crossing is found.
+    those of a layer, not of a unit: LLVM takes them out of the loop over its units. Where they leave float64 the
+    short way resolves nothing.
     """
     b, a = beta, alpha
     d2 = -(b * d1 + a * i)
