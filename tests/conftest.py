@@ -3,6 +3,7 @@
 import zlib
 
 import matplotlib as mpl
+import numba
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,13 @@ mpl.use("Agg")
 def rng(request):
     """A generator seeded by the test's own name: the same numbers whatever else runs."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=bool(numba.config.DISABLE_JIT))
+def plain_kernels_divide_as_compiled_ones_do():
+    """By 0, and beyond float64, without a warning."""
+    with np.errstate(all="ignore"):
+        yield
 
 
 @pytest.fixture(scope="module")
