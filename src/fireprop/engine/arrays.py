@@ -25,7 +25,7 @@ def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
     room = np.zeros(size + CACHE_LINE, np.uint8)
     start = -room.__array_interface__["data"][0] % CACHE_LINE
-    return for_kernels(room[start : start + size].view(dtype).reshape(shape))
+    return for_kernels(np.ndarray(shape, dtype, room, start))
 
 
 def copy_of(old: Array) -> Array:
@@ -78,9 +78,9 @@ def _size_fault(times: Array, units: Array, offsets: Array) -> str:
         return "there are no offsets, where the first must be 0"
     if offsets[0] != 0:
         return f"offsets[0] = {offsets[0]}, where the first must be 0"
-    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
-    if falls.size:
-        k = int(falls[0]) + 1
+    falls = offsets[1:] < offsets[:-1]
+    if falls.any():
+        k = int(np.argmax(falls)) + 1
         return f"offsets[{k}] = {offsets[k]} is less than offsets[{k - 1}] = {offsets[k - 1]}"
     if offsets[-1] != n:
         return f"offsets[{offsets.size - 1}] = {offsets[-1]}, where the last must be the number of spikes, {n}"
@@ -95,12 +95,12 @@ def _range_fault(units: Array, n_units: int) -> str:
 
 
 def _order_fault(times: Array, offsets: Array) -> str:
-    falls = times[1:] < times[:-1]
-    starts = offsets[1:-1]
-    falls[starts[(starts > 0) & (starts < times.size)] - 1] = False  # from one sample to the next
+    falls = np.zeros(times.size + 1, bool)  # from the spike before each, and before the end
+    np.less(times[1:], times[:-1], out=falls[1:-1])
+    falls[offsets] = False  # from one sample to the next
     if not falls.any():
         return ""
-    k = int(np.argmax(falls)) + 1
+    k = int(np.argmax(falls))
     return f"times[{k}] = {float(times[k])} comes after {float(times[k - 1])} in the same sample"
 
 
