@@ -7,7 +7,6 @@ The event log is an output of the node, which it saves: so torch frees it after 
 tensors, such as torch.utils.checkpoint, sees it.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from fireprop import engine
 
@@ -22,13 +22,11 @@ NO_VMAP = (
     "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
     "spikes. Put the samples into one batch, and loop over torch.func.jvp or torch.autograd.grad for a Jacobian"
 )
-ANY = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Solve: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Array, Sequence[Array]], engine.Run]
 Part: TypeAlias = engine.graph.Part
 T = TypeVar("T")
-Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
 class Simulation:
@@ -112,22 +110,25 @@ def fire_times(
 
     Raises what the engine raises, and GrazeError from backward and jvp.
     """
-    outputs: tuple[Tensor, ...] = _FireTimes.apply(  # type: ignore[no-untyped-call]
-        simulation, len(weights), times, *weights, *thresholds, *constants
-    )
+    outputs: tuple[Tensor, ...] = _FireTimes.apply(simulation, len(weights), times, *weights, *thresholds, *constants)
     run = simulation.run
     return outputs[: run.n_layers], run
 
 
-def quickly_bound(forward: Forward) -> Forward:
-    """Spare torch, which asks for it at every call, the search for the signature: 15 us of 20."""
-    forward.__signature__ = ANY  # type: ignore[attr-defined]
-    return forward
+class Node(torch.autograd.Function):
+    """A node of torch's graph that is given all its arguments by position."""
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        # What torch does here too, but for the search for the signature of `forward` and the binding to it: half of
+        # the time of a call.
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*args)  # type: ignore[no-untyped-call]
+        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(args))  # type: ignore[misc]
 
 
-class _FireTimes(torch.autograd.Function):
+class _FireTimes(Node):
     @staticmethod
-    @quickly_bound
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         arrays = [parameter.detach().numpy() for parameter in parameters]
         log = simulation.make(arrays, n_weights, times.detach().numpy())
@@ -149,16 +150,12 @@ class _FireTimes(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_times = grads[: -ctx.kept.n_arrays]
         gradient = _ForwardPropagation if ctx.kept.by_forward_rules else _Adjoint
-        found = gradient.apply(  # type: ignore[no-untyped-call]
-            ctx.kept, ctx.needs_input_grad[2:], len(grad_times), *grad_times, *ctx.saved_tensors
-        )
+        found = gradient.apply(ctx.kept, ctx.needs_input_grad[2:], len(grad_times), *grad_times, *ctx.saved_tensors)
         return None, None, *found
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        d_fire: tuple[Tensor, ...] = _Tangent.apply(  # type: ignore[no-untyped-call]
-            ctx.kept, len(tangents), *tangents, *ctx.saved_tensors
-        )
+        d_fire: tuple[Tensor, ...] = _Tangent.apply(ctx.kept, len(tangents), *tangents, *ctx.saved_tensors)
         return *d_fire, *[None] * ctx.kept.n_arrays
 
     @staticmethod
@@ -166,7 +163,7 @@ class _FireTimes(torch.autograd.Function):
         raise RuntimeError(NO_VMAP)
 
 
-class Once(torch.autograd.Function):
+class Once(Node):
     """A derivative of firing times, or of a loss. Under torch.func its arguments have no storage: it is its own node.
 
     It is given what it depends on too, even if it does not read it, as the inputs of the network: so torch sees that it
@@ -194,7 +191,6 @@ class _Adjoint(Once):
     """From dL/df of every layer to the gradients of input times, weights, thresholds and further constants."""
 
     @staticmethod
-    @quickly_bound
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         gradient = engine.adjoint(
             kept.run(tensors),
@@ -211,7 +207,6 @@ class _ForwardPropagation(Once):
     """The same gradients by the paper's algorithm: dF/dp row by row, forwards in time."""
 
     @staticmethod
-    @quickly_bound
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         weights, thresholds, inputs = engine.gradient_by_forward_propagation(
             kept.run(tensors),
@@ -228,7 +223,6 @@ class _Tangent(Once):
     """From tangents of input times, weights, thresholds and further constants to those of all firing times."""
 
     @staticmethod
-    @quickly_bound
     def forward(kept: _Kept, n_inputs: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
         d_weights, d_thresholds, d_constants = _split(d_parameters, kept.n_weights, len(kept.parts))

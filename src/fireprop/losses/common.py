@@ -16,7 +16,10 @@ def require_labels(out: Spikes, labels: Tensor) -> None:
     if labels.dtype != torch.int64:
         raise TypeError(f"labels is {labels.dtype}: pass labels.long()")
     arguments.on_cpu("labels", labels)
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= out.n_units):
+    if labels.numel() == 0:
+        return
+    low, high = torch.aminmax(labels)
+    if int(low) < 0 or int(high) >= out.n_units:
         k = int(torch.nonzero((labels < 0) | (labels >= out.n_units))[0])
         raise ValueError(f"labels[{k}] = {int(labels[k])}: classes are 0 to {out.n_units - 1}, a unit each")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments
-from fireprop.autograd import Once, quickly_bound
+from fireprop.autograd import Node, Once
 from fireprop.engine.arrays import for_kernels
 from fireprop.kernels import entropy as entropy_kernel
 from fireprop.losses.common import SPIKES, finite, require_labels
@@ -59,17 +59,16 @@ def kth_spike_cross_entropy(
     k = out._rank(k)
     if len(out) == 0:
         return out.times.sum()  # 0; a mean over no samples is nan
-    loss, _ = _SpikeOrder.apply(  # type: ignore[no-untyped-call]
+    loss, _ = _SpikeOrder.apply(
         out.times, out.units, out.offsets, out.t_end, labels, out.n_units, k, tau, late_tau, late_penalty
     )
     return loss  # type: ignore[no-any-return]
 
 
-class _SpikeOrder(torch.autograd.Function):
+class _SpikeOrder(Node):
     """`kernels.entropy.spike_order`: the loss, and a constant, its derivatives by all spikes."""
 
     @staticmethod
-    @quickly_bound
     def forward(
         times: Tensor,
         units: Tensor,
@@ -96,7 +95,7 @@ class _SpikeOrder(torch.autograd.Function):
             )
         if unit != entropy_kernel.NONE:
             raise missing_spike(sample, unit, k)
-        loss = times.new_tensor(entropy + penalty)
+        loss = torch.from_numpy(np.array(entropy + penalty))
         if not math.isfinite(entropy + penalty):
             finite("tau", times.new_tensor(entropy), "larger")
             finite("late_penalty", loss, "smaller")
@@ -110,7 +109,7 @@ class _SpikeOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        return _BySpikes.apply(grad, *ctx.saved_tensors), *[None] * 9  # type: ignore[no-untyped-call]
+        return _BySpikes.apply(grad, *ctx.saved_tensors), *[None] * 9
 
     @staticmethod
     def jvp(ctx: Any, d_times: Tensor, *_: Any) -> tuple[Tensor, None]:
@@ -121,7 +120,6 @@ class _BySpikes(Once):
     """From the gradient of the loss to those of all spike times."""
 
     @staticmethod
-    @quickly_bound
     def forward(grad: Tensor, times: Tensor, slopes: Tensor) -> Tensor:
         return grad * slopes
 
