@@ -136,13 +136,13 @@ def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shap
     """Refuse a weight that is no longer what its module made: on the CPU, in its shape and in the dtype of its run."""
     if not isinstance(weight, Tensor):
         raise TypeError(f"{where}: {name} is a {type(weight).__name__}: give a tensor {shape}")
-    if weight.device.type != "cpu":
+    if not weight.is_cpu:
         raise ValueError(f"{where}: {name} is on {weight.device}; fireprop computes on the CPU, use net.cpu()")
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{where}: {name} has dtype = {weight.dtype}: weights are torch.float32 or torch.float64")
     if weight.dtype != dtype:
         raise TypeError(f"{where}: {name} is {weight.dtype}, the first weight {dtype}: give all one dtype")
-    if tuple(weight.shape) != shape:
+    if weight.shape != shape:
         raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}, its synapses {shape}")
     if weight.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {weight.layout}: pass {name}.to_dense()")
@@ -152,10 +152,10 @@ def check_kept(where: str, name: str, tensor: Tensor, dtype: torch.dtype, *shape
     """Refuse what somebody has put in place of a constant of a module: the engine counts on dtype and shape."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{where}: {name} is a {type(tensor).__name__}: give a tensor")
-    if tensor.dtype != dtype or tuple(tensor.shape) not in shapes:
+    if tensor.dtype != dtype or tensor.shape not in shapes:
         allowed = " or ".join(map(str, shapes))
         raise TypeError(f"{where}: {name} is {tensor.dtype} {tuple(tensor.shape)}: give {dtype}, {allowed}")
-    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+    if not tensor.is_cpu or tensor.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {tensor.layout} on {tensor.device}: give a dense tensor on the CPU")
 
 

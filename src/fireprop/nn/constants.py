@@ -36,7 +36,9 @@ def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *s
 
 def is_trained(module: nn.Module, name: str) -> bool:
     """Whether a constant of a module is a parameter, or computed from one: whatever requires_grad says of it now."""
-    return module._parameters.get(name) is not None or parametrize.is_parametrized(module, name)
+    # Of a module without parametrisations `is_parametrized` makes and catches an AttributeError.
+    parametrized = "parametrizations" in module._modules and parametrize.is_parametrized(module, name)
+    return parametrized or module._parameters.get(name) is not None
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def run_layers(
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
-    start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
+    start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer) if as_graph else "")
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
     trained = [site for site in sites_of(layers) if site.trained] if as_graph else []
     checks.check_gradient(gradient, [site.name for site in trained])
