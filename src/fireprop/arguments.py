@@ -105,7 +105,7 @@ def generator(name: str, seed: int | torch.Generator) -> torch.Generator:
 
 def on_cpu(name: str, values: Tensor) -> Tensor:
     """A tensor that the CPU can read entry by entry. Raises ValueError for another device, TypeError if sparse."""
-    if values.device.type != "cpu":
+    if not values.is_cpu:
         raise ValueError(f"{name} is on {values.device}: fireprop computes on the CPU, pass {name}.cpu()")
     if values.layout != torch.strided:
         raise TypeError(f"{name} is a {str(values.layout).removeprefix('torch.')} tensor: pass {name}.to_dense()")

@@ -103,8 +103,16 @@ class Spikes:
         offsets = _offsets(torch.bincount(samples, minlength=batch_size))
         return cls._trusted(times.index_select(0, order), units[order], offsets, n_units, *horizon)
 
-    def _set(self, *values: Any) -> None:
-        self.__dict__.update(zip(self.__dataclass_fields__, values, strict=True))
+    def _set(
+        self,
+        times: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        n_units: int,
+        t_end: Tensor | None,
+        t_known: Tensor | None,
+    ) -> None:
+        self.__dict__.update(times=times, units=units, offsets=offsets, n_units=n_units, t_end=t_end, t_known=t_known)
 
     # ---------------------------------------------------------------- what it holds
 
