@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
+from torch.autograd import forward_ad
 
 from fireprop import engine
 
@@ -169,6 +170,14 @@ class Once(Node):
     It is given what it depends on too, even if it does not read it, as the inputs of the network: so torch sees that it
     does, and a second derivative raises instead of being 0.
     """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        # In an ordinary backward, without create_graph, nobody can differentiate it again: it needs no node.
+        watched = (
+            torch.is_grad_enabled() or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+        )
+        return super().apply(*args) if watched else cls.forward(*unwrap_dead_wrappers(args))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
