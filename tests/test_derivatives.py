@@ -491,6 +491,13 @@ def test_transforms_that_vectorise_say_that_they_cannot(transform, by):
         transform(run)(x)
 
 
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.jacfwd])
+def test_they_say_so_without_grad_mode_too(transform):
+    net, latencies = published_net(), torch.tensor([[0.1, 0.3]], dtype=torch.float64)
+    with torch.no_grad(), pytest.raises(RuntimeError, match=re.escape(NO_VMAP)):
+        transform(lambda x: net(Spikes.from_latencies(x), t_end=3.0).times)(latencies)
+
+
 def test_vmap_over_an_ensemble_of_weights_says_that_it_cannot():
     net, inputs = published_net(), Spikes.from_latencies([[0.1, 0.3]])
     stacked = torch.stack([net[0].weight.detach()] * 3)
@@ -513,6 +520,19 @@ def test_a_second_derivative_is_refused_and_never_zero(loss):
     (grad,) = torch.autograd.grad(loss(times), leaf, create_graph=True)
     with pytest.raises(RuntimeError):
         (grad.square().sum() + leaf.sum()).backward()
+
+
+ONCE = "firing times are differentiable once"
+
+
+@pytest.mark.parametrize("loss", [torch.sum, lambda times: times.square().sum()], ids=["linear", "square"])
+def test_a_tangent_of_a_gradient_is_refused_in_an_ordinary_backward_too(loss):
+    net = published_net()
+    with forward_ad.dual_level():
+        leaf = torch.tensor([[0.1, 0.3]], dtype=torch.float64, requires_grad=True)
+        latencies = forward_ad.make_dual(leaf, torch.ones_like(leaf))
+        with pytest.raises(RuntimeError, match=ONCE):
+            loss(net(Spikes.from_latencies(latencies), t_end=3.0).times).backward()
 
 
 # --- what is asked for ---
