@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference
-from fireprop import GrazeError, Spikes, engine
+from fireprop import GrazeError, Spikes, autograd, engine
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 
@@ -533,6 +533,19 @@ def test_a_tangent_of_a_gradient_is_refused_in_an_ordinary_backward_too(loss):
         latencies = forward_ad.make_dual(leaf, torch.ones_like(leaf))
         with pytest.raises(RuntimeError, match=ONCE):
             loss(net(Spikes.from_latencies(latencies), t_end=3.0).times).backward()
+
+
+def test_torchs_own_way_to_a_node_gives_the_same_gradient(monkeypatch):
+    """It is taken under a transform, and where torch lacks what the quicker way needs."""
+
+    def gradient():
+        net, latencies = published_net(), torch.tensor([[0.1, 0.3]], dtype=torch.float64, requires_grad=True)
+        net(Spikes.from_latencies(latencies), t_end=3.0).times.square().sum().backward()
+        return [latencies.grad, *(weight.grad for weight in net.parameters())]
+
+    quick = gradient()
+    monkeypatch.setattr(autograd, "transforms_active", lambda: True)
+    assert all(map(torch.equal, quick, gradient()))
 
 
 # --- what is asked for ---

@@ -14,10 +14,18 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from fireprop import engine
+
+try:
+    from torch._C import _are_functorch_transforms_active as transforms_active
+    from torch._functorch.utils import unwrap_dead_wrappers
+except ImportError:  # torch promises neither; without them nodes go torch's own way, as they do under a transform
+
+    def transforms_active() -> bool:
+        return True
+
 
 NO_VMAP = (
     "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
@@ -123,7 +131,7 @@ class Node(torch.autograd.Function):
     def apply(cls, *args: Any) -> Any:
         # What torch does here too, but for the search for the signature of `forward` and the binding to it: half of
         # the time of a call.
-        if torch._C._are_functorch_transforms_active():
+        if transforms_active():
             return super().apply(*args)  # type: ignore[no-untyped-call]
         return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(args))  # type: ignore[misc]
 
@@ -174,9 +182,8 @@ class Once(Node):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         # In an ordinary backward, without create_graph, nobody can differentiate it again: it needs no node.
-        watched = (
-            torch.is_grad_enabled() or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-        )
+        in_forward_mode = getattr(forward_ad, "_current_level", 0) >= 0
+        watched = torch.is_grad_enabled() or in_forward_mode or transforms_active()
         return super().apply(*args) if watched else cls.forward(*unwrap_dead_wrappers(args))
 
     @staticmethod
