@@ -46,12 +46,12 @@ def main():
 
 
 def report_against_step(trainer):
-    spikes, labels = next(iter(trainer._loader()))
+    spikes, labels = next(iter(trainer.loader()))
     step, report = [], []
     for _ in range(30):
         start = time.thread_time()
         trainer.optimizer.zero_grad()
-        trainer._loss(trainer._run(spikes), labels).backward()
+        trainer.loss(trainer.run(spikes), labels).backward()
         trainer.optimizer.step()
         middle = time.thread_time()
         options = {"t_end": trainer.config.t_end, "stop": "first_spikes", "along": "descent"}

@@ -86,7 +86,7 @@ def steps(number: int) -> Callable[[], Any]:
         trainer.net.load_state_dict(weights)
         trainer.optimizer.state.clear()
         for spikes, labels in batches:
-            loss = trainer._loss(trainer._run(spikes), labels)
+            loss = trainer.loss(trainer.run(spikes), labels)
             trainer.optimizer.zero_grad()
             loss.backward()
             trainer.optimizer.step()

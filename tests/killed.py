@@ -20,6 +20,7 @@ import torch
 import fireprop
 from fireprop import runs, training
 from fireprop.runs import RunFolder
+from fireprop.training import pictures
 
 EPOCHS = 5
 CLOCKS = {"samples_per_second", "train_seconds", "compile_seconds"}  # what a clock says, which no run repeats
@@ -163,7 +164,7 @@ def check(path, whole):
 def main(folder, seed):
     torch.set_num_threads(1)
     fireprop.set_num_threads(1)
-    training._draw = lambda run, trainer: []  # pictures are of no matter here, and take a second
+    pictures.draw_pictures = lambda run, trainer: []  # pictures are of no matter here, and take a second
     train(folder / "whole", resume=False)
     start = time.monotonic()
     train(folder / "again", resume=False)

@@ -268,7 +268,7 @@ def test_the_authors_yin_yang_begins_at_the_recorded_loss():
     trainer = yin_yang.SETTINGS[AS_PUBLISHED].trainer(config)
     # Spec (e) E4: 1.090 in the first epoch of 5000 samples, and its own reproduction says 1.0900 at the start.
     assert trainer.evaluate(trainer.splits.train).loss == pytest.approx(1.090, abs=5e-3)
-    batches = [labels for _, labels in trainer._loader()]
+    batches = [labels for _, labels in trainer.loader()]
     assert torch.equal(torch.cat(batches), trainer.splits.train.labels)
 
 

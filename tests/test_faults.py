@@ -18,6 +18,7 @@ import torch
 
 from fireprop import cli, plotting, runs, training
 from fireprop.runs import RunError, RunFolder
+from fireprop.training import pictures
 
 HOUSE = Path(__file__).parents[1]
 
@@ -409,7 +410,7 @@ def test_bad_options_get_one_line(option, mistake, tmp_path, monkeypatch):
 
 def test_extreme_options_that_are_valid_end_well(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_draw", lambda run, trainer: [])
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])
     for k, options in enumerate(
         (("--keep-alive", "-1"), ("--lr", "5e-324"), ("--seed", str(2**63 - 1)), ("--hidden", "1"))
     ):

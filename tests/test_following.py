@@ -124,7 +124,7 @@ def test_the_guard_keeps_labels_firing_that_large_steps_silence():
     for guard in (False, True):
         trainer, rows = trained(follow=1.0, guard=guard, lr=5.0)
         data = trainer.splits.train
-        firing[guard] = int(following.fires(trainer._run(data.spikes)[-1], data.labels).sum())
+        firing[guard] = int(following.fires(trainer.run(data.spikes)[-1], data.labels).sum())
     assert firing[True] == len(data) > firing[False]
     assert sum(row.steps_shortened for row in rows) > 0
 

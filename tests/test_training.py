@@ -202,7 +202,7 @@ def test_augmentation_changes_training_samples_and_no_other(tmp_path):
     trainer = training.Trainer(config, load_splits(config))
     plain = [part.spikes for part in (trainer.splits.train, trainer.splits.validation, trainer.splits.test)]
     before = trainer.evaluate(trainer.splits.validation)
-    first, second = ([spikes.n_spikes for spikes, _ in trainer._loader()] for _ in range(2))
+    first, second = ([spikes.n_spikes for spikes, _ in trainer.loader()] for _ in range(2))
     assert first != second
     assert sum(first) < plain[0].n_spikes
     assert trainer.evaluate(trainer.splits.validation) == before

@@ -20,7 +20,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from fireprop import SpikeLimitError, cli, training
+from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder
+from fireprop.tasks import load_splits
+from fireprop.training import pictures
 
 
 def after(number, name, owner, happen):
@@ -42,8 +45,8 @@ def fail(error):
 
 # What happens, and to which rank.
 FAULTS = {
-    "spikes": (1, lambda: after(5, "_run", training.Trainer, lambda: fail(SpikeLimitError("too many spikes")))),
-    "killed": (1, lambda: after(5, "_run", training.Trainer, lambda: os._exit(9))),
+    "spikes": (1, lambda: after(5, "run", training.Trainer, lambda: fail(SpikeLimitError("too many spikes")))),
+    "killed": (1, lambda: after(5, "run", training.Trainer, lambda: os._exit(9))),
     "disk": (0, lambda: after(2, "save_checkpoint", RunFolder, lambda: fail(RunError("the disk is full")))),
     "killed in epoch 2": (0, lambda: after(2, "run_epoch", training.Trainer, lambda: os._exit(9))),
 }
@@ -80,10 +83,10 @@ STREAMS = "stdout", "stderr"
 
 def main(folder):
     torch.set_num_threads(1)
-    training._draw = lambda run, trainer: []  # pictures are of no matter here, and take a second
+    pictures.draw_pictures = lambda run, trainer: []  # pictures are of no matter here, and take a second
     for gradient in ("adjoint", "forward"):  # compiles
-        config = training.configure("xor", epochs=1, gradient=gradient)
-        training.Trainer(config, training.load_splits(config)).run_epoch()
+        config = configure("xor", epochs=1, gradient=gradient)
+        training.Trainer(config, load_splits(config)).run_epoch()
     outcomes = {each["name"]: launch(folder, **each) for each in json.load(sys.stdin)}
     json.dump(outcomes, sys.stdout)
 

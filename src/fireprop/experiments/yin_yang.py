@@ -46,10 +46,10 @@ PUBLISHED: dict[str, Any] = {
 class PublishedTrainer(Trainer):
     """A Trainer with the authors' loss (D8) and their batches, which come in the same order in every epoch."""
 
-    def _loader(self) -> DataLoader[Any]:
+    def loader(self) -> DataLoader[Any]:
         return DataLoader(self.splits.train, batch_size=self.config.batch_size, collate_fn=SpikeDataset.collate)
 
-    def _loss(self, record: Record, labels: Tensor) -> Tensor:
+    def loss(self, record: Record, labels: Tensor) -> Tensor:
         config = self.config
         return published.rewarded_lateness(
             record[-1], labels, tau=config.tau, late_penalty=config.late_penalty, late_tau=config.late_tau

@@ -1,0 +1,20 @@
+"""Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
+
+from fireprop.training.metrics import EpochMetrics, Evaluation
+from fireprop.training.run import draw, evaluate, load_trained, read_config, start, train
+from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
+
+__all__ = [
+    "EVALUATION_BATCH",
+    "EpochMetrics",
+    "Evaluation",
+    "Progress",
+    "Report",
+    "Trainer",
+    "draw",
+    "evaluate",
+    "load_trained",
+    "read_config",
+    "start",
+    "train",
+]

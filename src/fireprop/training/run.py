@@ -1,0 +1,102 @@
+"""A run and its folder: begun, trained or resumed, evaluated, drawn."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fireprop.ranks import ALONE, Ranks
+from fireprop.recipes import configure
+from fireprop.runs import RunError, RunFolder, new_path
+from fireprop.tasks import Config, load_splits, require_data
+from fireprop.training import pictures
+from fireprop.training.metrics import Evaluation
+from fireprop.training.trainer import Report, Trainer, require_shareable
+
+
+def train(
+    run: RunFolder, *, resume: bool = False, report: Report | None = None, ranks: Ranks = ALONE
+) -> dict[str, Any]:
+    """Train what the folder's configuration says, write everything into the folder, and return the result.
+
+    run     a folder with its configuration written
+    resume  go on from the folder's checkpoint, or from the start if no epoch had ended; the weights end as they would
+            have without the interruption
+    report  called after every batch and at the end of every epoch
+    ranks   the processes that train together; each batch is split among them, and the one that leads reads and writes
+            the folder. The weights are those of one process, to rounding
+
+    After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress.
+    Raises RunError if the folder cannot be read or written.
+    """
+    config = ranks.from_first(lambda: read_config(run))
+    state = ranks.from_first(lambda: run.load_checkpoint() if resume and run.has_checkpoint() else None)
+    trainer = Trainer(config, load_splits(config), ranks)
+    if state is not None:
+        trainer.load_state_dict(state)
+        if ranks.leads:
+            run.write_metrics([asdict(row) for row in trainer.metrics])
+    trainer.warm_up()
+    while trainer.epoch < config.epochs:
+        trainer.run_epoch(report)
+        if ranks.leads:
+            run.save_checkpoint(trainer.state_dict())
+            run.write_metrics([asdict(row) for row in trainer.metrics])
+    result = trainer.result()
+    if ranks.leads:
+        run.write_result(result)
+        pictures.draw_pictures(run, trainer)
+    return result
+
+
+def start(
+    task: str, out: Path | None = None, *, recipe: str | None = None, ranks: Ranks = ALONE, **changes: Any
+) -> RunFolder:
+    """A new run folder with the settings of a task, changed by `changes`; `out` defaults to runs/<task>-<date>-<time>.
+
+    recipe  one of the task's `recipes.RECIPES`, instead of its own settings
+    ranks   the processes that train together; the one that leads makes the folder
+
+    Raises ValueError for a setting that is out of range or not for several processes, datasets.MissingExtraError if the
+    data need a package that is not installed, datasets.MissingDataError if their files are not there, RunError if `out`
+    exists and is not empty. Until all is well it makes no folder.
+    """
+
+    def make() -> RunFolder:
+        config = configure(task, recipe, **changes)
+        require_shareable(config, ranks)
+        require_data(config)
+        run = RunFolder.create(new_path(task) if out is None else out)
+        run.write_config(config.to_dict())
+        return run
+
+    return ranks.from_first(make)
+
+
+def evaluate(run: RunFolder) -> dict[str, Evaluation]:
+    """The best weights of a run on every part of its data: train, validation (where there is one), test."""
+    trainer = load_trained(run)
+    trainer.use_best()
+    splits = trainer.splits
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: trainer.evaluate(part) for name, part in parts.items() if part is not None}
+
+
+def draw(run: RunFolder) -> list[Path]:
+    """Draw the pictures of a run into its folder, from its checkpoint; their paths."""
+    return pictures.draw_pictures(run, load_trained(run))
+
+
+def read_config(run: RunFolder) -> Config:
+    """The configuration of a run. Raises RunError if it is not ours."""
+    try:
+        return Config.from_dict(run.read_config())
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{run.path}: its configuration cannot be used: {error}") from error
+
+
+def load_trained(run: RunFolder) -> Trainer:
+    """The state of a run after its last finished epoch."""
+    config = read_config(run)
+    trainer = Trainer(config, load_splits(config))
+    trainer.load_state_dict(run.load_checkpoint())
+    return trainer

@@ -1,0 +1,332 @@
+"""A network on its way: the loop over the batches of an epoch, what it minimises, and its state for a checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
+
+import fireprop
+from fireprop import arguments, following, losses
+from fireprop.datasets import Augmented, SpikeDataset
+from fireprop.nn import Record, Sequential
+from fireprop.optim import Adam
+from fireprop.ranks import ALONE, Ranks
+from fireprop.runs import RunError
+from fireprop.spikes import Spikes
+from fireprop.tasks import TASKS, Config, Splits, build_network, learning_rates
+from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, n_correct, n_spikes
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch.
+
+    In several processes the loss is that of the process's own share until the epoch has ended.
+    """
+
+    epoch: int
+    epochs: int
+    done: int
+    batches: int
+    loss: float
+    metrics: EpochMetrics | None
+
+
+Report: TypeAlias = Callable[[Progress], None]
+
+
+class Trainer:
+    """A network on its way: weights, optimiser, random state and what has been measured.
+
+    In several processes each has a trainer, and calls its methods at the same point as the others.
+    """
+
+    def __init__(self, config: Config, splits: Splits, ranks: Ranks = ALONE) -> None:
+        require_shareable(config, ranks)
+        self.config = config
+        self.splits = splits
+        self.ranks = ranks
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.net = build_network(config, self.generator)
+        self.objective = ranks.parallel(_Objective(self.net.parameters(), self.run, self.loss))
+        self.optimizer = Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
+        self.schedule = _schedule(config, self.optimizer)
+        self.metrics: list[EpochMetrics] = []
+        self.best_epoch = 0
+        self.best_weights = _copy(self.net)
+        self.train_seconds = 0.0
+        self.compile_seconds = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(self.metrics)
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from Numba's cache, on one sample; changes no state."""
+        start = time.perf_counter()
+        spikes, labels = self.splits.train[0]
+        self.loss(self.run(spikes), labels.reshape(1)).backward()  # type: ignore[no-untyped-call]
+        self.net.zero_grad()
+        self.compile_seconds = time.perf_counter() - start
+
+    def run_epoch(self, report: Report | None = None) -> EpochMetrics:
+        """One pass over the training part, then the validation; Adam follows the exact gradient of each batch."""
+        start = time.perf_counter()
+        loader = self.loader()
+        tally = Tally(self.net)
+        learning_rate = float(self.schedule.get_last_lr()[0])
+        for done, (spikes, labels) in enumerate(loader, start=1):
+            record, loss = self.objective(spikes, labels)
+            step = self.epoch * len(loader) + done
+            is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
+            guarded = self.config.guard and is_followed
+            start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
+            self.optimizer.zero_grad()
+            weight = self.ranks.weight(len(labels), self._batch_size(done))
+            # Given a gradient to start from, torch would import sympy, which takes a third of a second.
+            (loss if weight == 1.0 else loss * weight).backward()
+            self.optimizer.step()
+            if self.config.keep_alive is not None:
+                self._keep_alive(spikes, self.config.keep_alive)
+            tally.add(record, labels, float(loss.detach()))
+            if is_followed:
+                tally.follow(following.follow(self.net, self.run, spikes, labels, record, start_weights, self.ranks))
+            if report:
+                report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
+        self.schedule.step()
+        tally.join(self.ranks)
+        seconds = time.perf_counter() - start
+        validation = self.evaluate(self.splits.validation) if self.splits.validation else None
+        metrics = EpochMetrics(
+            epoch=self.epoch + 1,
+            train_loss=tally.mean_loss,
+            train_accuracy=tally.accuracy,
+            validation_loss=validation.loss if validation else None,
+            validation_accuracy=validation.accuracy if validation else None,
+            spikes_per_unit=tally.spikes_per_unit,
+            silent_units=tally.silent_units,
+            grazes=tally.grazes,
+            learning_rate=learning_rate,
+            samples_per_second=tally.samples / seconds,
+            near_graze_share=tally.near_graze_share,
+            largest_sensitivity=tally.largest_sensitivity,
+            spikes_created=tally.per_followed(tally.created),
+            spikes_deleted=tally.per_followed(tally.deleted),
+            labels_silenced=tally.per_followed(tally.silenced),
+            steps_shortened=tally.shortened if self.config.guard else None,
+        )
+        self._keep_if_best(metrics)
+        self.metrics.append(metrics)
+        self.train_seconds += time.perf_counter() - start
+        if report:
+            report(Progress(self.epoch, self.config.epochs, len(loader), len(loader), tally.mean_loss, metrics))
+        return metrics
+
+    def evaluate(self, data: SpikeDataset) -> Evaluation:
+        """Loss, accuracy and activity of the present weights."""
+        loss = correct = 0.0
+        spikes = [0, 0, 0]
+        with torch.no_grad():
+            # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
+            for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
+                record = self.run(inputs)
+                loss += float(self.loss(record, labels)) * len(labels)
+                correct += n_correct(record[-1], labels)
+                for k, number in enumerate(n_spikes(inputs, record)):
+                    spikes[k] += number
+        return Evaluation(*(total / len(data) for total in self.ranks.sum([loss, correct, *spikes])))
+
+    def use_best(self) -> None:
+        """Give the network the weights of the best epoch."""
+        self.net.load_state_dict(self.best_weights)
+
+    def result(self) -> dict[str, Any]:
+        """The outcome of the run; leaves the network with its best weights."""
+        self.use_best()
+        test = self.evaluate(self.splits.test)
+        rates = sorted(row.samples_per_second for row in self.metrics)
+        return {
+            "task": self.config.task,
+            "test_accuracy": test.accuracy,
+            "validation_accuracy": self.metrics[self.best_epoch - 1].validation_accuracy,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epoch,
+            "train_seconds": self.train_seconds,
+            "compile_seconds": self.compile_seconds,
+            "samples_per_second": rates[len(rates) // 2],
+            "spikes_per_sample": test.spikes_per_sample,
+            "spikes_to_decision": test.spikes_to_decision,
+            "inputs_to_decision": test.inputs_to_decision,
+            "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "seed": self.config.seed,
+            "version": fireprop.__version__,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {
+            "config": self.config.to_dict(),
+            "weights": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "metrics": [asdict(row) for row in self.metrics],
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "train_seconds": self.train_seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
+        try:
+            # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
+            if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
+                raise RunError("the checkpoint belongs to another configuration than config.json")
+            self.net.load_state_dict(state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.generator.set_state(state["generator"])
+            self.metrics = [EpochMetrics(**row) for row in state["metrics"]]
+            self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+            self.train_seconds = state["train_seconds"]
+            self._require_consistent()
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"the checkpoint is incomplete: {' '.join(str(error).split())}") from error
+
+    def _require_consistent(self) -> None:
+        """Refuse a state that no run of ours leaves behind."""
+        epochs = [row.epoch for row in self.metrics]
+        if epochs != list(range(1, len(epochs) + 1)) or self.epoch > self.config.epochs:
+            raise ValueError(f"its epochs are {epochs[:5]} …, of {self.config.epochs}")
+        if self.schedule.last_epoch != self.epoch:
+            raise ValueError(f"schedule is at epoch {self.schedule.last_epoch} of {self.epoch}")
+        if not 1 <= arguments.integer("best_epoch", self.best_epoch) <= self.epoch:
+            raise ValueError(f"best_epoch = {self.best_epoch} of {self.epoch}")
+        arguments.number("train_seconds", self.train_seconds, least=0.0)
+        shapes = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
+        if {name: tensor.shape for name, tensor in self.best_weights.items()} != shapes:
+            raise ValueError("best_weights are those of another network")
+        for parameter, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != parameter.shape:
+                    raise ValueError(f"optimizer has {name} of shape {tuple(moments[name].shape)}")
+
+    def loader(self) -> DataLoader[Any]:
+        """The training part in batches, in the order of one epoch."""
+        data = self._augmented() if self.config.max_shift or self.config.input_dropout else self.splits.train
+        order = RandomSampler(self.splits.train, generator=self.generator)
+        return self._shares(data, order, self.config.batch_size, self.generator)
+
+    def run(self, spikes: Spikes) -> Record:
+        """A run until every output has fired, which is what training sees, or to t_end."""
+        config = self.config
+        options = {"on_graze": "zero", "gradient": config.gradient, "max_sensitivity": config.max_sensitivity}
+        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", **options)
+
+    def run_whole(self, spikes: Spikes) -> Record:
+        """A run to t_end, without stop and without gradients."""
+        with torch.no_grad():
+            return self.net.record(spikes, t_end=self.config.t_end)
+
+    def loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of a run, as the configuration has it."""
+        return losses.first_spike_cross_entropy(
+            record[-1],
+            labels,
+            tau=self.config.tau,
+            late_penalty=self.config.late_penalty,
+            late_tau=self.config.late_tau,
+        )
+
+    def _augmented(self) -> Augmented:
+        """The training part as this epoch sees it."""
+        seed = int(torch.randint(1 << 62, (), generator=self.generator))
+        return Augmented(
+            self.splits.train,
+            seed=seed,
+            max_shift=self.config.max_shift,
+            drop=self.config.input_dropout,
+            shape=TASKS[self.config.task].shape,
+        )
+
+    def _shares(
+        self, data: SpikeDataset | Augmented, order: Sampler[int], batch_size: int, generator: torch.Generator
+    ) -> DataLoader[Any]:
+        """This process's share of every batch."""
+        batches = self.ranks.batches(BatchSampler(order, batch_size, drop_last=False))
+        return DataLoader(data, batch_sampler=batches, generator=generator, collate_fn=SpikeDataset.collate)
+
+    def _batch_size(self, number: int) -> int:
+        """Samples of a batch, counted from 1, in all processes together: the last batch may be smaller."""
+        size = self.config.batch_size
+        return min(size, len(self.splits.train) - (number - 1) * size)
+
+    def _keep_alive(self, spikes: Spikes, zeta_min: float) -> None:
+        from fireprop.insights import rates  # which can draw, and loads what it needs for that
+
+        rates.project_(self.net, spikes, self.run_whole(spikes), zeta_min=zeta_min)
+
+    def _last(self) -> EpochMetrics | None:
+        return self.metrics[-1] if self.metrics else None
+
+    def _keep_if_best(self, metrics: EpochMetrics) -> None:
+        """The best epoch has the highest validation accuracy, then the lowest loss; without validation, the last."""
+        best = self.metrics[self.best_epoch - 1] if self.best_epoch else None
+        if best is None or _merit(metrics) >= _merit(best):
+            self.best_epoch, self.best_weights = metrics.epoch, _copy(self.net)
+
+
+class _Objective(torch.nn.Module):
+    """The run of a batch and its loss: what has to be one module to be wrapped for several processes.
+
+    It has the parameters of the network without its buffers, which are constants: they would be sent in every step.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        run: Callable[[Spikes], Record],
+        loss: Callable[[Record, torch.Tensor], torch.Tensor],
+    ) -> None:
+        super().__init__()
+        self.weights = torch.nn.ParameterList(parameters)
+        self.run = run
+        self.loss = loss
+
+    def forward(self, spikes: Spikes, labels: torch.Tensor) -> tuple[Record, torch.Tensor]:
+        record = self.run(spikes)
+        return record, self.loss(record, labels)
+
+
+def _schedule(config: Config, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
+    return torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+
+
+def require_shareable(config: Config, ranks: Ranks) -> None:
+    """Refuse what several processes cannot share."""
+    if config.keep_alive is not None and ranks.number > 1:
+        raise ValueError(
+            f"keep_alive = {config.keep_alive}: it goes through a batch sample by sample, so {ranks.number} processes "
+            "cannot share one: train in one process, or leave it out"
+        )
+
+
+def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:
+    if metrics.validation_accuracy is None or metrics.validation_loss is None:
+        return 0.0, 0.0, metrics.epoch
+    return metrics.validation_accuracy, -metrics.validation_loss, metrics.epoch
+
+
+def _copy(net: Sequential) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
