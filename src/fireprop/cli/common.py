@@ -1,0 +1,53 @@
+"""What commands share: their options, threads, a user's mistake in one line, JSON."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads. Default: OMP_NUM_THREADS, else all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as `fireprop train` names it.")]
+
+
+def use_threads(threads: int | None) -> None:
+    """Kernels take as many threads as asked, torch one."""
+    import torch
+
+    import fireprop
+
+    # What torch does in a step is small, and its idle threads cost more than they give.
+    torch.set_num_threads(1)
+    if threads is not None:
+        fireprop.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
+    from fireprop import GrazeError, SpikeLimitError, TimeResolutionError
+    from fireprop.datasets import MissingDataError, MissingExtraError
+    from fireprop.ranks import RankError
+    from fireprop.runs import RunError
+
+    ours = RunError, RankError, MissingExtraError, MissingDataError, GrazeError, SpikeLimitError, TimeResolutionError
+    try:
+        yield
+    except (ValueError, *ours) as error:
+        print_mistake(str(error))
+        raise typer.Exit(2) from error
+
+
+def print_mistake(text: str) -> None:
+    line = Text.assemble(("fireprop: ", "red"), " ".join(text.split()))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line)
+
+
+def print_json(values: Any) -> None:
+    sys.stdout.write(json.dumps(values, indent=2) + "\n")

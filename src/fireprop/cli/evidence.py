@@ -1,0 +1,173 @@
+"""Evidence from the command line: reproduce, gradcheck, verify, and their bars."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Column, Table
+
+from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, use_threads
+
+
+class NetworkKind(str, Enum):
+    """Random networks that `fireprop gradcheck` can draw; a test compares it with gradcheck.KINDS."""
+
+    chain = "chain"
+    recurrent = "recurrent"
+    several_tau_syn = "several-tau-syn"
+    hold = "hold"
+    populations = "populations"
+    delays = "delays"
+
+
+class ExperimentName(str, Enum):
+    """What `fireprop reproduce` can run; a test compares it with experiments.EXPERIMENTS, which is slow to import."""
+
+    xor = "xor"
+    iris = "iris"
+    yin_yang = "yin-yang"
+    surrogates = "surrogates"
+    insights = "insights"
+    all = "all"
+
+
+def reproduce(
+    experiment: Annotated[ExperimentName, typer.Argument(metavar="EXPERIMENT", help=f"{', '.join(ExperimentName)}.")],
+    seeds: Annotated[int | None, typer.Option(help="Independent runs. Default: those of each experiment.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller budgets: `all` in about ten minutes.")] = False,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="The authors' configuration too, beside the fair one.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: runs/EXPERIMENT-DATE-TIME.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run the paper's experiments and write a report: our numbers beside the published ones.
+
+    The folder holds a page to read (report.md), pictures, and the raw numbers as CSV and JSON.
+    """
+    from fireprop import experiments
+
+    with mistakes_in_one_line():
+        use_threads(threads)
+        plan = experiments.Plan(seeds=seeds, quick=quick, as_published=as_published)
+        with _experiment_bar() as show:
+            result = experiments.reproduce(experiment.value, out, plan=plan, watch=show)
+    if as_json:
+        print_json(result)
+        return
+    for part in result.get("experiments", {experiment.value: result}).values():
+        Console().print(_findings_table(part))
+    typer.echo(f"report: {Path(result['report']) / 'report.md'}")
+
+
+def gradcheck(
+    networks: Annotated[int, typer.Option(min=1, help="Number of random networks; the kinds take turns.")] = 25,
+    kind: Annotated[
+        list[NetworkKind] | None, typer.Option(help="Kind of network; repeat for more. Default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Compare exact gradients with central differences on random networks whose units fire several times.
+
+    Reverse, forward, explicit and propagated gradients, for every kind of parameter. Exit code 1 unless all are
+    confirmed.
+    """
+    from fireprop import gradcheck as check
+
+    kinds: list[Any] = [each.value for each in kind or NetworkKind]
+    with mistakes_in_one_line():
+        use_threads(threads)
+        with _bar("checking", networks) as advance:
+            reports = check.check_random_networks(networks, seed=seed, kinds=kinds, on_report=lambda _: advance())
+    report = check.summarize(reports, kinds)
+    if as_json:
+        rows = [asdict(row) | {"verdict": row.verdict, "passed": row.passed} for row in report.rows]
+        print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
+    else:
+        Console().print(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def verify(
+    networks: Annotated[int, typer.Option(min=1, help="Random networks whose gradients are checked.")] = 50,
+    crossings: Annotated[int, typer.Option(min=1, help="Threshold crossings that are proven.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run the public evidence on this machine, and print a table: check, cases, worst error, tolerance, verdict.
+
+    Frozen results of other programs, gradients against differences, crossings proven, identities to the bit. Exit code
+    1 unless all hold.
+    """
+    from fireprop import verify as evidence
+
+    with mistakes_in_one_line():
+        use_threads(threads)
+        with Console(stderr=True).status("starting") as status:
+            report = evidence.verify(
+                networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
+            )
+    if as_json:
+        rows = [asdict(row) | {"passed": row.passed} for row in report.rows]
+        print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
+    else:
+        Console().print(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int) -> Iterator[Any]:
+    """A bar on stderr; yields a function that takes it one step further."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)
+
+
+@contextlib.contextmanager
+def _experiment_bar() -> Iterator[Any]:
+    """A bar on stderr for each stage of the experiments, with what it measured last; yields what moves it."""
+    # In a narrow terminal the numbers are cut, not the bar.
+    whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    columns = (
+        TextColumn("[bold]{task.description}", table_column=whole),
+        BarColumn(bar_width=12, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(compact=True, table_column=whole),
+        TextColumn("{task.fields[numbers]}", table_column=cut),
+    )
+    with ProgressBar(*columns, console=Console(stderr=True), expand=True) as progress:
+        bars: dict[tuple[str, str], Any] = {}
+
+        def show(experiment: str, step: Any) -> None:
+            stage = experiment, step.stage
+            if stage not in bars:
+                bars[stage] = progress.add_task(f"{experiment}, {step.stage}", total=step.total, numbers="")
+            progress.update(bars[stage], completed=step.done, total=step.total, numbers=step.numbers)
+
+        yield show
+
+
+def _findings_table(result: dict[str, Any]) -> Table:
+    columns = ("quantity", "setting", "fireprop", "published or recorded")
+    table = Table(*columns, title=result["title"])
+    for finding in result["findings"]:
+        table.add_row(finding["quantity"], finding["setting"], finding["ours"], finding["recorded"])
+    return table
+
+
+def _or_null(value: Any) -> Any:
+    """JSON has neither nan, of what could not be judged, nor inf."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
