@@ -384,7 +384,8 @@ def _taken(idle: list[T], make: Callable[[], T]) -> T:
 def _lanes(chain: Chain) -> Lanes:
     """Scratch for a walk over the widest layer."""
     widest = _widest(chain)
-    return Lanes(np.empty((2, widest), chain.weight.dtype), records(widest, ALONE), np.zeros(N_SUMS))
+    lanes = np.empty((2, widest), chain.weight.dtype)
+    return Lanes(lanes, records(widest, ALONE), np.empty((4, widest)), np.zeros(N_SUMS))
 
 
 def _hold_order(run: Run) -> Array:

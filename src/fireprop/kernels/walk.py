@@ -37,11 +37,13 @@ class Lanes(NamedTuple):
 
     all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
     alone  (widest layer,) ALONE, not moved at the start of a walk
+    moves  (4, widest layer) float64, scratch: a time for each unit that moved alone, and the `factors` of it
     sums   (N_SUMS,) float64, scratch
     """
 
     all: np.ndarray
     alone: np.ndarray
+    moves: np.ndarray
     sums: np.ndarray
 
 
@@ -76,9 +78,10 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
         own.driven, own.driver, own.at = lanes.all[DRIVEN, u], lanes.all[DRIVER, u], t_walk
         lanes.alone[n_alone].listed = u
         n_alone += 1
-    a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
-    own.driven, own.driver = step(own.driven, own.driver, a, b, h)
-    own.at = t
+    if own.at != t:  # the end of a hold of 0 is at its spike
+        a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
+        own.driven, own.driver = step(own.driven, own.driver, a, b, h)
+        own.at = t
     return n_alone
 
 
@@ -91,11 +94,15 @@ def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
     a, b, h = real(a), real(b), real(h)
     for u in range(np.uint64(n_units)):
         every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
+    moves = lanes.moves
+    for m in range(n_alone):
+        moves[0, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
+    for m in range(np.uint64(n_alone)):
+        moves[1, m], moves[2, m], moves[3, m] = factors(moves[0, m], driver_rate, driven_rate)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
-        a_own, b_own, h_own = factors(abs(t - own.at), driver_rate, driven_rate)
-        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, a_own, b_own, h_own)
+        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[1, m], moves[2, m], moves[3, m])
         own.moved = False
 
 
