@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 import reference
 from fireprop import GrazeError, Spikes, autograd, engine
+from fireprop.kernels.walk import N_AHEAD
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 
@@ -363,27 +364,43 @@ def with_forward_ad(net, inputs_of, times, t_end, directions):
 FORWARD = pytest.mark.parametrize("forward_mode", [with_jvp, with_forward_ad], ids=["jvp", "forward_ad"])
 
 
+def assert_transposes(rng, net, units, leaf, t_end, record, forward_mode=with_jvp):
+    """c (J d) is (c J) d, for random c and d, to the rounding of either walk: in parts of the sum of all terms."""
+
+    def inputs_of(times):
+        return Spikes.from_events(times, torch.as_tensor(units), None, n_units=net[0].in_features)
+
+    coefficients = draw_loss(rng, record)
+    loss_of_all_spikes(record, coefficients).backward()
+    directions = random_direction(rng, net, leaf)
+    primal, tangent = forward_mode(net, inputs_of, leaf.detach(), t_end, directions)
+    for times, spikes in zip(primal, record, strict=True):
+        assert times.tolist() == spikes.times.tolist()
+    forward = [(c * d).numpy() for c, d in zip(coefficients, tangent, strict=True)]
+    named = {**directions[0], "times": directions[1]}
+    reverse = [gradient * named[name].numpy() for name, gradient in gradients(net, leaf).items()]
+    size = sum(np.abs(x).sum() for x in forward + reverse)
+    assert sum(x.sum() for x in forward) == pytest.approx(sum(x.sum() for x in reverse), abs=1e-12 * size)
+
+
 @FORWARD
 @EVERY_KIND
 @SIZES
 def test_the_tangent_and_the_adjoint_are_transposes(rng, forward_mode, sizes, t_ref, equal_tau):
     for _ in range(3):
-        chain, net, leaf, record, coefficients = random_setup(rng, sizes, t_ref, equal_tau)
-        loss_of_all_spikes(record, coefficients).backward()
-        directions = random_direction(rng, net, leaf)
+        (_, _, units, t_end), net, leaf, record, _ = random_setup(rng, sizes, t_ref, equal_tau)
+        assert_transposes(rng, net, units, leaf, t_end, record, forward_mode)
 
-        def inputs_of(times, units=chain[2]):
-            return Spikes.from_events(times, torch.as_tensor(units), None, n_units=sizes[0])
 
-        primal, tangent = forward_mode(net, inputs_of, leaf.detach(), chain[3], directions)
-        for times, spikes in zip(primal, record, strict=True):
-            assert times.tolist() == spikes.times.tolist()
-        forward = [(c * d).numpy() for c, d in zip(coefficients, tangent, strict=True)]
-        named = {**directions[0], "times": directions[1]}
-        reverse = [gradient * named[name].numpy() for name, gradient in gradients(net, leaf).items()]
-        # rounding of either walk, in parts of the sum of all terms
-        size = sum(np.abs(x).sum() for x in forward + reverse)
-        assert sum(x.sum() for x in forward) == pytest.approx(sum(x.sum() for x in reverse), abs=1e-12 * size)
+@pytest.mark.parametrize("t_ref", [0.0, 0.002])
+def test_they_are_with_more_spikes_in_a_gap_and_more_arrivals_than_are_looked_ahead_at(rng, t_ref):
+    weights = rng.uniform(200.0, 250.0, (3, 2)), rng.uniform(1.0, 2.0, (2, 3))
+    net = Sequential(*(lif(weight, t_ref=t_ref) for weight in weights))
+    leaf, inputs = one_sample(np.sort([0.0, *rng.uniform(1.0, 1.01, 150)]), rng.integers(0, 2, 151), 2, True)
+    record = net.record(inputs, t_end=1.02)
+    assert int((record[0].times < float(leaf.detach()[1])).sum()) > 2 * N_AHEAD
+    assert record[1].n_spikes > 2 * N_AHEAD
+    assert_transposes(rng, net, inputs.units, leaf, 1.02, record)
 
 
 @EVERY_KIND

@@ -32,7 +32,7 @@ from fireprop.kernels import walk as walk_kernel
 from fireprop.kernels.agenda import Agenda
 from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
-from fireprop.kernels.walk import ALONE, N_SUMS, Lanes
+from fireprop.kernels.walk import ALONE, N_AHEAD, N_SUMS, Lanes
 
 T = TypeVar("T")
 
@@ -384,8 +384,14 @@ def _taken(idle: list[T], make: Callable[[], T]) -> T:
 def _lanes(chain: Chain) -> Lanes:
     """Scratch for a walk over the widest layer."""
     widest = _widest(chain)
-    lanes = np.empty((2, widest), chain.weight.dtype)
-    return Lanes(lanes, records(widest, ALONE), np.empty((4, widest)), np.zeros(N_SUMS))
+    return Lanes(
+        all=np.empty((2, widest), chain.weight.dtype),
+        alone=records(widest, ALONE),
+        moves=np.zeros((4, widest)),
+        gaps=np.zeros((4, N_AHEAD)),
+        ways=np.zeros((4, N_AHEAD)),
+        sums=np.zeros(N_SUMS),
+    )
 
 
 def _hold_order(run: Run) -> Array:

@@ -10,14 +10,23 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, merged, piece
+from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,
     DRIVER,
+    FEW,
+    N_AHEAD,
     N_SUMS,
+    TIME,
+    A,
+    B,
+    H,
     driver_of,
+    fill_factors,
     hold_end_of,
     move_all,
     move_alone,
+    move_by,
     n_lanes,
     slope_at,
     total_of,
@@ -79,6 +88,32 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
 
 
 @piece
+def find_ways(log, lanes, spike, first, t, t_arrival, state):
+    """`factors` of the ways from t back to the spikes of a layer in the gap, from the latest on: of how many.
+
+    Of few it finds none: perhaps nothing flows through them.
+    """
+    n = np.int64(0)
+    while n < N_AHEAD and spike - n >= first and log.events[spike - n].time > t_arrival:
+        lanes.ways[TIME, n] = t - log.events[spike - n].time
+        n += 1
+    if n < FEW:
+        return np.int64(0)
+    fill_factors(lanes.ways, n, state.beta, state.alpha)
+    return n
+
+
+@piece
+def find_gaps(log, lanes, arrival, first, state):
+    """`factors` of the gaps before the arrivals after this one and some before it: how many."""
+    n = min(arrival - first + 1, N_AHEAD)
+    for m in range(n):
+        lanes.gaps[TIME, m] = arrival_time(log.events[arrival + 1 - m]) - arrival_time(log.events[arrival - m])
+    fill_factors(lanes.gaps, n, state.beta, state.alpha)
+    return n
+
+
+@piece
 def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes):
     """The layer's own spikes and ends of hold in (t_arrival, t], backwards: (code, cursors, units that moved alone).
 
@@ -89,6 +124,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
     state = chain.layers[layer]
     first, spike, held = cursors
     n_alone = np.int64(0)  # of a literal Numba would compile `move_alone` once more
+    latest, n_ways = spike, find_ways(log, lanes, spike, first, t, t_arrival, state)
     while True:
         f = log.events[spike].time if spike >= first else -np.inf
         end = hold_end_of(chain, log, layer, order[held]) if held >= first else -np.inf
@@ -99,18 +135,28 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
             k = order[held]
             u = log.events[k].unit
             if driver_of(lanes, u) != 0.0:
-                n_alone = move_alone(lanes, u, end, t, n_alone, state.beta, state.alpha)
+                n_alone = move_back(log, lanes, k, end, t, n_alone, latest, n_ways, state)
                 release_back(log, lanes.alone[u], k)
             held -= 1
         else:
             gradient.times[spike] -= lanes.alone[log.events[spike].unit].owed
             lanes.alone[log.events[spike].unit].owed = 0.0
             if gradient.times[spike] != 0.0:
-                n_alone = move_alone(lanes, log.events[spike].unit, f, t, n_alone, state.beta, state.alpha)
+                n_alone = move_back(log, lanes, spike, f, t, n_alone, latest, n_ways, state)
                 code = cross_back(chain, log, gradient, lanes, layer, spike, zero_grazes)
                 if code != status.OK:
                     return code, (first, spike, held), n_alone
             spike -= 1
+
+
+@piece
+def move_back(log, lanes, k, at, t, n_alone, latest, n_ways, state):
+    """Bring the unit of spike k back to that spike, or to the end of its hold, alone."""
+    event, m = log.events[k], latest - k
+    u = event.unit
+    if 0 <= m < n_ways and at == event.time and not lanes.alone[u].moved:
+        return move_by(lanes, u, at, t, n_alone, (lanes.ways[A, m], lanes.ways[B, m], lanes.ways[H, m]))
+    return move_alone(lanes, u, at, t, n_alone, state.beta, state.alpha)
 
 
 @merged
@@ -137,6 +183,8 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         own -= 1
     lanes.all[:, :n_units] = 0.0
     cursors = (first, spike, held)
+    latest, n_gaps = arrival, np.int64(0)
+    at_arrival = np.bool_(False)  # whether t is that of the arrival after the next one
     while arrival >= arrivals_from:
         t_arrival = arrival_time(log.events[arrival])
         if own >= first:
@@ -146,8 +194,15 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         )
         if code != status.OK:
             return code, cursors[1]
-        move_all(lanes, n_units, n_alone, t_arrival, t, state.beta, state.alpha)
-        t = t_arrival
+        if at_arrival:
+            if latest - arrival >= n_gaps:
+                latest, n_gaps = arrival, find_gaps(log, lanes, arrival, arrivals_from, state)
+            m = latest - arrival
+            decays = lanes.gaps[A, m], lanes.gaps[B, m], lanes.gaps[H, m]
+        else:
+            decays = factors(t - t_arrival, state.beta, state.alpha)
+        move_all(lanes, n_units, n_alone, t_arrival, decays, state.beta, state.alpha)
+        t, at_arrival = t_arrival, not state.recurrent
         while own >= first and arrival_time(log.events[own]) == t:
             arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), own_times)
             own -= 1

@@ -11,6 +11,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes, slope_at
 
 
@@ -114,7 +115,8 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
         code, cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, zero_grazes)
         if code != status.OK:
             return code, cursors[2]
-        move_all(lanes, n_units, n_alone, t_next, t, state.alpha, state.beta)
+        decays = factors(t_next - t, state.alpha, state.beta)
+        move_all(lanes, n_units, n_alone, t_next, decays, state.alpha, state.beta)
         t = t_next
     return status.OK, -1
 

@@ -16,7 +16,13 @@ from fireprop.kernels.membrane import factors, rise, step
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
 
+# Rows of `Lanes.moves`, `Lanes.gaps` and `Lanes.ways`: a time, and the `factors` of it
+TIME, A, B, H = range(4)
+
 N_SUMS = 8
+AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
+FEW = 3
+N_AHEAD = 64  # factors that are found ahead, at most
 
 # A unit that has moved ahead of the others, alone.
 ALONE = np.dtype(
@@ -37,13 +43,16 @@ class Lanes(NamedTuple):
 
     all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
     alone  (widest layer,) ALONE, not moved at the start of a walk
-    moves  (4, widest layer) float64, scratch: a time for each unit that moved alone, and the `factors` of it
+    moves  (4, widest layer) float64, scratch: for units that moved alone
+    gaps, ways  (4, N_AHEAD) float64, scratch: of gaps between arrivals, of ways to spikes
     sums   (N_SUMS,) float64, scratch
     """
 
     all: np.ndarray
     alone: np.ndarray
     moves: np.ndarray
+    gaps: np.ndarray
+    ways: np.ndarray
     sums: np.ndarray
 
 
@@ -70,39 +79,52 @@ def driver_of(lanes, u):
 
 
 @piece
+def fill_factors(times, n, driver_rate, driven_rate):
+    """The `factors` of the first n times, in a vector pass over them and, as they are, some that follow."""
+    n_all = n if n < FEW else (n + AT_ONCE - 1) // AT_ONCE * AT_ONCE
+    for m in range(np.uint64(n_all)):
+        times[A, m], times[B, m], times[H, m] = factors(times[TIME, m], driver_rate, driven_rate)
+
+
+@piece
 def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
     """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
     own = lanes.alone[u]
+    if own.moved and own.at == t:  # the end of a hold of 0 is at its spike
+        return n_alone
+    t_from = own.at if own.moved else t_walk
+    return move_by(lanes, u, t, t_walk, n_alone, factors(abs(t - t_from), driver_rate, driven_rate))
+
+
+@piece
+def move_by(lanes, u, t, t_walk, n_alone, decays):
+    """`move_alone`, with the `factors` of the way at hand."""
+    own = lanes.alone[u]
     if not own.moved:
         own.moved = True
-        own.driven, own.driver, own.at = lanes.all[DRIVEN, u], lanes.all[DRIVER, u], t_walk
+        own.driven, own.driver = lanes.all[DRIVEN, u], lanes.all[DRIVER, u]
         lanes.alone[n_alone].listed = u
         n_alone += 1
-    if own.at != t:  # the end of a hold of 0 is at its spike
-        a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
-        own.driven, own.driver = step(own.driven, own.driver, a, b, h)
-        own.at = t
+    own.driven, own.driver = step(own.driven, own.driver, decays[0], decays[1], decays[2])
+    own.at = t
     return n_alone
 
 
 @piece
-def move_all(lanes, n_units, n_alone, t, t_walk, driver_rate, driven_rate):
-    """Bring every unit to time t: the lanes in one pass, then those that moved alone."""
-    every = lanes.all
+def move_all(lanes, n_units, n_alone, t, decays, driver_rate, driven_rate):
+    """Bring every unit to time t: the lanes in one pass, by the `factors` of their way, then those that moved alone."""
+    every, moves = lanes.all, lanes.moves
     real = every.dtype.type
-    a, b, h = factors(abs(t - t_walk), driver_rate, driven_rate)
-    a, b, h = real(a), real(b), real(h)
+    a, b, h = real(decays[0]), real(decays[1]), real(decays[2])
     for u in range(np.uint64(n_units)):
         every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
-    moves = lanes.moves
     for m in range(n_alone):
-        moves[0, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
-    for m in range(np.uint64(n_alone)):
-        moves[1, m], moves[2, m], moves[3, m] = factors(moves[0, m], driver_rate, driven_rate)
+        moves[TIME, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
+    fill_factors(moves, n_alone, driver_rate, driven_rate)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
-        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[1, m], moves[2, m], moves[3, m])
+        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[A, m], moves[B, m], moves[H, m])
         own.moved = False
 
 
