@@ -389,7 +389,6 @@ def _lanes(chain: Chain) -> Lanes:
         alone=records(widest, ALONE),
         moves=np.zeros((4, widest)),
         gaps=np.zeros((4, N_AHEAD)),
-        ways=np.zeros((4, N_AHEAD)),
         sums=np.zeros(N_SUMS),
     )
 

@@ -14,7 +14,6 @@ from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,
     DRIVER,
-    FEW,
     N_AHEAD,
     N_SUMS,
     TIME,
@@ -26,7 +25,6 @@ from fireprop.kernels.walk import (
     hold_end_of,
     move_all,
     move_alone,
-    move_by,
     n_lanes,
     slope_at,
     total_of,
@@ -88,22 +86,6 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
 
 
 @piece
-def find_ways(log, lanes, spike, first, t, t_arrival, state):
-    """`factors` of the ways from t back to the spikes of a layer in the gap, from the latest on: of how many.
-
-    Of few it finds none: perhaps nothing flows through them.
-    """
-    n = np.int64(0)
-    while n < N_AHEAD and spike - n >= first and log.events[spike - n].time > t_arrival:
-        lanes.ways[TIME, n] = t - log.events[spike - n].time
-        n += 1
-    if n < FEW:
-        return np.int64(0)
-    fill_factors(lanes.ways, n, state.beta, state.alpha)
-    return n
-
-
-@piece
 def find_gaps(log, lanes, arrival, first, state):
     """`factors` of the gaps before the arrivals after this one and some before it: how many."""
     n = min(arrival - first + 1, N_AHEAD)
@@ -124,39 +106,31 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
     state = chain.layers[layer]
     first, spike, held = cursors
     n_alone = np.int64(0)  # of a literal Numba would compile `move_alone` once more
-    latest, n_ways = spike, find_ways(log, lanes, spike, first, t, t_arrival, state)
     while True:
         f = log.events[spike].time if spike >= first else -np.inf
         end = hold_end_of(chain, log, layer, order[held]) if held >= first else -np.inf
         if max(f, end) <= t_arrival:
             return status.OK, (first, spike, held), n_alone
         # At one instant spikes come before ends of hold (design 3), so backwards after them.
-        if end >= f:
-            k = order[held]
-            u = log.events[k].unit
-            if driver_of(lanes, u) != 0.0:
-                n_alone = move_back(log, lanes, k, end, t, n_alone, latest, n_ways, state)
-                release_back(log, lanes.alone[u], k)
+        is_end = end >= f
+        k, at = (order[held], end) if is_end else (spike, f)
+        unit = log.events[k].unit
+        if is_end:
+            matters = driver_of(lanes, unit) != 0.0
+        else:
+            gradient.times[k] -= lanes.alone[unit].owed
+            lanes.alone[unit].owed = 0.0
+            matters = gradient.times[k] != 0.0
+        if matters:
+            n_alone = move_alone(lanes, unit, at, t, n_alone, state.beta, state.alpha)
+            if is_end:
+                release_back(log, lanes.alone[unit], k)
+            elif cross_back(chain, log, gradient, lanes, layer, k, zero_grazes) != status.OK:
+                return status.GRAZE, (first, spike, held), n_alone
+        if is_end:
             held -= 1
         else:
-            gradient.times[spike] -= lanes.alone[log.events[spike].unit].owed
-            lanes.alone[log.events[spike].unit].owed = 0.0
-            if gradient.times[spike] != 0.0:
-                n_alone = move_back(log, lanes, spike, f, t, n_alone, latest, n_ways, state)
-                code = cross_back(chain, log, gradient, lanes, layer, spike, zero_grazes)
-                if code != status.OK:
-                    return code, (first, spike, held), n_alone
             spike -= 1
-
-
-@piece
-def move_back(log, lanes, k, at, t, n_alone, latest, n_ways, state):
-    """Bring the unit of spike k back to that spike, or to the end of its hold, alone."""
-    event, m = log.events[k], latest - k
-    u = event.unit
-    if 0 <= m < n_ways and at == event.time and not lanes.alone[u].moved:
-        return move_by(lanes, u, at, t, n_alone, (lanes.ways[A, m], lanes.ways[B, m], lanes.ways[H, m]))
-    return move_alone(lanes, u, at, t, n_alone, state.beta, state.alpha)
 
 
 @merged

@@ -16,7 +16,7 @@ from fireprop.kernels.membrane import factors, rise, step
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
 
-# Rows of `Lanes.moves`, `Lanes.gaps` and `Lanes.ways`: a time, and the `factors` of it
+# Rows of `Lanes.moves` and `Lanes.gaps`: a time, and the `factors` of it
 TIME, A, B, H = range(4)
 
 N_SUMS = 8
@@ -44,7 +44,7 @@ class Lanes(NamedTuple):
     all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
     alone  (widest layer,) ALONE, not moved at the start of a walk
     moves  (4, widest layer) float64, scratch: for units that moved alone
-    gaps, ways  (4, N_AHEAD) float64, scratch: of gaps between arrivals, of ways to spikes
+    gaps   (4, N_AHEAD) float64, scratch: for gaps between arrivals
     sums   (N_SUMS,) float64, scratch
     """
 
@@ -52,7 +52,6 @@ class Lanes(NamedTuple):
     alone: np.ndarray
     moves: np.ndarray
     gaps: np.ndarray
-    ways: np.ndarray
     sums: np.ndarray
 
 
@@ -90,23 +89,15 @@ def fill_factors(times, n, driver_rate, driven_rate):
 def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
     """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
     own = lanes.alone[u]
-    if own.moved and own.at == t:  # the end of a hold of 0 is at its spike
-        return n_alone
-    t_from = own.at if own.moved else t_walk
-    return move_by(lanes, u, t, t_walk, n_alone, factors(abs(t - t_from), driver_rate, driven_rate))
-
-
-@piece
-def move_by(lanes, u, t, t_walk, n_alone, decays):
-    """`move_alone`, with the `factors` of the way at hand."""
-    own = lanes.alone[u]
     if not own.moved:
         own.moved = True
-        own.driven, own.driver = lanes.all[DRIVEN, u], lanes.all[DRIVER, u]
+        own.driven, own.driver, own.at = lanes.all[DRIVEN, u], lanes.all[DRIVER, u], t_walk
         lanes.alone[n_alone].listed = u
         n_alone += 1
-    own.driven, own.driver = step(own.driven, own.driver, decays[0], decays[1], decays[2])
-    own.at = t
+    if own.at != t:  # the end of a hold of 0 is at its spike
+        a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
+        own.driven, own.driver = step(own.driven, own.driver, a, b, h)
+        own.at = t
     return n_alone
 
 
