@@ -85,7 +85,7 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
         gradient.times[k] += total_of(sums)
 
 
-@piece
+@merged
 def find_gaps(log, lanes, arrival, first, state):
     """`factors` of the gaps before the arrivals after this one and some before it: how many."""
     n = min(arrival - first + 1, N_AHEAD)
@@ -95,7 +95,7 @@ def find_gaps(log, lanes, arrival, first, state):
     return n
 
 
-@piece
+@merged
 def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes):
     """The layer's own spikes and ends of hold in (t_arrival, t], backwards: (code, cursors, units that moved alone).
 

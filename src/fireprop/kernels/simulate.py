@@ -343,7 +343,7 @@ def note_crossings(loop, layer, n):
         state.n_pool = n
 
 
-@piece
+@merged
 def upcoming(loop, layer):
     """The earliest crossing that has been found, (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
@@ -355,7 +355,7 @@ def upcoming(loop, layer):
     return agenda.earliest(loop.ahead, state.start, state.n_row, state.n_late)
 
 
-@piece
+@merged
 def look_beyond(loop, layer, n):
     """What follows crossings, in a vector pass; not in a recurrent layer, where the gap is cut at the first of them."""
     state, found = loop.layers[layer], loop.found

@@ -22,7 +22,7 @@ TIME, A, B, H = range(4)
 N_SUMS = 8
 AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
 FEW = 3
-N_AHEAD = 64  # factors that are found ahead, at most
+N_AHEAD = 64  # factors that are found ahead, at most: a multiple of AT_ONCE
 
 # A unit that has moved ahead of the others, alone.
 ALONE = np.dtype(
