@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 import reference
 from fireprop import GrazeError, Spikes, autograd, engine
-from fireprop.kernels.walk import N_AHEAD
+from fireprop.kernels.walk import AT_ONCE, N_AHEAD
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 
@@ -130,6 +130,26 @@ def test_the_adjoint_is_the_gradient_of_the_explicit_system(rng, sizes, t_ref, e
         expected = reference.chain_gradient(*chain, trains(record), [c.numpy() for c in coefficients])
         # two roundings of one linear system, with slopes of 0.3 and up: far below 1e-10
         assert_agree(gradients(net, leaf), by_reference(expected), 1e-10)
+
+
+@pytest.mark.parametrize("t_ref", [0.0, 0.002])
+def test_it_is_with_more_spikes_in_a_gap_more_arrivals_and_more_units_than_are_moved_at_once(rng, t_ref):
+    weight = np.stack([rng.uniform(15.0, 20.0, AT_ONCE + 1), rng.uniform(0.05, 0.1, AT_ONCE + 1)], 1)
+    layer = {"weight": weight, "tau_mem": 1.0, "tau_syn": 0.6, "v_threshold": np.ones(len(weight)), "t_ref": t_ref}
+    later = np.sort(rng.uniform(1.0, 1.1, N_AHEAD + 4))
+    times = np.array([0.0, *[later[0]] * N_AHEAD, *later])  # an instant alone has more than are looked ahead at
+    units = np.minimum(np.arange(len(times)), 1)
+    net = network([layer])
+    leaf, inputs = one_sample(times, units, 2, requires_grad=True)
+    record = net.record(inputs, t_end=1.15)
+    fired = record[0].times.detach()
+    assert int((fired < later[0]).sum()) > N_AHEAD
+    assert fired[-1] > times[-1]
+    coefficients = draw_loss(rng, record)
+    loss_of_all_spikes(record, coefficients).backward()
+    expected = reference.chain_gradient([layer], times, units, 1.15, trains(record), [c.numpy() for c in coefficients])
+    # as above
+    assert_agree(gradients(net, leaf), by_reference(expected), 1e-10)
 
 
 @EVERY_KIND
