@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -91,12 +91,7 @@ def gradcheck(
         with _bar("checking", networks) as advance:
             reports = check.check_random_networks(networks, seed=seed, kinds=kinds, on_report=lambda _: advance())
     report = check.summarize(reports, kinds)
-    if as_json:
-        rows = [asdict(row) | {"verdict": row.verdict, "passed": row.passed} for row in report.rows]
-        print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
-    else:
-        Console().print(report)
-    raise typer.Exit(0 if report.passed else 1)
+    _answer(report, as_json, "verdict", "passed")
 
 
 def verify(
@@ -119,8 +114,13 @@ def verify(
             report = evidence.verify(
                 networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
             )
+    _answer(report, as_json, "passed")
+
+
+def _answer(report: Any, as_json: bool, *judged: str) -> NoReturn:
+    """Print a report, its rows with these of their properties if as JSON, and exit with code 1 unless it has passed."""
     if as_json:
-        rows = [asdict(row) | {"passed": row.passed} for row in report.rows]
+        rows = [asdict(row) | {name: getattr(row, name) for name in judged} for row in report.rows]
         print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
     else:
         Console().print(report)
