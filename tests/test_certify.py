@@ -936,7 +936,7 @@ def test_gaps_are_counted_whatever_the_verdict():
 def test_spikes_of_a_shorter_run_are_refused():
     layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
     inputs = Spikes.from_latencies([[0.1]])
-    message = "layer 0: the spikes of sample 0 are those of a run to t_end = 1.0, and 2.0 is asked for"
+    message = "layer 0: the spikes of sample 0 end at t_end = 1.0, before the given t_end = 2.0: give a smaller t_end"
     with pytest.raises(ValueError, match=re.escape(message)):
         certify_crossings(layer, inputs, t_end=2.0, record=[layer(inputs, t_end=1.0)])
 
@@ -959,7 +959,7 @@ def test_what_is_no_network_or_does_not_fit_it_is_refused():
         certify_crossings(torch.nn.Linear(1, 1), inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("inputs has n_units = 2, the network's number of inputs = 1")):
         certify_crossings(layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
-    with pytest.raises(TypeError, match="spikes is a Spikes"):
+    with pytest.raises(TypeError, match=r"spikes is one fireprop\.Spikes"):
         certify_crossings(layer, inputs, t_end=1.0, record=layer(inputs, t_end=1.0))
     layer.weight.data.fill_(torch.nan)
     with pytest.raises(ValueError, match=re.escape("layer 0: weight[0, 0] = nan: weights must be finite")):

@@ -570,7 +570,7 @@ def test_constants_that_cannot_be_are_refused(build, text):
 def test_runs_that_cannot_start_are_refused():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=0.1)
     inputs = Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from there on")):
+    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from t_start on")):
         layer(inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("inputs: times[0] = 0.1, unit 0, comes before t_start = 0.15 of")):
         layer(inputs, t_end=1.0, t_start=0.15)
@@ -679,7 +679,7 @@ def test_a_validity_report_predicts_the_step_that_changes_counts(rng, extras):
 
 def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
     layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
-    text = "along['tau_mem']: how far a step of weights and thresholds may go is known, not one of this"
+    text = "along['tau_mem']: the reach is known for steps of weights and thresholds only"
     with pytest.raises(ValueError, match=re.escape(text)):
         validity.validity_report(
             layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, along={"tau_mem": torch.ones(3)}
@@ -689,9 +689,9 @@ def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
 @pytest.mark.parametrize("constants", [{"delay": 0.1}, {"bias": 0.1}])
 def test_the_explicit_system_and_the_clock_refuse_what_they_do_not_know(constants):
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, **constants), Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match="the explicit system has no rule for"):
+    with pytest.raises(ValueError, match="the explicit system does not support"):
         ift.explicit_system(layer, inputs, t_end=1.0)
-    with pytest.raises(ValueError, match="the clock-driven simulator has no rule for"):
+    with pytest.raises(ValueError, match="the clock-driven simulator does not support"):
         clock_driven.simulate(layer, inputs, t_end=1.0, dt=0.01)
 
 

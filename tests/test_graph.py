@@ -453,7 +453,7 @@ def test_a_gradient_that_float32_cannot_hold_raises(rng):
 def test_a_weight_of_another_shape_is_refused():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
     layer.weight = torch.nn.Parameter(torch.rand(2, 3, dtype=torch.float64))
-    with pytest.raises(ValueError, match=re.escape("layer 0: weight has shape (2, 3), its synapses (3, 2)")):
+    with pytest.raises(ValueError, match=re.escape("layer 0: weight has shape (2, 3): give (3, 2), one per synapse")):
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
 
 

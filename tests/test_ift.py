@@ -179,7 +179,7 @@ def test_names_of_populations_and_parameters(rng):
     assert jacobian.times.numel() == net.record(inputs, t_end=2.0)["b"].n_spikes
     with pytest.raises(ValueError, match=re.escape("parameters[0] = 'weight': choose from connections.a->b.weight")):
         forward_propagation(net, inputs, t_end=2.0, parameters=["weight"])
-    with pytest.raises(ValueError, match=re.escape("layers[1] = 'c': there are a, b")):
+    with pytest.raises(ValueError, match=re.escape("layers[1] = 'c': the layers are a, b")):
         forward_propagation(net, inputs, t_end=2.0, layers=["a", "c"])
     with pytest.raises(IndexError, match="sample = 1: there are 1"):
         explicit_system(net, inputs, t_end=2.0, sample=1)
@@ -187,7 +187,7 @@ def test_names_of_populations_and_parameters(rng):
 
 def test_another_module_between_the_layers_is_refused():
     net = Sequential(LIF(2, 2, tau_mem=1.0, tau_syn=0.5), torch.nn.Identity(), LIF(2, 2, tau_mem=1.0, tau_syn=0.5))
-    with pytest.raises(ValueError, match="net holds a Identity"):
+    with pytest.raises(ValueError, match="net contains a Identity: give a network of LIF layers only"):
         explicit_system(net, Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)
     with pytest.raises(TypeError, match="net is a Linear"):
         explicit_system(torch.nn.Linear(1, 1), Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)

@@ -276,7 +276,7 @@ def test_a_source_that_reaches_no_spike_is_refused():
     torch.nn.init.constant_(layer.weight, 5.0)
     inputs = Spikes.from_latencies([[0.1, math.inf]])
     record = layer.record(inputs, t_end=1.0)
-    with pytest.raises(ValueError, match="unit = 0, source = 1: the source reaches no spike"):
+    with pytest.raises(ValueError, match="unit = 0, source = 1: the source affects no spike"):
         surrogate.local_factor(layer, inputs, record, widths=[0.1], source=1)
 
 
@@ -642,7 +642,7 @@ def test_spikeprops_kernel_is_the_response_at_equal_time_constants():
 
 def test_spikeprop_refuses_a_second_spike(generator):
     net, inputs, record = examples.lively_run(generator)
-    with pytest.raises(ValueError, match=r"unit \d of layer 0 fires \d times: SpikeProp knows one spike per unit"):
+    with pytest.raises(ValueError, match=r"unit \d of layer 0 fires \d times: SpikeProp handles one spike per unit"):
         spikeprop.spikeprop(net, inputs, record, np.ones(record[-1].n_spikes))
 
 
@@ -758,13 +758,13 @@ def test_what_has_no_closed_form_here_is_refused():
     held = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.1)
     with pytest.raises(ValueError, match="layer 0 has t_ref > 0"):
         read_chain(held, inputs, held.record(inputs, t_end=1.0))
-    with pytest.raises(ValueError, match="layer 0 has t_ref > 0: EventProp"):
+    with pytest.raises(ValueError, match="layer 0 has t_ref > 0: the jumps of EventProp"):
         eventprop.eventprop_gradients(held, inputs, held.record(inputs, t_end=1.0), torch.zeros(()))
     plain = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5)
     torch.nn.init.constant_(plain.weight, 5.0)
-    with pytest.raises(ValueError, match="record ends early"):
+    with pytest.raises(ValueError, match="record ends at an early stop"):
         read_chain(plain, inputs, plain.record(inputs, t_end=1.0, stop="first_spikes"))
-    with pytest.raises(ValueError, match="net has a Identity in it"):
+    with pytest.raises(ValueError, match="net contains a Identity"):
         read_chain(nn.Sequential(plain, torch.nn.Identity()), inputs, plain.record(inputs, t_end=1.0))
     with pytest.raises(ValueError, match="record has 1 layers, net has 2"):
         read_chain(nn.Sequential(plain, plain), inputs, plain.record(inputs, t_end=1.0))

@@ -1747,7 +1747,7 @@ def test_a_spike_at_the_very_end_of_the_hold_is_within_it():
     inputs = Spikes.from_latencies([[1.0, math.inf]])
     first = float(layer(inputs, t_end=4.0).times.detach()[0])
     given = Spikes.from_lists([[[first, first + 0.25], []]])
-    with pytest.raises(ReplayError, match="held here"):
+    with pytest.raises(ReplayError, match="the unit is refractory"):
         replay(layer, inputs, [given], t_end=4.0)
 
 

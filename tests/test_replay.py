@@ -416,7 +416,7 @@ def test_a_spike_within_the_hold_is_impossible_whatever_the_tolerance(plain):
         given = [with_spike(spikes, time + later, unit, 1)]
         for on_mismatch in ("raise", "warn"):
             where = f"sample 1, layer 0, unit {unit}, t = {time + later!r}"
-            with pytest.raises(ReplayError, match=re.escape(where) + ".*held here"):
+            with pytest.raises(ReplayError, match=re.escape(where) + ".*the unit is refractory"):
                 replay(net, inputs, given, t_end=T_END, tolerance=1e9, on_mismatch=on_mismatch)
 
 
@@ -460,13 +460,15 @@ def test_a_missing_spike_is_warned_about(plain):
 def test_what_does_not_fit_the_network_is_refused_by_name(rng, small):
     net, inputs, spikes = small
     late = with_spike(spikes, T_END, 1, 1)
-    with pytest.raises(ValueError, match=re.escape("layer 0, unit 1: a spike at 2.0 in sample 1, where t_end = 2.0")):
+    with pytest.raises(
+        ValueError, match=re.escape("layer 0, unit 1: sample 1 has a spike at 2.0, but t_end = 2.0: give a later t_end")
+    ):
         replay(net, inputs, [late], t_end=T_END)
     with pytest.raises(
-        ValueError, match=re.escape("layer 0: spikes of 4 units and 1 samples are given: it has 4 units, inputs 2")
+        ValueError, match=re.escape("layer 0: its spikes have 4 units and 1 samples: give 4 units, and 2 samples")
     ):
         replay(net, inputs, [spikes[0]], t_end=T_END)
-    with pytest.raises(ValueError, match="spikes of 2 units and 2 samples"):
+    with pytest.raises(ValueError, match="its spikes have 2 units and 2 samples"):
         polish(net, inputs, [spikes.select_units([0, 1])], t_end=T_END)
     with pytest.raises(ValueError, match="spikes has 2 parts: give those of all 1"):
         replay(net, inputs, [spikes, spikes], t_end=T_END)
@@ -484,9 +486,7 @@ def test_a_record_after_an_early_stop_is_refused(rng):
     net, (_, inputs) = chain(rng), inputs_of(rng)
     record = net.record(inputs, t_end=T_END, stop="first_spikes")
     assert not record[0].complete
-    with pytest.raises(
-        ValueError, match=re.escape("layer 0: its spikes are known only up to a stop: run without stop")
-    ):
+    with pytest.raises(ValueError, match=re.escape("layer 0: its spikes end at an early stop: run without stop")):
         replay(net, inputs, record, t_end=T_END)
 
 

@@ -247,9 +247,9 @@ def test_events_from_the_horizon_on_are_not_kept(tmp_path):
 @pytest.mark.parametrize(
     ("task", "changes", "words"),
     [
-        ("xor", {"data": "here"}, "data = 'here': xor is no task of files"),
-        ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang is no task of files"),
-        ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are no images"),
+        ("xor", {"data": "here"}, "data = 'here': xor reads no files"),
+        ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang reads no files"),
+        ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are not images"),
         ("nmnist", {"threshold": 0.5}, "threshold = 0.5: the events of nmnist have no values"),
         ("mnist", {"held_out": 1.0}, "held_out = 1.0: give a share below 1"),
         ("mnist", {"input_dropout": -0.1}, "input_dropout = -0.1: give a finite number >= 0"),
@@ -262,12 +262,12 @@ def test_settings_that_mean_nothing_for_a_task_are_refused(task, changes, words)
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=re.escape("of 60 samples none is left to train on")):
+    with pytest.raises(ValueError, match=re.escape("none of 60 samples is left for training")):
         load_splits(_config("mnist", tmp_path, held_out=0.999))
 
 
 def test_files_that_are_missing_leave_no_folder_behind(tmp_path):
-    with pytest.raises(MissingDataError, match=r"mnist is read from files: name .*--data DIR\. torchvision"):
+    with pytest.raises(MissingDataError, match=r"mnist needs data files: give .*--data DIR\. torchvision"):
         training.start("mnist", tmp_path / "run")
     with pytest.raises(MissingDataError, match="no Train/0"):
         training.start("nmnist", tmp_path / "run", data=str(tmp_path))

@@ -635,7 +635,7 @@ def test_directions_that_do_not_fit_are_refused():
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64), Spikes.from_latencies([[0.1, 0.2]])
     for along, message in (
         ({"bias": torch.zeros(3)}, "along['bias']: the network has no such parameter, it has weight"),
-        ({"weight": torch.zeros(2, 3)}, "along['weight'] has the shape (2, 3), the parameter (3, 2)"),
+        ({"weight": torch.zeros(2, 3)}, "along['weight'] has shape (2, 3): give (3, 2)"),
         ({"weight": torch.full((3, 2), np.nan)}, "along['weight'][0, 0] = nan: give finite numbers"),
         ({"weight": torch.full((3, 2), 1e101, dtype=torch.float64)}, "along['weight'] holds a number beyond 1e+100"),
         ("ascent", "along = 'ascent'"),

@@ -439,7 +439,8 @@ def _chosen(
         for k, layer in enumerate(layers):
             number = view.names.index(layer) if isinstance(layer, str) and layer in view.names else layer
             if not isinstance(number, int) or isinstance(number, bool) or not -run.n_layers <= number < run.n_layers:
-                raise ValueError(f"layers[{k}] = {layer!r}: there are {', '.join(view.names) or run.n_layers}")
+                known = ", ".join(view.names) or f"0 to {run.n_layers - 1}"
+                raise ValueError(f"layers[{k}] = {layer!r}: the layers are {known}")
             numbers.append(number % run.n_layers)
         chosen &= np.isin(spikes["layers"], numbers)
     if first_only:

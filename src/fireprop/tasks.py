@@ -100,7 +100,7 @@ class Config:
         if arguments.number("follow", self.follow, least=0.0) > 1.0:
             raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
         if arguments.flag("guard", self.guard) and self.follow == 0.0:
-            raise ValueError("guard = True, follow = 0: a guard looks at the steps that are followed, give their share")
+            raise ValueError("guard = True, follow = 0: the guard checks audited steps only, give follow > 0")
         for k, width in enumerate(arguments.instance("hidden", self.hidden, (tuple, list), "a number per layer")):
             if arguments.integer(f"hidden[{k}]", width) < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
@@ -142,9 +142,9 @@ class Config:
             arguments.instance("data", self.data, str, "the path of a folder")
         for name, unset in (("data", None), ("held_out", 0.0)):
             if getattr(self, name) != unset and task.how_to_get is None:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} is no task of files; leave it out")
+                raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} reads no files; leave it out")
         if self.max_shift and task.shape is None:
-            raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are no images; leave it out")
+            raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are not images; leave it out")
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
@@ -336,7 +336,7 @@ def _load_nmnist(config: Config) -> Splits:
 def _folder(config: Config) -> str:
     if config.data is None:
         how_to_get = TASKS[config.task].how_to_get
-        raise MissingDataError(f"{config.task} is read from files: name their folder, --data DIR. {how_to_get}")
+        raise MissingDataError(f"{config.task} needs data files: give their folder with --data DIR. {how_to_get}")
     return config.data
 
 
@@ -346,7 +346,7 @@ def _split(config: Config, train: SpikeDataset, test: SpikeDataset) -> Splits:
     if n_held_out == 0:
         return Splits(train=train, validation=None, test=test)
     if n_held_out == len(train):
-        raise ValueError(f"held_out = {config.held_out}: of {len(train)} samples none is left to train on")
+        raise ValueError(f"held_out = {config.held_out}: none of {len(train)} samples is left for training")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
     parts = {"validation": order[:n_held_out], "train": order[n_held_out:]}
     return Splits(

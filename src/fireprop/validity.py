@@ -425,8 +425,8 @@ def _direction(
     unknown = sorted(set(tensors) - set(keys.values()))
     if unknown:
         raise ValueError(
-            f"along[{unknown[0]!r}]: how far a step of weights and thresholds may go is known, not one of this: leave "
-            "it out of a mapping, or freeze it"
+            f"along[{unknown[0]!r}]: the reach is known for steps of weights and thresholds only: leave this "
+            "parameter out of a mapping, or freeze it"
         )
     sizes = [theta.shape for theta in view.thresholds]
     weights = [
@@ -444,8 +444,8 @@ def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor
         raise ValueError(f"along[{name!r}]: the network has no such parameter, it has {', '.join(parameters)}")
     tensor = arguments.finite(f"along[{name!r}]", arguments.reals(f"along[{name!r}]", value))
     if tensor.shape != parameters[name].shape:
-        shapes = f"{tuple(tensor.shape)}, the parameter {tuple(parameters[name].shape)}"
-        raise ValueError(f"along[{name!r}] has the shape {shapes}")
+        shapes = f"{tuple(tensor.shape)}: give {tuple(parameters[name].shape)}"
+        raise ValueError(f"along[{name!r}] has shape {shapes}")
     if tensor.numel() and float(tensor.detach().abs().max()) > MAX_DIRECTION:
         raise ValueError(f"along[{name!r}] holds a number beyond {MAX_DIRECTION:g}: scale the direction down")
     return tensor

@@ -41,18 +41,20 @@ class ExperimentName(str, Enum):
 
 def reproduce(
     experiment: Annotated[ExperimentName, typer.Argument(metavar="EXPERIMENT", help=f"{', '.join(ExperimentName)}.")],
-    seeds: Annotated[int | None, typer.Option(help="Independent runs. Default: those of each experiment.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller budgets: `all` in about ten minutes.")] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of independent runs. Default: the number of each experiment.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use smaller budgets: `all` takes about ten minutes.")] = False,
     as_published: Annotated[
-        bool, typer.Option("--as-published", help="The authors' configuration too, beside the fair one.")
+        bool, typer.Option("--as-published", help="Run the configuration of the authors too, beside the fair one.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: runs/EXPERIMENT-DATE-TIME.")] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's experiments and write a report: our numbers beside the published ones.
+    """Repeat the experiments of the paper and write a report that compares results with published numbers.
 
-    The folder holds a page to read (report.md), pictures, and the raw numbers as CSV and JSON.
+    The folder contains the report (report.md), plots, and the raw numbers as CSV and JSON.
     """
     from fireprop import experiments
 
@@ -70,7 +72,7 @@ def reproduce(
 
 
 def gradcheck(
-    networks: Annotated[int, typer.Option(min=1, help="Number of random networks; the kinds take turns.")] = 25,
+    networks: Annotated[int, typer.Option(min=1, help="Number of random networks, spread over the kinds.")] = 25,
     kind: Annotated[
         list[NetworkKind] | None, typer.Option(help="Kind of network; repeat for more. Default: all.")
     ] = None,
@@ -78,10 +80,10 @@ def gradcheck(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Compare exact gradients with central differences on random networks whose units fire several times.
+    """Compare exact gradients with central differences on random networks.
 
-    Reverse, forward, explicit and propagated gradients, for every kind of parameter. Exit code 1 unless all are
-    confirmed.
+    Checks reverse mode, forward mode, the explicit system and forward propagation for every kind of parameter. The
+    exit code is 1 if a gradient is wrong or cannot be confirmed.
     """
     from fireprop import gradcheck as check
 
@@ -95,16 +97,16 @@ def gradcheck(
 
 
 def verify(
-    networks: Annotated[int, typer.Option(min=1, help="Random networks whose gradients are checked.")] = 50,
-    crossings: Annotated[int, typer.Option(min=1, help="Threshold crossings that are proven.")] = 1_000_000,
+    networks: Annotated[int, typer.Option(min=1, help="Number of random networks whose gradients are checked.")] = 50,
+    crossings: Annotated[int, typer.Option(min=1, help="Number of threshold crossings to prove.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Run the public evidence on this machine, and print a table: check, cases, worst error, tolerance, verdict.
+    """Check spike times and gradients on this machine and print a table of the worst errors.
 
-    Frozen results of other programs, gradients against differences, crossings proven, identities to the bit. Exit code
-    1 unless all hold.
+    Compares with frozen results of other simulators and with central differences, proves threshold crossings, and
+    checks that batches and threads do not change a result. The exit code is 1 if a check fails.
     """
     from fireprop import verify as evidence
 

@@ -1,4 +1,4 @@
-"""What is installed, and on which machine: info."""
+"""The command `info`: versions and machine."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from fireprop.cli.common import Json, print_json
 
 
 def info(as_json: Json = False) -> None:
-    """Print versions, threads, CPU features and where compiled kernels are kept."""
+    """Print versions, threads, CPU features and the folder of compiled kernels."""
     facts = _facts()
     if as_json:
         print_json(facts)

@@ -25,7 +25,7 @@ for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, in
 
 
 def main() -> None:
-    """What the `fireprop` command runs: as typer would, but what it cannot parse gets one line of answer."""
+    """Run the `fireprop` command as typer does, but print one line for arguments that it cannot parse."""
     command = typer.main.get_command(app)
     try:
         code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)
@@ -35,7 +35,7 @@ def main() -> None:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
             raise
-        # Of the processes of a launcher, all of which read the same line, one answers, and the others give it the time.
+        # Under a launcher only rank 0 prints; the other ranks wait so that it can.
         if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
             print_mistake(error.format_message())
         else:

@@ -44,7 +44,7 @@ def van_rossum_distance(
     if end.requires_grad:
         raise TypeError("t_end requires a gradient, which would not reach it: pass t_end.detach()")
     if end.shape not in ((), (len(out),)) or bool(torch.isnan(end).any()):
-        raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), nowhere nan")
+        raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), without nan")
     ends = end.expand(len(out)).repeat_interleave(out.n_units)
 
     times = torch.cat((out.times, targets.times))

@@ -14,8 +14,9 @@ from fireprop.spikes import Spikes
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
     """Raise IndexError unless 0 <= value < size, or, if negative, -size <= value; TypeError if it is no integer."""
     value = arguments.integer(name, value)
-    if not (-size if negative else 0) <= value < size:
-        raise IndexError(f"{name} = {value}: there are {size}")
+    lowest = -size if negative else 0
+    if not lowest <= value < size:
+        raise IndexError(f"{name} = {value}: there are {size}, give an index from {lowest} to {size - 1}")
 
 
 def size(name: str, value: int) -> int:
@@ -129,7 +130,7 @@ def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
     """Refuse inputs that are not Spikes of n_units units; `what` says which argument has that number."""
     arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes, e.g. Spikes.from_latencies(x)")
     if inputs.n_units != n_units:
-        raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}")
+        raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}: they must be equal")
 
 
 def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -143,7 +144,7 @@ def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shap
     if weight.dtype != dtype:
         raise TypeError(f"{where}: {name} is {weight.dtype}, the first weight {dtype}: give all one dtype")
     if weight.shape != shape:
-        raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}, its synapses {shape}")
+        raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}: give {shape}, one per synapse")
     if weight.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {weight.layout}: pass {name}.to_dense()")
 
@@ -212,7 +213,7 @@ def start(t_start: float | Tensor | None, inputs: Spikes, *, needed: str) -> Ten
     """t_start per sample (batch,), or None where it does not matter; needed: what acts then, or nothing."""
     if t_start is None:
         if needed:
-            raise ValueError(f"t_start is missing: {needed} acts from there on, give a number or (batch,)")
+            raise ValueError(f"t_start is missing: {needed} acts from t_start on, give a number or (batch,)")
         return None
     tensor = arguments.reals("t_start", t_start).detach()
     if tensor.shape not in ((), (inputs.batch_size,)):

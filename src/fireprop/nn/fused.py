@@ -145,5 +145,6 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(
-                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units"
+                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units: "
+                "they must be equal"
             )

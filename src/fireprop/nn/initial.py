@@ -95,8 +95,8 @@ def _blank_(weight: Tensor, mask: Tensor | Connectivity | None) -> None:
 def _require_finite(weight: Tensor) -> None:
     if not bool(torch.isfinite(weight).all()):
         raise ValueError(
-            f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread call for "
-            f"initial weights that {weight.dtype} cannot hold: choose units in which they are nearer to 1"
+            f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread lead to "
+            f"initial weights outside the range of {weight.dtype}: choose units in which they are nearer to 1"
         )
 
 

@@ -188,9 +188,7 @@ class Trace:
         empty = arguments.first_true(end <= start)
         if empty is not None:
             b = empty[0]
-            raise ValueError(
-                f"t_end = {float(end[b])} is t_start in sample {b}: a mean needs a window of some duration"
-            )
+            raise ValueError(f"t_end = {float(end[b])} equals t_start in sample {b}: a mean needs t_end > t_start")
         return self.integral(start, end, weighting=weighting) / (end - start)[:, None]
 
     def _integral(self, piece: Piece) -> Tensor:
