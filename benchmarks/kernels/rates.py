@@ -23,11 +23,6 @@ QUICK_EPOCHS = 4
 # Batches to a block, and blocks.
 BLOCKS = {"mnist": (10, 15), "recurrent": (2, 5)}
 QUICK_BLOCKS = {"mnist": (3, 3), "recurrent": (1, 2)}
-REQUIRED = {
-    "(a) Yin-Yang": (50_000, 100_000),
-    "(b) to first spikes": (4_000, 10_000),
-    "(b) every spike": (1_000, 3_000),
-}
 
 
 def measure(data: Path | None, *, quick: bool) -> list[dict[str, Any]]:
@@ -40,13 +35,11 @@ def measure(data: Path | None, *, quick: bool) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    made = Table("Training, one core", ["work", "samples/s", "quartiles", "spikes per sample", "loss", "must", "aim"])
+    made = Table("Training, one core", ["work", "samples/s", "quartiles", "spikes per sample", "loss"])
     for row in rows:
-        must, aim = next((both for start, both in REQUIRED.items() if row["work"].startswith(start)), (None, None))
         made.rows.append([
             row["work"], number(row["samples_per_second"]), "-".join(number(q) for q in quartiles(row["rates"])),
             ", ".join(number(n) for n in row["spikes"]), f"{row['losses'][0]:.3g} to {row['losses'][1]:.3g}",
-            number(must), number(aim),
         ])  # fmt: skip
     made.note = (
         "Samples per CPU second; the whole run for Yin-Yang, the median block for the others. Spikes: inputs that "
