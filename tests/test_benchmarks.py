@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, tables and page; what they measure is not tested."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -327,3 +328,13 @@ def test_the_page_names_the_vector_instructions_that_numba_compiles_for(monkeypa
 def test_public_pages_of_benchmarks_show_no_quotas():
     for path in (page.PAGE, machine.HOUSE / "docs" / "results.md"):
         assert not re.search(r"\b(must|aim)\b", path.read_text(), re.IGNORECASE)
+
+
+def test_every_row_of_the_results_says_at_which_commit_it_was_measured():
+    lines = (machine.HOUSE / "docs" / "results.md").read_text().splitlines()
+    head = next(k for k, line in enumerate(lines) if line.startswith("| task | command"))
+    rows = [line.strip("| ").split(" | ") for line in itertools.takewhile(str.strip, lines[head:])]
+    assert rows[0][-1] == "commit"
+    assert len(rows) > 7
+    for row in rows[2:]:
+        assert re.fullmatch(r"(before )?[0-9a-f]{7,}(; second seed before [0-9a-f]{7,})?", row[-1]), row
