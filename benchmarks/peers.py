@@ -60,7 +60,7 @@ class Effort:
     batches: int
 
 
-FULL, QUICK = Effort(3.0, 120.0, 40), Effort(0.25, 600.0, 8)
+FULL, QUICK = Effort(3.0, 100.0, 40), Effort(0.25, 600.0, 8)
 
 
 def parts(only: list[str], work_names: list[str]) -> list[str]:

@@ -16,7 +16,6 @@ from eventax.neuron_models import LIF
 from measuring import Program, Work, arguments, measure
 
 MODES = {"euler-200": 200}
-COUNTED = 32  # samples of a batch
 LATE = 1e6  # a time that no simulation reaches
 
 
@@ -63,6 +62,7 @@ def main():
     net, exists = build(work, MODES[given.mode])
     optimizer = optax.scale_by_adam()
     n_hidden, n_units = len(work.hidden), len(work.hidden) + len(work.output)
+    most = 2 * n_units  # spikes of a sample until every output has spiked
 
     def with_weights(weights):
         return eqx.tree_at(lambda net: net.neuron_model.weights, net, weights * exists)
@@ -92,17 +92,20 @@ def main():
         state = optimizer.init(weights)
 
     @eqx.filter_jit
-    def all_spikes(weights, trains):
-        every = eqx.tree_at(lambda net: net.output_indices, with_weights(weights), jnp.arange(n_units))
-        most = int(1.5 * (work.most_hidden + work.most_output))
-        return jax.vmap(lambda t: every.spikes_until_t(t, work.t_end, max_spikes=most))(trains)
+    def spikes_of(weights, trains):
+        """Spikes of all units that a step simulates: up to the time at which every output has spiked."""
+        net = with_weights(weights)
+        every = eqx.tree_at(lambda net: net.output_indices, net, jnp.arange(n_units))
+        first = jax.vmap(net.ttfs)(trains).max(1)
+        ends = jnp.where(jnp.isfinite(first), jnp.minimum(first, work.t_end), work.t_end)
+        return jax.vmap(lambda train, end: every.spikes_until_t(train, end, max_spikes=most))(trains, ends)
 
     def count(k):
-        """Of a part of a batch, all spikes up to t_end: those are taken that a step gets to see."""
-        found = np.asarray(all_spikes(weights, trains_of(work, k)[0][:COUNTED]))
-        decided = found[:, n_hidden:].min(2).max(1)
-        seen = np.isfinite(found) & (found <= decided[:, None, None])
-        return {"hidden": seen[:, :n_hidden].sum() / len(seen), "output": seen[:, n_hidden:].sum() / len(seen)}
+        seen = np.isfinite(found := np.asarray(spikes_of(weights, trains_of(work, k)[0]))) & (found <= work.t_end)
+        hidden, output = (float(part.sum()) / work.batch_size for part in (seen[:, :n_hidden], seen[:, n_hidden:]))
+        if seen.sum((1, 2)).max() >= most:
+            raise RuntimeError(f"a sample has {most} spikes or more: counting needs more places")
+        return {"hidden": hidden, "output": output}
 
     program = Program(step, count, lambda: [np.asarray(weights)], restart)
     measure(work, program, ["eventax", "jax"], given.seconds)
