@@ -129,18 +129,16 @@ def _measure(python: Path, name: str, mode: str, file: Path, effort: Effort) -> 
         out, err = process.communicate()
         if not isinstance(stop, subprocess.TimeoutExpired):
             raise
-        err = f"no result within {effort.patience:.0f} s"
-    return _row(out, err, process.returncode)
-
-
-def _row(out: str, err: str, code: int) -> dict[str, Any]:
-    """The result with the weights held stands, even if the training after it came to nothing."""
-    lines = out.strip().splitlines()
-    if lines:
-        row: dict[str, Any] = json.loads(lines[-1])
-        return row
+        return _row(out, f"no result within {effort.patience:.0f} s")
     last = (err.strip().splitlines() or ["no message"])[-1]
-    return {"error": f"ended with {code}: {_without_places(last)[:120]}"}
+    return _row(out, f"ended with {process.returncode}: {_without_places(last)[:120]}")
+
+
+def _row(out: str, error: str) -> dict[str, Any]:
+    """The last line of `out`: a result with the weights held stands, even if the training after it failed."""
+    lines = out.strip().splitlines()
+    row: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": error}
+    return row
 
 
 def _without_places(text: str) -> str:
