@@ -212,7 +212,7 @@ def test_hidden_and_output_silence_have_words_of_their_own():
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.9, "linear"), (0.0, "linear"), (5.0, "log")])
-def test_loss_that_grows_tenfold_has_a_logarithmic_axis(last, scale):
+def test_loss_that_spans_a_factor_of_ten_has_a_logarithmic_axis(last, scale):
     rows = [{"epoch": 1, "train_loss": 0.27}, {"epoch": 2, "train_loss": last}]
     assert drawn(learning_curves(rows)).axes[0].get_yscale() == scale
 

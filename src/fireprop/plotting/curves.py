@@ -13,7 +13,7 @@ from fireprop import arguments
 from fireprop.plotting.canvas import GivenAxes, draw_legend, figure_of, given_axes, new_figure
 from fireprop.plotting.look import GREY, INK, REMARK, ROUND_STEPS, SMALL, Floats, note
 
-LOG_FROM = 10.0  # times its least value: a linear axis would show only the growth
+LOG_FROM = 10.0  # times its least value: a linear axis would show only the large values
 MAX_MARKED_EPOCHS = 40  # beyond, a marker at every epoch hides the curve
 
 # The style that the mark of the best epoch and the legend share.
@@ -50,8 +50,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], *, axes: GivenAxes | N
              silent output units. Default: a new figure
 
     The best epoch is the one whose weights a training run keeps: it has the highest validation accuracy, among equals
-    the lowest validation loss, then is the latest. The axis of the loss is logarithmic where the loss grows to more
-    than ten times its least.
+    the lowest validation loss, then is the latest. The axis of the loss is logarithmic where its greatest value
+    is more than ten times its least.
     Returns the figure that was drawn into.
     Raises ValueError if metrics is empty, an epoch has no number, or for another number of axes.
 
