@@ -735,6 +735,21 @@ def test_wide_readout_shows_its_highest_units(rng):
     assert sorted(shown) == shown == sorted(highest.tolist())
 
 
+def test_layer_whose_potentials_are_not_known_is_drawn_without_traces(rng, monkeypatch):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=3.0)
+    threshold = Record.threshold
+
+    def refuse(self, layer):
+        if layer == 0:
+            raise ValueError("layer 0 returned other spikes than its units fired")
+        return threshold(self, layer)
+
+    monkeypatch.setattr(Record, "threshold", refuse)
+    figure = raster_and_traces(inputs, record)
+    assert side_labels(figure) == ["input", "hidden", "output", "output\nunit 0", "output\nunit 1"]
+
+
 def test_readout_alone_without_an_end_asks_for_a_window(rng):
     inputs = random_inputs(rng, 1, 4)
     record = Record((readout(4, 2)(inputs),), ())

@@ -141,4 +141,4 @@ def record_of(
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
-    return Record(tuple(spikes), (run,), names, output)
+    return Record(tuple(spikes), (run,), names, output=output)

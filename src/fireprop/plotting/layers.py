@@ -73,8 +73,8 @@ def _checked_layer(record: Record, layer: int | str, unit: int) -> int:
 def default_units(record: Record, sample: int) -> list[Place]:
     """Hidden units, then output units. A read-out has none: all its potentials are drawn together."""
     output = output_of(record)
-    hidden = [k for k in range(len(record)) if k != output and isinstance(record[k], Spikes)]
-    last = order_of_firing(record[output][sample], MAX_OUTPUT_TRACES) if isinstance(record[output], Spikes) else []
+    hidden = [k for k in range(len(record)) if k != output and _has_threshold(record, k)]
+    last = order_of_firing(record[output][sample], MAX_OUTPUT_TRACES) if _has_threshold(record, output) else []
     outputs = [(output, unit) for unit in sorted(last[:MAX_OUTPUT_TRACES])]
     if not hidden:
         return outputs
@@ -83,6 +83,17 @@ def default_units(record: Record, sample: int) -> list[Place]:
     order = order_of_firing(record[hidden[-1]][sample], 3)
     chosen = dict.fromkeys([order[0], order[len(order) // 2], order[-1]])
     return [(hidden[-1], unit) for unit in chosen] + outputs
+
+
+def _has_threshold(record: Record, layer: int) -> bool:
+    """Not a read-out, nor a layer whose spikes a hook has changed: the record knows no potential of its units."""
+    if isinstance(record[layer], Trace):
+        return False
+    try:
+        record.threshold(layer)
+    except ValueError:
+        return False
+    return True
 
 
 def order_of_firing(spikes: Spikes, n_wanted: int) -> list[int]:
