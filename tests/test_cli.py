@@ -60,6 +60,15 @@ def test_train_says_the_accuracy_and_names_the_folder(tmp_path):
     assert str(tmp_path / "run") in result.stdout
 
 
+def test_train_says_what_to_think_of_silent_units(tmp_path):
+    path = tmp_path / "run"
+    printed = _call("train", "xor", "--hidden", 40, "--epochs", 1, "--out", path).stdout
+    silent = json.loads((path / "result.json").read_text())["silent"]["best_epoch"]["hidden"]
+    assert silent[0] > 0
+    assert f"{silent[0]} of 40 hidden units never fired in epoch 1: they cost nothing, and cannot learn" in printed
+    assert "more on silent units: docs/silent.md" in printed
+
+
 def test_options_end_up_in_the_configuration(tmp_path):
     path = tmp_path / "run"
     options = "--hidden 6 --hidden 5 --epochs 1 --batch-size 2 --lr 0.01 --seed 7 --dtype float32 --threads 1".split()

@@ -1,5 +1,6 @@
 """Tasks and training: the published settings, what a run measures, and resuming without a trace."""
 
+import csv
 import json
 import math
 import re
@@ -12,9 +13,13 @@ import torch
 import fireprop
 from fireprop import training
 from fireprop.datasets import MissingDataError
+from fireprop.nn import LIF, Sequential
 from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
+from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
+from fireprop.training.metrics import Tally
+from fireprop.training.silence import remarks
 from tiny_files import write_task
 
 SMALL = {"hidden": (20,), "epochs": 3, "seed": 5}
@@ -130,11 +135,66 @@ def test_a_run_leaves_everything_that_it_promises(small_run):
         "spikes_to_decision",
         "inputs_to_decision",
         "parameters",
+        "units",
+        "silent",
         "seed",
         "version",
     }
     assert result["parameters"] == 5 * 20 + 20 * 3
     assert (run.path / "metrics.csv").read_text().count("\n") == 1 + SMALL["epochs"]
+
+
+def test_result_says_what_was_silent_at_the_best_and_at_the_last_epoch(small_run):
+    run, result = small_run
+    rows = list(csv.DictReader((run.path / "metrics.csv").read_text().splitlines()))
+    assert result["units"] == {"hidden": [20], "outputs": 3}
+    for name, number in (("best_epoch", result["best_epoch"]), ("last_epoch", 3)):
+        row = rows[number - 1]
+        assert result["silent"][name] == {
+            "hidden": [int(row["silent_units"])],
+            "outputs": int(row["silent_outputs"]),
+            "labels": float(row["silent_labels"]),
+        }
+
+
+def test_tally_counts_silence_layer_by_layer_and_labels_that_stay_silent():
+    net = Sequential(
+        *(LIF(*sizes, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64) for sizes in ((1, 4), (4, 3), (3, 2)))
+    )
+    with torch.no_grad():
+        for layer, firing in zip(net, (3, 1, 1), strict=True):
+            layer.weight.zero_()[:firing] = 8.0
+    spikes = Spikes.from_lists([[[0.1]], [[0.2]], [[]]])
+    tally = Tally(net)
+    tally.add(net.record(spikes, t_end=2.0), torch.tensor([0, 1, 0]), 0.5)
+    assert tally.silent == [1, 2, 1]
+    assert tally.unanswered == 2  # the label that never fires, and the sample without input
+
+
+SILENCE = {
+    "best_epoch": 2,
+    "epochs": 3,
+    "units": {"hidden": [6, 4], "outputs": 3},
+    "silent": {
+        "best_epoch": {"hidden": [2, 1], "outputs": 1, "labels": 0.1},
+        "last_epoch": {"hidden": [3, 1], "outputs": 0, "labels": 0.0054},
+    },
+}
+
+
+def test_remarks_tell_hidden_silence_from_that_of_outputs_and_labels():
+    hidden, outputs, labels, page = remarks(SILENCE)
+    assert hidden.startswith("3 of 10 hidden units never fired in epoch 2: they cost nothing, and cannot learn")
+    assert outputs.startswith("1 of 3 output units never fired in epoch 2: their classes are never predicted")
+    assert labels.startswith("0.54% of the training samples left the unit of their label silent in epoch 3")
+    assert page == "more on silent units: docs/silent.md"
+
+
+@pytest.mark.parametrize("nothing", [0, None])
+def test_no_remark_where_nothing_is_silent_or_nothing_was_counted(nothing):
+    quiet = {"hidden": None if nothing is None else [0, 0], "outputs": nothing, "labels": nothing}
+    assert remarks(SILENCE | {"silent": {"best_epoch": quiet, "last_epoch": quiet}}) == []
+    assert remarks({"test_accuracy": 0.5}) == []
 
 
 def test_training_lowers_the_loss(small_run):

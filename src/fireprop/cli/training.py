@@ -247,6 +247,8 @@ def _numbers(now: Any) -> str:
 
 
 def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    from fireprop.training.silence import remarks
+
     if as_json:
         print_json(result | {"run": str(path)})
         return
@@ -259,4 +261,6 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
+    for line in remarks(result):
+        console.print(line)
     console.print(f"configuration, metrics, checkpoint and pictures: {path}")

@@ -296,7 +296,8 @@ class Network(nn.Module):
         simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
         constants = [site.tensor() for site in trained]
         names = tuple(self.populations)
-        return record_of(simulation, inputs, weights, thresholds, horizon, names, constants=constants)
+        output = self._output()
+        return record_of(simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights of all connections, also those with which something acts at the start, and thresholds (n,) of all

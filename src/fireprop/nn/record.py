@@ -22,12 +22,13 @@ class Record:
     """The spikes of every layer of one run, in one graph: `record[k]` of layer k, `record[-1]` of the output.
 
     The layers of a `Network` are its populations, in the order in which they were added, and have names too:
-    `record["hidden"]`.
+    `record["hidden"]`. `output` is the name of the population that is the output, which may be another than the last.
     """
 
     layers: tuple[Spikes, ...]
     runs: tuple[engine.Run, ...]
     names: tuple[str, ...] = ()
+    output: str | None = None
 
     @cached_property
     def slopes(self) -> tuple[Tensor, ...]:
@@ -130,6 +131,7 @@ def record_of(
     t_end: Tensor,
     names: tuple[str, ...] = (),
     *,
+    output: str | None = None,
     constants: Sequence[Tensor] = (),
 ) -> Record:
     """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says."""
@@ -139,4 +141,4 @@ def record_of(
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
-    return Record(tuple(spikes), (run,), names)
+    return Record(tuple(spikes), (run,), names, output=output)

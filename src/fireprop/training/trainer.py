@@ -111,7 +111,7 @@ class Trainer:
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
             spikes_per_unit=tally.spikes_per_unit,
-            silent_units=tally.silent_units,
+            silent_units=sum(tally.silent[:-1]),
             grazes=tally.grazes,
             learning_rate=learning_rate,
             samples_per_second=tally.samples / seconds,
@@ -121,6 +121,9 @@ class Trainer:
             spikes_deleted=tally.per_followed(tally.deleted),
             labels_silenced=tally.per_followed(tally.silenced),
             steps_shortened=tally.shortened if self.config.guard else None,
+            silent_hidden=" ".join(map(str, tally.silent[:-1])),
+            silent_outputs=tally.silent[-1],
+            silent_labels=tally.unanswered / tally.samples,
         )
         self._keep_if_best(metrics)
         self.metrics.append(metrics)
@@ -151,11 +154,12 @@ class Trainer:
         """The outcome of the run; leaves the network with its best weights."""
         self.use_best()
         test = self.evaluate(self.splits.test)
+        best = self.metrics[self.best_epoch - 1]
         rates = sorted(row.samples_per_second for row in self.metrics)
         return {
             "task": self.config.task,
             "test_accuracy": test.accuracy,
-            "validation_accuracy": self.metrics[self.best_epoch - 1].validation_accuracy,
+            "validation_accuracy": best.validation_accuracy,
             "best_epoch": self.best_epoch,
             "epochs": self.epoch,
             "train_seconds": self.train_seconds,
@@ -165,6 +169,8 @@ class Trainer:
             "spikes_to_decision": test.spikes_to_decision,
             "inputs_to_decision": test.inputs_to_decision,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "units": {"hidden": list(self.config.hidden), "outputs": len(TASKS[self.config.task].class_names)},
+            "silent": {"best_epoch": best.silence(), "last_epoch": self.metrics[-1].silence()},
             "seed": self.config.seed,
             "version": fireprop.__version__,
         }
