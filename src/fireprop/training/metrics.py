@@ -25,6 +25,8 @@ class EpochMetrics:
     spikes_created, spikes_deleted   by a step, per sample, of the steps that were followed; None if none was
     labels_silenced      share of the samples of followed steps in which the step silenced the unit of the label
     steps_shortened      steps that the guard has halved; None without a guard
+    median_spikes_per_sample   median over the training samples of the number of spikes of all layers
+    largest_spikes_per_sample  largest of these numbers: far above the median, training runs away
     """
 
     epoch: int
@@ -43,6 +45,8 @@ class EpochMetrics:
     spikes_deleted: float | None = None
     labels_silenced: float | None = None
     steps_shortened: int | None = None
+    median_spikes_per_sample: float | None = None
+    largest_spikes_per_sample: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,14 @@ class Tally:
         self.samples = self.grazes = self.near_grazes = self.spikes = 0
         self.loss = self.correct = self.hidden_spikes = self.largest_sensitivity = 0.0
         self.followed = self.created = self.deleted = self.silenced = self.shortened = 0
+        self.spikes_of_samples = np.zeros(0, dtype=np.int64)
+        self._spikes_of_batches: list[Array] = []
 
     def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
         self.samples += len(labels)
         self.loss += loss * len(labels)
         self.correct += n_correct(record[-1], labels)
+        self._spikes_of_batches.append(np.diff(sum(spikes.offsets.numpy() for spikes in record)))
         for layer, spikes, slopes in zip(self.layers, record, record.slopes, strict=True):
             self.spikes += spikes.n_spikes
             if spikes.n_spikes:
@@ -113,6 +120,7 @@ class Tally:
         for name, total in zip(self.SUMS, ranks.sum([getattr(self, name) for name in self.SUMS]), strict=True):
             setattr(self, name, type(getattr(self, name))(total))
         (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
+        self.spikes_of_samples = np.concatenate(ranks.gather(np.concatenate(self._spikes_of_batches)))
         self.hidden_fired = [np.array(ranks.largest(fired.tolist())) > 0.0 for fired in self.hidden_fired]
 
     def per_followed(self, number: int) -> float | None:
