@@ -20,6 +20,7 @@ from fireprop import cli, plotting, runs, training
 from fireprop.runs import RunError, RunFolder
 from fireprop.training import pictures
 
+PROGRESS = r"compiling, once per installed version|epoch \d+/\d+  loss "
 HOUSE = Path(__file__).parents[1]
 
 
@@ -34,11 +35,14 @@ def _command(monkeypatch, capfd, *arguments):
 
 @pytest.fixture
 def mistake(monkeypatch, capfd):
-    """Runs a command that has to end with exit code 2, one line on stderr and nothing else; returns the line."""
+    """Runs a command that has to end with exit code 2 and one line on stderr, after those of its progress.
+
+    Returns the line.
+    """
 
     def run(*arguments):
         code, out, err = _command(monkeypatch, capfd, *arguments)
-        lines = [line for line in err.splitlines() if line.strip()]
+        lines = [line for line in err.splitlines() if line.strip() and not re.match(PROGRESS, line)]
         assert (code, out) == (2, ""), (arguments, code, out, err)
         assert len(lines) == 1, (arguments, err)
         assert lines[0].startswith("fireprop: ")

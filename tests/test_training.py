@@ -18,6 +18,7 @@ from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
+from fireprop.training import runaway
 from fireprop.training.metrics import Tally
 from fireprop.training.silence import remarks
 from tiny_files import write_task
@@ -69,6 +70,7 @@ def test_the_settings_of_every_task_survive_json(task):
         ({"hidden": (4, 0)}, "hidden[1] = 0: a layer needs at least one unit"),
         ({"lr": 0.0}, "lr = 0.0: give a finite number > 0"),
         ({"lr": float("nan")}, "lr = nan: give a finite number > 0"),
+        ({"max_spikes": 0}, "max_spikes = 0: give at least 1"),
         ({"seed": -1}, "seed = -1: give at least 0"),
         ({"seed": 2**63}, f"seed = {2**63}: give an integer of at most {2**63 - 1}"),
         ({"dtype": "float16"}, "dtype = 'float16': choose one of float32, float64"),
@@ -349,7 +351,7 @@ def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_
 
 
 def test_a_checkpoint_without_the_newer_settings_loads(small_run, tmp_path):
-    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout"}
+    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout", "max_spikes"}
     state = small_run[0].load_checkpoint()
     run = RunFolder.create(tmp_path / "run")
     run.write_config({name: value for name, value in small_run[0].read_config().items() if name not in old})
@@ -511,3 +513,82 @@ def test_a_run_with_trained_constants_resumes_bit_for_bit(tmp_path):
 def test_settings_of_constants_out_of_range_are_refused(changes, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         default_config("xor", **changes)
+
+
+# --- training that runs away ---
+
+
+def _trained_with_a_flood(path, flooded, resume_at=None):
+    """Metrics, and warnings by epoch; the hidden weights are much too large for one batch of epoch `flooded`."""
+    run, warnings, kept = training.start("iris", path, hidden=(10,), epochs=4, batch_size=40), {}, []
+
+    def train(resume):
+        config = training.read_config(run)
+        trainer = training.Trainer(config, load_splits(config))
+        if resume:
+            trainer.load_state_dict(run.load_checkpoint())
+
+        def report(progress):
+            if progress.warning:
+                warnings[progress.epoch] = progress.warning
+            if progress.epoch == flooded and progress.done == 1:
+                kept.extend(p.detach().clone() for p in trainer.net.parameters())
+                with torch.no_grad():
+                    trainer.net[0].weight.mul_(300.0)
+                    trainer.net[1].weight.fill_(-1.0)  # no output ends a sample early
+            if progress.epoch == flooded and progress.done == 2:
+                with torch.no_grad():
+                    for parameter, old in zip(trainer.net.parameters(), kept, strict=True):
+                        parameter.copy_(old)
+
+        while trainer.epoch < config.epochs:
+            trainer.run_epoch(report)
+            run.save_checkpoint(trainer.state_dict())
+            if trainer.epoch == resume_at and not resume:
+                return train(resume=True)
+        return trainer.metrics
+
+    return train(resume=False), warnings
+
+
+def _without_clocks(rows):
+    return [replace(row, samples_per_second=0.0) for row in rows]
+
+
+def test_a_batch_that_runs_away_gets_a_warning_also_after_a_resume(tmp_path):
+    rows, warnings = _trained_with_a_flood(tmp_path / "whole", 3)
+    assert list(warnings) == [3]
+    words = r"epoch 3: \d+ of 120 samples fired more than 20 times as often as usual \(\d+ spikes\), one of them"
+    assert re.match(f"{words} {rows[2].largest_spikes_per_sample:,} times", warnings[3])
+    assert "Lower the learning rate, or set max_spikes" in warnings[3]
+    again, same = _trained_with_a_flood(tmp_path / "resumed", 3, resume_at=2)
+    assert (_without_clocks(again), same) == (_without_clocks(rows), warnings)
+
+
+def test_no_epoch_of_an_ordinary_run_has_a_warning(small_run):
+    rows = training.load_trained(small_run[0]).metrics
+    for k, row in enumerate(rows):
+        assert 0.0 < row.median_spikes_per_sample <= row.largest_spikes_per_sample
+        assert runaway.warning(rows[:k], row, np.array([row.largest_spikes_per_sample])) is None
+
+
+def test_what_is_usual_is_the_median_epoch_even_where_a_whole_epoch_runs_away(small_run):
+    (row, *_) = training.load_trained(small_run[0]).metrics
+    usual = [replace(row, median_spikes_per_sample=100.0)] * 4
+    wild = replace(row, epoch=5, median_spikes_per_sample=5000.0, largest_spikes_per_sample=9000)
+    counts = np.array([2000, 2001, 9000])
+    assert "2 of 3 samples" in runaway.warning(usual, wild, counts)
+    assert "2 of 3 samples" in runaway.warning(usual[:1], wild, counts)
+    old = [replace(row, median_spikes_per_sample=None)] * 3  # of a version that did not count them
+    assert runaway.warning(old, wild, counts) is None
+    assert runaway.warning([], replace(row, median_spikes_per_sample=0.0), np.array([1000])) is None
+
+
+def test_the_largest_number_of_spikes_of_a_sample_is_that_of_all_its_layers():
+    config = default_config("xor", batch_size=3, lr=1e-300)
+    trainer = training.Trainer(config, load_splits(config))
+    record = trainer.run(trainer.splits.train.spikes)
+    counts = [sum(int((layer.samples == sample).sum()) for layer in record) for sample in range(4)]
+    row = trainer.run_epoch()
+    assert row.largest_spikes_per_sample == max(counts)
+    assert row.median_spikes_per_sample == sum(sorted(counts)[1:3]) / 2

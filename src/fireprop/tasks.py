@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
+from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import LIF, Sequential, keep_positive
 from fireprop.spikes import Spikes
 
@@ -52,6 +53,7 @@ class Config:
     max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
     max_shift            pixels by which training images move at most, anew in every epoch
     input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
+    max_spikes           limit of spikes per layer and sample; beyond it training ends with SpikeLimitError
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
@@ -90,6 +92,7 @@ class Config:
     max_sensitivity: float | None = None
     max_shift: int = 0
     input_dropout: float = 0.0
+    max_spikes: int = DEFAULT_MAX_SPIKES
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
@@ -104,7 +107,7 @@ class Config:
         for k, width in enumerate(arguments.instance("hidden", self.hidden, (tuple, list), "a number per layer")):
             if arguments.integer(f"hidden[{k}]", width) < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "max_spikes"):
             arguments.integer(name, getattr(self, name), least=1)
         arguments.integer("seed", self.seed, least=0)
         for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau"):

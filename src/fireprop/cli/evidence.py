@@ -1,6 +1,7 @@
 """Evidence from the command line: reproduce, gradcheck, verify, and their bars."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
+from fireprop.cli import lines
 from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, use_threads
 
 
@@ -112,10 +114,8 @@ def verify(
 
     with mistakes_in_one_line():
         use_threads(threads)
-        with Console(stderr=True).status("starting") as status:
-            report = evidence.verify(
-                networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
-            )
+        with _status("starting") as show:
+            report = evidence.verify(networks=networks, crossings=crossings, seed=seed, on_progress=show)
     _answer(report, as_json, "passed")
 
 
@@ -130,8 +130,22 @@ def _answer(report: Any, as_json: bool, *judged: str) -> NoReturn:
 
 
 @contextlib.contextmanager
+def _status(text: str) -> Iterator[Any]:
+    """What is being done now, on stderr; yields a function that changes it."""
+    if not lines.on_terminal():
+        yield lines.say
+        return
+    with Console(stderr=True).status(text) as status:
+        yield status.update
+
+
+@contextlib.contextmanager
 def _bar(what: str, total: int) -> Iterator[Any]:
     """A bar on stderr; yields a function that takes it one step further."""
+    if not lines.on_terminal():
+        show, steps = lines.tenths(what), itertools.count(1)
+        yield lambda: show(next(steps), total)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=total)
@@ -141,6 +155,15 @@ def _bar(what: str, total: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _experiment_bar() -> Iterator[Any]:
     """A bar on stderr for each stage of the experiments, with what it measured last; yields what moves it."""
+    if not lines.on_terminal():
+        stages: dict[str, Any] = {}
+
+        def say(experiment: str, step: Any) -> None:
+            stage = f"{experiment}, {step.stage}"
+            stages.setdefault(stage, lines.tenths(stage))(step.done, step.total, step.numbers)
+
+        yield say
+        return
     # In a narrow terminal the numbers are cut, not the bar.
     whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (

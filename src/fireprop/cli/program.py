@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from typing import Annotated
 
 import typer
 
@@ -20,12 +21,33 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import fireprop
+
+        typer.echo(f"fireprop {fireprop.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the commands; the help of the program is that of `app`."""
+
+
 for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, info):
     app.command()(command)
 
 
 def main() -> None:
     """Run the `fireprop` command as typer does, but print one line for arguments that it cannot parse."""
+    # Warnings of torch's C++ code, met by ranks that do not find each other: the error has a line of its own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     command = typer.main.get_command(app)
     try:
         code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)

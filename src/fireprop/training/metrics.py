@@ -29,8 +29,10 @@ class EpochMetrics:
     silent_hidden        silent_units of each hidden layer, as a text: "114 20"
     silent_outputs       output units that never fired in the epoch
     silent_labels        share of the training samples in which the unit of the label did not fire
+    median_spikes_per_sample   median over the training samples of the number of spikes of all layers
+    largest_spikes_per_sample  largest of these numbers: far above the median, training runs away
 
-    The last three are None in runs of a version that did not count them.
+    The last five are None in runs of a version that did not count them.
     """
 
     epoch: int
@@ -52,6 +54,8 @@ class EpochMetrics:
     silent_hidden: str | None = None
     silent_outputs: int | None = None
     silent_labels: float | None = None
+    median_spikes_per_sample: float | None = None
+    largest_spikes_per_sample: int | None = None
 
     def silence(self) -> dict[str, Any]:
         """Plain values for JSON: silent units of each hidden layer, silent output units, share of silent labels."""
@@ -89,12 +93,15 @@ class Tally:
         self.unanswered = self.samples = self.grazes = self.near_grazes = self.spikes = 0
         self.loss = self.correct = self.hidden_spikes = self.largest_sensitivity = 0.0
         self.followed = self.created = self.deleted = self.silenced = self.shortened = 0
+        self.spikes_of_samples = np.zeros(0, dtype=np.int64)
+        self._spikes_of_batches: list[Array] = []
 
     def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
         self.samples += len(labels)
         self.loss += loss * len(labels)
         self.correct += n_correct(record[-1], labels)
         self.unanswered += int((~following.fires(record[-1], labels)).sum())
+        self._spikes_of_batches.append(np.diff(sum(spikes.offsets.numpy() for spikes in record)))
         for layer, spikes, slopes in zip(self.layers, record, record.slopes, strict=True):
             self.spikes += spikes.n_spikes
             if spikes.n_spikes:
@@ -127,6 +134,7 @@ class Tally:
             setattr(self, name, type(getattr(self, name))(total))
         (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
         self.fired = [np.array(ranks.largest(fired.tolist())) > 0.0 for fired in self.fired]
+        self.spikes_of_samples = np.concatenate(ranks.gather(np.concatenate(self._spikes_of_batches)))
 
     def per_followed(self, number: int) -> float | None:
         return number / self.followed if self.followed else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
@@ -18,6 +19,9 @@ from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError
 from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, Splits, build_network, learning_rates
+from fireprop.training import runaway
+from fireprop.training.agreement import require_same_config, require_same_data, require_same_state
+from fireprop.training.interrupts import Interrupts
 from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, n_correct, n_spikes
 
 EVALUATION_BATCH = 1000
@@ -28,6 +32,9 @@ class Progress:
     """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch.
 
     In several processes the loss is that of the process's own share until the epoch has ended.
+    Before the kernels are compiled, `done` is 0 and the loss nan.
+
+    warning  at the end of an epoch in which samples fired far more often than usual: what happened, and what to do
     """
 
     epoch: int
@@ -36,6 +43,7 @@ class Progress:
     batches: int
     loss: float
     metrics: EpochMetrics | None
+    warning: str | None = None
 
 
 Report: TypeAlias = Callable[[Progress], None]
@@ -44,7 +52,10 @@ Report: TypeAlias = Callable[[Progress], None]
 class Trainer:
     """A network on its way: weights, optimiser, random state and what has been measured.
 
-    In several processes each has a trainer, and calls its methods at the same point as the others.
+    In several processes each has a trainer, and calls its methods at the same point as the others. Raises
+    ranks.RankError if the processes have different settings or data, or start an epoch in different states.
+
+    interrupts  asked between batches, evaluation included; `training.train` sets those that watch for Ctrl-C
     """
 
     def __init__(self, config: Config, splits: Splits, ranks: Ranks = ALONE) -> None:
@@ -52,6 +63,10 @@ class Trainer:
         self.config = config
         self.splits = splits
         self.ranks = ranks
+        self.interrupts = Interrupts()
+        require_same_config(ranks, config)
+        require_same_data(ranks, splits)
+        self._agreed = False
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self.run, self.loss))
@@ -78,11 +93,13 @@ class Trainer:
 
     def run_epoch(self, report: Report | None = None) -> EpochMetrics:
         """One pass over the training part, then the validation; Adam follows the exact gradient of each batch."""
+        self._require_agreement()
         start = time.perf_counter()
         loader = self.loader()
         tally = Tally(self.net)
         learning_rate = float(self.schedule.get_last_lr()[0])
         for done, (spikes, labels) in enumerate(loader, start=1):
+            self.interrupts.check()
             record, loss = self.objective(spikes, labels)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
@@ -124,12 +141,16 @@ class Trainer:
             silent_hidden=" ".join(map(str, tally.silent[:-1])),
             silent_outputs=tally.silent[-1],
             silent_labels=tally.unanswered / tally.samples,
+            median_spikes_per_sample=float(np.median(tally.spikes_of_samples)),
+            largest_spikes_per_sample=int(tally.spikes_of_samples.max()),
         )
+        warning = runaway.warning(self.metrics, metrics, tally.spikes_of_samples)
         self._keep_if_best(metrics)
         self.metrics.append(metrics)
         self.train_seconds += time.perf_counter() - start
         if report:
-            report(Progress(self.epoch, self.config.epochs, len(loader), len(loader), tally.mean_loss, metrics))
+            done = len(loader)
+            report(Progress(self.epoch, self.config.epochs, done, done, tally.mean_loss, metrics, warning))
         return metrics
 
     def evaluate(self, data: SpikeDataset) -> Evaluation:
@@ -139,6 +160,7 @@ class Trainer:
         with torch.no_grad():
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
+                self.interrupts.check()
                 record = self.run(inputs)
                 loss += float(self.loss(record, labels)) * len(labels)
                 correct += n_correct(record[-1], labels)
@@ -203,6 +225,7 @@ class Trainer:
             self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
             self.train_seconds = state["train_seconds"]
             self._require_consistent()
+            self._agreed = False
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             if isinstance(error, RunError):
                 raise
@@ -226,6 +249,17 @@ class Trainer:
                 if moments[name].shape != parameter.shape:
                     raise ValueError(f"optimizer has {name} of shape {tuple(moments[name].shape)}")
 
+    def _require_agreement(self) -> None:
+        """Once, before the first epoch of a run, and of one that goes on."""
+        if not self._agreed:
+            require_same_state(self.ranks, self.epoch, self.net, self.state_dict())
+            self._agreed = True
+
+    def start(self) -> Progress:
+        """Where the run stands before its next epoch."""
+        batches = math.ceil(len(self.splits.train) / self.config.batch_size)
+        return Progress(self.epoch + 1, self.config.epochs, 0, batches, math.nan, self._last())
+
     def loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
         data = self._augmented() if self.config.max_shift or self.config.input_dropout else self.splits.train
@@ -236,12 +270,12 @@ class Trainer:
         """A run until every output has fired, which is what training sees, or to t_end."""
         config = self.config
         options = {"on_graze": "zero", "gradient": config.gradient, "max_sensitivity": config.max_sensitivity}
-        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", **options)
+        return self.net.record(spikes, t_end=config.t_end, stop="first_spikes", max_spikes=config.max_spikes, **options)
 
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
         with torch.no_grad():
-            return self.net.record(spikes, t_end=self.config.t_end)
+            return self.net.record(spikes, t_end=self.config.t_end, max_spikes=self.config.max_spikes)
 
     def loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a run, as the configuration has it."""
