@@ -135,12 +135,36 @@ def test_plot_draws_and_names_the_pictures(xor_run):
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
-def test_info_names_the_kernel_cache():
-    facts = json.loads(_call("info", "--json").stdout)
+@pytest.mark.slow
+def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):
+    """On a folder whose path is longer than a terminal is wide."""
+    cache = tmp_path / ("long " * 20).strip()
+    told = subprocess.run(
+        [sys.executable, "-c", INFO], env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True
+    ).stdout
+    facts, lines = json.loads(told[: told.index("\n}") + 2]), told.splitlines()
     assert facts["fireprop"]
     assert facts["threads"] >= 1
-    assert facts["kernel cache"]
-    assert "numba" in _call("info").stdout
+    assert facts["kernels on disk"] == "1 whole, 2 damaged (compiled again when they are needed)"
+    assert len(facts["kernel cache"]) == 4  # kernels, of graphs, of proofs, of the clocked peer
+    for folder in facts["kernel cache"]:
+        assert folder.startswith(str(cache))
+        assert sum(line.endswith(f"  {folder}") for line in lines) == 1
+
+
+# Three files as kernels have: one ends with its seal, one is empty, one is cut. Then both forms of the answer.
+INFO = """
+import hashlib
+from pathlib import Path
+from fireprop.cli import app
+from fireprop.kernels import compiling
+from fireprop.kernels.simulate import simulate
+sealed = b"code" + hashlib.sha256(b"code").digest()
+for name, content in {"a": sealed, "b": b"", "c": sealed[:-1]}.items():
+    Path(simulate.stats.cache_path, f"{compiling.DIGEST}-{name}.nbc").write_bytes(content)
+app(["info", "--json"], standalone_mode=False)
+app(["info"], standalone_mode=False)
+"""
 
 
 def test_gradcheck_passes_and_prints_a_table():
