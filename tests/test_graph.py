@@ -92,7 +92,7 @@ def test_a_unit_that_has_reached_its_threshold_at_an_arrival_fires_before_it():
 
 @pytest.mark.parametrize("t_end", [1e3, 1e4, 1e6, 1e9, 1e200])
 def test_spikes_do_not_depend_on_how_far_the_horizon_is(t_end):
-    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([10.0, 1.0]), dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([[10.0, 1.0]]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[0.5, 5.0]]))
     inputs = Spikes.from_latencies([[0.0, 690.0]])
     assert torch.equal(layer(inputs, t_end=t_end).times, layer(inputs, t_end=800.0).times)
@@ -119,7 +119,7 @@ def test_a_potential_at_the_end_of_float64_fires(as_graph):
 
 
 def test_a_graze_of_a_unit_with_a_second_silent_current_is_a_spike():
-    layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([1.0, 2.0]), dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([[1.0, 2.0]]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[4.0, 0.0]]))
     spikes = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=3.0)
     assert spikes.times.tolist() == pytest.approx([math.log(2.0)], abs=1e-7)
@@ -482,8 +482,8 @@ def test_a_weight_of_another_shape_is_refused():
         ),
         (lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=1.0, tau_syn_rec=1.0), "tau_syn_rec is given, but recurrent"),
         (
-            lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(2), recurrent=True),
-            "tau_syn has shape (2,): then tau_syn_rec must be given too",
+            lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(1, 2), recurrent=True),
+            "tau_syn has shape (1, 2): then tau_syn_rec must be given too",
         ),
     ],
 )

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import reference
 from fireprop import SpikeLimitError, Spikes
 from fireprop.losses import first_spike_cross_entropy, first_spike_predictions
-from fireprop.nn import LIF, Sequential
+from fireprop.nn import LI, LIF, Network, Sequential
 
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
 
@@ -388,6 +388,73 @@ def test_weights_that_are_not_on_the_cpu_name_the_remedy():
         ValueError, match=re.escape("layer 0: weight is on meta; fireprop computes on the CPU, use net.cpu()")
     ):
         net(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0)
+
+
+def negated(tensor):
+    """The same numbers, which torch negates when they are read, as those of x.conj().imag."""
+    view = torch._neg_view(-tensor.detach())
+    assert view.is_neg()
+    return view
+
+
+@pytest.mark.parametrize("as_graph", [False, True])
+def test_tensors_that_torch_negates_lazily_are_read_as_what_they_say(as_graph):
+    times = torch.tensor([[0.1, 0.4, 0.2]] * 2, dtype=torch.float64)
+    constants = {"tau_mem": torch.tensor([1.0, 0.9, 1.1, 1.0], dtype=torch.float64) if as_graph else 1.0}
+    constants |= {"t_ref": torch.tensor([0.1] * 4, dtype=torch.float64), "v_threshold": torch.ones(4).double()}
+    plain = LIF(3, 4, tau_syn=0.5, dtype=torch.float64, **constants)
+    lazy = LIF(3, 4, tau_syn=0.5, dtype=torch.float64, **{
+        name: nn.Parameter(negated(value)) if name == "v_threshold" or as_graph else negated(value)
+        for name, value in constants.items() if isinstance(value, torch.Tensor)
+    } | {name: value for name, value in constants.items() if isinstance(value, float)})  # fmt: skip
+    lazy.weight = nn.Parameter(negated(plain.weight))
+    t_end = torch.full((2,), 2.0, dtype=torch.float64)
+    out = plain(Spikes.from_latencies(times), t_end=t_end)
+    found = lazy(Spikes.from_latencies(negated(times)), t_end=negated(t_end))
+    assert out.n_spikes > 4
+    assert_same_spikes(out, found)
+    (wanted,) = torch.autograd.grad(out.times, plain.weight, torch.ones_like(out.times))
+    (grad,) = torch.autograd.grad(found.times, lazy.weight, negated(torch.ones_like(out.times)))
+    assert torch.equal(grad, wanted)
+    for spikes in (out, found):
+        assert torch.equal(LI(4, 2, **TAUS, generator=torch.Generator().manual_seed(1))(spikes).potential(t_end), LI(
+            4, 2, **TAUS, generator=torch.Generator().manual_seed(1))(out).potential(negated(t_end)))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [
+    lambda weight: weight, lambda weight: weight.numpy(), lambda weight: weight.to_sparse(),
+    lambda weight: weight.to_sparse_csr(),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+def test_a_weight_that_a_network_would_round_is_refused(make):
+    net = Network(2, dtype=torch.float32)
+    net.add("out", 1, tau_mem=1.0)
+    weight = torch.tensor([[5.0, 5.1]], dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=r"= 5\.1 is torch.float64, and would be rounded to torch.float32: give weight.float"
+    ):
+        net.connect("input", "out", tau_syn=0.5, weight=make(weight))
+    assert not net.connections
+    net.connect("input", "out", tau_syn=0.5, weight=make(weight.float().double()))  # every number is a float32
+    assert net.connections["input->out"].weight.dtype == torch.float32
+
+
+def test_a_list_of_weights_has_the_dtype_of_the_network():
+    net = Network(2, dtype=torch.float32)
+    net.add("out", 1, tau_mem=1.0)
+    net.connect("input", "out", tau_syn=0.5, weight=[[5.0, 5.1]])
+    assert torch.equal(net.connections["input->out"].weight, torch.tensor([[5.0, 5.1]]))
+
+
+def test_a_state_dict_whose_weights_would_be_rounded_is_refused():
+    exact, rough = (net_of(3, 4, 2, dtype=dtype, recurrent=True) for dtype in (torch.float64, torch.float32))
+    with pytest.raises(
+        RuntimeError, match=r"0\.weight\[0, 0\] = .* would be rounded to torch.float32: convert the netw"
+    ):
+        rough.load_state_dict(exact.state_dict())
+    rough.load_state_dict(copy.deepcopy(exact).float().state_dict())
+    assert torch.equal(rough[1].recurrent_weight, exact[1].recurrent_weight.float())
+    exact.load_state_dict(rough.state_dict())
 
 
 def test_inputs_that_do_not_fit_are_refused():
