@@ -12,7 +12,7 @@ from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import OPTIONAL, check_gradient, is_trained, synapse_shapes
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
 from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
@@ -35,9 +35,9 @@ def run_layers(
     gradient: GradientBy = "adjoint",
     max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
-    first_layer: int = 0,
 ) -> Record:
-    """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
+    """One fused run of neighbouring layers."""
+    first_layer = next_layer()
     checks.check_options(
         t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
         max_sensitivity=max_sensitivity, max_spikes=max_spikes,

@@ -207,15 +207,29 @@ class LIF(nn.Module):
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
-        options: dict[str, Any] = {
-            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
-            "max_spikes": max_spikes,
-        }  # fmt: skip
-        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[-1]
+        spikes: Spikes = self.record(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )[-1]  # fmt: skip
+        return spikes
 
-    def record(self, inputs: Spikes, **options: Any) -> Record:
+    def record(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Record:
         """As `forward`, but as a `Record`, which has the slopes too."""
-        return run_layers([self], inputs, **options)
+        return run_layers(
+            [self], inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]

@@ -285,11 +285,11 @@ class Network(nn.Module):
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
-        options: dict[str, Any] = {
-            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
-            "max_spikes": max_spikes,
-        }  # fmt: skip
-        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[self._output()]
+        spikes: Spikes = self.record(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )[self.output_population]  # fmt: skip
+        return spikes
 
     def record(
         self,
@@ -303,7 +303,10 @@ class Network(nn.Module):
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Record:
-        """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
+        """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph.
+
+        `record[-1]` is the population that was added last, which is the output unless `output` names another.
+        """
         checks.check_options(
             t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
             max_sensitivity=max_sensitivity, max_spikes=max_spikes,
@@ -312,7 +315,7 @@ class Network(nn.Module):
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
         start = checks.start(t_start, inputs, needed=self.what_starts())
-        stop_at = list(self.populations).index(self._output()) if stop else None
+        stop_at = list(self.populations).index(self.output_population) if stop else None
         sites = self.sites()
         check_gradient(gradient, sites)
         trained = [site for site in sites if site.trained]
@@ -426,7 +429,9 @@ class Network(nn.Module):
             raise TypeError(f"connections[{key!r}] is a {type(connection).__name__}: connect by `connect`")
         return connection
 
-    def _output(self) -> str:
+    @property
+    def output_population(self) -> str:
+        """The name of the population whose spikes the network returns."""
         if self.output is not None:
             arguments.instance("output", self.output, str, "the name of a population")
         if self.output is not None and self.output not in self.populations:

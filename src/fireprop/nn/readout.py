@@ -149,8 +149,11 @@ class Trace:
 
         At an arrival V has a kink: its derivative by the time of that arrival is then the one for a later arrival, 0.
         """
-        moments = self._moments("times", times)
-        return self._state_at(moments).v.transpose(1, 2)
+        return self.states_at(times).v.transpose(1, 2)
+
+    def states_at(self, times: Tensor) -> responses.States:
+        """V and I at given times, as `potential`: (batch, n_times, units) each."""
+        return self._state_at(self._moments("times", times))
 
     def maximum(self, t_start: float | Tensor, t_end: float | Tensor) -> Maximum:
         """The highest V of every unit within [t_start, t_end], numbers or (batch,), and when it is reached first.

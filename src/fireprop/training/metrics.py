@@ -70,10 +70,8 @@ class Tally:
     )
 
     def __init__(self, net: Sequential) -> None:
-        self.hidden_fired = [
-            np.zeros(layer.out_features, dtype=bool) for layer in list(net)[:-1] if isinstance(layer, LIF)
-        ]
         self.layers = [layer for layer in net if isinstance(layer, LIF)]
+        self.hidden_fired = [np.zeros(layer.out_features, dtype=bool) for layer in self.layers[:-1]]
         self.samples = self.grazes = self.near_grazes = self.spikes = 0
         self.loss = self.correct = self.hidden_spikes = self.largest_sensitivity = 0.0
         self.followed = self.created = self.deleted = self.silenced = self.shortened = 0
