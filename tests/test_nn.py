@@ -11,6 +11,8 @@ import io
 import math
 import pickle
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -938,3 +940,50 @@ def test_adam_on_batches_of_a_data_loader_learns_a_toy_problem(stop, dtype):
     assert losses[-1] < 0.5 * losses[0]
     out = net(Spikes.from_latencies(x), t_end=4.0)
     assert (first_spike_predictions(out) == y).double().mean() > 0.9
+
+
+# --- torch.compile ---
+
+COMPILED = """
+import warnings
+import torch
+from fireprop import Spikes
+from fireprop.nn import LI, LIF, Network, Sequential, Trace
+
+warnings.simplefilter("error")
+taus = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
+torch.manual_seed(0)
+times = torch.rand(4, 3, dtype=torch.float64)
+net = Network(3, dtype=torch.float64)
+net.add("a", 4, tau_mem=1.0)
+net.connect("input", "a", tau_syn=0.5)
+read_out = Sequential(LIF(3, 4, **taus), LI(4, 2, **taus))
+
+def gradient(call, module, **options):
+    leaf = times.clone().requires_grad_()
+    out = call(Spikes.from_latencies(leaf), **options)
+    loss = out.potential(torch.tensor([1.0, 2.0])) if isinstance(out, Trace) else out.times.square()
+    return [loss, *torch.autograd.grad(loss.sum(), [leaf, *module.parameters()])]
+
+for module in (LIF(3, 4, **taus), Sequential(LIF(3, 4, **taus), LIF(4, 2, **taus)), read_out, net, LI(3, 2, **taus)):
+    options = {} if isinstance(module, LI) else {"t_end": 3.0}
+    compiled = torch.compile(module, backend="eager")
+    pairs = zip(gradient(module, module, **options), gradient(compiled, module, **options), strict=True)
+    print(type(module).__name__, all(torch.equal(a, b) and bool(a.abs().max() > 0) for a, b in pairs))
+"""
+
+
+@pytest.mark.slow
+def test_compiled_networks_have_the_same_gradients_without_a_word():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    if done.returncode and "not supported" in done.stderr:
+        pytest.skip("this torch compiles nothing for this Python")
+    said = "LIF True\nSequential True\nSequential True\nNetwork True\nLI True\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+@pytest.mark.slow
+def test_the_compiler_is_not_loaded_before_it_is_asked_for():
+    code = "import sys, fireprop, fireprop.nn; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n")

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fireprop import arguments, engine
+from fireprop.eager import eagerly
 
 try:
     from torch._C import _are_functorch_transforms_active as transforms_active
@@ -128,6 +129,7 @@ class Node(torch.autograd.Function):
     """A node of torch's graph that is given all its arguments by position."""
 
     @classmethod
+    @eagerly
     def apply(cls, *args: Any) -> Any:
         # What torch does here too, but for the search for the signature of `forward` and the binding to it: half of
         # the time of a call.

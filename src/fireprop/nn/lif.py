@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import OPTIONAL, adapt_state, exact_constants, is_trained, keep_constant, keep_synaptic
@@ -194,6 +195,7 @@ class LIF(nn.Module):
                 self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
             )
 
+    @eagerly
     def forward(
         self,
         inputs: Spikes,
@@ -213,6 +215,7 @@ class LIF(nn.Module):
         )[-1]  # fmt: skip
         return spikes
 
+    @eagerly
     def record(
         self,
         inputs: Spikes,

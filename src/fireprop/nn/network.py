@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
     Connectivity,
@@ -272,6 +273,7 @@ class Network(nn.Module):
             _require_held(start, dtype)
         return start.clone().to(dtype)
 
+    @eagerly
     def forward(
         self,
         inputs: Spikes,
@@ -291,6 +293,7 @@ class Network(nn.Module):
         )[self.output_population]  # fmt: skip
         return spikes
 
+    @eagerly
     def record(
         self,
         inputs: Spikes,

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fireprop import engine
+from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
 from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
@@ -28,6 +29,7 @@ class Sequential(nn.Sequential):
     torch.Size([8, 3, 1])
     """
 
+    @eagerly
     def forward(  # type: ignore[override]
         self,
         inputs: Spikes,
@@ -66,6 +68,7 @@ class Sequential(nn.Sequential):
         )  # fmt: skip
         return out
 
+    @eagerly
     def record(
         self,
         inputs: Spikes,
