@@ -152,6 +152,23 @@ def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, 
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_a_chain_with_dense_masks_run_as_a_graph_is_the_same_to_rounding(rng, monkeypatch):
+    net = Sequential(*(
+        LIF(a, b, tau_mem=1.0, tau_syn=0.5, mask=torch.from_numpy(rng.random((b, a)) < 0.7), dtype=torch.float64)
+        for a, b in [(4, 6), (6, 3)]
+    ))  # fmt: skip
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.normal(2.0, 1.0, layer.weight.shape)))
+    leaf = torch.from_numpy(rng.uniform(0.0, 1.0, (5, 4))).requires_grad_()
+    chain, graph = both_ways(net, leaf, Spikes.from_latencies(leaf), monkeypatch, t_end=2.0)
+    assert torch.equal(chain[1], graph[1])
+    assert chain[2].numel() > 5
+    for times in (0, 2):
+        np.testing.assert_allclose(graph[times], chain[times], rtol=0, atol=1e-13)
+    for a, b in zip(chain[4:], graph[4:], strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-11 * float(a.abs().max()))
+
+
 def both_ways(net, leaf, inputs, monkeypatch, **options):
     """Times, units, slopes and gradients of all spikes of a net, run as a chain and run as a graph."""
     for plain in (True, False):

@@ -69,7 +69,8 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop give back the log, and so the gradient, of that run to the bit (in float64).
+    Spikes of a run of fireprop with float64 weights give back the log, and so the gradient, of that run bit for bit. Of
+    plain layers with a dense mask, which run as a chain, they give the gradient back to rounding (design, section 4).
 
     Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
