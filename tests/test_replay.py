@@ -1,6 +1,7 @@
 """Replaying and polishing spikes that somebody else found.
 
-Oracles: the run itself, to the bit (to rounding, where a dense mask ran as a chain); the explicit system of `reference_graph.py`; spikes that were spoilt on purpose.
+Oracles: the run itself, to the bit (to rounding, where a dense mask ran as a chain); the explicit system of
+`reference_graph.py`; spikes that were spoilt on purpose.
 """
 
 import math
