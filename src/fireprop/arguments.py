@@ -114,8 +114,10 @@ def on_cpu(name: str, values: Tensor) -> Tensor:
 
 def array(values: Tensor) -> npt.NDArray[Any]:
     """The numbers of a tensor, without its graph. NumPy reads no tensor that torch negates lazily, as x.conj().imag."""
-    numbers_of: npt.NDArray[Any] = values.detach().resolve_neg().numpy()
-    return numbers_of
+    if values.is_neg():
+        values = values.resolve_neg()
+    read: npt.NDArray[Any] = values.detach().numpy()
+    return read
 
 
 def tensor(name: str, values: Values) -> Tensor:

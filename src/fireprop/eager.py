@@ -5,6 +5,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch.compiler import is_compiling
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,7 +19,7 @@ def eagerly(method: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(method)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             outside: Callable[P, T] = torch.compiler.disable(method)  # type: ignore[no-untyped-call]
             return outside(*args, **kwargs)
         return method(*args, **kwargs)

@@ -174,10 +174,9 @@ def _names(path: str, part: Record) -> list[str]:
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module does what `kind` does and nothing else: it overrides no forward and has no hooks."""
+    """Whether a module of a kind does what this does and nothing else: it overrides no forward and has no hooks."""
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    own = type(module).forward is not kind.forward or "forward" in module.__dict__
-    return isinstance(module, kind) and not own and not hooks
+    return not hooks and type(module).forward is kind.forward and "forward" not in module.__dict__
 
 
 def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -192,11 +191,14 @@ def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
 def stages_of(net: nn.Module) -> list[list[LIF] | nn.Module]:
     """The modules in order, neighbouring LIF layers together in lists, also across nested Sequentials."""
     stages: list[list[LIF] | nn.Module] = []
+    layers: list[LIF] | None = None  # those that the next one may join
     for _, module in _flat(net):
         if not (isinstance(module, LIF) and _is_plain(module, LIF)):
             stages.append(module)
-        elif stages and isinstance(stages[-1], list):
-            stages[-1].append(module)
+            layers = None
+        elif layers is None:
+            layers = [module]
+            stages.append(layers)
         else:
-            stages.append([module])
+            layers.append(module)
     return stages
