@@ -65,12 +65,13 @@ def per_source(name: str, value: float | Tensor, n_out: int, n_in: int, *, stack
         raise ValueError(
             f"{name} has shape {shape}: give {source}{name}.reshape(-1, 1), of shape ({n_out}, 1), for one per unit"
         )
+    wide = arguments.reals(name, given).reshape(1, n_in)  # what is no number says so first
     warnings.warn(
         f"{name} has shape ({n_in},), one per source: give (1, {n_in}), as {name}.reshape(1, -1) is",
         DeprecationWarning,
         stacklevel=stacklevel,
     )
-    return given if isinstance(given, nn.Parameter) else given.reshape(1, n_in)
+    return given if isinstance(given, nn.Parameter) else wide
 
 
 def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: list[str], *synaptic: str) -> None:
