@@ -693,7 +693,7 @@ def test_random_networks_come_from_the_generator_alone_and_go_on_until_enough_is
 def test_batches_and_threads_give_the_same_certificate():
     torch.manual_seed(0)
     layer = LIF(
-        6, 8, tau_mem=1.0, tau_syn=torch.tensor([0.5] * 3 + [1.0] * 3), tau_syn_rec=0.3, recurrent=True, **DOUBLE
+        6, 8, tau_mem=1.0, tau_syn=torch.tensor([[0.5] * 3 + [1.0] * 3]), tau_syn_rec=0.3, recurrent=True, **DOUBLE
     )
     inputs = Spikes.from_latencies(torch.rand(150, 6))
     threads = fireprop.get_num_threads()
@@ -879,7 +879,12 @@ def grazing(shape, distance):
     _, height = exact_peak(tau_mem, tau_syn, weight)
     theta = float(height / (1 + mpmath.mpf(distance)))
     layer = LIF(
-        len(weight), 1, tau_mem=tau_mem, tau_syn=torch.tensor(tau_syn, dtype=torch.float64), v_threshold=theta, **DOUBLE
+        len(weight),
+        1,
+        tau_mem=tau_mem,
+        tau_syn=torch.tensor([tau_syn], dtype=torch.float64),
+        v_threshold=theta,
+        **DOUBLE,
     )
     layer.weight.data.copy_(torch.tensor([weight], dtype=torch.float64))
     return layer, Spikes.from_latencies([[0.0] * len(weight)]), theta

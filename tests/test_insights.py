@@ -140,7 +140,7 @@ def looped_populations(generator):
     net.add("b", 3, tau_mem=0.7, t_ref=0.05)
     weak = {"generator": generator, "dtype": torch.float64}
     net.connect("input", "a", tau_syn=0.5)
-    net.connect("a", "b", tau_syn=torch.tensor([0.3, 0.3, 0.3, 0.5, 0.5]))
+    net.connect("a", "b", tau_syn=torch.tensor([[0.3, 0.3, 0.3, 0.5, 0.5]]))
     net.connect("b", "a", tau_syn=0.25, weight=-torch.rand(5, 3, **weak))
     net.connect("b", "b", tau_syn=0.4, weight=0.3 * torch.randn(3, 3, **weak))
     return net, Spikes.from_latencies(0.5 * torch.rand(2, 4, **weak))
@@ -585,7 +585,7 @@ def test_eventprop_equals_the_adjoint_of_recurrent_layers(rng, masked):
 def test_eventprop_has_one_tau_syn_per_unit():
     inputs = Spikes.from_latencies([[0.1, 0.2]])
     for layer, text in (
-        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=torch.tensor([0.5, 0.6])), "layer 0 has tau_syn of shape (2,)"),
+        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=torch.tensor([[0.5, 0.6]])), "layer 0 has tau_syn of shape (1, 2)"),
         (nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, tau_syn_rec=torch.tensor([[0.5], [0.6]]), recurrent=True),
          "layer 0: tau_syn_rec differs from tau_syn"),
     ):  # fmt: skip

@@ -58,7 +58,7 @@ def mixed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([0.5, 0.8, 0.3]))
+    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]))
     net.connect("hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))))
     net.connect("hidden", "out", tau_syn=0.7)
     net.connect("out", "hidden", tau_syn=0.25, weight=-torch.from_numpy(rng.random((4, 2))))
@@ -301,7 +301,7 @@ def delayed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([0.5, 0.8, 0.3]), delay=steps(3))
+    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]), delay=steps(1, 3))
     net.connect(
         "hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))), delay=steps(4, 4)
     )

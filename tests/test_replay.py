@@ -1,6 +1,7 @@
 """Replaying and polishing spikes that somebody else found.
 
-Oracles: the run itself, to the bit; the explicit system of `reference_graph.py`; spikes that were spoilt on purpose.
+Oracles: the run itself, to the bit (to rounding, where a dense mask ran as a chain); the explicit system of
+`reference_graph.py`; spikes that were spoilt on purpose.
 """
 
 import math
@@ -175,6 +176,25 @@ def test_replaying_a_run_gives_its_gradient_to_the_bit(rng, make):
         found, wanted = gradients(net, leaf, again), gradients(net, leaf, record)
         assert any((grad != 0.0).any() for grad in wanted)
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
+
+
+def test_replaying_plain_layers_with_a_dense_mask_gives_their_gradient_to_rounding(rng):
+    # they run as a chain, which moves a unit also at arrivals that its mask keeps away; a replay is a graph
+    masks = {
+        "mask": torch.from_numpy(rng.random((5, 4)) < 0.7),
+        "recurrent_mask": torch.from_numpy(rng.random((5, 5)) < 0.7),
+    }
+    first = LIF(4, 5, tau_mem=1.0, tau_syn=0.5, recurrent=True, **masks, **DOUBLE)
+    net = drawn(rng, Sequential(first, LIF(5, 2, tau_mem=1.0, tau_syn=0.5, **DOUBLE)))
+    leaf, inputs = inputs_of(rng)
+    record = net.record(inputs, t_end=T_END)
+    assert isinstance(record.runs[0], engine.chain.Run)
+    assert min(spikes.n_spikes for spikes in record) > 2
+    again = replay(net, inputs, record, t_end=T_END)
+    assert again.worst < 1e-13
+    assert all(torch.equal(mine.times, theirs.times) for mine, theirs in zip(again.record, record, strict=True))
+    for found, wanted in zip(gradients(net, leaf, again.record), gradients(net, leaf, record), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11 * float(wanted.abs().max()))
 
 
 @EVERY_NET

@@ -146,7 +146,7 @@ def test_a_network_of_sparse_weights_is_that_of_dense_ones(rng):
 
 def test_initial_weights_have_the_mean_and_the_spread_of_dense_ones():
     mask = torch.rand(300, 200, generator=torch.Generator().manual_seed(0)) < 0.5
-    for tau_mem, tau_syn in ((1.0, 0.5), (torch.linspace(0.5, 2.0, 300), torch.linspace(0.3, 0.9, 200))):
+    for tau_mem, tau_syn in ((1.0, 0.5), (torch.linspace(0.5, 2.0, 300), torch.linspace(0.3, 0.9, 200)[None])):
         dense = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask)
         sparse = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask.to_sparse())
         expected, thin = dense.weight.detach()[mask], sparse.weight.detach()

@@ -8,7 +8,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,15 @@ def on_cpu(name: str, values: Tensor) -> Tensor:
         raise ValueError(f"{name} is on {values.device}: fireprop computes on the CPU, pass {name}.cpu()")
     if values.layout != torch.strided:
         raise TypeError(f"{name} is a {str(values.layout).removeprefix('torch.')} tensor: pass {name}.to_dense()")
-    return values
+    return values.resolve_neg()
+
+
+def array(values: Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor, without its graph. NumPy reads no tensor that torch negates lazily, as x.conj().imag."""
+    if values.is_neg():
+        values = values.resolve_neg()
+    read: npt.NDArray[Any] = values.detach().numpy()
+    return read
 
 
 def tensor(name: str, values: Values) -> Tensor:

@@ -210,7 +210,7 @@ def _require_float64(view: GraphView) -> None:
 
 
 def _arrays(spikes: Spikes) -> tuple[engine.Array, engine.Array, engine.Array]:
-    return spikes.times.detach().numpy(), spikes.units.numpy(), spikes.offsets.numpy()
+    return arguments.array(spikes.times), spikes.units.numpy(), spikes.offsets.numpy()
 
 
 def _known(view: GraphView, record: Given, horizon: Tensor) -> engine.Array:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.nn import Record, checks
+from fireprop.nn.constants import check_gradient
 from fireprop.nn.record import GradientBy, OnGraze, record_of, simulation_of
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
@@ -68,7 +69,8 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop give back the log, and so the gradient, of that run to the bit (in float64).
+    Spikes of a run of fireprop with float64 weights give back the log, and so the gradient, of that run bit for bit. Of
+    plain layers with a dense mask, which run as a chain, they give the gradient back to rounding (design, section 4).
 
     Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
@@ -92,7 +94,7 @@ def replay(
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)
     parts, constants = view.trained()
-    checks.check_gradient(gradient, [part.kind for part in parts])
+    check_gradient(gradient, view.sites)
     given = spikes_of_all(view, inputs, spikes, horizon)
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
@@ -144,7 +146,7 @@ def polish(
     start = checks.start(t_start, inputs, needed=view.starts)
     given = spikes_of_all(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
-    times = inputs.times.detach().numpy()
+    times = arguments.array(inputs.times)
     worst = np.inf
     for _ in range(MAX_SWEEPS):
         run, residual = _replay(view, weights, thresholds, times, inputs, given, start, horizon, np.inf)
@@ -244,7 +246,7 @@ def _resolution(run: engine.graph.Run) -> engine.Array:
 def _warn_of_first(
     view: GraphView, inputs: Spikes, given: Spikes, start: Tensor | None, horizon: Tensor, tolerance: float
 ) -> None:
-    times = inputs.times.detach().numpy()
+    times = arguments.array(inputs.times)
     try:
         _replay(view, *view.solve_arrays(), times, inputs, given, start, horizon, tolerance)
     except ReplayError as error:

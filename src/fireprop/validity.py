@@ -398,7 +398,7 @@ def _simulate(
 ) -> engine.graph.Run:
     """A run to and from span = (t_end, t_start)."""
     horizon, start = span
-    trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
+    trains = arguments.array(inputs.times), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
     stop_at = len(view.thresholds) - 1 if stop else None
     return engine.graph.simulate(
         view.structure, *parameters, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
@@ -457,7 +457,7 @@ def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
     tensor = tensor.detach().double()
     if len(shape) == 2 and tensor.dim() < 2:  # of a bias or an initial current
         tensor = tensor.reshape(-1, 1)
-    return tensor.expand(shape).numpy()
+    return arguments.array(tensor.expand(shape))
 
 
 def _moved(values: Arrays, direction: Sequence[engine.Array | None], step: float) -> list[engine.Array]:

@@ -256,7 +256,7 @@ def _batch_differs(net: nn.Module, batch: Spikes, t_end: float) -> bool:
     """Its spikes, and the gradients of a loss that reads no others."""
     record, _ = _run(net, batch, t_end)
     for b in (0, engine.threads.CHUNK, len(batch) - 1):
-        sample = [spikes[b] for spikes in record]
+        sample = [spikes[b] for spikes in record.spikes]
         if _differ((sample, _gradients_of(net, sample)), _run(net, batch[b], t_end)):
             return True
     return False

@@ -125,7 +125,7 @@ class _Alignment(torch.autograd.Function):
 
     @staticmethod
     def forward(times: Tensor, offsets: Tensor, others: Tensor, other_offsets: Tensor, cost: float) -> Tensor:
-        arrays = [tensor.detach().numpy() for tensor in (times, offsets, others, other_offsets)]
+        arrays = [arguments.array(tensor) for tensor in (times, offsets, others, other_offsets)]
         partner = np.empty(times.numel(), dtype=np.int64)
         longest, longest_other = (int(np.diff(array).max(initial=0)) for array in (arrays[1], arrays[3]))
         alignment.align(*arrays, cost, np.empty((longest + 1, longest_other + 1)), partner)

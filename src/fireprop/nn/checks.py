@@ -1,7 +1,6 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -94,13 +93,25 @@ def empty_weight(n_out: int, n_in: int, dtype: torch.dtype, mask: Tensor | Conne
 def initial_weight(weight: Tensor, *, sparse: bool = False) -> Tensor:
     """A tensor (out, in), or (n_synapses,) if the mask is sparse, that may become the weight of a connection."""
     arguments.instance("weight", weight, Tensor, "a tensor (out, in)")
-    weight_dtype(arguments.on_cpu("weight", weight).dtype)
+    weight = arguments.on_cpu("weight", weight)
+    weight_dtype(weight.dtype)
     if sparse:
         return arguments.finite("weight", weight)
     if weight.dim() != 2 or 0 in weight.shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: give (out, in), at least one unit on each side")
     arguments.finite("weight", weight)
     return weight
+
+
+def rounding(weight: Tensor, dtype: torch.dtype) -> str:
+    """In words, which weight the dtype cannot hold; empty if it holds all."""
+    given = weight.detach()
+    if given.dtype == dtype or given.dtype not in (torch.float64, torch.int64, torch.int32):
+        return ""
+    bad = arguments.first_true((given.to(dtype).to(torch.float64) != given) & ~given.isnan())
+    if bad is None:
+        return ""
+    return f"{list(bad)} = {given[bad].item()!r} is {given.dtype}, and would be rounded to {dtype}"
 
 
 def check_options(
@@ -164,15 +175,6 @@ def check_optional(where: str, name: str, tensor: Tensor | None, *shapes: tuple[
     """`check_kept` of a constant that may be missing."""
     if tensor is not None:
         check_kept(where, name, tensor, torch.float64, *shapes)
-
-
-def check_gradient(gradient: str, trained: Sequence[str]) -> None:
-    """Refuse forward propagation where it would leave out the gradient of constants that are trained."""
-    if gradient == "forward" and trained:
-        raise ValueError(
-            f'gradient = "forward": forward propagation differentiates by weights, thresholds and input times, and '
-            f'{trained[0]} is trained: use gradient="adjoint", or freeze it as a number'
-        )
 
 
 def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> None:

@@ -42,7 +42,7 @@ class Connectivity(nn.Module):
         return torch.repeat_interleave(self.fan_in()), self.col_indices.long()
 
     def at_synapses(self, values: Tensor) -> Tensor:
-        """Values that are a number, one per source (in,), one per receiver (out, 1) or (out, in), as (n_synapses,)."""
+        """Values that are a number, (1, in) or (in,) per source, (out, 1) per unit or (out, in), as (n_synapses,)."""
         if values.dim() < 2 or values.shape[0] == 1:
             row = values.reshape(-1)
             return row[self.col_indices] if row.numel() > 1 else row.expand(self.n_synapses)

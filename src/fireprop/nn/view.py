@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn.constants import Part, Site
 from fireprop.nn.fused import check_layers, thresholds_of
 from fireprop.nn.lif import LIF
@@ -38,7 +38,7 @@ class GraphView:
 
     def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
         """Weights and thresholds as arrays."""
-        return [w.detach().numpy() for w in self.weights], [theta.detach().numpy() for theta in self.thresholds]
+        return [arguments.array(w) for w in self.weights], [arguments.array(theta) for theta in self.thresholds]
 
     def trained(self) -> tuple[list[Part], list[Tensor]]:
         """The constants by which runs are differentiated beside the thresholds."""

@@ -269,8 +269,10 @@ class Trainer:
     def run(self, spikes: Spikes) -> Record:
         """A run until every output has fired, which is what training sees, or to t_end."""
         config = self.config
-        options = {"on_graze": "zero", "gradient": config.gradient, "max_sensitivity": config.max_sensitivity}
-        return self.net.record(spikes, t_end=config.t_end, stop="first_spikes", max_spikes=config.max_spikes, **options)
+        return self.net.record(
+            spikes, t_end=config.t_end, stop="first_spikes", on_graze="zero", gradient=config.gradient,
+            max_sensitivity=config.max_sensitivity, max_spikes=config.max_spikes,
+        )  # fmt: skip
 
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
