@@ -1,7 +1,8 @@
 """What is measured: the numbers of an epoch, summed over its batches, and those of an evaluation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,17 @@ class EpochMetrics:
     spikes_deleted: float | None = None
     labels_silenced: float | None = None
     steps_shortened: int | None = None
+
+    @classmethod
+    def checked(cls, **values: Any) -> "EpochMetrics":
+        """The line that a checkpoint holds. Raises TypeError if a value is missing, unknown or of another kind."""
+        row = cls(**values)
+        for field in fields(cls):
+            value = getattr(row, field.name)
+            kind: Any = field.type
+            if isinstance(value, bool) or not isinstance(value, kind | int if isinstance(0.0, kind) else kind):
+                raise TypeError(f"metrics: {field.name} is a {type(value).__name__}")
+        return row
 
 
 @dataclass(frozen=True)
