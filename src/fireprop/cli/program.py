@@ -9,6 +9,7 @@ import typer
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
+from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
 
 app = typer.Typer(
@@ -25,12 +26,27 @@ for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, in
 
 
 def main() -> None:
-    """What the `fireprop` command runs: as typer would, but what it cannot parse gets one line of answer."""
+    """What the `fireprop` command runs: as typer would, but what it cannot parse gets one line of answer.
+
+    Exit codes: 0; 1 if a check fails; 2 for a user's mistake; 74 if the result cannot be printed; 130 after Ctrl-C.
+    """
+    with standard_streams() as output:
+        try:
+            code = _run()
+            output.flush()
+        except OutputError as error:
+            print_mistake(f"cannot print: {error}")
+            output.drop()
+            code = UNPRINTED
+    sys.exit(code)
+
+
+def _run() -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)
+        return command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False) or 0
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except Exception as error:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
@@ -42,5 +58,4 @@ def main() -> None:
             from fireprop.ranks import PAUSE
 
             time.sleep(PAUSE)
-        code = 2
-    sys.exit(code or 0)
+        return 2

@@ -14,7 +14,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, use_threads
+from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, printable, use_threads
 
 
 class TaskName(str, Enum):
@@ -102,7 +102,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule.value if schedule else None,
-        "data": str(data.expanduser().resolve()) if data else None,
+        "data": _absolute(data) if data else None,
         "held_out": held_out,
         "max_shift": max_shift,
         "input_dropout": input_dropout,
@@ -129,6 +129,14 @@ def train(
         result = _train_live(run, group, resume=bool(resume))
         if group.leads:
             _print_result(result, run.path, as_json)
+
+
+def _absolute(folder: Path) -> str:
+    """A folder as a run records it: the run goes on from anywhere."""
+    try:
+        return str(folder.expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
+        raise typer.BadParameter(f"--data {folder}: {' '.join(str(error).split())}") from error
 
 
 def _reopen(path: Path, task: TaskName | None) -> Any:
@@ -171,7 +179,7 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
     columns = ("part", "accuracy", "loss", "spikes per sample", "up to the decision", "input spikes")
-    table = Table(*columns, title=str(run))
+    table = Table(*columns, title=Text(printable(run)))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
         table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes))
@@ -185,7 +193,7 @@ def plot(run: Run, threads: Threads = None) -> None:
     with mistakes_in_one_line():
         use_threads(threads)
         for path in training.draw(runs.RunFolder.open(run)):
-            typer.echo(path)
+            typer.echo(printable(path))
 
 
 class _TrainingBar(ProgressBar):
@@ -228,9 +236,8 @@ def _train_live(run: Any, group: Any, *, resume: bool) -> dict[str, Any]:
                 raise
         except KeyboardInterrupt:  # also one that comes when another process, interrupted too, has already left
             bar.stop()
-            console.print(
-                f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
-            )
+            line = f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {printable(run.path)}"
+            console.print(line, soft_wrap=True, markup=False, emoji=False)
             raise typer.Exit(130) from None
 
 
@@ -259,4 +266,4 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
-    console.print(f"configuration, metrics, checkpoint and pictures: {path}")
+    console.print(f"configuration, metrics, checkpoint and pictures: {printable(path)}", markup=False, emoji=False)
