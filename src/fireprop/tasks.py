@@ -126,6 +126,8 @@ class Config:
             arguments.number(f"{name}[1]", pair[1], least=0.0)
         for k, name in enumerate(arguments.instance("trained", self.trained, (tuple, list), "names of constants")):
             arguments.choice(f"trained[{k}]", name, *TRAINABLE)
+            if name in self.trained[:k]:
+                raise ValueError(f"trained[{k}] = {name!r}: it is named twice; name each constant once")
         for name in ("hidden_delay", "output_delay"):
             arguments.number(name, getattr(self, name), least=0.0)
         for name in ("constants_lr", "max_sensitivity"):
@@ -345,6 +347,9 @@ def _folder(config: Config) -> str:
 
 def _split(config: Config, train: SpikeDataset, test: SpikeDataset) -> Splits:
     """Holds out a share of the training part for validation, drawn by the seed."""
+    for name, part in (("training", train), ("test", test)):
+        if len(part) == 0:
+            raise ValueError(f"data = {config.data!r}: the {name} part of {config.task} has no samples; fetch it again")
     n_held_out = round(config.held_out * len(train))
     if n_held_out == 0:
         return Splits(train=train, validation=None, test=test)

@@ -39,14 +39,19 @@ def mistakes_in_one_line() -> Iterator[None]:
     ours = RunError, RankError, MissingExtraError, MissingDataError, GrazeError, SpikeLimitError, TimeResolutionError
     try:
         yield
-    except (ValueError, *ours) as error:
-        print_mistake(str(error))
+    except (ValueError, MemoryError, *ours) as error:
+        print_mistake(str(error) or "there is not enough memory")
         raise typer.Exit(2) from error
 
 
 def print_mistake(text: str) -> None:
-    line = Text.assemble(("fireprop: ", "red"), " ".join(text.split()))
+    line = Text.assemble(("fireprop: ", "red"), " ".join(printable(text).split()))
     Console(stderr=True, soft_wrap=True, highlight=False).print(line)
+
+
+def printable(text: object) -> str:
+    """A text that any stream takes: bytes of a file name that are no UTF-8 appear with backslashes."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def print_json(values: Any) -> None:

@@ -16,7 +16,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
 from fireprop.cli import lines
-from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, use_threads
+from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, printable, use_threads
 
 
 class NetworkKind(str, Enum):
@@ -70,7 +70,7 @@ def reproduce(
         return
     for part in result.get("experiments", {experiment.value: result}).values():
         Console().print(_findings_table(part))
-    typer.echo(f"report: {Path(result['report']) / 'report.md'}")
+    typer.echo(f"report: {printable(Path(result['report']) / 'report.md')}")
 
 
 def gradcheck(

@@ -10,6 +10,7 @@ import typer
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
+from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
 
 app = typer.Typer(
@@ -45,14 +46,29 @@ for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, in
 
 
 def main() -> None:
-    """Run the `fireprop` command as typer does, but print one line for arguments that it cannot parse."""
+    """Run the `fireprop` command as typer does, but print one line for arguments that it cannot parse.
+
+    Exit codes: 0; 1 if a check fails; 2 for a user's mistake; 74 if the result cannot be printed; 130 after Ctrl-C.
+    """
     # Warnings of torch's C++ code, met by ranks that do not find each other: the error has a line of its own.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    with standard_streams() as output:
+        try:
+            code = _run()
+            output.flush()
+        except OutputError as error:
+            print_mistake(f"cannot print: {error}")
+            output.drop()
+            code = UNPRINTED
+    sys.exit(code)
+
+
+def _run() -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)
+        return command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False) or 0
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except Exception as error:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
@@ -64,5 +80,4 @@ def main() -> None:
             from fireprop.ranks import PAUSE
 
             time.sleep(PAUSE)
-        code = 2
-    sys.exit(code or 0)
+        return 2

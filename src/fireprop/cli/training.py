@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fireprop.cli import lines
-from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, use_threads
+from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, printable, use_threads
 
 
 class TaskName(str, Enum):
@@ -107,7 +107,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule.value if schedule else None,
-        "data": str(data.expanduser().resolve()) if data else None,
+        "data": _absolute(data) if data else None,
         "held_out": held_out,
         "max_shift": max_shift,
         "input_dropout": input_dropout,
@@ -136,6 +136,14 @@ def train(
         result = _train_live(run, group, resume=bool(resume), data=changes.get("data"))
         if group.leads:
             _print_result(result, run.path, as_json)
+
+
+def _absolute(folder: Path) -> str:
+    """A folder as a run records it: the run goes on from anywhere."""
+    try:
+        return str(folder.expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
+        raise typer.BadParameter(f"--data {folder}: {' '.join(str(error).split())}") from error
 
 
 def _reopen(path: Path, task: TaskName | None) -> Any:
@@ -178,7 +186,7 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
     columns = ("part", "accuracy", "loss", "spikes per sample", "up to the decision", "input spikes")
-    table = Table(*columns, title=str(run))
+    table = Table(*columns, title=Text(printable(run)))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
         table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes))
@@ -192,7 +200,7 @@ def plot(run: Run, threads: Threads = None) -> None:
     with mistakes_in_one_line():
         use_threads(threads)
         for path in training.draw(runs.RunFolder.open(run)):
-            typer.echo(path)
+            typer.echo(printable(path))
 
 
 class _TrainingBar(ProgressBar):
@@ -232,9 +240,10 @@ def _train_live(run: Any, group: Any, **options: Any) -> dict[str, Any]:
         with _training_bar() if lines.on_terminal() else contextlib.nullcontext(_say) as show:
             return training.train(run, report=show, ranks=group, **options)
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
+        line = (
+            f"interrupted; every finished epoch is saved. Continue with: fireprop train --resume {printable(run.path)}"
         )
+        Console(stderr=True).print(line, soft_wrap=True, markup=False, emoji=False)
         raise typer.Exit(130) from None
 
 
@@ -299,4 +308,4 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     )
     for line in remarks(result):
         console.print(line)
-    console.print(f"configuration, metrics, checkpoint and pictures: {path}")
+    console.print(f"configuration, metrics, checkpoint and pictures: {printable(path)}", markup=False, emoji=False)

@@ -1,7 +1,7 @@
 """What is measured: the numbers of an epoch, summed over its batches, and those of an evaluation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,17 @@ class EpochMetrics:
         """Plain values for JSON: silent units of each hidden layer, silent output units, share of silent labels."""
         hidden = None if self.silent_hidden is None else [int(number) for number in self.silent_hidden.split()]
         return {"hidden": hidden, "outputs": self.silent_outputs, "labels": self.silent_labels}
+
+    @classmethod
+    def checked(cls, **values: Any) -> "EpochMetrics":
+        """The line that a checkpoint holds. Raises TypeError if a value is missing, unknown or of another kind."""
+        row = cls(**values)
+        for field in fields(cls):
+            value = getattr(row, field.name)
+            kind: Any = field.type
+            if isinstance(value, bool) or not isinstance(value, kind | int if isinstance(0.0, kind) else kind):
+                raise TypeError(f"metrics: {field.name} is a {type(value).__name__}")
+        return row
 
 
 @dataclass(frozen=True)

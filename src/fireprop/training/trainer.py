@@ -217,11 +217,14 @@ class Trainer:
             # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
             if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
                 raise RunError("the checkpoint belongs to another configuration than config.json")
+            _require_like(self.net.state_dict(), state["weights"], "weights")
+            _require_like(self.net.state_dict(), state["best_weights"], "best_weights")
             self.net.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            _require_like({"generator": self.generator.get_state()}, {"generator": state["generator"]}, "state")
             self.generator.set_state(state["generator"])
-            self.metrics = [EpochMetrics(**row) for row in state["metrics"]]
+            self.metrics = [EpochMetrics.checked(**row) for row in state["metrics"]]
             self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
             self.train_seconds = state["train_seconds"]
             self._require_consistent()
@@ -241,13 +244,9 @@ class Trainer:
         if not 1 <= arguments.integer("best_epoch", self.best_epoch) <= self.epoch:
             raise ValueError(f"best_epoch = {self.best_epoch} of {self.epoch}")
         arguments.number("train_seconds", self.train_seconds, least=0.0)
-        shapes = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
-        if {name: tensor.shape for name, tensor in self.best_weights.items()} != shapes:
-            raise ValueError("best_weights are those of another network")
-        for parameter, moments in self.optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                if moments[name].shape != parameter.shape:
-                    raise ValueError(f"optimizer has {name} of shape {tuple(moments[name].shape)}")
+        for k, (parameter, moments) in enumerate(self.optimizer.state.items()):
+            wanted = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            _require_like(wanted, moments, f"optimizer.state[{k}]")
 
     def _require_agreement(self) -> None:
         """Once, before the first epoch of a run, and of one that goes on."""
@@ -368,6 +367,24 @@ def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:
     if metrics.validation_accuracy is None or metrics.validation_loss is None:
         return 0.0, 0.0, metrics.epoch
     return metrics.validation_accuracy, -metrics.validation_loss, metrics.epoch
+
+
+def _require_like(wanted: Mapping[str, torch.Tensor], found: Mapping[str, Any], name: str) -> None:
+    """Refuse tensors that are no dense ones of the same kind, shape and device: torch fails late on some of them."""
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{name} has the entries {list(found)[:10]}: expected {list(wanted)[:10]}")
+    for key, tensor in wanted.items():
+        if _form(found[key]) != _form(tensor):
+            raise ValueError(f"{name}[{key!r}] is {_form(found[key])}: expected {_form(tensor)}")
+
+
+def _form(tensor: Any) -> str:
+    if not isinstance(tensor, torch.Tensor):
+        return f"a {type(tensor).__name__}"
+    if tensor.is_nested:
+        return "a nested tensor"
+    kind = str(tensor.layout).removeprefix("torch.").replace("strided", "dense")
+    return f"a {kind} tensor of {tensor.dtype} and shape {tuple(tensor.shape)} on {tensor.device.type}"
 
 
 def _copy(net: Sequential) -> dict[str, torch.Tensor]:
