@@ -459,7 +459,7 @@ def test_a_network_that_does_not_fit_is_one_line(refused, monkeypatch, tmp_path)
         assert 5 * 4 * (784 * 2 + 2 * 10**7 + 10**8) == pytest.approx(2.4e9, rel=1e-3)
         line = refused("mnist", "--hidden", 10_000_000_000)
         assert re.search(
-            r"hidden = \(2, 10000000000\): training takes at least 2,400.0 GB, this machine has 64.0 GB", line
+            r"hidden = \(2, 10000000000\): training takes at least 2,400.0 GB, but this machine has 64.0 GB", line
         )
         assert words not in line
     monkeypatch.setattr(memory, "_installed", lambda: None)
