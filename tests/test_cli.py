@@ -69,7 +69,7 @@ def test_train_says_what_to_think_of_silent_units(tmp_path):
     printed = _call("train", "xor", "--hidden", 40, "--epochs", 1, "--out", path).stdout
     silent = json.loads((path / "result.json").read_text())["silent"]["best_epoch"]["hidden"]
     assert silent[0] > 0
-    assert f"{silent[0]} of 40 hidden units never fired in epoch 1: they cost nothing, and cannot learn" in printed
+    assert f"{silent[0]} of 40 hidden units never fired in epoch 1: silent units have no gradient" in printed
     assert "more on silent units: docs/silent.md" in printed
 
 
@@ -256,12 +256,12 @@ def test_a_broken_checkpoint_is_one_line(xor_run, tmp_path):
     for name in ("config.json", "checkpoint.pt"):
         (tmp_path / name).write_bytes((xor_run[0] / name).read_bytes()[: 10_000 if name == "config.json" else 50])
     for command in (("evaluate", tmp_path), ("plot", tmp_path), ("train", "--resume", tmp_path)):
-        assert "unreadable, truncated or no checkpoint" in _mistake(*command)
+        assert "is not a valid checkpoint (truncated or damaged)" in _mistake(*command)
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
     for command in (("evaluate", tmp_path), ("plot", tmp_path), ("train", "--resume", tmp_path)):
-        assert "is no run folder" in _mistake(*command)
+        assert "is not the folder of a run" in _mistake(*command)
 
 
 def test_resume_takes_its_settings_from_the_run(xor_run):
@@ -344,7 +344,7 @@ def test_without_a_terminal_training_says_a_line_for_each_epoch(tmp_path):
     options = "--hidden 5 --epochs 2 --batch-size 500".split()
     result = _call("train", "yin-yang", *options, "--out", tmp_path / "run")
     first, *epochs = result.stderr.splitlines()
-    assert first == "compiling, once per installed version …"
+    assert first == "compiling kernels (once per installed version) …"
     accuracies = r"train \d+\.\d%  validation \d+\.\d%"
     numbers = rf"loss \d+\.\d{{4}}  {accuracies}  \d\.\d\d spikes/unit, \d silent  [\d,]+ samples/s"
     assert len(epochs) == 2

@@ -580,11 +580,11 @@ def test_trained_constants_stay_float64_and_survive_a_copy_and_a_state_dict():
         (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=math.inf), "bias = inf: give a finite number"),
         (
             lambda: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(1, 2), i_start=0.1),
-            "i_start is given, tau_syn has shape (1, 2): of which current is not clear",
+            "i_start needs one synaptic current per unit, but tau_syn has shape (1, 2)",
         ),
         (
             lambda: LIF(2, 3, tau_mem=1.0, tau_syn=nn.Parameter(torch.tensor(0.5).double()), recurrent=True),
-            "tau_syn is trained: then tau_syn_rec must be given too",
+            "tau_syn is trained: give tau_syn_rec too",
         ),
     ],
 )
@@ -718,7 +718,7 @@ def test_a_step_to_a_negative_constant_is_named_by_the_next_run():
 
 def test_forward_propagation_refuses_what_it_would_leave_out():
     layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
-    with pytest.raises(ValueError, match='gradient = "forward": forward propagation differentiates by weights, thresh'):
+    with pytest.raises(ValueError, match='gradient = "forward": forward propagation supports only weights, thresh'):
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, gradient="forward")
     late = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=0.1)
     late.weight.data.fill_(3.0)
@@ -730,11 +730,11 @@ def test_forward_propagation_refuses_what_it_would_leave_out():
     for module, name in ((late, "delay"), (Sequential(recurrent, late), "delay_rec"), (net, "delay")):
         for call in (module, module.record):
             with pytest.raises(
-                ValueError, match=f'gradient = "forward": .* for delays, and {name} is given: use gradient='
+                ValueError, match=f'gradient = "forward": .* support delays, but {name} is given: use gradient='
             ):
                 call(inputs, t_end=2.0, gradient="forward")
     spikes = [spikes.detach() for spikes in late.record(inputs, t_end=2.0)]
-    with pytest.raises(ValueError, match="for delays, and delay is given"):
+    with pytest.raises(ValueError, match="does not support delays, but delay is given"):
         external.replay(late, inputs, spikes, t_end=2.0, gradient="forward")
 
 
@@ -762,9 +762,11 @@ def test_forward_propagation_has_the_gradient_of_whatever_it_does_not_refuse(con
 
 def test_what_cannot_be_kept_positive_is_refused():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=nn.Parameter(torch.zeros(1, 2).double()))
-    with pytest.raises(ValueError, match="tau_mem is no parameter of this LIF"):
+    with pytest.raises(ValueError, match="tau_mem is not a parameter of this LIF"):
         keep_positive(layer, "tau_mem")
-    with pytest.raises(ValueError, match=re.escape("delay[0, 0] = 0.0: it has no logarithm, start above 0")):
+    with pytest.raises(
+        ValueError, match=re.escape("delay[0, 0] = 0.0: its logarithm is trained, give a start above 0")
+    ):
         keep_positive(layer, "delay")
 
 

@@ -33,7 +33,7 @@ def test_a_clock_that_went_round_moves_the_events_after_it(tmp_path):
 
 def test_a_file_cut_short_is_named(tmp_path):
     (tmp_path / "1.bin").write_bytes(event_bytes(EVENTS)[:-1])
-    with pytest.raises(ValueError, match=r"1\.bin holds 14 bytes: events take 5 each"):
+    with pytest.raises(ValueError, match=r"1\.bin has 14 bytes, which is no multiple of 5 bytes per event"):
         read_events(tmp_path / "1.bin")
 
 
@@ -100,7 +100,11 @@ def test_a_list_of_numbers_and_classes_names_the_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("1 10", "line 1: expected the number of a sample and its class"), ("one 1", "line 1"), ("7 1", "no 7.bs2")],
+    [
+        ("1 10", "line 1: write the number of a sample and its class"),
+        ("one 1", "line 1"),
+        ("7 1", "line 1 names 7.bs2"),
+    ],
 )
 def test_a_list_that_is_wrong_is_named_with_its_line(tmp_path, line, words):
     (tmp_path / "train1K.txt").write_text(line)

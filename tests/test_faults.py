@@ -28,7 +28,7 @@ from fireprop.runs import RunError, RunFolder, files
 from fireprop.training import memory, pictures
 from tiny_files import FOLDERS, idx_bytes, write_task
 
-PROGRESS = r"compiling, once per installed version|epoch \d+/\d+  loss "
+PROGRESS = r"compiling kernels \(once per installed version\)|epoch \d+/\d+  loss "
 HOUSE = Path(__file__).parents[1]
 
 
@@ -139,7 +139,9 @@ def test_a_second_resume_is_one_line_and_the_lock_of_a_killed_trainer_is_taken_o
                 assert trainer.poll() is None
                 time.sleep(0.05)
             second = subprocess.run([*command, "--resume", path], capture_output=True, text=True, timeout=120)
-            named = f"fireprop: {path}: another process (pid {trainer.pid}, host {platform.node()}) trains here."
+            named = (
+                f"fireprop: {path}: another process (pid {trainer.pid}, host {platform.node()}) trains in this folder."
+            )
             assert second.returncode == 2
             assert [line.startswith(named) for line in second.stderr.split("\n") if line.strip()] == [True], (
                 second.stderr
@@ -328,7 +330,7 @@ def test_a_folder_where_a_file_should_be_is_one_line(run, mistake):
     assert "Is a directory" in mistake("train", "--resume", run.path)
     (run.path / "config.json").unlink()
     (run.path / "config.json").mkdir()
-    assert "is no run folder" in mistake("evaluate", run.path)
+    assert "is not the folder of a run" in mistake("evaluate", run.path)
 
 
 # ---------------------------------------------------------------------------------------------- data that are no data
@@ -435,7 +437,7 @@ def test_an_archive_is_unpacked_no_further_than_its_head_says(data, refused):
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
-    assert f"{archive} holds more than {len(images)} bytes where its head calls for {len(images)}" in line
+    assert f"{archive} has more than {len(images)} bytes, but its header announces {len(images)}" in line
     archive.write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 28, 28)))
     assert "4294967295 images" in refused("mnist")
 
@@ -443,10 +445,10 @@ def test_an_archive_is_unpacked_no_further_than_its_head_says(data, refused):
 def test_a_file_larger_than_memory_is_one_line(data, refused):
     place = data / FOLDERS["mnist"] / IMAGES
     os.truncate(place, 1 << 40)  # a file with a hole
-    assert f"holds {1 << 40} bytes where its head calls for" in refused("mnist")
+    assert f"has {1 << 40} bytes, but its header announces" in refused("mnist")
     (recording,) = (data / FOLDERS["nmnist"] / "Train" / "7").glob("00008.bin")
     os.truncate(recording, 1 << 40)
-    assert f"holds {1 << 40} bytes: a recording has at most 268435456" in refused("nmnist")
+    assert f"has {1 << 40} bytes, but a recording has at most 268435456" in refused("nmnist")
 
 
 def test_a_network_that_does_not_fit_is_one_line(refused, monkeypatch, tmp_path):
@@ -457,14 +459,14 @@ def test_a_network_that_does_not_fit_is_one_line(refused, monkeypatch, tmp_path)
         assert 5 * 4 * (784 * 2 + 2 * 10**7 + 10**8) == pytest.approx(2.4e9, rel=1e-3)
         line = refused("mnist", "--hidden", 10_000_000_000)
         assert re.search(
-            r"hidden = \(2, 10000000000\): training takes at least 2,400.0 GB, this machine has 64.0 GB", line
+            r"hidden = \(2, 10000000000\): training takes at least 2,400.0 GB, but this machine has 64.0 GB", line
         )
         assert words not in line
     monkeypatch.setattr(memory, "_installed", lambda: None)
     for fail in (lambda *_: torch.empty(1 << 55), lambda *_: torch.empty(1 << 62, 1 << 62), lambda *_: bytes(1 << 60)):
         monkeypatch.setattr(training.run, "Trainer", fail)
         line = refused("mnist")
-        assert re.search(r"hidden = \(2\): training takes at least .* GB, and there is not enough memory: give", line)
+        assert re.search(r"hidden = \(2\): training takes at least .* GB, and memory ran out: give", line)
 
 
 # ------------------------------------------------------------------------------------------------ damaged checkpoints
@@ -504,9 +506,7 @@ def test_a_foreign_checkpoint_is_one_line_and_harms_nothing(run, mistake, name):
     (run.path / "checkpoint.pt").write_bytes(FOREIGN[name]())
     before = _files(run.path)
     for command in (("evaluate", run.path), ("plot", run.path), ("train", "--resume", run.path)):
-        assert re.search(
-            "is unreadable, truncated or no checkpoint|is no checkpoint of this version", mistake(*command)
-        )
+        assert re.search("is not a valid checkpoint|is not a checkpoint of this version", mistake(*command))
     assert _files(run.path) == before
 
 
@@ -517,11 +517,11 @@ def test_a_checkpoint_with_any_byte_changed_or_missing_is_refused(run, rng):
         damaged = bytearray(whole)
         damaged[k] ^= 1 << bit
         (run.path / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(RunError, match=r"unreadable, truncated or no checkpoint|no checkpoint of this version"):
+        with pytest.raises(RunError, match=r"is not a valid checkpoint|is not a checkpoint of this version"):
             run.load_checkpoint()
     for length in rng.integers(len(whole), size=50).tolist():
         (run.path / "checkpoint.pt").write_bytes(whole[:length])
-        with pytest.raises(RunError, match="unreadable, truncated or no checkpoint"):
+        with pytest.raises(RunError, match="is not a valid checkpoint"):
             run.load_checkpoint()
     (run.path / "checkpoint.pt").write_bytes(whole)
     assert run.load_checkpoint()["best_epoch"] == 2
@@ -573,7 +573,7 @@ def test_a_checkpoint_that_holds_something_else_is_refused_in_one_line(run, key)
             training.train(run, resume=True)
         assert _files(run.path) == before
     run.save_checkpoint({name: value for name, value in state.items() if name != key})
-    with pytest.raises(RunError, match="the checkpoint is incomplete"):
+    with pytest.raises(RunError, match="the checkpoint is damaged"):
         training.train(run, resume=True)
     assert before is not None
 
@@ -613,7 +613,7 @@ def test_a_sealed_checkpoint_with_tensors_of_another_kind_is_one_line(run, kind,
         run.save_checkpoint({**state, **change_of})
         for command in (("evaluate", run.path), ("train", "--resume", run.path)):
             line = mistake(*command)
-            assert re.search("the checkpoint is incomplete|is unreadable, truncated or no checkpoint", line), line
+            assert re.search("the checkpoint is damaged|is not a valid checkpoint", line), line
 
 
 @pytest.mark.parametrize("wrong", [None, "0.5", [0.5], torch.zeros(1), True])
@@ -622,14 +622,14 @@ def test_a_sealed_checkpoint_with_metrics_of_another_kind_is_refused(run, wrong)
     first, *others = state["metrics"]
     for name in ("train_loss", "silent_units", "samples_per_second"):
         run.save_checkpoint({**state, "metrics": [{**first, name: wrong}, *others]})
-        with pytest.raises(RunError, match=f"the checkpoint is incomplete: metrics: {name} is a"):
+        with pytest.raises(RunError, match=rf"the checkpoint is damaged \(metrics: {name} is a"):
             training.evaluate(run)
 
 
 @pytest.mark.parametrize("wrong", [torch.tensor(2), torch.zeros(3), 2.0, "2", None, [2]])
 def test_a_sealed_checkpoint_of_another_format_is_refused(run, wrong):
     run.save_checkpoint({**run.load_checkpoint(), "format": wrong})
-    with pytest.raises(RunError, match="is no checkpoint of this version"):
+    with pytest.raises(RunError, match="is not a checkpoint of this version"):
         run.load_checkpoint()
 
 
@@ -653,13 +653,13 @@ def test_a_configuration_of_another_version_is_one_line(run, mistake):
     for other in changed:
         (run.path / "config.json").write_text(json.dumps(other))
         for command in (("evaluate", run.path), ("train", "--resume", run.path)):
-            assert "its configuration cannot be used: setting" in mistake(*command)
+            assert "config.json is not valid: setting" in mistake(*command)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"task": "xor"', "\x00", "{'task': 'xor'}", "NaN"])
 def test_a_configuration_that_is_no_json_is_one_line(run, mistake, content):
     (run.path / "config.json").write_text(content)
-    assert re.search("is no JSON|holds no JSON object", mistake("evaluate", run.path))
+    assert re.search("is not valid JSON|does not contain a JSON object", mistake("evaluate", run.path))
     (run.path / "config.json").write_bytes(b"\xff\xfe" + content.encode())
     assert re.search("cannot read .*config.json", mistake("evaluate", run.path))
 
@@ -668,7 +668,7 @@ def test_a_configuration_that_is_no_json_is_one_line(run, mistake, content):
 def test_a_configuration_that_is_nested_too_deeply_is_one_line(run, mistake, opening):
     (run.path / "config.json").write_text(opening * 100_000)
     for command in (("evaluate", run.path), ("plot", run.path), ("train", "--resume", run.path)):
-        assert re.search("is nested too deeply|is no JSON", mistake(*command))
+        assert re.search("is nested too deeply|is not valid JSON", mistake(*command))
 
 
 def test_a_constant_that_is_trained_twice_is_one_line(run, mistake):
@@ -694,7 +694,7 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
             if any(value is ok or (type(value) is type(ok) and value == ok) for ok in valid.get(name, ())):
                 continue
             (run.path / "config.json").write_text(json.dumps({**config, name: value}))
-            with pytest.raises(RunError, match=f"its configuration cannot be used: {name}"):
+            with pytest.raises(RunError, match=f"config.json is not valid: {name}"):
                 training.read_config(run)
 
 

@@ -477,9 +477,9 @@ def test_a_weight_of_another_shape_is_refused():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda net: net.add("keys", 2, tau_mem=1.0), "name = 'keys': give a new name"),
-        (lambda net: net.add("exc", 2, tau_mem=1.0), "name = 'exc': give a new name"),
-        (lambda net: net.add("input", 2, tau_mem=1.0), "name = 'input': give a new name"),
+        (lambda net: net.add("keys", 2, tau_mem=1.0), "name = 'keys': give a name that is new"),
+        (lambda net: net.add("exc", 2, tau_mem=1.0), "name = 'exc': give a name that is new"),
+        (lambda net: net.add("input", 2, tau_mem=1.0), "name = 'input': give a name that is new"),
         (lambda net: net.connect("exc", "nobody", tau_syn=1.0), "post = 'nobody': the populations are exc, inh, out"),
         (lambda net: net.connect("exc", "input", tau_syn=1.0), "post = 'input': the populations are"),
         (lambda net: net.connect("exc", "inh", tau_syn=1.0), "exc->inh exists"),
@@ -500,7 +500,7 @@ def test_a_weight_of_another_shape_is_refused():
         (lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=1.0, tau_syn_rec=1.0), "tau_syn_rec is given, but recurrent"),
         (
             lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(1, 2), recurrent=True),
-            "tau_syn has shape (1, 2): then tau_syn_rec must be given too",
+            "tau_syn has shape (1, 2), which does not fit the recurrent synapses: give tau_syn_rec",
         ),
     ],
 )

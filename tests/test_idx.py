@@ -60,7 +60,7 @@ def test_torchvision_reads_the_same(folder, pixels):
 
 
 def test_a_missing_file_is_named_with_the_way_to_get_it(folder):
-    with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte or .*download=True"):
+    with pytest.raises(FileNotFoundError, match=r"neither train-images-idx3-ubyte nor .*download=True"):
         load_idx(folder, train=True)
 
 
@@ -69,16 +69,20 @@ def test_a_missing_file_is_named_with_the_way_to_get_it(folder):
     [
         (IMAGES, b"", "begins with nothing"),
         (IMAGES, b"<html>", "begins with 3c68746d"),
-        (IMAGES, idx_bytes([1, 2, 3]), "begins with 00000801: an IDX file of 3 axes of bytes begins with 00000803"),
-        (IMAGES, idx_bytes(np.zeros((3, 28, 28)))[:-1], "holds 2367 bytes where its head calls for 2368"),
-        (IMAGES, idx_bytes(np.zeros((3, 28, 28))) + b"\0", "holds 2369 bytes where its head calls for 2368"),
-        (IMAGES, idx_bytes(np.zeros((3, 28, 28)))[:10], "it is damaged"),
+        (
+            IMAGES,
+            idx_bytes([1, 2, 3]),
+            "begins with 00000801, but an IDX file with 3 axes of bytes begins with 00000803",
+        ),
+        (IMAGES, idx_bytes(np.zeros((3, 28, 28)))[:-1], "has 2367 bytes, but its header announces 2368"),
+        (IMAGES, idx_bytes(np.zeros((3, 28, 28))) + b"\0", "has 2369 bytes, but its header announces 2368"),
+        (IMAGES, idx_bytes(np.zeros((3, 28, 28)))[:10], "has 10 bytes, fewer than its header"),
         (IMAGES, idx_bytes(np.zeros((3, 27, 28))), "images of 27 x 28 pixels"),
-        (IMAGES, idx_bytes(np.zeros((2, 28, 28))), f"holds 2 images, {LABELS}.gz 3 labels"),
+        (IMAGES, idx_bytes(np.zeros((2, 28, 28))), f"has 2 images, but {LABELS}.gz has 3 labels"),
         (f"{LABELS}.gz", gzip.compress(idx_bytes([7, 10, 9]), mtime=0), "label 1 is 10"),
-        (f"{LABELS}.gz", gzip.compress(idx_bytes([7, 0, 9]), mtime=0)[:-9], "is no sound gzip file"),
-        (f"{LABELS}.gz", b"\x1f\x8b but not really", "is no sound gzip file"),
-        (f"{LABELS}.gz", gzip.compress(bytes(100), mtime=0)[:20] + b"??????????????????", "is no sound gzip file"),
+        (f"{LABELS}.gz", gzip.compress(idx_bytes([7, 0, 9]), mtime=0)[:-9], "is a damaged gzip file"),
+        (f"{LABELS}.gz", b"\x1f\x8b but not really", "is a damaged gzip file"),
+        (f"{LABELS}.gz", gzip.compress(bytes(100), mtime=0)[:20] + b"??????????????????", "is a damaged gzip file"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused_by_name(folder, name, content, words):

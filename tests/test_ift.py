@@ -198,7 +198,7 @@ def test_forward_propagation_by_what_it_knows_leaves_other_trained_constants_alo
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
     assert len(explicit_system(layer, inputs, t_end=2.0)) == record[-1].n_spikes
     with pytest.raises(
-        ValueError, match=r"^tau_mem is trained, and forward propagation has no rule for it: choose from"
+        ValueError, match=r"^tau_mem is trained, but forward propagation does not support it: choose from"
     ):
         forward_propagation(layer, inputs, t_end=2.0)
 

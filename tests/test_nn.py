@@ -162,7 +162,7 @@ def test_what_would_not_be_trained_is_refused():
         LIF(3, 2, **TAUS, v_threshold=nn.Parameter(torch.tensor([1.0, 2.0])))
     wish = torch.tensor(1.0, requires_grad=True)
     for name in ("tau_mem", "tau_syn", "t_ref", "v_threshold", "delay", "bias"):
-        text = f"{name} requires a gradient, which would not reach it: pass an nn.Parameter"
+        text = f"{name} requires a gradient, but fireprop computes none for it: pass an nn.Parameter"
         with pytest.raises(TypeError, match=re.escape(text)):
             LIF(3, 2, **(TAUS | {name: wish}))
 
@@ -713,7 +713,7 @@ def test_the_gradient_flows_to_a_layer_with_a_hook_through_the_record():
     assert bool((record[0].times < 1.0).all())
     found = torch.autograd.grad(record[0].times.sum(), net[0].weight, retain_graph=True)[0]
     assert float(found.abs().max()) > 0.0
-    text = "layer 0 returned other spikes than its units fired, as a hook or a forward of its own may"
+    text = "layer 0 returned other spikes than its units fired, because of a hook or a forward of its own"
     for ask in (lambda: record.slopes, lambda: record.threshold(0), lambda: record.potential(0, 0, torch.ones(1))):
         with pytest.raises(ValueError, match=text):
             ask()
@@ -755,7 +755,7 @@ def test_errors_number_layers_also_inside_of_other_modules(make):
 
 def test_an_early_stop_with_a_hook_between_says_what_runs_on_its_own():
     net = Sequential(lif(3, 4), hooked(lif(4, 2)))
-    with pytest.raises(ValueError, match="but a LIF among them runs on its own, as a Network and a module with hooks"):
+    with pytest.raises(ValueError, match="but a LIF among them has a run of its own, like every Network"):
         net(inputs_for(net), t_end=3.0, stop="first_spikes")
 
 
@@ -785,12 +785,27 @@ def test_the_potential_of_a_record_is_that_of_the_oracle():
             assert found.tolist() == pytest.approx(expected, abs=1e-13)  # some ten roundings
 
 
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (torch.tensor([[0.0, 1.0]]), "times has shape (1, 2): give one dimension"),
+        (torch.tensor([0.0, float("nan"), 1.0]), "times[1] = nan: give finite numbers"),
+        (torch.tensor([0.0, 1.0, 0.5, 0.25]), "times[2] = 0.5 is below times[1] = 1.0: sort them"),
+    ],
+)
+def test_the_first_bad_time_of_a_potential_is_named(times, words):
+    net = net_of(3, 2)
+    record = net.record(inputs_for(net), t_end=3.0)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        record.potential(0, 0, times)
+
+
 def test_a_potential_that_is_not_known_is_refused():
     net = net_of(3, 5, 2)
     record = net.record(inputs_for(net), t_end=3.0, stop="first_spikes")
     known = float(record[-1].t_known[1])
     assert known < 3.0
-    text = f"times[-1] = 2.5: sample 1 is known only to t = {known}. Run to a later t_end, or without stop"
+    text = f"times[-1] = 2.5: the run of sample 1 ends at t = {known}. Run to a later t_end, or without stop"
     with pytest.raises(ValueError, match=re.escape(text)):
         record.potential(0, 0, torch.tensor([0.5, 2.5]), sample=1)
 
@@ -848,7 +863,7 @@ def test_an_early_stop_across_another_module_is_refused():
     net = net_of(3, 5, 2)
     mixed = Sequential(net[0], Delay(), net[1])
     text = (
-        'stop="first_spikes" needs all LIF layers in one run, but a Delay stands between two of them: '
+        'stop="first_spikes" needs neighbouring LIF layers, but a Delay is between two of them: '
         "move it to an end of the network, or run without stop"
     )
     with pytest.raises(ValueError, match=re.escape(text)):

@@ -337,13 +337,13 @@ def test_map_without_points_has_no_title():
     ("changes", "message"),
     [
         ({"resolution": 1}, "resolution = 1: give at least 2 pixels"),
-        ({"features": torch.zeros(2, 3)}, "features has shape (2, 3): expected (n, 4)"),
-        ({"labels": [0]}, "labels has shape (1,): expected one class for each of 2 samples"),
-        ({"labels": [0, -1]}, "labels[1] = -1: classes are >= 0"),
+        ({"features": torch.zeros(2, 3)}, "features has shape (2, 3): give (n, 4)"),
+        ({"labels": [0]}, "labels has shape (1,): give (2,), one class per sample"),
+        ({"labels": [0, -1]}, "labels[1] = -1: give a class >= 0"),
         ({"labels": [0.0, 1.0]}, "labels is torch.float64: give integers"),
         ({"classify": lambda x: torch.zeros(3)}, "classify(features) is torch.float32: give integers"),
         ({"classify": lambda x: torch.zeros(3, dtype=torch.int64)}, "classify returned shape (3,) for 2 points"),
-        ({"class_names": ["yin"]}, "class_names has 1 names: 2 classes need one each"),
+        ({"class_names": ["yin"]}, "class_names has 1 names: give one per class, 2"),
     ],
 )
 def test_map_refuses(changes, message):
@@ -576,11 +576,11 @@ def test_drawing_leaves_the_graph_of_the_record_alone(rng):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sample": 2}, "sample = 2: the batch has 2 samples"),
-        ({"sample": -3}, "sample = -3: the batch has 2 samples"),
-        ({"units": [(2, 0)]}, "layer 2 of (2, 0): the record has 2 layers"),
-        ({"units": [(-1, 0), (0, 6)]}, "unit 6 of (0, 6): the layer has 6 units"),
-        ({"class_names": ["one"]}, "class_names has 1 names: 2 classes need one each"),
+        ({"sample": 2}, "sample = 2: give an index from -2 to 1"),
+        ({"sample": -3}, "sample = -3: give an index from -2 to 1"),
+        ({"units": [(2, 0)]}, "units: (2, 0) names layer 2, but the record has 2 layers"),
+        ({"units": [(-1, 0), (0, 6)]}, "units: (0, 6) names unit 6, but layer 0 has 6 units"),
+        ({"class_names": ["one"]}, "class_names has 1 names: give one per class, 2"),
     ],
 )
 def test_raster_refuses(rng, options, message):
@@ -799,9 +799,9 @@ def test_window_is_checked(rng, t_range, error, message):
 
 def test_unknown_population_of_a_trace_is_named(rng):
     inputs = random_inputs(rng, 1, 4)
-    with pytest.raises(ValueError, match=re.escape("units: layer 'X' of ('X', 0): the populations are E, I")):
+    with pytest.raises(ValueError, match=re.escape("units: ('X', 0) names layer 'X', but the populations are E, I")):
         raster_and_traces(inputs, balanced().record(inputs, t_end=3.0), units=[("X", 0)])
-    with pytest.raises(ValueError, match=re.escape("units: layer 'X' of ('X', 0): the layers have no names")):
+    with pytest.raises(ValueError, match=re.escape("units: ('X', 0) names layer 'X', but the layers have no names")):
         raster_and_traces(inputs, chain(4, 2).record(inputs, t_end=3.0), units=[("X", 0)])
 
 
@@ -954,9 +954,9 @@ def test_own_class_is_on_top_and_alone_filled_among_many():
 
 def test_histograms_refuse():
     out = Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match=re.escape("labels has shape (2,): expected one class for each of 1 samples")):
+    with pytest.raises(ValueError, match=re.escape("labels has shape (2,): give (1,), one class per sample")):
         first_spike_histograms(out, [0, 1])
-    with pytest.raises(ValueError, match="class_names has 1 names: 2 classes need one each"):
+    with pytest.raises(ValueError, match="class_names has 1 names: give one per class, 2"):
         first_spike_histograms(out, [0], class_names=["a"])
     with pytest.raises(ValueError, match="out has no units"):
         first_spike_histograms(Spikes.from_latencies(torch.zeros(1, 0)), [0])

@@ -36,8 +36,8 @@ DIFFERENT = {
     "other labels": "rank 1 differs from rank 0 in the labels of the training part: give all ranks the same data",
     "other order": "rank 1 differs from rank 0 in the order of the training samples: give all ranks the same data",
     "one sample less": "rank 1 differs from rank 0 in the number of training samples (3 instead of 4): give all",
-    "another seed": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks by the same line",
-    "another option": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks by the same",
+    "another seed": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks with the same",
+    "another option": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks with the same",
 }
 
 
@@ -147,7 +147,7 @@ def lines_of(outcome):
     ("fault", "line"),
     [
         ("spikes", "too many spikes"),
-        ("killed", "rank 0 of 2 has lost contact with another one, which was killed or hangs"),
+        ("killed", "rank 0 of 2 lost contact with another rank, which was killed or hangs"),
         ("disk", "the disk is full"),
     ],
 )
@@ -224,7 +224,7 @@ def test_what_differs_between_data_has_its_name(spikes, labels, words):
 def test_the_folder_of_the_data_may_differ_and_no_other_setting():
     config = tasks.default_config("mnist", data="here")
     compared(require_same_config, [config], [replace(config, data="there")])
-    with pytest.raises(RankError, match=r"setting lr \(0.5 instead of 0.003\): start all ranks by the same line"):
+    with pytest.raises(RankError, match=r"setting lr \(0.5 instead of 0.003\): start all ranks with the same command"):
         compared(require_same_config, [config], [replace(config, lr=0.5)])
 
 
@@ -258,7 +258,7 @@ def test_ranks_that_go_on_from_different_states_are_refused():
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("keep-alive", "keep_alive = 0.5: it goes through a batch sample by sample"),
+        ("keep-alive", "keep_alive = 0.5: homeostasis needs one process, but there are 2"),
         ("taken", "guarded-1 exists and is not empty"),
         ("unknown", "'yinyang' is not one of"),
         ("infinite", "weights must be finite"),
@@ -387,7 +387,7 @@ PROGRAMS = {
 def test_a_rank_whose_rank_0_is_another_program_says_so_in_time(taken, monkeypatch, kind):
     monkeypatch.setattr(ranks, "ANSWER", 1.0)
     port, start = taken("1", PROGRAMS[kind]), time.monotonic()
-    with pytest.raises(RankError, match=rf"what listens at 127.0.0.1:{port} .* is not rank 0, .* another MASTER_PORT"):
+    with pytest.raises(RankError, match=rf"the program at 127.0.0.1:{port} .* is not rank 0, .* another MASTER_PORT"):
         with launched():
             raise AssertionError("nobody is there")
     assert time.monotonic() - start < 10.0

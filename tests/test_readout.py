@@ -499,7 +499,7 @@ def test_questions_that_have_no_answer_are_refused(rng, ask, text):
 
 def test_times_with_a_gradient_and_weightings_of_another_kind_are_refused(rng):
     trace = make(rng, TAUS["numbers"])(make_inputs(rng))
-    text = "times requires a gradient, which would not reach it: pass times.detach()"
+    text = "times requires a gradient, but fireprop computes none for it: pass times.detach()"
     with pytest.raises(TypeError, match=re.escape(text)):
         trace.potential(MOMENTS.clone().requires_grad_())
     with pytest.raises(TypeError, match=re.escape("weighting = 2.0: give a fireprop.losses.Weighting")):
@@ -519,7 +519,7 @@ def test_times_with_a_gradient_and_weightings_of_another_kind_are_refused(rng):
         (
             {"tau_mem": torch.ones((), dtype=torch.float64, requires_grad=True), "tau_syn": 1.0},
             TypeError,
-            "tau_mem requires a gradient, which would not reach it: pass an nn.Parameter",
+            "tau_mem requires a gradient, but fireprop computes none for it: pass an nn.Parameter",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path):
 
 
 def test_only_a_run_opens_as_a_run(tmp_path):
-    with pytest.raises(RunError, match=re.escape(f"{tmp_path} is no run folder: it has no config.json")):
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path} is not the folder of a run: it has no config.json")):
         RunFolder.open(tmp_path)
 
 
@@ -76,14 +76,14 @@ def test_a_truncated_checkpoint_is_refused_in_one_line(run, keep):
     run.save_checkpoint({"weights": {"w": torch.zeros(1000)}})
     path = run.path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(RunError, match=re.escape(f"{path} is unreadable, truncated or no checkpoint")) as caught:
+    with pytest.raises(RunError, match=re.escape(f"{path} is not a valid checkpoint (truncated or damaged)")) as caught:
         run.load_checkpoint()
     assert "\n" not in str(caught.value)
 
 
 def test_a_foreign_file_is_no_checkpoint(run):
     torch.save({"model": torch.zeros(2)}, run.path / "checkpoint.pt")
-    with pytest.raises(RunError, match="is no checkpoint of this version of fireprop"):
+    with pytest.raises(RunError, match="is not a checkpoint of this version of fireprop"):
         run.load_checkpoint()
 
 
@@ -93,16 +93,16 @@ class _Payload:
 
 def test_a_checkpoint_cannot_run_code(run):
     torch.save(_Payload(), run.path / "checkpoint.pt")
-    with pytest.raises(RunError, match="unreadable, truncated or no checkpoint"):
+    with pytest.raises(RunError, match="is not a valid checkpoint"):
         run.load_checkpoint()
 
 
 def test_a_broken_configuration_is_named(run):
     (run.path / "config.json").write_text("{")
-    with pytest.raises(RunError, match=re.escape(f"{run.path / 'config.json'} is no JSON")):
+    with pytest.raises(RunError, match=re.escape(f"{run.path / 'config.json'} is not valid JSON")):
         run.read_config()
     (run.path / "config.json").write_text("[1]")
-    with pytest.raises(RunError, match="holds no JSON object"):
+    with pytest.raises(RunError, match="does not contain a JSON object"):
         run.read_config()
 
 
@@ -180,7 +180,7 @@ def test_folders_of_the_same_second_are_numbered(tmp_path, monkeypatch):
 
 def test_a_claimed_folder_is_free_again_if_its_first_file_cannot_be_written(tmp_path):
     run = RunFolder.create(tmp_path / "run")
-    with pytest.raises(RunError, match=r"this process .* trains here"):
+    with pytest.raises(RunError, match=r"this process .* trains in this folder"):
         RunFolder.create(tmp_path / "run")
     with pytest.raises(ValueError, match="JSON"):
         run.write_config({"lr": float("nan")})
@@ -236,7 +236,7 @@ def is_taken_over(run):
 
 def test_while_a_folder_is_locked_its_process_and_host_are_named(run, other):
     write_lock(run, own_lock(pid=other.pid, started=start_of(other.pid)))
-    words = f"{run.path}: another process (pid {other.pid}, host {platform.node()}) trains here."
+    words = f"{run.path}: another process (pid {other.pid}, host {platform.node()}) trains in this folder."
     with pytest.raises(RunError, match=re.escape(words)):
         training.train(run)
     assert not is_taken_over(run)
@@ -279,7 +279,7 @@ def test_a_lock_is_judged_by_host_boot_and_start_of_its_process(run, other):
 @pytest.mark.parametrize("content", ["", "{", "[]", "12", "null", "[" * 5000, '{"pid": 1}', '{"pid": "1"}', "\x00"])
 def test_a_lock_that_is_none_is_named_and_left(run, content):
     write_lock(run, content)
-    with pytest.raises(RunError, match=re.escape(f"{run.path / '.lock'} is no lock of fireprop: delete it")):
+    with pytest.raises(RunError, match=re.escape(f"{run.path / '.lock'} is not a lock of fireprop: delete it")):
         training.train(run)
     write_lock(run, own_lock(pid="1"))
     assert not is_taken_over(run)
@@ -299,7 +299,7 @@ def test_without_proc_a_lock_is_judged_by_its_process_alone(run, other, monkeypa
     monkeypatch.setattr(lock, "_namespace", lambda: "")
     bare = {"boot": "", "namespace": "", "started": ""}
     write_lock(run, own_lock(pid=other.pid, **bare))
-    with pytest.raises(RunError, match=rf"another process .pid {other.pid}, host .* trains here"):
+    with pytest.raises(RunError, match=rf"another process .pid {other.pid}, host .* trains in this folder"):
         training.train(run)
     write_lock(run, own_lock(pid=2**22 + 1, **bare))
     with run.locked():
@@ -318,7 +318,7 @@ def test_a_lock_works_on_file_systems_without_hard_links(run, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_link)
-    with run.locked(), pytest.raises(RunError, match=r"this process .* trains here"):
+    with run.locked(), pytest.raises(RunError, match=r"this process .* trains in this folder"):
         training.train(run)
     write_lock(run, own_lock(pid=2**22 + 1))
     assert is_taken_over(run)
@@ -369,7 +369,7 @@ def test_a_run_of_0_1_0_is_drawn(old):
 
 def test_a_run_of_another_version_is_not_gone_on_with(old):
     before = {path.name: path.read_bytes() for path in old.path.iterdir()}
-    words = f"fireprop 0.1.0, which recorded no version, trained this run, this is fireprop {fireprop.__version__}"
+    words = f"fireprop 0.1.0 (it records no version) trained this run, but this is fireprop {fireprop.__version__}"
     with pytest.raises(RunError, match=re.escape(words)):
         training.train(old, resume=True)
     assert {path.name: path.read_bytes() for path in old.path.iterdir()} == before
@@ -385,7 +385,7 @@ def test_configuration_and_checkpoint_record_the_version_and_both_are_asked(tmp_
         assert json.loads((run.path / "config.json").read_text())["version"] == "0.2.0.dev7"
         assert run.load_checkpoint()["version"] == "0.2.0.dev7"
         training.train(run, resume=True)
-    words = f"fireprop 0.2.0.dev7 trained this run, this is fireprop {fireprop.__version__}: train anew, or install"
+    words = f"fireprop 0.2.0.dev7 trained this run, but this is fireprop {fireprop.__version__}: train again into"
     with pytest.raises(RunError, match=re.escape(words)):
         training.train(run, resume=True)
     run.write_config(run.read_config())
@@ -397,7 +397,7 @@ def test_configuration_and_checkpoint_record_the_version_and_both_are_asked(tmp_
 def test_a_configuration_that_a_newer_version_wrote_names_it(run):
     config = json.loads((run.path / "config.json").read_text())
     (run.path / "config.json").write_text(json.dumps({**config, "version": "9.0"}))
-    with pytest.raises(RunError, match=r"its configuration cannot be used: .*; fireprop 9\.0 wrote it"):
+    with pytest.raises(RunError, match=r"config.json is not valid: .*; fireprop 9\.0 wrote it"):
         training.evaluate(run)
     (run.path / "config.json").write_text(json.dumps({**config, "version": [1]}))
     with pytest.raises(RunError, match="version is a list"):

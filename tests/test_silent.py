@@ -195,7 +195,7 @@ def test_layers_and_runs_that_are_not_understood_are_refused(rng):
         "tau_syn_rec differs from tau_syn": LIF(4, 5, recurrent=True, tau_syn_rec=0.1, **TAUS),
     }
     delayed = LIF(4, 5, delay=0.1, **TAUS)
-    refused["layer has delay: the peak of a silent unit knows nothing of it"] = delayed
+    refused["layer has delay: the peak of a silent unit does not support it"] = delayed
     for text, layer in refused.items():
         with pytest.raises(ValueError, match=re.escape(text)):
             silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END))

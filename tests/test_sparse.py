@@ -263,7 +263,9 @@ def test_a_weight_of_another_number_of_synapses_is_refused(rng):
     mask = torch.tensor([[True, True, False], [False, True, True]]).to_sparse()
     with pytest.raises(ValueError, match=re.escape("weight has shape (3,): give (4,)")):
         net.connect("input", "out", tau_syn=0.5, mask=mask, weight=torch.ones(3))
-    with pytest.raises(ValueError, match="weight is sparse: its stored entries are the synapses, leave mask out"):
+    with pytest.raises(
+        ValueError, match="weight is sparse, and its stored entries define the synapses: leave mask out"
+    ):
         net.connect("input", "out", tau_syn=0.5, mask=mask, weight=mask.double())
     assert not net.connections
 

@@ -92,7 +92,7 @@ def _only(name: str, value: Values) -> float:
     if values.dim() > 0:
         raise ValueError(f"{name} has shape {tuple(values.shape)}: give a number")
     if values.requires_grad:
-        raise TypeError(f"{name} requires a gradient, which would not reach it: pass {name}.detach()")
+        raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass {name}.detach()")
     return float(values)
 
 

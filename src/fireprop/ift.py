@@ -392,7 +392,7 @@ def forward_propagation(
     for k, name in enumerate(names):
         if not isinstance(name, str) or name not in known:
             given = f"parameters[{k}] = {name!r}"
-            what = f"{name} is trained, and forward propagation has no rule for it" if parameters is None else given
+            what = f"{name} is trained, but forward propagation does not support it" if parameters is None else given
             raise ValueError(f"{what}: choose from {', '.join(sorted(known))}")
     run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     columns = engine.graph.columns(

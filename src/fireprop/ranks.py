@@ -148,8 +148,8 @@ def launched() -> Iterator[Ranks]:
                 raise SystemExit(1) from error
         if is_loss(error):
             raise RankError(
-                f"rank {ranks.index} of {ranks.number} has lost contact with another one, which was killed or hangs: "
-                "look into its output, then go on with --resume"
+                f"rank {ranks.index} of {ranks.number} lost contact with another rank, which was killed or hangs: "
+                "read the output of that rank, then continue with --resume"
             ) from error
         raise
     dist.destroy_process_group()
@@ -168,11 +168,12 @@ def _meet() -> "tuple[Store, Ranks]":
         reason = str(error).strip().splitlines()[0]
         if "EADDRINUSE" in reason:
             raise RankError(
-                f"port {os.environ.get('MASTER_PORT')} of this host, where the other ranks look for rank 0, is taken "
-                "by another program: give all ranks another MASTER_PORT"
+                f"another program uses port {os.environ.get('MASTER_PORT')} of this host (MASTER_PORT), at which the "
+                "other ranks connect to rank 0: give all ranks another MASTER_PORT"
             ) from error
         raise RankError(
-            f"WORLD_SIZE is set, but the processes do not meet ({reason}): start them by torchrun, or unset WORLD_SIZE"
+            f"WORLD_SIZE is set, but the processes cannot connect ({reason}): start them with torchrun, or unset "
+            "WORLD_SIZE"
         ) from error
     return store, Ranks(index, number)
 
@@ -187,8 +188,9 @@ def _require_answer() -> None:
         return
     if not _keeps_silent(host, int(port)) or not _answers(host, int(port)):
         raise RankError(
-            f"what listens at {host}:{port} (MASTER_ADDR, MASTER_PORT) is not rank 0, or did not answer within "
-            f"{ANSWER:.0f} s: look into the output of rank 0; if its port is taken, give all ranks another MASTER_PORT"
+            f"the program at {host}:{port} (MASTER_ADDR, MASTER_PORT) is not rank 0, or did not answer within "
+            f"{ANSWER:.0f} s: read the output of rank 0. If another program uses its port, give all ranks another "
+            "MASTER_PORT"
         )
 
 

@@ -52,7 +52,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "nmnist": {
         # As many epochs as validation asked for when a fifth of the thousand was held out.
         "subset": Recipe(
-            "2312-512-10, the 1000 recordings of SLAYER's subset, all to train on", {"epochs": 25, "held_out": 0.0}
+            "2312-512-10, SLAYER's subset of 1000 recordings, without validation", {"epochs": 25, "held_out": 0.0}
         ),
     },
 }

@@ -40,7 +40,7 @@ def mistakes_in_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, MemoryError, *ours) as error:
-        print_mistake(str(error) or "there is not enough memory")
+        print_mistake(str(error) or "memory ran out")
         raise typer.Exit(2) from error
 
 

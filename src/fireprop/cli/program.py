@@ -38,7 +38,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What stands before the commands; the help of the program is that of `app`."""
+    """Options of the program itself, before the command. `app` has the help text."""
 
 
 for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, info):

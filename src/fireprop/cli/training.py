@@ -1,4 +1,4 @@
-"""Training from the command line: train, recipes, evaluate, plot, and the live bar."""
+"""The commands train, recipes, evaluate and plot, and the progress bar."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,21 +31,21 @@ class TaskName(str, Enum):
 
 
 class ScheduleName(str, Enum):
-    """How the learning rate goes down."""
+    """Decay of the learning rate."""
 
     exponential = "exponential"
     cosine = "cosine"
 
 
 class GradientName(str, Enum):
-    """How a gradient is found; both are exact."""
+    """Method that computes the gradient; both are exact."""
 
     adjoint = "adjoint"
     forward = "forward"
 
 
 class DtypeName(str, Enum):
-    """Precision of weights, potentials and currents. Times are float64 always."""
+    """Precision of weights, potentials and currents. Times are always float64."""
 
     float32 = "float32"
     float64 = "float64"
@@ -54,50 +54,63 @@ class DtypeName(str, Enum):
 def train(
     task: Annotated[TaskName | None, typer.Argument(metavar="TASK", help=f"{', '.join(TaskName)}.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Settings for a published result; see `fireprop recipes`.")
+        str | None, typer.Option(metavar="NAME", help="Settings of a published result. `fireprop recipes` lists them.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the files of mnist, fashion-mnist or nmnist.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the files of mnist, fashion-mnist or nmnist.")
     ] = None,
-    hidden: Annotated[list[int] | None, typer.Option(help="Hidden units; repeat for more layers.")] = None,
+    hidden: Annotated[
+        list[int] | None, typer.Option(help="Units of a hidden layer. Repeat the option for more layers.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
-    schedule: Annotated[ScheduleName | None, typer.Option(help="How the learning rate goes down.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
+    schedule: Annotated[ScheduleName | None, typer.Option(help="Decay of the learning rate.")] = None,
     held_out: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="SHARE of the files' training part that validates.")
+        float | None, typer.Option(metavar="SHARE", help="SHARE of the training files that is held out for validation.")
     ] = None,
     max_shift: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Move training images by up to so many PIXELS, each way.")
+        int | None, typer.Option(metavar="PIXELS", help="Shift each training image by up to PIXELS in both directions.")
     ] = None,
     input_dropout: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Leave out a SHARE of the input spikes in training.")
+        float | None, typer.Option(metavar="SHARE", help="SHARE of the input spikes that training drops.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and shuffling. Default: 0.")] = None,
     dtype: Annotated[DtypeName | None, typer.Option(help="Precision of weights and potentials.")] = None,
-    gradient: Annotated[GradientName | None, typer.Option(help="How gradients are found; both are exact.")] = None,
+    gradient: Annotated[
+        GradientName | None,
+        typer.Option(help="Reverse mode (adjoint) or forward propagation (forward). Both are exact."),
+    ] = None,
     keep_alive: Annotated[
-        float | None, typer.Option(metavar="ZETA", help="Lift units whose mean potential is below ZETA thresholds.")
+        float | None,
+        typer.Option(
+            metavar="ZETA",
+            help="Homeostasis: raise the weights of units whose mean potential is below ZETA times the threshold.",
+        ),
     ] = None,
     follow: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Count the spikes created and deleted by a SHARE of the steps."),
+        typer.Option(
+            metavar="SHARE", help="Audit a SHARE of the steps: count the spikes that each step creates and deletes."
+        ),
     ] = None,
     guard: Annotated[
-        bool | None, typer.Option("--guard", help="Shorten a followed step that silences the unit of a label.")
+        bool | None,
+        typer.Option("--guard", help="Step guard: shorten an audited step that silences the output unit of a label."),
     ] = None,
     max_spikes: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Spikes of a layer in a sample at which training ends.")
+        int | None,
+        typer.Option(metavar="NUMBER", help="Largest NUMBER of spikes per layer and sample. Training ends at more."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Train a task with exact spike-time gradients.
 
-    Writes the configuration, the metrics of every epoch, the outcome, a checkpoint and pictures into a folder of its
-    own. Settings that are not given are those of the task.
+    Writes configuration, metrics of every epoch, result, checkpoint and plots to a new folder. Options that are left
+    out take the defaults of the task.
     """
     from fireprop import ranks, training
 
@@ -122,12 +135,12 @@ def train(
     changes = {name: value for name, value in changes.items() if value is not None}
     with mistakes_in_one_line(), ranks.launched() as group:
         use_threads(threads)
-        training.require_same(group, {"option --resume": bool(resume)}, "start all ranks by the same line")
+        training.require_same(group, {"option --resume": bool(resume)}, "start all ranks with the same command")
         if resume:
             given = [*changes, *(name for name, value in (("recipe", recipe), ("out", out)) if value)]
             if given:
                 option = given[0].replace("_", "-")
-                raise ValueError(f"--resume goes on with the settings of {resume}: leave out --{option}")
+                raise ValueError(f"--resume continues with the settings of {resume}: leave out --{option}")
             run = group.from_first(partial(_reopen, resume, task))
         else:
             if task is None:
@@ -158,7 +171,7 @@ def _reopen(path: Path, task: TaskName | None) -> Any:
 
 
 def recipes(as_json: Json = False) -> None:
-    """List the recipes of `fireprop train`: settings for published tasks, with the commands that run them."""
+    """List the recipes of published results and the commands that run them."""
     from fireprop.recipes import RECIPES, configure
     from fireprop.tasks import TASKS
 
@@ -176,7 +189,7 @@ def recipes(as_json: Json = False) -> None:
 
 
 def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
-    """Measure the best weights of a run on every part of its data."""
+    """Print accuracy and loss of the best weights of a run on every part of its data."""
     from fireprop import runs, training
 
     with mistakes_in_one_line():
@@ -185,7 +198,7 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
     if as_json:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
-    columns = ("part", "accuracy", "loss", "spikes per sample", "up to the decision", "input spikes")
+    columns = ("part", "accuracy", "loss", "spikes per sample", "until decision", "input spikes")
     table = Table(*columns, title=Text(printable(run)))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
@@ -194,7 +207,7 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
 
 
 def plot(run: Run, threads: Threads = None) -> None:
-    """Draw the pictures of a run again, and print their paths."""
+    """Draw the plots of a run again and print their paths."""
     from fireprop import runs, training
 
     with mistakes_in_one_line():
@@ -247,7 +260,7 @@ def _train_live(run: Any, group: Any, **options: Any) -> dict[str, Any]:
         raise typer.Exit(130) from None
 
 
-COMPILING = "compiling, once per installed version …"
+COMPILING = "compiling kernels (once per installed version) …"
 
 
 @contextlib.contextmanager
@@ -297,15 +310,15 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     if as_json:
         print_json(result | {"run": str(path)})
         return
-    validation = result["validation_accuracy"]
-    chosen = "the last" if validation is None else f"best on validation ({validation:.2%})"
+    epoch, validation = result["best_epoch"], result["validation_accuracy"]
+    best = "" if validation is None else f"epoch {epoch}, best on validation with {validation:.2%}"
+    chosen = best or f"last epoch, {epoch}"
     console = Console(soft_wrap=True, highlight=False)
-    accuracy, epoch = f"{result['test_accuracy']:.2%}", result["best_epoch"]
-    console.print(f"[bold]test accuracy {accuracy}[/] with the weights of epoch {epoch}, {chosen}")
+    console.print(f"[bold]test accuracy {result['test_accuracy']:.2%}[/] ({chosen})")
     console.print(
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
     for line in remarks(result):
         console.print(line)
-    console.print(f"configuration, metrics, checkpoint and pictures: {printable(path)}", markup=False, emoji=False)
+    console.print(f"configuration, metrics, checkpoint and plots: {printable(path)}", markup=False, emoji=False)

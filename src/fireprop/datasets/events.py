@@ -62,7 +62,8 @@ def find_nmnist(folder: str | os.PathLike[str], train: bool) -> list[Recording]:
         recordings = _listed(lists[0]) if lists else _sorted_by_class(place / PARTS[train])
     if not recordings:
         raise MissingDataError(
-            f"{place}: no {PARTS[train]}/0 ... 9 with .bin files in it, nor a list {LISTS[train]}. {HOW_TO_GET}"
+            f"{place} contains neither the folders {PARTS[train]}/0 to {PARTS[train]}/9 with .bin files nor a list "
+            f"{LISTS[train]}. {HOW_TO_GET}"
         )
     return recordings
 
@@ -77,14 +78,14 @@ def read_events(path: str | os.PathLike[str]) -> Events:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
             raise ValueError(
-                f"{os.fspath(path)} holds {size} bytes: a recording has at most {MOST_BYTES}, so it is another kind of "
-                "file; fetch it again"
+                f"{os.fspath(path)} has {size} bytes, but a recording has at most {MOST_BYTES}: the file is damaged or "
+                "has another format, fetch it again"
             )
         content = np.frombuffer(file.read(size), dtype=np.uint8)
     if content.size % BYTES_PER_EVENT:
         raise ValueError(
-            f"{os.fspath(path)} holds {content.size} bytes: events take {BYTES_PER_EVENT} each, so it is damaged or "
-            "another kind of file; fetch it again"
+            f"{os.fspath(path)} has {content.size} bytes, which is no multiple of {BYTES_PER_EVENT} bytes per event: "
+            "the file is damaged or has another format, fetch it again"
         )
     x, y, high, middle, low = content.reshape(-1, BYTES_PER_EVENT).T.astype(np.int64)
     overflow = y == OVERFLOW_ROW
@@ -128,7 +129,10 @@ def spikes_from_events(
     for number, events in enumerate(arguments.instance("recordings", recordings, (list, tuple), "a list of arrays")):
         names = getattr(getattr(events, "dtype", None), "names", None) or ()
         if not {"x", "y", "t", "p"} <= set(names):
-            raise ValueError(f"recordings[{number}] has no fields x, y, t, p: give structured arrays, as tonic's")
+            raise ValueError(
+                f"recordings[{number}] has no fields x, y, t, p: give a structured array with these fields, as "
+                "tonic does"
+            )
         x, y, p = (events[name].astype(np.int64) for name in ("x", "y", "p"))
         outside = np.flatnonzero((x < 0) | (x >= columns) | (y < 0) | (y >= rows) | (p < 0) | (p >= planes))
         if outside.size:
@@ -167,10 +171,12 @@ def _listed(table: Path) -> list[Recording]:
             continue
         words = line.split()
         if len(words) != 2 or not words[0].isdigit() or words[1] not in map(str, range(NMNIST_CLASSES)):
-            raise ValueError(f"{table}, line {number}: expected the number of a sample and its class, 0 to 9")
+            raise ValueError(f"{table}, line {number}: write the number of a sample and its class, 0 to 9")
         candidates = [table.with_name(words[0] + suffix) for suffix in (".bs2", ".bin")]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
-            raise MissingDataError(f"{table}, line {number}: no {candidates[0].name} beside it. {HOW_TO_GET}")
+            raise MissingDataError(
+                f"{table}, line {number} names {candidates[0].name}, which is not in the same folder. {HOW_TO_GET}"
+            )
         recordings.append((path, int(words[1])))
     return recordings

@@ -45,11 +45,11 @@ def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tenso
     n_images, rows, columns = _lengths(images_file, n_axes=3)
     (n_labels,) = _lengths(labels_file, n_axes=1)
     if (rows, columns) != (SIDE, SIDE):
-        raise ValueError(f"{images_file}: images of {rows} x {columns} pixels: expected 28 x 28")
+        raise ValueError(f"{images_file} has images of {rows} x {columns} pixels: give a file with 28 x 28")
     if n_images != n_labels:
         raise ValueError(
-            f"{images_file} holds {n_images} images, {labels_file.name} {n_labels} labels: expected one label "
-            "per image; take both files from one set"
+            f"{images_file} has {n_images} images, but {labels_file.name} has {n_labels} labels: give two files of the "
+            "same set, with one label per image"
         )
     images, labels = _read(images_file, (n_images, rows, columns)), _read(labels_file, (n_labels,))
     bad = np.flatnonzero(labels >= N_CLASSES)
@@ -71,7 +71,9 @@ def _find(place: Path, name: str) -> Path:
         for path in candidates:
             if path.is_file():
                 return path
-    raise MissingDataError(f"{place}: no {name} or {name}.gz in it, nor in raw below it. {HOW_TO_GET}")
+    raise MissingDataError(
+        f"{place}: neither {name} nor {name}.gz is in this folder or in its folder raw. {HOW_TO_GET}"
+    )
 
 
 def _lengths(path: Path, n_axes: int) -> tuple[int, ...]:
@@ -83,11 +85,11 @@ def _lengths(path: Path, n_axes: int) -> tuple[int, ...]:
             _at_most(file, PIECE)  # if the archive is damaged, that is what to say
     if head[:4] != _magic(n_axes):
         raise ValueError(
-            f"{path} begins with {head[:4].hex() or 'nothing'}: an IDX file of {n_axes} axes of bytes begins with "
-            f"{_magic(n_axes).hex()}. It is another file, or was cut short"
+            f"{path} begins with {head[:4].hex() or 'nothing'}, but an IDX file with {n_axes} axes of bytes begins "
+            f"with {_magic(n_axes).hex()}: the file is damaged or has another format, fetch it again"
         )
     if len(head) < size:
-        raise ValueError(f"{path} holds {len(head)} bytes, not even its head: it is damaged; fetch it again")
+        raise ValueError(f"{path} has {len(head)} bytes, fewer than its header: the file is damaged, fetch it again")
     return tuple(int.from_bytes(head[k : k + 4], "big") for k in range(4, size, 4))
 
 
@@ -101,8 +103,8 @@ def _read(path: Path, lengths: tuple[int, ...]) -> Bytes:
         more = len(content) > n_bytes and path.suffix == ".gz"  # how much more, only unpacking all would tell
         size = len(content) if len(content) < n_bytes else path.stat().st_size
         raise ValueError(
-            f"{path} holds {f'more than {n_bytes}' if more else size} bytes where its head calls for {n_bytes}: it is "
-            "damaged; fetch it again"
+            f"{path} has {f'more than {n_bytes}' if more else size} bytes, but its header announces {n_bytes}: the "
+            "file is damaged, fetch it again"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(lengths)
 
@@ -134,4 +136,4 @@ def _content(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield cast(BinaryIO, unpacked)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is no sound gzip file: {error}; fetch it again") from error
+            raise ValueError(f"{path} is a damaged gzip file ({error}): fetch it again") from error

@@ -42,7 +42,7 @@ def van_rossum_distance(
     tau = arguments.number("tau", tau, above=0.0)
     end = arguments.reals("t_end", torch.inf if t_end is None else t_end)
     if end.requires_grad:
-        raise TypeError("t_end requires a gradient, which would not reach it: pass t_end.detach()")
+        raise TypeError("t_end requires a gradient, but fireprop computes none for it: pass t_end.detach()")
     if end.shape not in ((), (len(out),)) or bool(torch.isnan(end).any()):
         raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), without nan")
     ends = end.expand(len(out)).repeat_interleave(out.n_units)

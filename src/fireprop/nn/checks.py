@@ -54,7 +54,7 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tens
                 f"{name} is a {value.dtype} Parameter: constants are float64, give nn.Parameter(x.double())"
             )
     elif isinstance(value, Tensor) and value.requires_grad:
-        raise TypeError(f"{name} requires a gradient, which would not reach it: pass an nn.Parameter")
+        raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass an nn.Parameter")
     tensor = arguments.reals(name, value).detach()
     if tensor.dim() > 0 and tuple(tensor.shape) not in shapes:
         allowed = " or ".join(str(shape) for shape in ((), *shapes))

@@ -67,7 +67,7 @@ def per_source(name: str, value: float | Tensor, n_out: int, n_in: int, *, stack
         )
     wide = arguments.reals(name, given).reshape(1, n_in)  # what is no number says so first
     warnings.warn(
-        f"{name} has shape ({n_in},), one per source: give (1, {n_in}), as {name}.reshape(1, -1) is",
+        f"{name} has shape ({n_in},), one per source: give {name}.reshape(1, -1), of shape (1, {n_in})",
         DeprecationWarning,
         stacklevel=stacklevel,
     )
@@ -84,7 +84,7 @@ def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: l
     for name in ("weight", "recurrent_weight"):
         value, own = state.get(f"{prefix}{name}"), module._parameters.get(name)
         if isinstance(value, Tensor) and own is not None and (found := checks.rounding(value, own.dtype)):
-            errors.append(f"{prefix}{name}{found}: convert the network by .double(), or the state by .float()")
+            errors.append(f"{prefix}{name}{found}: convert the network with .double(), or the state with .float()")
 
 
 def is_trained(module: nn.Module, name: str) -> bool:
@@ -126,22 +126,22 @@ def refuse_more(layer: nn.Module, where: str, what: str) -> None:
     """Refuse delays, a bias and an initial state, of which `what` knows nothing. Raises ValueError."""
     for name in OPTIONAL:
         if getattr(layer, name, None) is not None:
-            raise ValueError(f"{where} has {name}: {what} knows nothing of it")
+            raise ValueError(f"{where} has {name}: {what} does not support it")
 
 
 def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
-    """Refuse forward propagation where a constant is trained or a spike is delayed: it has no rule for either."""
+    """Refuse forward propagation where a constant is trained or a spike is delayed: it supports neither."""
     if gradient != "forward":
         return
     for site in sites:
         if site.trained:
             raise ValueError(
-                f'gradient = "forward": forward propagation differentiates by weights, thresholds and input times, and '
-                f'{site.name} is trained: use gradient="adjoint", or freeze it as a number'
+                f'gradient = "forward": forward propagation supports only weights, thresholds and input times, but '
+                f'{site.name} is trained: use gradient="adjoint", or give it as a number'
             )
         if site.part.kind == "delay" and site.exists and bool(site.tensor().any()):
             raise ValueError(
-                f'gradient = "forward": forward propagation has no rule for delays, and {site.name} is given: '
+                f'gradient = "forward": forward propagation does not support delays, but {site.name} is given: '
                 'use gradient="adjoint"'
             )
 
@@ -190,11 +190,13 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     for name in names:
         parameter = module._parameters.get(arguments.instance("names", name, str, "names of parameters"))
         if parameter is None:
-            raise ValueError(f"{name} is no parameter of this {type(module).__name__}: pass it as an nn.Parameter")
+            raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
         bad = arguments.first_true(~(parameter.detach() > 0.0))
         if bad is not None:
             where = f"[{', '.join(map(str, bad))}]" if bad else ""
-            raise ValueError(f"{name}{where} = {float(parameter.detach()[bad])}: it has no logarithm, start above 0")
+            raise ValueError(
+                f"{name}{where} = {float(parameter.detach()[bad])}: its logarithm is trained, give a start above 0"
+            )
         parametrize.register_parametrization(module, name, Positive())
 
 

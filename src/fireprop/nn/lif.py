@@ -126,8 +126,8 @@ class LIF(nn.Module):
         keep_constant(self, "i_start", i_start, units)
         if i_start is not None and self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n_out, 1):
             raise ValueError(
-                f"i_start is given, tau_syn has shape {tuple(self.tau_syn.shape)}: of which current is not clear, "
-                "give a tau_syn that is a number or (out, 1)"
+                f"i_start needs one synaptic current per unit, but tau_syn has shape {tuple(self.tau_syn.shape)}: "
+                "give tau_syn as a number or (out, 1)"
             )
         keep_mask(self, "mask", mask, (n_out, n_in))
         self.weight = nn.Parameter(checks.empty_weight(n_out, n_in, checks.weight_dtype(dtype), self.mask))
@@ -146,9 +146,12 @@ class LIF(nn.Module):
             return
         if tau_syn_rec is None:
             if self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n, 1):
-                raise ValueError(f"tau_syn has shape {tuple(self.tau_syn.shape)}: then tau_syn_rec must be given too")
+                raise ValueError(
+                    f"tau_syn has shape {tuple(self.tau_syn.shape)}, which does not fit the recurrent synapses: "
+                    "give tau_syn_rec"
+                )
             if is_trained(self, "tau_syn"):
-                raise ValueError("tau_syn is trained: then tau_syn_rec must be given too, a number or a parameter")
+                raise ValueError("tau_syn is trained: give tau_syn_rec too, a number or a parameter")
             tau_syn_rec = self.tau_syn
         keep_mask(self, "recurrent_mask", recurrent_mask, (n, n))
         keep_synaptic(self, "tau_syn_rec", tau_syn_rec, n, n)

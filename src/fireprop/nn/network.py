@@ -108,7 +108,7 @@ class Connection(nn.Module):
         super().__init__()
         if is_sparse(weight):
             if mask is not None:
-                raise ValueError("weight is sparse: its stored entries are the synapses, leave mask out")
+                raise ValueError("weight is sparse, and its stored entries define the synapses: leave mask out")
             self.mask, values = from_sparse("weight", weight, tuple(weight.shape))  # type: ignore[arg-type]
             n_out, n_in = weight.shape
             self.weight = nn.Parameter(checks.initial_weight(values.clone(), sparse=True))
@@ -144,7 +144,7 @@ def _require_held(weight: Tensor, dtype: torch.dtype) -> None:
     """Refuse weights that the dtype of a network would round."""
     found = checks.rounding(weight, dtype)
     if found:
-        raise ValueError(f"weight{found}: give weight.float(), or make the network by Network(dtype=torch.float64)")
+        raise ValueError(f"weight{found}: give weight.float(), or make the network with Network(dtype=torch.float64)")
 
 
 class Network(nn.Module):
@@ -203,7 +203,8 @@ class Network(nn.Module):
         taken = name == INPUT or name in self.populations or hasattr(self.populations, name)
         if not name or taken or "." in name or "->" in name:
             raise ValueError(
-                f'name = {name!r}: give a new name, not "input" nor a method of ModuleDict, without . and ->'
+                f'name = {name!r}: give a name that is new, contains neither . nor ->, and is neither "input" nor a '
+                "method of ModuleDict"
             )
         self.populations[name] = Population(
             size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref, bias=bias, v_start=v_start, i_start=i_start
@@ -238,7 +239,9 @@ class Network(nn.Module):
                 raise ValueError(f"{role} = {name!r}: the populations are {', '.join(self.populations) or 'none yet'}")
         key = f"{pre}->{post}"
         if key in self.connections:
-            raise ValueError(f"{key} exists: give it a mask or a tau_syn per synapse instead of a second connection")
+            raise ValueError(
+                f"{key} exists: change its mask or its tau_syn per synapse instead of adding a second connection"
+            )
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
@@ -418,19 +421,28 @@ class Network(nn.Module):
             if fed is not None:
                 connections += start_connections(population, f"population {name}", k, own[fed], fed)
             elif start_weights(population, population.size):
-                raise ValueError(f"population {name} has a bias or an initial state: connect something to it first")
+                raise ValueError(
+                    f"population {name} has a bias or an initial state, but no incoming connection: connect a "
+                    "source to it"
+                )
         return engine.graph.lay_out(self.n_inputs, populations, connections)
 
     def _population(self, name: str) -> Population:
         population = self.populations[name]
         if not isinstance(population, Population):
-            raise TypeError(f"populations[{name!r}] is a {type(population).__name__}: add populations by `add`")
+            raise TypeError(
+                f"populations[{name!r}] is a {type(population).__name__}, not a Population: add populations with "
+                "Network.add"
+            )
         return population
 
     def _connection(self, key: str) -> Connection:
         connection = self.connections[key]
         if not isinstance(connection, Connection):
-            raise TypeError(f"connections[{key!r}] is a {type(connection).__name__}: connect by `connect`")
+            raise TypeError(
+                f"connections[{key!r}] is a {type(connection).__name__}, not a Connection: add connections with "
+                "Network.connect"
+            )
         return connection
 
     @property

@@ -237,7 +237,7 @@ class Trace:
         """Constant times (batch, n), all of them known."""
         given = arguments.finite(name, arguments.reals(name, times))
         if given.requires_grad:
-            raise TypeError(f"{name} requires a gradient, which would not reach it: pass {name}.detach()")
+            raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass {name}.detach()")
         if given.dim() not in (1, 2) or (given.dim() == 2 and given.shape[0] != len(self)):
             raise ValueError(f"{name} has shape {tuple(given.shape)}: give (n_times,) or ({len(self)}, n_times)")
         moments = given.expand(len(self), given.shape[-1]).contiguous()
@@ -257,7 +257,7 @@ class Trace:
         """A constant time per sample (batch,)."""
         given = arguments.finite(name, arguments.reals(name, value))
         if given.requires_grad:
-            raise TypeError(f"{name} requires a gradient, which would not reach it: pass {name}.detach()")
+            raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass {name}.detach()")
         if given.shape not in ((), (len(self),)):
             raise ValueError(f"{name} has shape {tuple(given.shape)}: give a number or ({len(self)},)")
         return given.expand(len(self)).contiguous()

@@ -97,15 +97,13 @@ class Record:
         run, local = (None, 0) if isinstance(found, Trace) else self._locate(layer)
         check_index("unit", unit, found.n_units)
         check_index("sample", sample, len(found))
-        grid = arguments.reals("times", times).detach()
-        if grid.dim() != 1 or not bool(torch.isfinite(grid).all()) or not bool((grid.diff() >= 0.0).all()):
-            raise ValueError("times: give one dimension of finite times in ascending order")
+        grid = _ascending("times", times)
         if run is None:
             return tuple(part[sample, :, unit].detach() for part in found.states_at(grid))
         known = float(run.t_known[sample])
         if grid.numel() and float(grid[-1]) > known:
             raise ValueError(
-                f"times[-1] = {float(grid[-1])}: sample {sample} is known only to t = {known}. "
+                f"times[-1] = {float(grid[-1])}: the run of sample {sample} ends at t = {known}. "
                 "Run to a later t_end, or without stop"
             )
         v, i = engine.trace(run, sample, local, unit, grid.numpy())
@@ -146,9 +144,22 @@ class Record:
         if isinstance(self.layers[number], Trace):
             raise ValueError(f"layer {number} is a read-out, which has no threshold")
         raise ValueError(
-            f"layer {number} returned other spikes than its units fired, as a hook or a forward of its own may: no "
-            "slopes, potentials and thresholds belong to them. Record the layer without the hook"
+            f"layer {number} returned other spikes than its units fired, because of a hook or a forward of its own: "
+            "such spikes have no slopes, potentials and thresholds. Record the layer without the hook"
         )
+
+
+def _ascending(name: str, times: Tensor) -> Tensor:
+    """Finite times in ascending order, without their graph. Raises ValueError that names the first bad one."""
+    grid = arguments.reals(name, times).detach()
+    if grid.dim() != 1:
+        raise ValueError(f"{name} has shape {tuple(grid.shape)}: give one dimension")
+    arguments.finite(name, grid)
+    late = arguments.first_true(grid.diff() < 0.0)
+    if late is not None:
+        k = late[0]
+        raise ValueError(f"{name}[{k + 1}] = {float(grid[k + 1])} is below {name}[{k}] = {float(grid[k])}: sort them")
+    return grid
 
 
 def _same(layer: Any, out: Any) -> bool:

@@ -98,7 +98,7 @@ class Sequential(nn.Sequential):
             *_, (path, last) = _flat(self)
             raise ValueError(
                 f"record: module {path}, a {type(last).__name__}, follows the last layer and changes its spikes, so "
-                "that record[-1] would not be what forward returns: take it out, and call it on record[-1]"
+                "record[-1] would differ from what forward returns: remove the module and call it on record[-1]"
             )
         return record
 
@@ -143,11 +143,11 @@ def _check_stop(stop: Stop, stages: Sequence[list[LIF] | nn.Module]) -> None:
     if isinstance(between, KINDS):
         alone = next(stage for stage in stages if isinstance(stage, KINDS) and not isinstance(stage, list))
         raise ValueError(
-            f'stop="{stop}" needs all LIF layers in one run, but a {type(alone).__name__} among them runs on its own, '
-            "as a Network and a module with hooks or a forward of its own do: run without stop"
+            f'stop="{stop}" needs one run of all LIF layers, but a {type(alone).__name__} among them has a run of its '
+            "own, like every Network and every module with a hook or its own forward: run without stop"
         )
     raise ValueError(
-        f'stop="{stop}" needs all LIF layers in one run, but a {type(between).__name__} stands between two of them: '
+        f'stop="{stop}" needs neighbouring LIF layers, but a {type(between).__name__} is between two of them: '
         "move it to an end of the network, or run without stop"
     )
 

@@ -54,7 +54,9 @@ def checked_units(record: Record, units: Sequence[Unit]) -> list[Place]:
 def _checked_unit(record: Record, layer: int | str, unit: int) -> Place:
     number, unit = _checked_layer(record, layer, unit), arguments.integer("units: unit", unit)
     if not 0 <= unit < record[number].n_units:
-        raise ValueError(f"units: unit {unit} of ({layer!r}, {unit}): the layer has {record[number].n_units} units")
+        raise ValueError(
+            f"units: ({layer!r}, {unit}) names unit {unit}, but layer {layer!r} has {record[number].n_units} units"
+        )
     return number, unit
 
 
@@ -62,11 +64,11 @@ def _checked_layer(record: Record, layer: int | str, unit: int) -> int:
     if isinstance(layer, str):
         if layer not in record.names:
             known = f"the populations are {', '.join(record.names)}" if record.names else "the layers have no names"
-            raise ValueError(f"units: layer {layer!r} of ({layer!r}, {unit}): {known}")
+            raise ValueError(f"units: ({layer!r}, {unit}) names layer {layer!r}, but {known}")
         return record.names.index(layer)
     layer = arguments.integer("units: layer", layer)
     if not -len(record) <= layer < len(record):
-        raise ValueError(f"units: layer {layer} of ({layer}, {unit}): the record has {len(record)} layers")
+        raise ValueError(f"units: ({layer}, {unit}) names layer {layer}, but the record has {len(record)} layers")
     return range(len(record))[layer]
 
 

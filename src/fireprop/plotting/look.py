@@ -60,7 +60,7 @@ def names_of(class_names: Sequence[str] | None, classes: Iterable[int]) -> dict[
         arguments.instance(f"class_names[{k}]", name, str, "a name")
     n_classes = max(numbers, default=-1) + 1
     if len(class_names) < n_classes:
-        raise ValueError(f"class_names has {len(class_names)} names: {n_classes} classes need one each")
+        raise ValueError(f"class_names has {len(class_names)} names: give one per class, {n_classes}")
     return {k: class_names[k] for k in numbers}
 
 
@@ -75,8 +75,8 @@ def array(name: str, values: Values, dtype: type[np.generic]) -> npt.NDArray[Any
 def labels_of(labels: Values, n_samples: int) -> Ints:
     numbers = array("labels", labels, np.int64)
     if numbers.shape != (n_samples,):
-        raise ValueError(f"labels has shape {numbers.shape}: expected one class for each of {n_samples} samples")
+        raise ValueError(f"labels has shape {numbers.shape}: give ({n_samples},), one class per sample")
     bad = np.flatnonzero(numbers < 0)
     if bad.size:
-        raise ValueError(f"labels[{bad[0]}] = {numbers[bad[0]]}: classes are >= 0")
+        raise ValueError(f"labels[{bad[0]}] = {numbers[bad[0]]}: give a class >= 0")
     return numbers

@@ -59,7 +59,7 @@ def decision_map(
             raise TypeError(f"{arguments.shown(name, function)}: give a function")
     points = array("features", features, np.float64)
     if points.ndim != 2 or points.shape[1] != 4:
-        raise ValueError(f"features has shape {points.shape}: expected (n, 4), x, y, 1 - x, 1 - y")
+        raise ValueError(f"features has shape {points.shape}: give (n, 4) with the columns x, y, 1 - x, 1 - y")
     arguments.finite("features", torch.from_numpy(points))
     truth = labels_of(labels, len(points))
     said = _classify(classify, points)
@@ -89,7 +89,9 @@ def _classify(classify: Callable[[Tensor], Tensor], features: Floats) -> Ints:
         return np.zeros(0, np.int64)
     classes = array("classify(features)", classify(torch.from_numpy(features)), np.int64)
     if classes.shape != (len(features),):
-        raise ValueError(f"classify returned shape {classes.shape} for {len(features)} points: expected one class each")
+        raise ValueError(
+            f"classify returned shape {classes.shape} for {len(features)} points: give one class per point"
+        )
     return classes
 
 

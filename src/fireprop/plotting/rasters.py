@@ -116,10 +116,11 @@ def _checked_sample(inputs: Spikes, record: Record, sample: int) -> int:
     sample = arguments.integer("sample", sample)
     if inputs.batch_size != len(record[-1]):
         raise ValueError(
-            f"inputs has {inputs.batch_size} samples, record {len(record[-1])}: give the inputs of the record"
+            f"inputs has {inputs.batch_size} samples, but record has {len(record[-1])}: give the inputs of the record"
         )
     if not -inputs.batch_size <= sample < inputs.batch_size:
-        raise ValueError(f"sample = {sample}: the batch has {inputs.batch_size} samples")
+        last = inputs.batch_size - 1
+        raise ValueError(f"sample = {sample}: give an index from {-inputs.batch_size} to {last}, one of the samples")
     return range(inputs.batch_size)[sample]
 
 

@@ -29,6 +29,7 @@ CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json
 PAGE = "report.md"
 VERSION = "version"  # in configuration and checkpoint; 0.1.0 recorded none
 CHECKPOINT_FORMAT = 2  # raise it when what a checkpoint holds changes
+NOT_VALID = "is not a valid checkpoint (truncated or damaged): train again into a new folder"
 SEAL_SIZE = hashlib.sha256().digest_size
 
 
@@ -77,7 +78,7 @@ class RunFolder:
         """The folder of an earlier run. Raises RunError if there is none."""
         with in_words(f"cannot read {path}"):
             if not (path / CONFIG).is_file():
-                raise RunError(f"{path} is no run folder: it has no {CONFIG}")
+                raise RunError(f"{path} is not the folder of a run: it has no {CONFIG}")
         return cls(path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -96,7 +97,7 @@ class RunFolder:
         """The version of fireprop that wrote the configuration; None if it records none, as 0.1.0."""
         version = self._read_json(CONFIG).get(VERSION)
         if version is not None and not isinstance(version, str):
-            raise RunError(f"{self.path / CONFIG}: {VERSION} is a {type(version).__name__}: a text was expected")
+            raise RunError(f"{self.path / CONFIG}: {VERSION} is a {type(version).__name__}: it must be a string")
         return version
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -142,13 +143,16 @@ class RunFolder:
                 warnings.simplefilter("ignore")  # of torch, about archives that are none of ours
                 state = torch.load(io.BytesIO(whole if sealed else content), weights_only=True)
         except Exception as error:  # a broken file makes torch raise nearly anything
-            raise RunError(f"{path} is unreadable, truncated or no checkpoint") from error
+            raise RunError(f"{path} {NOT_VALID}") from error
         if not isinstance(state, dict) or repr(state.get("format")) != repr(
             CHECKPOINT_FORMAT
         ):  # not a tensor that is 2
-            raise RunError(f"{path} is no checkpoint of this version of fireprop")
+            raise RunError(
+                f"{path} is not a checkpoint of this version of fireprop: train again, or install the "
+                "version that wrote it"
+            )
         if not sealed:  # torch reads changed numbers without complaint
-            raise RunError(f"{path} is unreadable, truncated or no checkpoint")
+            raise RunError(f"{path} {NOT_VALID}")
         return state
 
     def save_figure(self, name: str, figure: "Figure") -> Path:
@@ -188,11 +192,11 @@ class RunFolder:
         try:
             values = json.loads(content)
         except ValueError as error:
-            raise RunError(f"{path} is no JSON ({error})") from error
+            raise RunError(f"{path} is not valid JSON ({error})") from error
         except RecursionError as error:
-            raise RunError(f"{path} is nested too deeply: no run of fireprop wrote it") from error
+            raise RunError(f"{path} is nested too deeply: it is damaged, or fireprop did not write it") from error
         if not isinstance(values, dict):
-            raise RunError(f"{path} holds no JSON object")
+            raise RunError(f"{path} does not contain a JSON object")
         return values
 
 
@@ -201,7 +205,7 @@ def _require_empty(path: Path) -> None:
     if path.exists() and (
         not path.is_dir() or any(child.name != lock.LOCK and not files.is_part(child) for child in path.iterdir())
     ):
-        resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
+        resume = f", or continue its run with --resume {path}" if (path / CONFIG).is_file() else ""
         raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
 
 

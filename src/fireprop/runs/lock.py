@@ -125,7 +125,7 @@ def _take_over(aside: Path, path: Path, me: Holder) -> bool:
         with reading.regular(path, NO_FOLLOW) as file:
             holder = Holder.parse(file.read(10_000))
             if holder is None:
-                raise RunError(f"{path} is no lock of fireprop: delete it if no process trains in this folder")
+                raise RunError(f"{path} is not a lock of fireprop: delete it if no process trains in this folder")
             if not (holder.is_gone(me) and _lock_exclusively(file.fileno())):
                 raise RunError(_refusal(path, holder, me))
             if not os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
@@ -139,8 +139,8 @@ def _take_over(aside: Path, path: Path, me: Holder) -> bool:
 def _refusal(path: Path, holder: Holder, me: Holder) -> str:
     which = "this process" if holder == me else "another process"
     return (
-        f"{path.parent}: {which} (pid {holder.pid}, host {holder.host}) trains here. Wait until it ends, or delete "
-        f"{path} if that process is gone"
+        f"{path.parent}: {which} (pid {holder.pid}, host {holder.host}) trains in this folder. Wait until it ends, or "
+        f"delete {path} if that process no longer exists"
     )
 
 

@@ -21,7 +21,9 @@ def require_same_config(ranks: Ranks, config: Config) -> None:
     Raises RankError in every process; it names the first setting that differs, and the ranks that have another value.
     """
     settings = {f"setting {name}": value for name, value in config.to_dict().items() if name != "data"}
-    require_same(ranks, {"version of fireprop": fireprop.__version__, **settings}, "start all ranks by the same line")
+    require_same(
+        ranks, {"version of fireprop": fireprop.__version__, **settings}, "start all ranks with the same command"
+    )
 
 
 def require_same_data(ranks: Ranks, splits: Splits) -> None:

@@ -19,7 +19,7 @@ def require_memory(config: Config) -> None:
     """Raise MemoryError if the parameters alone, with what training keeps of each, exceed the memory of the machine."""
     installed = _installed()
     if installed is not None and least_bytes(config) > installed:
-        raise MemoryError(_shortage(config, f", this machine has {installed / 1e9:,.1f} GB"))
+        raise MemoryError(_shortage(config, f", but this machine has {installed / 1e9:,.1f} GB"))
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def memory_in_words(config: Config) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in ALLOCATOR):
             raise
-        raise MemoryError(_shortage(config, ", and there is not enough memory")) from error
+        raise MemoryError(_shortage(config, ", and memory ran out")) from error
 
 
 def least_bytes(config: Config) -> int:

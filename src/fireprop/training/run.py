@@ -129,7 +129,7 @@ def read_config(run: RunFolder) -> Config:
     try:
         return Config.from_dict(run.read_config())
     except (ValueError, TypeError) as error:
-        raise RunError(f"{run.path}: its configuration cannot be used: {error}{_writer(run)}") from error
+        raise RunError(f"{run.path}: config.json is not valid: {error}{_writer(run)}") from error
 
 
 def _writer(run: RunFolder) -> str:
@@ -156,10 +156,10 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
     """Refuse to mix two versions in one run: their numbers may differ."""
     if version == fireprop.__version__:
         return
-    began = "fireprop 0.1.0, which recorded no version," if version is None else f"fireprop {version}"
+    writer = "fireprop 0.1.0 (it records no version)" if version is None else f"fireprop {version}"
     raise RunError(
-        f"{run.path}: {began} trained this run, this is fireprop {fireprop.__version__}: train anew, or install "
-        f"fireprop {version or '0.1.0'} to go on. evaluate and plot work with this version too"
+        f"{run.path}: {writer} trained this run, but this is fireprop {fireprop.__version__}: train again into a new "
+        f"folder, or install fireprop {version or '0.1.0'} to continue. evaluate and plot work with this version too"
     )
 
 

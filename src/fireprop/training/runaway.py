@@ -30,6 +30,6 @@ def warning(before: Sequence[EpochMetrics], now: EpochMetrics, spikes: Array) ->
         return None
     return (
         f"epoch {now.epoch}: {number:,} of {len(spikes):,} samples fired more than {MULTIPLE} times as often as usual "
-        f"({usual:,.0f} spikes), one of them {now.largest_spikes_per_sample:,} times. Lower the learning rate, or set "
-        "max_spikes (--max-spikes) to end such a run"
+        f"({usual:,.0f} spikes); the largest number is {now.largest_spikes_per_sample:,}. Lower the learning rate, or "
+        "set max_spikes (--max-spikes) to end such a run"
     )

@@ -19,16 +19,16 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
         total = sum(result["units"]["hidden"])
         lines.append(
             f"{sum(best['hidden'])} of {total} hidden units never fired in epoch {result['best_epoch']}: "
-            "they cost nothing, and cannot learn while they are silent"
+            "silent units have no gradient, so gradient descent does not wake them"
         )
     if best["outputs"]:
         lines.append(
             f"{best['outputs']} of {result['units']['outputs']} output units never fired in epoch "
-            f"{result['best_epoch']}: their classes are never predicted, and no gradient wakes them"
+            f"{result['best_epoch']}: their classes are never predicted, and they have no gradient"
         )
     if last["labels"]:
         lines.append(
-            f"{last['labels']:.2%} of the training samples left the unit of their label silent in epoch "
-            f"{result['epochs']}: they count as late as t_end, which raises the loss, and have no gradient there"
+            f"{last['labels']:.2%} of the training samples did not make the output unit of their label fire in epoch "
+            f"{result['epochs']}: the loss uses t_end instead of the missing spike, which has no gradient"
         )
     return [*lines, f"more on silent units: {PAGE}"] if lines else []

@@ -216,7 +216,9 @@ class Trainer:
         try:
             # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
             if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
-                raise RunError("the checkpoint belongs to another configuration than config.json")
+                raise RunError(
+                    "the checkpoint and config.json have different configurations: restore the config.json of this run"
+                )
             _require_like(self.net.state_dict(), state["weights"], "weights")
             _require_like(self.net.state_dict(), state["best_weights"], "best_weights")
             self.net.load_state_dict(state["weights"])
@@ -232,17 +234,19 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             if isinstance(error, RunError):
                 raise
-            raise RunError(f"the checkpoint is incomplete: {' '.join(str(error).split())}") from error
+            raise RunError(
+                f"the checkpoint is damaged ({' '.join(str(error).split())}): train again into a new folder"
+            ) from error
 
     def _require_consistent(self) -> None:
         """Refuse a state that no run of ours leaves behind."""
         epochs = [row.epoch for row in self.metrics]
         if epochs != list(range(1, len(epochs) + 1)) or self.epoch > self.config.epochs:
-            raise ValueError(f"its epochs are {epochs[:5]} …, of {self.config.epochs}")
+            raise ValueError(f"metrics has the epochs {epochs[:5]} …, expected 1 to {self.config.epochs}")
         if self.schedule.last_epoch != self.epoch:
-            raise ValueError(f"schedule is at epoch {self.schedule.last_epoch} of {self.epoch}")
+            raise ValueError(f"the schedule is at epoch {self.schedule.last_epoch}, the run at epoch {self.epoch}")
         if not 1 <= arguments.integer("best_epoch", self.best_epoch) <= self.epoch:
-            raise ValueError(f"best_epoch = {self.best_epoch} of {self.epoch}")
+            raise ValueError(f"best_epoch = {self.best_epoch} is not in 1 to {self.epoch}")
         arguments.number("train_seconds", self.train_seconds, least=0.0)
         for k, (parameter, moments) in enumerate(self.optimizer.state.items()):
             wanted = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
@@ -358,8 +362,8 @@ def require_shareable(config: Config, ranks: Ranks) -> None:
     """Refuse what several processes cannot share."""
     if config.keep_alive is not None and ranks.number > 1:
         raise ValueError(
-            f"keep_alive = {config.keep_alive}: it goes through a batch sample by sample, so {ranks.number} processes "
-            "cannot share one: train in one process, or leave it out"
+            f"keep_alive = {config.keep_alive}: homeostasis needs one process, but there are {ranks.number}: train in "
+            "one process, or leave keep_alive out"
         )
 
 

@@ -85,7 +85,7 @@ def forward_propagation(
     """
     graph, log = run.graph, run.log
     if run.structure.has_lines:
-        raise ValueError("forward propagation has no rule for delays: use gradient='adjoint', or forward mode")
+        raise ValueError('forward propagation does not support delays: use gradient="adjoint" or forward mode')
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
     row = np.full(log.events.size, forward_kernel.NONE)
