@@ -830,6 +830,13 @@ def test_a_result_that_cannot_be_printed_is_one_line_and_exit_code_74(
         assert RunFolder.open(tmp_path / "new").read_result()["epochs"] == 1
 
 
+def test_a_full_stream_of_ascii_is_one_line_too(monkeypatch, capfd):
+    with open("/dev/full", "w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        code, _, err = _command(monkeypatch, capfd, "--version")
+    assert (code, err) == (74, "fireprop: cannot print: No space left on device\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "redirected"),

@@ -1,5 +1,7 @@
 """Run folders: nothing is overwritten, files are whole or not there, one process trains, faults come in one line."""
 
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -16,7 +18,7 @@ import torch
 
 import fireprop
 from fireprop import training
-from fireprop.runs import RunError, RunFolder, lock, new_path
+from fireprop.runs import RunError, RunFolder, files, lock, new_path
 
 WANTED = Path(__file__).with_name("wanted.py")
 
@@ -322,6 +324,51 @@ def test_a_lock_works_on_file_systems_without_hard_links(run, monkeypatch):
         training.train(run)
     write_lock(run, own_lock(pid=2**22 + 1))
     assert is_taken_over(run)
+
+
+def test_a_stale_lock_is_taken_over_also_when_another_process_has_swept_the_folder(run, monkeypatch):
+    write_lock(run, own_lock(pid=2**22 + 1))
+    put, calls = lock._put, []
+
+    def sweep_and_put(aside, wanted):
+        calls.append(aside)
+        assert len(calls) < 10, "it tries without end"
+        if len(calls) == 1:
+            files.remove_parts(run.path)  # as a process does that took the lock and was killed
+        return put(aside, wanted)
+
+    monkeypatch.setattr(lock, "_put", sweep_and_put)
+    assert is_taken_over(run)
+    assert {path.name for path in run.path.iterdir()} == {"config.json"}
+
+
+def test_a_stale_lock_is_taken_over_where_only_writers_may_lock_a_file(run, monkeypatch):
+    """As on NFS, where Linux makes of flock a lock that needs an open file that can be written."""
+
+    def nfs_flock(descriptor, kind):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", nfs_flock)
+    write_lock(run, own_lock(pid=2**22 + 1))
+    assert is_taken_over(run)
+
+
+def test_a_picture_is_written_also_while_another_process_begins_to_train(run):
+    """What begins to train removes part files, that of `fireprop plot` included."""
+
+    class Figure:
+        dpi, drawn = 100, 0
+
+        def savefig(self, file, **_):
+            self.drawn += 1
+            file.write(b"picture")
+            if self.drawn == 1:
+                with run.locked():
+                    pass
+
+    assert run.save_figure("sample", Figure()).read_bytes() == b"picture"
+    assert {path.name for path in run.path.iterdir()} == {"config.json", "sample.png"}
 
 
 def test_a_lock_that_another_process_has_by_now_is_not_removed(run, other):

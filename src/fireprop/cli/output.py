@@ -20,6 +20,8 @@ class Output:
             nobody sees is none
     """
 
+    buffer = None  # of an ASCII stream, click would write to its buffer instead
+
     def __init__(self, stream: Any, *, needed: bool) -> None:
         self._stream = stream
         self._needed = needed

@@ -102,10 +102,11 @@ class _Cache:
         FOLDERS.add(self.cache_path)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load a kernel from disk. None where there is none, and where its file cannot be read or is damaged."""
+        """Load a kernel from disk. None where there is none, and where its file cannot be read or loaded."""
         target_context.refresh()
-        path = self._path(sig, target_context)
-        with contextlib.suppress(OSError):
+        # Any exception: a whole file may name what another version of NumPy or Numba calls otherwise.
+        with contextlib.suppress(Exception):
+            path = self._path(sig, target_context)
             content = _unsealed(path.read_bytes())
             if content is not None and content[:SEAL_SIZE] == self._stamp(path):
                 kernel = self._numba.rebuild(target_context, pickle.loads(content[SEAL_SIZE:]))
@@ -116,10 +117,10 @@ class _Cache:
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a kernel to disk; where that has become impossible, do without."""
-        if not self._numba.check_cachable(data):
-            return
-        path = self._path(sig, data.target_context)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # Numba has other names
+            if not self._numba.check_cachable(data):
+                return
+            path = self._path(sig, data.target_context)
             self._numba.locator.ensure_cache_path()
             _write(path, _sealed(self._stamp(path) + dumps(self._numba.reduce(data))))
             _remove_other_versions(self.cache_path)

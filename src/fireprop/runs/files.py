@@ -40,18 +40,25 @@ def read(path: Path) -> bytes:
 
 def write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
     """Write a file by `fill`: whoever kills the program finds the old file or the new one, whole. Raises RunError."""
-    aside = part_of(path)
     with in_words(f"cannot write {path}"):
         try:
-            with create(aside, mode) as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except BaseException:
-            remove(aside)  # half a file takes room where there may be none left
-            raise
+            _write(path, mode, fill)
+        except FileNotFoundError:  # a process that begins to train here has removed the part file: once more
+            _write(path, mode, fill)
         _sync_folder(path.parent)
+
+
+def _write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
+    aside = part_of(path)
+    try:
+        with create(aside, mode) as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        remove(aside)  # half a file takes room where there may be none left
+        raise
 
 
 def part_of(path: Path) -> Path:

@@ -92,16 +92,21 @@ def take(folder: Path) -> Lock:
     """Take the lock of a folder. Raises RunError if another process has it, or if the folder cannot be written."""
     me = Holder.me()
     lock = Lock(folder / LOCK, json.dumps(asdict(me)).encode())
-    aside = part_of(lock.path)
     with in_words(f"cannot write {lock.path}"):
-        try:
-            with create(aside, "wb") as file:
-                file.write(lock.content)
-            while not (_put(aside, lock) or _take_over(aside, lock.path, me)):
-                pass  # it was released, or taken over, between two looks
-        finally:
-            remove(aside)
+        while not _try(lock, me):
+            pass  # it was released, or taken over, between two looks
     return lock
+
+
+def _try(lock: Lock, me: Holder) -> bool:
+    """Take a lock; False if it has changed meanwhile. Raises RunError if another process has it."""
+    aside = part_of(lock.path)  # anew each time: a process that takes the lock removes all part files
+    try:
+        with create(aside, "wb") as file:
+            file.write(lock.content)
+        return _put(aside, lock) or _take_over(aside, lock.path, me)
+    finally:
+        remove(aside)
 
 
 def _put(aside: Path, lock: Lock) -> bool:
@@ -122,7 +127,9 @@ def _put(aside: Path, lock: Lock) -> bool:
 def _take_over(aside: Path, path: Path, me: Holder) -> bool:
     """Replace the lock of a process that is gone; False if the lock has changed meanwhile. Raises RunError."""
     try:
-        with reading.regular(path, NO_FOLLOW) as file:
+        # To be locked on NFS, a file must be open for writing; another user's lock can only be read, and is named.
+        writing = os.O_RDWR if os.access(path, os.W_OK) else 0
+        with reading.regular(path, NO_FOLLOW | writing) as file:
             holder = Holder.parse(file.read(10_000))
             if holder is None:
                 raise RunError(f"{path} is not a lock of fireprop: delete it if no process trains in this folder")
