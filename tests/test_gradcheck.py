@@ -26,7 +26,7 @@ from fireprop.gradcheck import (
 from fireprop.gradcheck import check as check_module
 from fireprop.gradcheck.differences import Difference, difference
 from fireprop.gradcheck.report import compare
-from fireprop.nn import LIF, Network, Sequential
+from fireprop.nn import LI, LIF, Network, Sequential
 from networks import grazing_layer
 
 
@@ -151,6 +151,17 @@ def test_a_module_between_layers_is_checked_under_its_own_name():
     assert row(report, "1 duration").components == 1
     assert all(tuple(r.errors) == ROADS[:2] for r in report.rows)  # two systems of equations, and a module between
     assert {"layer 0 weight", "layer 1 weight"} <= {r.name for r in report.rows}
+
+
+def test_a_chain_that_ends_in_a_read_out_is_checked_by_spikes_or_by_potentials():
+    net = Sequential(layer([[3.0, 2.0], [2.5, 3.5]]), LI(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64))
+    inputs = Spikes.from_latencies([[0.1, 0.4], [0.3, 0.2]])
+    report = check_gradients(net, inputs, t_end=2.0)
+    assert report.passed
+    assert report.n_spikes == net[0](inputs, t_end=2.0).n_spikes > 0
+    report = check_gradients(net, inputs, t_end=2.0, loss=lambda record: record[-1].integral(0.0, 2.0).square().sum())
+    assert report.passed
+    assert max(row.uncertainty for row in report.rows if row.name == "1 weight") > 0.0
 
 
 def test_a_threshold_shared_by_two_layers_is_one_component():

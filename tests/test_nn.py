@@ -460,6 +460,24 @@ def test_a_state_dict_whose_weights_would_be_rounded_is_refused():
     exact.load_state_dict(rough.state_dict())
 
 
+class Same(nn.Module):
+    def forward(self, weight):
+        return weight.clone()
+
+
+@pytest.mark.parametrize("make", [
+    lambda dtype: LI(3, 4, **TAUS, dtype=dtype),
+    lambda dtype: nn.utils.parametrize.register_parametrization(LIF(3, 4, **TAUS, dtype=dtype), "weight", Same()),
+])  # fmt: skip
+def test_read_outs_and_parametrised_weights_are_not_rounded_by_a_state_dict_either(make):
+    exact, rough = make(torch.float64), make(torch.float32)
+    with pytest.raises(RuntimeError, match=r"weight.*\[0, 0\] = .* would be rounded to torch.float32"):
+        rough.load_state_dict(exact.state_dict())
+    rough.load_state_dict(copy.deepcopy(exact).float().state_dict())
+    exact.load_state_dict(rough.state_dict())
+    assert torch.equal(exact.weight, rough.weight.double())
+
+
 def test_inputs_that_do_not_fit_are_refused():
     net = net_of(3, 4, 2)
     with pytest.raises(
@@ -565,6 +583,13 @@ class Own(LIF):
         return Spikes.from_latencies(inputs.first(1)[:, :2, 0] + 0.25)
 
 
+class LateRecord(LIF):
+    """A layer with a record of its own, which forward calls."""
+
+    def record(self, inputs, **options):
+        return super().record(inputs.shift(0.125), **options)
+
+
 class Block(nn.Module):
     """A module with a layer inside."""
 
@@ -631,6 +656,7 @@ CHAINS = {
     "a hook that changes, between": (lambda: [hooked(lif(4, 3), keep_early), lif(3, 2)], [4, 3, 2], ()),
     "a pre-hook": (lambda: [preceded(lif(4, 3)), lif(3, 2)], [4, 3, 2], ()),
     "a forward of its own": (lambda: [lif(4, 3, Late), lif(3, 2)], [4, 3, 2], ()),
+    "a record of its own": (lambda: [lif(4, 3, LateRecord), lif(3, 2)], [4, 3, 2], ()),
     "a method of its own": (lambda: [with_a_method_of_its_own(lif(4, 2))], [4, 2], ()),
     "a simulation of its own": (lambda: [lif(4, 2, Own), lif(2, 2)], [4, 2, 2], ()),
     "a parametrised weight": (lambda: [scaled(lif(4, 2))], [4, 2], ()),
@@ -649,6 +675,9 @@ CHAINS = {
         ("0", "1.0", "1.1.hidden", "1.1.out", "1.2"),
     ),
     "a block": (lambda: [Block(lif(4, 3)), lif(3, 2)], [4, 3, 2], ()),
+    "a block with a network that ends early": (
+        lambda: [Block(populations(output="hidden"))], [4, 2, 5], ("0", "1.out", "1.hidden"),
+    ),
     "a block at the end": (lambda: [Delay(), Block(lif(4, 2))], [4, 2], ()),
     "what has no layer": (lambda: [Delay(), lif(4, 2), nn.Identity()], [4, 2], ()),
 }  # fmt: skip
@@ -687,7 +716,8 @@ def stages_alone(net, inputs):
     """What the modules of layers return, one after the other, as far as each has one layer."""
     for module in net:
         inputs = module(inputs, t_end=3.0) if isinstance(module, LIF | Network | Sequential) else module(inputs)
-        if isinstance(module, Network | Sequential) or isinstance(inputs, Trace):
+        several = isinstance(module.layer if isinstance(module, Block) else module, Network | Sequential)
+        if several or isinstance(inputs, Trace):
             return
         if isinstance(module, LIF | Block):
             yield inputs

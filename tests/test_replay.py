@@ -291,6 +291,14 @@ def test_a_float32_network_is_replayed_too(rng, tau_mem, rounding):
     assert (polished - record[0].times.detach()).abs().max() <= max(rounding, 1e-12)
 
 
+def test_a_replay_of_a_network_knows_its_output(rng):
+    net = network(rng)
+    net.output = "inhibitory"
+    _, inputs = inputs_of(rng)
+    record = net.record(inputs, t_end=3.0)
+    assert replay(net, inputs, record, t_end=3.0).record.output == record.output == net.output
+
+
 def test_a_silent_run_and_an_empty_batch_are_replayed(rng):
     net, (_, inputs) = recurrent(rng), inputs_of(rng)
     net[0].weight.data *= 1e-3

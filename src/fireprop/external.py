@@ -107,7 +107,9 @@ def replay(
         return run
 
     simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
-    record = record_of(simulation, inputs, view.weights, view.thresholds, horizon, view.names, constants=constants)
+    record = record_of(
+        simulation, inputs, view.weights, view.thresholds, horizon, view.names, output=view.output, constants=constants
+    )
     run, residual = found[0]
     if on_mismatch == "warn":
         _warn_of_first(view, inputs, given, start, horizon, tolerance)

@@ -38,7 +38,8 @@ def check_gradients(
 
     The roads (docs/gradients.md) are `backward`; forward mode along the unit direction of every single component; the
     triangular solve of the explicit system; and forward propagation. The loss is differentiated by autograd, and the
-    last three start from its :math:`\partial L / \partial f_k`. The two explicit ones are not gone, and their errors
+    last three start from its :math:`\partial L / \partial f_k`. In a chain that ends in a read-out (`LI`), forward mode
+    goes through the loss too. The two explicit ones are not gone, and their errors
     None, where the network is no single system of equations that they know: with modules other than LIF layers among
     them, a layer that is used twice, delays, biases, initial states, or constants that are trained.
 
@@ -84,7 +85,7 @@ def check_gradients(
         roads = {road: gradients[kind.key].reshape(-1) for road, gradients in by_road.items()}
         found = _differences(subject, kind, roads["reverse"], step, tolerance)
         rows.append(compare(kind.name, roads, found, tolerance))
-    return GradcheckReport(tuple(rows), sum(spikes.n_spikes for spikes in subject.base))
+    return GradcheckReport(tuple(rows), sum(spikes.n_spikes for spikes in subject.base.spikes))
 
 
 def _check_net(net: nn.Module) -> None:

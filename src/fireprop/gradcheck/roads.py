@@ -56,8 +56,12 @@ def _forward(subject: Subject, kind: Kind, by_spikes: Sequence[Tensor]) -> Array
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(kind.value, direction)  # type: ignore[no-untyped-call]
             record = subject.record({kind.key: dual})
-            tangents = [forward_ad.unpack_dual(spikes.times).tangent for spikes in record.spikes]  # type: ignore[no-untyped-call]
-        terms = [float(g @ d.detach()) for g, d in zip(by_spikes, tangents, strict=True) if d is not None]
+            if len(record.spikes) < len(record):  # a read-out depends on its parameters too, not on spikes alone
+                by_direction, sources = [torch.ones((), dtype=torch.float64)], [subject.loss(record)]
+            else:
+                by_direction, sources = list(by_spikes), [spikes.times for spikes in record.spikes]
+            tangents = [forward_ad.unpack_dual(source).tangent for source in sources]  # type: ignore[no-untyped-call]
+        terms = [float((g * d.detach()).sum()) for g, d in zip(by_direction, tangents, strict=True) if d is not None]
         derivatives.reshape(-1)[j] = math.fsum(terms)
     return derivatives
 

@@ -81,9 +81,9 @@ def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: l
             value, own = state.get(key), getattr(module, name)
             if isinstance(value, Tensor) and isinstance(own, Tensor) and value.dim() == 1 and own.dim() == 2:
                 state[key] = value.reshape(own.shape) if own.shape == (1, value.numel()) else value
-    for name in ("weight", "recurrent_weight"):
-        value, own = state.get(f"{prefix}{name}"), module._parameters.get(name)
-        if isinstance(value, Tensor) and own is not None and (found := checks.rounding(value, own.dtype)):
+    for name, own in module.named_parameters():  # those of parametrisations too
+        value = state.get(f"{prefix}{name}")
+        if isinstance(value, Tensor) and (found := checks.rounding(value, own.dtype)):
             errors.append(f"{prefix}{name}{found}: convert the network with .double(), or the state with .float()")
 
 

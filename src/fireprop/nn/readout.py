@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fireprop import arguments, responses
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
-from fireprop.nn.constants import exact_constants, keep_constant
+from fireprop.nn.constants import adapt_state, exact_constants, keep_constant
 from fireprop.spikes import Spikes
 from fireprop.weighting import Piece, Weighting, pieces
 
@@ -102,6 +102,13 @@ class LI(nn.Module):
             value = getattr(self, name).detach()
             parts.append(f"{name}=" + (f"{value.item():g}" if value.dim() == 0 else str(tuple(value.shape))))
         return ", ".join(parts)
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
+        unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        adapt_state(self, state, prefix, errors)
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LI":
         """Convert weights only: time constants stay float64, to the bit, also in net.float()."""

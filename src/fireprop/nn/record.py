@@ -129,9 +129,11 @@ class Record:
         places = (*self._places()[:after], same[-1] if same else None)
         return Record((*self.layers[:after], out), self.runs, names, places)
 
-    def with_last(self, name: str) -> "Record":
-        """The same layers, the one of this name at the end."""
-        order = sorted(range(len(self)), key=lambda k: self.names[k] == name)
+    def with_output_last(self) -> "Record":
+        """The same layers, the output population at the end."""
+        if self.output is None:
+            return self
+        order = sorted(range(len(self)), key=lambda k: self.names[k] == self.output)
         layers, names = (tuple(values[k] for k in order) for values in (self.layers, self.names))
         return Record(layers, self.runs, names, tuple(self._places()[k] for k in order))
 
@@ -207,10 +209,6 @@ def next_layer() -> int:
     """The number of the next layer, counted from where `recording` began; else 0."""
     recorder = _recorder.get()
     return 0 if recorder is None else recorder.first_layer + sum(map(len, recorder.records))
-
-
-def is_recording() -> bool:
-    return _recorder.get() is not None
 
 
 def contribute(record: Record) -> Record:

@@ -154,11 +154,10 @@ def _check_stop(stop: Stop, stages: Sequence[list[LIF] | nn.Module]) -> None:
 
 def _part(module: nn.Module, found: Sequence[Record], out: Any) -> Record:
     """What the layers of one module returned: its runs are `found`, and what it returned itself is `out`."""
-    inside = joined(found, found[0].names if len(found) == 1 else ())
+    ordered = [record.with_output_last() for record in found]
+    inside = joined(ordered, ordered[0].names if len(ordered) == 1 else ())
     if isinstance(module, LIF | LI):
         return inside.ending_with(out, after=0)
-    if isinstance(module, Network) and inside.names:
-        inside = inside.with_last(module.output_population)
     if isinstance(module, Network | Sequential):
         return inside.ending_with(out, after=max(len(inside) - 1, 0))
     if isinstance(out, Trace) and not any(layer is out for layer in inside):
@@ -173,10 +172,14 @@ def _names(path: str, part: Record) -> list[str]:
     return [f"{path}.{name}" for name in part.names or range(len(part))]
 
 
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module of a kind does what this does and nothing else: it overrides no forward and has no hooks."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return not hooks and type(module).forward is kind.forward and "forward" not in module.__dict__
+def _is_plain(module: LIF | Sequential, kind: type[LIF | Sequential]) -> bool:
+    """Whether a module of a kind does what this does and nothing else: no method of its own for a run, no hooks."""
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    own, cls = module.__dict__, type(module)
+    if cls.forward is not kind.forward or cls.record is not kind.record:
+        return False
+    return "forward" not in own and "record" not in own
 
 
 def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

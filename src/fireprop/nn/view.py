@@ -25,6 +25,7 @@ class GraphView:
     sites            where its other constants are kept
     starts           in words, what acts at the start of a sample; empty if nothing does
     names            of the populations; empty for layers, which are numbered
+    output           the population that is the output of a Network
     """
 
     structure: engine.graph.Structure
@@ -35,6 +36,7 @@ class GraphView:
     sites: tuple[Site, ...]
     starts: str
     names: tuple[str, ...] = ()
+    output: str | None = None
 
     def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
         """Weights and thresholds as arrays."""
@@ -74,6 +76,7 @@ def graph_view(net: nn.Module) -> GraphView:
             tuple(net.sites()),
             net.what_starts(),
             tuple(net.populations),
+            net.output_population,
         )
     layers = _layers(net)
     check_layers(layers)
