@@ -290,8 +290,9 @@ def _guessed_crossing(missing, derivatives, far, least):
                 fma(t2, fma(t, d7 * F7, d6 * F6), fma(t, d5 * F5, d4 * F4)))
         )  # fmt: skip
         slope = fma(t2, fma(t, d4 * F3, d3 * F2), fma(t, d2, d1))
-        slope = fma(t4, fma(t4, fma(t, d10 * F9, d9 * F8),
-                fma(t2, fma(t, d8 * F7, d7 * F6), fma(t, d6 * F5, d5 * F4))), slope)
+        slope = fma(
+            t4, fma(t4, fma(t, d10 * F9, d9 * F8), fma(t2, fma(t, d8 * F7, d7 * F6), fma(t, d6 * F5, d5 * F4))), slope
+        )
         curvature = fma(t2, fma(t, d5 * F3, d4 * F2), fma(t, d3, d2))
         curvature = fma(t4, fma(t4, d10 * F8, fma(t2, fma(t, d9 * F7, d8 * F6), fma(t, d7 * F5, d6 * F4))), curvature)
         t += _halley(left, slope, curvature, least)
