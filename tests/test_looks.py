@@ -65,5 +65,4 @@ def test_no_bit_of_a_recurrent_run_depends_on_how_far_it_looks_ahead(rng, monkey
         active.append(n_spikes)
         for width in (0.0, *WIDTHS, float(rng.uniform(0.0, 0.2))):
             assert bits(net, inputs, monkeypatch, width, **options)[0] == whole, f"looks of {width}"
-    print(active)
     assert max(active) > 100

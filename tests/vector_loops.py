@@ -27,7 +27,7 @@ ANY = "(?:mul|add|mla|madd)"  # LLVM writes a fused product and sum as vfmadd or
 
 
 def loops(dtype):
-    """For each loop its function, arguments, the operation that only the loop has there, and on which type of number."""
+    """For each loop its function, arguments, an operation that only the loop has there, and the type of its numbers."""
     n_in, n_hidden = 3, 70
     constants = {"tau_mem": 1.0, "tau_syn": 0.5, "v_threshold": np.ones(n_hidden), "t_ref": np.zeros(n_hidden)}
     weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)

@@ -1,4 +1,4 @@
-"""Three instructions of the processor that Python 3.10 cannot ask for: a fused product and sum, and the bits of a float64.
+"""Instructions of the processor that Python 3.10 cannot ask for: a fused product and sum, and the bits of a float64.
 
 LLVM takes them in vectors on AVX2, AVX-512 and NEON. With the JIT off, plain Python rounds the product of `fma` too.
 """

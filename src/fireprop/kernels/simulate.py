@@ -49,8 +49,8 @@ BLOCK = np.uint64(LANES)
 WORDS = LANES // 8
 ZERO, ONE = np.uint64(0), np.uint64(1)
 SEARCHED_AT_ONCE = 8
-# A look ahead of a recurrent layer that finds nothing becomes FURTHER times as long, and the next one starts LONGER than
-# this one did. One that finds more units than are searched at once is shortened until it would find FEW.
+# A look ahead of a recurrent layer that finds no crossing is made again, FURTHER times as long, and later ones start
+# LONGER times as long. If it finds more units than are searched at once, later ones start so short that it finds FEW.
 FURTHER, LONGER, FEW = 3.0, 1.5, 6.0
 
 # Rows of `Loop.lanes`
@@ -221,7 +221,7 @@ def look_to(state, width):
 
 @merged
 def look_further(loop, layer):
-    """Look ahead again, and further: no unit of a recurrent layer has crossed as far as it has looked. Nothing moves."""
+    """Look ahead again, further, in a recurrent layer in which no unit crosses as far as it has looked. No state moves."""
     state = loop.layers[layer]
     forget_crossings(loop, layer)
     if state.fixed_look == 0.0:
