@@ -221,7 +221,7 @@ def look_to(state, width):
 
 @merged
 def look_further(loop, layer):
-    """Look ahead again, further, in a recurrent layer in which no unit crosses as far as it has looked. No state moves."""
+    """Look ahead again, and further, in a recurrent layer in which nobody has crossed so far. No state moves."""
     state = loop.layers[layer]
     forget_crossings(loop, layer)
     if state.fixed_look == 0.0:
