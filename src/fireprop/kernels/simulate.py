@@ -6,7 +6,8 @@ looks ahead to its end, in one pass over the layer; the few units that may cross
 earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The arrivals of a
 layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
-In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
+In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew. So such a
+layer looks ahead only as far as it takes to find a few crossings, and further if it finds none.
 
 The chain runs depth first: a layer is asked for its next spikes only when the layers above it have used up what they
 know. So a first-spike stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
