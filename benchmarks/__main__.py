@@ -1,6 +1,7 @@
-"""`python -m benchmarks`: every number that the documentation gives of fireprop's speed, and its peers beside it."""
+"""`python -m benchmarks`: the speed of fireprop, alone and beside other simulators, as the documentation gives it."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,8 @@ from benchmarks.kernels.parts import PARTS
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Times fireprop, alone and beside its peers, on one core. Ratios within a run are the result: absolute "
-    "numbers depend on the machine and on what else it does.",
+    help="Times fireprop, alone and beside other simulators, on one core. Compare within a run: absolute numbers "
+    "depend on the machine and on what else it does.",
 )
 
 
@@ -41,7 +42,12 @@ class WorkName(str, Enum):
 
 Quick = Annotated[bool, typer.Option("--quick", help="A run in minutes, to see that everything works.")]
 Publish = Annotated[
-    bool, typer.Option("--publish", help="Write docs/benchmarks/latest.json and the page that is made of it.")
+    bool,
+    typer.Option(
+        "--publish",
+        help="Write docs/benchmarks/latest.json and the page made of it. Refuses, before it measures, if the work "
+        "tree has changes.",
+    ),
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of MNIST's IDX files. Without it, the work on MNIST is left out.")
@@ -56,11 +62,13 @@ def run_kernels(
     publish: Publish = False,
 ) -> None:
     """Training rates, time to an accuracy, the dense layer against the bare update, adjoint, threads."""
-    for name in part or list(Part):
-        module = PARTS[name.value]
-        with contextlib.nullcontext() if name is Part.threads else machine.one_core():
+    names = [name.value for name in part or Part]
+    prepare("kernels", names, publish)
+    for name in names:
+        module = PARTS[name]
+        with contextlib.nullcontext() if name == Part.threads.value else machine.one_core():
             values = module.measure(data, quick=quick)
-        store.keep("kernels", name.value, values, quick=quick)
+        store.keep("kernels", name, values, quick=quick)
         typer.echo(module.table(values).text() + "\n")
     finish("kernels", publish)
 
@@ -68,6 +76,7 @@ def run_kernels(
 @app.command("growth")
 def run_growth(quick: Quick = False, publish: Publish = False) -> None:
     """How cost grows with spikes, units, samples, layers and the horizon."""
+    prepare("growth", ["all"], publish)
     with machine.one_core():
         values = growth.measure(quick=quick)
     store.keep("growth", "all", values, quick=quick)
@@ -84,24 +93,54 @@ def run_peers(
     quick: Quick = False,
     publish: Publish = False,
 ) -> None:
-    """fireprop beside other programs, each installed from PyPI into an environment of its own.
+    """fireprop beside other simulators, each installed from PyPI into an environment of its own.
 
-    Environments and results are kept in FIREPROP_BENCHMARKS_CACHE, or in the user's cache folder: the table shows all
-    peers as they were measured last, those named by --only anew.
+    Environments and results are kept in FIREPROP_BENCHMARKS_CACHE, or in the user's cache folder. The tables show the
+    last result of every simulator; --only and --work say which to measure now.
     """
+    chosen = [peer.value for peer in only or Peer]
     names = [w.value for w in work or WorkName if w is not WorkName.mnist or data is not None]
+    prepare("peers", peers.parts(chosen, names), publish)
     with machine.one_core():
-        peers.run([peer.value for peer in only or Peer], names, data, quick=quick)
+        peers.run(chosen, names, data, quick=quick)
     for table in peer_tables.tables(store.kept("peers")):
         typer.echo(table.text() + "\n")
     finish("peers", publish)
 
 
-def finish(section: str, publish: bool) -> None:
-    """Write the page if that is wanted."""
+@app.command("publish")
+def run_publish() -> None:
+    """Publish what was measured last at a clean commit, and write the page again. Measures nothing."""
+    for section in page.SECTIONS:
+        finish(section, bool(store.kept(section)))
+    page.write(store.published())
+
+
+def prepare(section: str, parts: Sequence[str], publish: bool) -> None:
+    """Note the commit that is measured; if it is to be published, refuse now what could not be published later."""
+    machine.commit()
     if publish:
-        page.write(store.publish(section))
+        with refusing():
+            store.check_tree()
+            store.check_parts(section, apart_from=parts)
+
+
+def finish(section: str, publish: bool) -> None:
+    """Publish the section if that is wanted."""
+    if publish:
+        with refusing():
+            page.write(store.publish(section))
         typer.echo(f"wrote {page.PAGE.relative_to(HOUSE)}")
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Exit with code 2 and one line if something cannot be published."""
+    try:
+        yield
+    except store.NotPublishable as error:
+        typer.echo(f"not published: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

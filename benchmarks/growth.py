@@ -79,7 +79,7 @@ def tables(values: dict[str, Any]) -> list[Table]:
             ])  # fmt: skip
     made.note = (
         f"Seconds ~ synaptic events to this power; sizes of {1e3 * LEAST_SECONDS:.0f} ms or more whose weights "
-        "fit in the second-level cache. Must: 1.05; aim: 1."
+        "fit in the second-level cache."
     )
     return [made, points]
 

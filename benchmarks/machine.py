@@ -1,6 +1,7 @@
 """What a result was measured on, and how a process is kept to one core."""
 
 import contextlib
+import functools
 import os
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from llvmlite import binding
+from numba.core import config
 
 import fireprop
 from benchmarks import HOUSE
@@ -16,6 +19,10 @@ from benchmarks import HOUSE
 PACKAGES = ("fireprop", "numba", "numpy", "torch")
 L2_SIZE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 USUAL_L2 = 2**20
+# The widest first, by LLVM's names of features.
+INSTRUCTION_SETS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2", "neon": "NEON"}
+PUBLISHED = ("docs/benchmarks/latest.json", "docs/benchmarks.md", "docs/images/benchmarks.png")
+DIRTY = "-dirty"
 
 
 def describe() -> dict[str, object]:
@@ -24,11 +31,22 @@ def describe() -> dict[str, object]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "l2_bytes": l2_bytes(),
+        "numba_cpu": config.CPU_NAME or binding.get_host_cpu_name(),
+        "instruction_set": instruction_set(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: fireprop.__version__ if name == "fireprop" else version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
     }
+
+
+def instruction_set() -> str:
+    """The widest vector instructions that Numba compiles the kernels for."""
+    if config.CPU_FEATURES is not None:
+        features = {name.strip("+"): name.startswith("+") for name in config.CPU_FEATURES.split(",")}
+    else:
+        features = dict(binding.get_host_cpu_features())
+    return next((shown for name, shown in INSTRUCTION_SETS.items() if features.get(name)), "no vectors")
 
 
 def l2_bytes() -> int:
@@ -79,9 +97,25 @@ def _cpu_model() -> str:
     return ", ".join(parts)
 
 
-def _commit() -> str | None:
+@functools.cache
+def commit() -> str | None:
+    """The commit of the work tree when this process first asked, `-dirty` behind it if there are changes; or None.
+
+    Asked before anything is measured, it is the commit that was measured, whatever is committed meanwhile.
+    """
+    head = _git("rev-parse", "--short", "HEAD")
+    return head and head.strip() + (DIRTY if changes() else "")
+
+
+def changes() -> list[str]:
+    """Files that differ from the commit or that git does not know, without those that publishing writes."""
+    lines = (_git("status", "--porcelain", "--untracked-files=all") or "").splitlines()
+    return [name for line in lines if (name := line[3:]) not in PUBLISHED]
+
+
+def _git(*command: str) -> str | None:
     try:
-        command = ["git", "-C", str(HOUSE), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", str(HOUSE), *command], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout

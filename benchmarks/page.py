@@ -11,20 +11,27 @@ PAGE = HOUSE / "docs" / "benchmarks.md"
 PICTURE = HOUSE / "docs" / "images" / "benchmarks.png"
 INTRODUCTION = """# Benchmarks
 
-Made by `python -m benchmarks {kernels,growth,peers} --publish`; do not edit. The numbers are in
-[benchmarks/latest.json](benchmarks/latest.json). Ratios within a run are the result: absolute numbers depend on the
-machine and on what else it did. One core and one thread unless a table says otherwise; rates are per CPU second.
-A synaptic event is one arrival handled by one receiving unit.
+`python -m benchmarks {kernels,growth,peers} --publish` writes this page; do not edit it. The numbers are in
+[benchmarks/latest.json](benchmarks/latest.json). Compare numbers within a table: absolute numbers depend on the machine
+and on its other work. Programs run on one core with one thread unless a table says otherwise. Rates are per CPU second.
+A synaptic event is one spike handled by one receiving unit. The line below the tables of a section names the processor,
+the vector instructions that Numba compiles for, and the commit that was measured.
 """
 SECTIONS = {
-    "peers": """## fireprop and others
+    "peers": """## fireprop and other simulators
 
-The same spikes, labels, initial weights, batches and Adam, float32; each program in an environment and a process of its
-own, after warm-up. tau_mem = 1 and tau_syn = 0.5, a ratio that jaxsnn can solve. Exact programs minimise the cross
-entropy of first output spikes; programs on a time grid count output spikes, and early ones weigh more. Compile: the
-first step less a later one, CPU seconds; for fireprop from a warm cache of kernels.
+All programs get the same spikes, labels, initial weights, batches and Adam in float32. Each runs in an environment and
+a process of its own, after warm-up, with tau_mem = 1 and tau_syn = 0.5, a ratio that jaxsnn can solve. Exact programs
+minimise the cross entropy of first output spikes. Programs with time steps count output spikes, and early ones weigh
+more. Compile seconds are the CPU time of the first step minus that of a later one; fireprop has a warm kernel cache.
 
-![Samples per second of every program](images/benchmarks.png)""",
+The first table of each work compares programs at equal activity. Adam has a learning rate of 0: each step does all of
+its work, but the weights keep their initial values, and so does the number of spikes. All programs cycle through the
+same four batches, and the table shows how many spikes each simulates. Programs with time steps merge or lose spikes,
+and a unit crosses threshold at most once a step, so their counts differ at equal weights. The second table shows a
+training from the same weights: activity drifts, and the rates with it.
+
+![Samples per second and hidden spikes per sample of every program](images/benchmarks.png)""",
     "kernels": "## fireprop alone",
     "growth": "## Growth",
 }
@@ -69,6 +76,8 @@ def _measured(results: dict[str, Any]) -> str:
 def _circumstances(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
     yield f"{result['day']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']},"
+    if "instruction_set" in machine:
+        yield f"{machine['instruction_set']} (Numba compiles for {machine['numba_cpu']}),"
     yield (
         f"Python {machine['python']}, "
         + ", ".join(f"{name} {machine[name]}" for name in ("numba", "numpy", "torch"))
@@ -76,4 +85,4 @@ def _circumstances(result: dict[str, Any]) -> Iterator[str]:
     )
     yield f"fireprop {machine['fireprop']} ({machine['commit']})."
     if result["quick"]:
-        yield "A quick run: a look at the order of magnitude."
+        yield "A quick run: it shows orders of magnitude only."

@@ -1,8 +1,9 @@
 """fireprop and its peers on the same work: each program in an environment and a process group of its own, on one core.
 
-Rates are per CPU second: on a core that nothing else uses they are those of the clock. What each peer is given:
-spikes, labels, initial weights, batch, rate of Adam, loss; a time-stepped one has them on a grid and counts output
-spikes, the earlier the more, where exact ones compare first spikes.
+Every program gets the same spikes, labels, initial weights, batches and loss. Programs with time steps round the spikes
+to their grid, and their loss counts output spikes, early ones more, where exact programs compare first spikes.
+Speed is compared at equal activity: the weights are held at their start (peer_programs/measuring.py). Rates are per
+CPU second.
 """
 
 import json
@@ -17,33 +18,37 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import HOUSE, environments, store, works
-from benchmarks.arithmetic import median
 
 PROGRAMS = Path(__file__).parent / "peer_programs"
 SURROGATE = "surrogate gradient, {steps} time steps of {dt:g}; loss on output spike counts, early ones weigh more"
-# What a program does, and where that is less or other work than the others' whole simulation with exact gradient.
+CAPPED = "exact; one spike per unit, at most 50 events in the hidden and 53 in the output layer: later ones are dropped"
+ONCE = "exact; one spike per unit, none dropped"
+EVERY = "exact; every spike up to t_end"
+# What a program computes, and where that is less than every spike up to t_end with its exact gradient.
 MODES = {
     "fireprop": {
-        "first-spikes": "exact; ends a sample at its outputs' first spikes",
-        "all-spikes": "exact; every spike up to t_end",
+        "first-spikes": "exact; stops a sample once every output has spiked",
+        "all-spikes": EVERY,
     },
     "jaxsnn": {
-        "eventprop-examples": "exact; one spike a unit, at most 50 and 53 events: later ones are dropped",
-        "eventprop-once": "exact; one spike a unit, all of them held",
-        "eventprop-all": "exact; every spike up to t_end",
-        "analytical-examples": "exact; one spike a unit, at most 50 and 53 events: later ones are dropped",
-        "analytical-once": "exact; one spike a unit, all of them held",
-        "analytical-all": "exact; every spike up to t_end",
+        "eventprop-examples": CAPPED,
+        "eventprop-once": ONCE,
+        "eventprop-all": EVERY,
+        "analytical-examples": CAPPED,
+        "analytical-once": ONCE,
+        "analytical-all": EVERY,
     },
     "eventax": {
-        "euler-200": "gradient exact, times to the error of Euler steps of 1/200 of the horizon; ends a sample at its "
-        "outputs' first spikes",
+        "euler-200": "exact gradient of approximate times (Euler steps of 1/200 of t_end); stops a sample once every "
+        "output has spiked",
     },
     "norse": {"steps-200": SURROGATE},
     "snntorch": {"steps-200": SURROGATE},
     "spikingjelly": {"steps-200": SURROGATE},
 }
 PEERS = [name for name in MODES if name != "fireprop"]
+# The cap of jaxsnn's Yin-Yang examples is below the number of input spikes of the other works.
+OF_ITS_EXAMPLES, EXAMPLES = "-examples", "yin-yang"
 
 
 @dataclass(frozen=True)
@@ -55,26 +60,45 @@ class Effort:
     batches: int
 
 
-FULL, QUICK = Effort(20.0, 3600.0, 40), Effort(1.0, 900.0, 8)
+FULL, QUICK = Effort(3.0, 100.0, 40), Effort(0.25, 600.0, 8)
+
+
+def parts(only: list[str], work_names: list[str]) -> list[str]:
+    """Names under which the results of these peers on these works are kept."""
+    return [part(peer, work) for peer in only for work in work_names]
+
+
+def part(peer: str, work: str) -> str:
+    return f"{peer} {work}"
 
 
 def run(only: list[str], work_names: list[str], data: Path | None, *, quick: bool) -> None:
-    """Measure these peers, fireprop beside each of them; results are kept by peer, row by row as they come."""
+    """Measure these peers, fireprop beside each of them; results are kept by peer and work, row by row."""
     effort = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         files = {name: _save(name, data, effort, Path(folder)) for name in work_names}
         for peer in only:
             python = environments.python_of(peer)
-            values = store.kept("peers").get(peer, {}).get("values", {})
             for work, file in files.items():
-                values[work] = {}
+                rows = {}
                 for name, interpreter in (("fireprop", Path(sys.executable)), (peer, python)):
-                    for mode in MODES[name]:
-                        row = _measure(interpreter, name, mode, file, effort)
-                        values[work][f"{name} {mode}"] = row
-                        store.keep("peers", peer, values, quick=quick)
-                        rate = "error" if "error" in row else f"{median(row['samples_per_second']):,.0f} samples/s"
-                        print(f"{works.TITLES[work]}: {name} {mode}: {rate}", file=sys.stderr, flush=True)
+                    for mode in modes(name, work):
+                        rows[f"{name} {mode}"] = row = _measure(interpreter, name, mode, file, effort)
+                        store.keep("peers", part(peer, work), rows, quick=quick)
+                        print(f"{works.TITLES[work]}: {name} {mode}: {in_short(row)}", file=sys.stderr, flush=True)
+
+
+def modes(name: str, work: str) -> list[str]:
+    return [mode for mode in MODES[name] if work == EXAMPLES or not mode.endswith(OF_ITS_EXAMPLES)]
+
+
+def in_short(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return str(row["error"])
+    hidden, output = (row["spikes"][layer] for layer in ("hidden", "output"))
+    return (
+        f"{row['samples_per_second']:,.1f} samples/s at {hidden:,.1f} hidden and {output:,.1f} output spikes a sample"
+    )
 
 
 def _save(name: str, data: Path | None, effort: Effort, folder: Path) -> Path:
@@ -87,7 +111,7 @@ def _save(name: str, data: Path | None, effort: Effort, folder: Path) -> Path:
 
 
 def _measure(python: Path, name: str, mode: str, file: Path, effort: Effort) -> dict[str, Any]:
-    """What the program printed, or {"error": why it printed nothing}."""
+    """The last line that the program printed, or {"error": why it printed none}."""
     command = [python, PROGRAMS / f"run_{name}.py", file, mode, "--seconds", str(effort.seconds)]
     environment = dict(os.environ)
     if name == "fireprop":
@@ -102,15 +126,18 @@ def _measure(python: Path, name: str, mode: str, file: Path, effort: Effort) -> 
         out, err = process.communicate(timeout=effort.patience)
     except BaseException as stop:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if isinstance(stop, subprocess.TimeoutExpired):
-            return {"error": f"nothing after {effort.patience:.0f} s"}
-        raise
+        out, err = process.communicate()
+        if not isinstance(stop, subprocess.TimeoutExpired):
+            raise
+        return _row(out, f"no result within {effort.patience:.0f} s")
+    last = (err.strip().splitlines() or ["no message"])[-1]
+    return _row(out, f"ended with {process.returncode}: {_without_places(last)[:120]}")
+
+
+def _row(out: str, error: str) -> dict[str, Any]:
+    """The last line of `out`: a result with the weights held stands, even if the training after it failed."""
     lines = out.strip().splitlines()
-    if process.returncode != 0 or not lines:
-        last = (err.strip().splitlines() or ["no message"])[-1]
-        return {"error": f"ended with {process.returncode}: {_without_places(last)[:120]}"}
-    row: dict[str, Any] = json.loads(lines[-1])
+    row: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": error}
     return row
 
 

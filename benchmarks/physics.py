@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Draw]] = {
         "tau_syn": trained(HIDDEN, 1, low=0.2, high=0.3),
         "t_ref": trained(HIDDEN, low=0.01, high=0.02),
     },
-    "axonal delays trained": {"delay": trained(INPUTS, low=0.0, high=0.3)},
+    "axonal delays trained": {"delay": trained(1, INPUTS, low=0.0, high=0.3)},
     "a delay per synapse trained": {"delay": trained(HIDDEN, INPUTS, low=0.0, high=0.3)},
     "a tau_syn per synapse trained": {"tau_syn": trained(HIDDEN, INPUTS, low=0.2, high=0.3)},
 }

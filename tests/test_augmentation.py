@@ -104,7 +104,7 @@ def test_without_augmentation_nothing_changes(data):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"drop": 1.0}, "drop = 1.0: a probability below 1"), ({"max_shift": 1}, "give the shape of the images")],
+    [({"drop": 1.0}, "drop = 1.0: give a probability below 1"), ({"max_shift": 1}, "give the shape of the images")],
 )
 def test_options_that_cannot_be_are_named(data, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):

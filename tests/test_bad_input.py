@@ -278,6 +278,7 @@ def complaint(case: Case, argument: str, arguments: dict[str, Any]) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # torch itself, in forward mode
+            warnings.filterwarnings("ignore", message="tau_syn has shape .*, one per source")  # it works, for now
             result = case.call(**arguments)
     except ERRORS as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -421,7 +422,7 @@ CASES: dict[str, Case] = {
             "mask": torch.tensor([[True, False]] * 3),
             "recurrent": True,
             "recurrent_mask": torch.eye(3, dtype=torch.bool),
-            "tau_syn_rec": _float64(0.5, 0.25, 1.0),
+            "tau_syn_rec": _float64(0.5, 0.25, 1.0)[None],
             "dtype": torch.float64,
             "generator": _seeded(),
         },
@@ -451,7 +452,7 @@ CASES: dict[str, Case] = {
         ),
         lambda: {
             "recurrent_weight": torch.eye(3).double(),
-            "tau_syn_rec": _float64(0.5, 0.5, 0.5),
+            "tau_syn_rec": _float64(0.5, 0.5, 0.5)[None],
             "mask": torch.ones(3, 2) > 0,
         },
         also={
@@ -484,7 +485,7 @@ CASES: dict[str, Case] = {
         lambda: {
             "pre": "out",
             "post": "hidden",
-            "tau_syn": _float64(0.5, 0.25),
+            "tau_syn": _float64(0.5, 0.25)[None],
             "mask": torch.tensor([[True, False]] * 3),
             "weight": WEIGHT.clone(),
         },
@@ -499,7 +500,11 @@ CASES: dict[str, Case] = {
     ),
     "Connection": Case(
         Connection,
-        lambda: {"weight": WEIGHT.clone(), "tau_syn": _float64(0.5, 0.25), "mask": torch.tensor([[True, False]] * 3)},
+        lambda: {
+            "weight": WEIGHT.clone(),
+            "tau_syn": _float64(0.5, 0.25)[None],
+            "mask": torch.tensor([[True, False]] * 3),
+        },
         also={"weight": ("tau_syn", "mask")},
     ),
     "Record[]": Case(lambda layer: chain().record(inputs(), t_end=2.0)[layer], lambda: {"layer": 0}),
@@ -690,12 +695,18 @@ CASES |= {
             "sample": 0,
             "units": [(0, 1)],
             "class_names": ["a", "b"],
+            "t_range": (0.0, 1.0),
         },
         few=True,
     ),
     "plotting.first_spike_histograms": Case(
         plotting.first_spike_histograms,
-        lambda: {"out": fired(), "labels": torch.tensor([0, 1]), "class_names": ["a", "b", "c"]},
+        lambda: {
+            "out": fired(),
+            "labels": torch.tensor([0, 1]),
+            "class_names": ["a", "b", "c"],
+            "t_range": (0.0, 1.0),
+        },
         also={"out": ("labels", "class_names"), "labels": ("class_names",)},
         few=True,
     ),

@@ -1,14 +1,21 @@
 """The benchmarks' own arithmetic, tables and page; what they measure is not tested."""
 
+import itertools
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import benchmarks.__main__ as main
 import numpy as np
 import pytest
-from benchmarks import arithmetic, environments, page, peer_tables, peers, works
+import torch
+from benchmarks import arithmetic, environments, growth, machine, page, peer_tables, peers, store, works
 from benchmarks.peer_programs import measuring
 from benchmarks.tables import Table, number
+from typer.testing import CliRunner
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 MACHINE = {
@@ -80,8 +87,7 @@ def test_synaptic_events_are_arrivals_times_receivers():
     expected = 500 * 256 + 3 * 256 + 3 * 10
     assert works.synaptic_events(net, [500.0, 3.0, 7.0]) == expected
     weights = {"hidden": np.zeros((256, 100)), "output": np.zeros((10, 256)), "recurrent": np.zeros((256, 256))}
-    program = SimpleNamespace(**weights, n_input_spikes=lambda k: 500.0)
-    assert measuring.synaptic_events(program, 3.0) == expected
+    assert measuring.synaptic_events(SimpleNamespace(**weights), 500.0, 3.0) == expected
 
 
 def test_the_extra_bench_holds_what_is_installed():
@@ -91,31 +97,250 @@ def test_the_extra_bench_holds_what_is_installed():
     assert list(environments.REQUIREMENTS) == peers.PEERS
 
 
-def measured(rate):
-    counted = {"synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8, "versions": {"a": "1.2"}}
-    return {"samples_per_second": [rate] * 3, "first_loss": 1.0, "last_loss": 0.5, "steps": 7, **counted}
+def measured(rate, hidden=12.5):
+    spikes = {"input": 5.0, "hidden": hidden, "output": 3.0}
+    learnt = {"steps": 60, "samples_per_second": 2 * rate, "losses": [1.0, 0.5], "start": spikes}
+    return {
+        "samples_per_second": rate, "quartiles": [0.9 * rate, 1.1 * rate], "timed_steps": 21, "spikes": spikes,
+        "synaptic_events": 100.0, "compile_seconds": 1.5, "peak_bytes": 5e8, "versions": {"a": "1.2"},
+        "training": {**learnt, "end": {"hidden": hidden / 10, "output": 1.0}},
+    }  # fmt: skip
+
+
+def result_of(rows, commit="abc"):
+    return {"machine": {**MACHINE, "commit": commit}, "day": "2025-01-01", "quick": False, "values": rows}
+
+
+def cells_of(table):
+    return {row[0]: dict(zip(table.head[1:], row[1:], strict=True)) for row in table.rows}
 
 
 def test_the_page_shows_each_program_once_beside_the_fireprop_of_its_own_run(tmp_path, monkeypatch):
-    def run(ours, row):
-        return {"machine": MACHINE, "day": "2025-01-01", "quick": False, "values": {"yin-yang": {**ours, **row}}}
-
     slow, fast = (
         {"fireprop first-spikes": measured(rate), "fireprop all-spikes": measured(rate / 10)} for rate in (1e4, 2e4)
     )
     results = {
-        "norse": run(slow, {"norse steps-200": measured(500.0)}),
-        "snntorch": run(fast, {"snntorch steps-200": {"error": "ended with 1"}}),
-        "jaxsnn": run(fast, {"jaxsnn eventprop-all": measured(1000.0)}),
+        "norse yin-yang": result_of({**slow, "norse steps-200": measured(500.0)}),
+        "snntorch yin-yang": result_of({**fast, "snntorch steps-200": {"error": "ended with 1"}}),
+        "jaxsnn yin-yang": result_of({**fast, "jaxsnn eventprop-all": measured(1000.0)}),
     }
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(page, "PICTURE", tmp_path / "images" / "picture.png")
     page.write({"peers": results})
     text = (tmp_path / "page.md").read_text()
-    assert text.count(peer_tables.LABELS["fireprop first-spikes"]) == 1
-    rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in text.splitlines()}
-    assert rows[peer_tables.LABELS["norse steps-200"]][:6] == ["500", "50,000", "1.5", "500", "20.0", "2.00"]
-    assert rows[peer_tables.LABELS["jaxsnn eventprop-all"]][4:6] == ["20.0", "2.00"]
-    assert "ended with 1" in rows[peer_tables.LABELS["snntorch steps-200"]][-1]
-    assert "as the other program. a 1.2." in text
+    held, training = peer_tables.tables(results)
+    assert held.markdown() in text
+    assert training.markdown() in text
+    assert [row[0] for row in held.rows].count(peer_tables.LABELS["fireprop first-spikes"]) == 1
+    rows = cells_of(held)
+    ratios = ["fireprop to first spikes / program", "fireprop, every spike / program"]
+    assert [rows[peer_tables.LABELS["norse steps-200"]][name] for name in ratios] == ["20.0", "2.00"]
+    assert [rows[peer_tables.LABELS["jaxsnn eventprop-all"]][name] for name in ratios] == ["20.0", "2.00"]
+    assert "ended with 1" in rows[peer_tables.LABELS["snntorch steps-200"]]["method"]
+    assert "by that of the program. a 1.2." in text
     assert (tmp_path / "images" / "picture.png").stat().st_size > 1000
+
+
+def test_the_tables_show_the_spikes_of_every_program_beside_its_rate_and_how_training_changes_them():
+    capped = {**measured(800.0, hidden=47.17), "dropped": {"hidden": 102.64, "output": 0.0}}
+    rows = {
+        "fireprop first-spikes": measured(1e4), "fireprop all-spikes": measured(69.0, hidden=1241.2),
+        "jaxsnn eventprop-examples": capped,
+    }  # fmt: skip
+    held, training = peer_tables.tables({"jaxsnn yin-yang": result_of(rows)})
+    cells = cells_of(held)[peer_tables.LABELS["fireprop all-spikes"]]
+    assert [cells[name] for name in ("samples/s", "timed steps", "hidden spikes", "output spikes")] == [
+        "69.0", "21", "1,241", "3.000",
+    ]  # fmt: skip
+    cells = cells_of(held)[peer_tables.LABELS["jaxsnn eventprop-examples"]]
+    assert cells["hidden spikes"] == "47.17 (102.6 dropped)"
+    assert cells["output spikes"] == "3.000"
+    row = next(row for row in training.rows if row[0] == peer_tables.LABELS["fireprop all-spikes"])
+    assert list(row[1:]) == ["60", "138", "1,241", "124.1", "3.000", "1.000", "1.00", "0.500"]
+
+
+class Counting:
+    """A program whose weights move by the rate that it is given, and whose spikes are its weight."""
+
+    def __init__(self, moves=0.0):
+        self.weight, self.steps, self.moves = np.array([7.0]), [], moves
+
+    def step(self, k, lr):
+        self.steps.append((k, lr))
+        self.weight -= lr + self.moves
+        return float(self.weight[0])
+
+    def program(self):
+        def count(k):
+            return {"hidden": float(self.weight[0]) + k, "output": 1.0}
+
+        return measuring.Program(self.step, count, lambda: [self.weight], self.steps.clear)
+
+
+@pytest.fixture(scope="module")
+def small_work(tmp_path_factory):
+    path = tmp_path_factory.mktemp("work") / "work.npz"
+    works.first(works.make("yin-yang", None), 600).save(path)
+    return measuring.Work(path)
+
+
+def test_the_weights_are_held_while_rates_are_measured_and_spikes_are_those_of_the_batches_measured(small_work):
+    counting = Counting()
+    row = measuring.hold(small_work, counting.program(), seconds=0.01)
+    assert counting.weight.tolist() == [7.0]
+    assert row["spikes"] == {"input": 5.0, "hidden": 7.0 + 1.5, "output": 1.0}
+    assert {lr for _, lr in counting.steps} == {0.0}
+    assert row["timed_steps"] == len(counting.steps) - 1
+
+
+def test_at_least_twenty_steps_are_timed_and_fewer_only_where_they_take_long(small_work, monkeypatch):
+    def timed(seconds_of_a_step):
+        clock = iter(np.arange(1000) * seconds_of_a_step)
+        monkeypatch.setattr(measuring.time, "process_time", lambda: next(clock))
+        return measuring.hold(small_work, Counting().program(), seconds=4.0)["timed_steps"]
+
+    assert timed(0.01) == 400
+    assert timed(0.5) == 20
+    assert timed(5.0) == 3
+
+
+def test_a_program_whose_weights_move_at_a_rate_of_0_is_no_result(small_work):
+    with pytest.raises(RuntimeError, match="the weights moved at a learning rate of 0: a gradient is not finite"):
+        measuring.hold(small_work, Counting(moves=np.nan).program(), seconds=0.0)
+
+
+def test_a_training_tells_its_spikes_at_the_start_and_at_the_end(small_work, monkeypatch):
+    monkeypatch.setattr(small_work, "lr", 0.125)
+    row = measuring.train(small_work, Counting().program(), seconds=60.0)
+    assert row["steps"] == measuring.TRAINING_STEPS
+    assert row["start"] == {"hidden": 7.0, "output": 1.0}
+    assert row["end"] == {"hidden": 7.0 - 0.125 * measuring.TRAINING_STEPS, "output": 1.0}
+
+
+@pytest.mark.slow
+def test_the_weights_of_fireprop_have_their_first_bits_after_the_steps_that_are_timed(tmp_path):
+    work = works.first(works.make("yin-yang", None), 600)
+    work.save(tmp_path / "work.npz")
+    effort = peers.Effort(seconds=0.05, patience=300.0, batches=4)
+    row = peers._measure(Path(sys.executable), "fireprop", "first-spikes", tmp_path / "work.npz", effort)
+    with torch.no_grad():
+        hidden, output = work.net.record(work.spikes, t_end=work.t_end, stop="first_spikes")
+    # spikes of the untrained network on the four batches; a weight that moved would have been an error
+    assert row["spikes"] == {"input": 5.0, "hidden": hidden.n_spikes / 600, "output": output.n_spikes / 600}
+    assert row["timed_steps"] >= measuring.LEAST_STEPS
+    assert row["training"]["start"] != row["training"]["end"]
+
+
+def test_the_cap_of_the_examples_of_jaxsnn_is_measured_on_the_work_of_its_examples_alone():
+    assert "eventprop-examples" in peers.modes("jaxsnn", "yin-yang")
+    assert peers.modes("jaxsnn", "recurrent") == [
+        "eventprop-once", "eventprop-all", "analytical-once", "analytical-all",
+    ]  # fmt: skip
+
+
+def test_a_result_with_the_weights_held_stands_where_the_training_after_it_came_to_nothing():
+    held = {"samples_per_second": 3.0}
+    assert peers._row(json.dumps(held) + "\n", "no result within 9 s") == held
+    assert peers._row("", "no result within 9 s") == {"error": "no result within 9 s"}
+
+
+def test_a_program_that_fails_is_a_row_with_its_last_message(tmp_path):
+    effort = peers.Effort(seconds=0.05, patience=60.0, batches=4)
+    row = peers._measure(Path(sys.executable), "jaxsnn", "eventprop-all", tmp_path / "missing.npz", effort)
+    assert row["error"].startswith("ended with 1: ")
+    assert str(tmp_path) not in row["error"]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git work tree with one commit and nothing changed, in the place of this one."""
+
+    def git(*command):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *command], check=True, capture_output=True)
+
+    (tmp_path / "docs" / "benchmarks").mkdir(parents=True)
+    for name in ("a.py", *machine.PUBLISHED[:2]):
+        (tmp_path / name).write_text("{}")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(machine, "HOUSE", tmp_path)
+    monkeypatch.setattr(store, "LATEST", tmp_path / machine.PUBLISHED[0])
+    monkeypatch.setattr(page, "PAGE", tmp_path / machine.PUBLISHED[1])
+    monkeypatch.setattr(main, "HOUSE", tmp_path)
+    monkeypatch.setenv("FIREPROP_BENCHMARKS_CACHE", str(tmp_path.parent / f"{tmp_path.name}-cache"))
+    monkeypatch.setattr(growth, "measure", lambda quick: {})
+    machine.commit.cache_clear()
+    yield tmp_path
+    machine.commit.cache_clear()
+
+
+def run(*command):
+    machine.commit.cache_clear()
+    return CliRunner().invoke(main.app, command)
+
+
+def test_publishing_refuses_a_work_tree_with_changes_before_it_measures(repository, monkeypatch):
+    (repository / "a.py").write_text("changed")
+    monkeypatch.setattr(growth, "measure", lambda quick: pytest.fail("measured"))
+    result = run("growth", "--publish")
+    assert result.exit_code == 2
+    assert "not published: the work tree has changes (a.py): commit them, then measure again" in result.output
+    assert (repository / machine.PUBLISHED[0]).read_text() == "{}"
+
+
+def test_a_new_file_is_a_change_but_the_files_that_publishing_writes_are_none(repository):
+    for name in machine.PUBLISHED[:2]:
+        (repository / name).write_text('{"changed": {}}')
+    assert machine.changes() == []
+    (repository / "b.py").write_text("new")
+    assert machine.changes() == ["b.py"]
+
+
+def test_what_was_measured_with_changes_is_marked_and_refused_for_good(repository):
+    (repository / "a.py").write_text("changed")
+    assert run("growth").exit_code == 0
+    assert store.kept("growth")["all"]["machine"]["commit"].endswith("-dirty")
+    (repository / "a.py").write_text("{}")
+    result = run("publish")
+    assert result.exit_code == 2
+    assert "not published: growth, all was measured in a work tree with changes (" in result.output
+    assert (repository / machine.PUBLISHED[0]).read_text() == "{}"
+
+
+def test_what_is_published_carries_the_commit_that_was_measured_whatever_was_committed_since(repository):
+    head = subprocess.run(
+        ["git", "-C", repository, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert run("growth").exit_code == 0
+    (repository / "a.py").write_text("changed")
+    assert run("publish").exit_code == 0
+    assert f"fireprop 0.1.0 ({head})." in re.sub(
+        r"fireprop \S+ \(", "fireprop 0.1.0 (", (repository / "docs/benchmarks.md").read_text()
+    )
+    assert json.loads((repository / machine.PUBLISHED[0]).read_text())["growth"]["all"]["machine"]["commit"] == head
+
+
+def test_the_page_names_the_vector_instructions_that_numba_compiles_for(monkeypatch):
+    monkeypatch.setattr(machine.config, "CPU_FEATURES", "+sse2,+avx,+avx2,-avx512f")
+    assert machine.instruction_set() == "AVX2"
+    monkeypatch.setattr(machine.config, "CPU_FEATURES", "+neon")
+    assert machine.instruction_set() == "NEON"
+    result = {**result_of({}), "machine": {**MACHINE, "instruction_set": "AVX2", "numba_cpu": "znver3"}}
+    assert "AVX2 (Numba compiles for znver3)," in " ".join(page._circumstances(result))
+
+
+def test_public_pages_of_benchmarks_show_no_quotas():
+    for path in (page.PAGE, machine.HOUSE / "docs" / "results.md"):
+        assert not re.search(r"\b(must|aim)\b", path.read_text(), re.IGNORECASE)
+
+
+def test_every_row_of_the_results_says_at_which_commit_it_was_measured():
+    lines = (machine.HOUSE / "docs" / "results.md").read_text().splitlines()
+    head = next(k for k, line in enumerate(lines) if line.startswith("| task | command"))
+    rows = [line.strip("| ").split(" | ") for line in itertools.takewhile(str.strip, lines[head:])]
+    assert rows[0][-1] == "commit"
+    assert len(rows) > 7
+    for row in rows[2:]:
+        assert re.search(r"\b[0-9a-f]{7,}\b", row[-1]), row

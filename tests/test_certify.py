@@ -693,7 +693,7 @@ def test_random_networks_come_from_the_generator_alone_and_go_on_until_enough_is
 def test_batches_and_threads_give_the_same_certificate():
     torch.manual_seed(0)
     layer = LIF(
-        6, 8, tau_mem=1.0, tau_syn=torch.tensor([0.5] * 3 + [1.0] * 3), tau_syn_rec=0.3, recurrent=True, **DOUBLE
+        6, 8, tau_mem=1.0, tau_syn=torch.tensor([[0.5] * 3 + [1.0] * 3]), tau_syn_rec=0.3, recurrent=True, **DOUBLE
     )
     inputs = Spikes.from_latencies(torch.rand(150, 6))
     threads = fireprop.get_num_threads()
@@ -879,7 +879,12 @@ def grazing(shape, distance):
     _, height = exact_peak(tau_mem, tau_syn, weight)
     theta = float(height / (1 + mpmath.mpf(distance)))
     layer = LIF(
-        len(weight), 1, tau_mem=tau_mem, tau_syn=torch.tensor(tau_syn, dtype=torch.float64), v_threshold=theta, **DOUBLE
+        len(weight),
+        1,
+        tau_mem=tau_mem,
+        tau_syn=torch.tensor([tau_syn], dtype=torch.float64),
+        v_threshold=theta,
+        **DOUBLE,
     )
     layer.weight.data.copy_(torch.tensor([weight], dtype=torch.float64))
     return layer, Spikes.from_latencies([[0.0] * len(weight)]), theta
@@ -936,7 +941,7 @@ def test_gaps_are_counted_whatever_the_verdict():
 def test_spikes_of_a_shorter_run_are_refused():
     layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, **DOUBLE)
     inputs = Spikes.from_latencies([[0.1]])
-    message = "layer 0: the spikes of sample 0 are those of a run to t_end = 1.0, and 2.0 is asked for"
+    message = "layer 0: the spikes of sample 0 end at t_end = 1.0, before the given t_end = 2.0: give a smaller t_end"
     with pytest.raises(ValueError, match=re.escape(message)):
         certify_crossings(layer, inputs, t_end=2.0, record=[layer(inputs, t_end=1.0)])
 
@@ -959,7 +964,7 @@ def test_what_is_no_network_or_does_not_fit_it_is_refused():
         certify_crossings(torch.nn.Linear(1, 1), inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("inputs has n_units = 2, the network's number of inputs = 1")):
         certify_crossings(layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
-    with pytest.raises(TypeError, match="spikes is a Spikes"):
+    with pytest.raises(TypeError, match=r"spikes is one fireprop\.Spikes"):
         certify_crossings(layer, inputs, t_end=1.0, record=layer(inputs, t_end=1.0))
     layer.weight.data.fill_(torch.nan)
     with pytest.raises(ValueError, match=re.escape("layer 0: weight[0, 0] = nan: weights must be finite")):

@@ -1,19 +1,23 @@
 """The command line, as a user meets it: exit codes, one-line errors, and what stands on stdout."""
 
+import errno
+import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
 
-from fireprop.cli import TaskName, app
+import fireprop
+from fireprop.cli import TaskName, app, lines
 from fireprop.recipes import RECIPES
 from fireprop.tasks import TASKS
+from fireprop.training import runaway
 from tiny_files import write_task
 
 
@@ -26,10 +30,10 @@ def _mistake(*arguments):
     result = _call(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("fireprop: ")]
-    assert len(lines) == 1, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("fireprop: ")]
+    assert len(said) == 1, result.stderr
     assert "Traceback" not in result.stderr
-    return lines[0]
+    return said[0]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,15 @@ def test_train_says_the_accuracy_and_names_the_folder(tmp_path):
     assert result.exit_code == 0
     assert "test accuracy" in result.stdout
     assert str(tmp_path / "run") in result.stdout
+
+
+def test_train_says_what_to_think_of_silent_units(tmp_path):
+    path = tmp_path / "run"
+    printed = _call("train", "xor", "--hidden", 40, "--epochs", 1, "--out", path).stdout
+    silent = json.loads((path / "result.json").read_text())["silent"]["best_epoch"]["hidden"]
+    assert silent[0] > 0
+    assert f"{silent[0]} of 40 hidden units never fired in epoch 1: they cost nothing, and cannot learn" in printed
+    assert "more on silent units: docs/silent.md" in printed
 
 
 def test_options_end_up_in_the_configuration(tmp_path):
@@ -98,8 +111,8 @@ def test_recipes_are_listed_with_their_commands():
     settings = json.loads(_call("recipes", "--json").stdout)
     assert {task: set(named) for task, named in settings.items()} == {t: set(named) for t, named in RECIPES.items()}
     assert settings["mnist"]["accurate"]["hidden"] == [350]
-    lines = " ".join(_call("recipes").stdout.split())
-    assert all(name in lines for named in RECIPES.values() for name in named)
+    table = " ".join(_call("recipes").stdout.split())
+    assert all(name in table for named in RECIPES.values() for name in named)
     assert "choose accurate" in _mistake("train", "mnist", "--recipe", "best")
 
 
@@ -122,12 +135,36 @@ def test_plot_draws_and_names_the_pictures(xor_run):
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
-def test_info_names_the_kernel_cache():
-    facts = json.loads(_call("info", "--json").stdout)
+@pytest.mark.slow
+def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):
+    """On a folder whose path is longer than a terminal is wide."""
+    cache = tmp_path / ("long " * 20).strip()
+    told = subprocess.run(
+        [sys.executable, "-c", INFO], env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True
+    ).stdout
+    facts, lines = json.loads(told[: told.index("\n}") + 2]), told.splitlines()
     assert facts["fireprop"]
     assert facts["threads"] >= 1
-    assert facts["kernel cache"]
-    assert "numba" in _call("info").stdout
+    assert facts["kernels on disk"] == "1 whole, 2 damaged (compiled again when they are needed)"
+    assert len(facts["kernel cache"]) == 4  # kernels, of graphs, of proofs, of the clocked peer
+    for folder in facts["kernel cache"]:
+        assert folder.startswith(str(cache))
+        assert sum(line.endswith(f"  {folder}") for line in lines) == 1
+
+
+# Three files as kernels have: one ends with its seal, one is empty, one is cut. Then both forms of the answer.
+INFO = """
+import hashlib
+from pathlib import Path
+from fireprop.cli import app
+from fireprop.kernels import compiling
+from fireprop.kernels.simulate import simulate
+sealed = b"code" + hashlib.sha256(b"code").digest()
+for name, content in {"a": sealed, "b": b"", "c": sealed[:-1]}.items():
+    Path(simulate.stats.cache_path, f"{compiling.DIGEST}-{name}.nbc").write_bytes(content)
+app(["info", "--json"], standalone_mode=False)
+app(["info"], standalone_mode=False)
+"""
 
 
 def test_gradcheck_passes_and_prints_a_table():
@@ -263,18 +300,102 @@ def test_a_learning_rate_that_breaks_the_network_gets_one_line(tmp_path):
     assert "weights must be finite" in line
 
 
+# Sets what Ctrl-C does itself: the tests may have been started with the signal ignored, as `nohup ... &` does.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.{}); from fireprop.cli import main; main()"
+
+
+def _first_lines(process, last):
+    """What a process says on stderr, up to the line that begins with `last`."""
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith(last):
+            return said
+    raise AssertionError(said)
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     path = tmp_path / "run"
-    command = [sys.executable, "-m", "fireprop", "train", "yin-yang", "--epochs", "1000", "--out", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (path / "checkpoint.pt").exists():
-        assert time.monotonic() < deadline, "no epoch ended within two minutes"
-        assert process.poll() is None
-        time.sleep(0.05)
+    command = [sys.executable, "-c", PROGRAM.format("default_int_handler"), "train", "yin-yang", "--epochs", "1000"]
+    process = subprocess.Popen([*command, "--out", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _first_lines(process, "epoch 1/1000  loss ")  # comes at once, not when a buffer is full
     os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"fireprop train --resume {path}" in " ".join(stderr.split())
     assert "Traceback" not in stderr
+    assert "Exception ignored" not in stderr
+    assert stdout == ""
+
+
+@pytest.mark.slow
+def test_a_program_that_was_started_to_ignore_ctrl_c_ignores_it(tmp_path):
+    command = [sys.executable, "-c", PROGRAM.format("SIG_IGN"), "train", "yin-yang", "--hidden", "5", "--epochs", "3"]
+    options = ["--out", tmp_path / "run"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _first_lines(process, "epoch 1/3  loss ")
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, "test accuracy" in stdout) == (0, True), stderr
+
+
+def test_without_a_terminal_training_says_a_line_for_each_epoch(tmp_path):
+    options = "--hidden 5 --epochs 2 --batch-size 500".split()
+    result = _call("train", "yin-yang", *options, "--out", tmp_path / "run")
+    first, *epochs = result.stderr.splitlines()
+    assert first == "compiling, once per installed version …"
+    accuracies = r"train \d+\.\d%  validation \d+\.\d%"
+    numbers = rf"loss \d+\.\d{{4}}  {accuracies}  \d\.\d\d spikes/unit, \d silent  [\d,]+ samples/s"
+    assert len(epochs) == 2
+    for epoch, line in enumerate(epochs, start=1):
+        assert re.fullmatch(f"epoch {epoch}/2  {numbers}", line)
+    assert result.stdout.startswith("test accuracy")
+    assert result.stdout.splitlines()[-1].startswith("configuration, metrics")
+
+
+def test_without_a_terminal_other_commands_say_at_most_ten_lines_a_stage():
+    result = _call("gradcheck", "--networks", 2, "--kind", "chain")
+    assert result.stderr.splitlines() == ["checking 1/2", "checking 2/2"]
+
+
+def test_tenths_of_a_stage_are_said_once(capsys):
+    show = lines.tenths("seeds")
+    for done in range(1, 101):
+        show(done, 100, f"loss {done}")
+    assert capsys.readouterr().err.splitlines() == [f"seeds {k}0/100  loss {k}0" for k in range(1, 11)]
+
+
+class FullDisk(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for log in (FullDisk(), closed, None):
+        monkeypatch.setattr(sys, "stderr", log)
+        lines.say("epoch 1")
+    assert not lines.on_terminal()
+
+
+def test_version_prints_name_and_version():
+    result = _call("--version")
+    assert (result.exit_code, result.stdout) == (0, f"fireprop {fireprop.__version__}\n")
+
+
+def test_the_limit_of_spikes_is_an_option(tmp_path):
+    line = _mistake("train", "xor", "--epochs", 1, "--max-spikes", 1, "--out", tmp_path / "run")
+    assert "more than max_spikes=1 spikes" in line
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["max_spikes"] == 1
+
+
+def test_a_runaway_is_one_line_on_stderr_of_its_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(runaway, "LEAST", 1)
+    monkeypatch.setattr(runaway, "MULTIPLE", 0)
+    result = _call("train", "xor", "--epochs", 3, "--out", tmp_path / "run", "--json")
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("fireprop: warning: ")]
+    assert len(warnings) == 3
+    assert all("Lower the learning rate, or set max_spikes (--max-spikes)" in line for line in warnings)
+    assert json.loads(result.stdout)["epochs"] == 3

@@ -84,9 +84,10 @@ def test_kernels_that_check_bounds_are_kept_apart(room):
 @pytest.mark.slow
 def test_a_kernel_for_other_arguments_is_not_taken_for_the_right_one(room):
     run(room)
+    (wanted,) = (room / "__pycache__").glob("*outer*.nbc")
     run(room, USE.replace("10.0]", "10.0], np.float32"))
-    first, second = sorted((room / "__pycache__").glob("*outer*.nbc"))
-    shutil.copy(second, first)  # as if two processes had written at once
+    (other,) = set((room / "__pycache__").glob("*outer*.nbc")) - {wanted}
+    shutil.copy(other, wanted)
     assert run(room) == ["12.0", "0"]
     assert run(room) == ["12.0", "1"]
 
@@ -105,6 +106,98 @@ def test_kernels_run_on_where_the_folder_disappears(room):
         "print", "import shutil; shutil.rmtree('room/__pycache__'); open('room/__pycache__', 'w')\nprint"
     )
     assert run(room, lost, PYTHONDONTWRITEBYTECODE="1") == ["12.0", "0"]
+
+
+# Prints how many damaged files it tried. A fresh dispatcher knows no kernel but those on disk.
+DAMAGE = """
+import random
+from pathlib import Path
+import numpy as np
+from room.compiling import njit
+from room.outer import formula
+def used():
+    fresh = njit(nogil=True)(formula.py_func)
+    return fresh(np.array([1.0, 10.0])), sum(fresh.stats.cache_hits.values())
+def cut(whole):
+    n = len(whole)
+    return [whole[:k] for k in {0, 1, 2, 31, 32, 33, 63, 64, 65, n // 2, n - 33, n - 32, n - 1}]
+def flipped(whole):
+    for bit in random.Random(1).sample(range(8 * len(whole)), 36):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        yield bytes(content)
+used()
+tried = 0
+for file in sorted(Path("room/__pycache__").glob("*outer*.nb?")):
+    whole = file.read_bytes()
+    for content in [*cut(whole), *flipped(whole), whole + b"0"]:
+        file.write_bytes(content)
+        assert used() == (12.0, 0), "damaged"
+        assert used() == (12.0, 1), "written again"
+        tried += 1
+print(tried)
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_whose_file_is_cut_or_changed_in_one_bit_is_compiled_and_written_again(room):
+    assert run(room, DAMAGE) == ["50"]
+
+
+FULL_DISK = """
+import os
+import numpy as np
+def full(*paths):
+    raise OSError(28, "No space left on device")
+os.replace = full
+from room.outer import formula
+print(formula(np.array([1.0, 10.0])), *os.listdir("room/__pycache__"))
+"""
+
+
+def test_a_full_disk_leaves_no_part_of_a_kernel(room):
+    assert run(room, FULL_DISK, PYTHONDONTWRITEBYTECODE="1") == ["12.0"]
+
+
+TOGETHER = """
+import sys
+import numpy as np
+from room.outer import formula
+for each in sys.argv[1:]:
+    formula(np.array([1.0, 10.0], each))
+print(sum(formula.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_write_kernels_at_once_keep_them_all(room):
+    command = [sys.executable, "-c", TOGETHER]
+    started = [subprocess.Popen([*command, *types], cwd=room.parent) for types in (["f4", "f8"], ["f8", "f4"])]
+    assert [process.wait() for process in started] == [0, 0]
+    assert len(list((room / "__pycache__").glob("*outer*.nbc"))) == 2
+    assert run(room, TOGETHER.replace("sys.argv[1:]", "['f8', 'f4']")) == ["2"]
+
+
+ON_DISK = USE + "from room.compiling import on_disk; print(*on_disk())"
+
+
+@pytest.mark.slow
+def test_damaged_kernels_are_counted(room):
+    folder = room / "__pycache__"
+    assert run(room, ON_DISK) == ["12.0", "0", f"['{folder}']", "1", "0"]
+    (kernel,) = folder.glob("*outer*.nbc")
+    kernel.write_bytes(b"")
+    assert run(room, "import room.outer\n" + ON_DISK.split("\n")[-1]) == [f"['{folder}']", "0", "1"]
+
+
+RENAMED = """
+from numba.core import caching
+del caching.CompileResultCacheImpl
+"""
+
+
+def test_kernels_run_uncached_where_numba_has_renamed_what_its_cache_is_made_of(room):
+    assert run(room, RENAMED + USE) == ["12.0", "0"]
 
 
 def test_kernels_are_plain_functions_with_the_jit_off(room):

@@ -197,8 +197,8 @@ def test_a_small_batch_has_the_gradients_of_its_samples(rng, several):
     layer = LIF(
         3, 2, recurrent=True, tau_mem=trained(1.0, 0.8), tau_syn=trained([0.5, 0.7, 0.5], [0.4, 0.4, 0.9])
         if several else trained([0.5], [0.6]), tau_syn_rec=trained([0.3, 0.5], [0.6, 0.3]) if several else
-        trained([0.5], [0.6]), t_ref=trained(0.1, 0.2), v_threshold=trained(1.0, 1.2), delay=trained(0.1, 0.0, 0.3),
-        delay_rec=trained(0.2, 0.1), v_start=trained(0.3, -0.2), dtype=torch.float64,
+        trained([0.5], [0.6]), t_ref=trained(0.1, 0.2), v_threshold=trained(1.0, 1.2), delay=trained([0.1, 0.0, 0.3]),
+        delay_rec=trained([0.2, 0.1]), v_start=trained(0.3, -0.2), dtype=torch.float64,
         **({} if several else {"bias": trained(0.2, -0.1), "i_start": trained(0.1, 0.4)}),
     )  # fmt: skip
     layer.weight.data.copy_(torch.tensor([[6.0, 3.0, 5.0], [5.0, 6.0, 3.0]]))
@@ -260,7 +260,7 @@ def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
 
 # --- delays ---
 
-SHAPES = {"a number": (), "per source": (3,), "per receiver": (4, 1), "per synapse": (4, 3)}
+SHAPES = {"a number": (), "per source": (1, 3), "per receiver": (4, 1), "per synapse": (4, 3)}
 
 
 def layers_with(rng, delay, **options):
@@ -287,7 +287,7 @@ def gradients_of(layer, inputs):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_delay_of_zero_is_no_delay_bit_for_bit(rng, shape):
-    rec = torch.zeros({0: (), 1: (4,), 2: (4, shape[-1] if shape[-1:] == (1,) else 4)}[len(shape)]).double()
+    rec = torch.zeros({(): (), (1, 3): (1, 4), (4, 1): (4, 1), (4, 3): (4, 4)}[shape]).double()
     theirs, ours, inputs = layers_with(rng, torch.zeros(shape).double(), delay_rec=rec)
     (spikes, *wanted), (late, *found) = gradients_of(theirs, inputs), gradients_of(ours, inputs)
     assert torch.equal(spikes.times, late.times)
@@ -317,13 +317,13 @@ def test_a_delay_moves_what_it_delays_and_nothing_else(rng):
 
 
 def test_the_gradient_by_a_delay_is_that_by_the_arrival(rng):
-    delay = nn.Parameter(torch.from_numpy(rng.uniform(0.0, 0.5, size=3)))
+    delay = nn.Parameter(torch.from_numpy(rng.uniform(0.0, 0.5, size=(1, 3))))
     layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=delay, dtype=torch.float64)
     leaf = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64, requires_grad=True)
     spikes = layer(Spikes.from_events(leaf, torch.tensor([2, 0, 1]), None, n_units=3), t_end=T_END)
     spikes.times.sum().backward()
     assert spikes.n_spikes > 4
-    assert torch.equal(delay.grad, leaf.grad[torch.tensor([1, 2, 0])])
+    assert torch.equal(delay.grad[0], leaf.grad[torch.tensor([1, 2, 0])])
 
 
 def test_arrivals_from_t_end_on_do_not_exist(rng):
@@ -334,6 +334,29 @@ def test_arrivals_from_t_end_on_do_not_exist(rng):
     spikes = layer(Spikes.from_latencies([[1.0]]), t_end=2.5)
     assert spikes.n_spikes > 0
     assert float(spikes.times.detach()[0]) > 2.0
+
+
+def test_a_self_loop_whose_delay_is_t_ref_has_the_right_slope_of_the_delay_and_the_left_one_of_t_ref():
+    def run(delay, t_ref):
+        layer = LIF(1, 1, tau_mem=1.0, tau_syn=1.0, recurrent=True, delay_rec=delay, t_ref=t_ref, dtype=torch.float64)
+        layer.weight.data.fill_(8.0)
+        layer.recurrent_weight.data.fill_(1.8)
+        spikes = layer(Spikes.from_latencies([[0.0]]), t_end=1.0)
+        assert spikes.n_spikes == 3
+        return spikes.times.sum()
+
+    def by(d_delay, d_t_ref):
+        step = 2.0**-20
+        return float((run(0.25 + step * d_delay, 0.25 + step * d_t_ref) - run(0.25, 0.25)).detach()) / step
+
+    delay, t_ref = (nn.Parameter(torch.tensor(0.25, dtype=torch.float64)) for _ in range(2))
+    run(delay, t_ref).backward()
+    assert float(delay.grad) == pytest.approx(by(1.0, 0.0), rel=1e-4)
+    assert float(t_ref.grad) == pytest.approx(-by(0.0, -1.0), rel=1e-4)
+    assert abs(float(delay.grad) + by(-1.0, 0.0)) > 0.5  # the other sides are far away
+    assert abs(float(t_ref.grad) - by(0.0, 1.0)) > 0.5
+    for sign in (1.0, -1.0):
+        assert float(delay.grad + t_ref.grad) == pytest.approx(sign * by(sign, sign), rel=1e-4)
 
 
 def test_a_burst_queues_on_a_slow_line(rng):
@@ -435,7 +458,7 @@ def test_a_path_through_equal_time_constants_has_no_jump(name):
         assert slope == pytest.approx(slope0 + bend * step, abs=1e-12 + 100.0 * step**2 + 1e-4 * abs(step))
 
 
-@pytest.mark.parametrize("shape", [(), (2,), (3, 1), (3, 2)])
+@pytest.mark.parametrize("shape", [(), (1, 2), (3, 1), (3, 2)])
 def test_synapses_that_share_a_time_constant_share_its_gradient(rng, shape):
     # a trained tau_syn of any shape is that of every synapse, summed
     value = torch.from_numpy(rng.uniform(0.4, 0.8, size=shape))
@@ -549,12 +572,15 @@ def test_trained_constants_stay_float64_and_survive_a_copy_and_a_state_dict():
     ("build", "text"),
     [
         (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=-0.1), "delay = -0.1: give a finite number >= 0"),
-        (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=torch.ones(3)), "delay has shape (3,): give () or (2,)"),
+        (
+            lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=torch.ones(3)),
+            "delay has shape (3,): give delay.reshape(-1, 1), of shape (3, 1), for one per unit",
+        ),
         (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay_rec=0.1), "delay_rec is given, but recurrent = False"),
         (lambda: LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=math.inf), "bias = inf: give a finite number"),
         (
-            lambda: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(2), i_start=0.1),
-            "i_start is given, tau_syn has shape (2,): of which current is not clear",
+            lambda: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(1, 2), i_start=0.1),
+            "i_start is given, tau_syn has shape (1, 2): of which current is not clear",
         ),
         (
             lambda: LIF(2, 3, tau_mem=1.0, tau_syn=nn.Parameter(torch.tensor(0.5).double()), recurrent=True),
@@ -567,10 +593,112 @@ def test_constants_that_cannot_be_are_refused(build, text):
         build()
 
 
+# --- constants of synapses: per source, per unit, per synapse ---
+
+PER_SYNAPSE = ("tau_syn", "delay")
+
+
+def connected(name, value, n_out, n_in):
+    """A network whose one connection has the constant."""
+    net = Network(n_in, dtype=torch.float64)
+    net.add("out", n_out, tau_mem=1.0)
+    net.connect("input", "out", **{"tau_syn": 0.5, name: value})
+    return net.connections["input->out"]
+
+
+def layered(name, value, n_out, n_in):
+    return LIF(n_in, n_out, tau_mem=1.0, **{"tau_syn": 0.5, name: value}, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("build", [layered, connected])
+@pytest.mark.parametrize("name", PER_SYNAPSE)
+def test_one_dimension_is_refused_where_sources_and_units_are_equally_many(name, build):
+    with pytest.raises(ValueError, match=re.escape(
+        f"{name} has shape (3,): give {name}.reshape(1, -1), of shape (1, 3), for one per source, or "
+        f"{name}.reshape(-1, 1), of shape (3, 1), for one per unit"
+    )):  # fmt: skip
+        build(name, torch.ones(3), 3, 3)
+
+
+@pytest.mark.parametrize("name", ["tau_syn_rec", "delay_rec"])
+def test_one_dimension_is_refused_for_recurrent_synapses(name):
+    with pytest.raises(ValueError, match=re.escape(f"{name} has shape (3,): give {name}.reshape(1, -1)")):
+        LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, **{name: nn.Parameter(torch.ones(3).double())})
+
+
+@pytest.mark.parametrize("build", [layered, connected])
+@pytest.mark.parametrize("name", PER_SYNAPSE)
+def test_one_dimension_is_refused_as_one_per_unit(name, build):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{name} has shape (3,): give {name}.reshape(-1, 1), of shape (3, 1)")
+    ):
+        build(name, [0.5, 0.5, 0.5], 3, 2)
+
+
+@pytest.mark.parametrize("given", [torch.tensor([0.4, 0.6], dtype=torch.float64), [0.4, 0.6], np.array([0.4, 0.6])])
+@pytest.mark.parametrize("build", [layered, connected])
+@pytest.mark.parametrize("name", PER_SYNAPSE)
+def test_one_dimension_warns_where_it_can_only_be_per_source(name, build, given):
+    with pytest.warns(
+        DeprecationWarning, match=re.escape(f"{name} has shape (2,), one per source: give (1, 2)")
+    ) as seen:
+        module = build(name, given, 3, 2)
+    assert seen[0].filename == __file__  # the line of the caller
+    assert getattr(module, name).tolist() == [[0.4, 0.6]]
+
+
+def test_a_parameter_of_one_dimension_warns_and_stays_the_same_object():
+    taus = nn.Parameter(torch.tensor([0.4, 0.6]).double())
+    with pytest.warns(DeprecationWarning, match="tau_syn has shape"):
+        flat = layered("tau_syn", taus, 3, 2)
+    assert flat.tau_syn is taus
+    wide = layered("tau_syn", nn.Parameter(taus.detach()[None].clone()), 3, 2)
+    for layer in (flat, wide):
+        layer.weight.data.copy_(torch.tensor([[3.0, 1.5], [2.0, 3.0], [4.0, 1.0]]))
+        layer(Spikes.from_latencies([[0.1, 0.6]]), t_end=3.0).times.sum().backward()
+    assert torch.equal(taus.grad, wide.tau_syn.grad[0])
+    assert float(taus.grad.abs().min()) > 0.0
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_per_source_and_per_unit_are_what_they_say_where_there_are_as_many(trained):
+    # a slow source drives every unit, a slow unit is driven by every source
+    def count(taus):
+        taus = taus.double()
+        layer = LIF(2, 2, tau_mem=1.0, tau_syn=nn.Parameter(taus) if trained else taus, dtype=torch.float64)
+        layer.weight.data.fill_(3.0)
+        return layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=20.0).counts().tolist()[0]
+
+    taus = torch.tensor([8.0, 0.25])
+    per_source, per_unit = count(taus[None]), count(taus[:, None])
+    assert per_source[0] == per_source[1] > 0
+    assert per_unit[0] == per_source[0]
+    assert per_unit[1] == 0
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("kind", [LIF, Network])
+def test_a_state_dict_of_an_older_version_is_read_into_one_per_source(kind, positive):
+    value = nn.Parameter(torch.tensor([[0.4, 0.6]]).double())
+    module = (layered if kind is LIF else connected)("tau_syn", value if positive else value.detach(), 3, 2)
+    if positive:
+        keep_positive(module, "tau_syn")
+    net = nn.ModuleDict({"layer": module})
+    flat = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    (name,) = (key for key in flat if "tau_syn" in key)
+    flat[name] = (torch.log if positive else torch.clone)(torch.tensor([0.7, 0.9], dtype=torch.float64))
+    before = {key: tensor.shape for key, tensor in flat.items()}
+    net.load_state_dict(flat)
+    np.testing.assert_allclose(module.tau_syn.detach(), [[0.7, 0.9]], rtol=1e-15)
+    assert {key: tensor.shape for key, tensor in flat.items()} == before  # what the user holds stays as it is
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        net.load_state_dict({**flat, name: torch.ones(3).double()})
+
+
 def test_runs_that_cannot_start_are_refused():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, bias=0.1)
     inputs = Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from there on")):
+    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from t_start on")):
         layer(inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("inputs: times[0] = 0.1, unit 0, comes before t_start = 0.15 of")):
         layer(inputs, t_end=1.0, t_start=0.15)
@@ -594,15 +722,49 @@ def test_forward_propagation_refuses_what_it_would_leave_out():
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, gradient="forward")
     late = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=0.1)
     late.weight.data.fill_(3.0)
-    with pytest.raises(ValueError, match="forward propagation has no rule for delays"):
-        late(Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0, gradient="forward").times.sum().backward()
+    recurrent = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, recurrent=True, delay_rec=torch.tensor([[0.0, 0.0], [0.0, 0.1]]))
+    net = Network(2)
+    net.add("out", 3, tau_mem=1.0)
+    net.connect("input", "out", tau_syn=0.5, delay=0.1)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    for module, name in ((late, "delay"), (Sequential(recurrent, late), "delay_rec"), (net, "delay")):
+        for call in (module, module.record):
+            with pytest.raises(
+                ValueError, match=f'gradient = "forward": .* for delays, and {name} is given: use gradient='
+            ):
+                call(inputs, t_end=2.0, gradient="forward")
+    spikes = [spikes.detach() for spikes in late.record(inputs, t_end=2.0)]
+    with pytest.raises(ValueError, match="for delays, and delay is given"):
+        external.replay(late, inputs, spikes, t_end=2.0, gradient="forward")
+
+
+STARTS = ({"bias": 0.3}, {"v_start": 0.4}, {"i_start": 0.5}, {"bias": 0.2, "v_start": 0.3, "i_start": 0.5})
+
+
+@pytest.mark.parametrize("constants", [{"delay": 0.0}, {"delay": 0.0, "delay_rec": 0.0}, *STARTS])
+def test_forward_propagation_has_the_gradient_of_whatever_it_does_not_refuse(constants):
+    torch.manual_seed(0)
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, t_ref=0.1, dtype=torch.float64, **constants)
+    for name in ("bias", "i_start"):
+        if name in constants:
+            delattr(layer, name)
+            layer.register_parameter(name, nn.Parameter(torch.tensor(constants[name]).double()))
+    times = torch.rand(5, 3, dtype=torch.float64)
+    found = []
+    for gradient in ("adjoint", "forward"):
+        leaf = times.clone().requires_grad_()
+        out = layer(Spikes.from_latencies(leaf), t_end=3.0, t_start=0.0, gradient=gradient)
+        found.append(torch.autograd.grad(out.times.square().sum(), [leaf, *layer.parameters()]))
+    assert out.n_spikes > 10
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * float(a.abs().max()))
 
 
 def test_what_cannot_be_kept_positive_is_refused():
-    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=nn.Parameter(torch.zeros(2).double()))
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=nn.Parameter(torch.zeros(1, 2).double()))
     with pytest.raises(ValueError, match="tau_mem is no parameter of this LIF"):
         keep_positive(layer, "tau_mem")
-    with pytest.raises(ValueError, match=re.escape("delay[0] = 0.0: it has no logarithm, start above 0")):
+    with pytest.raises(ValueError, match=re.escape("delay[0, 0] = 0.0: it has no logarithm, start above 0")):
         keep_positive(layer, "delay")
 
 
@@ -679,7 +841,7 @@ def test_a_validity_report_predicts_the_step_that_changes_counts(rng, extras):
 
 def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
     layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
-    text = "along['tau_mem']: how far a step of weights and thresholds may go is known, not one of this"
+    text = "along['tau_mem']: the reach is known for steps of weights and thresholds only"
     with pytest.raises(ValueError, match=re.escape(text)):
         validity.validity_report(
             layer, Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, along={"tau_mem": torch.ones(3)}
@@ -689,9 +851,9 @@ def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
 @pytest.mark.parametrize("constants", [{"delay": 0.1}, {"bias": 0.1}])
 def test_the_explicit_system_and_the_clock_refuse_what_they_do_not_know(constants):
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, **constants), Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match="the explicit system has no rule for"):
+    with pytest.raises(ValueError, match="the explicit system does not support"):
         ift.explicit_system(layer, inputs, t_end=1.0)
-    with pytest.raises(ValueError, match="the clock-driven simulator has no rule for"):
+    with pytest.raises(ValueError, match="the clock-driven simulator does not support"):
         clock_driven.simulate(layer, inputs, t_end=1.0, dt=0.01)
 
 

@@ -41,7 +41,7 @@ def chain(dtype):
 
 
 def recurrent(dtype):
-    taus = {"tau_mem": torch.linspace(0.7, 1.3, 6), "tau_syn": torch.tensor([0.5, 0.7, 0.9, 0.5]), "tau_syn_rec": 0.5}
+    taus = {"tau_mem": torch.linspace(0.7, 1.3, 6), "tau_syn": torch.tensor([[0.5, 0.7, 0.9, 0.5]]), "tau_syn_rec": 0.5}
     return LIF(4, 6, recurrent=True, **taus, dtype=dtype, generator=torch.Generator().manual_seed(2))
 
 

@@ -279,7 +279,7 @@ def test_a_bound_that_is_met_costs_nothing_and_silence_has_no_gradient():
     ("options", "text"),
     [
         ({}, "lower = None, upper = None: give at least one bound"),
-        ({"lower": 2.0, "upper": 1.0}, "lower is above upper: no count meets both"),
+        ({"lower": 2.0, "upper": 1.0}, "lower is above upper: give lower <= upper"),
         ({"lower": torch.zeros(2)}, "lower has shape (2,): give a number or (3,)"),
         ({"lower": 1.0, "over": "epoch"}, 'over = \'epoch\': choose "sample" or "batch"'),
     ],

@@ -92,7 +92,7 @@ def test_a_unit_that_has_reached_its_threshold_at_an_arrival_fires_before_it():
 
 @pytest.mark.parametrize("t_end", [1e3, 1e4, 1e6, 1e9, 1e200])
 def test_spikes_do_not_depend_on_how_far_the_horizon_is(t_end):
-    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([10.0, 1.0]), dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([[10.0, 1.0]]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[0.5, 5.0]]))
     inputs = Spikes.from_latencies([[0.0, 690.0]])
     assert torch.equal(layer(inputs, t_end=t_end).times, layer(inputs, t_end=800.0).times)
@@ -119,7 +119,7 @@ def test_a_potential_at_the_end_of_float64_fires(as_graph):
 
 
 def test_a_graze_of_a_unit_with_a_second_silent_current_is_a_spike():
-    layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([1.0, 2.0]), dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=0.5, tau_syn=torch.tensor([[1.0, 2.0]]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[4.0, 0.0]]))
     spikes = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=3.0)
     assert spikes.times.tolist() == pytest.approx([math.log(2.0)], abs=1e-7)
@@ -150,6 +150,23 @@ def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, 
         found.append([*(s.times for s in record), *record.slopes, leaf.grad, *(p.grad for p in net.parameters())])
     assert record[1].n_spikes > 5
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_chain_with_dense_masks_run_as_a_graph_is_the_same_to_rounding(rng, monkeypatch):
+    net = Sequential(*(
+        LIF(a, b, tau_mem=1.0, tau_syn=0.5, mask=torch.from_numpy(rng.random((b, a)) < 0.7), dtype=torch.float64)
+        for a, b in [(4, 6), (6, 3)]
+    ))  # fmt: skip
+    for layer in net:
+        layer.weight.data.copy_(torch.from_numpy(rng.normal(2.0, 1.0, layer.weight.shape)))
+    leaf = torch.from_numpy(rng.uniform(0.0, 1.0, (5, 4))).requires_grad_()
+    chain, graph = both_ways(net, leaf, Spikes.from_latencies(leaf), monkeypatch, t_end=2.0)
+    assert torch.equal(chain[1], graph[1])
+    assert chain[2].numel() > 5
+    for times in (0, 2):
+        np.testing.assert_allclose(graph[times], chain[times], rtol=0, atol=1e-13)
+    for a, b in zip(chain[4:], graph[4:], strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-11 * float(a.abs().max()))
 
 
 def both_ways(net, leaf, inputs, monkeypatch, **options):
@@ -453,7 +470,7 @@ def test_a_gradient_that_float32_cannot_hold_raises(rng):
 def test_a_weight_of_another_shape_is_refused():
     layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
     layer.weight = torch.nn.Parameter(torch.rand(2, 3, dtype=torch.float64))
-    with pytest.raises(ValueError, match=re.escape("layer 0: weight has shape (2, 3), its synapses (3, 2)")):
+    with pytest.raises(ValueError, match=re.escape("layer 0: weight has shape (2, 3): give (3, 2), one per synapse")):
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
 
 
@@ -482,8 +499,8 @@ def test_a_weight_of_another_shape_is_refused():
         ),
         (lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=1.0, tau_syn_rec=1.0), "tau_syn_rec is given, but recurrent"),
         (
-            lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(2), recurrent=True),
-            "tau_syn has shape (2,): then tau_syn_rec must be given too",
+            lambda net: LIF(2, 3, tau_mem=1.0, tau_syn=torch.ones(1, 2), recurrent=True),
+            "tau_syn has shape (1, 2): then tau_syn_rec must be given too",
         ),
     ],
 )

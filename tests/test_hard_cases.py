@@ -41,6 +41,7 @@ def lif(weight, *, tau_mem, tau_syn, v_threshold=1.0, t_ref=0.0, as_graph=False)
     tau_mem = torch.as_tensor(tau_mem, dtype=torch.float64)
     tau_mem = tau_mem.expand(n_out).clone() if as_graph else tau_mem
     tau_syn = torch.as_tensor(tau_syn, dtype=torch.float64)
+    tau_syn = tau_syn[None] if tau_syn.dim() == 1 else tau_syn
     layer = LIF(n_in, n_out, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=theta, t_ref=t_ref, dtype=torch.float64)
     layer.weight.data.copy_(weight)
     return layer

@@ -179,15 +179,33 @@ def test_names_of_populations_and_parameters(rng):
     assert jacobian.times.numel() == net.record(inputs, t_end=2.0)["b"].n_spikes
     with pytest.raises(ValueError, match=re.escape("parameters[0] = 'weight': choose from connections.a->b.weight")):
         forward_propagation(net, inputs, t_end=2.0, parameters=["weight"])
-    with pytest.raises(ValueError, match=re.escape("layers[1] = 'c': there are a, b")):
+    with pytest.raises(ValueError, match=re.escape("layers[1] = 'c': the layers are a, b")):
         forward_propagation(net, inputs, t_end=2.0, layers=["a", "c"])
     with pytest.raises(IndexError, match="sample = 1: there are 1"):
         explicit_system(net, inputs, t_end=2.0, sample=1)
 
 
+def test_forward_propagation_by_what_it_knows_leaves_other_trained_constants_alone():
+    tau_mem = torch.nn.Parameter(torch.full((3,), 1.1).double())
+    torch.manual_seed(0)
+    layer = LIF(2, 3, tau_mem=tau_mem, tau_syn=0.5, dtype=torch.float64)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    record = layer.record(inputs, t_end=2.0)
+    jacobian = forward_propagation(layer, inputs, t_end=2.0, parameters=["weight"])
+    assert torch.equal(jacobian.times, record[-1].times.detach())
+    (wanted,) = torch.autograd.grad(record[-1].times.square().sum(), layer.weight)
+    found = jacobian.gradient(2.0 * jacobian.times)["weight"]
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    assert len(explicit_system(layer, inputs, t_end=2.0)) == record[-1].n_spikes
+    with pytest.raises(
+        ValueError, match=r"^tau_mem is trained, and forward propagation has no rule for it: choose from"
+    ):
+        forward_propagation(layer, inputs, t_end=2.0)
+
+
 def test_another_module_between_the_layers_is_refused():
     net = Sequential(LIF(2, 2, tau_mem=1.0, tau_syn=0.5), torch.nn.Identity(), LIF(2, 2, tau_mem=1.0, tau_syn=0.5))
-    with pytest.raises(ValueError, match="net holds a Identity"):
+    with pytest.raises(ValueError, match="net contains a Identity: give a network of LIF layers only"):
         explicit_system(net, Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)
     with pytest.raises(TypeError, match="net is a Linear"):
         explicit_system(torch.nn.Linear(1, 1), Spikes.from_latencies([[0.1, 0.2]]), t_end=2.0)

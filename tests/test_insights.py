@@ -140,7 +140,7 @@ def looped_populations(generator):
     net.add("b", 3, tau_mem=0.7, t_ref=0.05)
     weak = {"generator": generator, "dtype": torch.float64}
     net.connect("input", "a", tau_syn=0.5)
-    net.connect("a", "b", tau_syn=torch.tensor([0.3, 0.3, 0.3, 0.5, 0.5]))
+    net.connect("a", "b", tau_syn=torch.tensor([[0.3, 0.3, 0.3, 0.5, 0.5]]))
     net.connect("b", "a", tau_syn=0.25, weight=-torch.rand(5, 3, **weak))
     net.connect("b", "b", tau_syn=0.4, weight=0.3 * torch.randn(3, 3, **weak))
     return net, Spikes.from_latencies(0.5 * torch.rand(2, 4, **weak))
@@ -276,7 +276,7 @@ def test_a_source_that_reaches_no_spike_is_refused():
     torch.nn.init.constant_(layer.weight, 5.0)
     inputs = Spikes.from_latencies([[0.1, math.inf]])
     record = layer.record(inputs, t_end=1.0)
-    with pytest.raises(ValueError, match="unit = 0, source = 1: the source reaches no spike"):
+    with pytest.raises(ValueError, match="unit = 0, source = 1: the source affects no spike"):
         surrogate.local_factor(layer, inputs, record, widths=[0.1], source=1)
 
 
@@ -585,7 +585,7 @@ def test_eventprop_equals_the_adjoint_of_recurrent_layers(rng, masked):
 def test_eventprop_has_one_tau_syn_per_unit():
     inputs = Spikes.from_latencies([[0.1, 0.2]])
     for layer, text in (
-        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=torch.tensor([0.5, 0.6])), "layer 0 has tau_syn of shape (2,)"),
+        (nn.LIF(2, 2, tau_mem=1.0, tau_syn=torch.tensor([[0.5, 0.6]])), "layer 0 has tau_syn of shape (1, 2)"),
         (nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, tau_syn_rec=torch.tensor([[0.5], [0.6]]), recurrent=True),
          "layer 0: tau_syn_rec differs from tau_syn"),
     ):  # fmt: skip
@@ -642,7 +642,7 @@ def test_spikeprops_kernel_is_the_response_at_equal_time_constants():
 
 def test_spikeprop_refuses_a_second_spike(generator):
     net, inputs, record = examples.lively_run(generator)
-    with pytest.raises(ValueError, match=r"unit \d of layer 0 fires \d times: SpikeProp knows one spike per unit"):
+    with pytest.raises(ValueError, match=r"unit \d of layer 0 fires \d times: SpikeProp handles one spike per unit"):
         spikeprop.spikeprop(net, inputs, record, np.ones(record[-1].n_spikes))
 
 
@@ -758,13 +758,13 @@ def test_what_has_no_closed_form_here_is_refused():
     held = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5, t_ref=0.1)
     with pytest.raises(ValueError, match="layer 0 has t_ref > 0"):
         read_chain(held, inputs, held.record(inputs, t_end=1.0))
-    with pytest.raises(ValueError, match="layer 0 has t_ref > 0: EventProp"):
+    with pytest.raises(ValueError, match="layer 0 has t_ref > 0: the jumps of EventProp"):
         eventprop.eventprop_gradients(held, inputs, held.record(inputs, t_end=1.0), torch.zeros(()))
     plain = nn.LIF(1, 1, tau_mem=1.0, tau_syn=0.5)
     torch.nn.init.constant_(plain.weight, 5.0)
-    with pytest.raises(ValueError, match="record ends early"):
+    with pytest.raises(ValueError, match="record ends at an early stop"):
         read_chain(plain, inputs, plain.record(inputs, t_end=1.0, stop="first_spikes"))
-    with pytest.raises(ValueError, match="net has a Identity in it"):
+    with pytest.raises(ValueError, match="net contains a Identity"):
         read_chain(nn.Sequential(plain, torch.nn.Identity()), inputs, plain.record(inputs, t_end=1.0))
     with pytest.raises(ValueError, match="record has 1 layers, net has 2"):
         read_chain(nn.Sequential(plain, plain), inputs, plain.record(inputs, t_end=1.0))

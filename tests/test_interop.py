@@ -58,7 +58,7 @@ def mixed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([0.5, 0.8, 0.3]))
+    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]))
     net.connect("hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))))
     net.connect("hidden", "out", tau_syn=0.7)
     net.connect("out", "hidden", tau_syn=0.25, weight=-torch.from_numpy(rng.random((4, 2))))
@@ -140,7 +140,7 @@ def test_impossible_spikes_have_no_gradient():
     spikes = Spikes.from_lists([[[0.4, 0.5]]])
     error = gradient_error(layer, inputs, [spikes], t_end=1.0)
     assert math.isnan(error.raw)
-    assert "held here" in error.refusal
+    assert "the unit is refractory" in error.refusal
 
 
 def test_every_form_of_network_is_simulated_batches_and_horizons_included(rng):
@@ -301,7 +301,7 @@ def delayed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([0.5, 0.8, 0.3]), delay=steps(3))
+    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]), delay=steps(1, 3))
     net.connect(
         "hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))), delay=steps(4, 4)
     )
@@ -336,6 +336,6 @@ def test_brian2_tends_to_the_run_of_a_delayed_recurrent_network(rng, brian2):
 def test_brian2_is_not_given_what_acts_at_the_start(monkeypatch, constants):
     monkeypatch.setitem(sys.modules, "brian2", object())
     layer = one_unit(**constants)
-    message = f"the {next(iter(constants))} of layer 0 is given: Brian2's interface has no rule"
+    message = f"the {next(iter(constants))} of layer 0 is given: the Brian2 interface supports neither"
     with pytest.raises(ValueError, match=re.escape(message)):
         brian.simulate(layer, Spikes.from_latencies([[0.2]]), t_end=1.0, dt=0.1)

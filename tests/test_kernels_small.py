@@ -1277,7 +1277,7 @@ def test_other_units_of_time_and_potential_and_another_origin_change_nothing(ker
         tau_mem = unit if kernels == "chain" else torch.full((2,), unit, dtype=torch.float64)
         tau_syn = 0.5 * unit
         if kernels == "currents":
-            tau_syn = torch.tensor([0.5, 0.5, 2.0, 1.25], dtype=torch.float64) * unit
+            tau_syn = torch.tensor([[0.5, 0.5, 2.0, 1.25]], dtype=torch.float64) * unit
         layer = LIF(4, 2, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=unit**2, t_ref=0.25 * unit, dtype=torch.float64)
         layer.weight.data.copy_(weight * unit)
         spikes = layer(Spikes.from_latencies((rows * unit + origin).tolist()), t_end=4.0 * unit + origin).detach()
@@ -1468,7 +1468,7 @@ def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_tim
 @pytest.mark.parametrize("tau_syn", [[0.5, 0.8, 0.5], [0.5, 0.8, 0.6]])
 def test_every_current_of_a_unit_shares_in_the_gradient_of_an_input_time(tau_syn):
     # a spike moves with its inputs: its derivatives to all of them sum to 1
-    layer = LIF(3, 1, tau_mem=1.0, tau_syn=torch.tensor(tau_syn), t_ref=9.0, dtype=torch.float64)
+    layer = LIF(3, 1, tau_mem=1.0, tau_syn=torch.tensor([tau_syn]), t_ref=9.0, dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[3.0, 4.0, 5.0]]))
     leaf = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
     inputs = Spikes.from_events(leaf, torch.arange(3), None, n_units=3)
@@ -1747,7 +1747,7 @@ def test_a_spike_at_the_very_end_of_the_hold_is_within_it():
     inputs = Spikes.from_latencies([[1.0, math.inf]])
     first = float(layer(inputs, t_end=4.0).times.detach()[0])
     given = Spikes.from_lists([[[first, first + 0.25], []]])
-    with pytest.raises(ReplayError, match="held here"):
+    with pytest.raises(ReplayError, match="the unit is refractory"):
         replay(layer, inputs, [given], t_end=4.0)
 
 
@@ -1982,7 +1982,7 @@ def test_potentials_whose_squares_leave_float64_cross_when_others_do(exponent):
 
 def test_currents_slower_than_the_membrane_fire_it_after_hundreds_of_its_time_constants():
     # V follows I = 5 x - 6 x^2, x = exp(-t / 1000), which reaches 1 from below at x = 1/2
-    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([1000.0, 500.0]), dtype=torch.float64)
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([[1000.0, 500.0]]), dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[5.0, -6.0]]))
     first = layer(Spikes.from_latencies([[0.0, 0.0]]), t_end=2000.0, max_spikes=10**4, stop="first_spikes").times[0]
     (t,) = (float(first.detach()),)

@@ -164,7 +164,7 @@ def test_an_empty_batch_costs_nothing(loss):
 
 
 def test_silence_without_a_horizon_is_refused():
-    text = "out: sample 1, unit 0 is silent and out has no t_end to stand for its spike"
+    text = "out: sample 1, unit 0 is silent, and out has no t_end to replace the missing spike"
     with pytest.raises(ValueError, match=re.escape(text)):
         first_spike_cross_entropy(Spikes.from_latencies([[0.1, 0.2], [INF, 0.3]]), torch.tensor([0, 1]), tau=0.2)
 
@@ -197,8 +197,8 @@ def test_constants_out_of_range_are_refused_by_name(options, text):
     [
         (torch.tensor([0, 1, 0]), ValueError, "labels has shape (3,): give (2,)"),
         (torch.tensor([[0], [1]]), ValueError, "labels has shape (2, 1): give (2,)"),
-        (torch.tensor([0, 3]), ValueError, "labels[1] = 3: classes are 0 to 2, a unit each"),
-        (torch.tensor([-1, 0]), ValueError, "labels[0] = -1: classes are 0 to 2, a unit each"),
+        (torch.tensor([0, 3]), ValueError, "labels[1] = 3: give classes 0 to 2, one per unit"),
+        (torch.tensor([-1, 0]), ValueError, "labels[0] = -1: give classes 0 to 2, one per unit"),
         (torch.tensor([0.0, 1.0]), TypeError, "labels is torch.float32: pass labels.long()"),
     ],
     ids=str,
@@ -252,7 +252,7 @@ def test_the_cross_entropy_of_kth_spikes_is_that_of_first_spikes_at_those_times(
 
 def test_a_kth_spike_without_a_horizon_or_beyond_a_stop_is_refused():
     with pytest.raises(
-        ValueError, match=re.escape("out: sample 0, unit 0 fires less than 2 times and out has no t_end")
+        ValueError, match=re.escape("out: sample 0, unit 0 fires less than 2 times, and out has no t_end")
     ):
         kth_spike_times(Spikes.from_latencies([[0.1]]), 2)
     with pytest.raises(ValueError, match=re.escape("k = 0: ask for the first k >= 1 spikes of each unit")):
@@ -294,7 +294,7 @@ def test_a_lead_counts_differences_alone():
     shifted = first_spike_lead_mse(out.shift(7.0), labels, lead=0.3)
     assert shifted.item() == pytest.approx(wanted, rel=1e-12)
     assert_gradient_is_the_difference(lambda out: first_spike_lead_mse(out, labels, lead=0.3), trains, 2.0)
-    with pytest.raises(ValueError, match="out has one unit: a lead needs another unit to be ahead of"):
+    with pytest.raises(ValueError, match="out has one unit: a lead needs at least two"):
         first_spike_lead_mse(Spikes.from_latencies([[0.1]]), torch.tensor([0]), lead=0.3)
 
 
@@ -338,11 +338,11 @@ def test_two_silent_batches_do_not_differ():
 
 def test_targets_of_another_shape_or_without_a_horizon_are_refused():
     out = simulated([[[0.1], [0.2]]], 2.0)
-    text = "targets has 2 samples of 2 units, out 1 of 2: give a target train for each train"
+    text = "targets has 2 samples of 2 units, out 1 of 2: give one target train per train"
     with pytest.raises(ValueError, match=re.escape(text)):
         spike_time_mse(out, silent_batch(2, 2))
     data = Spikes.from_lists([[[0.1], []]])
-    text = "sample 0, unit 1: spike 0 has no partner, and out has no t_end to stand for it"
+    text = "sample 0, unit 1: spike 0 has no partner, and out has no t_end to replace it"
     with pytest.raises(ValueError, match=re.escape(text)):
         spike_time_mse(data, Spikes.from_lists([[[0.1], [0.3]]]))
 
@@ -386,7 +386,7 @@ def test_what_a_count_cannot_be_is_refused():
         spike_count_loss(out, torch.zeros(2, 2), tau=0.1)
     with pytest.raises(ValueError, match=re.escape("tau = -1.0: give a finite number > 0")):
         spike_count_loss(out, torch.zeros(2, 3), tau=-1.0)
-    with pytest.raises(ValueError, match="out has no t_end: a smooth count needs the horizon of the simulation"):
+    with pytest.raises(ValueError, match="out has no t_end: a smooth count needs it, give the output of a network"):
         spike_count_loss(Spikes.from_latencies([[0.1]]), torch.zeros(1, 1), tau=0.1)
 
 

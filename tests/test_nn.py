@@ -6,10 +6,13 @@ That their spikes and gradients are right is shown in test_simulate.py and test_
 import copy
 import doctest
 import importlib
+import inspect
 import io
 import math
 import pickle
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import reference
 from fireprop import SpikeLimitError, Spikes
 from fireprop.losses import first_spike_cross_entropy, first_spike_predictions
-from fireprop.nn import LIF, Sequential
+from fireprop.nn import LI, LIF, Network, Sequential, Trace
 
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
 
@@ -390,6 +393,73 @@ def test_weights_that_are_not_on_the_cpu_name_the_remedy():
         net(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=3.0)
 
 
+def negated(tensor):
+    """The same numbers, which torch negates when they are read, as those of x.conj().imag."""
+    view = torch._neg_view(-tensor.detach())
+    assert view.is_neg()
+    return view
+
+
+@pytest.mark.parametrize("as_graph", [False, True])
+def test_tensors_that_torch_negates_lazily_are_read_as_what_they_say(as_graph):
+    times = torch.tensor([[0.1, 0.4, 0.2]] * 2, dtype=torch.float64)
+    constants = {"tau_mem": torch.tensor([1.0, 0.9, 1.1, 1.0], dtype=torch.float64) if as_graph else 1.0}
+    constants |= {"t_ref": torch.tensor([0.1] * 4, dtype=torch.float64), "v_threshold": torch.ones(4).double()}
+    plain = LIF(3, 4, tau_syn=0.5, dtype=torch.float64, **constants)
+    lazy = LIF(3, 4, tau_syn=0.5, dtype=torch.float64, **{
+        name: nn.Parameter(negated(value)) if name == "v_threshold" or as_graph else negated(value)
+        for name, value in constants.items() if isinstance(value, torch.Tensor)
+    } | {name: value for name, value in constants.items() if isinstance(value, float)})  # fmt: skip
+    lazy.weight = nn.Parameter(negated(plain.weight))
+    t_end = torch.full((2,), 2.0, dtype=torch.float64)
+    out = plain(Spikes.from_latencies(times), t_end=t_end)
+    found = lazy(Spikes.from_latencies(negated(times)), t_end=negated(t_end))
+    assert out.n_spikes > 4
+    assert_same_spikes(out, found)
+    (wanted,) = torch.autograd.grad(out.times, plain.weight, torch.ones_like(out.times))
+    (grad,) = torch.autograd.grad(found.times, lazy.weight, negated(torch.ones_like(out.times)))
+    assert torch.equal(grad, wanted)
+    for spikes in (out, found):
+        assert torch.equal(LI(4, 2, **TAUS, generator=torch.Generator().manual_seed(1))(spikes).potential(t_end), LI(
+            4, 2, **TAUS, generator=torch.Generator().manual_seed(1))(out).potential(negated(t_end)))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [
+    lambda weight: weight, lambda weight: weight.numpy(), lambda weight: weight.to_sparse(),
+    lambda weight: weight.to_sparse_csr(),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+def test_a_weight_that_a_network_would_round_is_refused(make):
+    net = Network(2, dtype=torch.float32)
+    net.add("out", 1, tau_mem=1.0)
+    weight = torch.tensor([[5.0, 5.1]], dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=r"= 5\.1 is torch.float64, and would be rounded to torch.float32: give weight.float"
+    ):
+        net.connect("input", "out", tau_syn=0.5, weight=make(weight))
+    assert not net.connections
+    net.connect("input", "out", tau_syn=0.5, weight=make(weight.float().double()))  # every number is a float32
+    assert net.connections["input->out"].weight.dtype == torch.float32
+
+
+def test_a_list_of_weights_has_the_dtype_of_the_network():
+    net = Network(2, dtype=torch.float32)
+    net.add("out", 1, tau_mem=1.0)
+    net.connect("input", "out", tau_syn=0.5, weight=[[5.0, 5.1]])
+    assert torch.equal(net.connections["input->out"].weight, torch.tensor([[5.0, 5.1]]))
+
+
+def test_a_state_dict_whose_weights_would_be_rounded_is_refused():
+    exact, rough = (net_of(3, 4, 2, dtype=dtype, recurrent=True) for dtype in (torch.float64, torch.float32))
+    with pytest.raises(
+        RuntimeError, match=r"0\.weight\[0, 0\] = .* would be rounded to torch.float32: convert the netw"
+    ):
+        rough.load_state_dict(exact.state_dict())
+    rough.load_state_dict(copy.deepcopy(exact).float().state_dict())
+    assert torch.equal(rough[1].recurrent_weight, exact[1].recurrent_weight.float())
+    exact.load_state_dict(rough.state_dict())
+
+
 def test_inputs_that_do_not_fit_are_refused():
     net = net_of(3, 4, 2)
     with pytest.raises(
@@ -479,6 +549,221 @@ def test_the_record_ends_with_what_forward_returns():
     assert_same_spikes(net.record(inputs, t_end=3.0)[-1], net(inputs, t_end=3.0))
     assert_same_spikes(net[0].record(inputs, t_end=3.0)[0], net[0](inputs, t_end=3.0))
     assert_same_spikes(net.record(inputs, t_end=3.0)[0], net[0](inputs, t_end=3.0))
+
+
+class Late(LIF):
+    """A layer with a forward of its own."""
+
+    def forward(self, inputs, **options):
+        return super().forward(inputs.shift(0.125), **options)
+
+
+class Own(LIF):
+    """A layer whose forward simulates nothing of ours."""
+
+    def forward(self, inputs, *, t_end, **options):
+        return Spikes.from_latencies(inputs.first(1)[:, :2, 0] + 0.25)
+
+
+class Block(nn.Module):
+    """A module with a layer inside."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, spikes):
+        return self.layer(spikes, t_end=3.0)
+
+
+def hooked(layer, hook=lambda module, inputs, out: None):
+    layer.register_forward_hook(hook)
+    return layer
+
+
+def keep_early(module, inputs, out):
+    return out.keep(out.times < 1.0)
+
+
+def preceded(layer):
+    layer.register_forward_pre_hook(lambda module, inputs: None)
+    return layer
+
+
+def scaled(layer):
+    class Twice(nn.Module):
+        def forward(self, weight):
+            return 2.0 * weight
+
+    nn.utils.parametrize.register_parametrization(layer, "weight", Twice())
+    return layer
+
+
+def with_a_method_of_its_own(layer):
+    forward = layer.forward
+    layer.forward = lambda inputs, **options: forward(inputs.shift(0.125), **options)
+    return layer
+
+
+def populations(n_in=4, output="out"):
+    net = Network(n_in, dtype=torch.float64)
+    for name, size in (("hidden", 5), ("out", 2)):
+        net.add(name, size, tau_mem=1.0)
+    net.connect("input", "hidden", tau_syn=0.5)
+    net.connect("hidden", "out", tau_syn=0.5)
+    net.output = output
+    return net
+
+
+def lif(n_in, n_out, kind=LIF):
+    return kind(n_in, n_out, **TAUS, dtype=torch.float64)
+
+
+def li(n_in):
+    return LI(n_in, 3, **TAUS, dtype=torch.float64)
+
+
+# name: the modules behind a layer of 4 units, the numbers of units of all layers, and their names
+CHAINS = {
+    "a layer": (lambda: [lif(4, 2)], [4, 2], ()),
+    "a hook": (lambda: [hooked(lif(4, 2))], [4, 2], ()),
+    "a hook that changes": (lambda: [hooked(lif(4, 2), keep_early)], [4, 2], ()),
+    "a hook that changes, between": (lambda: [hooked(lif(4, 3), keep_early), lif(3, 2)], [4, 3, 2], ()),
+    "a pre-hook": (lambda: [preceded(lif(4, 3)), lif(3, 2)], [4, 3, 2], ()),
+    "a forward of its own": (lambda: [lif(4, 3, Late), lif(3, 2)], [4, 3, 2], ()),
+    "a method of its own": (lambda: [with_a_method_of_its_own(lif(4, 2))], [4, 2], ()),
+    "a simulation of its own": (lambda: [lif(4, 2, Own), lif(2, 2)], [4, 2, 2], ()),
+    "a parametrised weight": (lambda: [scaled(lif(4, 2))], [4, 2], ()),
+    "a read-out": (lambda: [li(4)], [4, 3], ()),
+    "a read-out with a hook": (lambda: [lif(4, 2), hooked(li(2))], [4, 2, 3], ()),
+    "a network": (lambda: [populations()], [4, 5, 2], ("0", "1.hidden", "1.out")),
+    "a network between": (
+        lambda: [nn.Identity(), populations(), lif(2, 3)], [4, 5, 2, 3], ("0", "2.hidden", "2.out", "3"),
+    ),
+    "a network that ends early": (lambda: [populations(output="hidden")], [4, 2, 5], ("0", "1.out", "1.hidden")),
+    "a network with a hook": (lambda: [hooked(populations(), keep_early)], [4, 5, 2], ("0", "1.hidden", "1.out")),
+    "a chain": (lambda: [Sequential(lif(4, 3), lif(3, 2))], [4, 3, 2], ()),
+    "a chain with a hook": (lambda: [hooked(Sequential(lif(4, 3), lif(3, 2)), keep_early)], [4, 3, 2], ()),
+    "a chain with a hook and a network": (
+        lambda: [hooked(Sequential(hooked(lif(4, 4)), populations(), li(2)))], [4, 4, 5, 2, 3],
+        ("0", "1.0", "1.1.hidden", "1.1.out", "1.2"),
+    ),
+    "a block": (lambda: [Block(lif(4, 3)), lif(3, 2)], [4, 3, 2], ()),
+    "a block at the end": (lambda: [Delay(), Block(lif(4, 2))], [4, 2], ()),
+    "what has no layer": (lambda: [Delay(), lif(4, 2), nn.Identity()], [4, 2], ()),
+}  # fmt: skip
+
+
+def drive(net):
+    for name, parameter in net.named_parameters():
+        if "weight" in name:
+            parameter.data.abs_().mul_(1.5)
+    return net
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_layer_of_a_chain_is_in_its_record_and_the_last_is_what_forward_returns(name):
+    make, sizes, names = CHAINS[name]
+    net = drive(Sequential(lif(3, 4), *make()))
+    inputs = inputs_for(net)
+    out, record = net(inputs, t_end=3.0), net.record(inputs, t_end=3.0)
+    assert [layer.n_units for layer in record] == sizes
+    assert record.names == names
+    assert all(record[key] is layer for key, layer in zip(names, record, strict=False))
+    if isinstance(out, Trace):
+        at = torch.tensor([0.5, 2.0])
+        assert torch.equal(record[-1].potential(at), out.potential(at))
+    else:
+        assert_same_spikes(record[-1], out) if out.t_end is not None else None
+        assert out.n_spikes > 0
+        assert torch.equal(record[-1].times, out.times)
+    assert len(record.spikes) == len(sizes) - isinstance(out, Trace)
+    # each layer is that of the chain which ends with it
+    for layer, end in zip(record, stages_alone(net, inputs), strict=False):
+        assert torch.equal(layer.times, end.times)
+
+
+def stages_alone(net, inputs):
+    """What the modules of layers return, one after the other, as far as each has one layer."""
+    for module in net:
+        inputs = module(inputs, t_end=3.0) if isinstance(module, LIF | Network | Sequential) else module(inputs)
+        if isinstance(module, Network | Sequential) or isinstance(inputs, Trace):
+            return
+        if isinstance(module, LIF | Block):
+            yield inputs
+
+
+def test_a_layer_with_a_hook_has_its_own_slopes_and_potential():
+    net = drive(net_of(3, 4, 2))
+    inputs, grid = inputs_for(net), torch.linspace(0.5, 2.0, 5)
+    plain = net.record(inputs, t_end=3.0)
+    hooked(net[1])
+    record = net.record(inputs, t_end=3.0)
+    for layer in (0, 1, -1):
+        assert torch.equal(record.slopes[layer], plain.slopes[layer])
+        assert torch.equal(record.potential(layer, 1, grid), plain.potential(layer, 1, grid))
+        assert torch.equal(record.threshold(layer), plain.threshold(layer))
+
+
+def test_the_gradient_flows_to_a_layer_with_a_hook_through_the_record():
+    net = drive(net_of(3, 4, 2))
+    hooked(net[0], keep_early)
+    record = net.record(inputs_for(net), t_end=3.0)
+    assert 0 < record[0].n_spikes
+    assert bool((record[0].times < 1.0).all())
+    found = torch.autograd.grad(record[0].times.sum(), net[0].weight, retain_graph=True)[0]
+    assert float(found.abs().max()) > 0.0
+    text = "layer 0 returned other spikes than its units fired, as a hook or a forward of its own may"
+    for ask in (lambda: record.slopes, lambda: record.threshold(0), lambda: record.potential(0, 0, torch.ones(1))):
+        with pytest.raises(ValueError, match=text):
+            ask()
+    assert record.threshold(1).tolist() == [1.0, 1.0]
+
+
+def test_a_read_out_in_a_record_has_potentials_and_no_threshold():
+    net = drive(Sequential(lif(3, 4), li(4)))
+    record, grid = net.record(inputs_for(net), t_end=3.0), torch.tensor([0.5, 2.0])
+    wanted = record[1].potential(grid)[2, 1]
+    assert torch.equal(record.potential(1, 1, grid, sample=2), wanted.detach())
+    arrivals = record[0][2].detach()
+    there = torch.where(arrivals.times < 2.0, torch.exp((arrivals.times - 2.0) / TAUS["tau_syn"]), 0.0)
+    current = (net[1].weight.detach()[1, arrivals.units] * there).sum()
+    assert float(record.current(1, 1, grid, sample=2)[1]) == pytest.approx(float(current), rel=1e-12)
+    assert record.slopes[1].shape == (0,)
+    assert record.slopes[0].shape == (record[0].n_spikes,)
+    with pytest.raises(ValueError, match="layer 1 is a read-out, which has no threshold"):
+        record.threshold(1)
+
+
+def test_a_module_without_layers_that_changes_the_output_is_refused_by_record_alone():
+    net = drive(Sequential(lif(3, 4), Delay()))
+    inputs = inputs_for(net)
+    assert torch.equal(net(inputs, t_end=3.0).times, net[0](inputs, t_end=3.0).times + 0.125)
+    with pytest.raises(ValueError, match="record: module 1, a Delay, follows the last layer and changes its spikes"):
+        net.record(inputs, t_end=3.0)
+
+
+@pytest.mark.parametrize("make", [hooked, lambda layer: hooked(Sequential(layer)), lambda layer: Block(layer)])
+def test_errors_number_layers_also_inside_of_other_modules(make):
+    bad = lif(5, 2)
+    net = Sequential(Delay(), lif(3, 4), populations(), hooked(lif(2, 5)), make(bad))
+    bad.weight.data[1, 0] = torch.nan
+    for call in (net, net.record):
+        with pytest.raises(ValueError, match=re.escape("layer 4: weight[1, 0] = nan")):
+            call(inputs_for(net), t_end=3.0)
+
+
+def test_an_early_stop_with_a_hook_between_says_what_runs_on_its_own():
+    net = Sequential(lif(3, 4), hooked(lif(4, 2)))
+    with pytest.raises(ValueError, match="but a LIF among them runs on its own, as a Network and a module with hooks"):
+        net(inputs_for(net), t_end=3.0, stop="first_spikes")
+
+
+def test_record_and_forward_have_one_signature():
+    for kind in (LIF, Sequential, Network):
+        forward, record = (dict(inspect.signature(call).parameters) for call in (kind.forward, kind.record))
+        assert forward == record
+    assert inspect.signature(Sequential.forward).return_annotation == Spikes | Trace
 
 
 def test_the_potential_of_a_record_is_that_of_the_oracle():
@@ -655,3 +940,50 @@ def test_adam_on_batches_of_a_data_loader_learns_a_toy_problem(stop, dtype):
     assert losses[-1] < 0.5 * losses[0]
     out = net(Spikes.from_latencies(x), t_end=4.0)
     assert (first_spike_predictions(out) == y).double().mean() > 0.9
+
+
+# --- torch.compile ---
+
+COMPILED = """
+import warnings
+import torch
+from fireprop import Spikes
+from fireprop.nn import LI, LIF, Network, Sequential, Trace
+
+warnings.simplefilter("error")
+taus = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
+torch.manual_seed(0)
+times = torch.rand(4, 3, dtype=torch.float64)
+net = Network(3, dtype=torch.float64)
+net.add("a", 4, tau_mem=1.0)
+net.connect("input", "a", tau_syn=0.5)
+read_out = Sequential(LIF(3, 4, **taus), LI(4, 2, **taus))
+
+def gradient(call, module, **options):
+    leaf = times.clone().requires_grad_()
+    out = call(Spikes.from_latencies(leaf), **options)
+    loss = out.potential(torch.tensor([1.0, 2.0])) if isinstance(out, Trace) else out.times.square()
+    return [loss, *torch.autograd.grad(loss.sum(), [leaf, *module.parameters()])]
+
+for module in (LIF(3, 4, **taus), Sequential(LIF(3, 4, **taus), LIF(4, 2, **taus)), read_out, net, LI(3, 2, **taus)):
+    options = {} if isinstance(module, LI) else {"t_end": 3.0}
+    compiled = torch.compile(module, backend="eager")
+    pairs = zip(gradient(module, module, **options), gradient(compiled, module, **options), strict=True)
+    print(type(module).__name__, all(torch.equal(a, b) and bool(a.abs().max() > 0) for a, b in pairs))
+"""
+
+
+@pytest.mark.slow
+def test_compiled_networks_have_the_same_gradients_without_a_word():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    if done.returncode and "not supported" in done.stderr:
+        pytest.skip("this torch compiles nothing for this Python")
+    said = "LIF True\nSequential True\nSequential True\nNetwork True\nLI True\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+@pytest.mark.slow
+def test_the_compiler_is_not_loaded_before_it_is_asked_for():
+    code = "import sys, fireprop, fireprop.nn; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n")

@@ -1,10 +1,12 @@
 """Pictures: that the artists hold the data, that the edge cases draw, and that nothing falls off the page."""
 
 import doctest
+import importlib
 import itertools
 import re
 import subprocess
 import sys
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from matplotlib.figure import Figure
 
 from fireprop import plotting
 from fireprop.datasets import yin_yang, yin_yang_class
-from fireprop.nn import LIF, Sequential
+from fireprop.nn import LI, LIF, Network, Record, Sequential
 from fireprop.plotting import (
     CLASS_COLORS,
     UNDECIDED_COLOR,
     decision_map,
     first_spike_histograms,
     learning_curves,
+    maps,
     raster_and_traces,
     validity,
 )
@@ -34,7 +37,7 @@ INF = float("inf")
 @pytest.fixture(autouse=True)
 def quick_boundaries(monkeypatch):
     """True classes looked up on a coarse grid: most of the time of a map goes into them."""
-    monkeypatch.setattr(plotting, "BOUNDARY_RESOLUTION", 200)
+    monkeypatch.setattr(maps, "BOUNDARY_RESOLUTION", 200)
 
 
 def drawn(figure):
@@ -83,9 +86,10 @@ assert settings() == before
 
 
 def test_examples_in_the_docstrings_run():
-    results = doctest.testmod(plotting)
-    assert results.attempted > 8
-    assert results.failed == 0
+    rooms = [importlib.import_module(f"fireprop.plotting.{room.name}") for room in iter_modules(plotting.__path__)]
+    results = [doctest.testmod(room) for room in rooms]
+    assert sum(result.attempted for result in results) > 8
+    assert not any(result.failed for result in results)
 
 
 def test_class_colours_differ_in_lightness_or_hue_for_everyone():
@@ -120,8 +124,13 @@ def epoch(number, **changes):
         "validation_accuracy": 1.0 - 0.6 / number,
         "spikes_per_unit": 0.5,
         "silent_units": 3,
+        "silent_labels": 0.01,
+        "silent_outputs": 0,
     }
     return row | changes
+
+
+LATER_COLUMNS = ("silent_labels", "silent_outputs")
 
 
 def curves(ax):
@@ -143,13 +152,15 @@ def best_epochs(figure):
 def test_curves_hold_the_metrics_and_mark_the_best_epoch():
     rows = [epoch(1), epoch(2), epoch(3, validation_accuracy=0.75)]
     figure = drawn(learning_curves(rows))
-    loss, accuracy, spikes, silent = figure.axes
+    loss, accuracy, spikes, silent, labels, outputs = figure.axes
     assert curves(loss) == [[(1, 1.0), (2, 0.5), (3, 1 / 3)], [(1, 1.1), (2, 0.55), (3, 1.1 / 3)]]
     assert curves(accuracy)[1] == [(1, 0.4), (2, 0.7), (3, 0.75)]
     assert curves(spikes) == [[(1, 0.5), (2, 0.5), (3, 0.5)]]
     assert curves(silent) == [[(1, 3), (2, 3), (3, 3)]]
+    assert curves(labels) == [[(1, 0.01), (2, 0.01), (3, 0.01)]]
+    assert curves(outputs) == [[(1, 0), (2, 0), (3, 0)]]
     assert best_epochs(figure) == {3.0}
-    assert legend_texts(figure) == ["training", "validation", "best validation: epoch 3, 75.0%"]
+    assert legend_texts(figure) == ["training", "validation", "weights kept: epoch 3, best validation (75.0%)"]
 
 
 def test_best_of_equal_accuracies_has_the_lowest_loss_then_is_the_latest():
@@ -162,7 +173,7 @@ def test_best_of_equal_accuracies_has_the_lowest_loss_then_is_the_latest():
 
 def test_one_epoch_is_a_dot():
     figure = drawn(learning_curves([epoch(1, silent_units=0)]))
-    assert [len(curve) for ax in figure.axes for curve in curves(ax)] == [1, 1, 1, 1, 1, 1]
+    assert [len(curve) for ax in figure.axes for curve in curves(ax)] == [1] * 8
     assert all(line.get_marker() == "o" for ax in figure.axes for line in ax.lines if line.get_linestyle() == "-")
 
 
@@ -174,7 +185,7 @@ def test_without_validation_there_is_no_best_epoch(nothing):
     figure = drawn(learning_curves(rows))
     assert best_epochs(figure) == set()
     assert legend_texts(figure) == ["training"]
-    assert [len(curves(ax)) for ax in figure.axes] == [1, 1, 1, 1]
+    assert [len(curves(ax)) for ax in figure.axes] == [1] * 6
 
 
 def test_validation_of_some_epochs_only_is_drawn_at_those():
@@ -190,7 +201,26 @@ def test_numbers_may_be_the_texts_of_a_csv_file():
 
 def test_what_was_not_recorded_says_so():
     figure = drawn(learning_curves([{"epoch": 1, "train_loss": 0.5}]))
-    assert [notes(ax) for ax in figure.axes] == [[], ["not recorded"], ["not recorded"], ["not recorded"]]
+    assert [notes(ax) for ax in figure.axes] == [[], *[["not recorded"]] * 5]
+
+
+def test_hidden_and_output_silence_have_words_of_their_own():
+    _, _, _, hidden, labels, outputs = learning_curves([epoch(1)]).axes
+    assert (hidden.get_ylabel(), hidden.get_title()) == ("silent hidden units", "they cost nothing, and cannot learn")
+    assert (outputs.get_ylabel(), outputs.get_title()) == ("silent output units", "their classes are never predicted")
+    assert labels.get_title() == "samples whose own output is silent: no gradient"
+
+
+@pytest.mark.parametrize(("last", "scale"), [(0.9, "linear"), (0.0, "linear"), (5.0, "log")])
+def test_loss_that_spans_a_factor_of_ten_has_a_logarithmic_axis(last, scale):
+    rows = [{"epoch": 1, "train_loss": 0.27}, {"epoch": 2, "train_loss": last}]
+    assert drawn(learning_curves(rows)).axes[0].get_yscale() == scale
+
+
+def test_row_of_an_older_run_folder_still_draws():
+    rows = [{name: value for name, value in epoch(k).items() if name not in LATER_COLUMNS} for k in (1, 2)]
+    figure = drawn(learning_curves(rows))
+    assert [notes(ax) for ax in figure.axes] == [[], [], [], [], ["not recorded"], ["not recorded"]]
 
 
 def test_metrics_must_have_rows_and_epochs():
@@ -280,7 +310,7 @@ def test_boundaries_are_those_of_class_of():
     figure = decision_map(left_or_right, *yin_yang(5, seed=0), class_of=halves, resolution=10)
     line = figure.axes[0].collections[0].get_paths()[0].vertices
     # a pixel of the grid on which the true classes are looked up
-    assert np.abs(line[:, 0] - 0.3).max() < 1 / plotting.BOUNDARY_RESOLUTION
+    assert np.abs(line[:, 0] - 0.3).max() < 1 / maps.BOUNDARY_RESOLUTION
     assert np.ptp(line[:, 1]) == pytest.approx(2 * np.sqrt(0.25 - 0.04), abs=0.01)
 
 
@@ -292,7 +322,7 @@ def test_default_boundaries_are_the_yin_yang():
     assert legend_texts(figure) == ["yin", "yang", "dot", "mistakes (0)", "true boundary"]
     lines = [path.vertices for group in figure.axes[0].collections[:2] for path in group.get_paths()]
     vertices = np.concatenate(lines)
-    step = 2.0 / plotting.BOUNDARY_RESOLUTION
+    step = 2.0 / maps.BOUNDARY_RESOLUTION
     around = [vertices + step * np.array(move) for move in ([1, 0], [-1, 0], [0, 1], [0, -1])]
     classes = torch.stack([yin_yang_class(points) for points in around])
     assert bool((classes.amax(0) > classes.amin(0)).all())
@@ -565,6 +595,280 @@ def test_raster_refuses_inputs_of_another_batch(rng):
     record = chain(4, 6, 2).record(inputs, t_end=2.0)
     with pytest.raises(ValueError, match="inputs has 1 samples, record 2"):
         raster_and_traces(inputs[0], record)
+
+
+# ------------------------------------------------------------------------------- populations, read-outs, time windows
+
+
+def balanced(*, output=None, sizes=(("E", 5), ("I", 2))):
+    """An excitatory and an inhibitory population that connect to each other and to themselves."""
+    generator = torch.Generator().manual_seed(0)
+    net = Network(4, dtype=torch.float64, generator=generator)
+    for name, size in sizes:
+        net.add(name, size, tau_mem=1.0, t_ref=0.1)
+        net.connect("input", name, tau_syn=0.5, weight=4.0 * torch.rand(size, 4, generator=generator).double())
+    for pre, n_in in sizes:
+        for post, n_out in sizes:
+            sign = -0.2 if pre == "I" else 0.2
+            weight = sign * torch.rand(n_out, n_in, generator=generator).double()
+            net.connect(pre, post, tau_syn=0.5, weight=weight)
+    net.output = output
+    return net
+
+
+def side_labels(figure):
+    return [(notes(ax) or [""])[-1] for ax in figure.axes]
+
+
+def test_populations_have_their_names_and_the_output_says_so(rng):
+    inputs = random_inputs(rng, 2, 4)
+    figure = drawn(raster_and_traces(inputs, balanced().record(inputs, t_end=3.0)))
+    assert side_labels(figure)[:3] == ["input", "E", "I (output)"]
+    assert [label.partition("\n")[0] for label in side_labels(figure)[3:]] == ["E"] * 3 + ["I (output)"] * 2
+
+
+def test_output_may_be_a_population_that_is_not_the_last(rng):
+    inputs = random_inputs(rng, 2, 4)
+    record = balanced(output="E").record(inputs, t_end=3.0)
+    assert record.output == "E"
+    figure = drawn(raster_and_traces(inputs, record, class_names=list("abcde")))
+    assert side_labels(figure)[:3] == ["input", "E (output)", "I"]
+    assert [label for label in side_labels(figure)[3:] if "(a)" in label] == ["E (output)\nunit 0 (a)"]
+    for line in (line for line in figure.axes[1].lines if line.get_marker() == "|"):
+        assert {line.get_color()} == {CLASS_COLORS[int(unit)] for unit in line.get_ydata()}
+    assert {line.get_color() for line in figure.axes[2].lines if line.get_marker() == "|"} <= {
+        plotting.INK,
+        plotting.GREY,
+    }
+
+
+def test_of_several_hidden_populations_the_first_unit_to_fire_of_each_is_traced(rng):
+    inputs = random_inputs(rng, 1, 4)
+    net = balanced(sizes=(("E", 5), ("I", 2), ("output", 2)))
+    record = net.record(inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record))
+    first = [int(record[name].units[0]) for name in "EI"]
+    assert side_labels(figure)[1:6] == ["E", "I", "output", f"E\nunit {first[0]}", f"I\nunit {first[1]}"]
+
+
+def test_units_are_asked_for_by_the_name_of_their_population(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = balanced().record(inputs, t_end=3.0)
+    figure = raster_and_traces(inputs, record, units=[("I", 1), ("E", 4), (0, 2)])
+    found = traces(figure)
+    assert list(found) == ["I (output)\nunit 1", "E\nunit 4", "E\nunit 2"]
+    for label, (name, unit) in zip(found, [("I", 1), ("E", 4), ("E", 2)], strict=True):
+        assert found[label][2] == [t for t, u in pairs(record[name], 0) if u == unit]
+
+
+def test_output_with_more_units_than_colours_is_no_row_of_classes(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = balanced(output="E", sizes=(("E", 12), ("I", 2))).record(inputs, t_end=3.0)
+    figure = raster_and_traces(inputs, record)
+    marked = {line.get_color() for line in figure.axes[1].lines if line.get_marker() == "|"}
+    assert marked <= {plotting.INK, plotting.GREY}
+    assert {ax.lines[1].get_color() for ax in figure.axes if ax.get_ylabel() == "V"} == {plotting.INK}
+
+
+def with_readout(net, readout, inputs, **options):
+    """The record of a chain that ends in a read-out, whose trace is its last layer."""
+    record = net.record(inputs, **options)
+    return Record((*record.layers, readout(record[-1])), record.runs)
+
+
+def readout(n_in, n_out):
+    layer = LI(n_in, n_out, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    layer.reset_parameters(generator=torch.Generator().manual_seed(1))
+    return layer
+
+
+def potential_of_readout(layer, spikes, sample, unit, t):
+    """V by the textbook difference of exponentials, tau_mem = 1 and tau_syn = 0.5: h(s) = exp(-s) - exp(-2 s)."""
+    arrivals = [(s, u) for s, u in pairs(spikes, sample) if s < t]
+    weight = layer.weight.detach().numpy()
+    return sum(weight[unit, u] * (np.exp(s - t) - np.exp(2.0 * (s - t))) for s, u in arrivals)
+
+
+def test_readout_is_drawn_as_potentials_and_labelled_output(rng):
+    inputs, layer = random_inputs(rng, 3, 4), readout(6, 3)
+    record = with_readout(chain(4, 6), layer, inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record, sample=1, class_names=["a", "b", "c"]))
+    panel = figure.axes[2]
+    assert panel.get_ylabel() == "V"
+    assert panel.get_legend().get_title().get_text() == "output"
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["unit 0 (a)", "unit 1 (b)", "unit 2 (c)"]
+    for unit, line in enumerate(line for line in panel.lines if len(line.get_xdata()) > 2):
+        assert line.get_color() == CLASS_COLORS[unit]
+        times, potentials = line.get_xdata(), line.get_ydata()
+        assert (times[0], times[-1]) == (0.0, 3.0)
+        for k in range(0, len(times), 97):
+            expected = potential_of_readout(layer, record[0], 1, unit, times[k])
+            assert potentials[k] == pytest.approx(expected, abs=1e-12)
+    assert [label.partition("\n")[0] for label in side_labels(figure)[3:]] == ["hidden"] * 3
+
+
+def test_unit_of_a_readout_has_a_panel_without_a_threshold(rng):
+    inputs = random_inputs(rng, 2, 4)
+    record = with_readout(chain(4, 6), readout(6, 3), inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record, units=[(-1, 2)]))
+    assert side_labels(figure)[-1] == "output\nunit 2"
+    long = [line for line in figure.axes[-1].lines if len(line.get_xdata()) > 2]
+    assert [line.get_color() for line in long] == [CLASS_COLORS[2]]
+    assert "threshold" not in legend_texts(figure)
+
+
+def test_readout_after_an_early_stop_is_drawn_as_far_as_it_is_known(rng):
+    inputs = random_inputs(rng, 2, 4)
+    record = with_readout(chain(4, 6), readout(6, 3), inputs, t_end=9.0, stop="first_spikes")
+    figure = drawn(raster_and_traces(inputs, record))
+    known = float(record[0].t_known[0])
+    ends = [line.get_xdata()[-1] for line in figure.axes[2].lines if len(line.get_xdata()) > 2]
+    assert ends == [known] * 3
+
+
+def test_wide_readout_shows_its_highest_units(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = with_readout(chain(4, 6), readout(6, 30), inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record))
+    shown = [int(text.get_text().split()[-1]) for text in figure.axes[2].get_legend().get_texts()]
+    highest = record[-1].maximum(0.0, 3.0).potential[0].argsort(descending=True)[:10]
+    assert sorted(shown) == shown == sorted(highest.tolist())
+
+
+def test_layer_whose_potentials_are_not_known_is_drawn_without_traces(rng, monkeypatch):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=3.0)
+    threshold = Record.threshold
+
+    def refuse(self, layer):
+        if layer == 0:
+            raise ValueError("layer 0 returned other spikes than its units fired")
+        return threshold(self, layer)
+
+    monkeypatch.setattr(Record, "threshold", refuse)
+    figure = raster_and_traces(inputs, record)
+    assert side_labels(figure) == ["input", "hidden", "output", "output\nunit 0", "output\nunit 1"]
+
+
+def test_readout_alone_without_an_end_asks_for_a_window(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = Record((readout(4, 2)(inputs),), ())
+    with pytest.raises(ValueError, match="record has no t_end: give t_range"):
+        raster_and_traces(inputs, record)
+    assert drawn(raster_and_traces(inputs, record, t_range=(0.0, 2.0))).axes[1].get_xlim() == (0.0, 2.0)
+
+
+def test_window_limits_axes_marks_and_traces(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=3.0)
+    figure = drawn(raster_and_traces(inputs, record, t_range=(0.5, 1.25)))
+    for ax, spikes in zip(figure.axes, [inputs, *record], strict=False):
+        assert ax.get_xlim() == (0.5, 1.25)
+        assert marks(ax) == [(t, u) for t, u in pairs(spikes, 0) if 0.5 <= t <= 1.25]
+    for times, _, spikes, _ in traces(figure).values():
+        assert (times[0], times[-1]) == (0.5, 1.25)
+        assert all(0.5 <= t <= 1.25 for t in spikes)
+    assert legend_texts(figure)[-1] == "t_end = 3, not shown"
+
+
+def test_window_beyond_an_early_stop_shows_nothing_and_says_so(rng):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=50.0, stop="first_spikes")
+    figure = drawn(raster_and_traces(inputs, record, t_range=(20.0, 60.0), units=[(0, 0)]))
+    assert [notes(ax)[0] for ax in figure.axes[:3]] == ["no spikes"] * 3
+    assert notes(figure.axes[3]) == ["not known here", "hidden\nunit 0"]
+
+
+@pytest.mark.parametrize(
+    ("t_range", "error", "message"),
+    [
+        ((1.0, 1.0), ValueError, "t_range = (1.0, 1.0): give two times in ascending order"),
+        ((2.0, 1.0), ValueError, "t_range = (2.0, 1.0): give two times in ascending order"),
+        ((0.0, INF), ValueError, "t_range[1] = inf"),
+        ((0.0,), ValueError, "t_range has 1 entries: give a pair (t0, t1)"),
+        (1.0, TypeError, "t_range = 1.0: give a pair (t0, t1)"),
+        ((3.0, 4.0), ValueError, "t_range = (3.0, 4.0): sample 0 ends at t_end = 3.0, give an earlier window"),
+    ],
+)
+def test_window_is_checked(rng, t_range, error, message):
+    inputs = random_inputs(rng, 1, 4)
+    record = chain(4, 6, 2).record(inputs, t_end=3.0)
+    with pytest.raises(error, match=re.escape(message)):
+        raster_and_traces(inputs, record, t_range=t_range)
+
+
+def test_unknown_population_of_a_trace_is_named(rng):
+    inputs = random_inputs(rng, 1, 4)
+    with pytest.raises(ValueError, match=re.escape("units: layer 'X' of ('X', 0): the populations are E, I")):
+        raster_and_traces(inputs, balanced().record(inputs, t_end=3.0), units=[("X", 0)])
+    with pytest.raises(ValueError, match=re.escape("units: layer 'X' of ('X', 0): the layers have no names")):
+        raster_and_traces(inputs, chain(4, 2).record(inputs, t_end=3.0), units=[("X", 0)])
+
+
+# --------------------------------------------------------------------------------------------------- axes of the caller
+
+
+def figure_with(n_axes):
+    figure = Figure(figsize=(8.0, 1.5 * n_axes + 1.0), layout="constrained")
+    return figure, list(np.ravel(figure.subplots(n_axes, 1)))
+
+
+def reliability():
+    net, inputs = chain(4, 6, 2), Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]])
+    return validity_report(net, inputs, t_end=3.0)
+
+
+def every_picture():
+    """{name: (number of panels, the function of `axes`)}"""
+    inputs = Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]])
+    record = chain(4, 6, 2).record(inputs, t_end=3.0)
+    return {
+        "learning_curves": (6, lambda axes: learning_curves([epoch(1), epoch(2)], axes=axes)),
+        "raster_and_traces": (4, lambda axes: raster_and_traces(inputs, record, units=[(0, 1)], axes=axes)),
+        "first_spike_histograms": (2, lambda axes: first_spike_histograms(record[-1], [0], axes=axes)),
+        "validity": (4, lambda axes: validity(reliability(), axes=axes)),
+    }
+
+
+@pytest.mark.parametrize("name", ["learning_curves", "raster_and_traces", "first_spike_histograms", "validity"])
+def test_picture_is_drawn_into_given_axes(name):
+    number, draw = every_picture()[name]
+    figure, axes = figure_with(number)
+    assert draw(axes) is figure
+    drawn(figure)
+    assert figure.axes == axes
+    assert all(ax.lines or ax.patches or ax.texts for ax in axes)
+    assert axes[0].get_legend() is not None
+    assert not figure.legends
+    with pytest.raises(ValueError, match=re.escape(f"axes has {number - 1} Axes: give {number}, for ")):
+        draw(axes[1:])
+    with pytest.raises(TypeError, match=re.escape("axes[0] is a Figure: give a matplotlib Axes")):
+        draw([figure] * number)
+
+
+def test_axes_may_be_the_array_of_subplots_and_lie_in_a_subfigure():
+    whole = Figure(layout="constrained")
+    left, _ = whole.subfigures(1, 2)
+    assert learning_curves([epoch(1)], axes=left.subplots(3, 2)) is whole
+
+
+def test_map_is_drawn_into_a_given_axes():
+    figure, (ax, other) = figure_with(2)
+    assert decision_map(left_or_right, *yin_yang(5, seed=0), resolution=10, ax=ax) is figure
+    assert ax.images
+    assert not other.images
+    drawn(figure)
+    with pytest.raises(TypeError, match="ax = 3: give a matplotlib Axes"):
+        decision_map(left_or_right, *yin_yang(5, seed=0), resolution=10, ax=3)
+
+
+def test_histograms_in_given_axes_say_silence_and_what_is_outside_the_window():
+    out = Spikes.from_lists([[[0.5], [0.9]], [[0.4], []], [[2.5], [0.3]]], n_units=2)
+    _, axes = figure_with(2)
+    figure = drawn(first_spike_histograms(out, [0, 0, 1], t_range=(0.0, 1.0), axes=axes))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["output 0, 1 outside", "output 1, 1 silent"]
+    assert [ax.get_xlim() for ax in figure.axes] == [(0.0, 1.0)] * 2
+    assert histogram_counts(axes[0]) == {CLASS_COLORS[0]: 2, CLASS_COLORS[1]: 0}
 
 
 # ----------------------------------------------------------------------------------------------- first-spike histograms

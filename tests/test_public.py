@@ -123,3 +123,26 @@ def test_the_python_of_the_pages_runs(page):
     for block in blocks:
         done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_ten_lines_of_the_readme_print_what_they_say(capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), flags=re.DOTALL)
+    assert len([line for line in block.splitlines() if line and not line.startswith("#")]) == 10
+    exec(compile(block, "README.md", "exec"), {})
+    printed, promised = (re.findall(r"-?\d\.\d+", text) for text in (capsys.readouterr().out, block.splitlines()[-1]))
+    assert [float(number) for number in printed] == pytest.approx([float(n) for n in promised], rel=1e-7)
+    assert float(printed[0]) == pytest.approx(float(printed[1]), rel=1e-7)
+
+
+def test_the_readme_has_its_two_commands_and_at_most_150_lines():
+    page = (HOUSE / "README.md").read_text()
+    assert len(page.splitlines()) <= 150
+    for heading in ("Install", "Test"):
+        assert re.search(rf"^## {heading}\n\n```sh\npip install [^\n]+\n```$", page, flags=re.MULTILINE), heading
+
+
+def test_the_links_of_the_readme_lead_to_files():
+    page = (HOUSE / "README.md").read_text()
+    links = [link for link in re.findall(r"(?:\]\(|src=\")([^)\"#]+)", page) if "://" not in link]
+    assert links
+    assert [link for link in links if not (HOUSE / link).exists()] == []

@@ -1,18 +1,28 @@
 """Training in several processes: as one process trains, to rounding, and when one process fails all end."""
 
+import contextlib
 import itertools
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from fireprop import tasks, training
+import fireprop
+from fireprop import ranks, tasks, training
+from fireprop.datasets import SpikeDataset
 from fireprop.ranks import ALONE, RankError, Ranks, launched
 from fireprop.runs import RunFolder
+from fireprop.training.agreement import require_same_config, require_same_data, require_same_state
 
 TOGETHER = Path(__file__).with_name("together.py")
 
@@ -22,6 +32,13 @@ GUARDED = "train xor --epochs 6 --batch-size 3 --lr 2 --follow 1 --guard".split(
 FORWARD = "train xor --epochs 6 --batch-size 3 --gradient forward".split()
 KINDS = {"guarded": GUARDED, "forward": FORWARD}
 HALF = "killed in epoch 2"
+DIFFERENT = {
+    "other labels": "rank 1 differs from rank 0 in the labels of the training part: give all ranks the same data",
+    "other order": "rank 1 differs from rank 0 in the order of the training samples: give all ranks the same data",
+    "one sample less": "rank 1 differs from rank 0 in the number of training samples (3 instead of 4): give all",
+    "another seed": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks by the same line",
+    "another option": "rank 1 differs from rank 0 in the setting seed (1 instead of 0): start all ranks by the same",
+}
 
 
 def launches():
@@ -29,6 +46,8 @@ def launches():
         name = f"{kind}-{number}"
         yield {"name": name, "number": number, "arguments": [*KINDS[kind], "--out", name]}
     for fault in ("spikes", "killed", "disk", HALF):
+        yield {"name": fault, "number": 2, "arguments": [*GUARDED, "--out", fault], "fault": fault}
+    for fault in DIFFERENT:
         yield {"name": fault, "number": 2, "arguments": [*GUARDED, "--out", fault], "fault": fault}
     for number in (1, 3):
         name = f"resumed-{number}"
@@ -143,6 +162,99 @@ def test_a_process_that_fails_ends_all_with_one_line(outcomes, fault, line):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fault", DIFFERENT)
+def test_processes_that_differ_train_no_epoch_and_say_in_one_line_what_differs(folder, outcomes, fault):
+    outcome = outcomes[fault]
+    (said,) = lines_of(outcome)
+    assert DIFFERENT[fault] in said
+    assert "Traceback" not in "".join(outcome["stderr"])
+    assert outcome["codes"] != [0, 0]
+    assert not (folder / fault / "checkpoint.pt").exists()
+
+
+@dataclass(frozen=True)
+class Second(Ranks):
+    """Rank 1 of 2 that trains alone: `gather` gives it what rank 0 has said before."""
+
+    said: list[Any] = field(default_factory=list)
+
+    def gather(self, value):
+        self.said.append(value)
+        return [self.said[0], value]
+
+
+def compared(check, first, second):
+    """Let rank 0 have `first`, rank 1 `second`."""
+    ranks = Second(1, 2)
+    check(ranks, *first)
+    check(ranks, *second)
+
+
+DATA = (
+    fireprop.Spikes.from_latencies(torch.tensor([[0.5, 1.0], [0.25, torch.inf], [0.75, 2.0]])),
+    torch.tensor([0, 1, 1]),
+)
+
+
+def splits_of(spikes, labels, validation=None):
+    train = SpikeDataset(spikes, labels)
+    return (tasks.Splits(train=train, validation=validation, test=SpikeDataset(*DATA)),)
+
+
+@pytest.mark.parametrize(
+    ("spikes", "labels", "words"),
+    [
+        (DATA[0], [1, 0, 1], "labels of the training part"),
+        (DATA[0], [0, 1, 0], "labels of the training part"),
+        (DATA[0][[1, 0, 2]], [1, 0, 1], "order of the training samples"),
+        (DATA[0][:2], [0, 1], r"number of training samples \(2 instead of 3\)"),
+        (DATA[0][[0, 1, 0]], [0, 1, 1], "times or units of spikes of the training part"),
+        (DATA[0].shift(2**-52), [0, 1, 1], "times or units of spikes of the training part"),
+        (DATA[0][[1, 1, 1]], [0, 1, 1], r"number of spikes of the training part \(3 instead of 5\)"),
+    ],
+)
+def test_what_differs_between_data_has_its_name(spikes, labels, words):
+    compared(require_same_data, splits_of(*DATA), splits_of(*DATA))
+    with pytest.raises(RankError, match=f"^rank 1 differs from rank 0 in the {words}: give all ranks the same data$"):
+        compared(require_same_data, splits_of(*DATA), splits_of(spikes, torch.tensor(labels)))
+    with pytest.raises(RankError, match=r"number of validation samples \(3 instead of 0\)"):
+        compared(require_same_data, splits_of(*DATA), splits_of(*DATA, SpikeDataset(*DATA)))
+
+
+def test_the_folder_of_the_data_may_differ_and_no_other_setting():
+    config = tasks.default_config("mnist", data="here")
+    compared(require_same_config, [config], [replace(config, data="there")])
+    with pytest.raises(RankError, match=r"setting lr \(0.5 instead of 0.003\): start all ranks by the same line"):
+        compared(require_same_config, [config], [replace(config, lr=0.5)])
+
+
+def test_ranks_that_go_on_from_different_states_are_refused():
+    def state(change=lambda trainer: None):
+        config = tasks.default_config("xor")
+        trainer = training.Trainer(config, tasks.load_splits(config))
+        trainer.run_epoch()
+        change(trainer)
+        return trainer.epoch, trainer.net, trainer.state_dict()
+
+    def nudge(trainer):
+        with torch.no_grad():
+            trainer.net[0].weight[0, 0] += 2**-40
+
+    def forget(trainer):
+        trainer.optimizer.state[trainer.net[0].weight]["exp_avg"].zero_()
+
+    compared(require_same_state, state(), state())
+    for change, words in (
+        (nudge, "weights"),
+        (forget, "state of the optimiser"),
+        (lambda trainer: trainer.generator.manual_seed(9), "random state that orders batches"),
+        (lambda trainer: trainer.metrics.clear(), r"number of finished epochs \(0 instead of 1\)"),
+    ):
+        with pytest.raises(RankError, match=f"in the {words}: load the same checkpoint in all ranks"):
+            compared(require_same_state, state(), state(change))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -203,8 +315,8 @@ def test_shares_are_a_batch_cut_into_pieces_of_nearly_equal_length(size, number)
 
 def test_the_mean_over_weighted_shares_is_the_mean_over_the_batch(rng):
     losses = rng.normal(size=7)
-    ranks = [Ranks(index, 3) for index in range(3)]
-    means = [rank.weight(len(rank.share(losses)), of=7) * rank.share(losses).mean() for rank in ranks]
+    three = [Ranks(index, 3) for index in range(3)]
+    means = [rank.weight(len(rank.share(losses)), of=7) * rank.share(losses).mean() for rank in three]
     assert sum(means) / 3 == pytest.approx(losses.mean(), rel=1e-14)
 
 
@@ -217,8 +329,8 @@ def test_every_process_has_a_share_of_every_batch():
 
 def test_one_process_alone_communicates_with_nobody(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with launched() as ranks:
-        assert ranks is ALONE
+    with launched() as found:
+        assert found is ALONE
     module = torch.nn.Linear(1, 1)
     assert ALONE.parallel(module) is module
     assert ALONE.sum([1, 2.5]) == ALONE.largest([1, 2.5]) == [1, 2.5]
@@ -233,3 +345,70 @@ def test_processes_that_nobody_has_launched_do_not_meet(monkeypatch, number, rea
     with pytest.raises(RankError, match=f"WORLD_SIZE is set, but .*{reason}.*: start them by torchrun, or unset"):
         with launched():
             raise AssertionError("nobody is there")
+
+
+# --- the port of rank 0 ---
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """A function that lets another program have the port of rank 0, and do something with whoever connects."""
+    with contextlib.ExitStack() as stack:
+
+        def take(rank, greet=lambda connection: None):
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = str(server.getsockname()[1])
+            launch = {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            for name, value in launch.items():
+                monkeypatch.setenv(name, value)
+
+            def serve():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = server.accept()
+                        stack.callback(connection.close)
+                        greet(connection)
+
+            threading.Thread(target=serve, daemon=True).start()
+            return port
+
+        yield take
+
+
+PROGRAMS = {
+    "never answers": lambda connection: None,
+    "hangs up": lambda connection: connection.close(),
+    "speaks first": lambda connection: connection.sendall(b"220 mail\r\n"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_rank_whose_rank_0_is_another_program_says_so_in_time(taken, monkeypatch, kind):
+    monkeypatch.setattr(ranks, "ANSWER", 1.0)
+    port, start = taken("1", PROGRAMS[kind]), time.monotonic()
+    with pytest.raises(RankError, match=rf"what listens at 127.0.0.1:{port} .* is not rank 0, .* another MASTER_PORT"):
+        with launched():
+            raise AssertionError("nobody is there")
+    assert time.monotonic() - start < 10.0
+
+
+def test_rank_0_says_that_its_port_is_taken(taken):
+    port = taken("0")
+    with pytest.raises(RankError, match=f"port {port} of this host, .*, is taken by another program: give all ranks"):
+        with launched():
+            raise AssertionError("nobody is there")
+
+
+@pytest.mark.slow
+def test_ranks_started_by_hand_meet_whoever_comes_first():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    code = "from fireprop.ranks import launched\nwith launched() as ranks: assert ranks.gather(ranks.index) == [0, 1]"
+    launch = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first = subprocess.Popen(
+        [sys.executable, "-c", code], env={**launch, "RANK": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={**launch, "RANK": "0"}, capture_output=True, text=True)
+    _, said = first.communicate(timeout=120)
+    assert (done.returncode, first.returncode) == (0, 0), (done.stderr, said)

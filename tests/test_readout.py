@@ -489,7 +489,7 @@ def test_second_derivatives_are_refused(rng):
         (lambda t: t.potential(torch.tensor([0.0, math.nan])), "times[1] = nan: give finite numbers"),
         (lambda t: t.maximum(1.0, 0.5), "t_end = 0.5 is before t_start = 1.0 in sample 0"),
         (lambda t: t.maximum(torch.zeros(2), 0.5), "t_start has shape (2,): give a number or (3,)"),
-        (lambda t: t.mean(1.0, 1.0), "t_end = 1.0 is t_start in sample 0: a mean needs a window of some duration"),
+        (lambda t: t.mean(1.0, 1.0), "t_end = 1.0 equals t_start in sample 0: a mean needs t_end > t_start"),
     ],
 )
 def test_questions_that_have_no_answer_are_refused(rng, ask, text):
@@ -549,8 +549,11 @@ def test_a_weighting_has_its_values():
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        (([0.0, 1.0], [1.0, 2.0]), "2 edges, 2 values, 2 taus: give a value and a tau for every piece, and one edge"),
-        (([0.0, 0.0], [1.0]), "edges[1] = 0.0: edges ascend, edges[0] = 0.0"),
+        (
+            ([0.0, 1.0], [1.0, 2.0]),
+            "2 edges, 2 values, 2 taus: give one value and one tau per piece, and one more edge",
+        ),
+        (([0.0, 0.0], [1.0]), "edges[1] = 0.0: give a number above edges[0] = 0.0"),
         (([0.0, 1.0], [1.0], [0.0]), "taus[0] = 0.0: give a number > 0, inf for a constant piece"),
         (([math.inf, 1.0], [1.0]), "edges[0] = inf: give a finite number"),
         (([0.0, 1.0], [math.nan]), "values[0] = nan: give a finite number"),

@@ -1,6 +1,7 @@
 """Replaying and polishing spikes that somebody else found.
 
-Oracles: the run itself, to the bit; the explicit system of `reference_graph.py`; spikes that were spoilt on purpose.
+Oracles: the run itself, to the bit (to rounding, where a dense mask ran as a chain); the explicit system of
+`reference_graph.py`; spikes that were spoilt on purpose.
 """
 
 import math
@@ -175,6 +176,25 @@ def test_replaying_a_run_gives_its_gradient_to_the_bit(rng, make):
         found, wanted = gradients(net, leaf, again), gradients(net, leaf, record)
         assert any((grad != 0.0).any() for grad in wanted)
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
+
+
+def test_replaying_plain_layers_with_a_dense_mask_gives_their_gradient_to_rounding(rng):
+    # they run as a chain, which moves a unit also at arrivals that its mask keeps away; a replay is a graph
+    masks = {
+        "mask": torch.from_numpy(rng.random((5, 4)) < 0.7),
+        "recurrent_mask": torch.from_numpy(rng.random((5, 5)) < 0.7),
+    }
+    first = LIF(4, 5, tau_mem=1.0, tau_syn=0.5, recurrent=True, **masks, **DOUBLE)
+    net = drawn(rng, Sequential(first, LIF(5, 2, tau_mem=1.0, tau_syn=0.5, **DOUBLE)))
+    leaf, inputs = inputs_of(rng)
+    record = net.record(inputs, t_end=T_END)
+    assert isinstance(record.runs[0], engine.chain.Run)
+    assert min(spikes.n_spikes for spikes in record) > 2
+    again = replay(net, inputs, record, t_end=T_END)
+    assert again.worst < 1e-13
+    assert all(torch.equal(mine.times, theirs.times) for mine, theirs in zip(again.record, record, strict=True))
+    for found, wanted in zip(gradients(net, leaf, again.record), gradients(net, leaf, record), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11 * float(wanted.abs().max()))
 
 
 @EVERY_NET
@@ -416,7 +436,7 @@ def test_a_spike_within_the_hold_is_impossible_whatever_the_tolerance(plain):
         given = [with_spike(spikes, time + later, unit, 1)]
         for on_mismatch in ("raise", "warn"):
             where = f"sample 1, layer 0, unit {unit}, t = {time + later!r}"
-            with pytest.raises(ReplayError, match=re.escape(where) + ".*held here"):
+            with pytest.raises(ReplayError, match=re.escape(where) + ".*the unit is refractory"):
                 replay(net, inputs, given, t_end=T_END, tolerance=1e9, on_mismatch=on_mismatch)
 
 
@@ -460,13 +480,15 @@ def test_a_missing_spike_is_warned_about(plain):
 def test_what_does_not_fit_the_network_is_refused_by_name(rng, small):
     net, inputs, spikes = small
     late = with_spike(spikes, T_END, 1, 1)
-    with pytest.raises(ValueError, match=re.escape("layer 0, unit 1: a spike at 2.0 in sample 1, where t_end = 2.0")):
+    with pytest.raises(
+        ValueError, match=re.escape("layer 0, unit 1: sample 1 has a spike at 2.0, but t_end = 2.0: give a later t_end")
+    ):
         replay(net, inputs, [late], t_end=T_END)
     with pytest.raises(
-        ValueError, match=re.escape("layer 0: spikes of 4 units and 1 samples are given: it has 4 units, inputs 2")
+        ValueError, match=re.escape("layer 0: its spikes have 4 units and 1 samples: give 4 units, and 2 samples")
     ):
         replay(net, inputs, [spikes[0]], t_end=T_END)
-    with pytest.raises(ValueError, match="spikes of 2 units and 2 samples"):
+    with pytest.raises(ValueError, match="its spikes have 2 units and 2 samples"):
         polish(net, inputs, [spikes.select_units([0, 1])], t_end=T_END)
     with pytest.raises(ValueError, match="spikes has 2 parts: give those of all 1"):
         replay(net, inputs, [spikes, spikes], t_end=T_END)
@@ -484,9 +506,7 @@ def test_a_record_after_an_early_stop_is_refused(rng):
     net, (_, inputs) = chain(rng), inputs_of(rng)
     record = net.record(inputs, t_end=T_END, stop="first_spikes")
     assert not record[0].complete
-    with pytest.raises(
-        ValueError, match=re.escape("layer 0: its spikes are known only up to a stop: run without stop")
-    ):
+    with pytest.raises(ValueError, match=re.escape("layer 0: its spikes end at an early stop: run without stop")):
         replay(net, inputs, record, t_end=T_END)
 
 

@@ -189,8 +189,8 @@ def test_an_empty_batch_lifts_nobody():
 def test_layers_and_runs_that_are_not_understood_are_refused(rng):
     inputs = inputs_of(rng)
     refused = {
-        "tau_syn has shape (4,): give a layer with one per receiver, (out, 1)": LIF(
-            4, 5, tau_mem=1.0, tau_syn=torch.full((4,), 0.5), dtype=torch.float64
+        "tau_syn has shape (1, 4): give a layer with one per receiver, (out, 1)": LIF(
+            4, 5, tau_mem=1.0, tau_syn=torch.full((1, 4), 0.5), dtype=torch.float64
         ),
         "tau_syn_rec differs from tau_syn": LIF(4, 5, recurrent=True, tau_syn_rec=0.1, **TAUS),
     }

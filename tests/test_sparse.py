@@ -146,7 +146,7 @@ def test_a_network_of_sparse_weights_is_that_of_dense_ones(rng):
 
 def test_initial_weights_have_the_mean_and_the_spread_of_dense_ones():
     mask = torch.rand(300, 200, generator=torch.Generator().manual_seed(0)) < 0.5
-    for tau_mem, tau_syn in ((1.0, 0.5), (torch.linspace(0.5, 2.0, 300), torch.linspace(0.3, 0.9, 200))):
+    for tau_mem, tau_syn in ((1.0, 0.5), (torch.linspace(0.5, 2.0, 300), torch.linspace(0.3, 0.9, 200)[None])):
         dense = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask)
         sparse = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask.to_sparse())
         expected, thin = dense.weight.detach()[mask], sparse.weight.detach()
@@ -239,7 +239,7 @@ FALSE = torch.sparse_coo_tensor([[0, 1], [1, 2]], [True, False], (2, 3), check_i
     ("mask", "message"),
     [
         (TWICE, "mask[0, 1] is stored twice: give each synapse once, e.g. mask.coalesce()"),
-        (FALSE, "mask[1, 2] = False is stored: store the synapses that exist alone"),
+        (FALSE, "mask[1, 2] = False is stored: store only the synapses that exist"),
         (torch.eye(2).to_sparse(), "mask has shape (2, 2): give (2, 3)"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_pattern_that_was_broken_is_refused(rng):
     layer = LIF(3, 2, mask=torch.tensor([[True, True, False], [False, True, True]]).to_sparse(), **CONSTANTS)
     layer.mask.col_indices[2] = 7
     with pytest.raises(
-        ValueError, match=re.escape("layer 0: weight: row 1 of its sparse mask does not name its sources")
+        ValueError, match=re.escape("layer 0: weight: the sources in row 1 of the sparse mask must be distinct")
     ):
         layer(Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=1.0)
 
@@ -281,7 +281,7 @@ def test_what_is_dense_by_nature_refuses_a_sparse_mask(rng):
     record = sparse.record(inputs, t_end=1.0)
     loss = record[0].times.sum()
     loss.backward(retain_graph=True)
-    with pytest.raises(TypeError, match=re.escape("a layer has a sparse mask: what is asked for is dense")):
+    with pytest.raises(TypeError, match=re.escape("a layer has a sparse mask, this function needs a dense one")):
         eventprop.eventprop_gradients(sparse, inputs, record, loss)
 
 

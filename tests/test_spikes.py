@@ -663,7 +663,7 @@ def test_unordered_samples_side_by_side_and_simultaneous_spikes_are_valid():
         ({"t_known": [4.0, 4.0]}, "t_end and t_known come together"),
         ({"t_end": [4.0], "t_known": [4.0, 4.0]}, "t_end has shape (1,): give one moment per sample, (2,)"),
         ({"t_end": [4.0, 4.0], "t_known": 4.0}, "t_known has shape (): give one moment per sample, (2,)"),
-        ({"t_end": [4.0, math.nan], "t_known": [4.0, 4.0]}, "t_end[1] = nan: give a moment in time"),
+        ({"t_end": [4.0, math.nan], "t_known": [4.0, 4.0]}, "t_end[1] = nan: give a finite time"),
         (
             {"times": torch.zeros(3, dtype=torch.float64, device="meta")},
             "times is on meta: fireprop computes on the CPU",
@@ -756,7 +756,7 @@ def test_the_constructor_refuses_other_types(changed, text):
         ),
         (
             lambda: Spikes.from_padded_events([[0.1]], [0], n_units=3),
-            "times has shape (1, 1), units (1,): give (batch, events) both",
+            "times has shape (1, 1), units (1,): give both as (batch, events)",
         ),
         (lambda: Spikes.from_lists([]), "trains is empty: give n_units"),
         (lambda: Spikes.from_lists([[[]], [[], []]]), "trains[1] has 2 units, not 1: a silent unit is an empty list"),
@@ -817,10 +817,10 @@ def test_canonical_order_is_one_order():
 @pytest.mark.parametrize(
     ("t_end", "t_known", "text"),
     [
-        (1.0, 2.0, "t_known[0] = 2.0: at most t_end[0] = 1.0"),
-        (0.5, 0.5, "sample 0, unit 0, t = 0.5: spikes lie before t_end = 0.5"),
-        (2.0, 0.4, "sample 0, unit 0, t = 0.5: spikes lie before t_end = 2.0 and up to t_known = 0.4"),
-        (math.inf, 1.0, "t_end[0] = inf: give a moment in time"),
+        (1.0, 2.0, "t_known[0] = 2.0: give <= t_end[0] = 1.0"),
+        (0.5, 0.5, "sample 0, unit 0, t = 0.5: spike times must be below t_end = 0.5"),
+        (2.0, 0.4, "sample 0, unit 0, t = 0.5: spike times must be below t_end = 2.0, and at most t_known = 0.4"),
+        (math.inf, 1.0, "t_end[0] = inf: give a finite time"),
     ],
 )
 def test_horizons_that_contradict_the_spikes_are_refused(t_end, t_known, text):

@@ -136,6 +136,38 @@ def test_children_of_a_worker_that_asked_for_more_have_one_thread_again():
         assert pool.apply(answer_of_fork, (ask,)) == 1
 
 
+AT_EXIT = """
+import atexit, sys
+import torch
+import fireprop
+from fireprop.nn import LIF
+
+fireprop.set_num_threads(2)
+torch.manual_seed(0)
+layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+inputs = fireprop.Spikes.from_latencies(torch.rand(200, 2, dtype=torch.float64))
+
+def gradient():
+    layer.weight.grad = None
+    layer(inputs, t_end=2.0).times.sum().backward()
+    return layer.weight.grad.tolist()
+
+before = gradient() if "before" in sys.argv else None
+
+@atexit.register
+def late():
+    found = gradient()
+    print("as before" if before in (None, found) else "otherwise")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("used", ["before", "first"])
+def test_a_network_runs_in_an_exit_handler(used):
+    done = subprocess.run([sys.executable, "-c", AT_EXIT, used], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "as before\n", "")
+
+
 def test_results_come_in_order_from_threads_of_which_the_caller_is_one():
     workers = set()
 

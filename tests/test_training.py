@@ -1,5 +1,6 @@
 """Tasks and training: the published settings, what a run measures, and resuming without a trace."""
 
+import csv
 import json
 import math
 import re
@@ -12,9 +13,14 @@ import torch
 import fireprop
 from fireprop import training
 from fireprop.datasets import MissingDataError
+from fireprop.nn import LIF, Sequential
 from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
+from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
+from fireprop.training import runaway
+from fireprop.training.metrics import Tally
+from fireprop.training.silence import remarks
 from tiny_files import write_task
 
 SMALL = {"hidden": (20,), "epochs": 3, "seed": 5}
@@ -64,6 +70,7 @@ def test_the_settings_of_every_task_survive_json(task):
         ({"hidden": (4, 0)}, "hidden[1] = 0: a layer needs at least one unit"),
         ({"lr": 0.0}, "lr = 0.0: give a finite number > 0"),
         ({"lr": float("nan")}, "lr = nan: give a finite number > 0"),
+        ({"max_spikes": 0}, "max_spikes = 0: give at least 1"),
         ({"seed": -1}, "seed = -1: give at least 0"),
         ({"seed": 2**63}, f"seed = {2**63}: give an integer of at most {2**63 - 1}"),
         ({"dtype": "float16"}, "dtype = 'float16': choose one of float32, float64"),
@@ -130,11 +137,66 @@ def test_a_run_leaves_everything_that_it_promises(small_run):
         "spikes_to_decision",
         "inputs_to_decision",
         "parameters",
+        "units",
+        "silent",
         "seed",
         "version",
     }
     assert result["parameters"] == 5 * 20 + 20 * 3
     assert (run.path / "metrics.csv").read_text().count("\n") == 1 + SMALL["epochs"]
+
+
+def test_result_says_what_was_silent_at_the_best_and_at_the_last_epoch(small_run):
+    run, result = small_run
+    rows = list(csv.DictReader((run.path / "metrics.csv").read_text().splitlines()))
+    assert result["units"] == {"hidden": [20], "outputs": 3}
+    for name, number in (("best_epoch", result["best_epoch"]), ("last_epoch", 3)):
+        row = rows[number - 1]
+        assert result["silent"][name] == {
+            "hidden": [int(row["silent_units"])],
+            "outputs": int(row["silent_outputs"]),
+            "labels": float(row["silent_labels"]),
+        }
+
+
+def test_tally_counts_silence_layer_by_layer_and_labels_that_stay_silent():
+    net = Sequential(
+        *(LIF(*sizes, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64) for sizes in ((1, 4), (4, 3), (3, 2)))
+    )
+    with torch.no_grad():
+        for layer, firing in zip(net, (3, 1, 1), strict=True):
+            layer.weight.zero_()[:firing] = 8.0
+    spikes = Spikes.from_lists([[[0.1]], [[0.2]], [[]]])
+    tally = Tally(net)
+    tally.add(net.record(spikes, t_end=2.0), torch.tensor([0, 1, 0]), 0.5)
+    assert tally.silent == [1, 2, 1]
+    assert tally.unanswered == 2  # the label that never fires, and the sample without input
+
+
+SILENCE = {
+    "best_epoch": 2,
+    "epochs": 3,
+    "units": {"hidden": [6, 4], "outputs": 3},
+    "silent": {
+        "best_epoch": {"hidden": [2, 1], "outputs": 1, "labels": 0.1},
+        "last_epoch": {"hidden": [3, 1], "outputs": 0, "labels": 0.0054},
+    },
+}
+
+
+def test_remarks_tell_hidden_silence_from_that_of_outputs_and_labels():
+    hidden, outputs, labels, page = remarks(SILENCE)
+    assert hidden.startswith("3 of 10 hidden units never fired in epoch 2: they cost nothing, and cannot learn")
+    assert outputs.startswith("1 of 3 output units never fired in epoch 2: their classes are never predicted")
+    assert labels.startswith("0.54% of the training samples left the unit of their label silent in epoch 3")
+    assert page == "more on silent units: docs/silent.md"
+
+
+@pytest.mark.parametrize("nothing", [0, None])
+def test_no_remark_where_nothing_is_silent_or_nothing_was_counted(nothing):
+    quiet = {"hidden": None if nothing is None else [0, 0], "outputs": nothing, "labels": nothing}
+    assert remarks(SILENCE | {"silent": {"best_epoch": quiet, "last_epoch": quiet}}) == []
+    assert remarks({"test_accuracy": 0.5}) == []
 
 
 def test_training_lowers_the_loss(small_run):
@@ -247,9 +309,9 @@ def test_events_from_the_horizon_on_are_not_kept(tmp_path):
 @pytest.mark.parametrize(
     ("task", "changes", "words"),
     [
-        ("xor", {"data": "here"}, "data = 'here': xor is no task of files"),
-        ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang is no task of files"),
-        ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are no images"),
+        ("xor", {"data": "here"}, "data = 'here': xor reads no files"),
+        ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang reads no files"),
+        ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are not images"),
         ("nmnist", {"threshold": 0.5}, "threshold = 0.5: the events of nmnist have no values"),
         ("mnist", {"held_out": 1.0}, "held_out = 1.0: give a share below 1"),
         ("mnist", {"input_dropout": -0.1}, "input_dropout = -0.1: give a finite number >= 0"),
@@ -262,12 +324,12 @@ def test_settings_that_mean_nothing_for_a_task_are_refused(task, changes, words)
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=re.escape("of 60 samples none is left to train on")):
+    with pytest.raises(ValueError, match=re.escape("none of 60 samples is left for training")):
         load_splits(_config("mnist", tmp_path, held_out=0.999))
 
 
 def test_files_that_are_missing_leave_no_folder_behind(tmp_path):
-    with pytest.raises(MissingDataError, match=r"mnist is read from files: name .*--data DIR\. torchvision"):
+    with pytest.raises(MissingDataError, match=r"mnist needs data files: give .*--data DIR\. torchvision"):
         training.start("mnist", tmp_path / "run")
     with pytest.raises(MissingDataError, match="no Train/0"):
         training.start("nmnist", tmp_path / "run", data=str(tmp_path))
@@ -289,7 +351,7 @@ def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_
 
 
 def test_a_checkpoint_without_the_newer_settings_loads(small_run, tmp_path):
-    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout"}
+    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout", "max_spikes"}
     state = small_run[0].load_checkpoint()
     run = RunFolder.create(tmp_path / "run")
     run.write_config({name: value for name, value in small_run[0].read_config().items() if name not in old})
@@ -451,3 +513,82 @@ def test_a_run_with_trained_constants_resumes_bit_for_bit(tmp_path):
 def test_settings_of_constants_out_of_range_are_refused(changes, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         default_config("xor", **changes)
+
+
+# --- training that runs away ---
+
+
+def _trained_with_a_flood(path, flooded, resume_at=None):
+    """Metrics, and warnings by epoch; the hidden weights are much too large for one batch of epoch `flooded`."""
+    run, warnings, kept = training.start("iris", path, hidden=(10,), epochs=4, batch_size=40), {}, []
+
+    def train(resume):
+        config = training.read_config(run)
+        trainer = training.Trainer(config, load_splits(config))
+        if resume:
+            trainer.load_state_dict(run.load_checkpoint())
+
+        def report(progress):
+            if progress.warning:
+                warnings[progress.epoch] = progress.warning
+            if progress.epoch == flooded and progress.done == 1:
+                kept.extend(p.detach().clone() for p in trainer.net.parameters())
+                with torch.no_grad():
+                    trainer.net[0].weight.mul_(300.0)
+                    trainer.net[1].weight.fill_(-1.0)  # no output ends a sample early
+            if progress.epoch == flooded and progress.done == 2:
+                with torch.no_grad():
+                    for parameter, old in zip(trainer.net.parameters(), kept, strict=True):
+                        parameter.copy_(old)
+
+        while trainer.epoch < config.epochs:
+            trainer.run_epoch(report)
+            run.save_checkpoint(trainer.state_dict())
+            if trainer.epoch == resume_at and not resume:
+                return train(resume=True)
+        return trainer.metrics
+
+    return train(resume=False), warnings
+
+
+def _without_clocks(rows):
+    return [replace(row, samples_per_second=0.0) for row in rows]
+
+
+def test_a_batch_that_runs_away_gets_a_warning_also_after_a_resume(tmp_path):
+    rows, warnings = _trained_with_a_flood(tmp_path / "whole", 3)
+    assert list(warnings) == [3]
+    words = r"epoch 3: \d+ of 120 samples fired more than 20 times as often as usual \(\d+ spikes\), one of them"
+    assert re.match(f"{words} {rows[2].largest_spikes_per_sample:,} times", warnings[3])
+    assert "Lower the learning rate, or set max_spikes" in warnings[3]
+    again, same = _trained_with_a_flood(tmp_path / "resumed", 3, resume_at=2)
+    assert (_without_clocks(again), same) == (_without_clocks(rows), warnings)
+
+
+def test_no_epoch_of_an_ordinary_run_has_a_warning(small_run):
+    rows = training.load_trained(small_run[0]).metrics
+    for k, row in enumerate(rows):
+        assert 0.0 < row.median_spikes_per_sample <= row.largest_spikes_per_sample
+        assert runaway.warning(rows[:k], row, np.array([row.largest_spikes_per_sample])) is None
+
+
+def test_what_is_usual_is_the_median_epoch_even_where_a_whole_epoch_runs_away(small_run):
+    (row, *_) = training.load_trained(small_run[0]).metrics
+    usual = [replace(row, median_spikes_per_sample=100.0)] * 4
+    wild = replace(row, epoch=5, median_spikes_per_sample=5000.0, largest_spikes_per_sample=9000)
+    counts = np.array([2000, 2001, 9000])
+    assert "2 of 3 samples" in runaway.warning(usual, wild, counts)
+    assert "2 of 3 samples" in runaway.warning(usual[:1], wild, counts)
+    old = [replace(row, median_spikes_per_sample=None)] * 3  # of a version that did not count them
+    assert runaway.warning(old, wild, counts) is None
+    assert runaway.warning([], replace(row, median_spikes_per_sample=0.0), np.array([1000])) is None
+
+
+def test_the_largest_number_of_spikes_of_a_sample_is_that_of_all_its_layers():
+    config = default_config("xor", batch_size=3, lr=1e-300)
+    trainer = training.Trainer(config, load_splits(config))
+    record = trainer.run(trainer.splits.train.spikes)
+    counts = [sum(int((layer.samples == sample).sum()) for layer in record) for sample in range(4)]
+    row = trainer.run_epoch()
+    assert row.largest_spikes_per_sample == max(counts)
+    assert row.median_spikes_per_sample == sum(sorted(counts)[1:3]) / 2

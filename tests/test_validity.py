@@ -182,7 +182,7 @@ def unit_with(weights, **options):
 
 def test_a_peak_has_its_closed_form_its_time_and_a_step_from_all_its_currents():
     weights, along = np.array([1.5, 0.7]), np.array([0.3, 0.2])
-    layer = unit_with(weights.tolist(), tau_syn=torch.tensor([0.5, 0.25], dtype=torch.float64))
+    layer = unit_with(weights.tolist(), tau_syn=torch.tensor([[0.5, 0.25]], dtype=torch.float64))
     t = np.linspace(0.0, 3.0, 300_001)
     h = np.stack([(np.exp(-t) - np.exp(-alpha * t)) / (alpha - 1.0) for alpha in (2.0, 4.0)])
     v = weights @ h
@@ -485,7 +485,7 @@ def test_peaks_and_clearances_that_a_spike_from_below_turns_or_bends_move_as_the
     below = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, t_ref=9.0, dtype=torch.float64)
     below.weight.data.copy_(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
     theta = nn.Parameter(torch.ones(1, dtype=torch.float64))
-    tau_syn = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    tau_syn = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
     above = LIF(2, 1, tau_mem=1.0, tau_syn=tau_syn, v_threshold=theta, t_ref=hold, dtype=torch.float64)
     above.weight.data.copy_(torch.tensor([[first, second]]))
     net, inputs, eps = Sequential(below, above), Spikes.from_latencies([[0.0, 0.3125]]), 1e-6
@@ -635,7 +635,7 @@ def test_directions_that_do_not_fit_are_refused():
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64), Spikes.from_latencies([[0.1, 0.2]])
     for along, message in (
         ({"bias": torch.zeros(3)}, "along['bias']: the network has no such parameter, it has weight"),
-        ({"weight": torch.zeros(2, 3)}, "along['weight'] has the shape (2, 3), the parameter (3, 2)"),
+        ({"weight": torch.zeros(2, 3)}, "along['weight'] has shape (2, 3): give (3, 2)"),
         ({"weight": torch.full((3, 2), np.nan)}, "along['weight'][0, 0] = nan: give finite numbers"),
         ({"weight": torch.full((3, 2), 1e101, dtype=torch.float64)}, "along['weight'] holds a number beyond 1e+100"),
         ("ascent", "along = 'ascent'"),

@@ -28,8 +28,8 @@ ROWS = [
     "gradient by input times against differences",
     "gradient by recurrent_weight against differences",
     "crossings missed",
-    "spikes that are no crossings",
-    "gaps too near to the threshold to decide",
+    "spikes without a crossing",
+    "gaps that cannot be decided",
     "a spike's derivatives by all input times sum to 1",
     "replayed spikes give other bits",
     "a chain run as a graph gives other bits",
@@ -145,8 +145,8 @@ def test_an_adjoint_that_is_off_is_seen(monkeypatch):
     ("count", "name"),
     [
         ("n_missed", "crossings missed"),
-        ("n_false", "spikes that are no crossings"),
-        ("n_undecided", "gaps too near to the threshold to decide"),
+        ("n_false", "spikes without a crossing"),
+        ("n_undecided", "gaps that cannot be decided"),
     ],
 )
 def test_a_crossing_that_is_missed_false_or_undecided_is_seen(monkeypatch, count, name):

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from fireprop import SpikeLimitError, cli, training
+from fireprop.datasets import SpikeDataset
 from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.tasks import load_splits
-from fireprop.training import pictures
+from fireprop.training import pictures, run
 
 
 def after(number, name, owner, happen):
@@ -43,8 +45,30 @@ def fail(error):
     raise error
 
 
+def hold_other_data(change):
+    """Let this process train on a training part that is changed."""
+    load = run.load_splits
+
+    def load_other(config):
+        splits = load(config)
+        return replace(splits, train=SpikeDataset(*change(splits.train.spikes, splits.train.labels)))
+
+    run.load_splits = load_other
+
+
+def train_otherwise(**changes):
+    """Let this process have a Trainer of other settings, as a program of one's own may."""
+    begin = training.Trainer.__init__
+    training.Trainer.__init__ = lambda self, config, *rest: begin(self, replace(config, **changes), *rest)
+
+
 # What happens, and to which rank.
 FAULTS = {
+    "other labels": (1, lambda: hold_other_data(lambda spikes, labels: (spikes, 1 - labels))),
+    "other order": (1, lambda: hold_other_data(lambda spikes, labels: (spikes[[1, 0, 2, 3]], labels[[1, 0, 2, 3]]))),
+    "one sample less": (1, lambda: hold_other_data(lambda spikes, labels: (spikes[:3], labels[:3]))),
+    "another seed": (1, lambda: train_otherwise(seed=1)),
+    "another option": (1, lambda: sys.argv.extend(["--seed", "1"])),
     "spikes": (1, lambda: after(5, "run", training.Trainer, lambda: fail(SpikeLimitError("too many spikes")))),
     "killed": (1, lambda: after(5, "run", training.Trainer, lambda: os._exit(9))),
     "disk": (0, lambda: after(2, "save_checkpoint", RunFolder, lambda: fail(RunError("the disk is full")))),
@@ -54,10 +78,10 @@ FAULTS = {
 
 def work(fault, arguments):
     """What each process does."""
+    sys.argv = ["fireprop", *arguments]
     rank, happen = FAULTS.get(fault, (None, None))
     if int(os.environ["RANK"]) == rank:
         happen()
-    sys.argv = ["fireprop", *arguments]
     cli.main()
 
 

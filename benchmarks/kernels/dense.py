@@ -50,7 +50,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     made = Table("Dense layer, float32, forward, against the bare update", head)
     for row in rows:
         made.rows.append([str(row["units"]), *(number(row[k]) for k in ("bare_ns", "without", "with", "spikes"))])
-    made.note = "Medians of ratios within a turn. Must: 2 without spikes, 4 with; aim: 1.2 and 2."
+    made.note = "Medians of ratios within a turn."
     return made
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from eventax.evnn import EvNN
 from eventax.neuron_models import LIF
-from measuring import Work, arguments, measure
+from measuring import Program, Work, arguments, measure
 
 MODES = {"euler-200": 200}
 LATE = 1e6  # a time that no simulation reaches
@@ -60,8 +60,9 @@ def main():
     work = Work(given.work)
     work.longest = 1 if work.times.shape[1] <= work.n_inputs else 5
     net, exists = build(work, MODES[given.mode])
-    optimizer = optax.adam(work.lr)
+    optimizer = optax.scale_by_adam()
     n_hidden, n_units = len(work.hidden), len(work.hidden) + len(work.output)
+    most = 2 * n_units  # spikes of a sample until every output has spiked
 
     def with_weights(weights):
         return eqx.tree_at(lambda net: net.neuron_model.weights, net, weights * exists)
@@ -75,28 +76,39 @@ def main():
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @eqx.filter_jit
-    def update(weights, state, trains, labels):
+    def update(weights, state, lr, trains, labels):
         loss, grads = jax.value_and_grad(loss_of)(weights, trains, labels)
         changes, state = optimizer.update(grads, state, weights)
-        return optax.apply_updates(weights, changes), state, loss
+        return weights - lr * changes, state, loss
 
-    def step(k):
+    def step(k, lr):
         nonlocal weights, state
-        weights, state, loss = update(weights, state, *trains_of(work, k))
+        weights, state, loss = update(weights, state, jnp.float32(lr), *trains_of(work, k))
         jax.block_until_ready(weights)
         return float(loss)
 
-    def count():
-        """Of a part of a batch, all spikes up to t_end: those are taken that a step gets to see."""
-        every = eqx.tree_at(lambda net: net.output_indices, with_weights(weights), jnp.arange(n_units))
-        trains = trains_of(work, 0)[0][:8]
-        most = int(1.5 * (work.most_hidden + work.most_output))
-        found = np.asarray(jax.vmap(lambda t: every.spikes_until_t(t, work.t_end, max_spikes=most))(trains))
-        decided = found[:, n_hidden:].min(2).max(1)
-        seen = np.isfinite(found) & (found <= decided[:, None, None])
-        return float(seen[:, :n_hidden].sum() / len(seen)), float(seen[:, n_hidden:].sum() / len(seen))
+    def restart():
+        nonlocal state
+        state = optimizer.init(weights)
 
-    measure(work, step, count, ["eventax", "jax"], given.seconds)
+    @eqx.filter_jit
+    def spikes_of(weights, trains):
+        """Spikes of all units that a step simulates: up to the time at which every output has spiked."""
+        net = with_weights(weights)
+        every = eqx.tree_at(lambda net: net.output_indices, net, jnp.arange(n_units))
+        first = jax.vmap(net.ttfs)(trains).max(1)
+        ends = jnp.where(jnp.isfinite(first), jnp.minimum(first, work.t_end), work.t_end)
+        return jax.vmap(lambda train, end: every.spikes_until_t(train, end, max_spikes=most))(trains, ends)
+
+    def count(k):
+        seen = np.isfinite(found := np.asarray(spikes_of(weights, trains_of(work, k)[0]))) & (found <= work.t_end)
+        hidden, output = (float(part.sum()) / work.batch_size for part in (seen[:, :n_hidden], seen[:, n_hidden:]))
+        if seen.sum((1, 2)).max() >= most:
+            raise RuntimeError(f"a sample has {most} spikes or more: counting needs more places")
+        return {"hidden": hidden, "output": output}
+
+    program = Program(step, count, lambda: [np.asarray(weights)], restart)
+    measure(work, program, ["eventax", "jax"], given.seconds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """fireprop, run as its peers are: `first-spikes` ends a sample at its outputs' first spikes, `all-spikes` at t_end."""
 
 import torch
-from measuring import Work, arguments, measure
+from measuring import Program, Work, arguments, measure
 
 import fireprop
 from fireprop import losses
@@ -42,18 +42,25 @@ def main():
         start = k % work.n_batches * work.batch_size
         return spikes[start : start + work.batch_size], labels[start : start + work.batch_size]
 
-    def step(k):
+    def step(k, lr):
         inputs, wanted = batch(k)
+        optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
         loss = losses.first_spike_cross_entropy(net(inputs, **run), wanted, tau=work.tau)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
 
-    def count():
-        return [layer.n_spikes / work.batch_size for layer in net.record(batch(0)[0], **run)]
+    def count(k):
+        with torch.no_grad():
+            hidden, output = (layer.n_spikes / work.batch_size for layer in net.record(batch(k)[0], **run))
+        return {"hidden": hidden, "output": output}
 
-    measure(work, step, count, ["fireprop", "numba", "torch"], given.seconds)
+    def weights():
+        return [weight.detach().numpy() for weight in net.parameters()]
+
+    program = Program(step, count, weights, restart=optimizer.state.clear)
+    measure(work, program, ["fireprop", "numba", "torch"], given.seconds)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from jaxsnn.event.loss import first_spike
 from jaxsnn.event.modules import LIF, LIFParameters, Linear, Source
 from jaxsnn.event.topology import Topology
 from jaxsnn.event.types import Spike
-from measuring import Work, arguments, measure
+from measuring import Program, Work, arguments, measure
 
 ONCE = -1000.0  # the potential after a spike in its examples: none follows
 METHODS, LIMITS = ("eventprop", "analytical"), ("examples", "once", "all")
@@ -58,7 +58,7 @@ def main():
     work = Work(given.work)
     init, apply = build(work, *given.mode.split("-"))
     weights = init(jax.random.PRNGKey(0))
-    optimizer = optax.adam(work.lr)
+    optimizer = optax.scale_by_adam()
     state = optimizer.init(weights)
     n_outputs = len(work.output)
 
@@ -75,30 +75,41 @@ def main():
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @jax.jit
-    def update(weights, state, times, units, labels):
+    def update(weights, state, lr, times, units, labels):
         loss, grads = jax.value_and_grad(loss_of)(weights, times, units, labels)
         changes, state = optimizer.update(grads, state, weights)
-        return optax.apply_updates(weights, changes), state, loss
+        return jax.tree.map(lambda weight, change: weight - lr * change, weights, changes), state, loss
 
     def batch(k):
         times, units, labels = work.batch(k)
         return jnp.asarray(times, jnp.float32), jnp.asarray(units, jnp.int32), jnp.asarray(labels, jnp.int32)
 
-    def step(k):
+    def step(k, lr):
         nonlocal weights, state
-        weights, state, loss = update(weights, state, *batch(k))
+        weights, state, loss = update(weights, state, jnp.float32(lr), *batch(k))
         jax.block_until_ready(weights)
         return float(loss)
 
-    def count():
-        times, units, _ = batch(0)
-        events = jax.jit(lambda weights: apply(inputs(times, units), weights))(weights)
-        full = sum(int((np.asarray(events[name].idx)[:, -1] != -1).sum()) for name in ("hidden", "output"))
-        if full and not given.mode.endswith("examples"):
-            raise RuntimeError(f"spikes were dropped in {full} of {work.batch_size} samples: more steps are needed")
-        return [float(np.asarray(events[name].internal).sum() / work.batch_size) for name in ("hidden", "output")]
+    def restart():
+        nonlocal state
+        state = optimizer.init(weights)
 
-    measure(work, step, count, ["jaxsnn", "jax"], given.seconds)
+    def counting(apply):
+        forward = jax.jit(lambda weights, times, units: apply(inputs(times, units), weights))
+
+        def count(k):
+            events = forward(weights, *batch(k)[:2])
+            layers = {name: events[name] for name in ("hidden", "output")}
+            cut = np.any([np.asarray(layer.idx)[:, -1] != -1 for layer in layers.values()], axis=0)
+            spikes = {name: float(layer.internal.sum()) / work.batch_size for name, layer in layers.items()}
+            return {**spikes, "cut": float(cut.mean())}
+
+        return count
+
+    method, limit = given.mode.split("-")
+    uncut = counting(build(work, method, "once")[1]) if limit == "examples" else None
+    program = Program(step, counting(apply), lambda: [np.asarray(w) for w in jax.tree.leaves(weights)], restart, uncut)
+    measure(work, program, ["jaxsnn", "jax"], given.seconds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from measuring import STEPS, Work, arguments, measure
+from measuring import STEPS, Program, Work, arguments, measure
 from torch import nn
 
 
@@ -17,8 +17,9 @@ def main(neurons, packages):
     # The earlier an output spike, the more it counts: the nearest to a first-spike loss that a surrogate sees.
     weight = torch.linspace(1.0, 0.0, STEPS)[:, None, None]
 
-    def step(k):
+    def step(k, lr):
         spikes, labels = work.grid(k)
+        optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
         scores = (net(torch.from_numpy(spikes))[1] * weight).sum(0)
         loss = nn.functional.cross_entropy(scores, torch.from_numpy(labels))
@@ -26,12 +27,16 @@ def main(neurons, packages):
         optimizer.step()
         return float(loss.detach())
 
-    def count():
+    def count(k):
         with torch.no_grad():
-            layers = net(torch.from_numpy(work.grid(0)[0]))
-        return [float(layer.sum() / work.batch_size) for layer in layers]
+            hidden, output = (float(layer.sum()) / work.batch_size for layer in net(torch.from_numpy(work.grid(k)[0])))
+        return {"hidden": hidden, "output": output}
 
-    measure(work, step, count, [*packages, "torch"], given.seconds)
+    def weights():
+        return [weight.detach().numpy() for weight in net.parameters()]
+
+    program = Program(step, count, weights, restart=optimizer.state.clear)
+    measure(work, program, [*packages, "torch"], given.seconds)
 
 
 class Net(nn.Module):

@@ -8,7 +8,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -109,14 +109,22 @@ def on_cpu(name: str, values: Tensor) -> Tensor:
         raise ValueError(f"{name} is on {values.device}: fireprop computes on the CPU, pass {name}.cpu()")
     if values.layout != torch.strided:
         raise TypeError(f"{name} is a {str(values.layout).removeprefix('torch.')} tensor: pass {name}.to_dense()")
-    return values
+    return values.resolve_neg()
+
+
+def array(values: Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor, without its graph. NumPy reads no tensor that torch negates lazily, as x.conj().imag."""
+    if values.is_neg():
+        values = values.resolve_neg()
+    read: npt.NDArray[Any] = values.detach().numpy()
+    return read
 
 
 def tensor(name: str, values: Values) -> Tensor:
     """`values` as a CPU tensor of its own dtype, with its graph. Raises TypeError if they are no numbers."""
     if isinstance(values, Tensor):
         if values.numel() > MAX_ENTRIES:
-            raise ValueError(f"{name} has shape {tuple(values.shape)}: no memory holds a copy of it")
+            raise ValueError(f"{name} has shape {tuple(values.shape)}: a copy does not fit into memory")
         return on_cpu(name, values)
     if isinstance(values, float):  # by far the most frequent
         return torch.tensor(values, dtype=torch.float64)
@@ -126,7 +134,7 @@ def tensor(name: str, values: Values) -> Tensor:
     try:
         array = np.array(values, order="C")  # a copy: torch warns at read-only arrays, and refuses negative strides
     except UNREADABLE as error:
-        raise TypeError(f"{name} is no array of numbers: give rows of equal length") from error
+        raise TypeError(f"{name} is not an array of numbers: give rows of equal length") from error
     if array.size == 0 and not isinstance(values, np.ndarray):
         array = array.astype(np.int64)  # numpy calls [] float64, which would be refused as an index
     if array.dtype.kind not in "biufc":

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fireprop import engine
+from fireprop import arguments, engine
+from fireprop.eager import eagerly
 
 try:
     from torch._C import _are_functorch_transforms_active as transforms_active
@@ -128,6 +129,7 @@ class Node(torch.autograd.Function):
     """A node of torch's graph that is given all its arguments by position."""
 
     @classmethod
+    @eagerly
     def apply(cls, *args: Any) -> Any:
         # What torch does here too, but for the search for the signature of `forward` and the binding to it: half of
         # the time of a call.
@@ -139,8 +141,8 @@ class Node(torch.autograd.Function):
 class _FireTimes(Node):
     @staticmethod
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        arrays = [parameter.detach().numpy() for parameter in parameters]
-        log = simulation.make(arrays, n_weights, times.detach().numpy())
+        arrays = [arguments.array(parameter) for parameter in parameters]
+        log = simulation.make(arrays, n_weights, arguments.array(times))
         run = simulation.run
         fired = [run.times(layer + 1) for layer in range(run.n_layers)]
         return tuple(torch.from_numpy(array) for array in (*fired, *log))
@@ -250,7 +252,7 @@ class _Tangent(Once):
 
 
 def _array(tensor: Tensor | None) -> Array | None:
-    return None if tensor is None else tensor.detach().numpy()
+    return None if tensor is None else arguments.array(tensor)
 
 
 def _as_tensors(inputs: Array, gradients: Sequence[Array], parameters: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

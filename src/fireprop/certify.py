@@ -204,13 +204,13 @@ def _require_float64(view: GraphView) -> None:
     for name, weight in zip(view.weight_names, view.weights, strict=True):
         if weight.dtype != torch.float64:
             raise TypeError(
-                f"{name} is {weight.dtype}: a proof needs float64, as float32 potentials are off by more than it "
-                "allows; certify net.double()"
+                f"{name} is {weight.dtype}: a proof needs float64, because float32 potentials have a larger error "
+                "than it allows: certify net.double()"
             )
 
 
 def _arrays(spikes: Spikes) -> tuple[engine.Array, engine.Array, engine.Array]:
-    return spikes.times.detach().numpy(), spikes.units.numpy(), spikes.offsets.numpy()
+    return arguments.array(spikes.times), spikes.units.numpy(), spikes.offsets.numpy()
 
 
 def _known(view: GraphView, record: Given, horizon: Tensor) -> engine.Array:
@@ -224,8 +224,8 @@ def _known(view: GraphView, record: Given, horizon: Tensor) -> engine.Array:
         if short.numel():
             b = int(short[0])
             raise ValueError(
-                f"{population.name}: the spikes of sample {b} are those of a run to t_end = {float(part.t_end[b])}, "
-                f"and {float(horizon[b])} is asked for: give that t_end, or run longer"
+                f"{population.name}: the spikes of sample {b} end at t_end = {float(part.t_end[b])}, before the "
+                f"given t_end = {float(horizon[b])}: give a smaller t_end, or run the network longer"
             )
         known = torch.minimum(known, part.t_known)
     return np.ascontiguousarray(known.numpy())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.nn import Record, checks
+from fireprop.nn.constants import check_gradient
 from fireprop.nn.record import GradientBy, OnGraze, record_of, simulation_of
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
@@ -68,7 +69,8 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop give back the log, and so the gradient, of that run to the bit (in float64).
+    Spikes of a run of fireprop with float64 weights give back the log, and so the gradient, of that run bit for bit. Of
+    plain layers with a dense mask, which run as a chain, they give the gradient back to rounding (design, section 4).
 
     Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
@@ -92,7 +94,7 @@ def replay(
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)
     parts, constants = view.trained()
-    checks.check_gradient(gradient, [part.kind for part in parts])
+    check_gradient(gradient, view.sites)
     given = spikes_of_all(view, inputs, spikes, horizon)
     excess = tolerance if on_mismatch == "raise" else np.inf
     found: list[tuple[engine.graph.Run, engine.Array]] = []
@@ -144,7 +146,7 @@ def polish(
     start = checks.start(t_start, inputs, needed=view.starts)
     given = spikes_of_all(view, inputs, spikes, horizon)
     weights, thresholds = view.solve_arrays()
-    times = inputs.times.detach().numpy()
+    times = arguments.array(inputs.times)
     worst = np.inf
     for _ in range(MAX_SWEEPS):
         run, residual = _replay(view, weights, thresholds, times, inputs, given, start, horizon, np.inf)
@@ -183,7 +185,7 @@ def spikes_of_all(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tenso
             raise ValueError(f"spikes has {', '.join(spikes)}: give those of {', '.join(view.names) or 'all layers'}")
         parts = [spikes[name] for name in view.names]
     elif isinstance(spikes, Spikes):
-        raise TypeError("spikes is a Spikes: give those of every layer, in a list, even if there is one layer")
+        raise TypeError("spikes is one fireprop.Spikes: give a list of them, one per layer")
     else:
         parts = list(arguments.instance("spikes", spikes, (Record, Sequence), "a Record, or a list of Spikes"))
     if len(parts) != len(populations):
@@ -193,12 +195,12 @@ def spikes_of_all(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tenso
             raise TypeError(f"spikes[{k}] is a {type(part).__name__}: give fireprop.Spikes of {population.name}")
         if part.n_units != population.size or part.batch_size != inputs.batch_size:
             raise ValueError(
-                f"{population.name}: spikes of {part.n_units} units and {part.batch_size} samples are given: "
-                f"it has {population.size} units, inputs {inputs.batch_size} samples"
+                f"{population.name}: its spikes have {part.n_units} units and {part.batch_size} samples: "
+                f"give {population.size} units, and {inputs.batch_size} samples as in inputs"
             )
         if not (stopped or part.complete):
             raise ValueError(
-                f"{population.name}: its spikes are known only up to a stop: run without stop, or, for fireprop.ift, "
+                f"{population.name}: its spikes end at an early stop: run without stop, or, for fireprop.ift, "
                 'record with gradient="forward"'
             )
     bare = [Spikes(part.times.detach(), part.units, part.offsets, n_units=part.n_units) for part in parts]
@@ -208,8 +210,8 @@ def spikes_of_all(view: GraphView, inputs: Spikes, spikes: Given, horizon: Tenso
         k = int(late[0])
         layer, unit = view.structure.locate(int(given.units[k]))
         raise ValueError(
-            f"{populations[layer].name}, unit {unit}: a spike at {float(given.times[k])} in sample "
-            f"{int(given.samples[k])}, where t_end = {float(horizon[given.samples[k]])}: give a later t_end"
+            f"{populations[layer].name}, unit {unit}: sample {int(given.samples[k])} has a spike at "
+            f"{float(given.times[k])}, but t_end = {float(horizon[given.samples[k]])}: give a later t_end"
         )
     return given
 
@@ -244,7 +246,7 @@ def _resolution(run: engine.graph.Run) -> engine.Array:
 def _warn_of_first(
     view: GraphView, inputs: Spikes, given: Spikes, start: Tensor | None, horizon: Tensor, tolerance: float
 ) -> None:
-    times = inputs.times.detach().numpy()
+    times = arguments.array(inputs.times)
     try:
         _replay(view, *view.solve_arrays(), times, inputs, given, start, horizon, tolerance)
     except ReplayError as error:
@@ -259,7 +261,8 @@ def _newton_step(run: engine.graph.Run, residual: engine.Array) -> engine.Array:
         by_level = engine.graph.tangent(run, *nothing, None, d_levels=-residual)
     except GrazeError as error:
         raise ReplayError(
-            f"{str(error).partition(':')[0]}: the potential does not rise there: no spike is near"
+            f"{str(error).partition(':')[0]}: the potential does not rise there, so no spike is near: "
+            "remove this one, or simulate with a smaller step"
         ) from error
     for layer, part in enumerate(by_level):
         shift[run.places(layer)] = part
@@ -272,7 +275,7 @@ def _moved(given: Spikes, shift: engine.Array, horizon: Tensor) -> Spikes:
     if bool(late.any()):
         k = int(torch.nonzero(late)[0])
         raise ReplayError(
-            f"sample {int(given.samples[k])}, t = {float(given.times[k])!r}: this spike moves to {float(times[k])}, "
-            "not before t_end: give a later t_end"
+            f"sample {int(given.samples[k])}, t = {float(given.times[k])!r}: refined to {float(times[k])}, which "
+            "is not before t_end: give a later t_end"
         )
     return Spikes.from_events(times, given.units, given.samples, n_units=given.n_units, batch_size=given.batch_size)

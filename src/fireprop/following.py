@@ -63,7 +63,7 @@ def follow(
             halvings += 1
             for parameter, old in zip(net.parameters(), start, strict=True):
                 parameter.copy_(0.5 * (parameter + old))
-    changes = [spike_changes(old, new) for old, new in zip(before, after, strict=True)]
+    changes = [spike_changes(old, new) for old, new in zip(before.spikes, after.spikes, strict=True)]
     created, deleted = (sum(numbers) for numbers in zip(*changes, strict=True))
     return Effect(inputs.batch_size, created, deleted, int(lost.sum()), halvings)
 

@@ -228,7 +228,8 @@ def _run(
     with torch.no_grad():
         if spikes is None:
             record: Callable[..., Record] = net.record  # type: ignore[assignment]
-            spikes = record(inputs, t_end=t_end, stop=stop, gradient="forward")
+            # A network with trained constants is a graph anyway, and gradient="forward" refuses it.
+            spikes = record(inputs, t_end=t_end, stop=stop, gradient="adjoint" if view.trained()[0] else "forward")
         if isinstance(spikes, Record) and len(spikes.runs) == 1 and _is_run_of(spikes.runs[0], view, inputs):
             run = spikes.runs[0]
         else:
@@ -382,16 +383,18 @@ def forward_propagation(
     torch.Size([3, 2])
     """
     view = graph_view(net)
-    view.require_plain("the explicit system")
+    view.require_plain("fireprop.ift.forward_propagation")
     _require_distinct(net, view)
-    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence)):
         raise TypeError(f"{arguments.shown('parameters', parameters)}: give a list of names")
     names = [name for name, _ in net.named_parameters()] if parameters is None else list(parameters)
     known = {*view.weight_names, *view.threshold_names, INPUT_TIMES}
     for k, name in enumerate(names):
         if not isinstance(name, str) or name not in known:
-            raise ValueError(f"parameters[{k}] = {name!r}: choose from {', '.join(sorted(known))}")
+            given = f"parameters[{k}] = {name!r}"
+            what = f"{name} is trained, and forward propagation has no rule for it" if parameters is None else given
+            raise ValueError(f"{what}: choose from {', '.join(sorted(known))}")
+    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
     columns = engine.graph.columns(
         run,
         times=INPUT_TIMES in names,
@@ -439,7 +442,8 @@ def _chosen(
         for k, layer in enumerate(layers):
             number = view.names.index(layer) if isinstance(layer, str) and layer in view.names else layer
             if not isinstance(number, int) or isinstance(number, bool) or not -run.n_layers <= number < run.n_layers:
-                raise ValueError(f"layers[{k}] = {layer!r}: there are {', '.join(view.names) or run.n_layers}")
+                known = ", ".join(view.names) or f"0 to {run.n_layers - 1}"
+                raise ValueError(f"layers[{k}] = {layer!r}: the layers are {known}")
             numbers.append(number % run.n_layers)
         chosen &= np.isin(spikes["layers"], numbers)
     if first_only:

@@ -5,10 +5,13 @@ Each has the whole data and the same random state, so all of them know every bat
 
 import contextlib
 import os
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FAILED = "fireprop/failed"  # in the store of the launcher: how many processes have failed
+ANSWER = 60.0  # seconds within which rank 0 answers the others: its store does in milliseconds
+SILENCE = 0.2  # seconds in which a program that is no store of torch says something or hangs up
 PAUSE = 1.0  # seconds for the one that speaks: when another leaves, the launcher ends it too, a tenth of a second later
 
 
@@ -84,6 +89,14 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank, in all of them."""
+        if self.number == 1:
+            return [value]
+        values: list[Any] = [None] * self.number
+        dist.all_gather_object(values, value)
+        return values
+
     def _reduce(self, numbers: Sequence[float], how: "dist.ReduceOp.RedOpType") -> list[float]:
         if self.number == 1:
             return list(numbers)
@@ -133,7 +146,7 @@ def launched() -> Iterator[Ranks]:
             if store.add(FAILED, 1) > 1:
                 time.sleep(PAUSE)
                 raise SystemExit(1) from error
-        if _is_loss(error):
+        if is_loss(error):
             raise RankError(
                 f"rank {ranks.index} of {ranks.number} has lost contact with another one, which was killed or hangs: "
                 "look into its output, then go on with --resume"
@@ -147,17 +160,82 @@ def _meet() -> "tuple[Store, Ranks]":
         raise RankError("this build of torch has no torch.distributed: train in one process")
     from torch.distributed.rendezvous import rendezvous
 
+    _require_answer()
     try:
         store, index, number = next(rendezvous("env://"))
         dist.init_process_group("gloo", store=store, rank=index, world_size=number)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
+        if "EADDRINUSE" in reason:
+            raise RankError(
+                f"port {os.environ.get('MASTER_PORT')} of this host, where the other ranks look for rank 0, is taken "
+                "by another program: give all ranks another MASTER_PORT"
+            ) from error
         raise RankError(
             f"WORLD_SIZE is set, but the processes do not meet ({reason}): start them by torchrun, or unset WORLD_SIZE"
         ) from error
     return store, Ranks(index, number)
 
 
-def _is_loss(error: Exception) -> bool:
+def _require_answer() -> None:
+    """Refuse a port of rank 0 that another program has: it may never answer, and torch would wait without end.
+
+    Under torchrun the store is the launcher's, which ends all ranks if one of them fails.
+    """
+    host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    if os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_USE_AGENT_STORE" in os.environ or not port.isdecimal():
+        return
+    if not _keeps_silent(host, int(port)) or not _answers(host, int(port)):
+        raise RankError(
+            f"what listens at {host}:{port} (MASTER_ADDR, MASTER_PORT) is not rank 0, or did not answer within "
+            f"{ANSWER:.0f} s: look into the output of rank 0; if its port is taken, give all ranks another MASTER_PORT"
+        )
+
+
+def _keeps_silent(host: str, port: int) -> bool:
+    """Whether what listens there neither speaks first nor hangs up, as a store of torch does not.
+
+    Waits for it as long as torch does, which then says that nothing listens.
+    """
+    deadline = time.monotonic() + dist.default_pg_timeout.total_seconds()
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=ANSWER) as connection:
+            connection.settimeout(SILENCE)
+            try:
+                connection.recv(1)
+            except TimeoutError:
+                return True
+            except OSError:
+                pass
+            return False
+        time.sleep(SILENCE)
+    return True
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether a store of torch answers there."""
+    from torch._C._distributed_c10d import TCPStore
+
+    found: list[bool] = []
+
+    def greet() -> None:
+        # The thread should end before the program does, if it can.
+        wait = timedelta(seconds=ANSWER / 2)
+        try:
+            TCPStore(host, port, is_master=False, timeout=wait, wait_for_workers=False)
+        except (RuntimeError, ValueError):
+            found.append(False)
+        else:
+            found.append(True)
+
+    # A thread of its own, since torch waits for the answer where neither its timeout nor Ctrl-C reaches it.
+    threading.Thread(target=greet, daemon=True).start()
+    deadline = time.monotonic() + ANSWER
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found == [True]
+
+
+def is_loss(error: Exception) -> bool:
     """Whether a collective failed since another process is gone. Gloo has no class for it, but names its source."""
     return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))

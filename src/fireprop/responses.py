@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fireprop import arguments
 from fireprop.kernels import readout
 from fireprop.spikes import Spikes
 
@@ -76,7 +77,7 @@ class _Pointwise(torch.autograd.Function):
 
     @staticmethod
     def forward(kernel: Any, *given: Tensor) -> tuple[Tensor, ...]:
-        arrays = [np.ascontiguousarray(tensor.detach().numpy()).reshape(-1) for tensor in given]
+        arrays = [np.ascontiguousarray(arguments.array(tensor)).reshape(-1) for tensor in given]
         out = np.empty((4, arrays[0].size))
         kernel(*arrays, out)
         return tuple(torch.from_numpy(row).view(given[0].shape) for row in out)
@@ -162,7 +163,7 @@ class _Adjoint(_Last):
         units, offsets, *others = _arrays(saved)
         grads = [np.zeros(array.shape) for array in others[:4]]
         # Copies, since the kernel writes into them.
-        adjoints = [np.array(tensor.numpy(), order="C") for tensor in (adj_v, adj_i)]
+        adjoints = [np.array(arguments.array(tensor), order="C") for tensor in (adj_v, adj_i)]
         readout.adjoint(others[0], units, offsets, *others[1:], *adjoints, *grads)
         return tuple(map(torch.from_numpy, grads))
 
@@ -187,4 +188,4 @@ class _Maxima(_Last):
 
 
 def _arrays(tensors: tuple[Tensor, ...]) -> list[np.ndarray[Any, Any]]:
-    return [np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors]
+    return [np.ascontiguousarray(arguments.array(tensor)) for tensor in tensors]

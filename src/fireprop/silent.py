@@ -173,7 +173,7 @@ def _layers(net: nn.Module) -> list[LIF]:
     found: list[LIF] = []
     for stage in stages_of(net):
         if not isinstance(stage, list):
-            raise TypeError(f"net holds a {type(stage).__name__}: give a Sequential of fireprop.nn.LIF layers alone")
+            raise TypeError(f"net contains a {type(stage).__name__}: give a Sequential of fireprop.nn.LIF layers only")
         found += stage
     return found
 
@@ -189,7 +189,7 @@ def _require_run(layer: LIF, heard: Spikes, fired: Spikes) -> None:
         )
     fired._require_complete("a peak potential")
     if fired.t_end is None:
-        raise ValueError("fired has no t_end: give what the layer fired")
+        raise ValueError("fired has no t_end: give the output of the layer")
 
 
 def _require_understood(layer: LIF) -> None:
@@ -200,7 +200,7 @@ def _require_understood(layer: LIF) -> None:
             f"tau_syn has shape {tuple(layer.tau_syn.shape)}: give a layer with one per receiver, (out, 1)"
         )
     if layer.tau_syn_rec is not None and not bool((layer.tau_syn_rec == layer.tau_syn).all()):
-        raise ValueError("tau_syn_rec differs from tau_syn: give a layer whose units hear synapses of one tau_syn")
+        raise ValueError("tau_syn_rec differs from tau_syn: give a layer whose synapses have one tau_syn")
 
 
 def _maxima(layer: LIF, heard: Spikes, fired: Spikes, units: Tensor) -> Maximum:

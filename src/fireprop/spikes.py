@@ -202,13 +202,13 @@ class Spikes:
         late = first_true(self.t_known > self.t_end)
         if late is not None:
             b = late[0]
-            raise ValueError(f"t_known[{b}] = {float(self.t_known[b])}: at most t_end[{b}] = {float(self.t_end[b])}")
+            raise ValueError(f"t_known[{b}] = {float(self.t_known[b])}: give <= t_end[{b}] = {float(self.t_end[b])}")
         times, samples = self.times.detach(), self.samples
         late = first_true((times >= self.t_end[samples]) | (times > self.t_known[samples]))
         if late is not None:
             b = int(samples[late])
             raise ValueError(
-                f"{self._spike(late[0])}: spikes lie before t_end = {float(self.t_end[b])} and up to "
+                f"{self._spike(late[0])}: spike times must be below t_end = {float(self.t_end[b])}, and at most "
                 f"t_known = {float(self.t_known[b])}"
             )
 
@@ -326,7 +326,7 @@ class Spikes:
         knowns = [part.t_known for part in parts if part.t_known is not None]
         if ends and len(ends) < len(parts):
             j = next(j for j, part in enumerate(parts) if part.t_end is None)
-            raise ValueError(f"cat: parts[{j}] has no t_end, others have: cat data with data, simulations with others")
+            raise ValueError(f"cat: parts[{j}] has no t_end, others have one: give t_end to all parts or to none")
         return cls._trusted(
             torch.cat([part.times for part in parts]),
             torch.cat([part.units for part in parts]),
@@ -453,7 +453,7 @@ class Spikes:
         n_units = arguments.integer("n_units", n_units, least=0)
         if times.dim() != 2 or units.shape != times.shape:
             raise ValueError(
-                f"times has shape {tuple(times.shape)}, units {tuple(units.shape)}: give (batch, events) both"
+                f"times has shape {tuple(times.shape)}, units {tuple(units.shape)}: give both as (batch, events)"
             )
         fired = torch.isfinite(times.detach())
         padding = (times.detach() == math.inf) & (units == -1)
@@ -691,7 +691,7 @@ def _moments(name: str, values: Values | None, batch_size: int) -> Tensor | None
         raise ValueError(f"{name} has shape {tuple(moments.shape)}: give one moment per sample, ({batch_size},)")
     bad = first_true(~torch.isfinite(moments))
     if bad is not None:
-        raise ValueError(f"{name}[{bad[0]}] = {float(moments[bad])}: give a moment in time")
+        raise ValueError(f"{name}[{bad[0]}] = {float(moments[bad])}: give a finite time")
     return moments
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
+from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import LIF, Sequential, keep_positive
 from fireprop.spikes import Spikes
 
@@ -52,6 +53,7 @@ class Config:
     max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
     max_shift            pixels by which training images move at most, anew in every epoch
     input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
+    max_spikes           limit of spikes per layer and sample; beyond it training ends with SpikeLimitError
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
@@ -90,6 +92,7 @@ class Config:
     max_sensitivity: float | None = None
     max_shift: int = 0
     input_dropout: float = 0.0
+    max_spikes: int = DEFAULT_MAX_SPIKES
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
@@ -100,11 +103,11 @@ class Config:
         if arguments.number("follow", self.follow, least=0.0) > 1.0:
             raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
         if arguments.flag("guard", self.guard) and self.follow == 0.0:
-            raise ValueError("guard = True, follow = 0: a guard looks at the steps that are followed, give their share")
+            raise ValueError("guard = True, follow = 0: the guard checks audited steps only, give follow > 0")
         for k, width in enumerate(arguments.instance("hidden", self.hidden, (tuple, list), "a number per layer")):
             if arguments.integer(f"hidden[{k}]", width) < 1:
                 raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "max_spikes"):
             arguments.integer(name, getattr(self, name), least=1)
         arguments.integer("seed", self.seed, least=0)
         for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau"):
@@ -123,6 +126,8 @@ class Config:
             arguments.number(f"{name}[1]", pair[1], least=0.0)
         for k, name in enumerate(arguments.instance("trained", self.trained, (tuple, list), "names of constants")):
             arguments.choice(f"trained[{k}]", name, *TRAINABLE)
+            if name in self.trained[:k]:
+                raise ValueError(f"trained[{k}] = {name!r}: it is named twice; name each constant once")
         for name in ("hidden_delay", "output_delay"):
             arguments.number(name, getattr(self, name), least=0.0)
         for name in ("constants_lr", "max_sensitivity"):
@@ -142,9 +147,9 @@ class Config:
             arguments.instance("data", self.data, str, "the path of a folder")
         for name, unset in (("data", None), ("held_out", 0.0)):
             if getattr(self, name) != unset and task.how_to_get is None:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} is no task of files; leave it out")
+                raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} reads no files; leave it out")
         if self.max_shift and task.shape is None:
-            raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are no images; leave it out")
+            raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are not images; leave it out")
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
@@ -336,17 +341,20 @@ def _load_nmnist(config: Config) -> Splits:
 def _folder(config: Config) -> str:
     if config.data is None:
         how_to_get = TASKS[config.task].how_to_get
-        raise MissingDataError(f"{config.task} is read from files: name their folder, --data DIR. {how_to_get}")
+        raise MissingDataError(f"{config.task} needs data files: give their folder with --data DIR. {how_to_get}")
     return config.data
 
 
 def _split(config: Config, train: SpikeDataset, test: SpikeDataset) -> Splits:
     """Holds out a share of the training part for validation, drawn by the seed."""
+    for name, part in (("training", train), ("test", test)):
+        if len(part) == 0:
+            raise ValueError(f"data = {config.data!r}: the {name} part of {config.task} has no samples; fetch it again")
     n_held_out = round(config.held_out * len(train))
     if n_held_out == 0:
         return Splits(train=train, validation=None, test=test)
     if n_held_out == len(train):
-        raise ValueError(f"held_out = {config.held_out}: of {len(train)} samples none is left to train on")
+        raise ValueError(f"held_out = {config.held_out}: none of {len(train)} samples is left for training")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
     parts = {"validation": order[:n_held_out], "train": order[n_held_out:]}
     return Splits(

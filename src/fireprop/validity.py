@@ -398,7 +398,7 @@ def _simulate(
 ) -> engine.graph.Run:
     """A run to and from span = (t_end, t_start)."""
     horizon, start = span
-    trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
+    trains = arguments.array(inputs.times), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
     stop_at = len(view.thresholds) - 1 if stop else None
     return engine.graph.simulate(
         view.structure, *parameters, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
@@ -425,8 +425,8 @@ def _direction(
     unknown = sorted(set(tensors) - set(keys.values()))
     if unknown:
         raise ValueError(
-            f"along[{unknown[0]!r}]: how far a step of weights and thresholds may go is known, not one of this: leave "
-            "it out of a mapping, or freeze it"
+            f"along[{unknown[0]!r}]: the reach is known for steps of weights and thresholds only: leave this "
+            "parameter out of a mapping, or freeze it"
         )
     sizes = [theta.shape for theta in view.thresholds]
     weights = [
@@ -444,8 +444,8 @@ def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor
         raise ValueError(f"along[{name!r}]: the network has no such parameter, it has {', '.join(parameters)}")
     tensor = arguments.finite(f"along[{name!r}]", arguments.reals(f"along[{name!r}]", value))
     if tensor.shape != parameters[name].shape:
-        shapes = f"{tuple(tensor.shape)}, the parameter {tuple(parameters[name].shape)}"
-        raise ValueError(f"along[{name!r}] has the shape {shapes}")
+        shapes = f"{tuple(tensor.shape)}: give {tuple(parameters[name].shape)}"
+        raise ValueError(f"along[{name!r}] has shape {shapes}")
     if tensor.numel() and float(tensor.detach().abs().max()) > MAX_DIRECTION:
         raise ValueError(f"along[{name!r}] holds a number beyond {MAX_DIRECTION:g}: scale the direction down")
     return tensor
@@ -457,7 +457,7 @@ def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
     tensor = tensor.detach().double()
     if len(shape) == 2 and tensor.dim() < 2:  # of a bias or an initial current
         tensor = tensor.reshape(-1, 1)
-    return tensor.expand(shape).numpy()
+    return arguments.array(tensor.expand(shape))
 
 
 def _moved(values: Arrays, direction: Sequence[engine.Array | None], step: float) -> list[engine.Array]:

@@ -1,4 +1,4 @@
-"""The public evidence, on the user's machine: every promise that can be checked in minutes, as one table."""
+"""Check in minutes, on this machine, what fireprop promises, and report the result as one table."""
 
 import contextlib
 import copy
@@ -168,7 +168,7 @@ def _gradients(networks: int, seed: int) -> Iterator[VerifyRow]:
         roads = ROADS[:2] if parameter in TWO_ROADS else ROADS
         worst = worst_of([worst_of(_errors(own, road), of_nothing=math.inf) for road in roads])
         judged = sum(row.components - row.inconclusive for row in own)
-        cases = f"{judged:,} components, {len(roads)} roads"
+        cases = f"{judged:,} components, {len(roads)} methods"
         tolerance = min(row.tolerance for row in own)
         yield VerifyRow(f"gradient by {parameter} against differences", cases, worst, tolerance)
 
@@ -182,9 +182,9 @@ def _crossings(crossings: int, seed: int) -> Iterator[VerifyRow]:
     certificates = certify_random_networks(crossings, seed=seed)
     proven = f"{sum(c.n_spikes for c in certificates):,} crossings"
     yield VerifyRow("crossings missed", proven, sum(c.n_missed for c in certificates), 0)
-    yield VerifyRow("spikes that are no crossings", proven, sum(c.n_false for c in certificates), 0)
+    yield VerifyRow("spikes without a crossing", proven, sum(c.n_false for c in certificates), 0)
     gaps = f"{sum(c.n_gaps for c in certificates):,} gaps"
-    yield VerifyRow("gaps too near to the threshold to decide", gaps, sum(c.n_undecided for c in certificates), 0)
+    yield VerifyRow("gaps that cannot be decided", gaps, sum(c.n_undecided for c in certificates), 0)
 
 
 def _identities(networks: int, seed: int) -> Iterator[VerifyRow]:
@@ -256,7 +256,7 @@ def _batch_differs(net: nn.Module, batch: Spikes, t_end: float) -> bool:
     """Its spikes, and the gradients of a loss that reads no others."""
     record, _ = _run(net, batch, t_end)
     for b in (0, engine.threads.CHUNK, len(batch) - 1):
-        sample = [spikes[b] for spikes in record]
+        sample = [spikes[b] for spikes in record.spikes]
         if _differ((sample, _gradients_of(net, sample)), _run(net, batch[b], t_end)):
             return True
     return False

@@ -49,12 +49,12 @@ class Weighting:
         tau = [torch.inf] * len(c) if taus is None else _listed("taus", taus, all_infinite=True)
         if len(t) != len(c) + 1 or len(tau) != len(c):
             raise ValueError(
-                f"{len(t)} edges, {len(c)} values, {len(tau)} taus: give a value and a tau for every piece, and one "
-                "edge more"
+                f"{len(t)} edges, {len(c)} values, {len(tau)} taus: give one value and one tau per piece, and one "
+                "more edge than pieces"
             )
         for k in range(len(c)):
             if not t[k] < t[k + 1]:
-                raise ValueError(f"edges[{k + 1}] = {t[k + 1]}: edges ascend, edges[{k}] = {t[k]}")
+                raise ValueError(f"edges[{k + 1}] = {t[k + 1]}: give a number above edges[{k}] = {t[k]}")
             if not tau[k] > 0.0:
                 raise ValueError(f"taus[{k}] = {tau[k]}: give a number > 0, inf for a constant piece")
         for name, found in (("edges", t), ("values", c), ("taus", tau)):

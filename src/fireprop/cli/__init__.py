@@ -1,6 +1,6 @@
-"""The command line: each command parses, calls one public function, prints. Results to stdout, progress to stderr.
+"""The command line. Each command parses its arguments, calls one public function and prints the result.
 
-A user's mistake ends with exit code 2 and one line.
+Results go to stdout, progress to stderr. A mistake of the user ends with one line on stderr and exit code 2.
 """
 
 from fireprop.cli.evidence import ExperimentName, NetworkKind

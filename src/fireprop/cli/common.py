@@ -1,4 +1,4 @@
-"""What commands share: their options, threads, a user's mistake in one line, JSON."""
+"""Shared by all commands: options, threads, one-line errors, JSON."""
 
 import contextlib
 import json
@@ -11,18 +11,18 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads. Default: OMP_NUM_THREADS, else all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: OMP_NUM_THREADS, else all.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as `fireprop train` names it.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `fireprop train` wrote.")]
 
 
 def use_threads(threads: int | None) -> None:
-    """Kernels take as many threads as asked, torch one."""
+    """Set the number of threads of the kernels; torch uses one."""
     import torch
 
     import fireprop
 
-    # What torch does in a step is small, and its idle threads cost more than they give.
+    # torch does little in a step, and its idle threads cost more time than they save.
     torch.set_num_threads(1)
     if threads is not None:
         fireprop.set_num_threads(threads)
@@ -30,7 +30,7 @@ def use_threads(threads: int | None) -> None:
 
 @contextlib.contextmanager
 def mistakes_in_one_line() -> Iterator[None]:
-    """Exit code 2 and one line for what a user can mend; any other error is ours and keeps its traceback."""
+    """Turn errors that the user can fix into one line and exit code 2; other errors keep their traceback."""
     from fireprop import GrazeError, SpikeLimitError, TimeResolutionError
     from fireprop.datasets import MissingDataError, MissingExtraError
     from fireprop.ranks import RankError
@@ -39,14 +39,19 @@ def mistakes_in_one_line() -> Iterator[None]:
     ours = RunError, RankError, MissingExtraError, MissingDataError, GrazeError, SpikeLimitError, TimeResolutionError
     try:
         yield
-    except (ValueError, *ours) as error:
-        print_mistake(str(error))
+    except (ValueError, MemoryError, *ours) as error:
+        print_mistake(str(error) or "there is not enough memory")
         raise typer.Exit(2) from error
 
 
 def print_mistake(text: str) -> None:
-    line = Text.assemble(("fireprop: ", "red"), " ".join(text.split()))
+    line = Text.assemble(("fireprop: ", "red"), " ".join(printable(text).split()))
     Console(stderr=True, soft_wrap=True, highlight=False).print(line)
+
+
+def printable(text: object) -> str:
+    """A text that any stream takes: bytes of a file name that are no UTF-8 appear with backslashes."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def print_json(values: Any) -> None:

@@ -1,6 +1,7 @@
 """Evidence from the command line: reproduce, gradcheck, verify, and their bars."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
-from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, use_threads
+from fireprop.cli import lines
+from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, printable, use_threads
 
 
 class NetworkKind(str, Enum):
@@ -41,18 +43,20 @@ class ExperimentName(str, Enum):
 
 def reproduce(
     experiment: Annotated[ExperimentName, typer.Argument(metavar="EXPERIMENT", help=f"{', '.join(ExperimentName)}.")],
-    seeds: Annotated[int | None, typer.Option(help="Independent runs. Default: those of each experiment.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller budgets: `all` in about ten minutes.")] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of independent runs. Default: the number of each experiment.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use smaller budgets: `all` takes about ten minutes.")] = False,
     as_published: Annotated[
-        bool, typer.Option("--as-published", help="The authors' configuration too, beside the fair one.")
+        bool, typer.Option("--as-published", help="Run the configuration of the authors too, beside the fair one.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: runs/EXPERIMENT-DATE-TIME.")] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Run the paper's experiments and write a report: our numbers beside the published ones.
+    """Repeat the experiments of the paper and write a report that compares results with published numbers.
 
-    The folder holds a page to read (report.md), pictures, and the raw numbers as CSV and JSON.
+    The folder contains the report (report.md), plots, and the raw numbers as CSV and JSON.
     """
     from fireprop import experiments
 
@@ -66,11 +70,11 @@ def reproduce(
         return
     for part in result.get("experiments", {experiment.value: result}).values():
         Console().print(_findings_table(part))
-    typer.echo(f"report: {Path(result['report']) / 'report.md'}")
+    typer.echo(f"report: {printable(Path(result['report']) / 'report.md')}")
 
 
 def gradcheck(
-    networks: Annotated[int, typer.Option(min=1, help="Number of random networks; the kinds take turns.")] = 25,
+    networks: Annotated[int, typer.Option(min=1, help="Number of random networks, spread over the kinds.")] = 25,
     kind: Annotated[
         list[NetworkKind] | None, typer.Option(help="Kind of network; repeat for more. Default: all.")
     ] = None,
@@ -78,10 +82,10 @@ def gradcheck(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Compare exact gradients with central differences on random networks whose units fire several times.
+    """Compare exact gradients with central differences on random networks.
 
-    Reverse, forward, explicit and propagated gradients, for every kind of parameter. Exit code 1 unless all are
-    confirmed.
+    Checks reverse mode, forward mode, the explicit system and forward propagation for every kind of parameter. The
+    exit code is 1 if a gradient is wrong or cannot be confirmed.
     """
     from fireprop import gradcheck as check
 
@@ -95,25 +99,23 @@ def gradcheck(
 
 
 def verify(
-    networks: Annotated[int, typer.Option(min=1, help="Random networks whose gradients are checked.")] = 50,
-    crossings: Annotated[int, typer.Option(min=1, help="Threshold crossings that are proven.")] = 1_000_000,
+    networks: Annotated[int, typer.Option(min=1, help="Number of random networks whose gradients are checked.")] = 50,
+    crossings: Annotated[int, typer.Option(min=1, help="Number of threshold crossings to prove.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random networks.")] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Run the public evidence on this machine, and print a table: check, cases, worst error, tolerance, verdict.
+    """Check spike times and gradients on this machine and print a table of the worst errors.
 
-    Frozen results of other programs, gradients against differences, crossings proven, identities to the bit. Exit code
-    1 unless all hold.
+    Compares with frozen results of other simulators and with central differences, proves threshold crossings, and
+    checks that batches and threads do not change a result. The exit code is 1 if a check fails.
     """
     from fireprop import verify as evidence
 
     with mistakes_in_one_line():
         use_threads(threads)
-        with Console(stderr=True).status("starting") as status:
-            report = evidence.verify(
-                networks=networks, crossings=crossings, seed=seed, on_progress=lambda name: status.update(name)
-            )
+        with _status("starting") as show:
+            report = evidence.verify(networks=networks, crossings=crossings, seed=seed, on_progress=show)
     _answer(report, as_json, "passed")
 
 
@@ -128,8 +130,22 @@ def _answer(report: Any, as_json: bool, *judged: str) -> NoReturn:
 
 
 @contextlib.contextmanager
+def _status(text: str) -> Iterator[Any]:
+    """What is being done now, on stderr; yields a function that changes it."""
+    if not lines.on_terminal():
+        yield lines.say
+        return
+    with Console(stderr=True).status(text) as status:
+        yield status.update
+
+
+@contextlib.contextmanager
 def _bar(what: str, total: int) -> Iterator[Any]:
     """A bar on stderr; yields a function that takes it one step further."""
+    if not lines.on_terminal():
+        show, steps = lines.tenths(what), itertools.count(1)
+        yield lambda: show(next(steps), total)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=total)
@@ -139,6 +155,15 @@ def _bar(what: str, total: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _experiment_bar() -> Iterator[Any]:
     """A bar on stderr for each stage of the experiments, with what it measured last; yields what moves it."""
+    if not lines.on_terminal():
+        stages: dict[str, Any] = {}
+
+        def say(experiment: str, step: Any) -> None:
+            stage = f"{experiment}, {step.stage}"
+            stages.setdefault(stage, lines.tenths(stage))(step.done, step.total, step.numbers)
+
+        yield say
+        return
     # In a narrow terminal the numbers are cut, not the bar.
     whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (

@@ -1,25 +1,37 @@
-"""What is installed, and on which machine: info."""
+"""The command `info`: versions and machine."""
 
+import importlib
 import os
 import platform
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
 from fireprop.cli.common import Json, print_json
 
+CACHE = "kernel cache"
+KERNELS = ("fireprop.kernels.certify.walk", "fireprop.experiments.clock_kernels")  # `import fireprop` has all others
+NO_CACHE = "none: NUMBA_DISABLE_JIT is set, or no folder can be written"
+
 
 def info(as_json: Json = False) -> None:
-    """Print versions, threads, CPU features and where compiled kernels are kept."""
+    """Print versions, threads, CPU features, and the folders of compiled kernels."""
     facts = _facts()
     if as_json:
         print_json(facts)
         return
-    table = Table(show_header=False, box=None)
+    for line in _lines(facts):
+        typer.echo(line)
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """One for each fact, and one for each folder: a path is never cut or broken."""
+    width = max(map(len, facts)) + 2
     for name, value in facts.items():
-        table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
-    Console(soft_wrap=True).print(table)
+        rows = value if name == CACHE else [", ".join(value) if isinstance(value, list) else str(value)]
+        for k, row in enumerate(rows):
+            yield f"{'' if k else name:{width}}{row}"
 
 
 def _facts() -> dict[str, Any]:
@@ -29,9 +41,12 @@ def _facts() -> dict[str, Any]:
     import torch
 
     import fireprop
-    from fireprop.kernels.simulate import simulate
+    from fireprop.kernels.compiling import on_disk
 
+    for module in KERNELS:
+        importlib.import_module(module)
     wanted = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512vl", "neon", "sve")
+    folders, whole, damaged = on_disk()
     features = llvm.get_host_cpu_features()
     return {
         "fireprop": fireprop.__version__,
@@ -44,5 +59,10 @@ def _facts() -> dict[str, Any]:
         "cpu features": [name for name in wanted if features.get(name)],
         "cores": os.cpu_count(),
         "threads": fireprop.get_num_threads(),
-        "kernel cache": str(simulate.stats.cache_path) if hasattr(simulate, "stats") else "none (NUMBA_DISABLE_JIT)",
+        CACHE: folders,
+        "kernels on disk": _state(whole, damaged) if folders else NO_CACHE,
     }
+
+
+def _state(whole: int, damaged: int) -> str:
+    return f"{whole} whole, {damaged} damaged" + (" (compiled again when they are needed)" if damaged else "")

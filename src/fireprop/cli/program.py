@@ -3,12 +3,14 @@
 import os
 import sys
 import time
+from typing import Annotated
 
 import typer
 
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
+from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
 
 app = typer.Typer(
@@ -20,27 +22,62 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import fireprop
+
+        typer.echo(f"fireprop {fireprop.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the commands; the help of the program is that of `app`."""
+
+
 for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, info):
     app.command()(command)
 
 
 def main() -> None:
-    """What the `fireprop` command runs: as typer would, but what it cannot parse gets one line of answer."""
+    """Run the `fireprop` command as typer does, but print one line for arguments that it cannot parse.
+
+    Exit codes: 0; 1 if a check fails; 2 for a user's mistake; 74 if the result cannot be printed; 130 after Ctrl-C.
+    """
+    # Warnings of torch's C++ code, met by ranks that do not find each other: the error has a line of its own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    with standard_streams() as output:
+        try:
+            code = _run()
+            output.flush()
+        except OutputError as error:
+            print_mistake(f"cannot print: {error}")
+            output.drop()
+            code = UNPRINTED
+    sys.exit(code)
+
+
+def _run() -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False)
+        return command.main(sys.argv[1:] or ["--help"], prog_name="fireprop", standalone_mode=False) or 0
     except KeyboardInterrupt:
-        code = 130
+        return 130
     except Exception as error:
         # A parser's error, of click or of the copy of it that newer versions of typer bring along.
         if not hasattr(error, "format_message"):
             raise
-        # Of the processes of a launcher, all of which read the same line, one answers, and the others give it the time.
+        # Under a launcher only rank 0 prints; the other ranks wait so that it can.
         if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
             print_mistake(error.format_message())
         else:
             from fireprop.ranks import PAUSE
 
             time.sleep(PAUSE)
-        code = 2
-    sys.exit(code or 0)
+        return 2

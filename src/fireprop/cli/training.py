@@ -1,5 +1,6 @@
 """Training from the command line: train, recipes, evaluate, plot, and the live bar."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import Enum
@@ -14,7 +15,8 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, use_threads
+from fireprop.cli import lines
+from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, printable, use_threads
 
 
 class TaskName(str, Enum):
@@ -84,6 +86,9 @@ def train(
     guard: Annotated[
         bool | None, typer.Option("--guard", help="Shorten a followed step that silences the unit of a label.")
     ] = None,
+    max_spikes: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Spikes of a layer in a sample at which training ends.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     threads: Threads = None,
@@ -102,7 +107,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule.value if schedule else None,
-        "data": str(data.expanduser().resolve()) if data else None,
+        "data": _absolute(data) if data else None,
         "held_out": held_out,
         "max_shift": max_shift,
         "input_dropout": input_dropout,
@@ -112,10 +117,12 @@ def train(
         "keep_alive": keep_alive,
         "follow": follow,
         "guard": guard,
+        "max_spikes": max_spikes,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     with mistakes_in_one_line(), ranks.launched() as group:
         use_threads(threads)
+        training.require_same(group, {"option --resume": bool(resume)}, "start all ranks by the same line")
         if resume:
             given = [*changes, *(name for name, value in (("recipe", recipe), ("out", out)) if value)]
             if given:
@@ -126,9 +133,17 @@ def train(
             if task is None:
                 raise ValueError(f"TASK is missing: choose one of {', '.join(TaskName)}, or give --resume RUN")
             run = training.start(task.value, out, ranks=group, recipe=recipe, **changes)
-        result = _train_live(run, group, resume=bool(resume))
+        result = _train_live(run, group, resume=bool(resume), data=changes.get("data"))
         if group.leads:
             _print_result(result, run.path, as_json)
+
+
+def _absolute(folder: Path) -> str:
+    """A folder as a run records it: the run goes on from anywhere."""
+    try:
+        return str(folder.expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
+        raise typer.BadParameter(f"--data {folder}: {' '.join(str(error).split())}") from error
 
 
 def _reopen(path: Path, task: TaskName | None) -> Any:
@@ -171,7 +186,7 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
     columns = ("part", "accuracy", "loss", "spikes per sample", "up to the decision", "input spikes")
-    table = Table(*columns, title=str(run))
+    table = Table(*columns, title=Text(printable(run)))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
         table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes))
@@ -185,7 +200,7 @@ def plot(run: Run, threads: Threads = None) -> None:
     with mistakes_in_one_line():
         use_threads(threads)
         for path in training.draw(runs.RunFolder.open(run)):
-            typer.echo(path)
+            typer.echo(printable(path))
 
 
 class _TrainingBar(ProgressBar):
@@ -200,6 +215,10 @@ class _TrainingBar(ProgressBar):
 
     def show(self, now: Any) -> None:
         """Move to where a `training.Progress` is."""
+        if now.warning:
+            self.console.print(Text(WARNING + now.warning, "yellow"), soft_wrap=True)
+        if now.done == 0:
+            return
         self.numbers = _numbers(now)
         total = now.epochs * now.batches
         done = (now.epoch - 1) * now.batches + now.done
@@ -208,45 +227,73 @@ class _TrainingBar(ProgressBar):
         self.update(self.task_ids[0], description=name, total=total, completed=done, rate=rate)
 
 
-def _train_live(run: Any, group: Any, *, resume: bool) -> dict[str, Any]:
-    """Train with a live bar; Ctrl-C says how to go on. Of several processes only the one that leads shows anything."""
+def _train_live(run: Any, group: Any, **options: Any) -> dict[str, Any]:
+    """Train with a live bar, or lines; Ctrl-C says how to go on. Of several processes only the one that leads speaks.
+
+    options  those of `training.train`
+    """
     from fireprop import training
 
     if not group.leads:
-        return training.train(run, resume=resume, ranks=group)
-    console = Console(stderr=True)
+        return training.train(run, ranks=group, **options)
+    try:
+        with _training_bar() if lines.on_terminal() else contextlib.nullcontext(_say) as show:
+            return training.train(run, report=show, ranks=group, **options)
+    except KeyboardInterrupt:
+        line = (
+            f"interrupted; every finished epoch is saved. Continue with: fireprop train --resume {printable(run.path)}"
+        )
+        Console(stderr=True).print(line, soft_wrap=True, markup=False, emoji=False)
+        raise typer.Exit(130) from None
+
+
+COMPILING = "compiling, once per installed version …"
+
+
+@contextlib.contextmanager
+def _training_bar() -> Iterator[Any]:
+    """A live bar on stderr; yields what moves it."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), rate, TimeRemainingColumn())
-    with _TrainingBar(*columns, console=console) as bar:
-        task = bar.add_task("compiling, once per installed version …", total=None, rate="")
+    with _TrainingBar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(COMPILING, total=None, rate="")
         try:
-            try:
-                return training.train(run, resume=resume, report=bar.show, ranks=group)
-            except Exception:
-                bar.numbers = ""  # nor the numbers: the mistake has a line of its own
-                bar.update(task, visible=False)
-                raise
-        except KeyboardInterrupt:  # also one that comes when another process, interrupted too, has already left
-            bar.stop()
-            console.print(
-                f"interrupted; every finished epoch is saved. Go on: fireprop train --resume {run.path}", soft_wrap=True
-            )
-            raise typer.Exit(130) from None
+            yield bar.show
+        except Exception:
+            bar.numbers = ""  # nor the numbers: the mistake has a line of its own
+            bar.update(task, visible=False)
+            raise
+
+
+def _say(now: Any) -> None:
+    """A line where compiling begins, and one for every epoch."""
+    if now.done == 0:
+        lines.say(COMPILING)
+    elif now.metrics and now.metrics.epoch == now.epoch:
+        lines.say(f"epoch {now.epoch}/{now.epochs}  {_numbers(now)}  {now.metrics.samples_per_second:,.0f} samples/s")
+    if now.warning:
+        lines.say(WARNING + now.warning)
+
+
+WARNING = "fireprop: warning: "
 
 
 def _numbers(now: Any) -> str:
     parts = [f"loss {now.loss:.4f}"]
     if now.metrics:
         m = now.metrics
-        validation = "" if m.validation_accuracy is None else f", validation {m.validation_accuracy:.1%}"
+        validation = [] if m.validation_accuracy is None else [f"validation {m.validation_accuracy:.1%}"]
         parts += [
-            f"train {m.train_accuracy:.1%}{validation}",
+            f"train {m.train_accuracy:.1%}",
+            *validation,
             f"{m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent",
         ]
     return "  ".join(parts)
 
 
 def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    from fireprop.training.silence import remarks
+
     if as_json:
         print_json(result | {"run": str(path)})
         return
@@ -259,4 +306,6 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
-    console.print(f"configuration, metrics, checkpoint and pictures: {path}")
+    for line in remarks(result):
+        console.print(line)
+    console.print(f"configuration, metrics, checkpoint and pictures: {printable(path)}", markup=False, emoji=False)

@@ -50,7 +50,7 @@ class Augmented(Dataset[Pair]):
         self.max_shift = arguments.integer("max_shift", max_shift, least=0, most=1 << 15)
         self.drop = arguments.number("drop", drop, least=0.0)
         if self.drop >= 1.0:
-            raise ValueError(f"drop = {drop}: a probability below 1, else no spike is left")
+            raise ValueError(f"drop = {drop}: give a probability below 1, else no spike is left")
         if self.max_shift and shape is None:
             raise ValueError(f"max_shift = {max_shift}: give the shape of the images, (planes, rows, columns)")
         self.shape = shape

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments
-from fireprop.datasets.files import MissingDataError, first_folder
+from fireprop.datasets.files import MissingDataError, first_folder, opened, readable
 from fireprop.spikes import Spikes
 
 NMNIST_SHAPE = (2, 34, 34)  # polarities, rows, columns
 NMNIST_CLASSES = 10
 US_PER_MS = 1000.0
 BYTES_PER_EVENT = 5
+MOST_BYTES = 1 << 28  # 54 million events; a recording of N-MNIST has some four thousand
 OVERFLOW_ROW, OVERFLOW_US = 240, 1 << 13  # an event of this row is none: it says that the clock went round
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])  # as tonic's
 LISTS = {True: "train*.txt", False: "test*.txt"}
@@ -40,7 +41,8 @@ def load_nmnist(folder: str | os.PathLike[str], train: bool, *, t_end: float | N
     t_end   leave out events from this time on, in ms. Default: keep all
 
     Returns Spikes of 2312 units, unit = polarity * 1156 + y * 34 + x, times in ms, in the order of the lists or of the
-    names, and the labels (n,) int64. Raises MissingDataError if there are no such files, ValueError if one is damaged.
+    names, and the labels (n,) int64. Raises MissingDataError if there are no such files, ValueError if one is damaged
+    or cannot be read.
     Source: Orchard et al. 2015, "Converting static image datasets to spiking neuromorphic datasets".
     """
     recordings = find_nmnist(folder, train)
@@ -54,9 +56,10 @@ def load_nmnist(folder: str | os.PathLike[str], train: bool, *, t_end: float | N
 
 def find_nmnist(folder: str | os.PathLike[str], train: bool) -> list[Recording]:
     """Files and classes of a part of N-MNIST, as `load_nmnist` reads them. Raises as it does."""
-    place = first_folder(folder, "N-MNIST", "NMNIST")
-    lists = sorted(place.glob(LISTS[arguments.flag("train", train)]))
-    recordings = _listed(lists[0]) if lists else _sorted_by_class(place / PARTS[train])
+    with readable(folder):
+        place = first_folder(folder, "N-MNIST", "NMNIST")
+        lists = sorted(place.glob(LISTS[arguments.flag("train", train)]))
+        recordings = _listed(lists[0]) if lists else _sorted_by_class(place / PARTS[train])
     if not recordings:
         raise MissingDataError(
             f"{place}: no {PARTS[train]}/0 ... 9 with .bin files in it, nor a list {LISTS[train]}. {HOW_TO_GET}"
@@ -67,9 +70,17 @@ def find_nmnist(folder: str | os.PathLike[str], train: bool) -> list[Recording]:
 def read_events(path: str | os.PathLike[str]) -> Events:
     """Events of a file of 40 bits each: x, y, polarity (1 bit) and time in microseconds (23 bits).
 
-    Returns a structured array (n_events,) of x, y, t and p, as tonic does. Raises ValueError if the file is damaged.
+    Returns a structured array (n_events,) of x, y, t and p, as tonic does. Raises ValueError if the file is damaged or
+    cannot be read.
     """
-    content = np.fromfile(path, dtype=np.uint8)
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"{os.fspath(path)} holds {size} bytes: a recording has at most {MOST_BYTES}, so it is another kind of "
+                "file; fetch it again"
+            )
+        content = np.frombuffer(file.read(size), dtype=np.uint8)
     if content.size % BYTES_PER_EVENT:
         raise ValueError(
             f"{os.fspath(path)} holds {content.size} bytes: events take {BYTES_PER_EVENT} each, so it is damaged or "
@@ -149,7 +160,9 @@ def _sorted_by_class(place: Path) -> list[Recording]:
 def _listed(table: Path) -> list[Recording]:
     """Files that a list names by number, a line each with the class, under a head that begins with #."""
     recordings = []
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
+    with opened(table) as file:
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         words = line.split()

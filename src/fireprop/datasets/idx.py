@@ -1,25 +1,32 @@
 """MNIST and sets of its form, read from the IDX files in which they are published and torchvision keeps them."""
 
+import contextlib
 import gzip
 import math
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fireprop import arguments
-from fireprop.datasets.files import MissingDataError
+from fireprop.datasets.files import MissingDataError, opened, readable
 
 SIDE = 28
 N_CLASSES = 10
 PREFIXES = {True: "train", False: "t10k"}
+PIECE = 1 << 20  # bytes that are read at once
 UNSIGNED_BYTES = 0x08  # the third byte of an IDX file, which names the type of its numbers
 HOW_TO_GET = (
     "torchvision.datasets.MNIST(root, download=True) puts the files into root/MNIST/raw, FashionMNIST into its own"
 )
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tensor]:
@@ -31,17 +38,20 @@ def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tenso
 
     Returns the images (n, 28, 28) uint8, 0 to 255, and the labels (n,) int64 in [0, 10).
     Raises MissingDataError if a file is missing; ValueError if one is damaged, or is no IDX file of this form, or if
-    there is not one label per image. Format: yann.lecun.org/exdb/mnist.
+    there is not one label per image, or if one cannot be read. Format: yann.lecun.org/exdb/mnist.
     """
     images_file, labels_file = find_idx(folder, train)
-    images, labels = _read(images_file, n_axes=3), _read(labels_file, n_axes=1)
-    if images.shape[1:] != (SIDE, SIDE):
-        raise ValueError(f"{images_file}: images of {images.shape[1]} x {images.shape[2]} pixels: expected 28 x 28")
-    if len(images) != len(labels):
+    # Of both files the head first: what they say of each other costs no memory.
+    n_images, rows, columns = _lengths(images_file, n_axes=3)
+    (n_labels,) = _lengths(labels_file, n_axes=1)
+    if (rows, columns) != (SIDE, SIDE):
+        raise ValueError(f"{images_file}: images of {rows} x {columns} pixels: expected 28 x 28")
+    if n_images != n_labels:
         raise ValueError(
-            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels: expected one label "
+            f"{images_file} holds {n_images} images, {labels_file.name} {n_labels} labels: expected one label "
             "per image; take both files from one set"
         )
+    images, labels = _read(images_file, (n_images, rows, columns)), _read(labels_file, (n_labels,))
     bad = np.flatnonzero(labels >= N_CLASSES)
     if bad.size:
         raise ValueError(f"{labels_file}: label {bad[0]} is {labels[bad[0]]}: expected classes 0 to 9")
@@ -57,34 +67,71 @@ def find_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Path, Path]:
 
 def _find(place: Path, name: str) -> Path:
     candidates = [folder / file for folder in (place, place / "raw") for file in (name, f"{name}.gz")]
-    for path in candidates:
-        if path.is_file():
-            return path
+    with readable(place):
+        for path in candidates:
+            if path.is_file():
+                return path
     raise MissingDataError(f"{place}: no {name} or {name}.gz in it, nor in raw below it. {HOW_TO_GET}")
 
 
-def _read(path: Path, n_axes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The array of an IDX file: two zeros, the type of its numbers, the number of axes, their lengths, the numbers."""
-    content = _content(path)
-    head = 4 + 4 * n_axes
-    if content[:4] != bytes([0, 0, UNSIGNED_BYTES, n_axes]):
+def _lengths(path: Path, n_axes: int) -> tuple[int, ...]:
+    """The head of an IDX file: two zeros, the type of its numbers, the number of axes, their lengths."""
+    size = _head_size(n_axes)
+    with _content(path) as file:
+        head = _at_most(file, size)
+        if head[:4] != _magic(n_axes):
+            _at_most(file, PIECE)  # if the archive is damaged, that is what to say
+    if head[:4] != _magic(n_axes):
         raise ValueError(
-            f"{path} begins with {content[:4].hex() or 'nothing'}: an IDX file of {n_axes} axes of bytes begins with "
-            f"0000{UNSIGNED_BYTES:02x}{n_axes:02x}. It is another file, or was cut short"
+            f"{path} begins with {head[:4].hex() or 'nothing'}: an IDX file of {n_axes} axes of bytes begins with "
+            f"{_magic(n_axes).hex()}. It is another file, or was cut short"
         )
-    lengths = [int.from_bytes(content[k : k + 4], "big") for k in range(4, head, 4)]
+    if len(head) < size:
+        raise ValueError(f"{path} holds {len(head)} bytes, not even its head: it is damaged; fetch it again")
+    return tuple(int.from_bytes(head[k : k + 4], "big") for k in range(4, size, 4))
+
+
+def _read(path: Path, lengths: tuple[int, ...]) -> Bytes:
+    """The numbers of an IDX file whose head has these lengths. Not more is read than they call for, and one byte."""
+    head = _head_size(len(lengths))
     n_bytes = head + math.prod(lengths)
-    if len(content) < head or len(content) != n_bytes:
+    with _content(path) as file:
+        content = _at_most(file, n_bytes + 1)
+    if len(content) != n_bytes:
+        more = len(content) > n_bytes and path.suffix == ".gz"  # how much more, only unpacking all would tell
+        size = len(content) if len(content) < n_bytes else path.stat().st_size
         raise ValueError(
-            f"{path} holds {len(content)} bytes where its head calls for {n_bytes}: it is damaged; fetch it again"
+            f"{path} holds {f'more than {n_bytes}' if more else size} bytes where its head calls for {n_bytes}: it is "
+            "damaged; fetch it again"
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(lengths).copy()
+    return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(lengths)
 
 
-def _content(path: Path) -> bytes:
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is no sound gzip file: {error}; fetch it again") from error
+def _magic(n_axes: int) -> bytes:
+    return bytes([0, 0, UNSIGNED_BYTES, n_axes])
+
+
+def _head_size(n_axes: int) -> int:
+    return 4 + 4 * n_axes
+
+
+def _at_most(file: BinaryIO, n_bytes: int) -> bytearray:
+    """The first bytes of a file, piece by piece: a head that calls for more than there is takes no memory."""
+    content = bytearray()
+    while piece := file.read(min(PIECE, n_bytes - len(content))):
+        content += piece
+    return content
+
+
+@contextlib.contextmanager
+def _content(path: Path) -> Iterator[BinaryIO]:
+    """The file, or what is compressed in it."""
+    with opened(path) as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is no sound gzip file: {error}; fetch it again") from error

@@ -33,7 +33,7 @@ def in_words(code: int, sample: int, layer: str, unit: int, t: float, max_spikes
             "Use a nearer time origin, or smaller weights"
         )
     if code == status.IN_HOLD:
-        return ReplayError(f"{where}: the unit is held here, after its last spike, and cannot fire: remove the spike")
+        return ReplayError(f"{where}: the unit is refractory after its last spike and cannot fire: remove the spike")
     if code == status.MISSED:
         return ReplayError(
             f"{where}: the potential rises above the threshold, but no spike is given: add it, or raise the tolerance"

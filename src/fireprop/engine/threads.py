@@ -88,8 +88,11 @@ def _in_order(task: Callable[[int], Any], n_tasks: int, pool: ThreadPoolExecutor
         while (k := next_turn()) is not None:
             arrived.put(do(k))
 
-    for _ in range(min(n_helpers, n_tasks - 1)):
-        pool.submit(help_out)
+    try:
+        for _ in range(min(n_helpers, n_tasks - 1)):
+            pool.submit(help_out)
+    except RuntimeError:  # no thread starts any more, as in atexit: the one that asks does all tasks
+        pass
     outcomes: dict[int, tuple[Any, Exception | None]] = {}
     try:
         for k in range(n_tasks):

@@ -13,7 +13,7 @@ from typing import Any
 from fireprop.experiments import insights, iris, surrogates, xor, yin_yang
 from fireprop.experiments.plan import Plan, Step, Watch, watch_nothing
 from fireprop.experiments.report import Finding, Report, comparison
-from fireprop.runs import RunFolder, new_path
+from fireprop.runs import RunFolder
 
 __all__ = ["EXPERIMENTS", "Experiment", "Finding", "Plan", "Report", "Step", "reproduce", "sum_up"]
 
@@ -64,7 +64,7 @@ def reproduce(
     for needs in (EXPERIMENTS[one].needs for one in chosen):
         if needs is not None:
             needs()
-    folder = RunFolder.create(new_path(name) if out is None else out)
+    folder = RunFolder.create_new(name) if out is None else RunFolder.create(out)
     folder.write_config({"experiment": name, **asdict(plan)})
     if name != ALL:
         return _run(name, folder, plan, watch) | {"report": str(folder.path)}

@@ -70,7 +70,7 @@ def check_gradients(
     """
     step = FIRST_STEP if step is None else arguments.number("step", step, above=0.0)
     if step >= 1.0:
-        raise ValueError(f"step = {step}: give a share below 1 of the size of a parameter")
+        raise ValueError(f"step = {step}: the step is relative to the size of a parameter, give less than 1")
     tolerance = arguments.number("tolerance", tolerance, above=0.0)
     arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes")
     arguments.flag("explicit", explicit)

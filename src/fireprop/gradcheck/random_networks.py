@@ -218,8 +218,8 @@ def _draw_several_tau_syn(generator: torch.Generator) -> LIF:
     tau_mem = _draw_tau_mem(generator)
     n = tau_mem.numel()
     handful = torch.cat([_uniform(generator, 0.3, 2.0, 2), tau_mem[:1]])
-    rows = int(_integers(generator, 0, 2)) * n  # a row per receiver, or one for all: by source alone
-    shapes = [(rows, sources) if rows else (sources,) for sources in (N_INPUTS, n)]
+    rows = n if int(_integers(generator, 0, 2)) else 1  # a row per receiver, or one for all: by source alone
+    shapes = [(rows, sources) for sources in (N_INPUTS, n)]
     tau_syn, tau_syn_rec = (handful[_integers(generator, 0, 3, *shape)] for shape in shapes)
     return _draw_recurrent_layer(generator, tau_mem, tau_syn, tau_syn_rec=tau_syn_rec)
 

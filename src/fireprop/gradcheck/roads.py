@@ -16,6 +16,7 @@ from fireprop.gradcheck.subject import Kind, Subject, gradients
 from fireprop.ift import INPUT_TIMES
 from fireprop.nn import Record
 from fireprop.nn.view import graph_view, keys_of
+from fireprop.spikes import Spikes
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Gradients: TypeAlias = dict[str, Array]
@@ -55,7 +56,7 @@ def _forward(subject: Subject, kind: Kind, by_spikes: Sequence[Tensor]) -> Array
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(kind.value, direction)  # type: ignore[no-untyped-call]
             record = subject.record({kind.key: dual})
-            tangents = [forward_ad.unpack_dual(spikes.times).tangent for spikes in record]  # type: ignore[no-untyped-call]
+            tangents = [forward_ad.unpack_dual(spikes.times).tangent for spikes in record.spikes]  # type: ignore[no-untyped-call]
         terms = [float(g @ d.detach()) for g, d in zip(by_spikes, tangents, strict=True) if d is not None]
         derivatives.reshape(-1)[j] = math.fsum(terms)
     return derivatives
@@ -63,9 +64,10 @@ def _forward(subject: Subject, kind: Kind, by_spikes: Sequence[Tensor]) -> Array
 
 def _by_spikes(subject: Subject) -> list[Tensor]:
     """dL/df per layer."""
-    trains = [spikes.detach() for spikes in subject.base]
-    leaves = [spikes.times.requires_grad_() for spikes in trains]
-    return gradients(subject.loss(replace(subject.base, layers=tuple(trains))), leaves)
+    layers = tuple(layer.detach() if isinstance(layer, Spikes) else layer for layer in subject.base)
+    record = replace(subject.base, layers=layers)
+    leaves = [spikes.times.requires_grad_() for spikes in record.spikes]
+    return gradients(subject.loss(record), leaves)
 
 
 # ------------------------------------------------------------------------------------- roads of one system of equations

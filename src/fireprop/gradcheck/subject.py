@@ -126,8 +126,8 @@ def taus_of(net: nn.Module) -> list[Tensor]:
 def _random_functional(record: Record) -> Loss:
     """Normal coefficients for the times of all spikes of all layers, the same in every call."""
     generator = torch.Generator().manual_seed(LOSS_SEED)
-    parts = [torch.randn(spikes.n_spikes, generator=generator, dtype=torch.float64) for spikes in record]
-    return lambda run: torch.stack([c @ spikes.times for c, spikes in zip(parts, run, strict=True)]).sum()
+    parts = [torch.randn(spikes.n_spikes, generator=generator, dtype=torch.float64) for spikes in record.spikes]
+    return lambda run: torch.stack([c @ spikes.times for c, spikes in zip(parts, run.spikes, strict=True)]).sum()
 
 
 def _at_times(inputs: Spikes, times: Tensor) -> Spikes:

@@ -96,7 +96,7 @@ def read_chain(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> 
     check_index("sample", sample, inputs.batch_size)
     _require_plain(lifs)
     if not record[-1].complete:
-        raise ValueError("record ends early, and spikes beyond are unknown: run the network without stop")
+        raise ValueError("record ends at an early stop: run the network without stop")
     first = trains(inputs, sample, before=record[0].t_end)
     fired = [first, *(trains(spikes, sample) for spikes in record)]
     layers = tuple(_layer(lif, fired[k], fired[k + 1]) for k, lif in enumerate(lifs))
@@ -111,9 +111,7 @@ def lif_layers(net: Net) -> list[LIF]:
     found: list[LIF] = []
     for module in net:
         if not isinstance(module, LIF | Sequential):
-            raise ValueError(
-                f"net has a {type(module).__name__} in it: give a LIF, or a Sequential of LIF layers alone"
-            )
+            raise ValueError(f"net contains a {type(module).__name__}: give a LIF, or a Sequential of LIF layers only")
         found += lif_layers(module)
     return found
 
@@ -144,7 +142,7 @@ def _require_plain(lifs: Sequence[LIF]) -> None:
     require_feed_forward(lifs)
     for k, lif in enumerate(lifs):
         if bool((lif.t_ref > 0.0).any()):
-            raise ValueError(f"layer {k} has t_ref > 0: this closed form is the one of t_ref = 0")
+            raise ValueError(f"layer {k} has t_ref > 0: this closed form needs t_ref = 0")
 
 
 def _layer(lif: LIF, sources: Trains, spikes: Trains) -> Layer:

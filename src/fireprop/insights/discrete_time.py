@@ -238,7 +238,9 @@ def own_difference(network: Network, *, dt: float, t_end: float, step: float = 1
     for index in zip(*np.nonzero(network.weight), strict=True):
         above, below = (_moved_times(network, index, change, dt, t_end) for change in (step, -step))
         if not above.size == below.size == len(exact):
-            raise ValueError(f"step = {step}: spikes come or go within it at weight{list(index)}, give a smaller one")
+            raise ValueError(
+                f"step = {step}: spikes appear or vanish within it at weight{list(index)}, give a smaller one"
+            )
         worst = max(
             worst, float(np.abs((above - below) / (2.0 * step) - exact[(slice(None), *index)]).max(initial=0.0))
         )

@@ -280,7 +280,7 @@ def _one_population(
 def _require_eventprop(k: int, lif: LIF) -> None:
     refuse_more(lif, f"layer {k}", "EventProp as published")
     if bool((lif.t_ref > 0.0).any()):
-        raise ValueError(f"layer {k} has t_ref > 0: EventProp's jumps are written for t_ref = 0")
+        raise ValueError(f"layer {k} has t_ref > 0: the jumps of EventProp need t_ref = 0")
     for name, tau in (("tau_syn", lif.tau_syn), ("tau_syn_rec", lif.tau_syn_rec)):
         if tau is not None and tau.dim() > 0 and tau.shape[-1] > 1:
             raise ValueError(f"layer {k} has {name} of shape {tuple(tau.shape)}: EventProp has one tau_s per unit")

@@ -34,7 +34,7 @@ def lively_run(
         record = net.record(inputs, t_end=t_end)
         if _is_lively(record):
             return net, inputs, record
-    raise RuntimeError(f"no lively network of sizes {sizes} in {TRIES} draws: give more units or a later t_end")
+    raise RuntimeError(f"{TRIES} draws gave no network of sizes {sizes} that fires enough: give more units")
 
 
 def recurrent_run(
@@ -53,7 +53,7 @@ def recurrent_run(
         record = layer.record(inputs, t_end=t_end)
         if _is_lively(record):
             return layer, inputs, record
-    raise RuntimeError(f"no lively recurrent layer of {n_units} units in {TRIES} draws: give more units")
+    raise RuntimeError(f"{TRIES} draws gave no recurrent layer of {n_units} units that fires: give more units")
 
 
 def single_spike_run(
@@ -68,7 +68,7 @@ def single_spike_run(
         record = net.record(inputs, t_end=(float(times[times < second].max()) + second) / 2.0)
         if bool((record[-1].counts() == 1).all()):
             return net, inputs, record
-    raise RuntimeError(f"no network of sizes {sizes} whose outputs fire first in {TRIES} draws: give fewer outputs")
+    raise RuntimeError(f"{TRIES} draws gave no network of sizes {sizes} with one spike per output: give fewer outputs")
 
 
 def clear_run(generator: torch.Generator, sizes: tuple[int, ...] = (3, 3, 1)) -> tuple[Sequential, Spikes, Record]:
@@ -81,7 +81,7 @@ def clear_run(generator: torch.Generator, sizes: tuple[int, ...] = (3, 3, 1)) ->
         net, inputs, record = lively_run(generator, sizes)
         if _is_clear(net, inputs, record):
             return net, inputs, record
-    raise RuntimeError(f"no network of sizes {sizes} with clear spikes in {TRIES} draws: give fewer units")
+    raise RuntimeError(f"{TRIES} draws gave no network of sizes {sizes} with separate spikes: give fewer units")
 
 
 def silent_layer(weight: float = 0.3, *, n_inputs: int = 4) -> tuple[LIF, Spikes]:

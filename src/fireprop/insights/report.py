@@ -309,7 +309,7 @@ def _or_none(distance: float) -> Number:
 
 def _spread(record: Record) -> Tensor:
     """A second term for losses, on the hidden spikes themselves: half of them are asked to fire earlier, half later."""
-    times = record[0].times
+    times: Tensor = record[0].times
     return 0.1 * (times - times.detach().median()).square().sum()
 
 

@@ -62,8 +62,8 @@ def _require_single_spikes(blocks: Blocks, inputs: Spikes, t_end: float) -> None
         counts = torch.bincount(units)
         if counts.numel() and int(counts.max()) > 1:
             raise ValueError(
-                f"unit {int(counts.argmax())} of {where} fires {int(counts.max())} times: SpikeProp knows one spike "
-                "per unit. Use an earlier t_end, or loss.backward(), which knows any number"
+                f"unit {int(counts.argmax())} of {where} fires {int(counts.max())} times: SpikeProp handles one spike "
+                "per unit. Use an earlier t_end, or loss.backward(), which handles any number"
             )
 
 

@@ -98,7 +98,7 @@ def local_factor(
     slopes = of_sample(record.slopes, record, sample)[layer].numpy()
     exact = float((y_at_spikes[mine, source] / slopes[mine]).sum())
     if exact == 0.0:
-        raise ValueError(f"unit = {unit}, source = {source}: the source reaches no spike of the unit, choose others")
+        raise ValueError(f"unit = {unit}, source = {source}: the source affects no spike of the unit, choose others")
     v, y, times = _path(record, part, layer, unit, source, sample)
     ratios = [
         [2.0 * _integral(times, _window(name, v - part.theta[unit], width) * y) / exact for width in widths]

@@ -43,7 +43,7 @@ def simulate(
     checks.check_options(t_end=t_end)
     view = graph_view(net)
     if view.starts:
-        raise ValueError(f"{view.starts} is given: Brian2's interface has no rule for biases and initial states")
+        raise ValueError(f"{view.starts} is given: the Brian2 interface supports neither biases nor initial states")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     first = math.floor(float(inputs.times.detach().min()) / dt) if inputs.n_spikes else 0

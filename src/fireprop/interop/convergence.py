@@ -29,7 +29,7 @@ LEAST = 1e-17  # where a picture on a logarithmic axis shows an error of 0
 
 def every_spike(record: Record) -> Tensor:
     """Half the sum of the squares of all firing times: a loss to which every spike counts, in whatever order."""
-    return torch.stack([0.5 * spikes.times.square().sum() for spikes in record]).sum()
+    return torch.stack([0.5 * spikes.times.square().sum() for spikes in record.spikes]).sum()
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,40 @@
 Numba keeps compiled kernels on disk, and notices an edit in the file of a kernel, but not in what it calls from another
 file: after an upgrade, a kernel could live on with an old formula. So the kernels on disk carry a digest of all kernel
 files, and an edit anywhere compiles everything anew.
+
+Numba also loads whatever a file holds, and machine code with one changed bit can kill the interpreter. So each kernel
+has one file, which ends with its SHA-256. A file that does not match, as a power cut leaves it, is never loaded: the
+kernel is compiled and its file written again.
 """
 
 import contextlib
 import functools
 import gc
+import glob
 import hashlib
+import os
+import pickle
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.sigutils import normalize_signature
 
-__all__ = ["called", "inlined", "kernel", "merged", "njit", "piece"]
+try:
+    from numba.core.caching import CompileResultCacheImpl
+    from numba.core.serialize import dumps
+    from numba.core.sigutils import normalize_signature
+except ImportError:  # no interface that Numba promises to keep: without it, kernels are compiled in every process
+    CompileResultCacheImpl = None
+
+__all__ = ["called", "inlined", "kernel", "merged", "njit", "on_disk", "piece"]
 
 HOUSE = Path(__file__).parent
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HOUSE.rglob("*.py")))).hexdigest()[:12]
+SEAL_SIZE = hashlib.sha256().digest_size
+FOLDERS: set[str] = set()  # of all kernels that have been imported
 
 
 def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, **options: Any) -> Callable[..., Any]:
@@ -36,8 +51,8 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
     kernel = numba.njit(no_cfunc_wrapper=True, error_model="numpy", **options)(function)
     if not config.DISABLE_JIT:
         kernel.compile = _without_collections(kernel.compile)
-        if cache:
-            with contextlib.suppress(RuntimeError):  # Numba found no folder
+        if cache and CompileResultCacheImpl is not None:
+            with contextlib.suppress(RuntimeError, AttributeError):  # Numba found no folder, or has other names
                 kernel._cache = _Cache(function)
     return kernel
 
@@ -72,42 +87,101 @@ called = njit(_nrt=False)  # too long to be copied into every caller
 merged = njit(inline="always", _nrt=False, cache=False)
 
 
-class _Files(CompileResultCacheImpl):
-    """The digest stands in the name of a file, and not only within it.
+class _Cache:
+    """What a dispatcher of Numba asks of its cache: one sealed file for each kernel and signature.
 
-    A file of another version is never read: it may name classes that are no longer there. And Numba replaces first the
-    index and then the code: a process that is stopped in between would leave new words about an old kernel. Whether a
-    kernel checks the bounds of arrays, which Numba does not tell apart, is part of the name too.
+    The digest stands in the name of a file: a file of another version is never read, since it may name classes that are
+    no longer there. Whether a kernel checks the bounds of arrays, which Numba does not tell apart, is part of the name.
     """
 
-    def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        checked = "-bounds" if config.BOUNDSCHECK else ""
-        return f"{DIGEST}{checked}-{super().get_filename_base(fullname, abiflags)}"
-
-
-class _Cache(FunctionCache):
-    _impl_class = _Files
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._numba = CompileResultCacheImpl(function)
+        self.cache_path = self._numba.locator.get_cache_path()
+        self._source = self._numba.locator.get_source_stamp()
+        FOLDERS.add(self.cache_path)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """A kernel from disk, or None: also where the folder has become unreadable."""
+        """Load a kernel from disk. None where there is none, and where its file cannot be read or is damaged."""
+        target_context.refresh()
+        path = self._path(sig, target_context)
         with contextlib.suppress(OSError):
-            kernel = super().load_overload(sig, target_context)
-            # Of two processes that write kernels of one function at once, for other arguments, both may choose the same
-            # file, and the index of one then points to the code of the other.
-            if kernel is not None and kernel.signature.args == normalize_signature(sig)[0]:
-                return kernel
+            content = _unsealed(path.read_bytes())
+            if content is not None and content[:SEAL_SIZE] == self._stamp(path):
+                kernel = self._numba.rebuild(target_context, pickle.loads(content[SEAL_SIZE:]))
+                # The name holds what Numba prints of types: two NamedTuples may print alike.
+                if kernel.signature.args == normalize_signature(sig)[0]:
+                    return kernel
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a kernel to disk; where that has become impossible, do without."""
+        if not self._numba.check_cachable(data):
+            return
+        path = self._path(sig, data.target_context)
         with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+            self._numba.locator.ensure_cache_path()
+            _write(path, _sealed(self._stamp(path) + dumps(self._numba.reduce(data))))
             _remove_other_versions(self.cache_path)
+
+    def flush(self) -> None:
+        """Remove all kernels of this function."""
+        for path in Path(self.cache_path).glob(f"{glob.escape(self._base())}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _base(self) -> str:
+        checked = "-bounds" if config.BOUNDSCHECK else ""
+        return f"{DIGEST}{checked}-{self._numba.filename_base}"
+
+    def _path(self, sig: Any, target_context: Any) -> Path:
+        """One for each signature, processor and value of what the function takes from an outer one."""
+        outer = dumps([cell.cell_contents for cell in self._function.__closure__ or ()])
+        key = repr((normalize_signature(sig)[0], target_context.codegen().magic_tuple(), outer))
+        return Path(self.cache_path, f"{self._base()}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc")
+
+    def _stamp(self, path: Path) -> bytes:
+        """What a kernel on disk was made of; a file that bears another name, or is of another Numba, has another."""
+        return hashlib.sha256(repr((path.name, numba.__version__, self._source)).encode()).digest()
+
+
+def _sealed(content: bytes) -> bytes:
+    return content + hashlib.sha256(content).digest()
+
+
+def _unsealed(content: bytes) -> memoryview | None:
+    """Without the seal; None where it does not match."""
+    whole, seal = memoryview(content)[:-SEAL_SIZE], content[-SEAL_SIZE:]
+    return whole if hashlib.sha256(whole).digest() == seal else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, also where several processes write the same kernel at once."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def on_disk() -> tuple[list[str], int, int]:
+    """Folders of compiled kernels, and how many files of this version in them are whole and how many are damaged."""
+    folders = sorted(FOLDERS)
+    whole = [_is_whole(path) for folder in folders for path in Path(folder).glob(f"{DIGEST}-*.nbc")]
+    return folders, sum(whole), len(whole) - sum(whole)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return _unsealed(path.read_bytes()) is not None
+    except OSError:
+        return False
 
 
 @functools.cache
 def _remove_other_versions(folder: str) -> None:
     """Compiled kernels of other versions of the house are of no use to this one, and would pile up."""
-    for path in Path(folder).glob(f"{'[0-9a-f]' * len(DIGEST)}-*.nb[ic]"):
+    for path in Path(folder).glob(f"{'[0-9a-f]' * len(DIGEST)}-*.nb[ic]*"):
         if not path.name.startswith(DIGEST):
             path.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def smooth_counts(out: Spikes, *, tau: float, weighting: Weighting | None = None
     arguments.instance("out", out, Spikes, SPIKES)
     tau = arguments.number("tau", tau, above=0.0)
     if out.t_end is None:
-        raise ValueError("out has no t_end: a smooth count needs the horizon of the simulation")
+        raise ValueError("out has no t_end: a smooth count needs it, give the output of a network")
     out._require_complete("a smooth count")
     times, samples = out.times, out.samples
     total = torch.zeros_like(times)
@@ -93,7 +93,7 @@ def activity_bounds(
         raise ValueError("lower = None, upper = None: give at least one bound")
     low, high = _bound("lower", lower, out.n_units), _bound("upper", upper, out.n_units)
     if low is not None and high is not None and bool((low > high).any()):
-        raise ValueError("lower is above upper: no count meets both")
+        raise ValueError("lower is above upper: give lower <= upper")
     if over == "batch" and len(out):
         counts = counts.mean(dim=0)
     total = torch.zeros_like(counts)

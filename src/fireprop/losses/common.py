@@ -21,7 +21,7 @@ def require_labels(out: Spikes, labels: Tensor) -> None:
     low, high = torch.aminmax(labels)
     if int(low) < 0 or int(high) >= out.n_units:
         k = int(torch.nonzero((labels < 0) | (labels >= out.n_units))[0])
-        raise ValueError(f"labels[{k}] = {int(labels[k])}: classes are 0 to {out.n_units - 1}, a unit each")
+        raise ValueError(f"labels[{k}] = {int(labels[k])}: give classes 0 to {out.n_units - 1}, one per unit")
 
 
 def finite(name: str, loss: Tensor, remedy: str) -> Tensor:
@@ -39,7 +39,7 @@ def require_pair(out: Spikes, targets: Spikes, what: str) -> None:
     if (len(out), out.n_units) != (len(targets), targets.n_units):
         raise ValueError(
             f"targets has {len(targets)} samples of {targets.n_units} units, out {len(out)} of {out.n_units}: "
-            "give a target train for each train"
+            "give one target train per train"
         )
 
 

@@ -44,7 +44,7 @@ def van_rossum_distance(
     if end.requires_grad:
         raise TypeError("t_end requires a gradient, which would not reach it: pass t_end.detach()")
     if end.shape not in ((), (len(out),)) or bool(torch.isnan(end).any()):
-        raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), nowhere nan")
+        raise ValueError(f"t_end has shape {tuple(end.shape)}: give a number or ({len(out)},), without nan")
     ends = end.expand(len(out)).repeat_interleave(out.n_units)
 
     times = torch.cat((out.times, targets.times))
@@ -125,7 +125,7 @@ class _Alignment(torch.autograd.Function):
 
     @staticmethod
     def forward(times: Tensor, offsets: Tensor, others: Tensor, other_offsets: Tensor, cost: float) -> Tensor:
-        arrays = [tensor.detach().numpy() for tensor in (times, offsets, others, other_offsets)]
+        arrays = [arguments.array(tensor) for tensor in (times, offsets, others, other_offsets)]
         partner = np.empty(times.numel(), dtype=np.int64)
         longest, longest_other = (int(np.diff(array).max(initial=0)) for array in (arrays[1], arrays[3]))
         alignment.align(*arrays, cost, np.empty((longest + 1, longest_other + 1)), partner)

@@ -83,7 +83,7 @@ class _SpikeOrder(Node):
     ) -> tuple[Tensor, Tensor]:
         slopes = np.zeros(times.numel())
         absent = np.full(labels.numel(), np.inf) if t_end is None else t_end.numpy()
-        trains = (tensor.detach().numpy() for tensor in (times, units, offsets))
+        trains = (arguments.array(tensor) for tensor in (times, units, offsets))
         scratch = for_kernels(np.empty(n_units, entropy_kernel.EARLY))
         entropy, penalty, sample, unit = entropy_kernel.spike_order(
             *trains, absent, labels.numpy(), k, tau, late_tau, late_penalty, scratch, slopes

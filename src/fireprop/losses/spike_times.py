@@ -41,7 +41,7 @@ def kth_spike_times(out: Spikes, k: int) -> Tensor:
 def missing_spike(sample: int, unit: int, k: int) -> ValueError:
     """The error of a k-th spike for which nothing can stand."""
     what = "is silent" if k == 1 else f"fires less than {k} times"
-    return ValueError(f"out: sample {sample}, unit {unit} {what} and out has no t_end to stand for its spike")
+    return ValueError(f"out: sample {sample}, unit {unit} {what}, and out has no t_end to replace the missing spike")
 
 
 def latency_mse(out: Spikes, targets: Values, *, k: int = 1) -> Tensor:
@@ -88,7 +88,7 @@ def first_spike_lead_mse(out: Spikes, labels: Tensor, *, lead: float) -> Tensor:
     times = first_spike_times(out)
     require_labels(out, labels)
     if out.n_units == 1:
-        raise ValueError("out has one unit: a lead needs another unit to be ahead of")
+        raise ValueError("out has one unit: a lead needs at least two")
     leads = times - times.gather(1, labels[:, None])
     others = torch.ones_like(leads, dtype=torch.bool).scatter(1, labels[:, None], False)
     return finite("lead", mean((leads[others] - lead).square()), "smaller")
@@ -117,7 +117,7 @@ def spike_time_mse(out: Spikes, targets: Spikes, *, shift_invariant: bool = Fals
     if bool(lonely.any()):
         if out.t_end is None:
             b, u, k = torch.nonzero(lonely)[0].tolist()
-            raise ValueError(f"sample {b}, unit {u}: spike {k} has no partner, and out has no t_end to stand for it")
+            raise ValueError(f"sample {b}, unit {u}: spike {k} has no partner, and out has no t_end to replace it")
         t_end = out.t_end[:, None, None].expand_as(ours)
         ours = torch.where(lonely & torch.isinf(ours), t_end, ours)
         wanted = torch.where(lonely & torch.isinf(wanted), t_end, wanted)

@@ -1,7 +1,6 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,9 @@ from fireprop.spikes import Spikes
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
     """Raise IndexError unless 0 <= value < size, or, if negative, -size <= value; TypeError if it is no integer."""
     value = arguments.integer(name, value)
-    if not (-size if negative else 0) <= value < size:
-        raise IndexError(f"{name} = {value}: there are {size}")
+    lowest = -size if negative else 0
+    if not lowest <= value < size:
+        raise IndexError(f"{name} = {value}: there are {size}, give an index from {lowest} to {size - 1}")
 
 
 def size(name: str, value: int) -> int:
@@ -93,13 +93,25 @@ def empty_weight(n_out: int, n_in: int, dtype: torch.dtype, mask: Tensor | Conne
 def initial_weight(weight: Tensor, *, sparse: bool = False) -> Tensor:
     """A tensor (out, in), or (n_synapses,) if the mask is sparse, that may become the weight of a connection."""
     arguments.instance("weight", weight, Tensor, "a tensor (out, in)")
-    weight_dtype(arguments.on_cpu("weight", weight).dtype)
+    weight = arguments.on_cpu("weight", weight)
+    weight_dtype(weight.dtype)
     if sparse:
         return arguments.finite("weight", weight)
     if weight.dim() != 2 or 0 in weight.shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: give (out, in), at least one unit on each side")
     arguments.finite("weight", weight)
     return weight
+
+
+def rounding(weight: Tensor, dtype: torch.dtype) -> str:
+    """In words, which weight the dtype cannot hold; empty if it holds all."""
+    given = weight.detach()
+    if given.dtype == dtype or given.dtype not in (torch.float64, torch.int64, torch.int32):
+        return ""
+    bad = arguments.first_true((given.to(dtype).to(torch.float64) != given) & ~given.isnan())
+    if bad is None:
+        return ""
+    return f"{list(bad)} = {given[bad].item()!r} is {given.dtype}, and would be rounded to {dtype}"
 
 
 def check_options(
@@ -129,7 +141,7 @@ def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
     """Refuse inputs that are not Spikes of n_units units; `what` says which argument has that number."""
     arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes, e.g. Spikes.from_latencies(x)")
     if inputs.n_units != n_units:
-        raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}")
+        raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}: they must be equal")
 
 
 def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -143,7 +155,7 @@ def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shap
     if weight.dtype != dtype:
         raise TypeError(f"{where}: {name} is {weight.dtype}, the first weight {dtype}: give all one dtype")
     if weight.shape != shape:
-        raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}, its synapses {shape}")
+        raise ValueError(f"{where}: {name} has shape {tuple(weight.shape)}: give {shape}, one per synapse")
     if weight.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {weight.layout}: pass {name}.to_dense()")
 
@@ -163,15 +175,6 @@ def check_optional(where: str, name: str, tensor: Tensor | None, *shapes: tuple[
     """`check_kept` of a constant that may be missing."""
     if tensor is not None:
         check_kept(where, name, tensor, torch.float64, *shapes)
-
-
-def check_gradient(gradient: str, trained: Sequence[str]) -> None:
-    """Refuse forward propagation where it would leave out the gradient of constants that are trained."""
-    if gradient == "forward" and trained:
-        raise ValueError(
-            f'gradient = "forward": forward propagation differentiates by weights, thresholds and input times, and '
-            f'{trained[0]} is trained: use gradient="adjoint", or freeze it as a number'
-        )
 
 
 def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> None:
@@ -212,7 +215,7 @@ def start(t_start: float | Tensor | None, inputs: Spikes, *, needed: str) -> Ten
     """t_start per sample (batch,), or None where it does not matter; needed: what acts then, or nothing."""
     if t_start is None:
         if needed:
-            raise ValueError(f"t_start is missing: {needed} acts from there on, give a number or (batch,)")
+            raise ValueError(f"t_start is missing: {needed} acts from t_start on, give a number or (batch,)")
         return None
     tensor = arguments.reals("t_start", t_start).detach()
     if tensor.shape not in ((), (inputs.batch_size,)):

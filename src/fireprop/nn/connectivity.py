@@ -42,7 +42,7 @@ class Connectivity(nn.Module):
         return torch.repeat_interleave(self.fan_in()), self.col_indices.long()
 
     def at_synapses(self, values: Tensor) -> Tensor:
-        """Values that are a number, one per source (in,), one per receiver (out, 1) or (out, in), as (n_synapses,)."""
+        """Values that are a number, (1, in) or (in,) per source, (out, 1) per unit or (out, in), as (n_synapses,)."""
         if values.dim() < 2 or values.shape[0] == 1:
             row = values.reshape(-1)
             return row[self.col_indices] if row.numel() > 1 else row.expand(self.n_synapses)
@@ -91,7 +91,7 @@ def from_sparse(name: str, tensor: Tensor, shape: tuple[int, int]) -> tuple[Conn
     if values.dtype == torch.bool and not bool(values.all()):
         k = int(torch.nonzero(~values)[0])
         out = int(torch.searchsorted(crow, k, right=True)) - 1
-        raise ValueError(f"{name}[{out}, {int(col[k])}] = False is stored: store the synapses that exist alone")
+        raise ValueError(f"{name}[{out}, {int(col[k])}] = False is stored: store only the synapses that exist")
     connectivity = Connectivity(shape, crow.clone(), col.to(torch.int32, copy=True))
     connectivity.sparsity().check(name)
     return connectivity, values
@@ -156,7 +156,7 @@ def for_engine(kept: Tensor | Connectivity | None, shape: tuple[int, int]) -> en
 def dense_only(mask: Tensor | Connectivity | None) -> Tensor | None:
     """The mask of what is written down densely, for study. Raises TypeError if it is sparse."""
     if isinstance(mask, Connectivity):
-        raise TypeError("a layer has a sparse mask: what is asked for is dense, give the layer mask.to_dense() instead")
+        raise TypeError("a layer has a sparse mask, this function needs a dense one: give the layer mask.to_dense()")
     return mask
 
 

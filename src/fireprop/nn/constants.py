@@ -1,9 +1,10 @@
 """The physical constants of a module: float64 buffers, or parameters to be trained, positive by a parametrisation."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -32,6 +33,58 @@ def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *s
         module.register_parameter(name, value)
     else:
         module.register_buffer(name, tensor)
+
+
+def synapse_shapes(n_out: int, n_in: int) -> list[tuple[int, ...]]:
+    """What tau_syn and delays may be: a number, per source, per unit, or per synapse.
+
+    A parameter (in,) is per source as long as no unit could be meant: it cannot be reshaped and stay the same object.
+    """
+    flat = [(n_in,)] if n_in != n_out or n_in == 1 else []
+    return [(), (1, n_in), (n_out, 1), (n_out, n_in), *flat]
+
+
+def keep_synaptic(module: nn.Module, name: str, value: float | Tensor | None, n_out: int, n_in: int) -> None:
+    """`keep_constant` of a constant of synapses (out, in)."""
+    shapes = dict.fromkeys(synapse_shapes(n_out, n_in)[1:])
+    given = None if value is None else per_source(name, value, n_out, n_in, stacklevel=4)
+    keep_constant(module, name, given, *shapes)
+
+
+def per_source(name: str, value: float | Tensor, n_out: int, n_in: int, *, stacklevel: int = 3) -> float | Tensor:
+    """A constant of synapses in two dimensions: (in,) becomes (1, in), with a warning, where it can mean nothing else.
+
+    Raises ValueError where one dimension could be, or is, one value per unit.
+    """
+    given = value if isinstance(value, Tensor) else arguments.reals(name, value)
+    shape = tuple(given.shape)
+    if shape not in ((n_in,), (n_out,)):
+        return value
+    if shape != (n_in,) or n_in == n_out > 1:
+        source = f"{name}.reshape(1, -1), of shape (1, {n_in}), for one per source, or " if shape == (n_in,) else ""
+        raise ValueError(
+            f"{name} has shape {shape}: give {source}{name}.reshape(-1, 1), of shape ({n_out}, 1), for one per unit"
+        )
+    wide = arguments.reals(name, given).reshape(1, n_in)  # what is no number says so first
+    warnings.warn(
+        f"{name} has shape ({n_in},), one per source: give (1, {n_in}), as {name}.reshape(1, -1) is",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+    return given if isinstance(given, nn.Parameter) else wide
+
+
+def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: list[str], *synaptic: str) -> None:
+    """Read the state of an older version, in which a constant per source was (in,), and refuse to round a weight."""
+    for name in synaptic:
+        for key in (f"{prefix}{name}", f"{prefix}parametrizations.{name}.original"):
+            value, own = state.get(key), getattr(module, name)
+            if isinstance(value, Tensor) and isinstance(own, Tensor) and value.dim() == 1 and own.dim() == 2:
+                state[key] = value.reshape(own.shape) if own.shape == (1, value.numel()) else value
+    for name in ("weight", "recurrent_weight"):
+        value, own = state.get(f"{prefix}{name}"), module._parameters.get(name)
+        if isinstance(value, Tensor) and own is not None and (found := checks.rounding(value, own.dtype)):
+            errors.append(f"{prefix}{name}{found}: convert the network by .double(), or the state by .float()")
 
 
 def is_trained(module: nn.Module, name: str) -> bool:
@@ -76,11 +129,28 @@ def refuse_more(layer: nn.Module, where: str, what: str) -> None:
             raise ValueError(f"{where} has {name}: {what} knows nothing of it")
 
 
+def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
+    """Refuse forward propagation where a constant is trained or a spike is delayed: it has no rule for either."""
+    if gradient != "forward":
+        return
+    for site in sites:
+        if site.trained:
+            raise ValueError(
+                f'gradient = "forward": forward propagation differentiates by weights, thresholds and input times, and '
+                f'{site.name} is trained: use gradient="adjoint", or freeze it as a number'
+            )
+        if site.part.kind == "delay" and site.exists and bool(site.tensor().any()):
+            raise ValueError(
+                f'gradient = "forward": forward propagation has no rule for delays, and {site.name} is given: '
+                'use gradient="adjoint"'
+            )
+
+
 def values_of(sites: Sequence[Site], parts: Sequence[Part], arrays: Sequence[engine.Array]) -> Values:
     """The constants of the engine: these arrays of trained parts, the modules' own of others."""
     given = dict(zip(parts, arrays, strict=True))
     return {
-        site.part: given[site.part] if site.part in given else site.tensor().detach().numpy()
+        site.part: given[site.part] if site.part in given else arguments.array(site.tensor())
         for site in sites
         if site.exists
     }

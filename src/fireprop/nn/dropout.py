@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from fireprop import arguments
+from fireprop.eager import eagerly
 from fireprop.nn import checks
 from fireprop.spikes import Spikes
 
@@ -32,6 +33,7 @@ class SpikeDropout(nn.Module):
             raise ValueError(f"p = {self.p}: give a probability below 1, else no spike is left")
         self.generator = checks.generator(generator)
 
+    @eagerly
     def forward(self, spikes: Spikes) -> Spikes:
         """The spikes that are left. Raises TypeError for anything but Spikes."""
         arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.nn.constants import OPTIONAL, is_trained
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
+from fireprop.nn.constants import OPTIONAL, check_gradient, is_trained, synapse_shapes
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
 from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
@@ -35,9 +35,9 @@ def run_layers(
     gradient: GradientBy = "adjoint",
     max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
-    first_layer: int = 0,
 ) -> Record:
-    """One fused run of neighbouring layers, the first of which errors call `first_layer`."""
+    """One fused run of neighbouring layers."""
+    first_layer = next_layer()
     checks.check_options(
         t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
         max_sensitivity=max_sensitivity, max_spikes=max_spikes,
@@ -48,8 +48,9 @@ def run_layers(
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
     start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer) if as_graph else "")
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
-    trained = [site for site in sites_of(layers) if site.trained] if as_graph else []
-    checks.check_gradient(gradient, [site.name for site in trained])
+    sites = sites_of(layers) if as_graph else []
+    check_gradient(gradient, sites)
+    trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
@@ -113,7 +114,7 @@ def _chain_weights(lif: "LIF") -> Iterator[Tensor]:
 
 def per_unit(constant: Tensor, n: int) -> engine.Array:
     """A constant of every unit, (n,)."""
-    return np.ascontiguousarray(constant.expand(n).numpy())
+    return np.ascontiguousarray(arguments.array(constant.expand(n)))
 
 
 def thresholds_of(layers: Sequence["LIF"]) -> list[Tensor]:
@@ -132,18 +133,19 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
         for name in ("bias", "v_start", "i_start"):
             checks.check_optional(where, name, getattr(lif, name), (), (n_out,))
-        shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
+        shapes = synapse_shapes(n_out, n_in)
         checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, *shapes)
         checks.check_optional(where, "delay", lif.delay, *shapes)
         if lif.recurrent:
             checks.check_mask(where, "recurrent_mask", lif.recurrent_mask, (n_out, n_out))
             shape = weight_shape(lif.recurrent_mask, (n_out, n_out))
             checks.check_weight(where, "recurrent_weight", lif.recurrent_weight, dtype, shape)
-            shapes = (), (n_out,), (n_out, 1), (n_out, n_out)
+            shapes = synapse_shapes(n_out, n_out)
             checks.check_kept(where, "tau_syn_rec", lif.tau_syn_rec, torch.float64, *shapes)  # type: ignore[arg-type]
             checks.check_optional(where, "delay_rec", lif.delay_rec, *shapes)
     for k, (below, lif) in enumerate(itertools.pairwise(layers), start=first_layer + 1):
         if lif.in_features != below.out_features:
             raise ValueError(
-                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units"
+                f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units: "
+                "they must be equal"
             )

@@ -55,11 +55,11 @@ def peaks(
 ) -> Tensor:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for every synapse.
 
-    A number, (out, 1) or (out, in), as the time constants are; with a sparse mask a number or (n_synapses,).
+    A number, (1, in), (out, 1) or (out, in), as the time constants are; with a sparse mask a number or (n_synapses,).
     """
     rows = tau_mem if tau_mem.dim() == 0 else tau_mem[:, None]
     if isinstance(mask, Connectivity):
-        if rows.dim() and tau_syn.dim() == 1:
+        if rows.dim() and tau_syn.numel() == tau_syn.shape[-1:].numel() > 1:  # both per unit and per source
             rows, tau_syn = mask.at_synapses(rows), mask.at_synapses(tau_syn)
         else:
             each = peaks(tau_mem, tau_syn, window)
@@ -95,8 +95,8 @@ def _blank_(weight: Tensor, mask: Tensor | Connectivity | None) -> None:
 def _require_finite(weight: Tensor) -> None:
     if not bool(torch.isfinite(weight).all()):
         raise ValueError(
-            f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread call for "
-            f"initial weights that {weight.dtype} cannot hold: choose units in which they are nearer to 1"
+            f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread lead to "
+            f"initial weights outside the range of {weight.dtype}: choose units in which they are nearer to 1"
         )
 
 

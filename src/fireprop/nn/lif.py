@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
-from fireprop.nn.constants import OPTIONAL, exact_constants, is_trained, keep_constant
+from fireprop.nn.constants import OPTIONAL, adapt_state, exact_constants, is_trained, keep_constant, keep_synaptic
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.spikes import Spikes
@@ -31,18 +32,19 @@ class LIF(nn.Module):
     tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times. This and all
                      constants below may be an nn.Parameter (float64), which is then trained, exactly; `keep_positive`
                      trains its logarithm
-    tau_syn          of the synapses > 0: a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse;
+    tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse;
                      any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
     v_threshold      > 0, a number or (out,). Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
                      stored entry is a synapse: then weight is (n_synapses,), in the order of CSR, and memory and time
-                     grow with the synapses alone (docs/sparse.md). Default: everywhere
+                     grow with the synapses alone (docs/sparse.md). Default: everywhere. With float32 weights a sparse
+                     mask changes spike times by about 1e-6, see dtype
     recurrent        whether the units reach one another, and themselves, by recurrent_weight (out, out)
     recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
-    tau_syn_rec      of the recurrent synapses: a number, (out,) per source, (out, 1), or (out, out). Default: tau_syn,
+    tau_syn_rec      of the recurrent synapses: a number, (1, out) per source, (out, 1), (out, out). Default: tau_syn,
                      where that is a number or (out, 1) and not trained; otherwise required
-    delay            between a spike and its arrival >= 0: a number, (in,) per source (axonal), (out, 1) per receiver
+    delay            between a spike and its arrival >= 0: a number, (1, in) per source (axonal), (out, 1) per unit
                      (dendritic), or (out, in) per synapse. Default: none
     delay_rec        of the recurrent synapses, likewise. Default: none
     bias             constant current, a number or (out,), from t_start on, which a run then needs: with it V' =
@@ -50,7 +52,11 @@ class LIF(nn.Module):
     v_start, i_start V at t_start, below v_threshold, and I there, which decays with tau_syn, a number or (out, 1) then;
                      numbers or (out,). Default: 0, both
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
-                     other constants are float64 always
+                     other constants are float64 always. V and I are computed in float32 where the weights are float32
+                     and the layer is plain. They are float64 in all other layers: with a sparse mask, a dense mask of
+                     1000 units or more that leaves less than 2 % of the synapses, a tau_mem per unit, several tau_syn,
+                     delays, a bias, an initial state or trained constants. Hence the same float32 weights give times
+                     that differ by about 1e-6 with and without these; float64 weights do not (design, section 5)
     generator        of the initial weights; default torch's own, as in torch.nn
 
     Weights start as `reset_parameters` says. The module maps `Spikes` to `Spikes`:
@@ -60,9 +66,10 @@ class LIF(nn.Module):
     >>> layer(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
     Spikes(batch=1, units=1, spikes=3, t in [0.405949, 0.849378], t_end=2.0)
 
-    The derivative is one-sided where an arrival meets a spike or an end of hold, and in delay_rec and t_ref where a
-    delay of a unit to itself equals its t_ref; it is infinite at a graze; it knows nothing of spikes that a finite
-    change of the parameters would create or delete (design, section 3).
+    The derivative is one-sided where an arrival meets a spike or an end of hold. Where a delay of a unit to itself
+    equals its t_ref, dL/ddelay_rec is the derivative from the right (a longer delay) and dL/dt_ref the one from the
+    left (a shorter t_ref). The derivative is infinite at a graze. It knows nothing of spikes that a finite change of
+    the parameters would create or delete (design, section 3).
     """
 
     tau_mem: Tensor
@@ -108,12 +115,12 @@ class LIF(nn.Module):
         ):  # fmt: skip
             if not recurrent and value is not None:
                 raise ValueError(f"{name} is given, but recurrent = False: pass recurrent=True, or leave it out")
-        units, synapses = (n_out,), list(dict.fromkeys([(n_in,), (n_out, 1), (n_out, n_in)]))
+        units = (n_out,)
         keep_constant(self, "tau_mem", tau_mem, units)
-        keep_constant(self, "tau_syn", tau_syn, *synapses)
+        keep_synaptic(self, "tau_syn", tau_syn, n_out, n_in)
         keep_constant(self, "t_ref", t_ref, units)
         keep_constant(self, "v_threshold", v_threshold, units)
-        keep_constant(self, "delay", delay, *synapses)
+        keep_synaptic(self, "delay", delay, n_out, n_in)
         keep_constant(self, "bias", bias, units)
         keep_constant(self, "v_start", v_start, units)
         keep_constant(self, "i_start", i_start, units)
@@ -131,8 +138,7 @@ class LIF(nn.Module):
         self, recurrent_mask: Tensor | None, tau_syn_rec: float | Tensor | None, delay_rec: float | Tensor | None
     ) -> None:
         n = self.out_features
-        shapes = (n,), (n, 1), (n, n)
-        keep_constant(self, "delay_rec", delay_rec, *shapes)
+        keep_synaptic(self, "delay_rec", delay_rec, n, n)
         if not self.recurrent:
             self.register_buffer("recurrent_mask", None)
             self.register_buffer("tau_syn_rec", None)
@@ -145,7 +151,7 @@ class LIF(nn.Module):
                 raise ValueError("tau_syn is trained: then tau_syn_rec must be given too, a number or a parameter")
             tau_syn_rec = self.tau_syn
         keep_mask(self, "recurrent_mask", recurrent_mask, (n, n))
-        keep_constant(self, "tau_syn_rec", tau_syn_rec, *shapes)
+        keep_synaptic(self, "tau_syn_rec", tau_syn_rec, n, n)
         self.recurrent_weight = nn.Parameter(checks.empty_weight(n, n, self.weight.dtype, self.recurrent_mask))
 
     def reset_parameters(
@@ -189,6 +195,7 @@ class LIF(nn.Module):
                 self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
             )
 
+    @eagerly
     def forward(
         self,
         inputs: Spikes,
@@ -202,15 +209,30 @@ class LIF(nn.Module):
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
-        options: dict[str, Any] = {
-            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
-            "max_spikes": max_spikes,
-        }  # fmt: skip
-        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[-1]
+        spikes: Spikes = self.record(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )[-1]  # fmt: skip
+        return spikes
 
-    def record(self, inputs: Spikes, **options: Any) -> Record:
+    @eagerly
+    def record(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Record:
         """As `forward`, but as a `Record`, which has the slopes too."""
-        return run_layers([self], inputs, **options)
+        return run_layers(
+            [self], inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]
@@ -223,6 +245,13 @@ class LIF(nn.Module):
             parts.append("recurrent=True")
         parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if isinstance(getattr(self, n), Tensor)]
         return ", ".join(parts)
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
+        unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        adapt_state(self, state, prefix, errors, "tau_syn", "tau_syn_rec", "delay", "delay_rec")
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LIF":
         """Convert weights only: times, time constants and thresholds stay float64, to the bit, also in net.float()."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
     Connectivity,
@@ -17,7 +18,19 @@ from fireprop.nn.connectivity import (
     tensors_of,
     weight_shape,
 )
-from fireprop.nn.constants import Part, Site, Values, exact_constants, keep_constant, values_of
+from fireprop.nn.constants import (
+    Part,
+    Site,
+    Values,
+    adapt_state,
+    check_gradient,
+    exact_constants,
+    keep_constant,
+    keep_synaptic,
+    per_source,
+    synapse_shapes,
+    values_of,
+)
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
 from fireprop.nn.structure import (
     StructureCache,
@@ -107,12 +120,19 @@ class Connection(nn.Module):
         if tuple(self.weight.shape) != wanted:
             raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, one per synapse of mask")
         self.shape = (n_out, n_in)
-        keep_constant(self, "tau_syn", tau_syn, (n_in,), (n_out, 1), (n_out, n_in))
-        keep_constant(self, "delay", delay, (n_in,), (n_out, 1), (n_out, n_in))
+        keep_synaptic(self, "tau_syn", tau_syn, n_out, n_in)
+        keep_synaptic(self, "delay", delay, n_out, n_in)
 
     def extra_repr(self) -> str:
         n_out, n_in = self.shape
         return f"{n_in}, {n_out}"
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
+        unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        adapt_state(self, state, prefix, errors, "tau_syn", "delay")
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Connection":
         with exact_constants(self, ("tau_syn", "delay")):
@@ -120,11 +140,19 @@ class Connection(nn.Module):
         return self
 
 
+def _require_held(weight: Tensor, dtype: torch.dtype) -> None:
+    """Refuse weights that the dtype of a network would round."""
+    found = checks.rounding(weight, dtype)
+    if found:
+        raise ValueError(f"weight{found}: give weight.float(), or make the network by Network(dtype=torch.float64)")
+
+
 class Network(nn.Module):
     """Any directed graph of populations of LIF neurons, cycles and self-loops included, with or without delays.
 
     n_inputs   number of input units; as a source of connections they are called "input"
-    dtype      of all weights, torch.float32 or torch.float64; default torch's
+    dtype      of all weights, torch.float32 or torch.float64; default torch's. V and I are float64 always, so that
+               float32 weights give times that differ by about 1e-6 from those of a `Sequential` of plain layers
     generator  of the initial weights; default torch's own
 
     The last population that was added is the output, unless `output` names another.
@@ -193,14 +221,16 @@ class Network(nn.Module):
     ) -> None:
         """Connect a population, or "input", to a population; both may be the same.
 
-        tau_syn  a number, (in,) per source, (out, 1) per receiver, or (out, in) per synapse
+        tau_syn  a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
                  synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
-                 Default: normal, as `LIF.reset_parameters` draws them for one spike per source
+                 Default: normal, as `LIF.reset_parameters` draws them for one spike per source. A tensor or an array of
+                 another dtype is converted if that rounds no number
         delay    >= 0, in the shapes of tau_syn. Default: none
 
-        Raises ValueError for a population that is not there, and for a second connection of the same pair.
+        Raises ValueError for a population that is not there, for a second connection of the same pair, and for a weight
+        that the dtype of the network would round.
         """
         for role, name in (("pre", pre), ("post", post)):
             arguments.instance(role, name, str, "the name of a population")
@@ -212,7 +242,10 @@ class Network(nn.Module):
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
-        connection = Connection(start, tau_syn=tau_syn, mask=mask, delay=delay)
+        connection = Connection(
+            start, tau_syn=per_source("tau_syn", tau_syn, n_out, n_in), mask=mask,
+            delay=None if delay is None else per_source("delay", delay, n_out, n_in),
+        )  # fmt: skip
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
@@ -226,6 +259,8 @@ class Network(nn.Module):
             given = tuple(weight.shape)  # type: ignore[union-attr]
             if given != shape:
                 raise ValueError(f"weight has shape {given}: give {shape}")
+            values = weight._values() if weight.layout == torch.sparse_coo else weight.values()  # type: ignore[union-attr]
+            _require_held(values, dtype)
             return weight.detach().to(dtype, copy=True)  # type: ignore[union-attr]
         wanted = weight_shape(mask, shape)
         if weight is None:
@@ -234,8 +269,11 @@ class Network(nn.Module):
         if tuple(start.shape) != wanted:
             why = ", one per synapse of mask" if is_sparse(mask) else ""
             raise ValueError(f"weight has shape {tuple(start.shape)}: give {wanted}{why}")
+        if hasattr(weight, "dtype"):  # a list of numbers has none
+            _require_held(start, dtype)
         return start.clone().to(dtype)
 
+    @eagerly
     def forward(
         self,
         inputs: Spikes,
@@ -249,12 +287,13 @@ class Network(nn.Module):
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
-        options: dict[str, Any] = {
-            "stop": stop, "on_graze": on_graze, "gradient": gradient, "max_sensitivity": max_sensitivity,
-            "max_spikes": max_spikes,
-        }  # fmt: skip
-        return self.record(inputs, t_end=t_end, t_start=t_start, **options)[self._output()]
+        spikes: Spikes = self.record(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )[self.output_population]  # fmt: skip
+        return spikes
 
+    @eagerly
     def record(
         self,
         inputs: Spikes,
@@ -267,7 +306,10 @@ class Network(nn.Module):
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
     ) -> Record:
-        """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph."""
+        """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph.
+
+        `record[-1]` is the population that was added last, which is the output unless `output` names another.
+        """
         checks.check_options(
             t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
             max_sensitivity=max_sensitivity, max_spikes=max_spikes,
@@ -276,9 +318,10 @@ class Network(nn.Module):
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
         start = checks.start(t_start, inputs, needed=self.what_starts())
-        stop_at = list(self.populations).index(self._output()) if stop else None
-        trained = [site for site in self.sites() if site.trained]
-        checks.check_gradient(gradient, [site.name for site in trained])
+        stop_at = list(self.populations).index(self.output_population) if stop else None
+        sites = self.sites()
+        check_gradient(gradient, sites)
+        trained = [site for site in sites if site.trained]
         parts = [site.part for site in trained]
 
         def solve(
@@ -296,7 +339,8 @@ class Network(nn.Module):
         simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
         constants = [site.tensor() for site in trained]
         names = tuple(self.populations)
-        return record_of(simulation, inputs, weights, thresholds, horizon, names, constants=constants)
+        output = self.output_population
+        return record_of(simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights of all connections, also those with which something acts at the start, and thresholds (n,) of all
@@ -338,7 +382,7 @@ class Network(nn.Module):
         n_out = self._population(post).size
         checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
         checks.check_weight(key, "weight", connection.weight, dtype, weight_shape(connection.mask, (n_out, n_in)))
-        shapes = (), (n_in,), (n_out, 1), (n_out, n_in)
+        shapes = synapse_shapes(n_out, n_in)
         checks.check_kept(key, "tau_syn", connection.tau_syn, torch.float64, *shapes)
         checks.check_optional(key, "delay", connection.delay, *shapes)
 
@@ -389,7 +433,9 @@ class Network(nn.Module):
             raise TypeError(f"connections[{key!r}] is a {type(connection).__name__}: connect by `connect`")
         return connection
 
-    def _output(self) -> str:
+    @property
+    def output_population(self) -> str:
+        """The name of the population whose spikes the network returns."""
         if self.output is not None:
             arguments.instance("output", self.output, str, "the name of a population")
         if self.output is not None and self.output not in self.populations:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, responses
+from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.constants import exact_constants, keep_constant
 from fireprop.spikes import Spikes
@@ -82,6 +83,7 @@ class LI(nn.Module):
             ones = torch.ones(self.out_features, dtype=torch.float64)
             initial.draw_balanced_(self.weight, ones, initial.peaks(*taus), None, spread=spread, generator=generator)
 
+    @eagerly
     def forward(self, inputs: Spikes) -> "Trace":
         """The potentials that these spikes cause, (batch, out) at any time.
 
@@ -144,14 +146,19 @@ class Trace:
     def __repr__(self) -> str:
         return f"Trace(batch={len(self)}, units={self.n_units}, inputs={self.inputs!r})"
 
+    @eagerly
     def potential(self, times: Tensor) -> Tensor:
         """V at given times, (n_times,) or (batch, n_times), constants in any order: (batch, units, n_times).
 
         At an arrival V has a kink: its derivative by the time of that arrival is then the one for a later arrival, 0.
         """
-        moments = self._moments("times", times)
-        return self._state_at(moments).v.transpose(1, 2)
+        return self.states_at(times).v.transpose(1, 2)
 
+    def states_at(self, times: Tensor) -> responses.States:
+        """V and I at given times, as `potential`: (batch, n_times, units) each."""
+        return self._state_at(self._moments("times", times))
+
+    @eagerly
     def maximum(self, t_start: float | Tensor, t_end: float | Tensor) -> Maximum:
         """The highest V of every unit within [t_start, t_end], numbers or (batch,), and when it is reached first.
 
@@ -171,6 +178,7 @@ class Trace:
         highest = responses.step(v, i, gap, self.alpha, self.beta).v
         return Maximum(highest, torch.where(none, start[:, None], constant + found.gap))
 
+    @eagerly
     def integral(self, t_start: float | Tensor, t_end: float | Tensor, *, weighting: Weighting | None = None) -> Tensor:
         """The integral of V over [t_start, t_end], numbers or (batch,), in closed form: (batch, units).
 
@@ -182,15 +190,14 @@ class Trace:
             total = total + piece.value * self._integral(piece)
         return total
 
+    @eagerly
     def mean(self, t_start: float | Tensor, t_end: float | Tensor, *, weighting: Weighting | None = None) -> Tensor:
         """`integral`, weighted or not, divided by the duration of the window, which must not be 0."""
         start, end = self._window(t_start, t_end)
         empty = arguments.first_true(end <= start)
         if empty is not None:
             b = empty[0]
-            raise ValueError(
-                f"t_end = {float(end[b])} is t_start in sample {b}: a mean needs a window of some duration"
-            )
+            raise ValueError(f"t_end = {float(end[b])} equals t_start in sample {b}: a mean needs t_end > t_start")
         return self.integral(start, end, weighting=weighting) / (end - start)[:, None]
 
     def _integral(self, piece: Piece) -> Tensor:

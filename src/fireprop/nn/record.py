@@ -1,44 +1,67 @@
 """One run of a network: how it is made, and what is kept of it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fireprop import arguments, autograd, engine
 from fireprop.nn.checks import check_index
+from fireprop.nn.readout import Trace
 from fireprop.spikes import Spikes
 
 Stop: TypeAlias = Literal["first_spikes"] | None
 OnGraze: TypeAlias = Literal["raise", "zero"]
 GradientBy: TypeAlias = Literal["adjoint", "forward"]
+Place: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, repr=False)
 class Record:
-    """The spikes of every layer of one run, in one graph: `record[k]` of layer k, `record[-1]` of the output.
+    """What every layer of one run returned, in one graph: `record[k]` of layer k, `record[-1]` what `forward` returns.
 
-    The layers of a `Network` are its populations, in the order in which they were added, and have names too:
-    `record["hidden"]`.
+    That is the `Spikes` of a layer of neurons, or the `Trace` of an `LI`. The layers of a `Network` are its
+    populations, in the order in which they were added, and have names too: `record["hidden"]`. Within a `Sequential`
+    the output population of a Network comes last, and its names begin with its place: `record["1.hidden"]`.
+
+    layers  in order
+    runs    of the engine, which made the spikes
+    names   of the layers; empty where they have numbers only
+    places  per layer: the number of its run, and its number in that run; None where it has none. Default: in order
+    output  name of the population that is the output of a `Network`, which may be another than the last; else None
     """
 
-    layers: tuple[Spikes, ...]
+    layers: tuple[Any, ...]
     runs: tuple[engine.Run, ...]
     names: tuple[str, ...] = ()
+    places: tuple[Place | None, ...] | None = None
+    output: str | None = None
+
+    @property
+    def spikes(self) -> tuple[Spikes, ...]:
+        """The spikes of all layers that fire: without the trace of a read-out."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Spikes))
 
     @cached_property
     def slopes(self) -> tuple[Tensor, ...]:
-        """V'(f-) of every spike, per layer (n_spikes,) float64, constants.
+        """V'(f-) of every spike, per layer (n_spikes,) float64, constants; empty for a read-out.
 
         1/slope is the sensitivity of a spike; a slope of 0 or less marks a graze, where the time exists but its
-        derivative does not.
+        derivative does not. Raises ValueError for a layer that returned other spikes than its units fired.
         """
-        return tuple(torch.from_numpy(run.slopes(level + 1)) for run in self.runs for level in range(run.n_layers))
+        none = torch.empty(0, dtype=torch.float64)
+        return tuple(none if isinstance(layer, Trace) else self._slopes(k) for k, layer in enumerate(self.layers))
 
-    def __getitem__(self, layer: int | str) -> Spikes:
+    def _slopes(self, layer: int) -> Tensor:
+        run, local = self._locate(layer)
+        return torch.from_numpy(run.slopes(local + 1))
+
+    def __getitem__(self, layer: int | str) -> Any:
         return self.layers[self._number(layer)]
 
     def __len__(self) -> int:
@@ -49,7 +72,7 @@ class Record:
         parts = (f"{name}: {spikes!r}" for name, spikes in zip(names, self.layers, strict=True))
         return f"Record({', '.join(parts)})"
 
-    def __iter__(self) -> Iterator[Spikes]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.layers)
 
     def potential(self, layer: int | str, unit: int, times: Tensor, *, sample: int = 0) -> Tensor:
@@ -70,13 +93,15 @@ class Record:
         return torch.from_numpy(engine.constants(run, local)[1])
 
     def _trace(self, layer: int | str, unit: int, times: Tensor, sample: int) -> tuple[Tensor, Tensor]:
-        run, local = self._locate(layer)
-        spikes = self[layer]
-        check_index("unit", unit, spikes.n_units)
-        check_index("sample", sample, spikes.batch_size)
+        found = self[layer]
+        run, local = (None, 0) if isinstance(found, Trace) else self._locate(layer)
+        check_index("unit", unit, found.n_units)
+        check_index("sample", sample, len(found))
         grid = arguments.reals("times", times).detach()
         if grid.dim() != 1 or not bool(torch.isfinite(grid).all()) or not bool((grid.diff() >= 0.0).all()):
             raise ValueError("times: give one dimension of finite times in ascending order")
+        if run is None:
+            return tuple(part[sample, :, unit].detach() for part in found.states_at(grid))
         known = float(run.t_known[sample])
         if grid.numel() and float(grid[-1]) > known:
             raise ValueError(
@@ -94,14 +119,95 @@ class Record:
             raise KeyError(f"layer = {layer!r}: the populations are {', '.join(self.names) or 'not named'}")
         return self.names.index(layer)
 
+    def _places(self) -> tuple[Place | None, ...]:
+        if self.places is not None:
+            return self.places
+        return tuple((k, level) for k, run in enumerate(self.runs) for level in range(run.n_layers))
+
+    def ending_with(self, out: Any, *, after: int) -> "Record":
+        """The first `after` layers, and what a module returned. It has the place of the layer of the same spikes."""
+        same = [place for layer, place in zip(self.layers, self._places(), strict=True) if _same(layer, out)]
+        names = self.names if len(self.names) == after + 1 else ()
+        places = (*self._places()[:after], same[-1] if same else None)
+        return Record((*self.layers[:after], out), self.runs, names, places)
+
+    def with_last(self, name: str) -> "Record":
+        """The same layers, the one of this name at the end."""
+        order = sorted(range(len(self)), key=lambda k: self.names[k] == name)
+        layers, names = (tuple(values[k] for k in order) for values in (self.layers, self.names))
+        return Record(layers, self.runs, names, tuple(self._places()[k] for k in order))
+
     def _locate(self, layer: int | str) -> tuple[engine.Run, int]:
         """The run that a layer is in, and its number there."""
-        local = self._number(layer) % len(self.layers)
-        for run in self.runs:
-            if local < run.n_layers:
-                return run, local
-            local -= run.n_layers
-        raise RuntimeError("a record has as many layers as its runs: please report this")
+        number = self._number(layer) % len(self.layers)
+        place = self._places()[number]
+        if place is not None:
+            return self.runs[place[0]], place[1]
+        if isinstance(self.layers[number], Trace):
+            raise ValueError(f"layer {number} is a read-out, which has no threshold")
+        raise ValueError(
+            f"layer {number} returned other spikes than its units fired, as a hook or a forward of its own may: no "
+            "slopes, potentials and thresholds belong to them. Record the layer without the hook"
+        )
+
+
+def _same(layer: Any, out: Any) -> bool:
+    """Whether what a module returned are the spikes of a layer."""
+    if layer is out or not (isinstance(layer, Spikes) and isinstance(out, Spikes)):
+        return layer is out
+    parts = ((layer.times.detach(), out.times.detach()), (layer.units, out.units), (layer.offsets, out.offsets))
+    return layer.n_units == out.n_units and all(torch.equal(a, b) for a, b in parts)
+
+
+def joined(records: Sequence[Record], names: tuple[str, ...] = ()) -> Record:
+    """The layers of several records, one after the other."""
+    places: list[Place | None] = []
+    first = 0
+    for record in records:
+        places += [None if place is None else (first + place[0], place[1]) for place in record._places()]
+        first += len(record.runs)
+    layers = tuple(layer for record in records for layer in record.layers)
+    return Record(layers, tuple(run for record in records for run in record.runs), names, tuple(places))
+
+
+class _Recorder:
+    """Where the runs within a module leave their records, and how errors number its first layer."""
+
+    def __init__(self, first_layer: int) -> None:
+        self.first_layer = first_layer
+        self.records: list[Record] = []
+
+
+_recorder: ContextVar[_Recorder | None] = ContextVar("recorder", default=None)
+
+
+@contextmanager
+def recording(first_layer: int) -> Iterator[list[Record]]:
+    """The records of all runs within, the first layer of which errors call `first_layer`."""
+    recorder = _Recorder(first_layer)
+    token = _recorder.set(recorder)
+    try:
+        yield recorder.records
+    finally:
+        _recorder.reset(token)
+
+
+def next_layer() -> int:
+    """The number of the next layer, counted from where `recording` began; else 0."""
+    recorder = _recorder.get()
+    return 0 if recorder is None else recorder.first_layer + sum(map(len, recorder.records))
+
+
+def is_recording() -> bool:
+    return _recorder.get() is not None
+
+
+def contribute(record: Record) -> Record:
+    """Leave a record to whoever is recording."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder.records.append(record)
+    return record
 
 
 def simulation_of(
@@ -130,6 +236,7 @@ def record_of(
     t_end: Tensor,
     names: tuple[str, ...] = (),
     *,
+    output: str | None = None,
     constants: Sequence[Tensor] = (),
 ) -> Record:
     """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says."""
@@ -139,4 +246,4 @@ def record_of(
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
-    return Record(tuple(spikes), (run,), names)
+    return contribute(Record(tuple(spikes), (run,), names, output=output))

@@ -1,24 +1,27 @@
 """Chains of modules that map Spikes to Spikes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from fireprop import engine
+from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
 from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
+from fireprop.nn.readout import LI, Trace
+from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, contribute, joined, next_layer, recording
 from fireprop.spikes import Spikes
 
 
 class Sequential(nn.Sequential):
-    """A chain of modules that map Spikes to Spikes.
+    """A chain of modules that map Spikes to Spikes; an `LI` may be the last.
 
-    Neighbouring LIF layers run as one event loop and one node of the graph; the result is the same, bit for bit, as
-    that of the layers one after the other.
+    Neighbouring LIF layers run as one event loop and one node of the graph. The result is that of the layers one after
+    the other, bit for bit if all of them are plain or none is. A plain layer beside others runs in their graph, where
+    float32 weights (1e-6) and a dense mask (rounding) give slightly other times (design, sections 2, 4 and 5).
 
     >>> import torch
     >>> net = Sequential(LIF(5, 20, tau_mem=1.0, tau_syn=0.5), LIF(20, 3, tau_mem=1.0, tau_syn=0.5))
@@ -27,6 +30,7 @@ class Sequential(nn.Sequential):
     torch.Size([8, 3, 1])
     """
 
+    @eagerly
     def forward(  # type: ignore[override]
         self,
         inputs: Spikes,
@@ -38,8 +42,8 @@ class Sequential(nn.Sequential):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
-    ) -> Spikes:
-        """Spikes of the last layer, with differentiable times.
+    ) -> Spikes | Trace:
+        """What the last module returns: Spikes with differentiable times, or the Trace of an `LI`.
 
         inputs      Spikes with n_units = in_features of the first layer
         t_end       a number or (batch,): spikes from t_end on do not exist, input spikes included
@@ -58,65 +62,143 @@ class Sequential(nn.Sequential):
         Raises ValueError for inputs, constants or weights that are out of range, TypeError for a dtype other than
         float32 and float64, TimeResolutionError if spikes of a unit come within 2**-42 of their time.
         """
-        options: dict[str, Any] = {"on_graze": on_graze, "gradient": gradient, "max_spikes": max_spikes}
-        if max_sensitivity is not None:
-            options["max_sensitivity"] = max_sensitivity
-        if t_start is not None:
-            options["t_start"] = t_start
-        spikes, _ = self._run(inputs, t_end=t_end, stop=stop, **options)
-        return spikes
+        out: Spikes | Trace
+        out, _ = self._run(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
+        return out
 
-    def record(self, inputs: Spikes, **options: Any) -> Record:
-        """As `forward`, but the spikes of every LIF layer, all in one graph: a loss may use any of them together."""
-        _, records = self._run(inputs, **options)
-        return Record(
-            layers=tuple(spikes for record in records for spikes in record.layers),
-            runs=tuple(run for record in records for run in record.runs),
-        )
+    @eagerly
+    def record(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        t_start: float | Tensor | None = None,
+        stop: Stop = None,
+        on_graze: OnGraze = "raise",
+        gradient: GradientBy = "adjoint",
+        max_sensitivity: float | None = None,
+        max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    ) -> Record:
+        """As `forward`, but what every layer returned, all in one graph: a loss may use any of them together.
 
-    def _run(self, inputs: Spikes, *, stop: Stop = None, **options: Any) -> tuple[Spikes, list[Record]]:
-        stages = stages_of(self)
-        fused = [k for k, stage in enumerate(stages) if isinstance(stage, list | LIF | Sequential | Network)]
-        if stop is not None and len(fused) > 1:
-            between = type(stages[fused[-1] - 1]).__name__
+        A layer is a LIF, a population of a Network, or an LI, on its own or inside of another module. Each has its
+        spikes as they come out of it, hooks included. A module without layers, such as `SpikeDropout`, has no entry.
+
+        Raises ValueError if `record[-1]` would not be what `forward` returns, because such a module follows the last
+        layer and changes its spikes.
+        """
+        out, record = self._run(
+            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+        )  # fmt: skip
+        if len(record) and record[-1] is not out:
+            *_, (path, last) = _flat(self)
             raise ValueError(
-                f'stop="{stop}" needs all LIF layers in one run, but a {between} stands between two of them: '
-                "move it to an end of the network, or run without stop"
+                f"record: module {path}, a {type(last).__name__}, follows the last layer and changes its spikes, so "
+                "that record[-1] would not be what forward returns: take it out, and call it on record[-1]"
             )
-        if not fused:  # a run of layers checks them itself
+        return record
+
+    def _run(self, inputs: Spikes, *, stop: Stop, **options: Any) -> tuple[Any, Record]:
+        """What the last module returns, and what every layer does."""
+        stages = stages_of(self)
+        if len(stages) == 1 and isinstance(stages[0], list):
+            record = run_layers(stages[0], inputs, stop=stop, **options)
+            return record[-1], record
+        if not any(isinstance(stage, KINDS) for stage in stages):  # a run of layers checks them itself
             check_options(stop=stop, **options)
-        spikes: Spikes = inputs
-        records: list[Record] = []
+        _check_stop(stop, stages)
+        given = {name: value for name, value in options.items() if value is not None}
+        out: Any = inputs
+        first, paths = next_layer(), (path for path, _ in _flat(self))
+        parts: list[Record] = []
+        names: list[str] = []
         for stage in stages:
-            if isinstance(stage, list):
-                number = sum(len(record) for record in records)
-                records.append(run_layers(stage, spikes, first_layer=number, stop=stop, **options))
-                spikes = records[-1][-1]
-            elif isinstance(stage, LIF | Sequential | Network):  # one that does more than ours
-                spikes = stage(spikes, stop=stop, **options)
-            else:
-                spikes = stage(spikes)
-        return spikes, records
+            with recording(first + len(names)) as found:
+                if isinstance(stage, list):
+                    out = run_layers(stage, out, stop=stop, **options)[-1]
+                elif isinstance(stage, RUNS):  # one that does more than ours
+                    out = stage(out, stop=stop, **given)
+                else:
+                    out = stage(out)
+            parts.append(joined(found) if isinstance(stage, list) else _part(stage, found, out))
+            names += [next(paths) for _ in stage] if isinstance(stage, list) else _names(next(paths), parts[-1])
+        named = any(part.names for part in parts)
+        return out, contribute(joined(parts, tuple(names) if named else ()))
+
+
+RUNS = LIF, Sequential, Network
+KINDS = (list, *RUNS)
+
+
+def _check_stop(stop: Stop, stages: Sequence[list[LIF] | nn.Module]) -> None:
+    """Refuse an early stop of what is not one run."""
+    several = [k for k, stage in enumerate(stages) if isinstance(stage, KINDS)]
+    if stop is None or len(several) < 2:
+        return
+    between = stages[several[-1] - 1]
+    if isinstance(between, KINDS):
+        alone = next(stage for stage in stages if isinstance(stage, KINDS) and not isinstance(stage, list))
+        raise ValueError(
+            f'stop="{stop}" needs all LIF layers in one run, but a {type(alone).__name__} among them runs on its own, '
+            "as a Network and a module with hooks or a forward of its own do: run without stop"
+        )
+    raise ValueError(
+        f'stop="{stop}" needs all LIF layers in one run, but a {type(between).__name__} stands between two of them: '
+        "move it to an end of the network, or run without stop"
+    )
+
+
+def _part(module: nn.Module, found: Sequence[Record], out: Any) -> Record:
+    """What the layers of one module returned: its runs are `found`, and what it returned itself is `out`."""
+    inside = joined(found, found[0].names if len(found) == 1 else ())
+    if isinstance(module, LIF | LI):
+        return inside.ending_with(out, after=0)
+    if isinstance(module, Network) and inside.names:
+        inside = inside.with_last(module.output_population)
+    if isinstance(module, Network | Sequential):
+        return inside.ending_with(out, after=max(len(inside) - 1, 0))
+    if isinstance(out, Trace) and not any(layer is out for layer in inside):
+        return inside.ending_with(out, after=len(inside))
+    return inside
+
+
+def _names(path: str, part: Record) -> list[str]:
+    """The names of the layers of a module at a path."""
+    if not part.names and len(part) == 1:
+        return [path]
+    return [f"{path}.{name}" for name in part.names or range(len(part))]
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module does what `kind` does and nothing else: it overrides no forward and has no hooks."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    return isinstance(module, kind) and type(module).forward is kind.forward and not hooks
+    """Whether a module of a kind does what this does and nothing else: it overrides no forward and has no hooks."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return not hooks and type(module).forward is kind.forward and "forward" not in module.__dict__
 
 
-def stages_of(modules: Sequence[nn.Module] | nn.Sequential) -> list[list[LIF] | nn.Module]:
+def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The modules in order with their paths, those of nested Sequentials in their place."""
+    for name, module in net._modules.items():
+        if isinstance(module, Sequential) and _is_plain(module, Sequential):
+            yield from _flat(module, f"{prefix}{name}.")
+        elif module is not None:
+            yield f"{prefix}{name}", module
+
+
+def stages_of(net: nn.Module) -> list[list[LIF] | nn.Module]:
     """The modules in order, neighbouring LIF layers together in lists, also across nested Sequentials."""
     stages: list[list[LIF] | nn.Module] = []
-    for module in modules:
-        parts: list[list[LIF] | nn.Module]
-        if isinstance(module, Sequential) and _is_plain(module, Sequential):
-            parts = stages_of(module)
+    layers: list[LIF] | None = None  # those that the next one may join
+    for _, module in _flat(net):
+        if not (isinstance(module, LIF) and _is_plain(module, LIF)):
+            stages.append(module)
+            layers = None
+        elif layers is None:
+            layers = [module]
+            stages.append(layers)
         else:
-            parts = [[module] if isinstance(module, LIF) and _is_plain(module, LIF) else module]
-        for part in parts:
-            if isinstance(part, list) and stages and isinstance(stages[-1], list):
-                stages[-1].extend(part)
-            else:
-                stages.append(part)
+            layers.append(module)
     return stages

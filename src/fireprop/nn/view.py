@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fireprop import engine
+from fireprop import arguments, engine
 from fireprop.nn.constants import Part, Site
 from fireprop.nn.fused import check_layers, thresholds_of
 from fireprop.nn.lif import LIF
@@ -38,7 +38,7 @@ class GraphView:
 
     def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
         """Weights and thresholds as arrays."""
-        return [w.detach().numpy() for w in self.weights], [theta.detach().numpy() for theta in self.thresholds]
+        return [arguments.array(w) for w in self.weights], [arguments.array(theta) for theta in self.thresholds]
 
     def trained(self) -> tuple[list[Part], list[Tensor]]:
         """The constants by which runs are differentiated beside the thresholds."""
@@ -51,9 +51,9 @@ class GraphView:
         Raises ValueError.
         """
         if self.structure.has_lines:
-            raise ValueError(f"the network has delays: {what} has no rule for them")
+            raise ValueError(f"the network has delays: {what} does not support delays")
         if self.starts:
-            raise ValueError(f"{self.starts} is given: {what} has no rule for biases and initial states")
+            raise ValueError(f"{self.starts} is given: {what} does not support biases and initial states")
 
 
 def graph_view(net: nn.Module) -> GraphView:
@@ -113,7 +113,5 @@ def _layers(net: nn.Module) -> Sequence[LIF]:
     stages = stages_of(net)
     if len(stages) != 1 or not isinstance(stages[0], list):
         strange = next((type(stage).__name__ for stage in stages if not isinstance(stage, list)), "nothing")
-        raise ValueError(
-            f"net holds a {strange}: its spikes are one system of equations only if it holds LIF layers alone"
-        )
+        raise ValueError(f"net contains a {strange}: give a network of LIF layers only")
     return stages[0]

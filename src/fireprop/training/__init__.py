@@ -1,5 +1,6 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
+from fireprop.training.agreement import require_same
 from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.run import draw, evaluate, load_trained, read_config, start, train
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
@@ -15,6 +16,7 @@ __all__ = [
     "evaluate",
     "load_trained",
     "read_config",
+    "require_same",
     "start",
     "train",
 ]

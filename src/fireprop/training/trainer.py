@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
@@ -18,6 +19,9 @@ from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError
 from fireprop.spikes import Spikes
 from fireprop.tasks import TASKS, Config, Splits, build_network, learning_rates
+from fireprop.training import runaway
+from fireprop.training.agreement import require_same_config, require_same_data, require_same_state
+from fireprop.training.interrupts import Interrupts
 from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, n_correct, n_spikes
 
 EVALUATION_BATCH = 1000
@@ -28,6 +32,9 @@ class Progress:
     """Where a run stands: `done` of the `batches` of `epoch`, the mean loss so far, and the last finished epoch.
 
     In several processes the loss is that of the process's own share until the epoch has ended.
+    Before the kernels are compiled, `done` is 0 and the loss nan.
+
+    warning  at the end of an epoch in which samples fired far more often than usual: what happened, and what to do
     """
 
     epoch: int
@@ -36,6 +43,7 @@ class Progress:
     batches: int
     loss: float
     metrics: EpochMetrics | None
+    warning: str | None = None
 
 
 Report: TypeAlias = Callable[[Progress], None]
@@ -44,7 +52,10 @@ Report: TypeAlias = Callable[[Progress], None]
 class Trainer:
     """A network on its way: weights, optimiser, random state and what has been measured.
 
-    In several processes each has a trainer, and calls its methods at the same point as the others.
+    In several processes each has a trainer, and calls its methods at the same point as the others. Raises
+    ranks.RankError if the processes have different settings or data, or start an epoch in different states.
+
+    interrupts  asked between batches, evaluation included; `training.train` sets those that watch for Ctrl-C
     """
 
     def __init__(self, config: Config, splits: Splits, ranks: Ranks = ALONE) -> None:
@@ -52,6 +63,10 @@ class Trainer:
         self.config = config
         self.splits = splits
         self.ranks = ranks
+        self.interrupts = Interrupts()
+        require_same_config(ranks, config)
+        require_same_data(ranks, splits)
+        self._agreed = False
         self.generator = torch.Generator().manual_seed(config.seed)
         self.net = build_network(config, self.generator)
         self.objective = ranks.parallel(_Objective(self.net.parameters(), self.run, self.loss))
@@ -78,11 +93,13 @@ class Trainer:
 
     def run_epoch(self, report: Report | None = None) -> EpochMetrics:
         """One pass over the training part, then the validation; Adam follows the exact gradient of each batch."""
+        self._require_agreement()
         start = time.perf_counter()
         loader = self.loader()
         tally = Tally(self.net)
         learning_rate = float(self.schedule.get_last_lr()[0])
         for done, (spikes, labels) in enumerate(loader, start=1):
+            self.interrupts.check()
             record, loss = self.objective(spikes, labels)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
@@ -111,7 +128,7 @@ class Trainer:
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
             spikes_per_unit=tally.spikes_per_unit,
-            silent_units=tally.silent_units,
+            silent_units=sum(tally.silent[:-1]),
             grazes=tally.grazes,
             learning_rate=learning_rate,
             samples_per_second=tally.samples / seconds,
@@ -121,12 +138,19 @@ class Trainer:
             spikes_deleted=tally.per_followed(tally.deleted),
             labels_silenced=tally.per_followed(tally.silenced),
             steps_shortened=tally.shortened if self.config.guard else None,
+            silent_hidden=" ".join(map(str, tally.silent[:-1])),
+            silent_outputs=tally.silent[-1],
+            silent_labels=tally.unanswered / tally.samples,
+            median_spikes_per_sample=float(np.median(tally.spikes_of_samples)),
+            largest_spikes_per_sample=int(tally.spikes_of_samples.max()),
         )
+        warning = runaway.warning(self.metrics, metrics, tally.spikes_of_samples)
         self._keep_if_best(metrics)
         self.metrics.append(metrics)
         self.train_seconds += time.perf_counter() - start
         if report:
-            report(Progress(self.epoch, self.config.epochs, len(loader), len(loader), tally.mean_loss, metrics))
+            done = len(loader)
+            report(Progress(self.epoch, self.config.epochs, done, done, tally.mean_loss, metrics, warning))
         return metrics
 
     def evaluate(self, data: SpikeDataset) -> Evaluation:
@@ -136,6 +160,7 @@ class Trainer:
         with torch.no_grad():
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
+                self.interrupts.check()
                 record = self.run(inputs)
                 loss += float(self.loss(record, labels)) * len(labels)
                 correct += n_correct(record[-1], labels)
@@ -151,11 +176,12 @@ class Trainer:
         """The outcome of the run; leaves the network with its best weights."""
         self.use_best()
         test = self.evaluate(self.splits.test)
+        best = self.metrics[self.best_epoch - 1]
         rates = sorted(row.samples_per_second for row in self.metrics)
         return {
             "task": self.config.task,
             "test_accuracy": test.accuracy,
-            "validation_accuracy": self.metrics[self.best_epoch - 1].validation_accuracy,
+            "validation_accuracy": best.validation_accuracy,
             "best_epoch": self.best_epoch,
             "epochs": self.epoch,
             "train_seconds": self.train_seconds,
@@ -165,6 +191,8 @@ class Trainer:
             "spikes_to_decision": test.spikes_to_decision,
             "inputs_to_decision": test.inputs_to_decision,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
+            "units": {"hidden": list(self.config.hidden), "outputs": len(TASKS[self.config.task].class_names)},
+            "silent": {"best_epoch": best.silence(), "last_epoch": self.metrics[-1].silence()},
             "seed": self.config.seed,
             "version": fireprop.__version__,
         }
@@ -189,14 +217,18 @@ class Trainer:
             # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
             if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
                 raise RunError("the checkpoint belongs to another configuration than config.json")
+            _require_like(self.net.state_dict(), state["weights"], "weights")
+            _require_like(self.net.state_dict(), state["best_weights"], "best_weights")
             self.net.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            _require_like({"generator": self.generator.get_state()}, {"generator": state["generator"]}, "state")
             self.generator.set_state(state["generator"])
-            self.metrics = [EpochMetrics(**row) for row in state["metrics"]]
+            self.metrics = [EpochMetrics.checked(**row) for row in state["metrics"]]
             self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
             self.train_seconds = state["train_seconds"]
             self._require_consistent()
+            self._agreed = False
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             if isinstance(error, RunError):
                 raise
@@ -212,13 +244,20 @@ class Trainer:
         if not 1 <= arguments.integer("best_epoch", self.best_epoch) <= self.epoch:
             raise ValueError(f"best_epoch = {self.best_epoch} of {self.epoch}")
         arguments.number("train_seconds", self.train_seconds, least=0.0)
-        shapes = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
-        if {name: tensor.shape for name, tensor in self.best_weights.items()} != shapes:
-            raise ValueError("best_weights are those of another network")
-        for parameter, moments in self.optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                if moments[name].shape != parameter.shape:
-                    raise ValueError(f"optimizer has {name} of shape {tuple(moments[name].shape)}")
+        for k, (parameter, moments) in enumerate(self.optimizer.state.items()):
+            wanted = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            _require_like(wanted, moments, f"optimizer.state[{k}]")
+
+    def _require_agreement(self) -> None:
+        """Once, before the first epoch of a run, and of one that goes on."""
+        if not self._agreed:
+            require_same_state(self.ranks, self.epoch, self.net, self.state_dict())
+            self._agreed = True
+
+    def start(self) -> Progress:
+        """Where the run stands before its next epoch."""
+        batches = math.ceil(len(self.splits.train) / self.config.batch_size)
+        return Progress(self.epoch + 1, self.config.epochs, 0, batches, math.nan, self._last())
 
     def loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
@@ -229,13 +268,15 @@ class Trainer:
     def run(self, spikes: Spikes) -> Record:
         """A run until every output has fired, which is what training sees, or to t_end."""
         config = self.config
-        options = {"on_graze": "zero", "gradient": config.gradient, "max_sensitivity": config.max_sensitivity}
-        return self.net.record(spikes, t_end=self.config.t_end, stop="first_spikes", **options)
+        return self.net.record(
+            spikes, t_end=config.t_end, stop="first_spikes", on_graze="zero", gradient=config.gradient,
+            max_sensitivity=config.max_sensitivity, max_spikes=config.max_spikes,
+        )  # fmt: skip
 
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
         with torch.no_grad():
-            return self.net.record(spikes, t_end=self.config.t_end)
+            return self.net.record(spikes, t_end=self.config.t_end, max_spikes=self.config.max_spikes)
 
     def loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a run, as the configuration has it."""
@@ -326,6 +367,24 @@ def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:
     if metrics.validation_accuracy is None or metrics.validation_loss is None:
         return 0.0, 0.0, metrics.epoch
     return metrics.validation_accuracy, -metrics.validation_loss, metrics.epoch
+
+
+def _require_like(wanted: Mapping[str, torch.Tensor], found: Mapping[str, Any], name: str) -> None:
+    """Refuse tensors that are no dense ones of the same kind, shape and device: torch fails late on some of them."""
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{name} has the entries {list(found)[:10]}: expected {list(wanted)[:10]}")
+    for key, tensor in wanted.items():
+        if _form(found[key]) != _form(tensor):
+            raise ValueError(f"{name}[{key!r}] is {_form(found[key])}: expected {_form(tensor)}")
+
+
+def _form(tensor: Any) -> str:
+    if not isinstance(tensor, torch.Tensor):
+        return f"a {type(tensor).__name__}"
+    if tensor.is_nested:
+        return "a nested tensor"
+    kind = str(tensor.layout).removeprefix("torch.").replace("strided", "dense")
+    return f"a {kind} tensor of {tensor.dtype} and shape {tuple(tensor.shape)} on {tensor.device.type}"
 
 
 def _copy(net: Sequential) -> dict[str, torch.Tensor]:

@@ -145,7 +145,7 @@ def _check(
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, structure.n_inputs)
     if structure.has_start != (t_start is not None):
-        raise ValueError("t_start is needed where something acts at the start of a sample, and only there")
+        raise ValueError("give t_start if the network has biases or initial states, and leave it out otherwise")
     if t_start is None:
         return
     check_times(t_start, t_end)

@@ -81,8 +81,8 @@ class Sparsity:
         fault = building_kernel.fault_of(self.rows, self.sources, n_in) if good else 0
         if fault >= 0:
             raise ValueError(
-                f"{where}: row {fault} of its sparse mask does not name its sources once each, in ascending order, "
-                f"within [0, {n_in}): make a new one instead of writing into its tensors"
+                f"{where}: the sources in row {fault} of the sparse mask must be distinct, ascending and within "
+                f"[0, {n_in}): make a new mask instead of writing into its tensors"
             )
 
 

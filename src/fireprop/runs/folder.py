@@ -1,8 +1,8 @@
-"""Run folders and checkpoints: the only room that writes files.
+"""Run folders and checkpoints.
 
 A run folder holds `config.json`, `metrics.csv`, `result.json`, `checkpoint.pt` and pictures; a report has `report.md`
-and tables of raw numbers instead of metrics and checkpoint. Every file is written beside its place and then moved
-there, so that whoever kills the program finds the old file or the new one, whole.
+and tables of raw numbers instead of metrics and checkpoint. Configuration and checkpoint record the version of fireprop
+that wrote them.
 """
 
 import contextlib
@@ -10,59 +10,94 @@ import csv
 import hashlib
 import io
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+import fireprop
+from fireprop.runs import files, lock
+from fireprop.runs.files import RunError, in_words
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.csv", "result.json", "checkpoint.pt"
 PAGE = "report.md"
+VERSION = "version"  # in configuration and checkpoint; 0.1.0 recorded none
 CHECKPOINT_FORMAT = 2  # raise it when what a checkpoint holds changes
 SEAL_SIZE = hashlib.sha256().digest_size
-PART = ".{}.part"  # a file on its way to its name
-
-
-class RunError(RuntimeError):
-    """A run folder cannot be made, read or written; the text says which file, why, and what to do."""
 
 
 class RunFolder:
-    """One run's folder. `create` makes a new one, `open` finds an old one."""
+    """One run's folder. `create` and `create_new` make a new one, `open` finds an old one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._claim: lock.Lock | None = None
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
-        """A new folder at `path`. Raises RunError if something is there already: no run is overwritten."""
-        with _in_words(f"cannot make the folder {path}"):
-            if path.exists() and (
-                not path.is_dir() or any(child.name != PART.format(CONFIG) for child in path.iterdir())
-            ):
-                resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
-                raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
+        """A new folder at `path`, which no other process gets.
+
+        It is locked until its first file is written. Raises RunError if something is there already: no run is
+        overwritten.
+        """
+        with in_words(f"cannot make the folder {path}"):
+            _require_empty(path)
             path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+            run = cls(path)
+            run._claim = lock.take(path)
+            try:
+                _require_empty(path)
+            except BaseException:
+                run._release()
+                raise
+            files.remove_parts(path)
+        return run
+
+    @classmethod
+    def create_new(cls, task: str, parent: Path = Path("runs")) -> "RunFolder":
+        """A new folder of which nobody has said where: runs/<task>-<date>-<time>, numbered if need be."""
+        while True:
+            path = new_path(task, parent)
+            with in_words(f"cannot make the folder {path}"):
+                parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    path.mkdir()
+                except FileExistsError:  # another process has taken the name since
+                    continue
+            return cls.create(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """The folder of an earlier run. Raises RunError if there is none."""
-        if not (path / CONFIG).is_file():
-            raise RunError(f"{path} is no run folder: it has no {CONFIG}")
+        with in_words(f"cannot read {path}"):
+            if not (path / CONFIG).is_file():
+                raise RunError(f"{path} is no run folder: it has no {CONFIG}")
         return cls(path)
 
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from training here. Raises RunError if one does."""
+        self._release()
+        return lock.held(self.path)
+
     def write_config(self, config: Mapping[str, Any]) -> None:
-        self._write_json(CONFIG, config)
+        self._write_json(CONFIG, {**config, VERSION: fireprop.__version__})
 
     def read_config(self) -> dict[str, Any]:
-        return self._read_json(CONFIG)
+        """What `write_config` was given."""
+        return {name: value for name, value in self._read_json(CONFIG).items() if name != VERSION}
+
+    def read_version(self) -> str | None:
+        """The version of fireprop that wrote the configuration; None if it records none, as 0.1.0."""
+        version = self._read_json(CONFIG).get(VERSION)
+        if version is not None and not isinstance(version, str):
+            raise RunError(f"{self.path / CONFIG}: {VERSION} is a {type(version).__name__}: a text was expected")
+        return version
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         self._write_json(RESULT, result)
@@ -90,7 +125,7 @@ class RunFolder:
         """Save tensors and plain values; see `load_checkpoint`. A seal at the end tells whether a file is whole."""
         # By way of memory: a full disk, met by torch itself, has no name, and is met once more when torch gives up.
         buffer = io.BytesIO()
-        torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
+        torch.save({"format": CHECKPOINT_FORMAT, VERSION: fireprop.__version__, **state}, buffer)
         content = buffer.getvalue()
         self._write(CHECKPOINT, "wb", lambda file: file.write(content + hashlib.sha256(content).digest()))
 
@@ -99,8 +134,7 @@ class RunFolder:
         path = self.path / CHECKPOINT
         if not path.is_file():
             raise RunError(f"{self.path} has no {CHECKPOINT}: the run was stopped before its first epoch ended")
-        with _in_words(f"cannot read {path}"):
-            content = path.read_bytes()
+        content = files.read(path)
         whole, seal = content[:-SEAL_SIZE], content[-SEAL_SIZE:]
         sealed = hashlib.sha256(whole).digest() == seal
         try:
@@ -109,7 +143,9 @@ class RunFolder:
                 state = torch.load(io.BytesIO(whole if sealed else content), weights_only=True)
         except Exception as error:  # a broken file makes torch raise nearly anything
             raise RunError(f"{path} is unreadable, truncated or no checkpoint") from error
-        if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        if not isinstance(state, dict) or repr(state.get("format")) != repr(
+            CHECKPOINT_FORMAT
+        ):  # not a tensor that is 2
             raise RunError(f"{path} is no checkpoint of this version of fireprop")
         if not sealed:  # torch reads changed numbers without complaint
             raise RunError(f"{path} is unreadable, truncated or no checkpoint")
@@ -134,44 +170,39 @@ class RunFolder:
         self._write(name, "w", write)
         return self.path / name
 
-    def _write(self, name: str, mode: str, write: Callable[[IO[Any]], Any]) -> None:
-        path = self.path / name
-        aside = path.with_name(PART.format(name))
-        text: dict[str, str] = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
-        with _in_words(f"cannot write {path}"):
-            try:
-                with open(aside, mode, **text) as file:  # type: ignore[call-overload]
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, path)
-            except BaseException:
-                with contextlib.suppress(OSError):  # half a file takes room where there may be none left
-                    aside.unlink()
-                raise
-            _sync_folder(self.path)
+    def _write(self, name: str, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
+        try:
+            files.write(self.path / name, mode, fill)
+        finally:
+            self._release()  # from its first file on the folder is taken without a lock
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
-        with _in_words(f"cannot read {path}"):
-            content = path.read_text(encoding="utf-8")
+        with in_words(f"cannot read {path}"):
+            content = files.read(path).decode("utf-8")
         try:
             values = json.loads(content)
         except ValueError as error:
             raise RunError(f"{path} is no JSON ({error})") from error
+        except RecursionError as error:
+            raise RunError(f"{path} is nested too deeply: no run of fireprop wrote it") from error
         if not isinstance(values, dict):
             raise RunError(f"{path} holds no JSON object")
         return values
 
 
-def _sync_folder(path: Path) -> None:
-    """Make a new name last through a loss of power, where the system can: Windows opens no folder."""
-    with contextlib.suppress(OSError):
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _require_empty(path: Path) -> None:
+    """Refuse what is no folder, and a folder that holds more than what a killed process left in it."""
+    if path.exists() and (
+        not path.is_dir() or any(child.name != lock.LOCK and not files.is_part(child) for child in path.iterdir())
+    ):
+        resume = f", or go on with it: --resume {path}" if (path / CONFIG).is_file() else ""
+        raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
 
 
 def new_path(task: str, parent: Path = Path("runs")) -> Path:
@@ -182,11 +213,3 @@ def new_path(task: str, parent: Path = Path("runs")) -> Path:
         number += 1
         path = stem.with_name(f"{stem.name}-{number}")
     return path
-
-
-@contextlib.contextmanager
-def _in_words(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{what}: {getattr(error, 'strerror', None) or error}") from error

@@ -1,0 +1,95 @@
+"""What the processes of a run must have in common, compared by digests: settings, data, random state and weights."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+import fireprop
+from fireprop.datasets import SpikeDataset
+from fireprop.ranks import RankError, Ranks
+from fireprop.tasks import Config, Splits
+
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def require_same_config(ranks: Ranks, config: Config) -> None:
+    """Compare the settings of all processes. The folder of the data may differ from host to host.
+
+    Raises RankError in every process; it names the first setting that differs, and the ranks that have another value.
+    """
+    settings = {f"setting {name}": value for name, value in config.to_dict().items() if name != "data"}
+    require_same(ranks, {"version of fireprop": fireprop.__version__, **settings}, "start all ranks by the same line")
+
+
+def require_same_data(ranks: Ranks, splits: Splits) -> None:
+    """Compare every part of the data of all processes: samples, spikes, labels, and their order.
+
+    Raises RankError in every process; it names the first of them that differs, and the ranks.
+    """
+    if ranks.number > 1:  # the digests of a large data set take seconds
+        parts = [_facts_of_data(words, getattr(splits, name)) for name, words in PARTS.items()]
+        require_same(ranks, dict(itertools.chain(*(part.items() for part in parts))), "give all ranks the same data")
+
+
+def require_same_state(ranks: Ranks, epoch: int, net: torch.nn.Module, state: Mapping[str, Any]) -> None:
+    """Compare where all processes stand: finished epochs, random state, weights and the moments of the optimiser.
+
+    state  a state of `Trainer.state_dict`
+    Raises RankError in every process; it names the first of them that differs, and the ranks.
+    """
+    if ranks.number > 1:
+        moments = state["optimizer"]["state"].values()
+        facts = {
+            "number of finished epochs": epoch,
+            "random state that orders batches": _digest([_bytes(state["generator"])]),
+            "weights": _digest(_bytes(tensor) for tensor in net.state_dict().values()),
+            "state of the optimiser": _digest(_bytes(each[name]) for each in moments for name in sorted(each)),
+        }
+        require_same(ranks, facts, "load the same checkpoint in all ranks")
+
+
+def require_same(ranks: Ranks, facts: Mapping[str, object], remedy: str) -> None:
+    """Compare named facts. Raises RankError in every process for the first that is not the same in all."""
+    everyone = ranks.gather(dict(facts))
+    for name in everyone[0]:
+        values = [each.get(name) for each in everyone]
+        odd = [rank for rank, value in enumerate(values) if value != values[0]]
+        if odd:
+            who = f"rank {odd[0]} differs" if len(odd) == 1 else f"ranks {', '.join(map(str, odd))} differ"
+            shown = "" if isinstance(values[0], bytes) else f" ({values[odd[0]]!r} instead of {values[0]!r})"
+            raise RankError(f"{who} from rank 0 in the {name}{shown}: {remedy}")
+
+
+def _facts_of_data(part: str, data: SpikeDataset | None) -> dict[str, object]:
+    """Numbers and digests of a part, coarse ones first, so that the first that differs says what is wrong.
+
+    A label that is wrong, or samples in another order, leave the spikes of all samples as they are, if they are sorted.
+    """
+    if data is None:
+        return {f"number of {part} samples": 0}
+    spikes = data.spikes
+    times, units, offsets = (values.detach().numpy() for values in (spikes.times, spikes.units, spikes.offsets))
+    samples = [
+        hashlib.sha256(times[start:stop].tobytes() + units[start:stop].tobytes()).digest()
+        for start, stop in itertools.pairwise(offsets.tolist())
+    ]
+    labelled = [sample + _bytes(label) for sample, label in zip(samples, data.labels, strict=True)]
+    return {
+        f"number of {part} samples": len(data),
+        f"number of input units of the {part} part": spikes.n_units,
+        f"number of spikes of the {part} part": spikes.n_spikes,
+        f"times or units of spikes of the {part} part": _digest(sorted(samples)),
+        f"labels of the {part} part": _digest(sorted(labelled)),
+        f"order of the {part} samples": _digest(labelled),
+    }
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().numpy().tobytes()
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()

@@ -1,0 +1,63 @@
+"""The memory that a training needs: asked before it begins, and said where it runs out."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fireprop.tasks import DTYPES, TASKS, Config
+
+# Weights, their gradients, two moments of Adam, the best weights.
+COPIES = 5
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# torch has no class of errors for it.
+ALLOCATOR = ("allocate memory", "not enough memory", "Storage size calculation overflowed", "out of memory")
+
+
+def require_memory(config: Config) -> None:
+    """Raise MemoryError if the parameters alone, with what training keeps of each, exceed the memory of the machine."""
+    installed = _installed()
+    if installed is not None and least_bytes(config) > installed:
+        raise MemoryError(_shortage(config, f", this machine has {installed / 1e9:,.1f} GB"))
+
+
+@contextlib.contextmanager
+def memory_in_words(config: Config) -> Iterator[None]:
+    """Check the memory, and raise MemoryError in words where it runs out all the same."""
+    require_memory(config)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in ALLOCATOR):
+            raise
+        raise MemoryError(_shortage(config, ", and there is not enough memory")) from error
+
+
+def least_bytes(config: Config) -> int:
+    """Bytes of the parameters of a network and of what training keeps beside each."""
+    task = TASKS[config.task]
+    widths = [task.n_features + (config.bias_time is not None), *config.hidden, len(task.class_names)]
+    weights = sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
+    hidden_synapses = weights - widths[-2] * widths[-1]
+    delays = hidden_synapses * (config.hidden_delay > 0.0) + (weights - hidden_synapses) * (config.output_delay > 0.0)
+    constants = len(config.trained) * sum(widths[1:])
+    return COPIES * (weights * DTYPES[config.dtype].itemsize + 8 * (delays + constants))
+
+
+def _shortage(config: Config, found: str) -> str:
+    hidden = ", ".join(str(width) for width in config.hidden[:5]) + ", ..." * (len(config.hidden) > 5)
+    return (
+        f"hidden = ({hidden}): training takes at least {least_bytes(config) / 1e9:,.1f} GB{found}: give fewer hidden "
+        "units"
+    )
+
+
+def _installed() -> int | None:
+    """Bytes of memory that this process may use at most; None where the system does not tell."""
+    limits = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        limits.append(int(CONTAINER_LIMIT.read_text(encoding="ascii")))
+    return min(limits, default=None)
