@@ -10,7 +10,7 @@ import pytest
 from fireprop.kernels.exponential import FURTHEST, decay, loss
 
 EXACT = {decay: lambda x: mpmath.exp(-x), loss: lambda x: -mpmath.expm1(-x)}
-ULPS = {decay: 0.55, loss: 1.2}
+ULPS = {decay: 0.65, loss: 1.3}
 BOTH = pytest.mark.parametrize("function", [decay, loss])
 
 
@@ -28,9 +28,9 @@ def test_a_decay_keeps_the_error_bound_of_its_docstring(function, rng):
 
 
 @BOTH
-def test_a_decay_keeps_its_error_bound_on_both_sides_of_where_it_changes_its_entry(function):
-    edges = [(k + 0.5) * math.log(2.0) / 64 for k in range(200)]
-    near = [x for edge in edges for x in (math.nextafter(edge, 0.0), edge, math.nextafter(edge, 9.0))]
+def test_a_decay_keeps_its_error_bound_on_both_sides_of_where_it_changes_its_power_of_two(function):
+    edges = [(k + 0.5) * math.log(2.0) for k in range(1021)]
+    near = [x for edge in edges for x in (math.nextafter(edge, 0.0), edge, math.nextafter(edge, 1e3))]
     assert max(error(function, x) for x in near) <= ULPS[function]
 
 
@@ -42,6 +42,6 @@ def test_nothing_decays_in_no_time_and_everything_in_the_end():
 
 
 def test_a_decay_never_grows_with_time(rng):
-    grid = np.sort(np.concatenate([rng.uniform(0.0, 2.0, 2000), np.arange(60) * math.log(2.0) / 128]))
+    grid = np.sort(np.concatenate([rng.uniform(0.0, 2.0, 2000), np.arange(60) * math.log(2.0) / 2]))
     values = [float(decay(float(x))) for x in grid]
     assert all(a >= b for a, b in itertools.pairwise(values))

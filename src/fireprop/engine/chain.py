@@ -40,6 +40,7 @@ FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts 
 CHUNK_ALONE = 4 * CHUNK  # most samples of a call
 MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
+FIXED_LOOK = 0.0  # how far a recurrent layer looks ahead at first; 0: it adapts. No spike depends on it
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 
 
@@ -112,6 +113,7 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     rows = copy_of(rows)
     rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
     rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
+    rows["fixed_look"][rows["recurrent"]] = FIXED_LOOK
     units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
@@ -252,7 +254,7 @@ def _new_loop(chain: Chain) -> simulate_kernel.Loop:
         units=chain.units.copy(),
         weight=chain.weight,
         lanes=lanes,
-        lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1),
+        lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - simulate_kernel.ROUNDED),
         marked=np.zeros(n_units // LANES, bool),
         flags=flags,
         words=flags.view(np.uint64),

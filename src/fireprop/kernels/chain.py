@@ -32,6 +32,10 @@ LAYER = np.dtype(
         ("beta", np.float64),  # 1 / tau_mem
         ("t_last", np.float64),  # last arrival
         ("gap_end", np.float64),  # end of the open gap
+        ("look_end", np.float64),  # how far crossings of the open gap have been searched
+        ("look", np.float64),  # how far from t_last a recurrent layer looks at first; it adapts
+        ("looked", np.float64),  # how far it has looked in the open gap
+        ("fixed_look", np.float64),  # 0, or the value that `look` keeps: for tests, since no spike depends on it
         ("until", np.float64),  # the next arrival from below, or t_end: a gap ends there, or at an own spike that acts
         # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
         # weights that arrive

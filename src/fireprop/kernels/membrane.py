@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from fireprop.kernels.bits import fma
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.exponential import decay, loss
 
@@ -249,23 +250,23 @@ def _derivatives(d1, i, alpha, beta):
     short way resolves nothing.
     """
     b, a = beta, alpha
-    d2 = -(b * d1 + a * i)
+    d2 = -fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d3 = b * d1 + a * i
+    d3 = fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d4 = -(b * d1 + a * i)
+    d4 = -fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d5 = b * d1 + a * i
+    d5 = fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d6 = -(b * d1 + a * i)
+    d6 = -fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d7 = b * d1 + a * i
+    d7 = fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d8 = -(b * d1 + a * i)
+    d8 = -fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d9 = b * d1 + a * i
+    d9 = fma(b, d1, a * i)
     b, a = beta * b, alpha * (b + a)
-    d10 = -(b * d1 + a * i)
+    d10 = -fma(b, d1, a * i)
     return d1, d2, d3, d4, d5, d6, d7, d8, d9, d10
 
 
@@ -279,20 +280,21 @@ def _guessed_crossing(missing, derivatives, far, least):
     d1, d2, d3, d4, d5, d6, d7, d8, d9, d10 = derivatives
     # The root is behind a condition: LLVM takes this in vectors, and would not if 0 stood in for a negative square.
     square = d1 * d1 + 2.0 * d2 * missing
-    t = 2.0 * missing / (d1 + math.sqrt(square)) if square > 0.0 else -d1 / d2
+    divisor = d1 + math.sqrt(square) if square > 0.0 else -d2
+    t = (2.0 * missing if square > 0.0 else d1) / divisor
     for _ in range(2):
         t2 = t * t
         t4 = t2 * t2
-        left = (missing - t * d1) - t2 * (d2 * F2 + t * (d3 * F3)) - t4 * (
-            (d4 * F4 + t * (d5 * F5)) + t2 * (d6 * F6 + t * (d7 * F7))
-            + t4 * (d8 * F8 + t * (d9 * F9) + t2 * (d10 * F10))
+        left = fma(-t, d1, missing) - t2 * fma(t, d3 * F3, d2 * F2) - t4 * (
+            fma(t4, fma(t2, d10 * F10, fma(t, d9 * F9, d8 * F8)),
+                fma(t2, fma(t, d7 * F7, d6 * F6), fma(t, d5 * F5, d4 * F4)))
         )  # fmt: skip
-        slope = (d1 + t * d2) + t2 * (d3 * F2 + t * (d4 * F3)) + t4 * (
-            (d5 * F4 + t * (d6 * F5)) + t2 * (d7 * F6 + t * (d8 * F7)) + t4 * (d9 * F8 + t * (d10 * F9))
-        )  # fmt: skip
-        curvature = (d2 + t * d3) + t2 * (d4 * F2 + t * (d5 * F3)) + t4 * (
-            (d6 * F4 + t * (d7 * F5)) + t2 * (d8 * F6 + t * (d9 * F7)) + t4 * (d10 * F8)
-        )  # fmt: skip
+        slope = fma(t2, fma(t, d4 * F3, d3 * F2), fma(t, d2, d1))
+        slope = fma(
+            t4, fma(t4, fma(t, d10 * F9, d9 * F8), fma(t2, fma(t, d8 * F7, d7 * F6), fma(t, d6 * F5, d5 * F4))), slope
+        )
+        curvature = fma(t2, fma(t, d5 * F3, d4 * F2), fma(t, d3, d2))
+        curvature = fma(t4, fma(t4, d10 * F8, fma(t2, fma(t, d9 * F7, d8 * F6), fma(t, d7 * F5, d6 * F4))), curvature)
         t += _halley(left, slope, curvature, least)
         # Steps from a slope of nearly 0 would leave float64; what lies further away is for the long way.
         t = t if t < far else far

@@ -6,7 +6,8 @@ looks ahead to its end, in one pass over the layer; the few units that may cross
 earliest; `emit` logs it and restarts its unit; `close_gap` takes note of what arrives at the end. The arrivals of a
 layer are queued in the log of the level below, in order of time: a cursor is the queue.
 
-In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew.
+In a recurrent layer own spikes arrive too: a gap ends at the next of them, and the rest of it is opened anew. So such a
+layer looks ahead only as far as it takes to find a few crossings, and further if it finds none.
 
 The chain runs depth first: a layer is asked for its next spikes only when the layers above it have used up what they
 know. So a first-spike stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
@@ -25,6 +26,7 @@ from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
     GENTLE,
     NONE_AHEAD,
+    RESOLVED,
     STEEP,
     UNRESOLVED,
     crossing_ahead,
@@ -42,11 +44,15 @@ from fireprop.kernels.membrane import (
 
 NEVER = -math.inf
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
+ROUNDED = 2.0**-20  # far more than float32 lanes round: no look misses a unit that crosses in it
 BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
 BLOCK = np.uint64(LANES)
 WORDS = LANES // 8
 ZERO, ONE = np.uint64(0), np.uint64(1)
 SEARCHED_AT_ONCE = 8
+# A look ahead of a recurrent layer that finds no crossing is made again, FURTHER times as long, and later ones start
+# LONGER times as long. If it finds more units than are searched at once, later ones start so short that it finds FEW.
+FURTHER, LONGER, FEW = 3.0, 1.5, 6.0
 
 # Rows of `Loop.lanes`
 V, I, THETA = range(3)  # noqa: E741 - the field's own letter
@@ -117,6 +123,7 @@ def reset(loop, first_input):
     for layer in range(loop.layers.size):
         state = loop.layers[layer]
         state.t_last = NEVER
+        state.look = state.fixed_look if state.fixed_look > 0.0 else math.inf
         state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
         for k in range(state.n_moved):
             loop.units[loop.units[state.start + k].moved].has_moved = False
@@ -150,7 +157,8 @@ def advance(loop, layer, decays, reach):
     """
     state, lanes, weight = loop.layers[layer], loop.lanes, loop.weight
     real = lanes.dtype.type
-    a, b, h, reach, beta = real(decays[0]), real(decays[1]), real(decays[2]), real(reach), real(state.beta)
+    a, b, h, reach = real(decays[0]), real(decays[1]), real(decays[2]), real(reach)
+    beta_down = real(state.beta * (1.0 - ROUNDED))
     w = np.uint64(state.row - state.start)
     any_marked = False
     for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
@@ -162,7 +170,25 @@ def advance(loop, layer, decays, reach):
             i += weight[w + u]
             lanes[V, u] = v
             lanes[I, u] = i
-            found |= look_ahead(v, i, reach, beta) >= lowest
+            found |= look_ahead(v, i, reach, beta_down) >= lowest
+        loop.marked[block] = found
+        any_marked |= found
+    return any_marked
+
+
+@piece
+def mark(loop, layer, reach):
+    """`advance` for a layer that is there already: the blocks in which a unit may cross within `reach`."""
+    state, lanes = loop.layers[layer], loop.lanes
+    real = lanes.dtype.type
+    reach, beta_down = real(reach), real(state.beta * (1.0 - ROUNDED))
+    any_marked = False
+    for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
+        first, lowest = block * BLOCK, loop.lowest[block]
+        found = False
+        for k in range(BLOCK):
+            u = first + k
+            found |= look_ahead(lanes[V, u], lanes[I, u], reach, beta_down) >= lowest
         loop.marked[block] = found
         any_marked |= found
     return any_marked
@@ -170,20 +196,46 @@ def advance(loop, layer, decays, reach):
 
 @merged
 def open_gap(loop, layer, gap_end):
-    """Bring a layer to the arrival that begins a gap, and look ahead to its end: who may cross stands in line."""
+    """Bring a layer to the arrival that begins a gap, and look ahead: who may cross stands in line."""
     state = loop.layers[layer]
-    state.gap_end = gap_end
+    state.gap_end = state.look_end = gap_end
     forget_crossings(loop, layer)
     if state.t_last == NEVER:
         return
-    gap = gap_end - state.t_last
     before = state.a, state.b, state.h
-    state.a, state.b, state.h = factors(gap, state.alpha, state.beta)  # beside the pass, not after it
-    any_marked = advance(loop, layer, before, gap * SLACK)
+    look_to(state, state.look)  # its factors beside the pass, not after it
+    reach = (state.look_end - state.t_last) * SLACK
+    any_marked = advance(loop, layer, before, reach)
     if state.n_moved > 0:
-        any_marked |= resume_moved(loop, layer, gap * SLACK)
+        any_marked |= resume_moved(loop, layer, reach)
     if any_marked:
-        line_up(loop, layer, gap * SLACK)
+        line_up(loop, layer, reach)
+
+
+@piece
+def look_to(state, width):
+    """Let a look ahead end that long after the last arrival, or with the open gap."""
+    state.looked = width
+    state.look_end = min(state.t_last + width, state.gap_end)
+    state.a, state.b, state.h = factors(state.look_end - state.t_last, state.alpha, state.beta)
+
+
+@merged
+def look_further(loop, layer):
+    """Look ahead again, and further, in a recurrent layer in which nobody has crossed so far. No state moves."""
+    state = loop.layers[layer]
+    forget_crossings(loop, layer)
+    if state.fixed_look == 0.0:
+        state.look *= LONGER
+    look_to(state, FURTHER * state.looked)
+    reach = (state.look_end - state.t_last) * SLACK
+    any_marked = mark(loop, layer, reach)
+    for k in range(state.n_moved):
+        u = loop.units[state.start + k].moved
+        if loop.units[u].hold_end <= state.look_end:
+            release_now(loop, layer, u)
+    if any_marked:
+        line_up(loop, layer, reach)
 
 
 @piece
@@ -205,12 +257,12 @@ def resume_moved(loop, layer, reach):
             lanes[V, u] = 0.0
             units[state.start + n_held].moved = u
             n_held += 1
-            if unit.hold_end <= state.gap_end:
+            if unit.hold_end <= state.look_end:
                 release_now(loop, layer, u)
         else:
             unit.has_moved = False
             lanes[V, u] = unit.v_next
-            if look_ahead(unit.v_next, np.float64(lanes[I, u]), reach, state.beta) >= unit.theta * BELOW:
+            if look_ahead(unit.v_next, np.float64(lanes[I, u]), reach, state.beta) >= unit.theta * (1.0 - ROUNDED):
                 loop.marked[u // LANES] = True
                 any_marked = True
     state.n_moved = n_held
@@ -219,21 +271,41 @@ def resume_moved(loop, layer, reach):
 
 @piece
 def line_up(loop, layer, reach):
-    """Let the units of marked blocks that may cross in the open gap stand in line, but for those that are held."""
+    """Let the units of marked blocks that may cross in this look stand in line, but for those that are held.
+
+    Who may cross in a look has to be found in a look at the whole gap too: then no spike depends on where looks end.
+    """
     state, lanes = loop.layers[layer], loop.lanes
+    is_whole = state.look_end == state.gap_end
+    gap = state.gap_end - state.t_last
+    decays = (state.a, state.b, state.h) if is_whole else factors(gap, state.alpha, state.beta)
+    rounded = 0.0 if is_whole else ROUNDED
     for block in range(state.start // LANES, state.stop // LANES):
         if loop.marked[block]:
-            flag_units(loop, state, block, reach)
+            flag_units(loop, state, block, reach, rounded)
             for word in range(WORDS):
                 flags, first = loop.words[word], block * LANES + word * 8
                 while flags != ZERO:
                     k = first_byte(flags)
                     flags &= flags - ONE
                     u = first + k
-                    if not loop.units[u].has_moved:
+                    if not loop.units[u].has_moved and (is_whole or may_cross_in_gap(loop, state, u, decays)):
                         lanes[V, u] = settled(lanes[V, u], lanes[THETA, u])
                         v, i = np.float64(lanes[V, u]), np.float64(lanes[I, u])
                         seek(loop, layer, u, state.t_last, v, i, state.t_last)
+    if state.n_searched > SEARCHED_AT_ONCE and state.recurrent and state.fixed_look == 0.0:
+        state.look = (state.look_end - state.t_last) * (FEW / state.n_searched)
+
+
+@piece
+def may_cross_in_gap(loop, state, u, decays):
+    """Whether a unit may cross in the open gap, whose `factors` these are."""
+    lanes = loop.lanes
+    real = lanes.dtype.type
+    v, i = lanes[V, u], lanes[I, u]
+    v_end, i_end = step(v, i, real(decays[0]), real(decays[1]), real(decays[2]))
+    reach, beta, beta_up = real((state.gap_end - state.t_last) * SLACK), real(state.beta), real(state.beta * SLACK)
+    return may_cross(v, i, v_end, i_end, reach, beta, beta_up, lanes[THETA, u])
 
 
 @piece
@@ -249,17 +321,19 @@ def first_byte(flags):
 
 
 @piece
-def flag_units(loop, state, block, reach):
-    """Which units of a block may cross in the open gap."""
+def flag_units(loop, state, block, reach, rounded):
+    """Which units of a block may cross in a look, even where lanes have been rounded by that much."""
     lanes, flags = loop.lanes, loop.flags
     real = lanes.dtype.type
     a, b, h = real(state.a), real(state.b), real(state.h)
-    reach, beta, beta_up = real(reach), real(state.beta), real(state.beta * SLACK)
+    reach, beta_down, beta_up = real(reach), real(state.beta * (1.0 - rounded)), real(state.beta * SLACK)
+    up, down = real(rounded), real(1.0 - rounded)
     first = np.uint64(block * LANES)
     for k in range(BLOCK):
         v, i = lanes[V, first + k], lanes[I, first + k]
         v_end, i_end = step(v, i, a, b, h)
-        flags[k] = may_cross(v, i, v_end, i_end, reach, beta, beta_up, lanes[THETA, first + k])
+        v_end += up * (abs(v) + h * abs(i))
+        flags[k] = may_cross(v, i, v_end, i_end, reach, beta_down, beta_up, lanes[THETA, first + k] * down)
 
 
 @piece
@@ -292,7 +366,7 @@ def search_all(loop, layer):
         if duration == UNRESOLVED:
             duration = crossing_ahead(v, i, alpha, beta, theta)
         # Up to its crossing V rises by STEEP of its first slope or more: far enough below, it is below.
-        elif duration == NONE_AHEAD or STEEP * rise(v, i, beta) * (t + duration - state.gap_end) >= GENTLE * theta:
+        elif duration == NONE_AHEAD or STEEP * rise(v, i, beta) * (t + duration - state.look_end) >= GENTLE * theta:
             continue
         duration = within_gap(state, t, v, i, duration, theta)
         if duration != NONE_AHEAD:
@@ -317,11 +391,11 @@ def fill_up(columns, first, n):
 
 @piece
 def within_gap(state, t, v, i, duration, theta):
-    """The crossing from state (v, i) at t if it lies in the open gap, or NONE_AHEAD; see `up_to`."""
-    gap = state.gap_end - t
+    """The crossing from state (v, i) at t if it lies as far as the layer has looked, or NONE_AHEAD; see `up_to`."""
+    gap = state.look_end - t
     if duration != NONE_AHEAD and duration <= gap:
         return duration
-    if gap <= 0.0:  # after the end of a gap that was cut
+    if gap <= 0.0 or state.look_end < state.gap_end:  # after the end of a gap that was cut, or before that of the gap
         return NONE_AHEAD
     return up_to(gap, duration, propagate(v, i, gap, state.alpha, state.beta)[0], theta)
 
@@ -410,7 +484,7 @@ def release(loop, layer, u, i, v_next):
     t = unit.hold_end
     loop.events[layer, unit.last_spike].release = i
     unit.v_next = v_next
-    if i * (state.gap_end - t) * SLACK >= unit.theta:
+    if i * (state.look_end - t) * SLACK >= unit.theta:
         seek(loop, layer, u, t, 0.0, i, t + tangent_reach(0.0, i, state.beta, unit.theta))
 
 
@@ -461,8 +535,10 @@ def next_crossing(loop, layer, t_end):
     state = loop.layers[layer]
     while True:
         u, f = upcoming(loop, layer)
-        if state.n_searched > 0 and state.earliest <= min(f, state.gap_end):
+        if state.n_searched > 0 and state.earliest <= min(f, state.look_end):
             search_all(loop, layer)
+        elif state.look_end < state.gap_end and not is_first(state, u, f):
+            look_further(loop, layer)
         elif u < 0:
             return -1, state.gap_end
         elif f > state.gap_end:  # of the gap as it was before it was cut
@@ -475,6 +551,12 @@ def next_crossing(loop, layer, t_end):
             discard(loop, layer, u)
         else:
             return u, f
+
+
+@piece
+def is_first(state, u, f):
+    """Whether a look ahead that ends before the gap has found all that may fire at f, its earliest crossing, too."""
+    return u >= 0 and state.look_end - f >= 2.0 * RESOLVED * abs(state.look_end)
 
 
 @piece
@@ -575,7 +657,7 @@ def note(loop, layer, first_weight, waits):
 def cut_gap(loop, layer, t):
     """Let the open gap end at t, where units of a recurrent layer fire."""
     state = loop.layers[layer]
-    state.gap_end = t
+    state.gap_end = state.look_end = t
     state.a, state.b, state.h = factors(t - state.t_last, state.alpha, state.beta)
     for k in range(state.n_moved):
         u = loop.units[state.start + k].moved

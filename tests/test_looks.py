@@ -1,0 +1,68 @@
+"""How far a recurrent layer looks ahead decides what a run costs, and no bit of it.
+
+The oracle is the same run with looks that reach as far as the next input: there each crossing is searched in the whole
+gap.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from fireprop import Spikes
+from fireprop.engine import chain
+from fireprop.nn import LIF, Sequential
+
+WIDTHS = [5e-324, 1e-9, 1e-3, 0.05, 0.7, 3.0]
+
+
+def bits(net, inputs, monkeypatch, width, **options):
+    """Times and units of all layers, and the gradient of the sum of their squares, as bytes."""
+    monkeypatch.setattr(chain, "FIXED_LOOK", width)
+    net.zero_grad()
+    record = net.record(inputs, **options)
+    sum((spikes.times**2).sum() for spikes in record).backward()
+    arrays = [array for spikes in record for array in (spikes.times.detach(), spikes.units, spikes.offsets)]
+    return [array.numpy().tobytes() for array in (*arrays, *(p.grad for p in net.parameters()))], record[0].n_spikes
+
+
+def random_layers(rng, dtype, t_ref, *, masked):
+    """An active recurrent layer and one above it that is recurrent too."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    n_in, n_hidden, n_out = rng.integers(1, 9), rng.integers(1, 90), rng.integers(1, 6)
+    layers = []
+    for n, m, arriving in ((n_in, n_hidden, 6.0), (n_hidden, n_out, 60.0)):
+        constants = {"tau_mem": rng.uniform(0.3, 3.0), "tau_syn": rng.uniform(0.2, 2.0), "t_ref": t_ref}
+        mask = torch.rand(m, m, generator=generator) < 0.6 if masked else None
+        layer = LIF(
+            int(n), int(m), **constants, recurrent=True, recurrent_mask=mask, dtype=dtype, generator=generator
+        )  # fmt: skip
+        spread = rng.uniform(0.1, 1.0)
+        layer.reset_parameters(spikes_per_input=arriving, recurrent_spread=spread, generator=generator)
+        layers.append(layer)
+    return Sequential(*layers)
+
+
+def random_inputs(rng, n_units, *, tied):
+    """A batch; tied: on a grid, so that many arrive at one instant."""
+    trains = []
+    for _ in range(3):
+        times = rng.uniform(0.0, 2.5, (n_units, 3))
+        times = np.round(times * 4.0) / 4.0 if tied else times
+        trains.append([sorted(unit.tolist()) for unit in times])
+    return Spikes.from_lists(trains)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("t_ref", [0.0, 0.125, 1.7])
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+def test_no_bit_of_a_recurrent_run_depends_on_how_far_it_looks_ahead(rng, monkeypatch, dtype, t_ref, stop):
+    active = []
+    for case in range(6):
+        net = random_layers(rng, dtype, t_ref, masked=bool(case % 2))
+        inputs = random_inputs(rng, net[0].in_features, tied=case % 4 < 2)
+        options = {"t_end": 3.0, "stop": stop, "on_graze": "zero", "max_spikes": 5_000}
+        whole, n_spikes = bits(net, inputs, monkeypatch, np.inf, **options)
+        active.append(n_spikes)
+        for width in (0.0, *WIDTHS, float(rng.uniform(0.0, 0.2))):
+            assert bits(net, inputs, monkeypatch, width, **options)[0] == whole, f"looks of {width}"
+    assert max(active) > 100

@@ -1,0 +1,95 @@
+"""Compiles the loops that carry the cost of a run, and counts the vector instructions in them. Runs none of them.
+
+    python vector_loops.py                     as Numba compiles them for this machine
+    NUMBA_OPT=0 python vector_loops.py CPU ... the same code, as LLVM's own pipeline compiles it for other processors
+
+Prints JSON: for each processor and loop, the number of instructions of the loop's kind that work on vectors. Arguments
+are used for their types alone.
+"""
+
+import json
+import re
+import sys
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+
+from fireprop.engine import chain as engine
+from fireprop.kernels import adjoint, simulate, tangent, walk
+
+TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
+OTHER = "aarch64-unknown-linux-gnu"
+# An operation on vectors: AVX2 and AVX-512 name it by type and register, NEON by the register's shape.
+X86 = r"\bv{operation}\w*{real}\s[^\n]*%[yz]mm"
+NEON = r"\bf{operation}\w*\s+v\d+\.{lanes}"
+ANY = "(?:mul|add|mla|madd)"  # LLVM writes a fused product and sum as vfmadd or fmla
+
+
+def loops(dtype):
+    """For each loop its function, arguments, an operation that only the loop has there, and the type of its numbers."""
+    n_in, n_hidden = 3, 70
+    constants = {"tau_mem": 1.0, "tau_syn": 0.5, "v_threshold": np.ones(n_hidden), "t_ref": np.zeros(n_hidden)}
+    weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)
+    chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
+    loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
+    state, decays = loop.layers[0], (0.9, 0.8, 0.1)
+    gradient = adjoint.Gradient(times, chain.weight, times)
+    direction = tangent.Direction(times, chain.weight, times)
+    return {
+        "units at an arrival": (simulate.advance, (loop, 0, decays, 0.5), ANY, dtype),
+        "units at a look ahead": (simulate.mark, (loop, 0, 0.5), ANY, dtype),
+        "who may cross": (simulate.flag_units, (loop, state, 0, 0.5, 0.0), ANY, dtype),
+        "crossings": (simulate.search_all, (loop, 0), "sqrt", "float64"),
+        "after a crossing": (simulate.look_beyond, (loop, 0, 3), ANY, "float64"),
+        "factors of gaps": (walk.fill_factors, (lanes.gaps, 3, 2.0, 1.0), ANY, "float64"),
+        "derivatives in a gap": (walk.move_all, (lanes, 72, 0, 1.0, decays, 2.0, 1.0), ANY, dtype),
+        "an arrival backwards": (adjoint.arrive_back, (chain, gradient, lanes, 0, 0, 0, True), ANY, dtype),
+        "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
+    }
+
+
+def compiled(piece, arguments):
+    """A piece as a kernel of its own, for arguments of these types."""
+    kernel = numba.njit(nogil=True, _nrt=False, error_model="numpy")(piece.py_func)
+    kernel.compile(tuple(numba.typeof(argument) for argument in arguments))
+    return kernel
+
+
+def assembly_for(cpu, code):
+    """What LLVM makes of a module's text for a processor, at its highest level."""
+    triple = TRIPLES.get(cpu, OTHER)
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    code = re.sub("target triple = .*", f'target triple = "{triple}"', code)
+    module = llvm.parse_assembly(re.sub("target datalayout = .*", f'target datalayout = "{machine.target_data}"', code))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_assembly(module)
+
+
+def count(assembly, operation, dtype):
+    """How many instructions of an operation work on vectors of this type, on x86-64 or on ARM."""
+    real, lanes = ("ps", "4s") if dtype == "float32" else ("pd", "2d")
+    patterns = (X86.format(operation=f"(?:f?n?{operation})", real=real), NEON.format(operation=operation, lanes=lanes))
+    return sum(len(re.findall(pattern, assembly)) for pattern in patterns)
+
+
+def main(cpus):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    found = {cpu: {} for cpu in cpus or ["host"]}
+    for dtype in ("float32", "float64"):
+        for name, (piece, arguments, operation, operated) in loops(dtype).items():
+            kernel = compiled(piece, arguments)
+            for cpu, counts in found.items():
+                texts = kernel.inspect_llvm() if cpus else kernel.inspect_asm()
+                (text,) = texts.values()
+                assembly = assembly_for(cpu, text) if cpus else text
+                counts[f"{name}, {dtype}"] = count(assembly, operation, operated)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
