@@ -177,7 +177,7 @@ def _losses(run):
 
 AUGMENTED = {
     **{"hidden": (20,), "epochs": 3, "seed": 5, "batch_size": 16, "t_end": 3.0, "schedule": "cosine"},
-    **{"max_shift": 1, "input_dropout": 0.1, "held_out": 0.25},
+    **{"max_shift": 1, "flip": True, "input_dropout": 0.1, "held_out": 0.25},
 }
 
 
@@ -250,6 +250,7 @@ def test_events_from_the_horizon_on_are_not_kept(tmp_path):
         ("xor", {"data": "here"}, "data = 'here': xor is no task of files"),
         ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang is no task of files"),
         ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are no images"),
+        ("yin-yang", {"flip": True}, "flip = True: the inputs of yin-yang are no images"),
         ("nmnist", {"threshold": 0.5}, "threshold = 0.5: the events of nmnist have no values"),
         ("mnist", {"held_out": 1.0}, "held_out = 1.0: give a share below 1"),
         ("mnist", {"input_dropout": -0.1}, "input_dropout = -0.1: give a finite number >= 0"),
@@ -289,7 +290,7 @@ def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_
 
 
 def test_a_checkpoint_without_the_newer_settings_loads(small_run, tmp_path):
-    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout"}
+    old = {"data", "threshold", "held_out", "schedule", "max_shift", "flip", "input_dropout"}
     state = small_run[0].load_checkpoint()
     run = RunFolder.create(tmp_path / "run")
     run.write_config({name: value for name, value in small_run[0].read_config().items() if name not in old})

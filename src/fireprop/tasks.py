@@ -51,6 +51,7 @@ class Config:
     constants_lr         learning rate of these constants; None: lr
     max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
     max_shift            pixels by which training images move at most, anew in every epoch
+    flip                 mirror half of the training images, left to right, anew in every epoch
     input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
@@ -90,6 +91,7 @@ class Config:
     max_sensitivity: float | None = None
     max_shift: int = 0
     input_dropout: float = 0.0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
@@ -145,6 +147,8 @@ class Config:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} is no task of files; leave it out")
         if self.max_shift and task.shape is None:
             raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are no images; leave it out")
+        if arguments.flag("flip", self.flip) and task.shape is None:
+            raise ValueError(f"flip = True: the inputs of {self.task} are no images; leave it out")
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 

@@ -68,6 +68,9 @@ def train(
     max_shift: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Move training images by up to so many PIXELS, each way.")
     ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the training images, left to right.")
+    ] = None,
     input_dropout: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Leave out a SHARE of the input spikes in training.")
     ] = None,
@@ -105,6 +108,7 @@ def train(
         "data": str(data.expanduser().resolve()) if data else None,
         "held_out": held_out,
         "max_shift": max_shift,
+        "flip": flip,
         "input_dropout": input_dropout,
         "seed": seed,
         "dtype": dtype.value if dtype else None,
