@@ -1,5 +1,6 @@
 """Tasks and training: the published settings, what a run measures, and resuming without a trace."""
 
+import gzip
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from fireprop.datasets import MissingDataError
 from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
-from tiny_files import write_task
+from tiny_files import FOLDERS, write_task
 
 SMALL = {"hidden": (20,), "epochs": 3, "seed": 5}
 
@@ -235,6 +236,36 @@ def test_pixels_below_the_threshold_are_silent_and_bright_ones_come_first(tmp_pa
     bright = images.flatten(1).double() / 255.0
     wanted = torch.where(bright < config.threshold, torch.inf, 1.0 - bright)
     assert torch.allclose(spikes.to_latencies(), wanted, rtol=0.0, atol=2**-52)
+
+
+def test_all_greys_of_clothes_fire_the_dark_ones_last(tmp_path):
+    """MNIST's settings leave out a third of the pixels of Fashion-MNIST, those that tell a shirt from a coat."""
+    config = _config("fashion-mnist", tmp_path)
+    spikes = load_splits(config).test.spikes
+    images, _ = fireprop.datasets.load_idx(tmp_path / "FashionMNIST", train=False)
+    grey = images.flatten(1).double() / 255.0
+    is_dark = (grey > 0.1) & (grey < 0.5)  # the set written here has noise of 0 to 99 of 255
+    assert is_dark.double().mean() > 0.1
+    wanted = config.t_low * (1.0 - grey[is_dark])
+    assert torch.allclose(spikes.to_latencies()[is_dark], wanted, rtol=0.0, atol=2**-52)
+
+
+def test_a_folder_of_compressed_files_is_read_as_debian_lays_it_out(tmp_path):
+    write_task("fashion-mnist", tmp_path / "set", np.random.default_rng(1), n_train=60)
+    folder = tmp_path / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for path in (tmp_path / "set" / FOLDERS["fashion-mnist"]).iterdir():
+        (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    config = default_config("fashion-mnist", data=str(tmp_path / "set"))
+    plain, debian = (load_splits(c).train for c in (config, replace(config, data=str(folder))))
+    assert torch.equal(debian.spikes.times, plain.spikes.times)
+    assert torch.equal(debian.labels, plain.labels)
+
+
+def test_a_bare_run_of_clothes_has_the_settings_of_their_recipe_and_not_those_of_digits():
+    bare = configure("fashion-mnist")
+    assert bare == configure("fashion-mnist", "accurate")
+    assert bare != replace(configure("mnist"), task="fashion-mnist")
 
 
 def test_events_from_the_horizon_on_are_not_kept(tmp_path):
