@@ -1,4 +1,4 @@
-"""Samples that differ from epoch to epoch: moved images against numpy.roll, and what depends on what."""
+"""Samples that differ from epoch to epoch: images moved or mirrored, against NumPy, and what depends on what."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fireprop import Spikes
-from fireprop.datasets import Augmented, SpikeDataset, shift_pixels
+from fireprop.datasets import Augmented, SpikeDataset, flip_images, shift_pixels
 from fireprop.encoding import bias_spike
 
 
@@ -51,13 +51,44 @@ def test_shifts_that_do_not_fit_are_named(shifts, shape, words):
         shift_pixels(Spikes.from_latencies([[0.1] * 4] * 2), shifts, shape)
 
 
+def test_chosen_images_are_mirrored_left_to_right_and_the_bias_stays(rng):
+    times = frames(rng, 3)
+    spikes = bias_spike(Spikes.from_latencies(times.reshape(3, -1)), 0.3)
+    flipped = flip_images(spikes, [True, False, True], (2, 5, 4))
+    times[[0, 2]] = np.flip(times[[0, 2]], axis=3)
+    wanted = bias_spike(Spikes.from_latencies(times.reshape(3, -1)), 0.3)
+    for name in ("times", "units", "offsets"):
+        assert torch.equal(getattr(flipped, name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize(
+    ("flipped", "shape", "words"),
+    [
+        ([True], (1, 2, 2), "flipped has shape (1,) and dtype torch.bool: give a boolean per sample, (2,)"),
+        ([1, 0], (1, 2, 2), "flipped has shape (2,) and dtype torch.int64: give a boolean per sample, (2,)"),
+        ([True, False], (1, 3, 3), "shape = (1, 3, 3): 9 pixels, but spikes have 4 units"),
+    ],
+)
+def test_flips_that_do_not_fit_are_named(flipped, shape, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        flip_images(Spikes.from_latencies([[0.1] * 4] * 2), flipped, shape)
+
+
+def test_half_of_the_images_are_mirrored_anew_in_every_epoch(rng):
+    images = SpikeDataset(Spikes.from_latencies([[0.1, 0.2]] * 10_000), torch.zeros(10_000, dtype=torch.int64))
+    epochs = [Augmented(images, seed=seed, flip=True, shape=(1, 1, 2)) for seed in (1, 2)]
+    first, second = (epoch.__getitems__(range(10_000))[0].to_latencies()[:, 0] == 0.2 for epoch in epochs)
+    for share in (first, second, first == second):
+        assert abs(share.double().mean() - 0.5) < 5 * 0.005  # five deviations of a binomial
+
+
 @pytest.fixture
 def data(rng):
     return SpikeDataset(Spikes.from_latencies(frames(rng, 50).reshape(50, -1)), torch.arange(50))
 
 
 def test_a_sample_is_the_same_in_every_batch_and_order(data):
-    epoch = Augmented(data, seed=3, max_shift=1, drop=0.3, shape=(2, 5, 4))
+    epoch = Augmented(data, seed=3, max_shift=1, drop=0.3, shape=(2, 5, 4), flip=True)
     whole, _ = epoch.__getitems__(list(range(50)))
     some, some_labels = epoch.__getitems__([7, 49, 0])
     assert torch.equal(some.to_latencies(), whole.to_latencies()[[7, 49, 0]])
@@ -104,7 +135,11 @@ def test_without_augmentation_nothing_changes(data):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"drop": 1.0}, "drop = 1.0: give a probability below 1"), ({"max_shift": 1}, "give the shape of the images")],
+    [
+        ({"drop": 1.0}, "drop = 1.0: give a probability below 1"),
+        ({"max_shift": 1}, "max_shift = 1: give the shape of the images"),
+        ({"flip": True}, "flip = True: give the shape of the images"),
+    ],
 )
 def test_options_that_cannot_be_are_named(data, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):

@@ -564,7 +564,13 @@ CASES: dict[str, Case] = {
             "max_shift": 1,
             "drop": 0.1,
             "shape": (1, 1, inputs().n_units),
+            "flip": True,
         },
+    ),
+    "datasets.flip_images": Case(
+        datasets.flip_images,
+        lambda: {"spikes": inputs(), "flipped": torch.tensor([True, False]), "shape": (1, 1, inputs().n_units)},
+        {"spikes": ("flipped",)},
     ),
     "datasets.shift_pixels": Case(
         datasets.shift_pixels,

@@ -85,11 +85,11 @@ def test_options_end_up_in_the_configuration(tmp_path):
 def test_a_task_of_files_is_trained_from_its_folder_and_goes_on_from_anywhere(tmp_path, rng, monkeypatch):
     write_task("mnist", tmp_path / "data", rng)
     monkeypatch.chdir(tmp_path)
-    options = "--hidden 10 --epochs 1 --max-shift 2 --input-dropout 0.1 --held-out 0.2 --schedule cosine".split()
+    options = "--hidden 10 --epochs 1 --max-shift 2 --flip --input-dropout 0.1 --held-out 0.2 --schedule cosine".split()
     result = _call("train", "mnist", "--recipe", "accurate", "--data", "data", *options, "--out", "run", "--json")
     assert result.exit_code == 0, result.output
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    wanted = {"max_shift": 2, "input_dropout": 0.1, "held_out": 0.2, "schedule": "cosine", "epochs": 1}
+    wanted = {"max_shift": 2, "flip": True, "input_dropout": 0.1, "held_out": 0.2, "schedule": "cosine", "epochs": 1}
     assert {name: config[name] for name in wanted} == wanted
     assert config["data"] == str(tmp_path / "data")
     monkeypatch.chdir("/")

@@ -1,6 +1,7 @@
 """Tasks and training: the published settings, what a run measures, and resuming without a trace."""
 
 import csv
+import gzip
 import json
 import math
 import re
@@ -21,7 +22,7 @@ from fireprop.tasks import TASKS, Config, build_network, default_config, encode,
 from fireprop.training import runaway
 from fireprop.training.metrics import Tally
 from fireprop.training.silence import remarks
-from tiny_files import write_task
+from tiny_files import FOLDERS, write_task
 
 SMALL = {"hidden": (20,), "epochs": 3, "seed": 5}
 
@@ -241,7 +242,7 @@ def _losses(run):
 
 AUGMENTED = {
     **{"hidden": (20,), "epochs": 3, "seed": 5, "batch_size": 16, "t_end": 3.0, "schedule": "cosine"},
-    **{"max_shift": 1, "input_dropout": 0.1, "held_out": 0.25},
+    **{"max_shift": 1, "flip": True, "input_dropout": 0.1, "held_out": 0.25},
 }
 
 
@@ -301,6 +302,36 @@ def test_pixels_below_the_threshold_are_silent_and_bright_ones_come_first(tmp_pa
     assert torch.allclose(spikes.to_latencies(), wanted, rtol=0.0, atol=2**-52)
 
 
+def test_all_greys_of_clothes_fire_the_dark_ones_last(tmp_path):
+    """MNIST's settings leave out a third of the pixels of Fashion-MNIST, those that tell a shirt from a coat."""
+    config = _config("fashion-mnist", tmp_path)
+    spikes = load_splits(config).test.spikes
+    images, _ = fireprop.datasets.load_idx(tmp_path / "FashionMNIST", train=False)
+    grey = images.flatten(1).double() / 255.0
+    is_dark = (grey > 0.1) & (grey < 0.5)  # the set written here has noise of 0 to 99 of 255
+    assert is_dark.double().mean() > 0.1
+    wanted = config.t_low * (1.0 - grey[is_dark])
+    assert torch.allclose(spikes.to_latencies()[is_dark], wanted, rtol=0.0, atol=2**-52)
+
+
+def test_a_folder_of_compressed_files_is_read_as_debian_lays_it_out(tmp_path):
+    write_task("fashion-mnist", tmp_path / "set", np.random.default_rng(1), n_train=60)
+    folder = tmp_path / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for path in (tmp_path / "set" / FOLDERS["fashion-mnist"]).iterdir():
+        (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    config = default_config("fashion-mnist", data=str(tmp_path / "set"))
+    plain, debian = (load_splits(c).train for c in (config, replace(config, data=str(folder))))
+    assert torch.equal(debian.spikes.times, plain.spikes.times)
+    assert torch.equal(debian.labels, plain.labels)
+
+
+def test_a_bare_run_of_clothes_has_the_settings_of_their_recipe_and_not_those_of_digits():
+    bare = configure("fashion-mnist")
+    assert bare == configure("fashion-mnist", "accurate")
+    assert bare != replace(configure("mnist"), task="fashion-mnist")
+
+
 def test_events_from_the_horizon_on_are_not_kept(tmp_path):
     config = _config("nmnist", tmp_path, t_end=30.0)
     spikes = load_splits(config).train.spikes
@@ -314,6 +345,7 @@ def test_events_from_the_horizon_on_are_not_kept(tmp_path):
         ("xor", {"data": "here"}, "data = 'here': xor reads no files"),
         ("yin-yang", {"held_out": 0.1}, "held_out = 0.1: yin-yang reads no files"),
         ("iris", {"max_shift": 1}, "max_shift = 1: the inputs of iris are not images"),
+        ("yin-yang", {"flip": True}, "flip = True: the inputs of yin-yang are not images"),
         ("nmnist", {"threshold": 0.5}, "threshold = 0.5: the events of nmnist have no values"),
         ("mnist", {"held_out": 1.0}, "held_out = 1.0: give a share below 1"),
         ("mnist", {"input_dropout": -0.1}, "input_dropout = -0.1: give a finite number >= 0"),
@@ -353,7 +385,7 @@ def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_
 
 
 def test_a_checkpoint_without_the_newer_settings_loads(small_run, tmp_path):
-    old = {"data", "threshold", "held_out", "schedule", "max_shift", "input_dropout", "max_spikes"}
+    old = {"data", "threshold", "held_out", "schedule", "max_shift", "flip", "input_dropout", "max_spikes"}
     state = small_run[0].load_checkpoint()
     run = RunFolder.create(tmp_path / "run")
     run.write_config({name: value for name, value in small_run[0].read_config().items() if name not in old})

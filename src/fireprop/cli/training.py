@@ -72,6 +72,9 @@ def train(
     max_shift: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Shift each training image by up to PIXELS in both directions.")
     ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the training images, left to right.")
+    ] = None,
     input_dropout: Annotated[
         float | None, typer.Option(metavar="SHARE", help="SHARE of the input spikes that training drops.")
     ] = None,
@@ -123,6 +126,7 @@ def train(
         "data": _absolute(data) if data else None,
         "held_out": held_out,
         "max_shift": max_shift,
+        "flip": flip,
         "input_dropout": input_dropout,
         "seed": seed,
         "dtype": dtype.value if dtype else None,

@@ -1,6 +1,6 @@
 """Data sets as tensors of features and labels: generated, or read from packages or files; nothing is downloaded."""
 
-from fireprop.datasets.augmentation import Augmented, shift_pixels
+from fireprop.datasets.augmentation import Augmented, flip_images, shift_pixels
 from fireprop.datasets.events import load_nmnist, read_events, spikes_from_events
 from fireprop.datasets.extras import MissingExtraError
 from fireprop.datasets.files import MissingDataError
@@ -14,6 +14,7 @@ __all__ = [
     "MissingDataError",
     "MissingExtraError",
     "SpikeDataset",
+    "flip_images",
     "iris",
     "iris_split",
     "load_idx",

@@ -1,4 +1,4 @@
-"""Training samples that differ a little from epoch to epoch: images moved by whole pixels, spikes left out.
+"""Training samples that differ a little from epoch to epoch: images mirrored, moved by whole pixels, spikes left out.
 
 What happens to a sample is a function of the epoch's seed and of the sample alone: the same in whatever order, batch or
 process it comes.
@@ -17,7 +17,7 @@ from fireprop.arguments import Values
 from fireprop.datasets.spike_dataset import Pair, SpikeDataset
 from fireprop.spikes import Spikes
 
-SHIFT_ROWS, SHIFT_COLUMNS, DROP = range(3)  # what a random number is for
+SHIFT_ROWS, SHIFT_COLUMNS, DROP, FLIP = range(4)  # what a random number is for
 Uint64 = npt.NDArray[np.uint64]
 
 
@@ -28,6 +28,7 @@ class Augmented(Dataset[Pair]):
     seed        of the epoch, >= 0
     max_shift   rows and columns by which an image moves at most, each way, all moves equally likely. Needs `shape`
     drop        probability, in [0, 1), with which an input spike is left out
+    flip        mirror half of the images, left to right, drawn anew for each seed. Needs `shape`
     shape       (planes, rows, columns) of the units, of which more may follow that are not moved
 
     >>> data = SpikeDataset(Spikes.from_latencies(torch.rand(4, 9)), torch.arange(4))
@@ -44,6 +45,7 @@ class Augmented(Dataset[Pair]):
         max_shift: int = 0,
         drop: float = 0.0,
         shape: tuple[int, int, int] | None = None,
+        flip: bool = False,
     ) -> None:
         self.data = arguments.instance("data", data, SpikeDataset, "a fireprop.datasets.SpikeDataset")
         self.seed = arguments.integer("seed", seed, least=0)
@@ -53,6 +55,9 @@ class Augmented(Dataset[Pair]):
             raise ValueError(f"drop = {drop}: give a probability below 1, else no spike is left")
         if self.max_shift and shape is None:
             raise ValueError(f"max_shift = {max_shift}: give the shape of the images, (planes, rows, columns)")
+        self.flip = arguments.flag("flip", flip)
+        if self.flip and shape is None:
+            raise ValueError("flip = True: give the shape of the images, (planes, rows, columns)")
         self.shape = shape
 
     def __len__(self) -> int:
@@ -68,6 +73,9 @@ class Augmented(Dataset[Pair]):
         """The samples of a batch in one piece."""
         spikes, labels = self.data.__getitems__(samples)
         numbers = (np.asarray(samples, dtype=np.int64) % max(len(self), 1)).astype(np.uint64)  # -1 is the last
+        if self.flip and self.shape is not None:
+            chances = _uniform(self.seed, FLIP, numbers, np.zeros_like(numbers))
+            spikes = flip_images(spikes, torch.from_numpy(chances < 0.5), self.shape)
         if self.max_shift and self.shape is not None:
             moves = [self._moves(numbers, purpose) for purpose in (SHIFT_ROWS, SHIFT_COLUMNS)]
             spikes = shift_pixels(spikes, torch.stack(moves, 1), self.shape)
@@ -100,12 +108,8 @@ def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) ->
     moves = arguments.integers("shifts", shifts)
     if tuple(moves.shape) != (spikes.batch_size, 2):
         raise ValueError(f"shifts has shape {tuple(moves.shape)}: give rows and columns, ({spikes.batch_size}, 2)")
-    if len(arguments.instance("shape", shape, (tuple, list), "(planes, rows, columns)")) != 3:
-        raise ValueError(f"shape has {len(shape)} numbers: give (planes, rows, columns)")
-    planes, rows, columns = (arguments.integer(f"shape[{k}]", shape[k], least=1, most=1 << 15) for k in range(3))
+    planes, rows, columns = _checked_shape(spikes, shape)
     n_pixels = planes * rows * columns
-    if n_pixels > spikes.n_units:
-        raise ValueError(f"shape = {tuple(shape)}: {n_pixels} pixels, but spikes have {spikes.n_units} units")
     down, right = moves.clamp(-(1 << 15), 1 << 15)[spikes.samples].unbind(1)
     y, x = spikes.units // columns % rows + down, spikes.units % columns + right
     is_pixel = spikes.units < n_pixels
@@ -114,6 +118,49 @@ def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) ->
     moved = torch.where(is_pixel, spikes.units + down * columns + right, spikes.units)
     kept = spikes.keep(inside | ~is_pixel)
     return Spikes._trusted(kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known)
+
+
+def flip_images(spikes: Spikes, flipped: Values, shape: tuple[int, int, int]) -> Spikes:
+    """Mirror images left to right.
+
+    spikes   unit (plane * rows + y) * columns + x for a pixel; units beyond them, a bias for one, stay as they are
+    flipped  (batch,) booleans: which samples to mirror
+    shape    (planes, rows, columns)
+
+    Raises ValueError if there are fewer units than pixels, or not one boolean per sample.
+
+    >>> spikes = Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]])
+    >>> flip_images(spikes, [True], (1, 2, 2)).to_latencies()
+    tensor([[0.2000, 0.1000, 0.4000, 0.3000]], dtype=torch.float64)
+    """
+    arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
+    chosen = arguments.tensor("flipped", flipped)
+    if tuple(chosen.shape) != (spikes.batch_size,) or chosen.dtype != torch.bool:
+        raise ValueError(
+            f"flipped has shape {tuple(chosen.shape)} and dtype {chosen.dtype}: give a boolean per sample, "
+            f"({spikes.batch_size},)"
+        )
+    planes, rows, columns = _checked_shape(spikes, shape)
+    units, samples = spikes.units, spikes.samples
+    is_mirrored = chosen[samples] & (units < planes * rows * columns)
+    mirrored = torch.where(is_mirrored, units + columns - 1 - 2 * (units % columns), units)
+    # Samples and times keep their order: only spikes of one instant have to be put in order of unit again.
+    starts = torch.ones_like(units)
+    starts[1:] = (spikes.times[1:] != spikes.times[:-1]) | (samples[1:] != samples[:-1])
+    order = torch.argsort(torch.cumsum(starts, 0) * spikes.n_units + mirrored)
+    return Spikes._trusted(
+        spikes.times[order], mirrored[order], spikes.offsets, spikes.n_units, spikes.t_end, spikes.t_known
+    )
+
+
+def _checked_shape(spikes: Spikes, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(arguments.instance("shape", shape, (tuple, list), "(planes, rows, columns)")) != 3:
+        raise ValueError(f"shape has {len(shape)} numbers: give (planes, rows, columns)")
+    planes, rows, columns = (arguments.integer(f"shape[{k}]", shape[k], least=1, most=1 << 15) for k in range(3))
+    n_pixels = planes * rows * columns
+    if n_pixels > spikes.n_units:
+        raise ValueError(f"shape = {tuple(shape)}: {n_pixels} pixels, but spikes have {spikes.n_units} units")
+    return planes, rows, columns
 
 
 def _uniform(seed: int, purpose: int, samples: Uint64, places: Uint64) -> npt.NDArray[np.float64]:

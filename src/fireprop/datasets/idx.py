@@ -23,7 +23,8 @@ PREFIXES = {True: "train", False: "t10k"}
 PIECE = 1 << 20  # bytes that are read at once
 UNSIGNED_BYTES = 0x08  # the third byte of an IDX file, which names the type of its numbers
 HOW_TO_GET = (
-    "torchvision.datasets.MNIST(root, download=True) puts the files into root/MNIST/raw, FashionMNIST into its own"
+    "torchvision.datasets.MNIST(root, download=True) puts the files into root/MNIST/raw, FashionMNIST into its own; "
+    "Debian has Fashion-MNIST as package dataset-fashion-mnist"
 )
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]

@@ -265,7 +265,8 @@ class Trainer:
 
     def loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
-        data = self._augmented() if self.config.max_shift or self.config.input_dropout else self.splits.train
+        is_augmented = self.config.max_shift or self.config.input_dropout or self.config.flip
+        data = self._augmented() if is_augmented else self.splits.train
         order = RandomSampler(self.splits.train, generator=self.generator)
         return self._shares(data, order, self.config.batch_size, self.generator)
 
@@ -301,6 +302,7 @@ class Trainer:
             max_shift=self.config.max_shift,
             drop=self.config.input_dropout,
             shape=TASKS[self.config.task].shape,
+            flip=self.config.flip,
         )
 
     def _shares(
