@@ -640,7 +640,7 @@ def test_one_dimension_is_refused_as_one_per_unit(name, build):
 @pytest.mark.parametrize("name", PER_SYNAPSE)
 def test_one_dimension_warns_where_it_can_only_be_per_source(name, build, given):
     with pytest.warns(
-        DeprecationWarning, match=re.escape(f"{name} has shape (2,), one per source: give (1, 2)")
+        DeprecationWarning, match=re.escape(f"{name} has shape (2,), one per source: give {name}.reshape(1, -1)")
     ) as seen:
         module = build(name, given, 3, 2)
     assert seen[0].filename == __file__  # the line of the caller

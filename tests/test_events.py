@@ -121,5 +121,5 @@ def test_a_recording_off_the_sensor_is_named_with_its_file(tmp_path):
 
 
 def test_missing_recordings_are_named_with_the_way_to_get_them(tmp_path):
-    with pytest.raises(MissingDataError, match=r"no Test/0 \.\.\. 9 .*garrickorchard"):
+    with pytest.raises(MissingDataError, match=r"neither the folders Test/0 to Test/9 .*garrickorchard"):
         load_nmnist(tmp_path, train=False)

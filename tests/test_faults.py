@@ -374,7 +374,7 @@ def test_what_is_no_file_in_place_of_data_is_one_line(data, refused, kind):
     replace_by(recording, kind)
     assert re.search("cannot read .*00008.bin: ", refused("nmnist"))
     replace_by(data / FOLDERS["mnist"] / LABELS, kind)
-    assert re.search(f"no {LABELS} or|cannot read .*{LABELS}", refused("mnist"))
+    assert re.search(f"neither {LABELS} nor|cannot read .*{LABELS}", refused("mnist"))
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
@@ -756,7 +756,7 @@ def test_bad_options_get_one_line(option, mistake, tmp_path, monkeypatch):
             given = (option, text) if option.startswith("--") else (text,) if not text.startswith("-") else ("--", text)
             line = mistake(*command, *given)
             named = option.strip("-").replace("-", "[-_]")
-            assert re.search(f"(?i){named}|run folder|in_features", line), (text, line)
+            assert re.search(f"(?i){named}|folder of a run|in_features", line), (text, line)
     assert not [path for path in tmp_path.rglob("*") if path.name == "checkpoint.pt"]
 
 

@@ -1598,7 +1598,7 @@ def two_units(n=2, **options):
 @pytest.mark.parametrize("delay", [0.25, [0.25, 0.5, 0.125]], ids=["one", "of each sender"])
 def test_what_travels_along_lines_reaches_those_it_is_sent_to_after_its_delay(delay):
     delays = torch.tensor(delay, dtype=torch.float64).expand(3)
-    layer = two_units(3, recurrent=True, tau_syn_rec=0.5, t_ref=9.0, delay_rec=delays.clone())
+    layer = two_units(3, recurrent=True, tau_syn_rec=0.5, t_ref=9.0, delay_rec=delays.reshape(1, 3))
     layer.recurrent_weight.data.copy_(torch.tensor([[0.0, 0.0, 0.0], [12.0, 0.0, 0.0], [0.0, 12.0, 0.0]]))
     up = -math.log(0.5 + math.sqrt(1.0 / 12.0))  # 12 (x - x^2) = 2
     spikes = layer(Spikes.from_latencies([[1.0, math.inf, math.inf]]), t_end=6.0).detach()

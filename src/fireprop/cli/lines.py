@@ -10,7 +10,9 @@ TENTHS = 10  # lines of a stage, at most
 
 def on_terminal() -> bool:
     """Whether somebody watches stderr."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    with contextlib.suppress(ValueError):  # of a stream that was closed
+        return sys.stderr is not None and sys.stderr.isatty()
+    return False
 
 
 def say(text: str) -> None:
