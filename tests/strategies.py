@@ -120,7 +120,8 @@ class Case:
             constants = {"tau_mem": tensor(group.tau_mem), "t_ref": tensor(group.t_ref)}
             net.add(str(number), group.size, v_threshold=nn.Parameter(tensor(group.v_threshold)), **constants)
         for s in self.synapses:
-            constants = {"tau_syn": tensor(s.tau_syn), "mask": tensor(s.mask), "weight": tensor(s.weight)}
+            weight = tensor(s.weight).to(self.dtype)
+            constants = {"tau_syn": tensor(s.tau_syn), "mask": tensor(s.mask), "weight": weight}
             net.connect("input" if s.pre == INPUT else str(s.pre), str(s.post), **constants)
         return net
 

@@ -593,7 +593,7 @@ def test_raster_refuses(rng, options, message):
 def test_raster_refuses_inputs_of_another_batch(rng):
     inputs = random_inputs(rng, 2, 4)
     record = chain(4, 6, 2).record(inputs, t_end=2.0)
-    with pytest.raises(ValueError, match="inputs has 1 samples, record 2"):
+    with pytest.raises(ValueError, match="inputs has 1 samples, but record has 2"):
         raster_and_traces(inputs[0], record)
 
 

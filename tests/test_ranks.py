@@ -342,7 +342,7 @@ def test_one_process_alone_communicates_with_nobody(monkeypatch):
 def test_processes_that_nobody_has_launched_do_not_meet(monkeypatch, number, reason):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", number)
-    with pytest.raises(RankError, match=f"WORLD_SIZE is set, but .*{reason}.*: start them by torchrun, or unset"):
+    with pytest.raises(RankError, match=f"WORLD_SIZE is set, but .*{reason}.*: start them with torchrun, or unset"):
         with launched():
             raise AssertionError("nobody is there")
 
@@ -395,7 +395,7 @@ def test_a_rank_whose_rank_0_is_another_program_says_so_in_time(taken, monkeypat
 
 def test_rank_0_says_that_its_port_is_taken(taken):
     port = taken("0")
-    with pytest.raises(RankError, match=f"port {port} of this host, .*, is taken by another program: give all ranks"):
+    with pytest.raises(RankError, match=f"another program uses port {port} of this host .*: give all ranks another"):
         with launched():
             raise AssertionError("nobody is there")
 
