@@ -302,7 +302,7 @@ WEIGHT = _float64(6.0, 4.0, 2.0, 8.0, 9.0, 3.0).view(3, 2)
 
 
 def layer(**options):
-    lif = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64, **options)
+    lif = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64, generator=_seeded(), **options)
     with torch.no_grad():
         lif.weight.copy_(WEIGHT)
     return lif
