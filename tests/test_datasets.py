@@ -29,7 +29,7 @@ from fireprop.spikes import Spikes
 
 
 def published_class(x, y, r_small=0.1, r_big=0.5):
-    """The rules as issue 2, item 8 words them, one point at a time; None outside the disc."""
+    """The published rules, one point at a time; None outside the disc."""
     if np.sqrt((x - r_big) ** 2 + (y - r_big) ** 2) > r_big:
         return None
     d_right = np.sqrt((x - 1.5 * r_big) ** 2 + (y - r_big) ** 2)
