@@ -21,6 +21,7 @@ L2_SIZE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 USUAL_L2 = 2**20
 # The widest first, by LLVM's names of features.
 INSTRUCTION_SETS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2", "neon": "NEON"}
+LEVELS = {"x86-64-v2": "SSE2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX-512"}  # of processors, which imply features
 PUBLISHED = ("docs/benchmarks/latest.json", "docs/benchmarks.md", "docs/images/benchmarks.png")
 DIRTY = "-dirty"
 
@@ -46,7 +47,8 @@ def instruction_set() -> str:
         features = {name.strip("+"): name.startswith("+") for name in config.CPU_FEATURES.split(",")}
     else:
         features = dict(binding.get_host_cpu_features())
-    return next((shown for name, shown in INSTRUCTION_SETS.items() if features.get(name)), "no vectors")
+    implied = LEVELS.get(config.CPU_NAME or "", "no vectors")
+    return next((shown for name, shown in INSTRUCTION_SETS.items() if features.get(name)), implied)
 
 
 def l2_bytes() -> int:

@@ -327,6 +327,9 @@ def test_the_page_names_the_vector_instructions_that_numba_compiles_for(monkeypa
     assert machine.instruction_set() == "AVX2"
     monkeypatch.setattr(machine.config, "CPU_FEATURES", "+neon")
     assert machine.instruction_set() == "NEON"
+    monkeypatch.setattr(machine.config, "CPU_NAME", "x86-64-v3")
+    monkeypatch.setattr(machine.config, "CPU_FEATURES", "")
+    assert machine.instruction_set() == "AVX2"
     result = {**result_of({}), "machine": {**MACHINE, "instruction_set": "AVX2", "numba_cpu": "znver3"}}
     assert "AVX2 (Numba compiles for znver3)," in " ".join(page._circumstances(result))
 
