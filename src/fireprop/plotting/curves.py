@@ -34,7 +34,7 @@ PANELS = {
     "loss": "",
     "accuracy": "",
     "spikes per unit": "hidden units, per sample",
-    "silent hidden units": "they cost nothing, and cannot learn",
+    "silent hidden units": "they have no gradient and cannot learn",
     "silent labels": "samples whose own output is silent: no gradient",
     "silent output units": "their classes are never predicted",
 }
