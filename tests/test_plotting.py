@@ -206,7 +206,10 @@ def test_what_was_not_recorded_says_so():
 
 def test_hidden_and_output_silence_have_words_of_their_own():
     _, _, _, hidden, labels, outputs = learning_curves([epoch(1)]).axes
-    assert (hidden.get_ylabel(), hidden.get_title()) == ("silent hidden units", "they have no gradient and cannot learn")
+    assert (hidden.get_ylabel(), hidden.get_title()) == (
+        "silent hidden units",
+        "they have no gradient and cannot learn",
+    )
     assert (outputs.get_ylabel(), outputs.get_title()) == ("silent output units", "their classes are never predicted")
     assert labels.get_title() == "samples whose own output is silent: no gradient"
 
