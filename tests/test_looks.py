@@ -66,3 +66,21 @@ def test_no_bit_of_a_recurrent_run_depends_on_how_far_it_looks_ahead(rng, monkey
         for width in (0.0, *WIDTHS, float(rng.uniform(0.0, 0.2))):
             assert bits(net, inputs, monkeypatch, width, **options)[0] == whole, f"looks of {width}"
     assert max(active) > 100
+
+
+def test_a_look_that_ends_at_a_spike_misses_no_unit_that_rounding_brings_to_its_threshold_there(rng, monkeypatch):
+    """The thresholds of the two units differ by an ulp, and each silences the other unless both fire at one instant."""
+    together = 0
+    for _ in range(60):
+        net = LIF(
+            1, 2, tau_mem=1.0, tau_syn=0.5, v_threshold=[1.0, 1.0 + 2.0**-52], recurrent=True, dtype=torch.float64
+        )
+        net.weight.data.fill_(float(rng.uniform(5.0, 9.0)))
+        net.recurrent_weight.data.copy_(torch.tensor([[-50.0, -50.0], [-50.0, -50.0]]))
+        inputs, options = Spikes.from_latencies([[float(rng.uniform(0.0, 1.0))]]), {"t_end": 3.0}
+        whole, n_spikes = bits(net, inputs, monkeypatch, np.inf, **options)
+        first = float(net(inputs, **options).times[0].detach() - inputs.times[0])
+        for width in (first, float(np.nextafter(first, 0.0)), float(np.nextafter(first, 9.0))):
+            assert bits(net, inputs, monkeypatch, width, **options)[0] == whole, f"looks of {width}"
+        together += n_spikes == 2
+    assert 0 < together
