@@ -967,7 +967,9 @@ def graph_loop_of(n, events):
     log = records(len(events), chain.EVENT)
     log["unit"], log["current"], log["release"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
     numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
-    return graph_simulate.Loop(whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2))
+    return graph_simulate.Loop(
+        whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2), np.zeros(0), np.full(n, -1)
+    )
 
 
 def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_theirs():

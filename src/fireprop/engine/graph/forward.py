@@ -95,6 +95,7 @@ def simulate(
     graph = _graph(structure, weights, thresholds)
     inputs = Trains(times, units, offsets)
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end)
+    ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size)
     starts = structure.starts
     outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
@@ -107,6 +108,7 @@ def simulate(
         loop = simulate_kernel.Loop(
             own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
+            ahead, np.full(n_units, -1),
         )  # fmt: skip
         done = 0
         while True:

@@ -36,6 +36,7 @@ NODE = in_lines(
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought
         ("t_ref", np.float64),
+        ("next_input", np.float64),  # the next input that reaches it alone; inf if none, or as long as none has come
     ],
     128,
 )

@@ -27,6 +27,7 @@ from fireprop.kernels.graph.state import (
     lift,
     move_one,
     move_to,
+    moved_one,
     rest,
     rest_one,
     set_base,
@@ -80,6 +81,9 @@ class Loop(NamedTuple):
     fired     (n_populations,) int64: spikes of each population in this sample
     lines     see there
     zeros, turns  scratch of `first_crossing`
+    ahead     (n_inputs,) float64, of the whole batch: of an input that reaches one unit, the time of the next such
+              input of the same unit, or inf
+    latest    (n_units,) int64, at first -1: scratch of `look_ahead`
     """
 
     graph: Graph
@@ -92,6 +96,8 @@ class Loop(NamedTuple):
     lines: Lines
     zeros: np.ndarray
     turns: np.ndarray
+    ahead: np.ndarray
+    latest: np.ndarray
 
 
 @piece
@@ -111,17 +117,27 @@ def expect_reached(loop, t_end):
     for n in range(loop.counts[REACHED]):
         u = reached[n]
         node = nodes[u]
-        if node.n_channels != 1:
+        if node.n_channels == 1:
+            wait_until(queue, node, u, bound_of_one(node, channels[node.first_channel]), t_end)
+        else:
             expect(loop, u, t_end)
-            continue
-        channel = channels[node.first_channel]
-        base, v, i = base_of_one(node, channel)
-        duration = earliest_crossing_of_one(v, i, channel.reach, node.beta, node.theta)
-        t = np.inf if duration == NONE_AHEAD else base + duration
-        if node.queued <= t:
-            node.known = STALE
-        elif t < t_end:
-            wait(queue, node, u, t, BOUND)
+
+
+@piece
+def bound_of_one(node, channel):
+    """`bound` of a unit with one current, from two records."""
+    base, v, i = base_of_one(node, channel)
+    duration = earliest_crossing_of_one(v, i, channel.reach, node.beta, node.theta)
+    return np.inf if duration == NONE_AHEAD else base + duration
+
+
+@piece
+def wait_until(queue, node, u, t, t_end):
+    """Let unit u wait in the queue until t, before which it does not cross, unless an input reaches it before."""
+    if node.queued <= t:
+        node.known = STALE
+    elif t < t_end and t <= node.next_input:
+        wait(queue, node, u, t, BOUND)
 
 
 @called
@@ -141,20 +157,18 @@ def leave(queue, node, u):
 @called
 def expect(loop, u, t_end):
     """Let unit u, which was reached, wait in the queue for its next crossing, if it can cross before t_end."""
-    t, node = bound(loop, u), loop.graph.nodes[u]
-    if node.queued <= t:
-        node.known = STALE
-    elif t < t_end:
-        wait(loop.queue, node, u, t, BOUND)
+    t = bound(loop, u)
+    wait_until(loop.queue, loop.graph.nodes[u], u, t, t_end)
 
 
 @piece
 def put_or_remove(loop, u, t, t_end, known):
-    """Give unit u, on top of the queue, a new time, or take it out if that is not before t_end."""
-    if t < t_end:
-        wait(loop.queue, loop.graph.nodes[u], u, t, known)
+    """Give unit u, on top of the queue, a new time, or take it out if it need not wait for that."""
+    node = loop.graph.nodes[u]
+    if t < t_end and t <= node.next_input:
+        wait(loop.queue, node, u, t, known)
     else:
-        leave(loop.queue, loop.graph.nodes[u], u)
+        leave(loop.queue, node, u)
 
 
 @called
@@ -299,6 +313,72 @@ def deliver(loop, source, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
+@piece
+def reaches_one(graph, source):
+    """Whether a source reaches one unit, with one current, and nothing else."""
+    first = graph.rows[source]
+    return (
+        graph.rows[source + 1] == first + 1
+        and graph.nodes[graph.synapses[first].target].n_channels == 1
+        and source != graph.start
+    )
+
+
+@called
+def look_ahead(loop, inputs, first, stop):
+    """Note for each input of a sample that reaches one unit when the next such input reaches the same unit."""
+    graph, ahead, latest = loop.graph, loop.ahead, loop.latest
+    for k in range(stop - 1, first - 1, -1):
+        source = inputs[k].unit
+        if reaches_one(graph, source):
+            u = graph.synapses[graph.rows[source]].target
+            # What is left from the samples before comes before this input.
+            ahead[k] = arrival_time(inputs[latest[u]]) if latest[u] > k else np.inf
+            latest[u] = k
+
+
+@called
+def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
+    """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit fires.
+
+    Such a unit is looked at again when its next input comes, so it waits in the queue only if it may cross before.
+    Returns the cursor, and the time of the last instant: it may go on with what has other targets, and lists the units
+    that were reached.
+    """
+    nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
+    rows, events, queue, ahead = loop.graph.rows, loop.events, loop.queue, loop.ahead
+    reached, touched = loop.reached, loop.touched
+    limit, instant = min(t_end, next_arrival(loop.lines)), NEVER
+    while cursor < n_inputs:
+        t, source = arrival_time(inputs[cursor]), inputs[cursor].unit
+        if t >= limit or not reaches_one(loop.graph, source):
+            break
+        if queue.size[0] > 0 and queue.entries[0].time <= t and next_crossing(loop, t, t_end)[0] != ABSENT:
+            break
+        s = rows[source]
+        u = synapses[s].target
+        node, channel = nodes[u], channels[synapses[s].channel]
+        if node.at < t:
+            v, i = moved_one(node, channel, t)
+            if v >= node.theta:
+                break
+            if node.at < node.hold_end <= t:
+                events[node.last_spike].release = base_of_one(node, channel)[2]
+            if node.at == NEVER:
+                touched[loop.counts[TOUCHED]] = u
+                loop.counts[TOUCHED] += 1
+            node.at, node.v, channel.i = t, v, i
+            if t > instant:
+                instant, loop.counts[REACHED] = t, 0
+            reached[loop.counts[REACHED]] = u
+            loop.counts[REACHED] += 1
+        channel.i += weight[s]
+        node.next_input = ahead[cursor]
+        wait_until(queue, node, u, bound_of_one(node, channel), t_end)
+        cursor += 1
+    return cursor, instant
+
+
 @called
 def move(loop, u, t):
     """Bring unit u to an arrival at t."""
@@ -338,6 +418,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
             loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
             return status.FULL, ABSENT, t_end
+        cursor, instant = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end)
         t_input = arrival_time(inputs[cursor]) if cursor < n_inputs else t_end
         t_arrival = min(t_input, next_arrival(loop.lines), t_end)
         u, f = next_crossing(loop, t_arrival, t_end)
@@ -345,13 +426,17 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         if t >= t_end:
             return status.OK, ABSENT, t_end
         first = loop.counts[SPIKES]
-        loop.counts[REACHED] = 0
+        if t > instant:
+            loop.counts[REACHED] = 0
         while u != ABSENT:
             code, at = emit(loop, u, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
             u, _ = next_crossing(loop, t, t_end)
         while cursor < n_inputs and arrival_time(inputs[cursor]) == t:
+            if reaches_one(loop.graph, inputs[cursor].unit):
+                synapse = loop.graph.synapses[loop.graph.rows[inputs[cursor].unit]]
+                loop.graph.nodes[synapse.target].next_input = loop.ahead[cursor]
             code, u, at = deliver(loop, inputs[cursor].unit, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
@@ -401,6 +486,7 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
             loop.counts[TOUCHED] = 0
             waiting.clear(loop.queue)
             forget_lines(loop.lines)
+            look_ahead(loop, inputs, offsets[sample], offsets[sample + 1])
         code, u, t = run_sample(
             loop,
             inputs,
