@@ -14,6 +14,8 @@ from typing import NamedTuple
 from cosmic_ray import plugins
 from cosmic_ray.ast import get_ast
 
+from mutation.reasons import reasons_of, without_reasons
+
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 NEAREST = {
     "Lt": ("LtE", "NotEq"), "Gt": ("GtE", "NotEq"), "LtE": ("Lt", "Eq"), "GtE": ("Gt", "Eq"),
@@ -40,13 +42,21 @@ AUGMENTED = {
 
 
 class Mutant(NamedTuple):
-    """A change: the line of the file it starts in, that line before and after, the function, the whole source after."""
+    """A small change of a kernel file.
+
+    line      where the change starts
+    was, now  this line before and after
+    function  that contains it, or ""
+    reason    why it may survive, from the comment beside the line, or ""
+    source    the whole file after the change
+    """
 
     file: str
     line: int
     was: str
     now: str
     function: str
+    reason: str
     source: str
 
 
@@ -72,13 +82,18 @@ def mutants_of(path: Path, name: str) -> list[Mutant]:
         except SyntaxError:
             continue
         found.setdefault(ast.dump(ast.parse(changed)), (line, first, last, text, changed))
-    mutants = []
+    mutants, reasons = [], reasons_of(source)
     for line, first, last, text, changed in found.values():
         begin, end = starts[line - 1], source.find("\n", last)
         function = next((f for a, b, f in inside if a <= line <= b), "")
-        was, now = source[begin:end], source[begin:first] + text + source[last:end]
-        mutants.append(Mutant(name, line, " ".join(was.split()), " ".join(now.split()), function, changed))
+        was, now = _plain(source[begin:end]), _plain(source[begin:first] + text + source[last:end])
+        mutants.append(Mutant(name, line, was, now, function, reasons.get(line, ""), changed))
     return sorted(mutants, key=lambda m: (m.line, m.now))
+
+
+def _plain(text: str) -> str:
+    """One line, with single spaces and without a reason."""
+    return " ".join(without_reasons(text).split())
 
 
 def _functions(tree: ast.Module) -> list[tuple[int, int, str]]:

@@ -35,7 +35,7 @@ import torch._dynamo  # noqa: E402 - torch.func imports it at its first call: he
 from _pytest.runner import runtestprotocol  # noqa: E402
 
 from mutation.mutants import Mutant, mutants_of  # noqa: E402
-from mutation.survivors import explained, outdated  # noqa: E402
+from mutation.report import described, table  # noqa: E402
 
 KERNELS = HOUSE / "src/fireprop/kernels"
 CERTIFY = ("certify", [])  # a check of the others, not part of any result; only where it is asked for by name
@@ -235,30 +235,14 @@ def run_mutants(mutants: list[Mutant], schedule: Schedule, workers: int, out: Pa
         del entry["source"]
         results.append(entry)
         if not killed:
-            print(f"{mutant.file}:{mutant.line} {mutant.function}\n    {mutant.was}\n    {mutant.now}", flush=True)
+            print(described(entry), flush=True)
         if len(results) % 20 == 0 or len(results) == len(mutants):
             out.write_text(json.dumps(results, indent=1))
             print(f"-- {len(results)} of {len(mutants)} in {time.monotonic() - start:.0f} s", flush=True)
     return results
 
 
-# ------------------------------------------------------------------------------------------------------------- report
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Per file: mutants, killed, survivors explained and not, and the score: killed of those not explained."""
-    rows = defaultdict(Counter)
-    for entry in results:
-        kind = "killed" if entry["result"] != "survived" else "explained" if explained(entry) else "unexplained"
-        rows[entry["file"]][kind] += 1
-        rows["all"][kind] += 1
-    lines = [f"{'file':32}{'mutants':>9}{'killed':>9}{'explained':>11}{'unexplained':>13}{'score':>9}"]
-    for name in [*sorted(rows.keys() - {"all"}), "all"]:
-        row, total = rows[name], rows[name].total()
-        counted = total - row["explained"]
-        score = row["killed"] / counted if counted else 1.0
-        lines.append(f"{name:32}{total:9}{row['killed']:9}{row['explained']:11}{row['unexplained']:13}{score:9.1%}")
-    return "\n".join(lines)
+# ------------------------------------------------------------------------------------------------------------ the run
 
 
 class Runner:
@@ -293,8 +277,6 @@ class Runner:
         print(f"{len(mutants)} mutants, {len(items)} of {session.testscollected} tests", flush=True)
         results = run_mutants(mutants, Schedule(items, measured, options.budget), options.workers, options.out)
         print(table(results))
-        if outdated(KERNELS):
-            print("reasons of lines that are gone:", *outdated(KERNELS), sep="\n    ")
         return True
 
 

@@ -147,13 +147,13 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         return status.OK, spike
     t = log.events[spike].time
     # Nothing flows through holds that end later.
-    while held >= first and hold_end_of(chain, log, layer, order[held]) > t:
+    while held >= first and hold_end_of(chain, log, layer, order[held]) > t:  # mutant: adjoints are still 0 there
         held -= 1
     own = spike if state.recurrent else first - 1  # next arrival of the layer's own spikes
     own_times = np.bool_(True)  # of a literal Numba would compile `arrive_back` once more
-    while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:
+    while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:  # mutant: adjoints are still 0 there
         arrival -= 1
-    while own >= first and arrival_time(log.events[own]) >= t:
+    while own >= first and arrival_time(log.events[own]) >= t:  # mutant: adjoints are still 0 there
         own -= 1
     lanes.all[:, :n_units] = 0.0
     cursors = (first, spike, held)

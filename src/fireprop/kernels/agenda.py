@@ -82,7 +82,7 @@ def take(agenda, first, n_pool, times, units):
     low, high = np.inf, -np.inf
     for k in range(first, first + n_pool):
         low, high = min(low, pool_times[k]), max(high, pool_times[k])
-    limit = low + (high - low) * max(SHARE, FEW / n_pool)
+    limit = low + (high - low) * max(SHARE, FEW / n_pool)  # mutant: any limit is right: only speed
     if not low < limit < high:  # all at one instant
         limit = np.inf
     n_taken, n_left = 0, 0

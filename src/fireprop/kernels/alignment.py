@@ -30,7 +30,7 @@ def align(times, offsets, others, other_offsets, cost, table, out_partner):
                 out_partner[a + i - 1] = b + j - 1
                 i -= 1
                 j -= 1
-            elif j > 0 and table[i, j] == table[i, j - 1] + 1.0:
+            elif j > 0 and table[i, j] == table[i, j - 1] + 1.0:  # mutant: the table holds the least of three ways
                 j -= 1
             else:
                 out_partner[a + i - 1] = -1

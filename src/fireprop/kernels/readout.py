@@ -12,7 +12,7 @@ from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.membrane import NONE_AHEAD, factors, peak_time, propagate, response, response_slopes, rise
 
 N_TERMS = 19  # of a power series at 1, the next term is below 2**-53 of the sum
-NOTHING = 2.0**-60  # beside 1, the first power of a series; what follows is smaller yet
+NOTHING = 2.0**-60  # beside 1, the first power of a series; what follows is smaller yet  # mutant: below rounding
 FACTORIAL = np.array([float(math.factorial(n)) for n in range(N_TERMS + 2)])
 
 

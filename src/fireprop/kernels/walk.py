@@ -136,7 +136,7 @@ def release_order(units, start, log, first, last):
     for k in range(first, last):
         event = log.events[k]
         ends[k - first] = event.time + units[start + event.unit].t_ref
-        in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])
+        in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])  # mutant: sorts what is in order
     order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
     return order, ends
 

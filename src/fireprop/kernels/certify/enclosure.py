@@ -26,9 +26,9 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, piece
 
-U = 2.0**-53 * (1.0 + 2.0**-20)
+U = 2.0**-53 * (1.0 + 2.0**-20)  # mutant: a little above 2^-53, for products of errors; no test can tell how much
 EXP = 4.0 * U  # relative error of exp
-TINY = 2.0**-1060  # absolute error where results underflow
+TINY = 2.0**-1060  # absolute error where results underflow  # mutant: room for 2^14 underflows
 
 # Constants of a unit, then where the walk stands with it.
 UNIT = np.dtype(
@@ -128,13 +128,14 @@ def response(gap, alpha, a, a_error, beta, b, b_error):
         return h, (a_error * a + b_error * b + 2.0 * TINY) / abs(difference) + 3.0 * U * abs(h) + TINY
     y = x * x
     h = gap * (math.sqrt(a) * math.sqrt(b)) * _sinh_series(y)
-    return h, h * (0.5 * (a_error + b_error) + 10.0 * U) + (1.0 + gap) * TINY
+    return h, h * (0.5 * (a_error + b_error) + 10.0 * U) + (1.0 + gap) * TINY  # mutant: `look` adds TINY again
 
 
 @piece
 def _sinh_series(y):
     """sinh(x) / x for y = x^2 up to 1/4."""
     low = 1.0 + y * (1.0 / 6.0 + y * (1.0 / 120.0 + y * (1.0 / 5040.0)))
+    # mutant: y is at most 1/4, so a change of a late term is below half an ulp of the sum
     high = 1.0 / 362880.0 + y * (1.0 / 39916800.0 + y * (1.0 / 6227020800.0 + y * (1.0 / 1307674368000.0)))
     return low + y * y * y * y * high
 

@@ -23,12 +23,12 @@ from fireprop.kernels.compiling import called, kernel, piece
 PROVEN, UNDECIDED, MISSED, FALSE = range(4)
 
 NEVER = -math.inf
-FINEST = 2.0**-50  # of the time since the start of a gap: no shorter pieces
+FINEST = 2.0**-50  # of the time since the start of a gap: no shorter pieces  # mutant: only when a proof gives up
 # Of theta. How far V(f-) may lie from it beside its own error and what an ulp of f is worth: a simulator that ends its
 # search at a few ulp of theta, in a V of its own that has seen more roundings, is right.
 RESIDUAL = 2.0**-46
 # Of theta. A proof that leaves less is done again with a closer bound, so that the clearance means something.
-ROUGH = 2.0**-10
+ROUGH = 2.0**-10  # mutant: only which gaps get the closer bound
 
 
 class Trains(NamedTuple):
@@ -80,7 +80,7 @@ def stride(currents, unit, elapsed, step):
     Not proven is a step over which V cannot rise by more than its own error, and that of the bound.
     """
     least = FINEST * elapsed
-    blind = unit.v_here_error + 2.0 * noise(unit.last - unit.first) * unit.theta
+    blind = unit.v_here_error + 2.0 * noise(unit.last - unit.first) * unit.theta  # mutant: only when a proof gives up
     while True:
         high, _ = outlook(currents, unit, step + least)
         if high < unit.theta:
@@ -115,7 +115,7 @@ def watch(currents, unit, gap):
         if step >= rest:
             break
         elapsed += step
-        step *= 2.0
+        step *= 2.0  # mutant: only speed
         look(currents, unit, elapsed)
     if verdict == PROVEN:
         return PROVEN, gap, clearance
@@ -142,13 +142,13 @@ def watch_rise(currents, unit, gap, finest):
             return UNDECIDED, since, max(distance, abs(unit.v_here - unit.theta) + unit.v_here_error)
         if is_above(unit):
             return MISSED, elapsed if verdict == PROVEN else since, unit.v_here - unit.theta
-        step, _, proven = stride(currents, unit, elapsed, min(step, 0.5 * rest))
+        step, _, proven = stride(currents, unit, elapsed, min(step, 0.5 * rest))  # mutant: `stride` halves a long step
         if not proven:
             since = elapsed if verdict == PROVEN else since
             verdict = UNDECIDED
             distance = max(distance, abs(unit.v_here - unit.theta) + unit.v_here_error)
         elapsed += step
-        step *= 2.0
+        step *= 2.0  # mutant: only speed
         look(currents, unit, elapsed)
 
 

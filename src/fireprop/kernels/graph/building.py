@@ -34,7 +34,7 @@ def list_rates(rows, sources, tau_syn, group, first_group, first_target, cursor,
     in `rates`, of size 0, it only counts.
     """
     for out in range(rows.size - 1):
-        u, last, last_group = first_target + out, -1.0, 0
+        u, last, last_group = first_target + out, -1.0, 0  # mutant: rates are above 0, so the first one differs
         for k in range(rows[out], rows[out + 1]):
             alpha, number = 1.0 / tau_syn[out, sources[k]], first_group + group[out, sources[k]]
             if alpha != last or number != last_group:

@@ -19,7 +19,7 @@ from fireprop.kernels.membrane import (
     tangent_reach,
 )
 
-SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
+SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross  # mutant: any slack above rounding is right
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
 
 
@@ -39,14 +39,14 @@ def earliest_crossing(graph, node, theta):
             drive += graph.channels[c].base_i
     if high * SLACK < theta or drive <= 0.0:
         return NONE_AHEAD
-    return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40))
+    return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40))  # mutant: any lower bound is right
 
 
 @piece
 def earliest_crossing_of_one(v, i, reach, beta, theta):
     """`earliest_crossing` of the state (v, i) of a unit with one current, whose peak after a unit of it is `reach`."""
     drive = max(i, 0.0)
-    if (max(v, 0.0) + drive * reach) * SLACK < theta or rise(v, drive, beta) <= 0.0:
+    if (max(v, 0.0) + drive * reach) * SLACK < theta or rise(v, drive, beta) <= 0.0:  # mutant: only speed: no crossing
         return NONE_AHEAD
     return tangent_reach(v, drive, beta, theta)
 
@@ -88,8 +88,9 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
         low, high = left, right  # where V rises in this piece
         if slope_left > 0.0 >= slope_right:  # far away both terms of V' may underflow to 0
             high = _slope_zero(graph, node, left, right)
-        elif slope_left < 0.0 < slope_right:
+        elif slope_left < 0.0 < slope_right:  # mutant: the bracket matters only where V rises in it
             low = _slope_zero(graph, node, left, right)
+        # mutant: a falling piece that ends above theta begins above it, so the piece before has returned
         if (slope_left > 0.0 or slope_right > 0.0) and potential_after(graph, node, high) >= theta:
             return _rise_to(graph, node, theta, low, high)
         left, slope_left = right, slope_right
@@ -127,7 +128,7 @@ def current_turns(graph, node, end, zeros, scratch):
     """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
     falling = True
     for c in channels_of(node):
-        falling = falling and graph.channels[c].base_i >= 0.0
+        falling = falling and graph.channels[c].base_i >= 0.0  # mutant: without it no turn is found
     n_zeros = 0
     if falling:
         return n_zeros
@@ -183,18 +184,18 @@ def _slope_zero(graph, node, low, high):
     for k in range(MAX_ITERATIONS):
         # Slopes that are halved too often, or are subnormal to begin with, become 0, both of them.
         apart = value_low - value_high
-        t = low + (high - low) * (value_low / apart) if apart != 0.0 else low
-        if k % 4 == 3 or not low < t < high:
+        t = low + (high - low) * (value_low / apart) if apart != 0.0 else low  # mutant: trial point: bisection ends it
+        if k % 4 == 3 or not low < t < high:  # mutant: a trial point: the root stays bracketed, and the search ends
             t = 0.5 * (low + high)
-        if not low < t < high or high - low <= 2.0**-50 * high:
+        if not low < t < high or high - low <= 2.0**-50 * high:  # mutant: neighbours in float64 end the search as well
             break
         value = slope_after(graph, node, t)
         if (value > 0.0) == rises_first:
             low, value_low = t, value
-            value_high *= 0.5
+            value_high *= 0.5  # mutant: a trial point: bisection ends the search
         else:
             high, value_high = t, value
-            value_low *= 0.5
+            value_low *= 0.5  # mutant: a trial point: bisection ends the search
     return 0.5 * (low + high)
 
 
@@ -204,17 +205,17 @@ def _rise_to(graph, node, theta, low, high):
     t = low
     for k in range(MAX_ITERATIONS):
         missing = theta - potential_after(graph, node, t)
-        if abs(missing) <= CLOSE_ENOUGH * theta:
+        if abs(missing) <= CLOSE_ENOUGH * theta:  # mutant: the search goes on to neighbours in float64
             return t
         if missing > 0.0:
             low = t
         else:
             high = t
         slope = slope_after(graph, node, t)
-        t_next = t + missing / slope if slope > 0.0 else high
-        if not low < t_next < high or k % 8 == 7:
+        t_next = t + missing / slope if slope > 0.0 else high  # mutant: a trial point: the residual ends the search
+        if not low < t_next < high or k % 8 == 7:  # mutant: a trial point: the residual ends the search
             t_next = 0.5 * (low + high)
-            if not low < t_next < high:  # neighbours in float64
+            if not low < t_next < high:  # neighbours in float64  # mutant: the last turn returns the same
                 return high
         t = t_next
     return high

@@ -90,7 +90,7 @@ def move(graph, sensitivity, u, t):
     gap = t - sensitivity.at[u]
     sensitivity.at[u] = t
     low, high = sensitivity.low[u], sensitivity.high[u]
-    if low >= high or gap == 0.0:
+    if low >= high or gap == 0.0:  # mutant: only speed: nothing moves
         return
     v, node = sensitivity.v[u, low:high], graph.nodes[u]
     b = math.exp(-node.beta * gap)

@@ -248,7 +248,7 @@ def fire(state, log, direction, margins, sample, k):
     for c in channels_of(state.graph.nodes[u]):
         state.free_i[c], state.d_free_i[c] = state.i[c], state.d_i[c]
     own.held, own.hold_end = True, f + state.graph.nodes[u].t_ref
-    own.v, own.d_v, own.rose = 0.0, 0.0, False
+    own.v, own.d_v, own.rose = 0.0, 0.0, False  # mutant: the end of the refractory period sets them
 
 
 @piece
@@ -301,7 +301,7 @@ def start(state):
     state.d_i[:] = 0.0
     for u in range(state.units.size):
         own = state.units[u]
-        own.at, own.t_arrival, own.d_arrival = -np.inf, -np.inf, 0.0
+        own.at, own.t_arrival, own.d_arrival = -np.inf, -np.inf, 0.0  # mutant: the first arrival sets all three
         own.v, own.d_v, own.rose = 0.0, 0.0, False
         own.held, own.spike = False, NONE
         own.free_of, own.free_rose = NONE, False

@@ -34,12 +34,12 @@ class Replay(NamedTuple):
 def missed_crossing(replay, u, t):
     """When, before t, the potential of unit u rises above theta by more than the excess; NONE_AHEAD if it does not."""
     node, graph = replay.graph.nodes[u], replay.graph
-    if node.at == -np.inf or replay.excess[u] == np.inf:
+    if node.at == -np.inf or replay.excess[u] == np.inf:  # mutant: only speed: such a unit has no crossing
         return NONE_AHEAD
     base = set_base(graph, node)
     theta = node.theta + replay.excess[u]
     duration = earliest_crossing(graph, node, theta)
-    if duration == NONE_AHEAD or base + duration >= t:
+    if duration == NONE_AHEAD or base + duration >= t:  # mutant: only speed: the last line decides
         return NONE_AHEAD
     duration = first_crossing(graph, node, theta, t - base, replay.zeros, replay.turns)
     return NONE_AHEAD if duration == NONE_AHEAD or base + duration >= t else base + duration

@@ -163,7 +163,7 @@ def fire(graph, events, node, k, f):
     log_release(graph, events, node, f)
     event = events[k]
     event.current = current_at(graph, node, f)
-    event.release = 0.0
+    event.release = 0.0  # mutant: the end of the refractory period writes it
     node.last_spike = k
     node.hold_end = f + node.t_ref
     node.v = 0.0
