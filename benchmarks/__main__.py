@@ -22,6 +22,8 @@ class Part(str, Enum):
     rates = "rates"
     learning = "learning"
     dense = "dense"
+    recurrent = "recurrent"
+    inputs = "inputs"
     adjoint = "adjoint"
     threads = "threads"
 
@@ -61,7 +63,7 @@ def run_kernels(
     quick: Quick = False,
     publish: Publish = False,
 ) -> None:
-    """Training rates, time to an accuracy, the dense layer against the bare update, adjoint, threads."""
+    """Training rates, time to an accuracy, layers against the bare update, inputs of one unit each, adjoint, threads."""
     names = [name.value for name in part or Part]
     prepare("kernels", names, publish)
     for name in names:

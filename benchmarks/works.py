@@ -9,6 +9,7 @@ formulas for this ratio and for 1 alone. float32 throughout.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,7 +77,7 @@ class Work:
 
 def make(name: str, data: Path | None) -> Work:
     """The work of this name. MNIST is read from `data`. Raises FileNotFoundError if it is not there."""
-    return {"yin-yang": _yin_yang, "mnist": lambda: _mnist(data), "recurrent": _recurrent}[name]()
+    return {"yin-yang": _yin_yang, "mnist": lambda: _mnist(data), "recurrent": make_recurrent}[name]()
 
 
 def first(work: Work, n_samples: int) -> Work:
@@ -181,7 +182,8 @@ def _mnist(data: Path | None) -> Work:
     return Work("mnist", spikes, labels, net, t_end=2.0, batch_size=128, lr=1e-3, tau=0.05)
 
 
-def _recurrent(n_samples: int = 960) -> Work:
+def make_recurrent(n_hidden: int = 256, n_samples: int = 960) -> Work:
+    """The recurrent work, with this many recurrent units, which fire at about the same rate whatever their number."""
     rng = np.random.default_rng(0)
     templates = rng.uniform(0.0, 1.0, (TEMPLATES, 100, 5))
     labels = rng.integers(0, TEMPLATES, n_samples)
@@ -190,7 +192,8 @@ def _recurrent(n_samples: int = 960) -> Work:
     order = np.argsort(times, axis=1)
     events = (torch.from_numpy(np.take_along_axis(values, order, 1)) for values in (times, units))
     net = Sequential(
-        _layer(100, 256, (0.0243, 0.0122), seed=0, recurrent=0.125), _layer(256, 10, (0.047, 0.047), seed=1)
+        _layer(100, n_hidden, (0.0243, 0.0122), seed=0, recurrent=2.0 / math.sqrt(n_hidden)),
+        _layer(n_hidden, 10, (12.032 / n_hidden, 0.752 / math.sqrt(n_hidden)), seed=1),
     )
     spikes = Spikes.from_padded_events(*events, n_units=100)
     return Work("recurrent", spikes, torch.from_numpy(labels), net, t_end=2.0, batch_size=32, lr=1e-3, tau=0.05)

@@ -1,5 +1,13 @@
 """All parts by name. Not in the package itself: two of them start processes that run their module."""
 
-from benchmarks.kernels import adjoint, dense, learning, rates, threads
+from benchmarks.kernels import adjoint, dense, inputs, learning, rates, recurrent, threads
 
-PARTS = {"rates": rates, "learning": learning, "dense": dense, "adjoint": adjoint, "threads": threads}
+PARTS = {
+    "rates": rates,
+    "learning": learning,
+    "dense": dense,
+    "recurrent": recurrent,
+    "inputs": inputs,
+    "adjoint": adjoint,
+    "threads": threads,
+}
