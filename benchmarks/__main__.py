@@ -63,7 +63,7 @@ def run_kernels(
     quick: Quick = False,
     publish: Publish = False,
 ) -> None:
-    """Training rates, time to an accuracy, layers against the bare update, inputs of one unit each, adjoint, threads."""
+    """Training rates, time to an accuracy, layers and inputs against bare arithmetic, adjoint, threads."""
     names = [name.value for name in part or Part]
     prepare("kernels", names, publish)
     for name in names:

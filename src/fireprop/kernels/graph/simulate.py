@@ -432,7 +432,9 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             code, at = emit(loop, u, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
-            u, _ = next_crossing(loop, t, t_end)
+            u = ABSENT
+            if loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t:
+                u, _ = next_crossing(loop, t, t_end)
         while cursor < n_inputs and arrival_time(inputs[cursor]) == t:
             if reaches_one(loop.graph, inputs[cursor].unit):
                 synapse = loop.graph.synapses[loop.graph.rows[inputs[cursor].unit]]
@@ -444,17 +446,22 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         # A unit that fires while others are delivered is delivered in its turn, and may have a line without delay.
         k = first
         while True:
-            code, u, at = deliver_late(loop, t, t_end, max_spikes)
-            if code != status.OK:
-                return code, u, at
+            if next_arrival(loop.lines) == t:
+                code, u, at = deliver_late(loop, t, t_end, max_spikes)
+                if code != status.OK:
+                    return code, u, at
             if k == loop.counts[SPIKES]:
                 break
-            code, u, at = deliver(loop, n_external + loop.events[k].unit, t, t_end, max_spikes)
-            if code != status.OK:
-                return code, u, at
+            source = n_external + loop.events[k].unit
+            if loop.graph.rows[source] < loop.graph.rows[source + 1]:
+                code, u, at = deliver(loop, source, t, t_end, max_spikes)
+                if code != status.OK:
+                    return code, u, at
             k += 1
-        sort_instant(loop, first)
-        expect_reached(loop, t_end)
+        if loop.counts[SPIKES] > first + 1:
+            sort_instant(loop, first)
+        if loop.counts[REACHED]:
+            expect_reached(loop, t_end)
         if stop_at_first:
             for k in range(first, loop.counts[SPIKES]):
                 u = loop.events[k].unit
