@@ -865,6 +865,7 @@ def test_inputs_that_somebody_wrote_into_never_reach_the_kernel_that_looks_at_gi
         call(layer(), spikes, t_end=2.0, **{argument: given})
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     "judge",
     [
@@ -886,6 +887,7 @@ def test_given_arrays_that_are_not_sound_are_named_as_spikes(judge, name, k, val
         judge(graph_view(layer()), tuple(trains.values()), tuple(given.values()), np.full(2, 2.0))
 
 
+@pytest.mark.white_box
 def test_arrays_of_different_lengths_are_told():
     times, none = np.array([0.1, 0.2]), np.zeros(0, int)
     with pytest.raises(ValueError, match=r"^inputs: there are 0 units and 2 times: make new"):
@@ -894,6 +896,7 @@ def test_arrays_of_different_lengths_are_told():
         check_trains("spikes", times, np.zeros(2, int), none, 1)
 
 
+@pytest.mark.white_box
 def test_samples_may_begin_before_the_last_one_ended_and_be_empty():
     times, units = np.array([0.1, 0.9, 0.2, 0.2]), np.array([0, 1, 1, 0])
     check_trains("inputs", times, units, np.array([0, 0, 2, 2, 4, 4]), 2)

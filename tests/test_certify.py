@@ -98,6 +98,7 @@ def exact(units, currents, gap, sign=0):
     return v, mpmath.fsum(flow) - beta * v, flow
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states(), st.sampled_from([-1, 0, 1]))
 def test_the_state_encloses_that_of_sixty_digits_and_is_not_wide(state, sign):
@@ -118,6 +119,7 @@ def test_the_state_encloses_that_of_sixty_digits_and_is_not_wide(state, sign):
     assert unit["v_here_error"] <= 1.001 * given_errors + 60 * U * size + 1e-300
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states(), st.sampled_from([-1, 0, 1]), fractions)
 def test_the_bounds_over_a_span_hold_at_every_moment_of_it(state, sign, fraction):
@@ -131,6 +133,7 @@ def test_the_bounds_over_a_span_hold_at_every_moment_of_it(state, sign, fraction
         assert slope >= least_slope
 
 
+@pytest.mark.white_box
 def test_the_bounds_over_a_span_close_in_with_its_third_power():
     units, currents = records(1, enclosure.UNIT), records(2, enclosure.CURRENT)
     units["beta"], units["v"], units["last"] = 1.0, 0.7, 2
@@ -167,6 +170,7 @@ class Rounded:
         return Rounded(value, value * (math.expm1(self.error) + 4.0 * U))
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states())
 def test_the_errors_of_the_state_are_those_of_its_operations_and_little_more(state):
@@ -251,6 +255,7 @@ def assert_bounds_are_ideal(currents, unit, units, span):
     assert slope - least_slope <= 10 * (6 + n) * U * (slope_size + in_slope) + tiny
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states())
 def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(state):
@@ -258,6 +263,7 @@ def test_the_bounds_over_a_span_are_those_of_exact_arithmetic_and_the_rounding(s
     assert_bounds_are_ideal(currents, units[0], units, span)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     ("v", "i", "alpha", "beta", "span"),
     [
@@ -290,6 +296,7 @@ def test_bounds_of_every_shape_are_those_of_exact_arithmetic(v, i, alpha, beta, 
     assert (1.0 + (3 + n / 2) * U) * size <= ceiling <= (1.0 + 2 * (6 + n) * U) * size
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("x", [1e-9, 0.1, 0.3, 0.45, 0.499, 0.501, 0.7, 1.2, 1.49, 1.6, 5.0, -0.3, -0.499, -0.7, -1.4])
 @pytest.mark.parametrize("gap", [0.7, 1.0, 3.0])
 def test_a_response_is_within_its_error_of_that_of_sixty_digits(x, gap):
@@ -302,6 +309,7 @@ def test_a_response_is_within_its_error_of_that_of_sixty_digits(x, gap):
     assert error <= 13 * U * h if abs(x) < 0.5 else error <= 10 * U * h
 
 
+@pytest.mark.white_box
 def test_where_an_exponential_is_0_its_absolute_error_alone_is_left():
     assert enclosure.decay(1e200, 1e200) == (0.0, 0.0)
     for alpha, beta in ((2.0, 1.0), (1.0, 1.0), (1.0 + 1e-9, 1.0)):
@@ -310,6 +318,7 @@ def test_where_an_exponential_is_0_its_absolute_error_alone_is_left():
         assert 2.0**-1061 < error < 1e5 * 2.0**-1060
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states())
 def test_the_bound_without_an_exponential_is_that_of_exact_arithmetic_and_the_rounding(state):
@@ -319,6 +328,7 @@ def test_the_bound_without_an_exponential_is_that_of_exact_arithmetic_and_the_ro
     assert (1.0 + 3.0 * U) * size <= enclosure.ceiling(currents, units[0], span) <= (1.0 + 15.0 * U) * size
 
 
+@pytest.mark.white_box
 @MANY_DIGITS
 @given(states(), st.sampled_from([1e-9, 1e-3, 0.1]))
 def test_v_moves_no_further_than_the_drift_and_not_much_less(state, short):
@@ -342,6 +352,7 @@ def test_v_moves_no_further_than_the_drift_and_not_much_less(state, short):
 UP, DOWN = float(mpmath.log(mpmath.mpf(3) / 2)), float(mpmath.log(3))
 
 
+@pytest.mark.white_box
 def test_a_gap_that_stays_below_the_threshold_keeps_what_it_is_said_to_keep():
     for scale in (1.0, 1e-6, 1e6):
         for theta, gap, most in ((1.5, 3.0, 0.5), (1.0 + 1e-6, 3.0, 1e-6), (1.0 + 1e-10, 3.0, 1e-10), (1.0, 0.1, 1.0)):
@@ -350,6 +361,7 @@ def test_a_gap_that_stays_below_the_threshold_keeps_what_it_is_said_to_keep():
             assert 0.1 * most < clearance / scale <= 1.001 * most
 
 
+@pytest.mark.white_box
 def test_a_gap_with_a_crossing_is_missed_just_after_it_and_an_uncertain_one_when_the_doubt_began():
     verdict, elapsed, excess = walk.watch(*a_state(0.0, 9.0), 3.0)
     assert verdict == walk.MISSED
@@ -364,6 +376,7 @@ def test_a_gap_with_a_crossing_is_missed_just_after_it_and_an_uncertain_one_when
         assert 0.2 * error < excess < 2.0 * error
 
 
+@pytest.mark.white_box
 def test_a_gap_at_whose_end_alone_v_is_above_for_sure_is_missed():
     # (9 - error) (x - x^2) = 2 (1 + 1e-9)
     error = 1e-3
@@ -374,6 +387,7 @@ def test_a_gap_at_whose_end_alone_v_is_above_for_sure_is_missed():
     assert excess == pytest.approx(2.0 / 9.0 * error, rel=1e-3)
 
 
+@pytest.mark.white_box
 def test_a_gap_that_may_touch_the_threshold_is_undecided_from_where_it_may():
     for error in (1e-3, 1e-5):
         verdict, elapsed, distance = walk.watch(*a_state(0.0, 8.0, i_error=error), 3.0)
@@ -384,10 +398,12 @@ def test_a_gap_that_may_touch_the_threshold_is_undecided_from_where_it_may():
         assert 0.25 * error < distance < 0.8 * error
 
 
+@pytest.mark.white_box
 def test_a_spike_at_the_first_crossing_is_seen_to_rise_there():
     assert walk.watch_rise(*a_state(0.0, 9.0), UP, 1e-15) == (walk.PROVEN, 0.0, 0.0)
 
 
+@pytest.mark.white_box
 def test_a_spike_at_the_crossing_downwards_has_missed_the_one_before():
     verdict, elapsed, excess = walk.watch_rise(*a_state(0.0, 9.0), DOWN, 1e-15)
     assert verdict == walk.MISSED
@@ -399,6 +415,7 @@ def test_a_spike_at_the_crossing_downwards_has_missed_the_one_before():
     assert 2e-4 < excess < 2e-3
 
 
+@pytest.mark.white_box
 def test_a_spike_at_a_peak_is_undecided_at_its_time():
     for finest in (1e-15, 1e-6, 1e-3):
         verdict, elapsed, distance = walk.watch_rise(*a_state(0.0, 8.0), math.log(2.0), finest)
@@ -408,6 +425,7 @@ def test_a_spike_at_a_peak_is_undecided_at_its_time():
         assert 0.0 < distance < max(2.0 * finest**2, 2e-14)
 
 
+@pytest.mark.white_box
 def test_a_doubt_at_a_spike_begins_where_v_may_first_have_been_above():
     # Between V + 2 error = theta and V + error = theta, for V known to h times the error of the current.
     error = 1e-3
@@ -421,6 +439,7 @@ def test_a_doubt_at_a_spike_begins_where_v_may_first_have_been_above():
     assert walk.watch_rise(*state, 1e-16, 1e-15) == (walk.UNDECIDED, 0.0, pytest.approx(1.1e-3, rel=1e-9))
 
 
+@pytest.mark.white_box
 def test_a_doubt_before_a_spike_stays_though_v_rises_to_it_in_the_end():
     # V starts 1e-4 below theta, known to 1e-3, falls, and comes back.
     alpha, i = (2.0, 0.5), (-6.0, 6.5)
@@ -435,6 +454,7 @@ def test_a_doubt_before_a_spike_stays_though_v_rises_to_it_in_the_end():
     assert walk.watch_rise(*a_state(2.0 - 1e-4, i, alpha=alpha), gap, 1e-15) == (walk.PROVEN, 0.0, 0.0)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     ("below", "slope", "expected"),
     [(1e-6, 1.0, True), (0.0, -1.0, True), (1e-6, 0.0, False), (1e-6, -0.5, False), (1e-6, 1e-3, False),
@@ -450,6 +470,7 @@ def test_a_crossing_is_certain_where_v_rises_steeply_enough_for_what_is_missing(
     assert walk.reaches(currents, unit) == expected
 
 
+@pytest.mark.white_box
 def test_a_crossing_of_a_slow_unit_is_certain_in_its_own_time():
     # V'' = beta^2 V - (alpha + beta) I = -7e-4: V rises by 0.07 at most, a hundredth of which is missing.
     currents, unit = a_state(2.0 - 1e-3, 0.02 + 0.01, alpha=(0.02,), beta=0.01)
@@ -485,6 +506,7 @@ def judge(net, inputs, spikes, t_stop=5.0):
     return net.tally[0]
 
 
+@pytest.mark.white_box
 def test_a_proven_spike_and_the_gaps_around_it_are_told_in_numbers():
     tally = judge(walk_of([9.0], [2.0], 0.1), [[(1.0, 0)]], [[(1.0 + UP, 0)]])
     assert (tally["n_gaps"], tally["n_spikes"]) == (2, 1)
@@ -508,6 +530,7 @@ def exact_v(weight, t):
     return weight * (mpmath.exp(-mpmath.mpf(t)) - mpmath.exp(-2 * mpmath.mpf(t)))
 
 
+@pytest.mark.white_box
 def test_a_gap_that_a_rough_bound_settles_keeps_what_that_bound_leaves():
     tally = judge(walk_of([0.5], [2.0]), [[(1.0, 0), (2.0, 0)]], [[]], t_stop=2.0)
     assert tally["n_gaps"] == 1
@@ -523,6 +546,7 @@ def test_a_gap_that_a_rough_bound_settles_keeps_what_that_bound_leaves():
     assert tally["clearance"] == pytest.approx(1.0 - left / 2.0, rel=1e-12)
 
 
+@pytest.mark.white_box
 def test_of_several_faults_that_of_the_first_sample_and_the_earliest_time_is_named():
     net = walk_of([9.0, 9.0, 9.0, 1.0], [2.0] * 4)
     inputs = [[(1.0, 0), (0.5, 1), (0.5, 2), (0.5, 3)], [(0.0, 0)]]
@@ -539,6 +563,7 @@ def test_of_several_faults_that_of_the_first_sample_and_the_earliest_time_is_nam
     assert tally["excess"] == pytest.approx(float(exact_v(1, 0.7 - 0.5)) - 2.0, rel=1e-12)
 
 
+@pytest.mark.white_box
 def test_of_several_doubts_the_first_that_is_met_is_named_and_the_largest_told():
     # Two weights that nearly cancel leave an error of 1e10 ulp / 2 of one another in the current: V at its peak, which
     # is theta, is known to a quarter of that.
@@ -563,6 +588,7 @@ def test_of_several_doubts_the_first_that_is_met_is_named_and_the_largest_told()
     assert 0.0 < tally["doubt"] < 1e-14
 
 
+@pytest.mark.white_box
 def test_a_unit_goes_on_after_a_doubt_and_not_after_a_fault():
     net = walk_of([8.0], [2.0])
     tally = judge(net, [[(0.5, 0), (3.0, 0)]], [[]])
@@ -579,6 +605,7 @@ def test_a_unit_goes_on_after_a_doubt_and_not_after_a_fault():
     assert (tally["n_false"], tally["n_missed"], tally["n_spikes"]) == (1, 0, 1)
 
 
+@pytest.mark.white_box
 def test_within_a_hold_there_is_no_gap_to_judge():
     inputs, f = [[(1.0, 0), (1.0 + UP + 0.0625, 0)]], 1.0 + UP
     tally = judge(walk_of([9.0], [50.0], 0.25), inputs, [[]])
@@ -591,6 +618,7 @@ def test_within_a_hold_there_is_no_gap_to_judge():
         assert (tally["time"], tally["excess"]) == (again, -2.0)
 
 
+@pytest.mark.white_box
 def test_a_late_spike_is_false_and_the_crossing_before_it_missed():
     tally = judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[(0.5 + UP + 1e-3, 0)]])
     assert (tally["n_missed"], tally["n_false"]) == (1, 1)
@@ -609,6 +637,7 @@ def test_a_late_spike_is_false_and_the_crossing_before_it_missed():
     assert low["time"] == pytest.approx(0.5 + UP, rel=0, abs=1e-12)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e-3])
 def test_a_spike_is_false_beyond_a_few_ulp_of_the_threshold_and_not_before(scale):
     for sign in (1, -1):
@@ -617,6 +646,7 @@ def test_a_spike_is_false_beyond_a_few_ulp_of_the_threshold_and_not_before(scale
             assert judge(walk_of([9.0 * scale], [theta]), [[(1.0, 0)]], [[(1.0 + UP, 0)]])["n_false"] == n_false
 
 
+@pytest.mark.white_box
 def test_a_spike_that_rises_less_than_v_is_known_to_is_undecided_at_its_time():
     # The error of the current, 1e10 ulp / 2, is that of V times 4; V rises to theta for sure and hardly beyond it.
     error, theta = 2.0**-53 * 1e10, 8.0 * (1.0 - 3e-8)
@@ -631,6 +661,7 @@ def test_a_spike_that_rises_less_than_v_is_known_to_is_undecided_at_its_time():
     assert 0.25 * error < theta * tally["doubt"] < 0.3 * error
 
 
+@pytest.mark.white_box
 def test_spikes_inputs_and_gaps_up_to_the_stop_count_and_no_later_ones():
     net = walk_of([9.0], [2.0])
     f = 0.5 + UP
@@ -643,6 +674,7 @@ def test_spikes_inputs_and_gaps_up_to_the_stop_count_and_no_later_ones():
     assert judge(walk_of([9.0], [2.0]), [[(0.5, 0)]], [[]], f)["n_missed"] == 0
 
 
+@pytest.mark.white_box
 def test_a_unit_starts_where_the_start_puts_it():
     net = walk_of([0.0], [2.0], start=0, v_start=1.9)
     tally = judge(net, [[(1.0, 0)]], [[]], t_stop=1.5)
@@ -842,6 +874,7 @@ GRAZES = {
 }
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("shape", GRAZES)
 @pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-12, -1e-12, -1e-9, -1e-6])
 def test_peaks_near_the_threshold_are_decided_on_the_right_side(shape, distance):
@@ -858,6 +891,7 @@ def test_peaks_near_the_threshold_are_decided_on_the_right_side(shape, distance)
         assert 0.0 < silent.clearance <= -1.1 * distance
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("shape", GRAZES)
 @pytest.mark.parametrize("distance", [1e-15, 0.0, -1e-15])
 def test_peaks_that_rounding_hides_are_undecided_with_or_without_a_spike(shape, distance):

@@ -135,6 +135,7 @@ def test_plot_draws_and_names_the_pictures(xor_run):
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.white_box
 @pytest.mark.slow
 def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):
     """On a folder whose path is longer than a terminal is wide."""
@@ -226,6 +227,7 @@ def test_gradcheck_writes_what_could_not_be_judged_as_null(monkeypatch):
     assert found["verdict"] == "inconclusive"
 
 
+@pytest.mark.white_box
 def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
     from fireprop import engine
 

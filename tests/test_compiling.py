@@ -12,6 +12,8 @@ import pytest
 import fireprop
 from fireprop.kernels import compiling
 
+pytestmark = pytest.mark.white_box
+
 PACKAGE = Path(fireprop.__file__).parent
 INNER = """
 from room.compiling import inlined

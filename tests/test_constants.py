@@ -14,6 +14,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
+import fireprop
 import reference_graph as oracle
 from fireprop import Spikes, certify, engine, external, ift, validity
 from fireprop.gradcheck import check_gradients
@@ -242,6 +243,7 @@ def test_a_gap_of_exactly_1_is_a_gap_like_any_other():
     assert min(map(abs, found[0])) > 0.01
 
 
+@pytest.mark.white_box
 def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
     layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, dtype=torch.float64)
     layer.weight.data.fill_(12.0)
@@ -397,15 +399,16 @@ def test_samples_and_their_gradients_are_the_same_in_any_batch_and_on_any_thread
     assert torch.equal(together.times.reshape(70, -1), alone.times.expand(70, -1))
     for a, b in zip(of_one, of_many, strict=True):
         np.testing.assert_allclose(b, 70.0 * a, rtol=1e-12, atol=1e-12 * float(b.abs().max()))
-    threads = engine.get_num_threads()
+    threads = fireprop.get_num_threads()
     try:
-        engine.set_num_threads(2 if threads == 1 else 1)
+        fireprop.set_num_threads(2 if threads == 1 else 1)
         _, again = gradient(many)
     finally:
-        engine.set_num_threads(threads)
+        fireprop.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(of_many, again, strict=True))
 
 
+@pytest.mark.white_box
 def test_a_log_that_is_full_grows_with_what_is_on_its_way(rng, monkeypatch):
     network, times, units = draw(rng, "one tau", "delays")
     _, wanted = run(trained_layer(network), network, times, units)

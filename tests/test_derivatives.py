@@ -132,6 +132,7 @@ def test_the_adjoint_is_the_gradient_of_the_explicit_system(rng, sizes, t_ref, e
         assert_agree(gradients(net, leaf), by_reference(expected), 1e-10)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.002])
 def test_it_is_with_more_spikes_in_a_gap_more_arrivals_and_more_units_than_are_moved_at_once(rng, t_ref):
     weight = np.stack([rng.uniform(15.0, 20.0, AT_ONCE + 1), rng.uniform(0.05, 0.1, AT_ONCE + 1)], 1)
@@ -279,6 +280,7 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
 
 
+@pytest.mark.white_box
 def test_units_that_do_not_leak_have_the_gradients_of_straight_lines():
     # V = w t from 0 and from every end of hold on, to the last bit: spike k comes at 1 + (k + 1) / w + k t_ref, and the
     # adjoint of V is exactly 1 or -1 where w = 1
@@ -342,6 +344,7 @@ def test_what_does_not_reach_a_spike_has_gradient_zero():
     assert float(leaf.grad[0]) == pytest.approx(out.n_spikes, rel=1e-13)
 
 
+@pytest.mark.white_box
 def test_a_batch_without_any_event_has_derivatives_of_nothing():
     net = network([{"weight": np.ones((2, 3))}, {"weight": np.ones((1, 2))}])
     run = net.record(Spikes.from_latencies([[math.inf] * 3] * 2), t_end=1.0).runs[0]
@@ -412,6 +415,7 @@ def test_the_tangent_and_the_adjoint_are_transposes(rng, forward_mode, sizes, t_
         assert_transposes(rng, net, units, leaf, t_end, record, forward_mode)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.002])
 def test_they_are_with_more_spikes_in_a_gap_and_more_arrivals_than_are_looked_ahead_at(rng, t_ref):
     weights = rng.uniform(200.0, 250.0, (3, 2)), rng.uniform(1.0, 2.0, (2, 3))
@@ -739,6 +743,7 @@ def test_a_derivative_that_needs_a_graze_raises_with_its_place_and_its_remedy():
             net(dual, t_end=FAR + 4.0)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.1])
 def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
     net = Sequential(lif([[9.0, 1.0], [1.0, 12.0]], v_threshold=[1.0, 1.0], t_ref=[t_ref, t_ref]))

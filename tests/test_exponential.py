@@ -9,6 +9,8 @@ import pytest
 
 from fireprop.kernels.exponential import FURTHEST, decay, loss
 
+pytestmark = pytest.mark.white_box
+
 EXACT = {decay: lambda x: mpmath.exp(-x), loss: lambda x: -mpmath.expm1(-x)}
 ULPS = {decay: 0.65, loss: 1.3}
 BOTH = pytest.mark.parametrize("function", [decay, loss])

@@ -237,6 +237,7 @@ def scaled(monkeypatch, name, part, factor):
     monkeypatch.setattr(engine, name, wrong)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("part", ["layer 0 weight", "layer 1 v_threshold", "input times"])
 @pytest.mark.parametrize("excess", [1e-2, 1e-5])
 def test_a_scaled_reverse_gradient_fails_in_its_own_row_only(monkeypatch, part, excess):
@@ -250,6 +251,7 @@ def test_a_scaled_reverse_gradient_fails_in_its_own_row_only(monkeypatch, part, 
     assert row(report, part).worst_forward < 1e-7
 
 
+@pytest.mark.white_box
 def test_one_wrong_component_is_enough(monkeypatch):
     net, inputs, t_end = random_chain(generator(1))
     right = engine.adjoint
@@ -264,6 +266,7 @@ def test_one_wrong_component_is_enough(monkeypatch):
     assert [r.verdict for r in report.rows].count("failed") == 1
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("bad", [math.nan, 1e30])
 def test_a_monstrous_gradient_fails(monkeypatch, bad):
     net, inputs, t_end = random_chain(generator(1))
@@ -272,6 +275,7 @@ def test_a_monstrous_gradient_fails(monkeypatch, bad):
     assert row(report, "layer 0 weight").verdict == "failed"
 
 
+@pytest.mark.white_box
 def test_a_gradient_that_is_lost_fails(monkeypatch):
     net, inputs, t_end = random_chain(generator(1))
     scaled(monkeypatch, "adjoint", "input times", 0.0)
@@ -279,6 +283,7 @@ def test_a_gradient_that_is_lost_fails(monkeypatch):
     assert row(report, "input times").worst_reverse == pytest.approx(1.0)
 
 
+@pytest.mark.white_box
 def test_a_scaled_tangent_fails_in_forward_mode_only(monkeypatch):
     net, inputs, t_end = random_chain(generator(1))
     scaled(monkeypatch, "tangent", None, 1.01)
@@ -293,6 +298,7 @@ def failures(report):
     return {name: roads for name, roads in wrong.items() if roads}
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("kind", ["chain", "recurrent", "populations", "delays"])
 def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
     net, inputs, t_end = random_network(generator(1), kind)
@@ -309,6 +315,7 @@ def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
     assert failures(report) == {r.name: {"reverse"} for r in report.rows}
 
 
+@pytest.mark.white_box
 def test_a_lost_self_loop_in_the_tangent_fails_in_forward_mode_only(monkeypatch):
     net, inputs, t_end = random_network(generator(1), "recurrent")
     right = engine.tangent
@@ -353,6 +360,7 @@ def test_a_reset_that_ignores_the_threshold_fails_in_the_explicit_system_only(mo
     assert failures(report) == {"layer 0 v_threshold": {"explicit"}}
 
 
+@pytest.mark.white_box
 def test_a_wrong_row_fails_in_forward_propagation_only(monkeypatch):
     net, inputs, t_end = random_network(generator(1), "populations")
     right = engine.graph.forward_propagation
@@ -369,6 +377,7 @@ def test_a_wrong_row_fails_in_forward_propagation_only(monkeypatch):
     assert "input times" in found
 
 
+@pytest.mark.white_box
 def test_a_gradient_of_a_synapse_that_a_mask_removes_fails(monkeypatch):
     net, inputs, t_end = random_network(generator(1), "recurrent")
     right = engine.adjoint
@@ -459,6 +468,7 @@ def test_an_arrival_just_before_or_after_a_spike_is_no_obstacle(distance):
     assert sum(r.inconclusive for r in report.rows) == 0
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("distance", [1e-9, -1e-9])
 def test_a_wrong_gradient_is_caught_from_one_side_too(monkeypatch, distance):
     spike = layer([[2.0 * math.e]])(ONE_SPIKE, t_end=3.0).times[0].item()

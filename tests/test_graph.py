@@ -128,6 +128,7 @@ def test_a_graze_of_a_unit_with_a_second_silent_current_is_a_spike():
 # --- one graph, two engines ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("t_ref", [0.0, 0.3])
 def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, stop):
@@ -152,6 +153,7 @@ def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, 
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.white_box
 def test_a_chain_with_dense_masks_run_as_a_graph_is_the_same_to_rounding(rng, monkeypatch):
     net = Sequential(*(
         LIF(a, b, tau_mem=1.0, tau_syn=0.5, mask=torch.from_numpy(rng.random((b, a)) < 0.7), dtype=torch.float64)
@@ -191,6 +193,7 @@ def recurrent_chain(rng, depth, n, n_in, tau_syn, t_ref):
     return net
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("t_ref", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("on_a_grid", [False, True])
@@ -208,6 +211,7 @@ def test_a_recurrent_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatc
     assert n_spikes > 20
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.25])
 def test_units_that_cross_within_an_ulp_of_one_another_act_on_each_other_in_a_chain_as_in_a_graph(
     rng, monkeypatch, t_ref
@@ -325,6 +329,7 @@ def test_a_graze_raises_or_lets_nothing_flow():
 # --- batches and threads ---
 
 
+@pytest.mark.white_box
 def test_a_log_that_is_full_grows_without_a_trace(rng, monkeypatch):
     layer = LIF(3, 6, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
     inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 1.0, (5, 3))))
@@ -336,6 +341,7 @@ def test_a_log_that_is_full_grows_without_a_trace(rng, monkeypatch):
 # --- masks ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("as_graph", [False, True])
 def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng, monkeypatch, as_graph):
     monkeypatch.setattr(fused, "_is_sparse", lambda mask: as_graph and mask is not None)

@@ -634,6 +634,7 @@ def test_spikeprop_is_its_published_rule(generator):
         assert relative(ours, theirs) < 1e-12
 
 
+@pytest.mark.white_box
 def test_spikeprops_kernel_is_the_response_at_equal_time_constants():
     tau = 0.7
     for t in (0.1, 0.7, 3.0):

@@ -149,6 +149,7 @@ def test_the_replay_of_a_run_is_the_run(name):
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.white_box
 def test_a_trace_is_a_sum_over_what_arrived_since_the_last_hold():
     # alpha = 2, beta = 1: h = exp(-t) - exp(-2 t). A start at 0.5 with V = 0.75, arrivals at 1 and 3, a spike at 2 with
     # a hold to 2.5, all on the grid of float64.
@@ -233,6 +234,7 @@ def roads(layer, leaf, inputs, t_end, c):
     return {**flat_found, "tangent": torch.tensor(columns, dtype=torch.float64)}
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("kernels", ["chain", "graph", "currents"])
 @pytest.mark.parametrize("weights", [(1.5, -0.5), (-0.5, 2.0), (0.0, 0.0)], ids=str)
 @pytest.mark.parametrize("t_ref", [0.0, HOLD])
@@ -255,6 +257,7 @@ def test_all_roads_agree_where_spikes_ends_of_hold_and_arrivals_coincide(kernels
     )
 
 
+@pytest.mark.white_box
 def test_a_spike_at_the_end_of_the_hold_of_another_unit_does_not_take_its_place():
     # unit 0 fires again after its hold, whose end acts on that spike
     layer, leaf, inputs = coinciding(False, (8.0, 0.0))
@@ -270,6 +273,7 @@ def test_a_spike_at_the_end_of_the_hold_of_another_unit_does_not_take_its_place(
     torch.testing.assert_close(leaf.grad, wanted[INPUT_TIMES].reshape(leaf.shape), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.white_box
 @KERNELS
 @pytest.mark.parametrize("slope", [0.0, -1e-9])
 def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
@@ -358,6 +362,7 @@ def changes(values):
 CELL = GRID[1]
 
 
+@pytest.mark.white_box
 def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(rng):
     seen = np.zeros(5, int)
     for _ in range(60):
@@ -377,6 +382,7 @@ def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(
     assert (seen[:3] > 1).all()
 
 
+@pytest.mark.white_box
 def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling_sees(rng):
     crossed = 0
     for _ in range(50):
@@ -416,6 +422,7 @@ def two_currents(alphas, currents, base_v=0.0):
     )
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
 def test_slow_inhibition_does_not_hide_a_crossing_that_comes_before_it_acts(share):
     graph, zeros, turns = two_currents([0.05, 4.0], [-0.9, 8.0])
@@ -428,11 +435,13 @@ def test_slow_inhibition_does_not_hide_a_crossing_that_comes_before_it_acts(shar
     )
 
 
+@pytest.mark.white_box
 def test_a_potential_just_below_its_threshold_that_nothing_drives_never_crosses():
     graph, _, _ = two_currents([0.5, 2.0], [0.0, -1.0], base_v=1.0 - 1e-9)
     assert crossing.earliest_crossing(graph, graph.nodes[0], 1.0) == membrane.NONE_AHEAD
 
 
+@pytest.mark.white_box
 def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
     graph, zeros, turns = two_currents([0.5, 2.0], [3.0, 0.0])
     out = np.zeros(3)
@@ -442,12 +451,14 @@ def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
     assert crossing.peaks_ahead(graph, graph.nodes[0], math.nextafter(at, 0.0), out, zeros, turns) == 0
 
 
+@pytest.mark.white_box
 def test_a_potential_that_falls_as_far_as_it_is_followed_has_no_peak():
     for currents in ([-0.2, 0.4], [-0.2, 0.8]):
         graph, zeros, turns = two_currents([0.5, 2.0], currents, base_v=0.9)
         assert crossing.peaks_ahead(graph, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
 
 
+@pytest.mark.white_box
 def test_a_unit_that_inhibition_has_left_low_peaks_and_crosses_where_dense_sampling_sees_it():
     graph, zeros, turns = two_currents([0.5, 3.0], [-2.0, 1.4], base_v=-1.0)
     where, falls = changes(dense(graph)[1])
@@ -462,6 +473,7 @@ def test_a_unit_that_inhibition_has_left_low_peaks_and_crosses_where_dense_sampl
         assert found == pytest.approx(wanted, abs=CELL)
 
 
+@pytest.mark.white_box
 def test_a_potential_follows_a_current_that_stays_without_a_peak():
     # V = c + (v - c) exp(-t)
     for v in (0.0, 0.9):
@@ -472,6 +484,7 @@ def test_a_potential_follows_a_current_that_stays_without_a_peak():
     assert found == pytest.approx(-math.log(1.0 - 0.3 / 0.5), rel=1e-12)
 
 
+@pytest.mark.white_box
 def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_digits():
     # V is straight but for 1e-14 of it
     graph, zeros, turns = two_currents([0.5, 2.0], [3e14, 1e14])
@@ -480,6 +493,7 @@ def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_di
     assert 0.0 <= crossing.earliest_crossing(graph, graph.nodes[0], 1.0) <= found
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
     # I' = -2 x + 2 x^2 with x = exp(-t): 0 at t = 0 alone
@@ -488,6 +502,7 @@ def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
         assert crossing.current_turns(graph, graph.nodes[0], gap, zeros, turns) == 0
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or_falls(sign):
     graph, _, _ = two_currents([0.5, 3.0], [0.3 * sign, -0.8 * sign])
@@ -520,6 +535,7 @@ CUBICS = [
 ]
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("unit", [2.0**-30, 1.0, 2.0**12])
 def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(unit):
     for size, p, q in CUBICS:
@@ -552,6 +568,7 @@ def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(unit):
         assert crossing.peaks_ahead(graph, node, 0.9 * peak, out, zeros, turns) == 0
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("last", [0.25, 0.15])
 def test_a_potential_with_two_peaks_crosses_at_the_first_that_reaches_the_threshold(last):
     # V' = 100 x (x - 0.8) (x - 0.5) (x - last): a peak, a trough and a peak, which is the higher one at 0.15 alone
@@ -566,6 +583,7 @@ def test_a_potential_with_two_peaks_crosses_at_the_first_that_reaches_the_thresh
         assert found == (pytest.approx(-math.log(max(crossings)), rel=1e-10) if crossings else membrane.NONE_AHEAD)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("unit", [1.0, 64.0])
 def test_a_total_current_turns_at_the_roots_of_its_polynomial(unit):
     # I' = -x (x - x1) (x - x2) ..., x = exp(-t / unit)
@@ -577,6 +595,7 @@ def test_a_total_current_turns_at_the_roots_of_its_polynomial(unit):
         assert zeros[:n].tolist() == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.white_box
 def test_a_total_current_of_many_rates_turns_at_the_roots_of_its_polynomial(rng):
     for _ in range(30):
         roots = np.sort(rng.uniform(0.05, 1.6, int(rng.integers(1, 4))))
@@ -588,6 +607,7 @@ def test_a_total_current_of_many_rates_turns_at_the_roots_of_its_polynomial(rng)
         assert zeros[:n].tolist() == pytest.approx(sorted(-math.log(x) for x in roots if x < 1.0), rel=1e-9)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("unit", [1.0, 64.0])
 @pytest.mark.parametrize("currents", [[0.8], [9.0], [0.4, 0.5], [4.0, 9.0], [-0.1, 0.8]], ids=str)
 def test_a_unit_that_will_cross_is_looked_at_before_it_does(currents, unit):
@@ -608,6 +628,7 @@ def test_a_unit_that_will_cross_is_looked_at_before_it_does(currents, unit):
 # --- small parts ---
 
 
+@pytest.mark.white_box
 def test_a_crossing_is_the_same_to_the_bit_however_soon_the_gap_ends_after_it(rng):
     early = 0
     for _ in range(300):
@@ -624,6 +645,7 @@ def test_a_crossing_is_the_same_to_the_bit_however_soon_the_gap_ends_after_it(rn
     assert early > 30
 
 
+@pytest.mark.white_box
 def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
     for first in (0, 3):
         for _ in range(30):
@@ -785,6 +807,7 @@ class InOrder(NamedTuple):
     events: np.ndarray
 
 
+@pytest.mark.white_box
 def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
     start, first = 8, 2
     loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, chain.EVENT).reshape(2, 9))
@@ -805,6 +828,7 @@ def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_t
     assert loop.units["last_spike"][start:].tolist() == [2, 3, 7, 4, 5, 6, 8, -7]
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("byte", range(8))
 def test_the_first_flag_of_a_word_is_found_wherever_it_is_and_whatever_follows(byte):
     for after in (0, 1, 0b10000001):
@@ -828,6 +852,7 @@ def test_a_unit_whose_potential_would_be_high_and_falling_rises_again_after_a_lo
     assert 40.0 * (second - start) * math.exp(-second) == pytest.approx(1.0, rel=1e-13)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("first", [0, 8])
 @pytest.mark.parametrize("decimals", [1, 12])  # many at one instant, or none
 @pytest.mark.parametrize("size", [1, 2, 17, 40])
@@ -856,6 +881,7 @@ def test_an_agenda_is_a_sorted_list_that_grows_while_it_is_read(rng, size, decim
         assert agenda.earliest(mine, first, n_row, n_late) == (-1, math.inf)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("first", [0, 8])
 @pytest.mark.parametrize(
     "listed",
@@ -885,6 +911,7 @@ def test_what_is_taken_from_a_pool_comes_before_what_stays_and_none_is_lost(list
     assert [*times[:first], *mine.times[:first]] == [0.0] * 2 * first
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("first", [0, 8])
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 17, 24, 33, 40])
 def test_a_row_is_filled_in_order_whatever_lay_there_before(rng, size, first):
@@ -899,6 +926,7 @@ def test_a_row_is_filled_in_order_whatever_lay_there_before(rng, size, first):
         assert {*mine.row["time"][:first], *mine.row["time"][first + size :]} == {old}
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("base", [0, 5])
 def test_a_heap_is_a_sorted_list_wherever_it_starts(rng, base):
     for _ in range(30):
@@ -922,6 +950,7 @@ def test_a_heap_is_a_sorted_list_wherever_it_starts(rng, base):
         assert entries[:base].time.tolist() == [-9.0] * base
 
 
+@pytest.mark.white_box
 def test_the_queue_of_units_is_a_sorted_list(rng):
     n = 16
     waiting = queue.Queue(records(n, queue.ENTRY), np.full(n, queue.ABSENT, np.int32), np.zeros(1, np.int64))
@@ -972,6 +1001,7 @@ def graph_loop_of(n, events):
     )
 
 
+@pytest.mark.white_box
 def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_theirs():
     loop = graph_loop_of(7, [6, 4, 3, 1, 5, 0])
     graph_simulate.sort_instant(loop, 1)
@@ -981,6 +1011,7 @@ def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_their
     assert loop.graph.nodes["last_spike"].tolist() == [1, 2, -7, 3, 4, 5, -7]
 
 
+@pytest.mark.white_box
 def test_what_is_on_its_way_is_forgotten_at_the_end_of_a_sample():
     loop = graph_loop_of(3, [])
     graph_simulate.send(loop.lines, 0, 1.0, 4)
@@ -995,6 +1026,7 @@ def test_what_is_on_its_way_is_forgotten_at_the_end_of_a_sample():
     assert loop.lines.queue.size[0] == 0
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("room", [0, 1, 3])
 def test_a_log_that_grows_in_the_midst_of_a_sample_changes_nothing(monkeypatch, stop, room):
@@ -1018,6 +1050,7 @@ def test_a_log_that_grows_in_the_midst_of_a_sample_changes_nothing(monkeypatch, 
         assert torch.equal(a, b)
 
 
+@pytest.mark.white_box
 def test_a_log_has_room_for_all_units_at_one_instant(monkeypatch):
     # one fires alone; the others, and it again, a float64 after the second input
     layer = LIF(2, 3, tau_mem=torch.ones(3).double(), tau_syn=0.5, t_ref=0.5, dtype=torch.float64)
@@ -1146,6 +1179,7 @@ def test_both_forms_of_the_explicit_system_have_the_gradients_of_units_that_fire
         )
 
 
+@pytest.mark.white_box
 def test_causal_depths_count_the_longest_way_from_the_inputs():
     # columns: two inputs, then five spikes; the last hears the third, which heard the second and an input
     rows = np.array([0, 0, 1, 1, 2, 2, 2, 3, 4, 4, 4])
@@ -1158,6 +1192,7 @@ def test_causal_depths_count_the_longest_way_from_the_inputs():
 # --- how synapses are laid out ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     ("rows", "sources", "fault"),
     [
@@ -1182,6 +1217,7 @@ def test_a_fault_of_the_rows_is_found_in_the_receiver_that_has_it(rows, sources,
     assert building.fault_of(np.array(rows), np.array(sources, np.int64), 3) == fault
 
 
+@pytest.mark.white_box
 def test_synapses_are_taken_population_by_population_from_the_last_on(rng):
     for _ in range(40):
         n, nodes, synapses = int(rng.integers(1, 9)), records(8, NODE), records(12, SYNAPSE)
@@ -1194,6 +1230,7 @@ def test_synapses_are_taken_population_by_population_from_the_last_on(rng):
         assert graph_adjoint.first_of_population(graph, first, first + n) == wanted
 
 
+@pytest.mark.white_box
 def test_rates_are_listed_once_for_every_run_of_equal_ones():
     rows, sources = np.array([0, 5, 7]), np.array([0, 1, 2, 3, 4, 0, 4])
     tau_syn = np.array([[0.5, 0.5, 1.0, 0.25, 0.25], [2.0, 0.0, 0.0, 0.0, 2.0]])
@@ -1211,6 +1248,7 @@ def test_rates_are_listed_once_for_every_run_of_equal_ones():
         assert list(found)[: len(entries)] == entries
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("width", [0, 6])
 def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
@@ -1256,6 +1294,7 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
     assert cursor.tolist() == np.cumsum(counts)[1:].tolist()
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_below_it(dtype):
     theta = dtype(0.7)
@@ -1312,6 +1351,7 @@ def test_a_crossing_just_before_a_peak_is_found_when_the_gap_ends_just_after_it(
     assert times == pytest.approx([1.0 - 0.6e-6], abs=1e-8)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
 def test_samples_far_apart_in_time_are_the_samples_one_by_one(rng, kernels):
     # exp of the time from one to the next overflows
@@ -1386,6 +1426,7 @@ def nearly_twins(rng, n=200):
             yield float(drawn[k]), float(drawn[k + n]), f
 
 
+@pytest.mark.white_box
 def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
     # unit 1 fires first, by an ulp or so; what it sends finds unit 0 at its threshold
     swapped, hold = 0, 0.125
@@ -1406,6 +1447,7 @@ def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
     assert swapped > 1
 
 
+@pytest.mark.white_box
 def test_whoever_fires_within_an_instant_is_heard_along_every_way_of_its_own(rng):
     # c fires first, by an ulp or so. What it sends finds a at its threshold, whose line without delay finds b there,
     # and so on: a to b and d to e along lines, b to d and e to out without.
@@ -1467,6 +1509,7 @@ def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_tim
     assert float(leaf.grad.sum()) == pytest.approx(n, rel=1e-12)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("tau_syn", [[0.5, 0.8, 0.5], [0.5, 0.8, 0.6]])
 def test_every_current_of_a_unit_shares_in_the_gradient_of_an_input_time(tau_syn):
     # a spike moves with its inputs: its derivatives to all of them sum to 1
@@ -1493,6 +1536,7 @@ def test_a_gradient_of_0_is_0_also_after_a_sample_without_a_spike(as_graph):
     assert layer.weight.grad.tolist() == [[0.0]]
 
 
+@pytest.mark.white_box
 def test_what_arrives_at_the_very_instant_of_a_crossing_does_not_prevent_it(rng):
     below = 0
     for _ in range(40):
@@ -1505,6 +1549,7 @@ def test_what_arrives_at_the_very_instant_of_a_crossing_does_not_prevent_it(rng)
     assert below > 3
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("sent", [-50.0, 5.0])
 def test_a_potential_that_rounding_has_brought_above_its_threshold_fires_before_what_arrives(rng, sent):
     # every unit hears the first input, and one of its own
@@ -1532,6 +1577,7 @@ def test_a_potential_that_rounding_has_brought_above_its_threshold_fires_before_
     assert above > 3
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("way", ["input", "spike", "line"])
 def test_a_fault_of_a_unit_that_rounding_fires_is_reported_at_that_very_moment(rng, way):
     # two twins are at their threshold when something arrives: the second of them is one spike too many
@@ -1730,6 +1776,7 @@ def test_what_arrives_within_a_hold_neither_fires_nor_moves_its_unit_before_the_
     assert spikes.times.tolist() == [pytest.approx(1.0 + UP, rel=1e-14)]
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.25])
 def test_the_log_of_a_replay_is_that_of_the_run_to_the_bit(t_ref):
     layer, leaf, inputs = coinciding(True, (1.5, -0.5), t_ref)
@@ -1819,6 +1866,7 @@ def all_of(net, samples, stop, gradient):
     return found
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
 def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_ref):
     net = small_net(rng, False, t_ref=t_ref, loops=True)
@@ -1834,6 +1882,7 @@ def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_r
     assert found == pytest.approx(sum(terms), abs=1e-11 * max(map(abs, terms)))
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
 @pytest.mark.parametrize("stop", [None, "first_spikes"])
 @pytest.mark.parametrize("gradient", ["adjoint", "forward"])

@@ -12,6 +12,8 @@ from fireprop import Spikes
 from fireprop.engine import chain
 from fireprop.nn import LIF, Sequential
 
+pytestmark = pytest.mark.white_box
+
 WIDTHS = [5e-324, 1e-9, 1e-3, 0.05, 0.7, 3.0]
 
 

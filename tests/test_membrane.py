@@ -16,6 +16,8 @@ import reference
 from fireprop.kernels import heap, membrane
 from fireprop.kernels.membrane import NONE_AHEAD
 
+pytestmark = pytest.mark.white_box
+
 EPS = 2.0**-52
 FAST = settings(deadline=None, derandomize=True, max_examples=300)
 MANY_DIGITS = settings(deadline=None, derandomize=True, max_examples=150)

@@ -168,6 +168,7 @@ def alive(logs):
     return sum(log() is not None for log in logs)
 
 
+@pytest.mark.white_box
 def test_nothing_of_a_log_outlives_its_backward_even_if_the_loss_does(net, inputs, logs):
     loss = net(Spikes.from_latencies(inputs), t_end=4.0).times.sum()
     assert alive(logs) == len(logs) > 0
@@ -176,6 +177,7 @@ def test_nothing_of_a_log_outlives_its_backward_even_if_the_loss_does(net, input
     assert loss.grad_fn is not None
 
 
+@pytest.mark.white_box
 def test_a_checkpoint_keeps_no_log_between_forward_and_backward(net, inputs, logs):
     loss = checkpoint(net, Spikes.from_latencies(inputs), t_end=4.0, use_reentrant=False).times.sum()
     once = len(logs)
@@ -202,6 +204,7 @@ def test_a_second_backward_asks_for_the_graph_as_torch_does(net, inputs):
     assert all_equal(first, torch.autograd.grad(kept, list(net.parameters())))
 
 
+@pytest.mark.white_box
 def test_a_log_that_is_put_together_again_is_the_same_bit_for_bit(net, inputs):
     spikes = Spikes.from_latencies(inputs)
     runs = net.record(spikes, t_end=4.0).runs

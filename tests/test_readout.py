@@ -53,6 +53,7 @@ def exact_derivatives(function, d, alpha, beta):
     return found
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     ("kernel", "function"),
     [(readout.responses, exact_response), (readout.sums_of_response, exact_sum)],

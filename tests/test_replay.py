@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 import reference_graph as oracle
-from fireprop import Spikes, engine
-from fireprop.engine import ReplayError
+from fireprop import ReplayError, Spikes, engine
 from fireprop.external import polish, replay
 from fireprop.interop import clock_driven
 from fireprop.nn import LIF, Network, Sequential
@@ -178,6 +177,7 @@ def test_replaying_a_run_gives_its_gradient_to_the_bit(rng, make):
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
 
 
+@pytest.mark.white_box
 def test_replaying_plain_layers_with_a_dense_mask_gives_their_gradient_to_rounding(rng):
     # they run as a chain, which moves a unit also at arrivals that its mask keeps away; a replay is a graph
     masks = {
@@ -245,6 +245,7 @@ def test_the_gradient_of_foreign_spikes_is_that_of_the_explicit_system(rng):
             )
 
 
+@pytest.mark.white_box
 def test_the_numpy_road_gives_the_same_gradient(rng):
     populations = [engine.graph.Population("unit", np.array([1.0, 0.7]), np.array([0.0, 0.1]))]
     exists = np.ones((2, 2), bool)

@@ -115,6 +115,7 @@ def sensitivities(chain, spikes_per_layer):
 # --- against the oracle ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 @pytest.mark.parametrize("sizes", [(3, 4, 2), (2, 3, 3, 2), (1, 1, 1)], ids=str)
 def test_the_spikes_of_random_chains_are_those_of_the_oracle(rng, sizes, t_ref, equal_tau):
@@ -131,6 +132,7 @@ def test_the_spikes_of_random_chains_are_those_of_the_oracle(rng, sizes, t_ref, 
             np.testing.assert_array_less(np.abs(found - spikes[0]), 32 * EPS * (1 + bounds))
 
 
+@pytest.mark.white_box
 @pytest.mark.slow
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_dense_networks_of_either_sign_agree_with_the_oracle(rng, t_ref, equal_tau):
@@ -168,6 +170,7 @@ def exact_state(t, arrivals, weights, start, alpha, beta):
     return v, i
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_the_log_is_right_to_the_last_digits(rng, t_ref, equal_tau):
     for sizes in [(3, 4, 2), (2, 3, 3, 2)]:
@@ -195,6 +198,7 @@ def test_the_log_is_right_to_the_last_digits(rng, t_ref, equal_tau):
                     assert abs(event["release"] - i_release) <= 8 * EPS * size
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_every_spike_meets_its_threshold_to_the_residual_that_the_design_promises(rng, t_ref, equal_tau):
     for sizes in [(3, 4, 2), (2, 3, 3, 2)]:
@@ -210,6 +214,7 @@ def test_every_spike_meets_its_threshold_to_the_residual_that_the_design_promise
                 assert residual <= slope * math.ulp(f) + 32 * math.ulp(theta)
 
 
+@pytest.mark.white_box
 def test_every_level_is_in_order_of_time_then_unit(rng):
     layers = random_net(rng, (5, 30, 20, 10))
     layers[0].weight[10:20] = layers[0].weight[:10]  # ties in plenty
@@ -232,6 +237,7 @@ def test_every_level_is_in_order_of_time_then_unit(rng):
 PUBLISHED = {"tau_mem": 1.0, "tau_syn": 1 / 0.999}
 
 
+@pytest.mark.white_box
 def test_defect_d1_has_the_published_spikes():
     run = simulate([layer([[6.0]], **PUBLISHED), layer([[1.2], [0.0]], **PUBLISHED)], [0.1], t_end=2.0)
     # the spec prints three decimals
@@ -239,6 +245,7 @@ def test_defect_d1_has_the_published_spikes():
     np.testing.assert_allclose(trains(run, 2)[0], [1.144], rtol=0, atol=5e-4)
 
 
+@pytest.mark.white_box
 def test_an_own_spike_does_not_make_a_unit_forget_its_inputs():
     # defect D2: after a spike only inputs newer than it counted. One of no weight tells
     without = fired([[6.0, 0.0]], [0.0], [0], **PUBLISHED)
@@ -248,6 +255,7 @@ def test_an_own_spike_does_not_make_a_unit_forget_its_inputs():
     np.testing.assert_allclose(within, without, rtol=0, atol=32 * EPS)
 
 
+@pytest.mark.white_box
 def test_no_input_before_the_horizon_means_no_spike():
     # defect D7: a spike appeared at the horizon itself
     assert fired([[50.0]], [3.0], t_end=2.0) == []
@@ -255,10 +263,12 @@ def test_no_input_before_the_horizon_means_no_spike():
     assert [trains(run, level)[0].size for level in (1, 2)] == [0, 0]
 
 
+@pytest.mark.white_box
 def test_defect_d12_has_seven_spikes():
     assert len(fired([[12.0]], [0.0], t_end=1.0, **PUBLISHED)) == 7
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("tau_mem", "tau_syn"), [(1.0, 1.0), (1.0, 1 / 0.999), (0.5, 2.0), (3.0, 0.4), (1.0, 1e-3)])
 def test_a_single_input_fires_a_unit_exactly_above_theta_by_the_peak_of_h(tau_mem, tau_syn):
     theta = 1.3
@@ -276,6 +286,7 @@ def test_a_single_input_fires_a_unit_exactly_above_theta_by_the_peak_of_h(tau_me
 # --- one instant ---
 
 
+@pytest.mark.white_box
 def test_identical_units_fire_at_identical_times_and_none_is_lost(rng):
     row = rng.normal(1.0, 1.0, 6)
     times, units = np.sort(rng.uniform(0, 2, 12)), rng.integers(0, 6, 12)
@@ -286,6 +297,7 @@ def test_identical_units_fire_at_identical_times_and_none_is_lost(rng):
     assert who.tolist() == list(range(7)) * len(alone)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("shares", [[1.5, 2.5], [6.0, -2.0], [1.0, 1.0, 1.0, 1.0, 4.0, -4.0]], ids=str)
 def test_spikes_at_one_instant_act_as_one_spike_of_their_summed_weight(shares):
     # defect D3: identical spike times collided. The units of the hidden layer all fire at once
@@ -297,12 +309,14 @@ def test_spikes_at_one_instant_act_as_one_spike_of_their_summed_weight(shares):
     assert trains(together, 2)[0].tolist() == trains(alone, 2)[0].tolist()
 
 
+@pytest.mark.white_box
 def test_excitation_and_inhibition_at_one_instant_cancel():
     run = simulate([layer([[3.0], [3.0]]), layer([[40.0, -40.0], [-40.0, 40.0]])], [0.0], t_end=20.0)
     assert trains(run, 1)[1].tolist()[:2] == [0, 1]
     assert trains(run, 2)[0].size == 0
 
 
+@pytest.mark.white_box
 def test_simultaneous_inputs_add_their_weights():
     assert fired([[2.5, 1.5]], [0.2, 0.2], [0, 1]) == fired([[4.0]], [0.2])
     assert fired([[2.0]], [0.2, 0.2]) == fired([[4.0]], [0.2])
@@ -314,6 +328,7 @@ def theta_reached_at(gap, weight):
     return weight * membrane.response(gap, 1.0, 1.0)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("weight", [-30.0, 30.0])
 @pytest.mark.parametrize("t_ref", [0.0, 0.25])
 def test_an_arrival_exactly_at_a_spike_does_not_act_on_it(weight, t_ref):
@@ -330,6 +345,7 @@ def test_an_arrival_exactly_at_a_spike_does_not_act_on_it(weight, t_ref):
     assert (found.size > 1) == (weight > 0)
 
 
+@pytest.mark.white_box
 def test_an_arrival_at_the_spike_of_a_deeper_unit_does_not_act_on_it():
     # hidden unit 1 fires at the very instant at which the output fires because of hidden unit 0
     first = simulate([layer([[4.0, 0.0], [0.0, 4.0]]), layer([[3.5, 0.0]])], [0.0], [0], t_end=20.0)
@@ -345,6 +361,7 @@ def test_an_arrival_at_the_spike_of_a_deeper_unit_does_not_act_on_it():
 # --- horizon ---
 
 
+@pytest.mark.white_box
 def test_spikes_and_inputs_at_the_horizon_do_not_exist():
     f, theta = 8.375, theta_reached_at(0.375, 4.0)
     assert fired([[4.0]], [8.0], t_end=f, theta=theta) == []
@@ -354,6 +371,7 @@ def test_spikes_and_inputs_at_the_horizon_do_not_exist():
     assert fired([[4.0]], [0.0], t_end=-1.0) == []
 
 
+@pytest.mark.white_box
 def test_the_horizon_cuts_and_changes_nothing_before_it(rng):
     layers = random_net(rng, (4, 10, 5))
     times, units = np.sort(rng.uniform(0, 2, 12)), rng.integers(0, 4, 12)
@@ -367,6 +385,7 @@ def test_the_horizon_cuts_and_changes_nothing_before_it(rng):
             np.testing.assert_allclose(found, all_times[all_times < t_end], rtol=0, atol=1e-12)
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("tau_syn", [1.0, 0.5, 2.0])
 @pytest.mark.parametrize("t_ref", [0.0, 0.1])
@@ -378,6 +397,7 @@ def test_a_far_horizon_hides_no_spike(dtype, tau_syn, t_ref):
         assert fired([[6.0]], [0.0], t_end=t_end, tau_syn=tau_syn, t_ref=t_ref, dtype=dtype) == near
 
 
+@pytest.mark.white_box
 def test_a_far_next_input_hides_no_spike():
     near = fired([[6.0, 0.0]], [0.0, 30.0], [0, 1], t_end=40.0)
     assert fired([[6.0, 0.0]], [0.0, 5e3], [0, 1], t_end=1e4) == near
@@ -386,6 +406,7 @@ def test_a_far_next_input_hides_no_spike():
 # --- few, none, many ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("stop", [False, True])
 def test_an_empty_batch_is_an_empty_batch(stop):
     empty = np.zeros(0)
@@ -394,6 +415,7 @@ def test_an_empty_batch_is_an_empty_batch(stop):
     assert run.spikes(1)[2].tolist() == [0]
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("stop", [False, True])
 def test_silent_samples_are_silent_and_leave_their_neighbours_alone(stop):
     times, units, offsets = np.array([0.0, 0.1]), np.zeros(2, int), np.array([0, 0, 1, 1, 2, 2])
@@ -403,6 +425,7 @@ def test_silent_samples_are_silent_and_leave_their_neighbours_alone(stop):
     assert run.t_known[[0, 2, 4]].tolist() == [3.0] * 3
 
 
+@pytest.mark.white_box
 @pytest.mark.slow
 def test_a_sample_of_a_million_inputs_is_simulated_exactly(rng):
     n, t_end, alpha, beta = 1_000_000, 1000.0, 1 / 0.5, 1.0
@@ -424,6 +447,7 @@ def test_a_sample_of_a_million_inputs_is_simulated_exactly(rng):
         assert v == pytest.approx(1.0, abs=1e-11)
 
 
+@pytest.mark.white_box
 def test_more_spikes_than_a_buffer_holds_change_nothing(rng, monkeypatch):
     layers = random_net(rng, (4, 10, 8))
     inputs = batch(rng, 10, 4, 4.0, per_unit=4)
@@ -435,6 +459,7 @@ def test_more_spikes_than_a_buffer_holds_change_nothing(rng, monkeypatch):
 # --- holds ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("tau_syn", [1.0, 0.6])
 def test_a_hold_reaches_across_arrivals(tau_syn):
     times, t_ref = [0.0, 0.35, 0.45, 0.6, 0.9], 0.5
@@ -448,6 +473,7 @@ def test_a_hold_reaches_across_arrivals(tau_syn):
     np.testing.assert_allclose(found, expected, rtol=0, atol=64 * EPS)
 
 
+@pytest.mark.white_box
 def test_a_hold_that_outlasts_the_horizon_ends_the_train():
     found = fired([[9.0, 30.0]], [0.0, 1.0], [0, 1], t_ref=5.0, t_end=4.0)
     assert len(found) == 1
@@ -456,6 +482,7 @@ def test_a_hold_that_outlasts_the_horizon_ends_the_train():
     assert engine.potential(run, 0, 0, 0, np.array([0.5, 3.0, 4.0])).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.white_box
 def test_an_arrival_at_the_end_of_a_hold_acts_after_it():
     (f,) = fired([[9.0, 0.0]], [0.0], [0], t_ref=0.5)[:1]
     end = f + 0.5
@@ -465,6 +492,7 @@ def test_an_arrival_at_the_end_of_a_hold_acts_after_it():
     assert run.log.events[run.level(1)]["release"][0] == pytest.approx(9.0 * math.exp(-end), rel=8 * EPS)
 
 
+@pytest.mark.white_box
 def test_an_arrival_at_the_end_of_a_hold_that_began_before_another_arrival_acts_after_it():
     (f,) = fired([[9.0, 0.0, 0.0]], [0.0], [0], t_ref=0.5)[:1]
     end = f + 0.5
@@ -474,6 +502,7 @@ def test_an_arrival_at_the_end_of_a_hold_that_began_before_another_arrival_acts_
     assert run.log.events[run.level(1)]["release"][0] == pytest.approx(left, rel=16 * EPS)
 
 
+@pytest.mark.white_box
 def test_units_with_holds_of_their_own_wait_each_for_itself(rng):
     t_ref = np.array([0.0, 0.1, 0.7, 3.0])
     times, units = np.sort(rng.uniform(0, 2, 8)), np.zeros(8, int)
@@ -487,6 +516,7 @@ def test_units_with_holds_of_their_own_wait_each_for_itself(rng):
 # --- limits that raise ---
 
 
+@pytest.mark.white_box
 def test_the_spike_limit_raises_with_its_place_and_its_remedy():
     layers, times, units = [layer([[0.0]]), layer([[9.0]])], np.array([0.0]), np.zeros(1, int)
     layers[0].weight[:] = 6.0  # three spikes
@@ -503,6 +533,7 @@ def test_the_spike_limit_raises_with_its_place_and_its_remedy():
     assert trains(run, 2)[0].size == limit + 1
 
 
+@pytest.mark.white_box
 def test_spikes_that_float64_cannot_tell_apart_raise_with_their_place_and_a_remedy():
     text = (
         "sample 0, layer 0, unit 1, t = 1000000.0000000001: the next spike of this unit is closer to this one than "
@@ -513,11 +544,13 @@ def test_spikes_that_float64_cannot_tell_apart_raise_with_their_place_and_a_reme
     assert fired([[1e4]], [0.0], t_end=1e-3)  # the same near 0 is resolved
 
 
+@pytest.mark.white_box
 def test_a_spike_that_an_arrival_causes_comes_after_it_even_when_it_rounds_to_it():
     (f,) = fired([[1e12]], [1e6], t_end=1e6 + 1, t_ref=5.0)
     assert f == math.nextafter(1e6, 2e6)
 
 
+@pytest.mark.white_box
 def test_a_held_unit_may_fire_one_ulp_after_its_hold_if_its_previous_spike_is_far():
     # TimeResolutionError is for a spike too close to the previous one, not to the end of a hold
     end = fired([[4.0]], [0.0], t_ref=1.0)[0] + 1.0
@@ -528,6 +561,7 @@ def test_a_held_unit_may_fire_one_ulp_after_its_hold_if_its_previous_spike_is_fa
 # --- invariants ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
@@ -555,6 +589,7 @@ def test_the_number_of_threads_is_remembered():
     assert fireprop.get_num_threads() == 3
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
 def test_a_chain_is_its_layers_one_after_the_other_to_the_bit(rng, dtype, t_ref):
@@ -568,6 +603,7 @@ def test_a_chain_is_its_layers_one_after_the_other_to_the_bit(rng, dtype, t_ref)
     assert times.size > 10
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_float32_weights_give_the_spikes_of_float64_to_their_precision(rng, t_ref, equal_tau):
     for _ in range(4):
@@ -596,6 +632,7 @@ def assert_is_a_prefix(stopped, full):
                 np.testing.assert_array_equal(found[name], expected[name])
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 12, 3), (4, 12, 8, 3)], ids=str)
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
@@ -618,6 +655,7 @@ def test_an_early_stop_keeps_exactly_what_was_known_in_every_layer(rng, dtype, s
     assert_is_a_prefix(stopped, full)
 
 
+@pytest.mark.white_box
 def test_an_early_stop_keeps_every_spike_at_its_very_instant():
     # outputs 0, 1 and 2 are one and the same; all of them fire at t_known, and so does the hidden layer's twin
     layers = [layer([[4.0], [4.0]]), layer(np.full((3, 2), 2.0))]
@@ -630,6 +668,7 @@ def test_an_early_stop_keeps_every_spike_at_its_very_instant():
     assert_is_a_prefix(stopped, full)
 
 
+@pytest.mark.white_box
 def test_a_later_spike_at_the_instant_of_the_last_first_spike_is_kept():
     # output 1 fires soon; when input 1 comes, all currents and potentials have decayed to 0 to the bit, so that both
     # outputs cross at one instant: the first spike of output 0, the second of output 1
@@ -642,6 +681,7 @@ def test_a_later_spike_at_the_instant_of_the_last_first_spike_is_kept():
     assert_is_a_prefix(stopped, full)
 
 
+@pytest.mark.white_box
 def test_an_early_stop_computes_nothing_after_it():
     # hidden unit 1 would fire more than a million times later on
     layers = [layer([[4.0, 0.0], [0.0, 1e7]]), layer([[4.0, 0.0]])]
@@ -654,6 +694,7 @@ def test_an_early_stop_computes_nothing_after_it():
 # --- the potential between the spikes ---
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("t_ref", "equal_tau"), KINDS)
 def test_the_potential_of_every_unit_is_that_of_the_oracle(rng, t_ref, equal_tau):
     layers, times, units, t_end = reference.random_chain(rng, (3, 4, 2), t_ref=t_ref, equal_tau=equal_tau)
@@ -673,6 +714,7 @@ def test_the_potential_of_every_unit_is_that_of_the_oracle(rng, t_ref, equal_tau
             np.testing.assert_allclose(engine.potential(run, 0, index, u, grid), expected, rtol=0, atol=1e-13)
 
 
+@pytest.mark.white_box
 def test_the_potential_is_theta_before_a_spike_and_zero_in_its_hold():
     run = simulate([layer([[6.0]], t_ref=0.5)], [0.1], t_end=3.0)
     f = trains(run)[0][0]
@@ -684,6 +726,7 @@ def test_the_potential_is_theta_before_a_spike_and_zero_in_its_hold():
     assert v[6] > 0.0
 
 
+@pytest.mark.white_box
 def test_the_potential_is_read_from_its_own_sample_and_in_double_precision():
     times, units, offsets = np.array([0.0, 0.5]), np.zeros(2, int), np.array([0, 1, 1, 2])
     net = [layer([[2.0], [-1.0]], dtype=np.float32)]

@@ -290,6 +290,7 @@ def test_what_is_dense_by_nature_refuses_a_sparse_mask(rng):
 # --- what the engine does for large networks ---
 
 
+@pytest.mark.white_box
 def test_a_long_sample_goes_on_where_its_log_was_full(rng, monkeypatch):
     dense, sparse = twins(rng)
     _, inputs = random_inputs(rng)

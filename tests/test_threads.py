@@ -40,21 +40,25 @@ def default(monkeypatch, **variables):
     return threads._default_threads()
 
 
+@pytest.mark.white_box
 def test_without_a_word_from_outside_a_process_takes_its_cores(monkeypatch):
     assert default(monkeypatch) == CORES
 
 
+@pytest.mark.white_box
 def test_an_outer_launcher_is_obeyed(monkeypatch):
     assert default(monkeypatch, OMP_NUM_THREADS="7") == 7
     assert default(monkeypatch, OMP_NUM_THREADS="7", LOCAL_WORLD_SIZE="2") == 7
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("wish", ["²", "", "0", "-1", "4,2", "many", "1e3", "9" * 5000, "99999999"])
 def test_a_number_of_threads_that_is_none_is_passed_over(monkeypatch, wish):
     assert default(monkeypatch, OMP_NUM_THREADS=wish) == CORES
     assert default(monkeypatch, LOCAL_WORLD_SIZE=wish) == CORES
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(("processes", "each"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1)])
 def test_processes_of_one_launcher_share_the_cores(monkeypatch, processes, each):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -121,6 +125,7 @@ def test_a_forked_child_has_no_more_threads_than_its_parent():
     assert answer_of_fork(ask) == 1
 
 
+@pytest.mark.white_box
 @needs_fork
 def test_a_forked_child_computes_with_threads_of_its_own():
     """Those of its parent are not there after a fork: waiting for them would never end."""
@@ -168,6 +173,7 @@ def test_a_network_runs_in_an_exit_handler(used):
     assert (done.returncode, done.stdout, done.stderr) == (0, "as before\n", "")
 
 
+@pytest.mark.white_box
 def test_results_come_in_order_from_threads_of_which_the_caller_is_one():
     workers = set()
 
@@ -181,6 +187,7 @@ def test_results_come_in_order_from_threads_of_which_the_caller_is_one():
     assert 1 < len(workers) <= 3
 
 
+@pytest.mark.white_box
 def test_the_error_of_the_first_task_that_fails_is_raised_whoever_fails_first():
     def task(k):
         time.sleep(0.01 if k == 2 else 0.0)
@@ -193,6 +200,7 @@ def test_the_error_of_the_first_task_that_fails_is_raised_whoever_fails_first():
             list(threads.threads.map(task, 12))
 
 
+@pytest.mark.white_box
 def test_who_stops_asking_gets_no_more_tasks_done():
     done = []
     results = threads.threads.map(lambda k: (done.append(k), time.sleep(0.005)), 200)

@@ -271,6 +271,7 @@ def test_of_peaks_of_the_same_height_the_first_is_noted():
     assert found.margin_time.item() == pytest.approx(math.log(2.0))
 
 
+@pytest.mark.white_box
 def test_an_arrival_that_brings_a_rise_exactly_to_rest_makes_a_peak_there():
     exact = 0
     for t in np.arange(1, 30) / 64:
@@ -282,6 +283,7 @@ def test_an_arrival_that_brings_a_rise_exactly_to_rest_makes_a_peak_there():
     assert exact > 10
 
 
+@pytest.mark.white_box
 def test_a_spike_whose_rise_comes_to_rest_at_that_very_instant_has_no_clearance_whatever_comes_later():
     exact = 0
     for weight in np.arange(5.0, 12.0, 0.5).tolist():
@@ -340,11 +342,13 @@ def test_what_arrives_at_the_very_end_is_no_neighbour_of_a_spike():
 # --- how far a direction leads ---
 
 
+@pytest.mark.white_box
 def test_a_distance_that_rounding_has_left_below_0_is_used_up():
     assert margins.step_to(-1e-17, 2.0) == 0.0
     assert margins.step_to(-1e-17, -2.0) == margins.step_to(1.0, 0.0) == math.inf
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("rate", [0.05, -0.05])
 def test_a_synapse_of_no_weight_that_the_direction_moves_moves_peaks(rate):
     along = {"weight": torch.tensor([[0.1, rate]], dtype=torch.float64)}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.white_box
+
 SCRIPT = Path(__file__).parent / "vector_loops.py"
 NEON = "cortex-a76"
 # Two gaps to a vector do not pay, LLVM finds; on NEON their factors are computed one by one.

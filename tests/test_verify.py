@@ -134,6 +134,7 @@ def test_constants_have_two_roads_and_both_must_be_judged(monkeypatch):
         assert (found.check, found.passed) == ("gradient by delay against differences", passed)
 
 
+@pytest.mark.white_box
 @pytest.mark.slow
 def test_an_adjoint_that_is_off_is_seen(monkeypatch):
     monkeypatch.setattr(engine.graph, "adjoint", off(engine.graph.adjoint, 1.0001))
@@ -202,6 +203,7 @@ SHIFT, REPLAY, GRAPH, BATCH, THREADS = (
 ULP = 1.0 + 2.0**-52
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize(
     ("owner", "name", "wrong", "rows"),
     [
