@@ -86,3 +86,45 @@ def test_a_look_that_ends_at_a_spike_misses_no_unit_that_rounding_brings_to_its_
             assert bits(net, inputs, monkeypatch, width, **options)[0] == whole, f"looks of {width}"
         together += n_spikes == 2
     assert 0 < together
+
+
+def driven(weight, elapsed):
+    """V of units at rest that long after an input of these weights, for tau_mem = 1 and tau_syn = 0.5."""
+    return weight.double().flatten() * (torch.exp(-elapsed) - torch.exp(-2.0 * elapsed))
+
+
+def float32_layer(weight, v_threshold):
+    """A recurrent layer with one input in which a spike silences all units."""
+    n_units = len(weight)
+    net = LIF(1, n_units, tau_mem=1.0, tau_syn=0.5, v_threshold=v_threshold, recurrent=True, dtype=torch.float32)
+    net.weight.data.copy_(weight)
+    net.recurrent_weight.data.fill_(-50.0)
+    return net
+
+
+def random_weights(rng, n_units):
+    return torch.from_numpy(rng.uniform(5.0, 9.0, (n_units, 1))).float()
+
+
+def test_a_look_misses_no_unit_whose_crossing_right_before_its_end_is_lost_in_float32(rng, monkeypatch):
+    """Two units cross 1e-9 apart, and the look ends 1e-9 later: in float32, V at its end may lie below threshold."""
+    for _ in range(40):
+        weight, first = random_weights(rng, 2), float(rng.uniform(0.1, 0.4))
+        net = float32_layer(weight, driven(weight, torch.tensor([first, first + 1e-9], dtype=torch.float64)))
+        inputs, options = Spikes.from_latencies([[0.0]]), {"t_end": 3.0}
+        whole, _ = bits(net, inputs, monkeypatch, np.inf, **options)
+        assert net(inputs, **options).units.tolist() == [0]
+        assert bits(net, inputs, monkeypatch, first + 2e-9, **options)[0] == whole
+
+
+def test_a_look_finds_no_unit_that_a_look_at_the_whole_gap_misses_in_float32(rng, monkeypatch):
+    """A unit crosses 1e-9 before an input. In float32, V at that input may lie below threshold: it fires after it."""
+    late = 0
+    for _ in range(40):
+        weight, gap = random_weights(rng, 1), float(rng.uniform(0.1, 0.4))
+        net = float32_layer(weight, driven(weight, torch.tensor([gap - 1e-9], dtype=torch.float64)))
+        inputs, options = Spikes.from_lists([[[0.0, gap]]]), {"t_end": 3.0}
+        whole, _ = bits(net, inputs, monkeypatch, np.inf, **options)
+        late += float(net(inputs, **options).times[0].detach()) > gap
+        assert bits(net, inputs, monkeypatch, gap - 5e-10, **options)[0] == whole
+    assert 0 < late < 40
