@@ -250,11 +250,10 @@ def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
     record = layer.record(Spikes.from_latencies([[0.0]]), t_end=4.0)
     run, n = record.runs[0], record[0].n_spikes
     assert n >= 4
-    # beta = theta = 1: the slope is the current less 1.
-    run.log.events["current"][1:5] = [3.0, 1.0, 0.5, 5.0]
+    run.log.events["slope"][1:5] = [2.0, 0.0, -0.5, 4.0]
     times, out = np.zeros(run.log.events.size), np.full(run.log.events.size, np.nan)
     times[:5] = [7.0, 1.5, 2.0, 2.0, -1.0]
-    constants.adjoint_of_v(run.graph, run.log, times, 1, out)
+    constants.adjoint_of_v(run.log, times, 1, out)
     assert np.isnan(out[0])
     assert out[1:5].tolist() == [-0.75, 0.0, 0.0, 0.25]
     assert not out[5:].any()

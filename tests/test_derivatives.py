@@ -753,7 +753,7 @@ def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
     assert events.size >= n_inputs + 6
     for k in range(n_inputs, events.size):
         spike = events[k].copy()
-        events["current"][k] = 1.0  # beta theta: a slope of 0
+        events["slope"][k] = 0.0
         only_it = np.zeros(events.size - n_inputs)
         only_it[k - n_inputs] = 1.0
         text = re.escape(f"unit {spike['unit']}, t = {float(spike['time'])!r}:")

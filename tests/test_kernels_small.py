@@ -280,10 +280,9 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
     layer, _, inputs = coinciding(as_graph, (0.0, 0.0))
     record = layer.record(inputs, t_end=12.0)
     run = record.runs[0]
-    theta = float(layer.v_threshold.detach()[0])
     events = run.log.events
     k = int(np.flatnonzero((events["time"] == FIRST) & (np.arange(events.size) >= 3))[0])
-    events["current"][k] = theta + slope  # beta = 1
+    events["slope"][k] = slope
     ones = [np.ones(record[0].n_spikes)]
     d_theta = [np.ones(2)]
     for raising in (
@@ -822,7 +821,7 @@ def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_t
             loop.layers["count"][1] = k + 1
             simulate.place_in_order(loop, 1, first)
     wanted = np.array([7, 6, 0, 1, 3, 4, 5, 2, 6])
-    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+    for name, factor in (("unit", 1), ("slope", 10), ("restart_slope", 100)):
         assert events[name].tolist() == (wanted * factor).tolist()
     assert events["time"].tolist() == [1.0] * 7 + [2.0] * 2
     assert loop.units["last_spike"][start:].tolist() == [2, 3, 7, 4, 5, 6, 8, -7]
@@ -994,7 +993,7 @@ def graph_loop_of(n, events):
     counts = np.zeros(graph_simulate.N_COUNTS, np.int64)
     counts[graph_simulate.SPIKES] = len(events)
     log = records(len(events), chain.EVENT)
-    log["unit"], log["current"], log["release"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
+    log["unit"], log["slope"], log["restart_slope"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
     numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
     return graph_simulate.Loop(
         whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2), np.zeros(0), np.full(n, -1)
@@ -1006,7 +1005,7 @@ def test_spikes_of_an_instant_are_logged_in_order_of_unit_with_all_that_is_their
     loop = graph_loop_of(7, [6, 4, 3, 1, 5, 0])
     graph_simulate.sort_instant(loop, 1)
     wanted = np.array([6, 0, 1, 3, 4, 5])
-    for name, factor in (("unit", 1), ("current", 10), ("release", 100)):
+    for name, factor in (("unit", 1), ("slope", 10), ("restart_slope", 100)):
         assert loop.events[name].tolist() == (wanted * factor).tolist()
     assert loop.graph.nodes["last_spike"].tolist() == [1, 2, -7, 3, 4, 5, -7]
 
@@ -1404,8 +1403,8 @@ def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arr
                 assert times[0] == t
                 # without a hold the current at its end is that at the spike
                 event = record.runs[0].log.events[2 + spikes.units.tolist().index(0)]
-                assert event["release"] == event["current"]
-                assert event["release"] == pytest.approx(
+                assert event["slope"] == event["restart_slope"] - 1.0  # beta theta
+                assert event["restart_slope"] == pytest.approx(
                     float(layer.weight.detach()[0, 0]) * math.exp(-2.0 * (t - 0.1)), rel=1e-14
                 )
                 ahead += 1
@@ -1437,12 +1436,12 @@ def test_spikes_of_one_instant_that_come_out_of_order_are_put_in_order(rng):
         record = layer.record(Spikes.from_latencies([[0.1]]), t_end=1.0)
         times, units = record[0].times.detach().tolist(), record[0].units.tolist()
         assert (times[:3], units[:3]) == ([f] * 3, [0, 1, 2])
-        releases = record.runs[0].log.events["release"][1:4]
+        restart_slopes = record.runs[0].log.events["restart_slope"][1:4]
         wanted = [float(record.current(0, u, torch.tensor([f + hold], dtype=torch.float64))[0]) for u in range(3)]
         again = [u for u in range(3) if u in units[3:]]  # that of a last spike acts on nothing
-        np.testing.assert_allclose(releases[again], np.array(wanted)[again], rtol=1e-12, atol=0.0)
-        spread = [float(weight) * math.exp(-2.0 * (f - 0.1)) for weight in layer.weight.detach()]
-        np.testing.assert_allclose(record.runs[0].log.events["current"][1:4], spread, rtol=1e-15, atol=0.0)
+        np.testing.assert_allclose(restart_slopes[again], np.array(wanted)[again], rtol=1e-12, atol=0.0)
+        spread = [float(weight) * math.exp(-2.0 * (f - 0.1)) - 1.0 for weight in layer.weight.detach()]
+        np.testing.assert_allclose(record.runs[0].log.events["slope"][1:4], spread, rtol=1e-14, atol=0.0)
         swapped += 1
     assert swapped > 1
 
@@ -1852,7 +1851,7 @@ def all_of(net, samples, stop, gradient):
     found = {"grads": [times.grad, *(p.grad for p in net.parameters())], "slopes": list(record.slopes)}
     found["times"] = [s.times.detach() for s in record]
     found["t_known"] = [s.t_known for s in record]
-    found["release"] = [torch.from_numpy(np.array(run.log.events["release"]))] if len(samples) == 1 else []
+    found["restart_slope"] = [torch.from_numpy(np.array(run.log.events["restart_slope"]))] if len(samples) == 1 else []
     if gradient == "adjoint":
         shapes = [weight.shape for name, weight in net.named_parameters() if name.endswith("weight")]
         moved = engine.tangent(run, [np.ones(s) for s in shapes], [None, None], np.ones(times.numel()))
@@ -1921,7 +1920,7 @@ def test_the_current_at_the_end_of_a_hold_is_that_of_theorem_1(rng, as_graph):
             for f in spikes.times.detach()[spikes.units == unit].tolist()[:-1]:
                 k = np.flatnonzero(events["time"] == f)[-1]
                 wanted = float(record.current(layer, unit, torch.tensor([f + 0.2], dtype=torch.float64))[0])
-                assert float(events["release"][k]) == pytest.approx(wanted, rel=1e-12)
+                assert float(events["restart_slope"][k]) == pytest.approx(wanted, rel=1e-12)
                 compared += 1
     assert compared > 5
 
@@ -1935,7 +1934,7 @@ def test_the_current_at_the_end_of_a_hold_is_what_is_left_there_however_much_arr
     first = float(record[0].times.detach()[0])
     assert first + 0.0625 < 0.5
     assert 1.0 < float(record[0].times.detach()[1])
-    release = record.runs[0].log.events["release"][4]
+    release = record.runs[0].log.events["restart_slope"][4]
     assert release == pytest.approx(5.0 * math.exp(-2.0 * (first + 0.0625)), rel=1e-14)
 
 

@@ -28,7 +28,6 @@ from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
-from fireprop.kernels import walk as walk_kernel
 from fireprop.kernels.agenda import Agenda
 from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
 from fireprop.kernels.heap import ENTRY
@@ -97,10 +96,7 @@ class Run:
 
     def slopes(self, level: int) -> Array:
         """V'(f-) of every spike of a level >= 1 (design 2)."""
-        part = self.level(level)
-        out = np.empty(part.stop - part.start)
-        walk_kernel.slopes(self.chain, self.log, level - 1, part.start, out)
-        return out
+        return self.log.events["slope"][self.level(level)].copy()
 
 
 # ---------------------------------------------------------------------------------------------------- laying out

@@ -26,7 +26,6 @@ from fireprop.kernels.walk import (
     move_all,
     move_alone,
     n_lanes,
-    slope_at,
     total_of,
 )
 
@@ -49,7 +48,7 @@ def release_back(log, own, k):
 
     What the spike owes to this is added last, after all its arrivals, of which a recurrent layer has some in the hold.
     """
-    own.owed = log.events[k].release * own.driver
+    own.owed = log.events[k].restart_slope * own.driver
     own.driver = 0.0
 
 
@@ -57,7 +56,7 @@ def release_back(log, own, k):
 def cross_back(chain, log, gradient, lanes, layer, k, zero_grazes):
     """Spike rule: with G = dL/df in all, the adjoint of V before the spike is -G / slope. Of a G that is not 0."""
     g = gradient.times[k]
-    slope = slope_at(chain, log, layer, k)
+    slope = log.events[k].slope
     # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE

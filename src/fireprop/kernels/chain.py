@@ -76,10 +76,10 @@ EVENT = np.dtype(
     [
         ("time", np.float64),
         ("unit", np.int64),  # numbered within its level
-        ("current", np.float64),  # I(f-) of the unit at its own spike; 0 for inputs
-        # I(f + t_ref), at the end of the hold, before any arrival at that instant; 0 where the hold outlasts the
+        ("slope", np.float64),  # V'(f-) of the unit at its own spike; 0 for inputs
+        # V' at the end of the refractory period, before any arrival at that instant; 0 where that outlasts the
         # simulation, which no derivative reads.
-        ("release", np.float64),
+        ("restart_slope", np.float64),
     ],
     align=True,
 )

@@ -61,11 +61,11 @@ V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 START, START_V, START_I, GOAL, DURATION = range(5)
 
 # Rows of `Loop.found`
-FIRES, HOLD_END, LAST_I, CURRENT, RELEASE, RESTARTED = range(6)
+FIRES, HOLD_END, LAST_I, CURRENT, RESTART_SLOPE, RESTARTED = range(6)
 
-# What follows a crossing, if it is known: I at it and at the end of the hold, and V at the end of the gap.
+# What follows a crossing, if it is known: what the log has of it, and V at the end of the gap.
 SEQUEL = np.dtype(
-    [("known", np.bool_), ("current", np.float64), ("release", np.float64), ("v_next", np.float64)], align=True
+    [("known", np.bool_), ("slope", np.float64), ("restart_slope", np.float64), ("v_next", np.float64)], align=True
 )
 
 
@@ -445,13 +445,14 @@ def look_beyond(loop, layer, n):
         m = first + k
         hold_end, i = found[HOLD_END, m], found[LAST_I, m]
         found[CURRENT, m] = faded(i, found[FIRES, m] - t_last, alpha)
-        release = faded(i, hold_end - t_last, alpha)
-        found[RELEASE, m] = release
-        found[RESTARTED, m] = restart(release, gap_end - hold_end, alpha, beta)
+        restart_slope = faded(i, hold_end - t_last, alpha)
+        found[RESTART_SLOPE, m] = restart_slope
+        found[RESTARTED, m] = restart(restart_slope, gap_end - hold_end, alpha, beta)
     for k in range(state.start, state.start + n):
         u = loop.crossing[k]
         sequel = loop.sequels[u]
-        sequel.known, sequel.current, sequel.release = True, found[CURRENT, k], found[RELEASE, k]
+        sequel.known, sequel.restart_slope = True, found[RESTART_SLOPE, k]
+        sequel.slope = rise(loop.units[u].theta, found[CURRENT, k], beta)
         sequel.v_next = settle(loop, u, found[RESTARTED, k])
 
 
@@ -482,7 +483,7 @@ def release(loop, layer, u, i, v_next):
     """End of hold inside the open gap: log the current i there and let V evolve again from 0, to v_next."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
-    loop.events[layer, unit.last_spike].release = i
+    loop.events[layer, unit.last_spike].restart_slope = i  # V is 0 there
     unit.v_next = v_next
     if i * (state.look_end - t) * SLACK >= unit.theta:
         seek(loop, layer, u, t, 0.0, i, t + tangent_reach(0.0, i, state.beta, unit.theta))
@@ -500,7 +501,7 @@ def release_now(loop, layer, u):
 def restarted(loop, layer, u):
     """V at the end of the open gap, of a unit whose hold ends in it: from 0, by the current there."""
     state, unit = loop.layers[layer], loop.units[u]
-    i = loop.events[layer, unit.last_spike].release
+    i = loop.events[layer, unit.last_spike].restart_slope
     return restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)
 
 
@@ -584,8 +585,8 @@ def emit(loop, layer, u, f, sample):
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.current = sequel.current if sequel.known else current_at(loop, layer, u, f)
-    event.release = 0.0
+    event.slope = sequel.slope if sequel.known else rise(unit.theta, current_at(loop, layer, u, f), state.beta)
+    event.restart_slope = 0.0
     unit.sample = sample
     unit.last_spike = state.count
     unit.hold_end = f + unit.t_ref
@@ -596,7 +597,7 @@ def emit(loop, layer, u, f, sample):
         state.n_moved += 1
     if unit.hold_end <= state.gap_end:
         if sequel.known:
-            release(loop, layer, u, sequel.release, sequel.v_next)
+            release(loop, layer, u, sequel.restart_slope, sequel.v_next)
         else:
             release_now(loop, layer, u)
 
@@ -614,8 +615,8 @@ def place_in_order(loop, layer, first):
         if a.time < b.time or a.unit < b.unit:
             return
         a.unit, b.unit = b.unit, a.unit
-        a.current, b.current = b.current, a.current
-        a.release, b.release = b.release, a.release
+        a.slope, b.slope = b.slope, a.slope
+        a.restart_slope, b.restart_slope = b.restart_slope, a.restart_slope
         loop.units[state.start + a.unit].last_spike = k - 1
         loop.units[state.start + b.unit].last_spike = k
         k -= 1

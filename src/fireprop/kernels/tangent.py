@@ -12,7 +12,7 @@ from fireprop.kernels import status
 from fireprop.kernels.chain import arrival_time, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.membrane import factors
-from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes, slope_at
+from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes
 
 
 class Direction(NamedTuple):
@@ -30,7 +30,7 @@ class Direction(NamedTuple):
 @piece
 def release(log, direction, own, k):
     """End of hold: V starts from 0 there, later the later the spike."""
-    own.driven = -log.events[k].release * direction.times[k]
+    own.driven = -log.events[k].restart_slope * direction.times[k]
 
 
 @piece
@@ -39,7 +39,7 @@ def cross(chain, log, direction, own, layer, k, zero_grazes):
     d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
     if d_excess == 0.0:
         return status.OK
-    slope = slope_at(chain, log, layer, k)
+    slope = log.events[k].slope
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE
     direction.times[k] = d_excess / slope

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import njit, piece
-from fireprop.kernels.membrane import factors, rise, step
+from fireprop.kernels.membrane import factors, step
 
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
@@ -139,17 +139,3 @@ def release_order(units, start, log, first, last):
         in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])  # mutant: sorts what is in order
     order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
     return order, ends
-
-
-@piece
-def slope_at(chain, log, layer, k):
-    """V'(f-) of spike k of a layer; positive at every up-crossing, 0 or less at a graze (design 2)."""
-    state, event = chain.layers[layer], log.events[k]
-    return rise(chain.units[state.start + event.unit].theta, event.current, state.beta)
-
-
-@njit(cache=True)
-def slopes(chain, log, layer, first, out):
-    """`slope_at` of the spikes of a layer from `first` on."""
-    for k in range(out.size):
-        out[k] = slope_at(chain, log, layer, first + k)

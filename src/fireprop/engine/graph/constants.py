@@ -16,7 +16,7 @@ def gradient_of_parts(run: Run, flow: Array, parts: Sequence[Part]) -> list[Arra
     total = _zeros(run)
     if any(part.kind != "delay" for part in parts):
         mu = np.zeros(run.log.events.size)
-        kernel.adjoint_of_v(run.graph, run.log, flow, int(run.log.offsets[1, 0]), mu)
+        kernel.adjoint_of_v(run.log, flow, int(run.log.offsets[1, 0]), mu)
         for found in _walk(run, mu, _zeros(run)):
             for sum_, own in zip(total, found.gradient, strict=True):
                 sum_ += own

@@ -13,7 +13,6 @@ from fireprop.kernels.graph.walk import (
     move_backward,
     move_one_backward,
     parent_of,
-    slope_at,
     source_of,
     wake,
 )
@@ -88,7 +87,7 @@ def release_back(graph, log, state, k, t):
     if own.v == 0.0:
         return
     move_backward(graph, state, log.events[k].unit, t)
-    state.owed[log.events[k].unit] = log.events[k].release * own.v
+    state.owed[log.events[k].unit] = log.events[k].restart_slope * own.v
     own.v = 0.0
 
 
@@ -102,7 +101,7 @@ def cross_back(graph, log, gradient, state, k, zero_grazes):
     g = gradient.times[k]
     if g == 0.0:
         return status.OK
-    slope = slope_at(graph, log, k)
+    slope = event.slope
     # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE

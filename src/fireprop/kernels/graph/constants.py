@@ -12,7 +12,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, slope_at, source_of
+from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, source_of
 from fireprop.kernels.membrane import factors, response_slopes
 from fireprop.kernels.walk import release_order
 
@@ -109,7 +109,7 @@ def release(graph, log, state, k, t):
     move(graph, state, u, t)
     own = state.nodes[u]
     own.v, own.by_beta, own.by_v_start = 0.0, 0.0, 0.0
-    own.by_t_ref = -log.events[k].release
+    own.by_t_ref = -log.events[k].restart_slope
     for c in channels_of(graph.nodes[u]):
         state.currents[c].v_by_alpha = 0.0
 
@@ -175,8 +175,8 @@ def walk(graph, log, state, constraint, first, last):
 
 
 @called
-def adjoint_of_v(graph, log, times, first, out):
+def adjoint_of_v(log, times, first, out):
     """Write -G / slope of the spikes from `first` on, G being dL/df in all, to out; 0 where nothing flows."""
     for k in range(first, times.size):
-        slope = slope_at(graph, log, k)
+        slope = log.events[k].slope
         out[k] = -times[k] / slope if times[k] != 0.0 and slope > 0.0 else 0.0

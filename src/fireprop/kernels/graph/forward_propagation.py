@@ -13,7 +13,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, slope_at, source_of
+from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, source_of
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import release_order
 
@@ -139,7 +139,7 @@ def release(graph, log, sensitivity, k, t):
     low, high = sensitivity.low[u], sensitivity.high[u]
     v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]
     for p in range(v.size):
-        v[p] = -log.events[k].release * d_t[p]
+        v[p] = -log.events[k].restart_slope * d_t[p]
 
 
 @njit(cache=True)
@@ -149,7 +149,7 @@ def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
     move(graph, sensitivity, u, log.events[k].time)
     if columns.theta[u] != NONE:
         widen(sensitivity, u, columns.theta[u], columns.theta[u] + 1)
-    slope, low, high = slope_at(graph, log, k), sensitivity.low[u], sensitivity.high[u]
+    slope, low, high = log.events[k].slope, sensitivity.low[u], sensitivity.high[u]
     if slope <= 0.0 and not zero_grazes:
         return status.GRAZE
     v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]

@@ -298,7 +298,7 @@ def deliver(loop, source, t, t_end, max_spikes):
         if node.n_channels == 1:
             channel = channels[node.first_channel]
             if node.at < node.hold_end <= t:
-                events[node.last_spike].release = base_of_one(node, channel)[2]
+                events[node.last_spike].restart_slope = base_of_one(node, channel)[2]
             move_one(node, channel, t)
         else:
             move(loop, reached[n], t)
@@ -363,7 +363,7 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
             if v >= node.theta:
                 break
             if node.at < node.hold_end <= t:
-                events[node.last_spike].release = base_of_one(node, channel)[2]
+                events[node.last_spike].restart_slope = base_of_one(node, channel)[2]
             if node.at == NEVER:
                 touched[loop.counts[TOUCHED]] = u
                 loop.counts[TOUCHED] += 1
@@ -393,8 +393,8 @@ def sort_instant(loop, first):
         while j > first and loop.events[j].unit < loop.events[j - 1].unit:
             a, b = loop.events[j], loop.events[j - 1]
             a.unit, b.unit = b.unit, a.unit
-            a.current, b.current = b.current, a.current
-            a.release, b.release = b.release, a.release
+            a.slope, b.slope = b.slope, a.slope
+            a.restart_slope, b.restart_slope = b.restart_slope, a.restart_slope
             j -= 1
     for k in range(first, loop.counts[SPIKES]):
         loop.graph.nodes[loop.events[k].unit].last_spike = k

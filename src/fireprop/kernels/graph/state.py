@@ -8,7 +8,7 @@ import math
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.membrane import factors, step
+from fireprop.kernels.membrane import factors, rise, step
 
 NEVER = -math.inf
 
@@ -97,12 +97,12 @@ def potential_at(graph, node, t):
 
 @piece
 def log_release(graph, events, node, t):
-    """Log the current at the end of the hold of a unit's last spike, if it comes after its last arrival and up to t.
+    """Log V' at the end of the hold of a unit's last spike, if that comes after its last arrival and up to t: V is 0.
 
     Nothing reads that of a spike after which no arrival and no spike of its unit came: it stays 0.
     """
     if node.at < node.hold_end <= t:
-        events[node.last_spike].release = current_at(graph, node, node.hold_end)
+        events[node.last_spike].restart_slope = current_at(graph, node, node.hold_end)
 
 
 @piece
@@ -159,16 +159,17 @@ def move_one(node, channel, t):
 
 @piece
 def fire(graph, events, node, k, f):
-    """Log spike k of a unit at f, with the current there, and hold V."""
+    """Log spike k of a unit at f, with V' there, and hold V."""
     log_release(graph, events, node, f)
     event = events[k]
-    event.current = current_at(graph, node, f)
-    event.release = 0.0  # mutant: the end of the refractory period writes it
+    current = current_at(graph, node, f)
+    event.slope = rise(node.theta, current, node.beta)
+    event.restart_slope = 0.0  # mutant: the end of the refractory period writes it
     node.last_spike = k
     node.hold_end = f + node.t_ref
     node.v = 0.0
     if node.hold_end == f:
-        event.release = event.current
+        event.restart_slope = current
 
 
 @piece

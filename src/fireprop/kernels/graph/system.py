@@ -69,7 +69,7 @@ def entries(graph, log, sample, synapse_of, paper, out):
         if own >= 0 and not paper:
             restart = log.events[own].time + node.t_ref
             out.time_row[n_time], out.time_column[n_time] = k - first, n_in + own - first
-            out.time_value[n_time] = -log.events[own].release * math.exp(-node.beta * (f - restart))
+            out.time_value[n_time] = -log.events[own].restart_slope * math.exp(-node.beta * (f - restart))
             n_time += 1
         for j in range(n_in + k - first):
             arrived = log.events[first_in + j] if j < n_in else log.events[first + j - n_in]

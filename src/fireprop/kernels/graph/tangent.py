@@ -19,7 +19,6 @@ from fireprop.kernels.graph.walk import (
     move_forward,
     move_one_forward,
     parent_of,
-    slope_at,
     source_of,
 )
 from fireprop.kernels.walk import release_order
@@ -63,7 +62,7 @@ def release(graph, log, direction, state, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
     move_forward(graph, state, u, t)
-    state.nodes[u].v = -log.events[k].release * direction.times[k]
+    state.nodes[u].v = -log.events[k].restart_slope * direction.times[k]
 
 
 @piece
@@ -75,7 +74,7 @@ def cross(graph, log, direction, state, k, zero_grazes):
     direction.times[k] = 0.0
     if d_excess == 0.0:
         return status.OK
-    slope = slope_at(graph, log, k)
+    slope = event.slope
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE
     direction.times[k] = d_excess / slope

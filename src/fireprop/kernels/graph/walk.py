@@ -11,7 +11,7 @@ import numpy as np
 from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.membrane import factors, rise, step
+from fireprop.kernels.membrane import factors, step
 
 # 32 bytes, what a step of a unit reads and writes.
 OWN = np.dtype(
@@ -112,21 +112,6 @@ def move_backward(graph, state, u, t):
         current.value = a * current.value + h * own.v
     own.v *= b
     own.at = t
-
-
-@piece
-def slope_at(graph, log, k):
-    """V'(f-) of spike k; positive at every up-crossing, 0 or less at a graze (design 2)."""
-    event = log.events[k]
-    node = graph.nodes[event.unit]
-    return rise(node.theta, event.current, node.beta)
-
-
-@called
-def slopes(graph, log, first, out):
-    """`slope_at` of the spikes from `first` on."""
-    for k in range(out.size):
-        out[k] = slope_at(graph, log, first + k)
 
 
 @piece
