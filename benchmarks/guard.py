@@ -76,7 +76,7 @@ def forward(net: Sequential | LIF, inputs: Spikes, t_end: float = 4.0) -> engine
 
 def adjoint(run: engine.Run) -> Callable[[], Any]:
     flow = [np.ones(run.times(level).size) for level in range(1, run.n_layers + 1)]
-    return lambda: engine.adjoint(run, flow, zero_grazes=True)
+    return lambda: run.adjoint(flow, zero_grazes=True)
 
 
 def steps(number: int) -> Callable[[], Any]:

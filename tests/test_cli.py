@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fireprop
+from engines import replace_in_every_run
 from fireprop.cli import TaskName, app, lines
 from fireprop.recipes import RECIPES
 from fireprop.tasks import TASKS
@@ -229,15 +230,14 @@ def test_gradcheck_writes_what_could_not_be_judged_as_null(monkeypatch):
 
 @pytest.mark.white_box
 def test_gradcheck_fails_with_exit_code_1_if_a_gradient_is_wrong(monkeypatch):
-    from fireprop import engine
+    def wrap(right):
+        def wrong(*arguments, **options):
+            found = right(*arguments, **options)
+            return found._replace(weights=[weight * 1.01 for weight in found.weights])
 
-    right = engine.adjoint
+        return wrong
 
-    def wrong(*arguments, **options):
-        found = right(*arguments, **options)
-        return found._replace(weights=[weight * 1.01 for weight in found.weights])
-
-    monkeypatch.setattr(engine, "adjoint", wrong)
+    replace_in_every_run(monkeypatch, "adjoint", wrap)
     result = _call("gradcheck", "--networks", 1)
     assert result.exit_code == 1
     assert "failed" in result.stdout

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import reference
-from fireprop import GrazeError, Spikes, autograd, engine
+from fireprop import GrazeError, Spikes, autograd
 from fireprop.kernels.walk import AT_ONCE, N_AHEAD
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
@@ -280,7 +280,6 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
 
 
-@pytest.mark.white_box
 def test_units_that_do_not_leak_have_the_gradients_of_straight_lines():
     # V = w t from 0 and from every end of hold on, to the last bit: spike k comes at 1 + (k + 1) / w + k t_ref, and the
     # adjoint of V is exactly 1 or -1 where w = 1
@@ -290,7 +289,7 @@ def test_units_that_do_not_leak_have_the_gradients_of_straight_lines():
     record = layer.record(inputs, t_end=5.5)
     spikes = record[0]
     assert torch.bincount(spikes.units).tolist() == [3, 6, 12]
-    tangent = engine.tangent(record.runs[0], [np.ones((3, 1))], [np.full(3, 10.0)], np.full(1, 100.0))
+    tangent = record.runs[0].tangent([np.ones((3, 1))], [np.full(3, 10.0)], np.full(1, 100.0))
     so_far = [0, 0, 0]
     for s, (u, f) in enumerate(zip(spikes.units.tolist(), spikes.times.tolist(), strict=True)):
         k, w = so_far[u], weight[u]
@@ -344,13 +343,12 @@ def test_what_does_not_reach_a_spike_has_gradient_zero():
     assert float(leaf.grad[0]) == pytest.approx(out.n_spikes, rel=1e-13)
 
 
-@pytest.mark.white_box
 def test_a_batch_without_any_event_has_derivatives_of_nothing():
     net = network([{"weight": np.ones((2, 3))}, {"weight": np.ones((1, 2))}])
     run = net.record(Spikes.from_latencies([[math.inf] * 3] * 2), t_end=1.0).runs[0]
     ones = [np.ones((2, 3)), np.ones((1, 2))]
-    assert [part.size for part in engine.tangent(run, ones, [None, None], np.ones(0))] == [0, 0]
-    weights, thresholds, times = engine.adjoint(run, [np.ones(0), None])[:3]
+    assert [part.size for part in run.tangent(ones, [None, None], np.ones(0))] == [0, 0]
+    weights, thresholds, times = run.adjoint([np.ones(0), None])[:3]
     assert not any(part.any() for part in (*weights, *thresholds))
     assert times.size == 0
 
@@ -743,7 +741,6 @@ def test_a_derivative_that_needs_a_graze_raises_with_its_place_and_its_remedy():
             net(dual, t_end=FAR + 4.0)
 
 
-@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.1])
 def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
     net = Sequential(lif([[9.0, 1.0], [1.0, 12.0]], v_threshold=[1.0, 1.0], t_ref=[t_ref, t_ref]))
@@ -758,9 +755,9 @@ def test_any_spike_of_a_sample_is_named_if_it_is_the_graze(t_ref):
         only_it[k - n_inputs] = 1.0
         text = re.escape(f"unit {spike['unit']}, t = {float(spike['time'])!r}:")
         with pytest.raises(GrazeError, match=text):
-            engine.adjoint(run, [only_it])
+            run.adjoint([only_it])
         with pytest.raises(GrazeError, match=text):
-            engine.tangent(run, [None], [np.ones(2)], None)
+            run.tangent([None], [np.ones(2)], None)
         events[k] = spike
 
 

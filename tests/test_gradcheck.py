@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from engines import replace_in_every_run
 from fireprop import GrazeError, Spikes, engine, gradcheck, ift
 from fireprop.gradcheck import (
     KINDS,
@@ -221,20 +222,22 @@ def test_a_silent_layer_behind_an_active_one_passes():
 
 
 def scaled(monkeypatch, name, part, factor):
-    """Let engine.<name> return one of its results times `factor`."""
-    right = getattr(engine, name)
+    """Let a method of every run return one of its results times `factor`."""
 
-    def wrong(*args, **kwargs):
-        result = right(*args, **kwargs)
-        if part is None:
-            return [times * factor for times in result]
-        if part == "input times":
-            return result._replace(times=result.times * factor)
-        chosen = {"layer 0 weight": result.weights, "layer 1 v_threshold": result.thresholds}[part]
-        chosen[int(part[6])] = chosen[int(part[6])] * factor
-        return result
+    def wrap(right):
+        def wrong(*args, **kwargs):
+            result = right(*args, **kwargs)
+            if part is None:
+                return [times * factor for times in result]
+            if part == "input times":
+                return result._replace(times=result.times * factor)
+            chosen = {"layer 0 weight": result.weights, "layer 1 v_threshold": result.thresholds}[part]
+            chosen[int(part[6])] = chosen[int(part[6])] * factor
+            return result
 
-    monkeypatch.setattr(engine, name, wrong)
+        return wrong
+
+    replace_in_every_run(monkeypatch, name, wrap)
 
 
 @pytest.mark.white_box
@@ -254,14 +257,16 @@ def test_a_scaled_reverse_gradient_fails_in_its_own_row_only(monkeypatch, part, 
 @pytest.mark.white_box
 def test_one_wrong_component_is_enough(monkeypatch):
     net, inputs, t_end = random_chain(generator(1))
-    right = engine.adjoint
 
-    def wrong(*args, **kwargs):
-        found = right(*args, **kwargs)
-        found.weights[-1][0, 0] += 1e-5 * np.abs(found.weights[-1]).max()
-        return found
+    def wrap(right):
+        def wrong(*args, **kwargs):
+            found = right(*args, **kwargs)
+            found.weights[-1][0, 0] += 1e-5 * np.abs(found.weights[-1]).max()
+            return found
 
-    monkeypatch.setattr(engine, "adjoint", wrong)
+        return wrong
+
+    replace_in_every_run(monkeypatch, "adjoint", wrap)
     report = check_gradients(net, inputs, t_end=t_end)
     assert [r.verdict for r in report.rows].count("failed") == 1
 
@@ -302,15 +307,17 @@ def failures(report):
 @pytest.mark.parametrize("kind", ["chain", "recurrent", "populations", "delays"])
 def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
     net, inputs, t_end = random_network(generator(1), kind)
-    right = engine.adjoint
 
-    def wrong(*args, **kwargs):
-        weights, thresholds, times, parts = right(*args, **kwargs)
-        groups = ([part * 1.001 for part in group] for group in (weights, thresholds, [times], parts))
-        weights, thresholds, (times,), parts = groups
-        return engine.Gradient(weights, thresholds, times, parts)
+    def wrap(right):
+        def wrong(*args, **kwargs):
+            weights, thresholds, times, parts = right(*args, **kwargs)
+            groups = ([part * 1.001 for part in group] for group in (weights, thresholds, [times], parts))
+            weights, thresholds, (times,), parts = groups
+            return engine.Gradient(weights, thresholds, times, parts)
 
-    monkeypatch.setattr(engine, "adjoint", wrong)
+        return wrong
+
+    replace_in_every_run(monkeypatch, "adjoint", wrap)
     report = check_gradients(net, inputs, t_end=t_end)
     assert failures(report) == {r.name: {"reverse"} for r in report.rows}
 
@@ -318,15 +325,17 @@ def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
 @pytest.mark.white_box
 def test_a_lost_self_loop_in_the_tangent_fails_in_forward_mode_only(monkeypatch):
     net, inputs, t_end = random_network(generator(1), "recurrent")
-    right = engine.tangent
 
-    def wrong(run, d_weights, *args, **kwargs):
-        weight, recurrent = d_weights
-        return right(
-            run, [weight, None if recurrent is None else recurrent - np.diag(np.diag(recurrent))], *args, **kwargs
-        )
+    def wrap(right):
+        def wrong(run, d_weights, *args, **kwargs):
+            weight, recurrent = d_weights
+            return right(
+                run, [weight, None if recurrent is None else recurrent - np.diag(np.diag(recurrent))], *args, **kwargs
+            )
 
-    monkeypatch.setattr(engine, "tangent", wrong)
+        return wrong
+
+    replace_in_every_run(monkeypatch, "tangent", wrap)
     report = check_gradients(net, inputs, t_end=t_end)
     assert failures(report) == {"layer 0 recurrent_weight": {"forward"}}
 
@@ -380,15 +389,17 @@ def test_a_wrong_row_fails_in_forward_propagation_only(monkeypatch):
 @pytest.mark.white_box
 def test_a_gradient_of_a_synapse_that_a_mask_removes_fails(monkeypatch):
     net, inputs, t_end = random_network(generator(1), "recurrent")
-    right = engine.adjoint
 
-    def wrong(*args, **kwargs):
-        found = right(*args, **kwargs)
-        (weight, recurrent), removed = found.weights, ~net.mask.numpy()
-        assert removed.any()
-        return found._replace(weights=[np.where(removed, 1e-4 * np.abs(weight).max(), weight), recurrent])
+    def wrap(right):
+        def wrong(*args, **kwargs):
+            found = right(*args, **kwargs)
+            (weight, recurrent), removed = found.weights, ~net.mask.numpy()
+            assert removed.any()
+            return found._replace(weights=[np.where(removed, 1e-4 * np.abs(weight).max(), weight), recurrent])
 
-    monkeypatch.setattr(engine, "adjoint", wrong)
+        return wrong
+
+    replace_in_every_run(monkeypatch, "adjoint", wrap)
     assert failures(check_gradients(net, inputs, t_end=t_end)) == {"layer 0 weight": {"reverse"}}
 
 

@@ -24,6 +24,7 @@ from fireprop.kernels.graph import adjoint as graph_adjoint
 from fireprop.kernels.graph import building, crossing, queue, state, system
 from fireprop.kernels.graph import simulate as graph_simulate
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.kernels.log import EVENT, Log
 from fireprop.kernels.trace import trace
 from fireprop.nn import LIF, Network, Sequential
 from fireprop.parity import fixture_names, load_fixture
@@ -286,8 +287,8 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
     ones = [np.ones(record[0].n_spikes)]
     d_theta = [np.ones(2)]
     for raising in (
-        lambda **o: engine.adjoint(run, ones, **o),
-        lambda **o: engine.tangent(run, [None], d_theta, None, **o),
+        lambda **o: run.adjoint(ones, **o),
+        lambda **o: run.tangent([None], d_theta, None, **o),
     ):
         with pytest.raises(GrazeError):
             raising()
@@ -295,19 +296,19 @@ def test_a_slope_of_exactly_0_is_a_graze_on_every_road(as_graph, slope):
     # where nothing needs it, nothing is raised; and all is linear, also at 1 and -1
     others = np.ones(record[0].n_spikes)
     others[k - 3] = 0.0
-    found = [engine.adjoint(run, [sign * others]) for sign in (1.0, -1.0)]
+    found = [run.adjoint([sign * others]) for sign in (1.0, -1.0)]
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(np.ravel(a), -np.ravel(b))
     assert np.abs(found[0][1][0]).max() > 0.0
-    found = [engine.tangent(run, [None], [sign * np.array([0.0, 1.0])], None) for sign in (1.0, -1.0)]
+    found = [run.tangent([None], [sign * np.array([0.0, 1.0])], None) for sign in (1.0, -1.0)]
     np.testing.assert_array_equal(found[0][0], -found[1][0])
     assert np.abs(found[0][0]).max() > 0.0
     if as_graph:
         wanted = {"want_input_times": True, "want_weights": [True], "want_thresholds": [True]}
         with pytest.raises(GrazeError):
-            engine.gradient_by_forward_propagation(run, ones, **wanted)
-        found = engine.gradient_by_forward_propagation(run, ones, **wanted, zero_grazes=True)
-        for a, b in zip(found, engine.adjoint(run, ones, zero_grazes=True)[:3], strict=True):
+            run.forward_propagation(ones, **wanted)
+        found = run.forward_propagation(ones, **wanted, zero_grazes=True)
+        for a, b in zip(found, run.adjoint(ones, zero_grazes=True)[:3], strict=True):
             np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=0, atol=1e-12)
 
 
@@ -649,10 +650,12 @@ def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
     for first in (0, 3):
         for _ in range(30):
             n = int(rng.integers(2, 6))
-            units, events = records(n, chain.UNIT), records(first + n, chain.EVENT)
+            units, events = records(n, chain.UNIT), records(first + n, EVENT)
             units["t_ref"], events["unit"][first:] = rng.integers(0, 4, n), rng.permutation(n)
             events["time"] = np.arange(first + n)
-            order, ends = walk.release_order(units, 0, chain.Log(events, np.zeros((2, 2), np.int64)), first, first + n)
+            order, ends = walk.release_order(
+                units, 0, Log(events, np.zeros((2, 2), np.int64), np.empty(0, int)), first, first + n
+            )
             wanted = [first + k + float(units["t_ref"][events["unit"][first + k]]) for k in range(n)]
             assert ends.tolist() == wanted
             assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
@@ -809,7 +812,7 @@ class InOrder(NamedTuple):
 @pytest.mark.white_box
 def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
     start, first = 8, 2
-    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, chain.EVENT).reshape(2, 9))
+    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, EVENT).reshape(2, 9))
     events = loop.events[1]
     loop.units["last_spike"][:] = -7
     loop.layers["start"][1] = start
@@ -992,7 +995,7 @@ def graph_loop_of(n, events):
     )  # fmt: skip
     counts = np.zeros(graph_simulate.N_COUNTS, np.int64)
     counts[graph_simulate.SPIKES] = len(events)
-    log = records(len(events), chain.EVENT)
+    log = records(len(events), EVENT)
     log["unit"], log["slope"], log["restart_slope"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
     numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
     return graph_simulate.Loop(
@@ -1350,7 +1353,6 @@ def test_a_crossing_just_before_a_peak_is_found_when_the_gap_ends_just_after_it(
     assert times == pytest.approx([1.0 - 0.6e-6], abs=1e-8)
 
 
-@pytest.mark.white_box
 @pytest.mark.parametrize("kernels", ["chain", "graph", "loops"])
 def test_samples_far_apart_in_time_are_the_samples_one_by_one(rng, kernels):
     # exp of the time from one to the next overflows
@@ -1364,7 +1366,7 @@ def test_samples_far_apart_in_time_are_the_samples_one_by_one(rng, kernels):
         record = net.record(inputs, t_end=torch.tensor(t_end, dtype=torch.float64))
         sum(s.times.sum() for s in record).backward()
         shapes = [weight.shape for name, weight in net.named_parameters() if name.endswith("weight")]
-        moved = engine.tangent(record.runs[0], [np.ones(s) for s in shapes], [None, None], None)
+        moved = record.runs[0].tangent([np.ones(s) for s in shapes], [None, None], None)
         return (
             [s.times.detach() for s in record],
             [torch.from_numpy(m) for m in moved],
@@ -1508,7 +1510,6 @@ def test_all_units_of_a_layer_of_any_width_share_in_the_gradient_of_an_input_tim
     assert float(leaf.grad.sum()) == pytest.approx(n, rel=1e-12)
 
 
-@pytest.mark.white_box
 @pytest.mark.parametrize("tau_syn", [[0.5, 0.8, 0.5], [0.5, 0.8, 0.6]])
 def test_every_current_of_a_unit_shares_in_the_gradient_of_an_input_time(tau_syn):
     # a spike moves with its inputs: its derivatives to all of them sum to 1
@@ -1521,7 +1522,7 @@ def test_every_current_of_a_unit_shares_in_the_gradient_of_an_input_time(tau_syn
     spikes.times.sum().backward()
     assert float(leaf.grad.sum()) == pytest.approx(1.0, rel=1e-12)
     run = layer.record(inputs.detach(), t_end=2.0).runs[0]
-    np.testing.assert_allclose(engine.tangent(run, [None], [None], np.ones(3))[0], [1.0], rtol=1e-12)
+    np.testing.assert_allclose(run.tangent([None], [None], np.ones(3))[0], [1.0], rtol=1e-12)
 
 
 @KERNELS
@@ -1854,7 +1855,7 @@ def all_of(net, samples, stop, gradient):
     found["restart_slope"] = [torch.from_numpy(np.array(run.log.events["restart_slope"]))] if len(samples) == 1 else []
     if gradient == "adjoint":
         shapes = [weight.shape for name, weight in net.named_parameters() if name.endswith("weight")]
-        moved = engine.tangent(run, [np.ones(s) for s in shapes], [None, None], np.ones(times.numel()))
+        moved = run.tangent([np.ones(s) for s in shapes], [None, None], np.ones(times.numel()))
         found["tangent"] = [torch.from_numpy(part) for part in moved]
         report = validity.validity_report(net, inputs.detach(), t_end=2.0, stop=stop)
         for part in report:
@@ -1865,7 +1866,6 @@ def all_of(net, samples, stop, gradient):
     return found
 
 
-@pytest.mark.white_box
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
 def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_ref):
     net = small_net(rng, False, t_ref=t_ref, loops=True)
@@ -1875,7 +1875,7 @@ def test_a_tangent_of_a_recurrent_chain_is_the_transpose_of_its_adjoint(rng, t_r
     weights = [weight for name, weight in net.named_parameters() if name.endswith("weight")]
     c = [torch.from_numpy(rng.normal(size=s.n_spikes)) for s in record]
     sum(part @ s.times for part, s in zip(c, record, strict=True)).backward()
-    moved = engine.tangent(record.runs[0], [np.ones(w.shape) for w in weights], [None, None], np.ones(5))
+    moved = record.runs[0].tangent([np.ones(w.shape) for w in weights], [None, None], np.ones(5))
     found = sum(float(part @ torch.from_numpy(m)) for part, m in zip(c, moved, strict=True))
     terms = [float(w.grad.sum()) for w in weights] + [float(times.grad.sum())]
     assert found == pytest.approx(sum(terms), abs=1e-11 * max(map(abs, terms)))

@@ -1032,3 +1032,16 @@ def test_the_compiler_is_not_loaded_before_it_is_asked_for():
     code = "import sys, fireprop, fireprop.nn; print('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "False\n")
+
+
+def test_a_record_names_the_engine_of_each_layer_and_its_precision():
+    plain, delayed = LIF(2, 3, tau_mem=1.0, tau_syn=0.5), LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=0.1)
+    inputs = Spikes.from_latencies([[0.1, 0.4]])
+    chain = plain.record(inputs, t_end=2.0).engines
+    assert chain == (("chain", torch.float32),)
+    assert (chain[0].engine, chain[0].dtype) == ("chain", torch.float32)
+    assert Sequential(plain.double()).record(inputs, t_end=2.0).engines == (("chain", torch.float64),)
+    plain.float()
+    assert Sequential(plain, delayed).record(inputs, t_end=2.0).engines == (("graph", torch.float64),) * 2
+    read = Sequential(plain, LI(3, 2, tau_mem=1.0, tau_syn=0.5)).record(inputs, t_end=2.0)
+    assert read.engines == (("chain", torch.float32), None)

@@ -14,7 +14,8 @@ import pytest
 import fireprop
 import reference
 from fireprop import engine
-from fireprop.engine import Layer, SpikeLimitError, TimeResolutionError
+from fireprop.engine import SpikeLimitError, TimeResolutionError
+from fireprop.engine.chain import Layer
 from fireprop.kernels import membrane
 
 EPS = 2.0**-52
@@ -49,7 +50,7 @@ def simulate(layers, times, units=None, *, t_end, **options):
     """One sample."""
     times = np.asarray(times, float)
     units = np.zeros(times.size, int) if units is None else np.asarray(units)
-    return engine.simulate(layers, times, units, np.array([0, times.size]), np.array([float(t_end)]), **options)
+    return engine.chain.simulate(layers, times, units, np.array([0, times.size]), np.array([float(t_end)]), **options)
 
 
 def trains(run, level=1):
@@ -178,7 +179,7 @@ def test_the_log_is_right_to_the_last_digits(rng, t_ref, equal_tau):
         run = simulate(from_oracle(layers), times, units, t_end=t_end)
         for level, constants in enumerate(layers, start=1):
             arrivals, sources = trains(run, level - 1)
-            events, slopes = run.log.events[run.level(level)], run.slopes(level)
+            events, slopes = run.log.events[run.members(level)], run.slopes(level)
             alpha, beta = 1 / constants["tau_syn"], 1 / constants["tau_mem"]
             for k, event in enumerate(events):
                 u, f = event["unit"], event["time"]
@@ -209,7 +210,7 @@ def test_every_spike_meets_its_threshold_to_the_residual_that_the_design_promise
             assert (slopes > 0).all()
             for f, u, slope in zip(*trains(run, level), slopes, strict=True):
                 theta = constants["v_threshold"][u]
-                residual = abs(engine.potential(run, 0, level - 1, u, np.array([f]))[0] - theta)
+                residual = abs(run.trace(0, level - 1, u, np.array([f]))[0][0] - theta)
                 # the closed form itself is a sum of terms of both signs, each a few ulp off
                 assert residual <= slope * math.ulp(f) + 32 * math.ulp(theta)
 
@@ -220,7 +221,7 @@ def test_every_level_is_in_order_of_time_then_unit(rng):
     layers[0].weight[10:20] = layers[0].weight[:10]  # ties in plenty
     layers[0].v_threshold[10:20] = layers[0].v_threshold[:10]
     times, units, offsets, t_end = batch(rng, 20, 5, 4.0, per_unit=4)
-    run = engine.simulate(layers, times, units, offsets, t_end)
+    run = engine.chain.simulate(layers, times, units, offsets, t_end)
     ties = 0
     for level in (1, 2, 3):
         found, who, edges = run.spikes(level)
@@ -337,7 +338,7 @@ def test_an_arrival_exactly_at_a_spike_does_not_act_on_it(weight, t_ref):
     run = simulate([layer([[4.0, weight]], t_ref=t_ref, theta=theta)], [start, f], [0, 1], t_end=20.0)
     found = trains(run)[0]
     assert found[0] == f
-    event = run.log.events[run.level(1)][0]
+    event = run.log.events[run.members(1)][0]
     assert event["slope"] == pytest.approx(4.0 * math.exp(start - f) - theta, rel=8 * EPS)
     # it acts after it: on the current that is left when the hold ends, unless there is no hold
     left = 4.0 * math.exp(start - f - t_ref) + (weight * math.exp(-t_ref) if t_ref else 0.0)
@@ -410,7 +411,7 @@ def test_a_far_next_input_hides_no_spike():
 @pytest.mark.parametrize("stop", [False, True])
 def test_an_empty_batch_is_an_empty_batch(stop):
     empty = np.zeros(0)
-    run = engine.simulate([layer([[4.0]])], empty, empty.astype(int), np.zeros(1, int), empty, stop_at_first=stop)
+    run = engine.chain.simulate([layer([[4.0]])], empty, empty.astype(int), np.zeros(1, int), empty, stop_at_first=stop)
     assert run.t_known.shape == (0,)
     assert run.spikes(1)[2].tolist() == [0]
 
@@ -420,7 +421,7 @@ def test_an_empty_batch_is_an_empty_batch(stop):
 def test_silent_samples_are_silent_and_leave_their_neighbours_alone(stop):
     times, units, offsets = np.array([0.0, 0.1]), np.zeros(2, int), np.array([0, 0, 1, 1, 2, 2])
     layers = [layer([[4.0]]), layer([[5.0]])]
-    run = engine.simulate(layers, times, units, offsets, np.full(5, 3.0), stop_at_first=stop)
+    run = engine.chain.simulate(layers, times, units, offsets, np.full(5, 3.0), stop_at_first=stop)
     assert np.flatnonzero(np.diff(run.spikes(2)[2])).tolist() == [1, 3]
     assert run.t_known[[0, 2, 4]].tolist() == [3.0] * 3
 
@@ -451,9 +452,9 @@ def test_a_sample_of_a_million_inputs_is_simulated_exactly(rng):
 def test_more_spikes_than_a_buffer_holds_change_nothing(rng, monkeypatch):
     layers = random_net(rng, (4, 10, 8))
     inputs = batch(rng, 10, 4, 4.0, per_unit=4)
-    roomy = engine.simulate(layers, *inputs)
+    roomy = engine.chain.simulate(layers, *inputs)
     monkeypatch.setattr(engine.chain, "FIRST_CAPACITY", 1)
-    assert_same_run(engine.simulate(layers, *inputs), roomy)
+    assert_same_run(engine.chain.simulate(layers, *inputs), roomy)
 
 
 # --- holds ---
@@ -478,8 +479,8 @@ def test_a_hold_that_outlasts_the_horizon_ends_the_train():
     found = fired([[9.0, 30.0]], [0.0, 1.0], [0, 1], t_ref=5.0, t_end=4.0)
     assert len(found) == 1
     run = simulate([layer([[9.0, 30.0]], t_ref=5.0)], [0.0, 1.0], [0, 1], t_end=4.0)
-    assert run.log.events[run.level(1)]["restart_slope"].tolist() == [0.0]
-    assert engine.potential(run, 0, 0, 0, np.array([0.5, 3.0, 4.0])).tolist() == [0.0, 0.0, 0.0]
+    assert run.log.events[run.members(1)]["restart_slope"].tolist() == [0.0]
+    assert run.trace(0, 0, 0, np.array([0.5, 3.0, 4.0]))[0].tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.white_box
@@ -489,7 +490,7 @@ def test_an_arrival_at_the_end_of_a_hold_acts_after_it():
     run = simulate([layer([[9.0, -20.0]], t_ref=0.5)], [0.0, end], [0, 1], t_end=4.0)
     assert trains(run)[0].tolist() == [f]
     # I(f + t_ref) is the current before the arrivals at that instant (design 3)
-    assert run.log.events[run.level(1)]["restart_slope"][0] == pytest.approx(9.0 * math.exp(-end), rel=8 * EPS)
+    assert run.log.events[run.members(1)]["restart_slope"][0] == pytest.approx(9.0 * math.exp(-end), rel=8 * EPS)
 
 
 @pytest.mark.white_box
@@ -499,7 +500,7 @@ def test_an_arrival_at_the_end_of_a_hold_that_began_before_another_arrival_acts_
     run = simulate([layer([[9.0, 2.0, -20.0]], t_ref=0.5)], [0.0, f + 0.25, end], [0, 1, 2], t_end=4.0)
     assert trains(run)[0].tolist() == [f]
     left = 9.0 * math.exp(-end) + 2.0 * math.exp(-0.25)
-    assert run.log.events[run.level(1)]["restart_slope"][0] == pytest.approx(left, rel=16 * EPS)
+    assert run.log.events[run.members(1)]["restart_slope"][0] == pytest.approx(left, rel=16 * EPS)
 
 
 @pytest.mark.white_box
@@ -528,7 +529,7 @@ def test_the_spike_limit_raises_with_its_place_and_its_remedy():
         "in one sample. Raise max_spikes if this activity is meant"
     )
     with pytest.raises(SpikeLimitError, match=re.escape(text)):
-        engine.simulate(layers, times, units, np.array([0, 0, 1]), np.full(2, 3.0), max_spikes=limit)
+        engine.chain.simulate(layers, times, units, np.array([0, 0, 1]), np.full(2, 3.0), max_spikes=limit)
     run = simulate(layers, times, units, t_end=3.0, max_spikes=limit + 1)  # the limit itself is allowed
     assert trains(run, 2)[0].size == limit + 1
 
@@ -568,14 +569,14 @@ def test_a_held_unit_may_fire_one_ulp_after_its_hold_if_its_previous_spike_is_fa
 def test_a_batch_is_its_samples_one_by_one_to_the_bit(rng, dtype, stop, t_ref):
     layers = random_net(rng, (4, 12, 3), dtype, t_ref)
     inputs = batch(rng, 70, 4, 3.0)  # more than a chunk
-    whole = engine.simulate(layers, *inputs, stop_at_first=stop)
+    whole = engine.chain.simulate(layers, *inputs, stop_at_first=stop)
     assert np.diff(whole.spikes(2)[2]).max() >= 1
     for b in range(70):
-        alone = engine.simulate(layers, *sample_of(inputs, b), stop_at_first=stop)
+        alone = engine.chain.simulate(layers, *sample_of(inputs, b), stop_at_first=stop)
         assert alone.t_known[0] == whole.t_known[b]
         for level in range(3):
             of_sample = slice(whole.log.offsets[level, b], whole.log.offsets[level, b + 1])
-            np.testing.assert_array_equal(whole.log.events[of_sample], alone.log.events[alone.level(level)])
+            np.testing.assert_array_equal(whole.log.events[of_sample], alone.log.events[alone.members(level)])
 
 
 @pytest.mark.parametrize("number", [0, -3])
@@ -595,11 +596,11 @@ def test_the_number_of_threads_is_remembered():
 def test_a_chain_is_its_layers_one_after_the_other_to_the_bit(rng, dtype, t_ref):
     layers = random_net(rng, (4, 12, 8, 3), dtype, t_ref)
     times, units, offsets, t_end = batch(rng, 30, 4, 3.0)
-    chain = engine.simulate(layers, times, units, offsets, t_end)
+    chain = engine.chain.simulate(layers, times, units, offsets, t_end)
     for level, one in enumerate(layers, start=1):
-        alone = engine.simulate([one], times, units, offsets, t_end)
+        alone = engine.chain.simulate([one], times, units, offsets, t_end)
         times, units, offsets = alone.spikes(1)
-        np.testing.assert_array_equal(chain.log.events[chain.level(level)], alone.log.events[alone.level(1)])
+        np.testing.assert_array_equal(chain.log.events[chain.members(level)], alone.log.events[alone.members(1)])
     assert times.size > 10
 
 
@@ -639,8 +640,8 @@ def assert_is_a_prefix(stopped, full):
 def test_an_early_stop_keeps_exactly_what_was_known_in_every_layer(rng, dtype, sizes, t_ref):
     layers = random_net(rng, sizes, dtype, t_ref)
     inputs = batch(rng, 80, 4, 3.0, per_unit=4)
-    full = engine.simulate(layers, *inputs)
-    stopped = engine.simulate(layers, *inputs, stop_at_first=True)
+    full = engine.chain.simulate(layers, *inputs)
+    stopped = engine.chain.simulate(layers, *inputs, stop_at_first=True)
     times, units, offsets = full.spikes(len(layers))
     decided = 0
     for b in range(80):
@@ -711,7 +712,7 @@ def test_the_potential_of_every_unit_is_that_of_the_oracle(rng, t_ref, equal_tau
             own = found[who == u]
             expected = [reference.potential(t, arrivals, row[sources], own, **constants) for t in grid]
             # Theorem 1 and the restart differ by slope * ulp at each of the unit's spikes
-            np.testing.assert_allclose(engine.potential(run, 0, index, u, grid), expected, rtol=0, atol=1e-13)
+            np.testing.assert_allclose(run.trace(0, index, u, grid)[0], expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.white_box
@@ -719,7 +720,7 @@ def test_the_potential_is_theta_before_a_spike_and_zero_in_its_hold():
     run = simulate([layer([[6.0]], t_ref=0.5)], [0.1], t_end=3.0)
     f = trains(run)[0][0]
     moments = np.array([0.0, 0.1, f, math.nextafter(f, 9.0), f + 0.25, f + 0.5, f + 0.75])
-    v = engine.potential(run, 0, 0, 0, moments)
+    v = run.trace(0, 0, 0, moments)[0]
     assert v[:2].tolist() == [0.0, 0.0]
     assert v[2] == pytest.approx(1.0, abs=8 * EPS)
     assert v[3:6].tolist() == [0.0, 0.0, 0.0]
@@ -730,10 +731,10 @@ def test_the_potential_is_theta_before_a_spike_and_zero_in_its_hold():
 def test_the_potential_is_read_from_its_own_sample_and_in_double_precision():
     times, units, offsets = np.array([0.0, 0.5]), np.zeros(2, int), np.array([0, 1, 1, 2])
     net = [layer([[2.0], [-1.0]], dtype=np.float32)]
-    run = engine.simulate(net, times, units, offsets, np.full(3, 2.0))
+    run = engine.chain.simulate(net, times, units, offsets, np.full(3, 2.0))
     grid = np.array([0.25, 1.0])
-    assert engine.potential(run, 1, 0, 0, grid).tolist() == [0.0, 0.0]
+    assert run.trace(1, 0, 0, grid)[0].tolist() == [0.0, 0.0]
     for sample, start in ((0, 0.0), (2, 0.5)):
         for unit, w in ((0, 2.0), (1, -1.0)):
             expected = [w * max(t - start, 0.0) * math.exp(-(t - start)) for t in grid]
-            assert engine.potential(run, sample, 0, unit, grid) == pytest.approx(expected, abs=1e-15)
+            assert run.trace(sample, 0, unit, grid)[0] == pytest.approx(expected, abs=1e-15)

@@ -137,7 +137,7 @@ def test_constants_have_two_roads_and_both_must_be_judged(monkeypatch):
 @pytest.mark.white_box
 @pytest.mark.slow
 def test_an_adjoint_that_is_off_is_seen(monkeypatch):
-    monkeypatch.setattr(engine.graph, "adjoint", off(engine.graph.adjoint, 1.0001))
+    monkeypatch.setattr(engine.graph.Run, "adjoint", off(engine.graph.Run.adjoint, 1.0001))
     names = {"gradient by weight against differences", "gradient by recurrent_weight against differences"}
     assert failed(verify._gradients(5, 0)) == names
 
@@ -210,15 +210,25 @@ ULP = 1.0 + 2.0**-52
         (ift, "forward_propagation", lambda: other_shift(2.0), {SHIFT}),
         (ift, "forward_propagation", lambda: other_shift(math.nan), {SHIFT}),
         (external, "replay", lambda: replay_later, {REPLAY}),
-        (engine.graph, "simulate", lambda: late(engine.graph.simulate), {GRAPH}),
+        (engine.graph.Engine, "simulate", lambda: late(engine.graph.Engine.simulate), {GRAPH}),
         # A replay is a graph, too.
-        (engine.graph, "adjoint", lambda: off(engine.graph.adjoint, ULP), {GRAPH, REPLAY}),
-        (engine.chain, "simulate", lambda: late(engine.chain.simulate, lambda t_end: t_end.size > 1), {BATCH}),
-        (engine.chain, "adjoint", lambda: off(engine.chain.adjoint, ULP, lambda run: run.t_known.size > 1), {BATCH}),
+        (engine.graph.Run, "adjoint", lambda: off(engine.graph.Run.adjoint, ULP), {GRAPH, REPLAY}),
         (
-            engine.chain,
+            engine.chain.Engine,
+            "simulate",
+            lambda: late(engine.chain.Engine.simulate, lambda t_end: t_end.size > 1),
+            {BATCH},
+        ),
+        (
+            engine.chain.Run,
             "adjoint",
-            lambda: off(engine.chain.adjoint, ULP, lambda _: engine.get_num_threads() == 2),
+            lambda: off(engine.chain.Run.adjoint, ULP, lambda run: run.t_known.size > 1),
+            {BATCH},
+        ),
+        (
+            engine.chain.Run,
+            "adjoint",
+            lambda: off(engine.chain.Run.adjoint, ULP, lambda _: engine.get_num_threads() == 2),
             {THREADS},
         ),
     ],

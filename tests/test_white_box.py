@@ -174,9 +174,9 @@ def test_it({argument}):
     ("parts_of_file", "white"),
     [
         ({"body": "engine.simulate"}, True),
-        ({"body": "helper(2)", "use": "engine.simulate(x)"}, True),
-        ({"body": "LIMIT[0](2)", "use": "engine.simulate(x)"}, True),
-        ({"argument": "prepared", "use": "library.engine.simulate(x)"}, True),
+        ({"body": "helper(2)", "use": "engine.chain.simulate(x)"}, True),
+        ({"body": "LIMIT[0](2)", "use": "engine.chain.simulate(x)"}, True),
+        ({"argument": "prepared", "use": "library.engine.chain.simulate(x)"}, True),
         ({"argument": "prepared", "use": "LIF(x)"}, False),
         ({"body": "helper(2)", "use": "[engine for engine in range(x)]"}, False),
         ({"body": "library.engine.DEFAULT_MAX_SPIKES"}, True),

@@ -92,9 +92,11 @@ def _compare(width: int, events: int, repeats: int) -> dict[str, Any]:
 def _simulate(weight: np.ndarray, times: np.ndarray, units: np.ndarray) -> Any:
     """One layer of the engine on these arrivals; weight (inputs, units)."""
     batch, n_units = len(times), weight.shape[1]
-    layer = engine.Layer(np.ascontiguousarray(weight.T), 1.0 / BETA, 1.0 / ALPHA, np.ones(n_units), np.zeros(n_units))
+    layer = engine.chain.Layer(
+        np.ascontiguousarray(weight.T), 1.0 / BETA, 1.0 / ALPHA, np.ones(n_units), np.zeros(n_units)
+    )
     offsets = np.arange(batch + 1) * ARRIVALS
-    return engine.simulate([layer], times.reshape(-1), units.reshape(-1), offsets, np.full(batch, T_END))
+    return engine.chain.simulate([layer], times.reshape(-1), units.reshape(-1), offsets, np.full(batch, T_END))
 
 
 def _peak(weight: np.ndarray, times: np.ndarray, units: np.ndarray) -> float:

@@ -76,7 +76,7 @@ class Simulation:
         """
         weights, thresholds, constants = _split(parameters, n_weights, len(self.parts))
         self.run = self.solve(weights, thresholds, times, constants)
-        bare, arrays = engine.detach_log(self.run)
+        bare, arrays = self.run.detach()
         self.kept = _Kept(
             bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules, self.max_sensitivity
         )
@@ -104,8 +104,8 @@ class _Kept:
     def run(self, tensors: Sequence[Tensor | None]) -> engine.Run:
         """The run to be differentiated, whose arrays are the last of these tensors."""
         arrays = [tensor.numpy() for tensor in tensors[-self.n_arrays :] if tensor is not None]
-        run = engine.attach_log(self.bare, arrays)
-        return run if self.max_sensitivity is None else engine.bound_sensitivity(run, self.max_sensitivity)
+        run = self.bare.attach(arrays)
+        return run if self.max_sensitivity is None else run.bounded(self.max_sensitivity)
 
 
 def fire_times(
@@ -210,8 +210,7 @@ class _Adjoint(Once):
 
     @staticmethod
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        gradient = engine.adjoint(
-            kept.run(tensors),
+        gradient = kept.run(tensors).adjoint(
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
             parts=kept.parts,
@@ -226,8 +225,7 @@ class _ForwardPropagation(Once):
 
     @staticmethod
     def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        weights, thresholds, inputs = engine.gradient_by_forward_propagation(
-            kept.run(tensors),
+        weights, thresholds, inputs = kept.run(tensors).forward_propagation(
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
             want_weights=wanted[1 : kept.n_weights + 1],
@@ -245,8 +243,8 @@ class _Tangent(Once):
         d_times, *d_parameters = [_array(tangent) for tangent in tensors[:n_inputs]]
         d_weights, d_thresholds, d_constants = _split(d_parameters, kept.n_weights, len(kept.parts))
         d_parts = {part: d for part, d in zip(kept.parts, d_constants, strict=True) if d is not None}
-        d_fire = engine.tangent(
-            kept.run(tensors), d_weights, d_thresholds, d_times, d_parts=d_parts, zero_grazes=kept.zero_grazes
+        d_fire = kept.run(tensors).tangent(
+            d_weights, d_thresholds, d_times, d_parts=d_parts, zero_grazes=kept.zero_grazes
         )
         return tuple(torch.from_numpy(d) for d in d_fire)
 

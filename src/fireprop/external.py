@@ -239,9 +239,9 @@ def _replay(
 
 def _resolution(run: engine.graph.Run) -> engine.Array:
     """How well the time of every spike can be known for itself."""
-    events = run.log.events[int(run.log.offsets[1, 0]) :]
-    thresholds = run.graph.nodes["theta"][events["unit"]]
-    resolution: engine.Array = np.spacing(np.abs(events["time"])) + np.abs(thresholds * 2.0**-52 / run.all_slopes())
+    times, units, _ = run.all_spikes()
+    thresholds = np.concatenate([run.constants(layer)[1] for layer in range(run.n_layers)])[units]
+    resolution: engine.Array = np.spacing(np.abs(times)) + np.abs(thresholds * 2.0**-52 / run.all_slopes())
     return resolution
 
 

@@ -479,7 +479,7 @@ def _layer(
     view: GraphView, run: engine.graph.Run, margins: engine.graph.Margins, horizon: Tensor, layer: int
 ) -> LayerValidity:
     """What was found about one layer, apart from the others and relative to its thresholds."""
-    tau_mem, theta, _ = (torch.from_numpy(values) for values in engine.constants(run, layer))
+    tau_mem, theta, _ = (torch.from_numpy(values) for values in run.constants(layer))
     times, units, offsets = (torch.from_numpy(values) for values in run.spikes(layer + 1))
     t_known = torch.from_numpy(run.t_known)
     spikes = Spikes._trusted(times, units, offsets, theta.numel(), horizon, t_known)

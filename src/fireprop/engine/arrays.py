@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numba
 import numpy as np
 
-from fireprop.kernels.chain import EVENT
+from fireprop.kernels.log import EVENT
 
 Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -1,12 +1,13 @@
 """Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from fireprop.engine import interface
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -22,15 +23,16 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
-from fireprop.engine.gradient import Gradient
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels.agenda import Agenda
-from fireprop.kernels.chain import EVENT, LANES, LAYER, UNIT, Chain, Log
+from fireprop.kernels.chain import LANES, LAYER, UNIT, Chain
 from fireprop.kernels.heap import ENTRY
+from fireprop.kernels.log import EVENT, Log
 from fireprop.kernels.walk import ALONE, N_AHEAD, N_SUMS, Lanes
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 FIXED_LOOK = 0.0  # how far a recurrent layer looks ahead at first; 0: it adapts. No spike depends on it
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
+NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 
 
 @dataclass(frozen=True)
@@ -62,41 +65,116 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A chain and the event log of one forward pass over it.
-
-    Level 0 is the input, level + 1 the spikes of a layer. t_known (batch,) is t_end, or earlier after an early stop.
-    """
+class Run(interface.Run):
+    """A chain and the event log of one forward pass over it; errors call its first layer `first_layer`."""
 
     chain: Chain
-    log: Log
-    t_known: Array
     first_layer: int = 0
+
+    engine = "chain"
 
     @property
     def n_layers(self) -> int:
         return int(self.chain.layers.size)
 
-    def level(self, level: int) -> slice:
-        """Where the events of a level lie in the log."""
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        return self.chain.weight.dtype
+
+    def members(self, level: int) -> slice:
         return slice(int(self.log.offsets[level, 0]), int(self.log.offsets[level, -1]))
 
-    def times(self, level: int) -> Array:
-        """Times of the events of a level, in an array of their own."""
-        return self.log.events["time"][self.level(level)].copy()
-
     def trains(self, level: int) -> tuple[Array, Array]:
-        """Units and offsets of the events of a level, in arrays of their own."""
-        part = self.level(level)
+        part = self.members(level)
         return self.log.events["unit"][part].copy(), self.log.offsets[level] - part.start
 
-    def spikes(self, level: int) -> tuple[Array, Array, Array]:
-        """Times, units and offsets of the events of a level."""
-        return self.times(level), *self.trains(level)
+    def adjoint(
+        self,
+        grad_times: Sequence[Array | None],
+        *,
+        want_input_times: bool = True,
+        parts: Sequence[Part] = (),
+        zero_grazes: bool = False,
+    ) -> Gradient:
+        _refuse_parts(parts)
+        return adjoint(self, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
 
-    def slopes(self, level: int) -> Array:
-        """V'(f-) of every spike of a level >= 1 (design 2)."""
-        return self.log.events["slope"][self.level(level)].copy()
+    def tangent(
+        self,
+        d_weights: Sequence[Array | None],
+        d_thresholds: Sequence[Array | None],
+        d_inputs: Array | None,
+        *,
+        d_parts: Mapping[Part, Array] | None = None,
+        zero_grazes: bool = False,
+    ) -> list[Array]:
+        _refuse_parts(d_parts or {})
+        return tangent(self, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
+
+    def constants(self, layer: int) -> tuple[Array, Array, Array]:
+        units = _units_of(self.chain, self.chain.units)[layer]
+        tau_mem = 1.0 / self.chain.layers["beta"][layer]
+        return np.full(units.size, tau_mem), units["theta"].copy(), units["t_ref"].copy()
+
+    def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
+        """The units of the level below come first among the sources, then, of a recurrent layer, its own."""
+        times, units, offsets = self.spikes(layer)
+        if not self.chain.layers["recurrent"][layer]:
+            return times, units, offsets
+        own_times, own_units, own_offsets = self.spikes(layer + 1)
+        n_sources = int(self.chain.layers["recurrent_start"][layer] - self.chain.layers["weight_start"][layer])
+        n_sources //= int(self.chain.layers["stop"][layer] - self.chain.layers["start"][layer])
+        batch = np.arange(offsets.size - 1)
+        sample = np.concatenate([np.repeat(batch, np.diff(offsets)), np.repeat(batch, np.diff(own_offsets))])
+        order = np.argsort(sample, kind="stable")
+        sources = np.concatenate([units, n_sources + own_units])
+        return np.concatenate([times, own_times])[order], sources[order], offsets + own_offsets
+
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+        rows, log = self.chain.layers["recurrent"], self.log
+        first = layer + int(np.count_nonzero(rows[:layer]))
+        weights = _weights_of(self.chain, self.chain.weight)[first : first + 1 + int(rows[layer])]
+        levels = [log.events[log.offsets[m, sample] : log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
+        received = list(zip(levels, weights, strict=False))
+        times = np.concatenate([events["time"] for events, _ in received])
+        weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in received])
+        return times, weight, np.full(times.size, self.chain.layers["alpha"][layer])
+
+    def _weight(self) -> Array:
+        return self.chain.weight
+
+    def _with_weight(self, weight: Array) -> dict[str, Any]:
+        return {"chain": self.chain._replace(weight=weight)}
+
+
+def _refuse_parts(parts: Iterable[Part]) -> None:
+    for part in parts:
+        raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
+
+
+@dataclass(frozen=True)
+class Engine(interface.Engine):
+    """A chain of plain layers; errors call the first of them `first_layer`."""
+
+    layers: Sequence[Layer]
+    first_layer: int = 0
+
+    def simulate(
+        self,
+        times: Array,
+        units: Array,
+        offsets: Array,
+        t_end: Array,
+        *,
+        t_start: Array | None = None,
+        stop_at: int | None = None,
+        max_spikes: int = DEFAULT_MAX_SPIKES,
+    ) -> Run:
+        """As `interface.Engine.simulate`; nothing acts at a start, and a stop waits for the last layer."""
+        return simulate(
+            self.layers, times, units, offsets, t_end, stop_at_first=stop_at is not None, max_spikes=max_spikes,
+            first_layer=self.first_layer,
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------- laying out
@@ -169,7 +247,7 @@ def simulate(
     t_end: Array,
     *,
     stop_at_first: bool = False,
-    max_spikes: int,
+    max_spikes: int = DEFAULT_MAX_SPIKES,
     first_layer: int = 0,
 ) -> Run:
     """Simulate a chain on a batch of input spikes.
@@ -217,7 +295,7 @@ def simulate(
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(chain, log, t_known, first_layer)
+    return Run(log, t_known, chain, first_layer)
 
 
 def _chunk(n_samples: int) -> int:
@@ -314,7 +392,7 @@ def _assemble(
     in_threads = events.nbytes > MUCH
     for _ in threads.map(place, len(chunks)) if in_threads else map(place, range(len(chunks))):
         pass
-    return Log(events, ends)
+    return Log(events, ends, NO_PARENTS)
 
 
 # --------------------------------------------------------------------------------------------------- derivatives
@@ -323,20 +401,10 @@ def _assemble(
 def adjoint(
     run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
 ) -> Gradient:
-    """Reverse mode: gradients of weights, as `Layer.weights`, thresholds (out,) and input times from all spikes' dL/df.
-
-    grad_times  per layer dL/df (n_spikes,), or None for zeros
-
-    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
-    ValueError where a gradient overflows.
-    """
+    """Reverse mode; gradients of weights come as `Layer.weights`."""
     chain, log = run.chain, run.log
     edges, order = chunk_edges(run.t_known.size), _hold_order(run)
-    flow = np.zeros(log.events.size)
-    for layer, grad in enumerate(grad_times):
-        if grad is not None:
-            flow[run.level(layer + 1)] = grad
-    refuse_non_finite(log.events, flow, "the loss has the derivative")
+    flow = run.flow(grad_times)
 
     def new_gradient() -> adjoint_kernel.Gradient:
         return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
@@ -368,7 +436,7 @@ def adjoint(
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
     weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
     thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-    return Gradient(weights, thresholds, flow[run.level(0)].copy(), parts=[])
+    return Gradient(weights, thresholds, flow[run.members(0)].copy(), parts=[])
 
 
 def _taken(idle: list[T], make: Callable[[], T]) -> T:
@@ -395,7 +463,7 @@ def _hold_order(run: Run) -> Array:
     """(n_events,): the spikes of each layer and sample in the order in which their holds end, each in its own place."""
     order = np.arange(run.log.events.size)
     for layer, own in enumerate(_units_of(run.chain, run.chain.units)):
-        part = run.level(layer + 1)
+        part = run.members(layer + 1)
         t_ref = own["t_ref"]
         if part.stop > part.start and t_ref.min() < t_ref.max():
             events = run.log.events[part]
@@ -412,10 +480,7 @@ def tangent(
     *,
     zero_grazes: bool = False,
 ) -> list[Array]:
-    """Forward mode: tangents of all layers' spike times along a direction; None is a zero direction.
-
-    Raises GrazeError as `adjoint` does.
-    """
+    """Forward mode."""
     chain, log = run.chain, run.log
     edges, order = chunk_edges(run.t_known.size), _hold_order(run)
     direction = tangent_kernel.Direction(
@@ -428,7 +493,7 @@ def tangent(
         for part, values in zip(parts, given, strict=True):
             part[:] = 0.0 if values is None else values
     if d_inputs is not None:
-        direction.times[run.level(0)] = d_inputs
+        direction.times[run.members(0)] = d_inputs
 
     def run_chunk(k: int) -> None:
         code, sample, layer, unit, t = tangent_kernel.tangent(
@@ -440,40 +505,4 @@ def tangent(
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     refuse_non_finite(log.events, direction.times, "the tangent has the entry")
-    return [direction.times[run.level(layer + 1)].copy() for layer in range(run.n_layers)]
-
-
-def arrivals_of(run: Run, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
-    """What arrives at one unit of a layer: times, weights, and the rate at which currents decay."""
-    rows = run.chain.layers["recurrent"]
-    first = layer + int(np.count_nonzero(rows[:layer]))
-    weights = _weights_of(run.chain, run.chain.weight)[first : first + 1 + int(rows[layer])]
-    levels = [run.log.events[run.log.offsets[m, sample] : run.log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
-    heard = list(zip(levels, weights, strict=False))
-    times = np.concatenate([events["time"] for events, _ in heard])
-    weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in heard])
-    return times, weight, np.full(times.size, run.chain.layers["alpha"][layer])
-
-
-def arrivals_at(run: Run, layer: int) -> tuple[Array, Array, Array]:
-    """Times, sources and offsets (batch + 1,) of all that arrives at a layer, sample by sample.
-
-    The units of the level below come first among the sources, then, of a recurrent layer, its own.
-    """
-    times, units, offsets = run.spikes(layer)
-    if not run.chain.layers["recurrent"][layer]:
-        return times, units, offsets
-    own_times, own_units, own_offsets = run.spikes(layer + 1)
-    n_sources = int(run.chain.layers["recurrent_start"][layer] - run.chain.layers["weight_start"][layer])
-    n_sources //= int(run.chain.layers["stop"][layer] - run.chain.layers["start"][layer])
-    batch = np.arange(offsets.size - 1)
-    sample = np.concatenate([np.repeat(batch, np.diff(offsets)), np.repeat(batch, np.diff(own_offsets))])
-    order = np.argsort(sample, kind="stable")
-    sources = np.concatenate([units, n_sources + own_units])
-    return np.concatenate([times, own_times])[order], sources[order], offsets + own_offsets
-
-
-def constants_of(run: Run, layer: int) -> tuple[Array, Array, Array]:
-    """tau_mem, v_threshold and t_ref of the units of a layer, (out,) each."""
-    units = _units_of(run.chain, run.chain.units)[layer]
-    return np.full(units.size, 1.0 / run.chain.layers["beta"][layer]), units["theta"].copy(), units["t_ref"].copy()
+    return [direction.times[run.members(layer + 1)].copy() for layer in range(run.n_layers)]

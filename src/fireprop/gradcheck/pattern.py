@@ -21,8 +21,8 @@ def pattern_of(record: Record) -> tuple[bytes, ...]:
 
 def _layer_pattern(run: engine.Run, layer: int) -> bytes:
     times, units, offsets = run.spikes(layer + 1)
-    holds = times + engine.constants(run, layer)[2][units]
-    t_arrivals, sources, arrival_offsets = engine.arrivals(run, layer)
+    holds = times + run.constants(layer)[2][units]
+    t_arrivals, sources, arrival_offsets = run.arrivals(layer)
     time = np.concatenate([times, holds, t_arrivals])
     kind = np.repeat([0, 1, 2], [times.size, times.size, sources.size])  # their order at one instant, design 3
     unit = np.concatenate([units, units, sources])

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from fireprop import arguments, engine
+from fireprop import arguments
 from fireprop.engine import SpikeLimitError
 from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.report import GradcheckReport, merge_rows
@@ -182,7 +182,7 @@ def _is_worth_checking(net: nn.Module, inputs: Spikes) -> bool:
 def _is_steep(record: Record) -> bool:
     (run,) = record.runs
     for layer, (spikes, slopes) in enumerate(zip(record, record.slopes, strict=True)):
-        tau_mem, theta, _ = (torch.from_numpy(constant)[spikes.units] for constant in engine.constants(run, layer))
+        tau_mem, theta, _ = (torch.from_numpy(constant)[spikes.units] for constant in run.constants(layer))
         if not bool((slopes * tau_mem > MIN_SLOPE * theta).all()):
             return False
     return True

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time, own_row, row
+from fireprop.kernels.chain import own_row, row
 from fireprop.kernels.compiling import kernel, merged, piece
+from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,

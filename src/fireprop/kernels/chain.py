@@ -1,9 +1,8 @@
-"""What every kernel reads: the constants of a chain of layers, and the event log of a run.
+"""What the kernels of a chain read: the constants of its layers.
 
-Both are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through; a
+They are flat, so that one compiled kernel serves any depth and any widths. Units of all layers are numbered through; a
 layer owns `start:stop`, whole blocks of LANES units, of which the first `width` are its own and the rest is padding: at
-rest, without weights, with an infinite threshold. Level 0 of a log holds the input spikes, level l + 1 the spikes of
-layer l.
+rest, without weights, with an infinite threshold. Level l + 1 of the event log holds the spikes of layer l.
 
 Records, not many parallel arrays: Numba counts references to each array at each call, which would cost more than the
 arithmetic. Only what is walked in vector passes is columnar.
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from fireprop.kernels.compiling import inlined, piece
+from fireprop.kernels.compiling import piece
 
 # Units that a vector pass judges at once. Plain Python has no vectors, and would pay for the padding.
 LANES = 8 if numba.config.DISABLE_JIT else 64
@@ -71,19 +70,6 @@ UNIT = np.dtype(
     align=True,
 )
 
-# An input spike or a spike of a layer, in order of (time, unit) within a sample.
-EVENT = np.dtype(
-    [
-        ("time", np.float64),
-        ("unit", np.int64),  # numbered within its level
-        ("slope", np.float64),  # V'(f-) of the unit at its own spike; 0 for inputs
-        # V' at the end of the refractory period, before any arrival at that instant; 0 where that outlasts the
-        # simulation, which no derivative reads.
-        ("restart_slope", np.float64),
-    ],
-    align=True,
-)
-
 
 class Chain(NamedTuple):
     """Constants of a chain of fully connected layers, recurrent or not.
@@ -99,17 +85,6 @@ class Chain(NamedTuple):
     weight: np.ndarray
 
 
-class Log(NamedTuple):
-    """The event log: what a forward pass leaves behind, and all that a derivative needs.
-
-    events   (n_events,) EVENT, level by level, within a level sample by sample
-    offsets  (n_layers + 1, batch + 1) int64; level m of sample b owns offsets[m, b]:offsets[m, b + 1]
-    """
-
-    events: np.ndarray
-    offsets: np.ndarray
-
-
 @piece
 def row(layer, source):
     """Where the weights begin with which unit `source` of the level below reaches the units of a layer."""
@@ -120,9 +95,3 @@ def row(layer, source):
 def own_row(layer, source):
     """Where the weights begin with which unit `source` of a recurrent layer reaches the units of that layer."""
     return layer.recurrent_start + source * (layer.stop - layer.start)
-
-
-@inlined
-def arrival_time(event):
-    """When a spike arrives in the layer above. There is no delay."""
-    return event.time

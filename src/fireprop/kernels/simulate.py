@@ -20,9 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import agenda, status
-from fireprop.kernels.chain import LANES, arrival_time, own_row, row
+from fireprop.kernels.chain import LANES, own_row, row
 from fireprop.kernels.compiling import inlined, kernel, merged, piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import (
     GENTLE,
     NONE_AHEAD,

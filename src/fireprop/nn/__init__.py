@@ -5,13 +5,14 @@ from fireprop.nn.dropout import SpikeDropout
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Connection, Network, Population
 from fireprop.nn.readout import LI, Maximum, Trace
-from fireprop.nn.record import Record
+from fireprop.nn.record import EngineUsed, Record
 from fireprop.nn.sequential import Sequential
 
 __all__ = [
     "LI",
     "LIF",
     "Connection",
+    "EngineUsed",
     "Maximum",
     "Network",
     "Population",

@@ -57,30 +57,35 @@ def run_layers(
     def solve(
         w: Sequence[engine.Array], theta: Sequence[engine.Array], times: engine.Array, constants: Sequence[engine.Array]
     ) -> engine.Run:
-        trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
+        chosen: engine.Engine
         if as_graph:
             structure = structure_of_layers(layers, first_layer, parts, constants)
-            stop_at = len(layers) - 1 if stop else None
-            return engine.graph.simulate(
-                structure, w, theta, times, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
-                max_spikes=max_spikes,
-            )  # fmt: skip
-        ahead = iter(w)
-        plain = [
-            engine.Layer(
-                next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-                next(ahead) if lif.recurrent else None,
-            )
-            for lif, threshold in zip(layers, theta, strict=True)
-        ]  # fmt: skip
-        stop_at_first = stop is not None
-        return engine.simulate(
-            plain, times, *trains, stop_at_first=stop_at_first, max_spikes=max_spikes, first_layer=first_layer
-        )
+            chosen = engine.graph.Engine(structure, w, theta)
+        else:
+            chosen = engine.chain.Engine(plain_layers(layers, w, theta), first_layer)
+        return chosen.simulate(
+            times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
+            t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
+            max_spikes=max_spikes,
+        )  # fmt: skip
 
     simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
     constants = [site.tensor() for site in trained]
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)
+
+
+def plain_layers(
+    layers: Sequence["LIF"], weights: Sequence[engine.Array], thresholds: Sequence[engine.Array]
+) -> list[engine.chain.Layer]:
+    """Plain layers as the engine of chains sees them."""
+    ahead = iter(weights)
+    return [
+        engine.chain.Layer(
+            next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
+            next(ahead) if lif.recurrent else None,
+        )
+        for lif, threshold in zip(layers, thresholds, strict=True)
+    ]  # fmt: skip
 
 
 def is_plain(lif: "LIF") -> bool:

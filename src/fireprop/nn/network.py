@@ -334,9 +334,9 @@ class Network(nn.Module):
             constants: Sequence[engine.Array],
         ) -> engine.Run:
             trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
-            return engine.graph.simulate(
-                self.structure(parts, constants), w, theta, times, *trains,
-                t_start=None if start is None else start.numpy(), stop_at=stop_at, max_spikes=max_spikes,
+            return engine.graph.Engine(self.structure(parts, constants), w, theta).simulate(
+                times, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
+                max_spikes=max_spikes,
             )  # fmt: skip
 
         simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +19,17 @@ Stop: TypeAlias = Literal["first_spikes"] | None
 OnGraze: TypeAlias = Literal["raise", "zero"]
 GradientBy: TypeAlias = Literal["adjoint", "forward"]
 Place: TypeAlias = tuple[int, int]
+
+
+class EngineUsed(NamedTuple):
+    """Which engine simulated a layer, and the precision of its potentials and currents.
+
+    engine  "chain" for plain layers, "graph" for everything else
+    dtype   torch.float32 or torch.float64
+    """
+
+    engine: str
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +57,20 @@ class Record:
     def spikes(self) -> tuple[Spikes, ...]:
         """The spikes of all layers that fire: without the trace of a read-out."""
         return tuple(layer for layer in self.layers if isinstance(layer, Spikes))
+
+    @property
+    def engines(self) -> tuple[EngineUsed | None, ...]:
+        """Per layer, the engine that simulated it and the precision of its state; None for a read-out.
+
+        >>> from fireprop.nn import LIF
+        >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5)
+        >>> layer.record(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0).engines
+        (EngineUsed(engine='chain', dtype=torch.float32),)
+        """
+        runs = [None if place is None else self.runs[place[0]] for place in self._places()]
+        return tuple(
+            None if run is None else EngineUsed(run.engine, getattr(torch, run.state_dtype.name)) for run in runs
+        )
 
     @cached_property
     def slopes(self) -> tuple[Tensor, ...]:
@@ -90,7 +115,7 @@ class Record:
     def threshold(self, layer: int | str) -> Tensor:
         """v_threshold of the units of a layer, as it was in the run: (out,) float64."""
         run, local = self._locate(layer)
-        return torch.from_numpy(engine.constants(run, local)[1])
+        return torch.from_numpy(run.constants(local)[1])
 
     def _trace(self, layer: int | str, unit: int, times: Tensor, sample: int) -> tuple[Tensor, Tensor]:
         found = self[layer]
@@ -106,7 +131,7 @@ class Record:
                 f"times[-1] = {float(grid[-1])}: the run of sample {sample} ends at t = {known}. "
                 "Run to a later t_end, or without stop"
             )
-        v, i = engine.trace(run, sample, local, unit, grid.numpy())
+        v, i = run.trace(sample, local, unit, grid.numpy())
         return torch.from_numpy(v), torch.from_numpy(i)
 
     def _number(self, layer: int | str) -> int:

@@ -1,11 +1,11 @@
 """Any directed graph of populations: constants per unit, time constants per synapse, cycles, only what is connected."""
 
-from fireprop.engine.graph.derivatives import Margins, adjoint, margins, tangent
-from fireprop.engine.graph.forward import replay, simulate
-from fireprop.engine.graph.inspect import arrivals_at, arrivals_of, constants_of, start_of
-from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Part, Population, Sparsity, Structure, lay_out
+from fireprop.engine.graph.derivatives import Margins, margins, tangent
+from fireprop.engine.graph.forward import Engine, replay, simulate
+from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Population, Sparsity, Structure, lay_out
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
+from fireprop.engine.interface import Part
 
 __all__ = [
     "BIAS",
@@ -13,22 +13,18 @@ __all__ = [
     "STATE",
     "Columns",
     "Connection",
+    "Engine",
     "Margins",
     "Part",
     "Population",
     "Run",
     "Sparsity",
     "Structure",
-    "adjoint",
-    "arrivals_at",
-    "arrivals_of",
     "columns",
-    "constants_of",
     "forward_propagation",
     "lay_out",
     "margins",
     "replay",
     "simulate",
-    "start_of",
     "tangent",
 ]

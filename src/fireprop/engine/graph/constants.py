@@ -1,17 +1,21 @@
 """Derivatives by the constants of a graph: time constants, refractory periods, delays, initial potentials."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fireprop.engine.arrays import Array, records
-from fireprop.engine.graph.layout import Part, Structure, once
-from fireprop.engine.graph.run import Run
+from fireprop.engine.graph.layout import Structure, once
+from fireprop.engine.interface import Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import constants as kernel
 
+if TYPE_CHECKING:
+    from fireprop.engine.graph.run import Run
 
-def gradient_of_parts(run: Run, flow: Array, parts: Sequence[Part]) -> list[Array]:
+
+def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Array]:
     """Gradients by parts, in their shapes; flow: dL/df of every event in all, as the adjoint walk leaves it."""
     total = _zeros(run)
     if any(part.kind != "delay" for part in parts):
@@ -24,7 +28,7 @@ def gradient_of_parts(run: Run, flow: Array, parts: Sequence[Part]) -> list[Arra
     return [_in_shape(run.structure, part, total, by_line) for part in parts]
 
 
-def rise_along(run: Run, d_parts: Mapping[Part, Array]) -> Array:
+def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
     rise = np.zeros(run.log.events.size)
     if any(part.kind != "delay" for part in d_parts):
@@ -33,7 +37,7 @@ def rise_along(run: Run, d_parts: Mapping[Part, Array]) -> Array:
     return rise
 
 
-def delayed_by(run: Run, d_parts: Mapping[Part, Array]) -> Array:
+def delayed_by(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     """(n_events,): how much later each arrives along a direction of delays than what sent it."""
     later = np.zeros(run.log.events.size)
     by_line = np.zeros(run.structure.lines.number)
@@ -47,7 +51,7 @@ def delayed_by(run: Run, d_parts: Mapping[Part, Array]) -> Array:
     return later
 
 
-def _walk(run: Run, mu: Array, direction: kernel.Constants, rise: Array | None = None) -> list[kernel.Constraint]:
+def _walk(run: "Run", mu: Array, direction: kernel.Constants, rise: Array | None = None) -> list[kernel.Constraint]:
     """What the walk finds in each chunk."""
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
@@ -62,12 +66,12 @@ def _walk(run: Run, mu: Array, direction: kernel.Constants, rise: Array | None =
     return list(threads.map(run_chunk, len(edges) - 1))
 
 
-def _zeros(run: Run) -> kernel.Constants:
+def _zeros(run: "Run") -> kernel.Constants:
     n_units, n_channels = run.graph.nodes.size, run.graph.channels.size
     return kernel.Constants(np.zeros(n_units), np.zeros(n_units), np.zeros(n_units), np.zeros(n_channels))
 
 
-def _direction(run: Run, d_parts: Mapping[Part, Array]) -> kernel.Constants:
+def _direction(run: "Run", d_parts: Mapping[Part, Array]) -> kernel.Constants:
     """A direction of constants as one of rates, by unit and by channel."""
     direction, structure = _zeros(run), run.structure
     for part, tangent in d_parts.items():
@@ -127,7 +131,7 @@ def _ends(structure: Structure, number: int) -> tuple[Array, tuple[Array, Array]
     return lines, (receiver if n_out > 1 else 0 * receiver, source if n_in > 1 else 0 * source)
 
 
-def _late(run: Run) -> tuple[Array, Array]:
+def _late(run: "Run") -> tuple[Array, Array]:
     """The events that arrived along lines, by their places in the log, and their lines."""
     n_inputs = run.structure.n_inputs
     lines = run.log.events["unit"][: run.log.offsets[0, -1]] - n_inputs
@@ -135,7 +139,7 @@ def _late(run: Run) -> tuple[Array, Array]:
     return members, lines[members]
 
 
-def _by_line(run: Run, flow: Array) -> Array:
+def _by_line(run: "Run", flow: Array) -> Array:
     """dL/ddelay of every line: the sum of dL/dt of what arrived along it."""
     members, lines = _late(run)
     return np.bincount(lines, weights=flow[members], minlength=run.structure.lines.number)

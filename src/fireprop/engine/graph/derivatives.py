@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +11,9 @@ from fireprop.engine.arrays import (
     records,
     refuse_non_finite,
 )
-from fireprop.engine.gradient import Gradient
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
-from fireprop.engine.graph.layout import Part
-from fireprop.engine.graph.run import Run, own_state, raise_fault, scratch
+from fireprop.engine.graph.scratch import own_state, scratch
+from fireprop.engine.interface import Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
@@ -21,6 +21,9 @@ from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.walk import N_SUMS
+
+if TYPE_CHECKING:
+    from fireprop.engine.graph.run import Run
 
 
 def _state(graph: Graph) -> walk_kernel.State:
@@ -30,35 +33,21 @@ def _state(graph: Graph) -> walk_kernel.State:
     return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS))
 
 
-def flow_of(run: Run, grad_times: Sequence[Array | None]) -> Array:
-    """dL/df of every event from that of each population's spikes; None is a zero."""
-    flow = np.zeros(run.log.events.size)
-    for layer, grad in enumerate(grad_times):
-        if grad is not None:
-            flow[run.members(layer + 1)] = grad
-    refuse_non_finite(run.log.events, flow, "the loss has the derivative")
-    return flow
-
-
 def adjoint(
-    run: Run, grad_times: Sequence[Array | None], *, parts: Sequence[Part] = (), zero_grazes: bool = False
+    run: "Run", grad_times: Sequence[Array | None], *, parts: Sequence[Part] = (), zero_grazes: bool = False
 ) -> Gradient:
-    """Reverse mode: gradients of weights, thresholds, input times and parts from those of all populations' spikes.
-
-    Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
-    ValueError where a gradient overflows.
-    """
+    """Reverse mode."""
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
-    flow = flow_of(run, grad_times)
+    flow = run.flow(grad_times)
     weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
         # A single chunk needs no second array of all synapses.
         own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
         gradient = adjoint_kernel.Gradient(flow, *own)
-        raise_fault(
-            run, *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1])
+        run.raise_fault(
+            *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1])
         )
         return gradient
 
@@ -82,7 +71,7 @@ def adjoint(
 
 
 def tangent(
-    run: Run,
+    run: "Run",
     d_weights: Sequence[Array | None],
     d_thresholds: Sequence[Array | None],
     d_inputs: Array | None,
@@ -103,7 +92,7 @@ def tangent(
 
 
 def tangents_of_events(
-    run: Run,
+    run: "Run",
     d_weights: Sequence[Array | None],
     d_thresholds: Sequence[Array | None],
     d_inputs: Array | None,
@@ -130,7 +119,7 @@ def tangents_of_events(
 
     def run_chunk(k: int) -> None:
         state = _state(graph)
-        raise_fault(run, *tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
+        run.raise_fault(*tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
 
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
@@ -159,7 +148,9 @@ class Margins:
     d_times: Array
 
 
-def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresholds: Sequence[Array | None]) -> Margins:
+def margins(
+    run: "Run", t_end: Array, d_weights: Sequence[Array | None], d_thresholds: Sequence[Array | None]
+) -> Margins:
     """How close a run is to another, and how far along a direction of weights and thresholds; None is zero.
 
     Nothing flows through a spike of slope <= 0. Raises ValueError if a tangent overflows.

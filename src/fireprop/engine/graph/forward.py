@@ -1,9 +1,11 @@
 """Both ways to an event log: simulation, and the replay of spikes that somebody else found."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from fireprop.engine import interface
 from fireprop.engine.arrays import (
     MAX_CONSTANT,
     Array,
@@ -19,14 +21,16 @@ from fireprop.engine.arrays import (
 from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_of, no_spikes
-from fireprop.engine.graph.run import Run, own_state, scratch
+from fireprop.engine.graph.run import Run
+from fireprop.engine.graph.scratch import own_state, scratch
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels import status
-from fireprop.kernels.chain import EVENT
 from fireprop.kernels.graph import replay as replay_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
-from fireprop.kernels.graph.layout import Graph, GraphLog
+from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
+from fireprop.kernels.log import EVENT, Log
 
 FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
 
@@ -81,16 +85,7 @@ def simulate(
     stop_at: int | None = None,
     max_spikes: int,
 ) -> Run:
-    """Simulate a graph on a batch of input spikes.
-
-    weights     per connection (out, in), thresholds per population (n,)
-    times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
-    t_start     (batch,) float64, when what acts at the start acts; None where nothing does
-    stop_at     the population whose units must all have fired for a sample to end early
-    max_spikes  limit of spikes per population and sample
-
-    Raises as `chain.simulate` does.
-    """
+    """See `interface.Engine.simulate`."""
     _check(structure, times, units, offsets, t_start, t_end)
     graph = _graph(structure, weights, thresholds)
     inputs = Trains(times, units, offsets)
@@ -137,7 +132,7 @@ def simulate(
     if structure.has_lines_of_units:  # what they have sent is known now
         given = arrivals_of(structure, inputs, Trains(spikes["time"], spikes["unit"], spike_offsets), t_start, t_end)
     t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
-    return Run(structure, graph, _log(given, spikes, spike_offsets), t_known)
+    return Run(_log(given, spikes, spike_offsets), t_known, structure, graph)
 
 
 def _check(
@@ -165,9 +160,9 @@ def _check(
         raise ValueError(f"t_start[{k}] = {float(t_start[k])}: give less than t_end = {float(t_end[k])}")
 
 
-def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> GraphLog:
+def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> Log:
     events = for_kernels(np.concatenate([given.events, spikes]))
-    return GraphLog(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
+    return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
 def _queue(size: int) -> Queue:
@@ -201,14 +196,7 @@ def replay(
     t_start: Array | None = None,
     excess: float,
 ) -> tuple[Run, Array]:
-    """The run whose spikes somebody else found, and V(f-) - theta of every spike in order of the log.
-
-    spikes  times, units of the graph, and offsets (batch + 1,) of all spikes, in order of (time, unit) in each sample
-    excess  how far V(f-) may lie from theta, and V rise above it without a spike, relative to it; inf: any distance
-
-    Raises ReplayError for the first spike that is off its threshold, is missing, or lies within the hold of the one
-    before.
-    """
+    """See `interface.Engine.replay`."""
     _check(structure, times, units, offsets, t_start, t_end)
     check_times(spikes[0], t_end)
     check_trains("spikes", *spikes, structure.nodes.size)
@@ -224,14 +212,14 @@ def replay(
         work = replay_kernel.Replay(own_state(graph), excess * theta, residual, *scratch(graph))
         code, sample, unit, t = replay_kernel.replay_spikes(work, log, t_end, edges[k], edges[k + 1])
         if code == status.OFF_THRESHOLD:
-            raise ReplayError(_off_threshold(Run(structure, graph, log, t_end), residual, sample, unit, t, excess))
+            raise ReplayError(_off_threshold(Run(log, t_end, structure, graph), residual, sample, unit, t, excess))
         if code != status.OK:
             population, local = structure.locate(unit)
             raise in_words(code, sample, structure.populations[population].name, local, t)
 
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
-    return Run(structure, graph, log, t_end.copy()), residual[given.events.size :]
+    return Run(log, t_end.copy(), structure, graph), residual[given.events.size :]
 
 
 def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, excess: float) -> str:
@@ -244,3 +232,47 @@ def _off_threshold(run: Run, residual: Array, sample: int, unit: int, t: float, 
         f"this spike is given, more than {excess:g} of it: polish the spikes, raise the tolerance, or look whether one "
         "is missing before it"
     )
+
+
+@dataclass(frozen=True)
+class Engine(interface.Engine):
+    """Any graph of populations.
+
+    weights  per connection (out, in), or one for each synapse; thresholds per population (n,)
+    """
+
+    structure: Structure
+    weights: Sequence[Array]
+    thresholds: Sequence[Array]
+
+    def simulate(
+        self,
+        times: Array,
+        units: Array,
+        offsets: Array,
+        t_end: Array,
+        *,
+        t_start: Array | None = None,
+        stop_at: int | None = None,
+        max_spikes: int = DEFAULT_MAX_SPIKES,
+    ) -> Run:
+        return simulate(
+            self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
+            stop_at=stop_at, max_spikes=max_spikes,
+        )  # fmt: skip
+
+    def replay(
+        self,
+        times: Array,
+        units: Array,
+        offsets: Array,
+        spikes: tuple[Array, Array, Array],
+        t_end: Array,
+        *,
+        t_start: Array | None = None,
+        excess: float,
+    ) -> tuple[Run, Array]:
+        return replay(
+            self.structure, self.weights, self.thresholds, times, units, offsets, spikes, t_end, t_start=t_start,
+            excess=excess,
+        )  # fmt: skip

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,14 +21,6 @@ INPUT = -1  # the population of the input units
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
-
-
-class Part(NamedTuple):
-    """Constants by which a run is differentiated: tau_mem, t_ref, v_start (n,) of a population, or tau_syn, delay of a
-    connection, (1, 1), (1, in), (out, 1) or (out, in); and its number."""
-
-    kind: Literal["tau_mem", "t_ref", "v_start", "tau_syn", "delay"]
-    number: int
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, events_of
 from fireprop.engine.graph.layout import STARTS, Structure
+from fireprop.kernels.log import NO_PARENT
 
 # Of arrivals at one instant, in this order: the start, inputs, and what comes along lines, in order of these.
 START, INPUT, LINE = range(3)
-NO_PARENT = -1
 
 
 class Trains(NamedTuple):

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fireprop.engine.arrays import (
     Array,
 )
-from fireprop.engine.graph.derivatives import flow_of
 from fireprop.engine.graph.layout import Sparsity
-from fireprop.engine.graph.run import Run, raise_fault
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import forward_propagation as forward_kernel
+
+if TYPE_CHECKING:
+    from fireprop.engine.graph.run import Run
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Columns:
         return [shaped(part) for part in self.weights], [shaped(part) for part in self.thresholds], shaped(self.times)
 
 
-def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Sequence[bool]) -> Columns:
+def columns(run: "Run", *, times: bool, weights: Sequence[bool], thresholds: Sequence[bool]) -> Columns:
     """Columns for those of the input times, connections and populations that are wanted, in this order reversed."""
     number = 0
 
@@ -69,7 +71,7 @@ def columns(run: Run, *, times: bool, weights: Sequence[bool], thresholds: Seque
 
 
 def forward_propagation(
-    run: Run,
+    run: "Run",
     columns: Columns,
     *,
     rows: Array | None = None,
@@ -92,7 +94,7 @@ def forward_propagation(
     if rows is not None:
         row[n_external:] = rows
     jacobian = np.zeros((int(row.max(initial=-1)) + 1, columns.number))
-    coefficient = np.zeros(log.events.size) if grad_times is None else flow_of(run, grad_times)
+    coefficient = np.zeros(log.events.size) if grad_times is None else run.flow(grad_times)
     by_time = np.full(log.events.size, forward_kernel.NONE)
     by_time[run.members(0)] = columns.times
     number = forward_kernel.Columns(
@@ -115,7 +117,7 @@ def forward_propagation(
         answer = forward_kernel.forward_propagation(
             graph, log, number, sensitivity, result, zero_grazes, edges[k], edges[k + 1]
         )
-        raise_fault(run, *answer)
+        run.raise_fault(*answer)
         return result.gradient
 
     gradient = np.zeros(columns.number)

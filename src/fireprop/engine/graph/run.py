@@ -1,38 +1,40 @@
 """A graph and the event log of one forward pass over it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fireprop.engine.arrays import (
-    Array,
-    copy_of,
-)
+from fireprop.engine import interface
+from fireprop.engine.arrays import Array
 from fireprop.engine.errors import in_words
+from fireprop.engine.graph import derivatives, rows
 from fireprop.engine.graph.layout import Structure
+from fireprop.engine.interface import Gradient, Part
 from fireprop.kernels import status
-from fireprop.kernels.graph.layout import Graph, GraphLog
+from fireprop.kernels.graph.layout import Graph
 
 
 @dataclass(frozen=True)
-class Run:
-    """A graph and the event log of one forward pass over it.
-
-    Level 0 is the input, level p + 1 the spikes of population p. t_known (batch,) is t_end, or earlier after a stop.
-    """
+class Run(interface.Run):
+    """A graph and the event log of one forward pass over it: level 1 of the log holds the spikes of all populations."""
 
     structure: Structure
     graph: Graph
-    log: GraphLog
-    t_known: Array
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
+
+    engine = "graph"
 
     @property
     def n_layers(self) -> int:
         return len(self.structure.populations)
 
+    @property
+    def state_dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
     def members(self, level: int) -> Array:
-        """Where the events of a level lie in the log."""
         n_external = int(self.log.offsets[0, -1])
         if level == 0 and self.structure.n_external == self.structure.n_inputs:
             return np.arange(n_external)
@@ -46,34 +48,99 @@ class Run:
             self._members[level] = members
         return self._members[level]
 
-    def places(self, layer: int) -> Array:
-        """Where the spikes of a population stand among all spikes of the log."""
-        places: Array = self.members(layer + 1) - int(self.log.offsets[1, 0])
-        return places
-
-    def times(self, level: int) -> Array:
-        """Times of the events of a level, in an array of their own."""
-        return np.array(self.log.events["time"][self.members(level)])
-
     def trains(self, level: int) -> tuple[Array, Array]:
-        """Units and offsets of the events of a level, in arrays of their own."""
         members = self.members(level)
         units = np.array(self.log.events["unit"][members])
         offsets: Array = np.searchsorted(members, self.log.offsets[min(level, 1)])
         return units - (self.structure.starts[level - 1] if level else 0), offsets
 
-    def spikes(self, level: int) -> tuple[Array, Array, Array]:
-        """Times, units and offsets of the events of a level."""
-        return self.times(level), *self.trains(level)
+    def places(self, layer: int) -> Array:
+        """Where the spikes of a population stand among all spikes of the log."""
+        places: Array = self.members(layer + 1) - int(self.log.offsets[1, 0])
+        return places
+
+    def all_spikes(self) -> tuple[Array, Array, Array]:
+        """Times, units numbered through, and offsets of the spikes of all populations, in order of the log."""
+        first = int(self.log.offsets[1, 0])
+        events = self.log.events[first:]
+        return np.array(events["time"]), np.array(events["unit"]), self.log.offsets[1] - first
 
     def all_slopes(self) -> Array:
         """V'(f-) of every spike, in order of the log (design 2)."""
-        return self.log.events["slope"][int(self.log.offsets[1, 0]) :].copy()
+        return np.array(self.log.events["slope"][int(self.log.offsets[1, 0]) :])
 
-    def slopes(self, level: int) -> Array:
-        """V'(f-) of every spike of a level >= 1 (design 2)."""
-        slopes: Array = self.all_slopes()[self.places(level - 1)]
-        return slopes
+    def adjoint(
+        self,
+        grad_times: Sequence[Array | None],
+        *,
+        want_input_times: bool = True,
+        parts: Sequence[Part] = (),
+        zero_grazes: bool = False,
+    ) -> Gradient:
+        return derivatives.adjoint(self, grad_times, parts=parts, zero_grazes=zero_grazes)
+
+    def tangent(
+        self,
+        d_weights: Sequence[Array | None],
+        d_thresholds: Sequence[Array | None],
+        d_inputs: Array | None,
+        *,
+        d_parts: Mapping[Part, Array] | None = None,
+        zero_grazes: bool = False,
+    ) -> list[Array]:
+        return derivatives.tangent(self, d_weights, d_thresholds, d_inputs, d_parts=d_parts, zero_grazes=zero_grazes)
+
+    def forward_propagation(
+        self,
+        grad_times: Sequence[Array | None],
+        *,
+        want_input_times: bool,
+        want_weights: Sequence[bool],
+        want_thresholds: Sequence[bool],
+        zero_grazes: bool = False,
+    ) -> tuple[list[Array], list[Array], Array]:
+        columns = rows.columns(self, times=want_input_times, weights=want_weights, thresholds=want_thresholds)
+        _, gradient = rows.forward_propagation(self, columns, grad_times=grad_times, zero_grazes=zero_grazes)
+        return columns.spread(gradient)
+
+    def constants(self, layer: int) -> tuple[Array, Array, Array]:
+        nodes = self.graph.nodes[self.structure.starts[layer] : self.structure.starts[layer + 1]]
+        return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()
+
+    def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
+        structure, log = self.structure, self.log
+        targets = structure.synapses["target"]
+        reached = (targets >= structure.starts[layer]) & (targets < structure.starts[layer + 1])
+        reaches = np.zeros(structure.rows.size - 1, bool)
+        reaches[structure.sources[reached]] = True
+        source = log.events["unit"].copy()
+        source[log.offsets[0, -1] :] += structure.n_external
+        batch = self.t_known.size
+        sample = np.concatenate([np.repeat(np.arange(batch), np.diff(offsets)) for offsets in log.offsets])
+        order = np.flatnonzero(reaches[source])
+        order = order[np.argsort(sample[order], kind="stable")]
+        offsets = np.searchsorted(sample[order], np.arange(batch + 1))
+        return log.events["time"][order], source[order], offsets
+
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+        structure, log = self.structure, self.log
+        target = structure.starts[layer] + unit
+        chosen = structure.synapses["target"] == target
+        weight, alpha = np.zeros(structure.rows.size - 1), np.full(structure.rows.size - 1, -1.0)
+        weight[structure.sources[chosen]] = self.graph.weight[chosen]
+        alpha[structure.sources[chosen]] = structure.channels["alpha"][structure.synapses["channel"][chosen]]
+        inputs = log.events[log.offsets[0, sample] : log.offsets[0, sample + 1]]
+        spikes = log.events[log.offsets[1, sample] : log.offsets[1, sample + 1]]
+        source = np.concatenate([inputs["unit"], structure.n_external + spikes["unit"]])
+        times = np.concatenate([inputs["time"], spikes["time"]])
+        there = alpha[source] >= 0.0
+        return times[there], weight[source[there]], alpha[source[there]]
+
+    def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
+        if not self.structure.has_start:
+            return 0.0, 0.0
+        t_start = self.log.events["time"][self.log.offsets[0, sample]]  # the start comes before all else
+        return float(t_start), float(self.graph.v_start[self.structure.starts[layer] + unit])
 
     def where(self, k: int) -> str:
         """Spike k of the log in words."""
@@ -88,18 +155,14 @@ class Run:
         population, local = self.structure.locate(unit)
         return self.structure.populations[population].name, local
 
+    def raise_fault(self, code: int, sample: int, unit: int, t: float) -> None:
+        """Raise the error of what a kernel returned, if it is one."""
+        if code != status.OK:
+            name, local = self.name(unit)
+            raise in_words(code, sample, name, local, t)
 
-def own_state(graph: Graph) -> Graph:
-    """A graph whose state is that of one thread."""
-    return graph._replace(nodes=copy_of(graph.nodes), channels=copy_of(graph.channels))
+    def _weight(self) -> Array:
+        return self.graph.weight
 
-
-def scratch(graph: Graph) -> tuple[Array, Array]:
-    most = int(graph.nodes["n_channels"].max(initial=1))
-    return np.empty(most + 1), np.empty(most + 1)
-
-
-def raise_fault(run: Run, code: int, sample: int, unit: int, t: float) -> None:
-    if code != status.OK:
-        name, local = run.name(unit)
-        raise in_words(code, sample, name, local, t)
+    def _with_weight(self, weight: Array) -> dict[str, Any]:
+        return {"graph": self.graph._replace(weight=weight), "_members": {}}

@@ -5,17 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, njit, piece
-from fireprop.kernels.graph.walk import (
-    NO_PARENT,
-    clear,
-    move_backward,
-    move_one_backward,
-    parent_of,
-    source_of,
-    wake,
-)
+from fireprop.kernels.graph.walk import clear, move_backward, move_one_backward, source_of, wake
+from fireprop.kernels.log import NO_PARENT, arrival_time, parent_of
 from fireprop.kernels.walk import N_SUMS, release_order, total_of
 
 

@@ -2,8 +2,8 @@
 
 Sources are numbered through: those from outside first, then the units of the graph. From outside come the inputs, what
 arrives late along a line, and the start of a sample, if something acts there. A unit holds one current, a channel, for
-each distinct tau_syn that reaches it. An event log of a graph has two levels: what comes from outside, and the spikes
-of all units together in order of (time, unit).
+each distinct tau_syn that reaches it. Its event log has two levels: what comes from outside, and the spikes of
+all units together.
 """
 
 from typing import NamedTuple
@@ -75,17 +75,3 @@ class Graph(NamedTuple):
     weight: np.ndarray
     start: int
     v_start: np.ndarray
-
-
-class GraphLog(NamedTuple):
-    """The event log of a graph.
-
-    events   (n_events,) EVENT: all that comes from outside, sample by sample, then all spikes
-    offsets  (2, batch + 1) int64; level m of sample b owns offsets[m, b]:offsets[m, b + 1]
-    parents  (n_external_events,) int64: of what arrives along a line, the event that sent it; -1 of others; empty where
-             a graph has no lines
-    """
-
-    events: np.ndarray
-    offsets: np.ndarray
-    parents: np.ndarray

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import parent_of, source_of
+from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.log import arrival_time, parent_of
 from fireprop.kernels.membrane import factors, rise
 
 NONE = -1

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, kernel
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import fire, lift, move_to, potential_at, rest, set_base
 from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import NONE_AHEAD
 
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of_one, first_crossing
@@ -32,6 +31,7 @@ from fireprop.kernels.graph.state import (
     rest_one,
     set_base,
 )
+from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import NONE_AHEAD, too_close
 
 # Places in `Loop.counts`

@@ -12,15 +12,14 @@ from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.walk import (
     END_OF_HOLD,
     INPUT,
-    NO_PARENT,
     SPIKE,
     clear,
     comes_next,
     move_forward,
     move_one_forward,
-    parent_of,
     source_of,
 )
+from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.walk import release_order
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.chain import arrival_time
 from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import factors, step
 
 # 32 bytes, what a step of a unit reads and writes.
@@ -25,7 +25,6 @@ OWN = np.dtype(
     align=True,
 )
 
-NO_PARENT = -1
 SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
 
 CURRENT = np.dtype([("value", np.float64), ("alpha", np.float64)], align=True)
@@ -136,9 +135,3 @@ def source_of(graph, log, k):
     """The source number of event k of a log: from outside, or a unit of the graph."""
     n_external = graph.rows.size - 1 - graph.nodes.size
     return log.events[k].unit if k < log.offsets[0, -1] else n_external + log.events[k].unit
-
-
-@piece
-def parent_of(log, k):
-    """The event that sent event k along a line, or NO_PARENT."""
-    return log.parents[k] if k < log.parents.size else NO_PARENT
