@@ -6,6 +6,16 @@ from fireprop.engine.graph.inspect import arrivals_at, arrivals_of, constants_of
 from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Part, Population, Sparsity, Structure, lay_out
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
+from fireprop.engine.graph.system import (
+    Fired,
+    has_holds,
+    is_run_of,
+    of_graph,
+    shape_of_weights,
+    spikes_of,
+    system_of,
+    t_start_of,
+)
 
 __all__ = [
     "BIAS",
@@ -13,6 +23,7 @@ __all__ = [
     "STATE",
     "Columns",
     "Connection",
+    "Fired",
     "Margins",
     "Part",
     "Population",
@@ -25,10 +36,17 @@ __all__ = [
     "columns",
     "constants_of",
     "forward_propagation",
+    "has_holds",
+    "is_run_of",
     "lay_out",
     "margins",
+    "of_graph",
     "replay",
+    "shape_of_weights",
     "simulate",
+    "spikes_of",
     "start_of",
+    "system_of",
+    "t_start_of",
     "tangent",
 ]
