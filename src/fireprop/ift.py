@@ -241,6 +241,7 @@ def _run(
             gradient = "adjoint" if view.trained()[0] else "forward"
             spikes = record(inputs, t_end=t_end, t_start=t_start, stop=stop, gradient=gradient)
         if isinstance(spikes, Record) and len(spikes.runs) == 1:
+            checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
             run, start = spikes.runs[0], None if t_start is None else checks.start(t_start, inputs, needed=view.starts)
             trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy()
             started = None if start is None else start.numpy()
