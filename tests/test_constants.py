@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 import fireprop
 import reference_graph as oracle
-from fireprop import Spikes, certify, engine, external, ift, validity
+from fireprop import Spikes, certify, engine, external, validity
 from fireprop.gradcheck import check_gradients
 from fireprop.interop import clock_driven
 from fireprop.kernels.graph import constants
@@ -720,30 +720,36 @@ def test_a_step_to_a_negative_constant_is_named_by_the_next_run():
 
 def test_forward_propagation_refuses_what_it_would_leave_out():
     layer = LIF(2, 3, tau_mem=nn.Parameter(torch.ones(3).double()), tau_syn=0.5)
-    with pytest.raises(ValueError, match='gradient = "forward": forward propagation supports only weights, thresh'):
+    with pytest.raises(ValueError, match='gradient = "forward": forward propagation supports only weights, biases'):
         layer(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0, gradient="forward")
-    late = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=0.1)
+    late = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=nn.Parameter(torch.tensor(0.1).double()))
     late.weight.data.fill_(3.0)
-    recurrent = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, recurrent=True, delay_rec=torch.tensor([[0.0, 0.0], [0.0, 0.1]]))
+    delays = nn.Parameter(torch.tensor([[0.0, 0.0], [0.0, 0.1]]).double())
+    recurrent = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, recurrent=True, delay_rec=delays)
     net = Network(2)
     net.add("out", 3, tau_mem=1.0)
-    net.connect("input", "out", tau_syn=0.5, delay=0.1)
+    net.connect("input", "out", tau_syn=0.5, delay=nn.Parameter(torch.tensor(0.1).double()))
     inputs = Spikes.from_latencies([[0.1, 0.2]])
     for module, name in ((late, "delay"), (Sequential(recurrent, late), "delay_rec"), (net, "delay")):
         for call in (module, module.record):
-            with pytest.raises(
-                ValueError, match=f'gradient = "forward": .* support delays, but {name} is given: use gradient='
-            ):
+            with pytest.raises(ValueError, match=f'gradient = "forward": .* but {name} is trained: use gradient='):
                 call(inputs, t_end=2.0, gradient="forward")
     spikes = [spikes.detach() for spikes in late.record(inputs, t_end=2.0)]
-    with pytest.raises(ValueError, match="does not support delays, but delay is given"):
+    with pytest.raises(ValueError, match="input times, but delay is trained"):
         external.replay(late, inputs, spikes, t_end=2.0, gradient="forward")
 
 
+LATE = (
+    {"delay": 0.0},
+    {"delay": 0.0, "delay_rec": 0.0},
+    {"delay": 0.2},
+    {"delay_rec": 0.7},
+    {"delay": 0.2, "bias": 0.3},
+)
 STARTS = ({"bias": 0.3}, {"v_start": 0.4}, {"i_start": 0.5}, {"bias": 0.2, "v_start": 0.3, "i_start": 0.5})
 
 
-@pytest.mark.parametrize("constants", [{"delay": 0.0}, {"delay": 0.0, "delay_rec": 0.0}, *STARTS])
+@pytest.mark.parametrize("constants", [*LATE, *STARTS])
 def test_forward_propagation_has_the_gradient_of_whatever_it_does_not_refuse(constants):
     torch.manual_seed(0)
     layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, t_ref=0.1, dtype=torch.float64, **constants)
@@ -853,10 +859,8 @@ def test_a_step_of_a_constant_is_no_direction_of_a_validity_report(rng):
 
 
 @pytest.mark.parametrize("constants", [{"delay": 0.1}, {"bias": 0.1}])
-def test_the_explicit_system_and_the_clock_refuse_what_they_do_not_know(constants):
+def test_the_clock_refuses_what_it_does_not_know(constants):
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, **constants), Spikes.from_latencies([[0.1, 0.2]])
-    with pytest.raises(ValueError, match="the explicit system does not support"):
-        ift.explicit_system(layer, inputs, t_end=1.0)
     with pytest.raises(ValueError, match="the clock-driven simulator does not support"):
         clock_driven.simulate(layer, inputs, t_end=1.0, dt=0.01)
 

@@ -1,6 +1,7 @@
 """The explicit system and forward propagation: against the oracle's own matrices, and against one another."""
 
 import re
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 
 import reference_graph as oracle
 from fireprop import GrazeError, ReplayError, Spikes
+from fireprop.gradcheck import check_gradients
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
+from fireprop.insights import hebbian
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
@@ -262,3 +265,250 @@ def test_forward_propagation_through_a_graze_raises():
         forward_propagation(layer, inputs, t_end=t_end)
     layer(inputs, t_end=t_end, gradient="forward", on_graze="zero").times.sum().backward()
     assert layer.weight.grad.item() == 0.0
+
+
+# ------------------------------------------------------------------------------- delays, biases and initial states
+
+
+def uniform(rng, low, high, *shape):
+    return torch.from_numpy(rng.uniform(low, high, shape))
+
+
+def grid(rng, *shape):
+    """Multiples of 1/8, so that delayed arrivals meet inputs and one another; some are 0."""
+    return torch.from_numpy(rng.integers(0, 5, shape) / 8.0)
+
+
+# Of a layer of 5 units with 3 inputs. Units fire at intervals of about 0.3.
+MORE = {
+    "a delay per projection": lambda rng: {"delay": 0.3, "delay_rec": 1.1},
+    "a delay per source": lambda rng: {"delay": uniform(rng, 0, 1, 1, 3), "delay_rec": uniform(rng, 0, 1, 1, 5)},
+    "a delay per synapse": lambda rng: {"delay": uniform(rng, 0, 1, 5, 3), "delay_rec": uniform(rng, 0, 1, 5, 5)},
+    "delays of inputs": lambda rng: {"delay": uniform(rng, 0, 1, 5, 3)},
+    "delays between units": lambda rng: {"delay_rec": uniform(rng, 0.4, 1.2, 5, 1)},
+    "ties": lambda rng: {"delay": grid(rng, 5, 3), "delay_rec": grid(rng, 5, 5)},
+    "bias": lambda rng: {"bias": uniform(rng, -0.2, 0.4, 5)},
+    "initial states": lambda rng: {"v_start": uniform(rng, -0.5, 0.5, 5), "i_start": uniform(rng, -0.5, 0.5, 5)},
+    "v_start alone": lambda rng: {"v_start": 0.4},
+    "everything": lambda rng: {
+        "delay": uniform(rng, 0, 1, 5, 3), "delay_rec": uniform(rng, 0, 1, 5, 5), "bias": uniform(rng, -0.2, 0.4, 5),
+        "v_start": uniform(rng, -0.5, 0.5, 5), "i_start": uniform(rng, -0.5, 0.5, 5),
+    },
+}  # fmt: skip
+STARTS = {"bias", "v_start", "i_start"}
+T_START = -0.25
+
+
+def trained(value):
+    return torch.nn.Parameter(torch.as_tensor(value, dtype=torch.float64))
+
+
+def late_layer(rng, kind, *, t_ref):
+    """A recurrent layer with several tau_syn, and the start of its samples, if that matters."""
+    constants = MORE[kind](rng)
+    constants |= {name: trained(constants[name]) for name in ("bias", "i_start") if name in constants}
+    layer = LIF(
+        3, 5, tau_mem=uniform(rng, 0.8, 1.4, 5), tau_syn=uniform(rng, 0.3, 0.7, 5, 1), recurrent=True,
+        tau_syn_rec=uniform(rng, 0.3, 1.4, 5, 5), v_threshold=trained(uniform(rng, 0.8, 1.2, 5)),
+        t_ref=uniform(rng, 0.05, 0.2, 5) if t_ref else 0.0, dtype=torch.float64, **constants,
+    )  # fmt: skip
+    layer.weight.data.copy_(uniform(rng, 0.5, 3.0, 5, 3))
+    layer.recurrent_weight.data.copy_(uniform(rng, -0.6, 0.6, 5, 5))
+    if kind == "ties":  # twins fire together
+        for tensor in (layer.tau_mem, layer.tau_syn, layer.tau_syn_rec, layer.v_threshold.data, layer.delay):
+            tensor[1] = tensor[0]
+        for tensor in (layer.weight.data, layer.recurrent_weight.data, layer.delay_rec):
+            tensor[1] = tensor[0]
+    return layer, {"t_start": T_START} if STARTS & set(constants) else {}
+
+
+def late_case(rng, kind, *, t_ref, samples=2):
+    """(layer, leaf of the input times, inputs, options) of a run none of whose spikes nearly grazes."""
+    while True:
+        layer, start = late_layer(rng, kind, t_ref=t_ref)
+        times = grid(rng, samples, 9) * 4.0 if kind == "ties" else uniform(rng, 0, 2, samples, 9)
+        sample, units = torch.arange(samples).repeat_interleave(9), torch.from_numpy(rng.integers(0, 3, 9 * samples))
+        drawn = Spikes.from_events(times.reshape(-1), units, sample, n_units=3)
+        leaf = drawn.times.clone().requires_grad_()
+        inputs = Spikes(leaf, drawn.units, drawn.offsets, n_units=3)
+        record = layer.record(inputs, t_end=3.0, **start)
+        steep = record[0].n_spikes > 0 and float(record.slopes[0].min()) > 0.1
+        if steep and 20 < record[0].n_spikes < 200:
+            return layer, leaf, inputs, {"t_end": 3.0, **start}
+
+
+def gradients_of(layer, leaf, inputs, options, c):
+    """Of sum(c * times), by name, in reverse mode."""
+    out = layer(inputs, **options)
+    named = dict(layer.named_parameters())
+    found = torch.autograd.grad(c @ out.times, [*named.values(), leaf], materialize_grads=True)
+    return dict(zip([*named, INPUT_TIMES], found, strict=True))
+
+
+EVERY_CASE = pytest.mark.parametrize("kind", MORE)
+HOLD_OR_NONE = pytest.mark.parametrize("t_ref", [False, True], ids=["t_ref = 0", "t_ref"])
+
+
+@EVERY_CASE
+@HOLD_OR_NONE
+def test_forward_propagation_has_the_gradient_of_reverse_mode_with_delays_and_starts(rng, kind, t_ref):
+    layer, leaf, inputs, options = late_case(rng, kind, t_ref=t_ref)
+    jacobian = forward_propagation(layer, inputs, **options, parameters=[*dict(layer.named_parameters()), INPUT_TIMES])
+    c = torch.from_numpy(rng.normal(size=jacobian.times.numel()))
+    wanted = gradients_of(layer, leaf, inputs, options, c)
+    streamed = gradients_of(layer, leaf, inputs, {**options, "gradient": "forward"}, c)
+    found = jacobian.gradient(c)
+    for name, gradient in wanted.items():
+        assert_same(found[name].numpy(), gradient.numpy(), 1e-11)
+        assert_same(streamed[name].numpy(), gradient.numpy(), 1e-11)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("form", ["paper", "restarted"])
+def test_the_explicit_system_has_the_gradient_of_reverse_mode_with_delays_and_starts(rng, kind, form):
+    layer, leaf, inputs, options = late_case(rng, kind, t_ref=form == "restarted")
+    record = layer.record(inputs, **options)
+    for sample in range(2):
+        system = explicit_system(layer, inputs, **options, sample=sample, form=form)
+        matrix = system.dG_dF.to_dense()
+        assert torch.equal(matrix, matrix.tril())
+        torch.testing.assert_close(matrix.diagonal(), system.slopes, rtol=1e-10, atol=1e-10)
+        c = torch.zeros(record[0].n_spikes, dtype=torch.float64)
+        own = slice(*record[0].offsets[sample : sample + 2].tolist())
+        c[own] = torch.from_numpy(rng.normal(size=len(system)))
+        wanted = gradients_of(layer, leaf, inputs, options, c)
+        wanted[INPUT_TIMES] = wanted[INPUT_TIMES][slice(*inputs.offsets[sample : sample + 2].tolist())]
+        found, by_level = system.gradient(c[own]), system.derivatives_by_level()
+        for name, gradient in wanted.items():
+            assert_same(found[name].numpy(), gradient.numpy(), 1e-11)
+            assert_same(torch.tensordot(c[own], by_level[name], 1).numpy(), gradient.numpy(), 1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in MORE if kind != "ties"])  # a tie has one-sided derivatives
+def test_all_methods_agree_with_differences_with_delays_and_starts(rng, kind):
+    layer, _, inputs, options = late_case(rng, kind, t_ref=True, samples=1)
+    report = check_gradients(layer, inputs.detach(), **options)
+    report.raise_if_failed()
+    assert all(len(row.errors) == 4 for row in report.rows)
+
+
+def relay(delay):
+    """Unit 1 hears unit 0 alone, late, and fires once for each spike of it; unit 0 hears the input."""
+    net = Network(1, dtype=torch.float64)
+    net.add("first", 1, tau_mem=1.0, t_ref=0.1)
+    net.add("second", 1, tau_mem=0.3, t_ref=0.1)
+    net.connect("input", "first", tau_syn=1.0, weight=torch.full((1, 1), 12.0, dtype=torch.float64))
+    net.connect("first", "second", tau_syn=0.02, delay=delay, weight=torch.full((1, 1), 90.0, dtype=torch.float64))
+    return net
+
+
+def test_a_late_arrival_moves_with_the_spike_that_sent_it_and_not_with_a_later_one():
+    net, inputs = relay(1.0), Spikes.from_latencies([[0.5]])
+    weight = "connections.input->first.weight"
+    record = net.record(inputs, t_end=5.0)
+    sent, heard = record["first"].times.detach(), record["second"].times.detach()
+    assert ((sent > sent[0]) & (sent < sent[0] + 1.0)).sum() >= 3  # unit 0 has fired again since
+    jacobian = forward_propagation(net, inputs, t_end=5.0, parameters=[weight])
+    by_weight = jacobian.by[weight].reshape(-1)
+    first, second = by_weight[jacobian.layers == 0], by_weight[jacobian.layers == 1]
+    # The first spike of unit 1 comes so much after that of unit 0, whatever the weight.
+    assert float(second[0]) == pytest.approx(float(first[0]), rel=1e-12)
+    assert abs(float(first[1]) - float(first[0])) > 0.1 * abs(float(first[0]))
+    assert heard[0] > sent[0] + 1.0
+    system = explicit_system(net, inputs, t_end=5.0)
+    assert system.levels.tolist()[: len(system.causes(0)) + 1] == [1]
+    causes = [m for m, _ in system.causes(int(torch.nonzero(system.layers == 1)[0]))]
+    assert causes == [0]
+
+
+def test_a_late_input_shifts_all_spikes_by_as_much():
+    layer = LIF(1, 2, tau_mem=1.0, tau_syn=0.5, delay=torch.tensor([[0.3], [0.7]]), dtype=torch.float64)
+    layer.weight.data.fill_(12.0)
+    jacobian = forward_propagation(layer, Spikes.from_latencies([[0.5]]), t_end=4.0, parameters=[INPUT_TIMES])
+    assert jacobian.times.numel() >= 4
+    assert_same(jacobian.by[INPUT_TIMES].numpy(), np.ones((jacobian.times.numel(), 1)), 1e-12)
+
+
+def test_memory_with_delays_does_not_grow_with_the_number_of_spikes():
+    layer = LIF(
+        2, 20, tau_mem=1.0, tau_syn=0.5, recurrent=True, bias=2.0, t_ref=0.1, delay_rec=0.5, dtype=torch.float64
+    )
+    layer.recurrent_weight.data.fill_(0.01)
+    inputs, peaks, counts = Spikes.from_latencies([[0.1, 0.2]]), [], []
+    for t_end in (10.0, 10.0, 80.0):  # what runs first compiles
+        out = layer(inputs, t_end=t_end, t_start=0.0, gradient="forward")
+        tracemalloc.start()
+        out.times.sum().backward()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        counts.append(out.n_spikes)
+    assert counts[2] > 6 * counts[1]
+    row = 8 * (layer.weight.numel() + layer.recurrent_weight.numel())
+    assert peaks[2] - peaks[1] < 0.1 * row * (counts[2] - counts[1])
+
+
+@pytest.mark.parametrize("stop", [None, "first_spikes"])
+def test_delays_in_a_network_of_several_samples_and_threads(rng, stop):
+    net = Network(3, dtype=torch.float64)
+    for name in ("a", "b"):
+        net.add(name, 4, tau_mem=1.0, t_ref=0.1)
+    for pre, post in (("input", "a"), ("a", "b"), ("b", "a")):
+        net.connect(pre, post, tau_syn=0.5, delay=uniform(rng, 0.0, 0.8, 4, 3 if pre == "input" else 4))
+        net.connections[f"{pre}->{post}"].weight.data.copy_(uniform(rng, 1.0, 4.0, 4, 3 if pre == "input" else 4))
+    times = uniform(rng, 0.0, 1.0, 70, 3)
+    found = []
+    for gradient in ("adjoint", "forward"):
+        leaf = times.clone().requires_grad_()
+        out = net(Spikes.from_latencies(leaf), t_end=3.0, stop=stop, gradient=gradient)
+        found.append(torch.autograd.grad(out.times.square().sum(), [leaf, *net.parameters()]))
+    assert out.n_spikes > (70 if stop is None else 10)
+    for a, b in zip(*found, strict=True):
+        assert_same(b.numpy(), a.numpy(), 1e-11)
+
+
+def test_derivatives_by_what_acts_at_the_start_have_a_number_for_each_unit():
+    layer = LIF(
+        2, 3, tau_mem=1.0, tau_syn=0.5, bias=trained(1.5), i_start=trained([0.1, 0.2, 0.3]), dtype=torch.float64
+    )
+    inputs = Spikes.from_latencies([[0.1, 0.4]])
+    jacobian = forward_propagation(layer, inputs, t_end=2.0, t_start=0.0)
+    system = explicit_system(layer, inputs, t_end=2.0, t_start=0.0)
+    n = jacobian.times.numel()
+    assert n > 3
+    for name in ("bias", "i_start"):
+        assert jacobian.by[name].shape == system.derivatives()[name].shape == system.dG_dW[name].shape == (n, 3)
+
+
+def test_a_network_that_starts_needs_the_time_of_it_or_a_record_of_its_own(rng):
+    layer, _, inputs, options = late_case(rng, "everything", t_ref=True)
+    inputs, t_end = inputs.detach(), options["t_end"]
+    record = layer.record(inputs, **options)
+    for method in (explicit_system, forward_propagation):
+        with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from t_start on")):
+            method(layer, inputs, t_end=t_end)
+        by_record, alone = method(layer, inputs, record, t_end=t_end), method(layer, inputs, **options)
+        assert torch.equal(by_record.times, alone.times)
+        with pytest.raises(ReplayError):  # the spikes are those of another start
+            method(layer, inputs, record, t_end=t_end, t_start=T_START - 1.0)
+
+
+def test_an_insight_reads_a_record_with_delays_and_a_bias(rng):
+    layer, _, inputs, options = late_case(rng, "everything", t_ref=False, samples=1)
+    record = layer.record(inputs, **options)
+    loss = record[0].times.square().sum()
+    loss.backward(retain_graph=True)
+    for name in ("weight", "recurrent_weight", "bias"):
+        terms = hebbian.hebbian_terms(layer, inputs, record, loss, name)
+        wanted = layer.get_parameter(name).grad.numpy()
+        assert_same(terms.gradient.reshape(wanted.shape), wanted, 1e-11)
+
+
+def test_trained_delays_are_refused_by_name_before_the_network_runs():
+    layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, delay=trained([[0.1, 0.2]]), dtype=torch.float64)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    layer.weight.data.fill_(1e300)  # a run would end at its limit of spikes
+    with pytest.raises(ValueError, match=r'delay is trained: use gradient="adjoint", or give it as a number'):
+        layer(inputs, t_end=2.0, gradient="forward")
+    with pytest.raises(ValueError, match=r"^delay is trained, but forward propagation does not support it"):
+        forward_propagation(layer, inputs, t_end=2.0)

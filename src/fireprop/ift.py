@@ -3,11 +3,14 @@
 The firing times f of a network are the solution of G_k(f, W) = V_k(f_k-) - theta = 0, one equation per spike. By the
 implicit function theorem dF/dW = -(dG/dF)^-1 dG/dW, and causality makes dG/dF triangular (Lee et al. 2023). Training
 never needs these matrices; they are here to be looked at, to be tested against, and for one Jacobian with many losses.
+
+An arrival along a delay line moves with the spike that sent it, so delays add no unknowns. A bias is a constant current
+that sets in at the start of a sample, and `i_start` a current that decays from there; both are weights of the start.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +19,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.engine import GrazeError
 from fireprop.external import TOLERANCE, Given, replay
-from fireprop.kernels.graph import system as system_kernel
-from fireprop.nn import Record
+from fireprop.nn import Record, checks
 from fireprop.nn.checks import check_index
 from fireprop.nn.record import Stop
 from fireprop.nn.view import GraphView, graph_view
@@ -42,7 +44,8 @@ class ExplicitSystem:
                           all are > 0
     dG_dF                 (F, F) sparse, lower triangular: the causal graph, with the unit's own earlier spikes
     dG_dinputs            (F, n_inputs) sparse: by the sample's input times
-    dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires
+    dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires;
+                          by a bias or an i_start (F, units), even if it is one number
     dG_dtheta             by name of the threshold, (F, units) sparse
     form                  "paper": all arrivals and all own resets (needs t_ref = 0). "restarted": V starts from 0 after
                           the unit's last spike (design 3). Their entries differ, their solutions do not
@@ -162,6 +165,7 @@ def explicit_system(
     spikes: Given | None = None,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     sample: int = 0,
     stop: Stop = None,
     form: Form | None = None,
@@ -171,12 +175,17 @@ def explicit_system(
 
     net        a LIF, a Sequential of LIF layers, or a Network
     spikes     found by any simulator, as for `replay`; default: those of the network itself, up to `stop`
+    t_start    where a bias or an initial state begins to act, as for a run; default: that of a record of the network
     form       default "paper" if t_ref = 0 everywhere, else "restarted"
     tolerance  of `replay`
 
     Size: up to F**2 / 2 entries in dG/dF, F being the number of spikes, and F times the fan-in in dG/dW.
 
-    Raises what `replay` raises, IndexError for a sample that is not there, ValueError for form="paper" with t_ref > 0.
+    The network may have delays, biases and initial states. Its derivatives are those by weights, biases, i_start,
+    thresholds and input times, whatever else is trained.
+
+    Raises what `replay` raises, IndexError for a sample that is not there, ValueError for form="paper" with t_ref > 0
+    and for a bias or an initial state without t_start.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
@@ -188,11 +197,10 @@ def explicit_system(
     """
     arguments.choice("form", form, None, "paper", "restarted")
     view = graph_view(net)
-    view.require_plain("the explicit system")
     _require_distinct(net, view)
-    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
+    run = _run(net, view, inputs, spikes, t_end, t_start, stop, tolerance)
     check_index("sample", sample, run.t_known.size, negative=True)
-    held = bool((run.graph.nodes["t_ref"] > 0.0).any())
+    held = engine.graph.has_holds(run)
     if form is None:
         form = "restarted" if held else "paper"
     if form == "paper" and held:
@@ -221,6 +229,7 @@ def _run(
     inputs: Spikes,
     spikes: Given | None,
     t_end: float | Tensor,
+    t_start: float | Tensor | None,
     stop: Stop,
     tolerance: float,
 ) -> engine.graph.Run:
@@ -229,95 +238,33 @@ def _run(
         if spikes is None:
             record: Callable[..., Record] = net.record  # type: ignore[assignment]
             # A network with trained constants is a graph anyway, and gradient="forward" refuses it.
-            spikes = record(inputs, t_end=t_end, stop=stop, gradient="adjoint" if view.trained()[0] else "forward")
-        if isinstance(spikes, Record) and len(spikes.runs) == 1 and _is_run_of(spikes.runs[0], view, inputs):
-            run = spikes.runs[0]
-        else:
-            run = replay(net, inputs, spikes, t_end=t_end, tolerance=tolerance).record.runs[0]
-    if not isinstance(run, engine.graph.Run):
-        raise TypeError("a replay is the run of a graph: please report this")
-    return run
-
-
-def _is_run_of(run: engine.Run, view: GraphView, inputs: Spikes) -> bool:
-    """Whether a run is one of this very network on these very inputs."""
-    if not isinstance(run, engine.graph.Run) or run.structure is not view.structure:
-        return False
-    weights, thresholds = view.solve_arrays()
-    return (
-        np.array_equal(run.graph.weight, view.structure.gather(weights))
-        and np.array_equal(run.graph.nodes["theta"], np.concatenate(thresholds))
-        and all(
-            np.array_equal(a, b.detach().numpy())
-            for a, b in zip(run.spikes(0), (inputs.times, inputs.units, inputs.offsets), strict=True)
-        )
-    )
+            gradient = "adjoint" if view.trained()[0] else "forward"
+            spikes = record(inputs, t_end=t_end, t_start=t_start, stop=stop, gradient=gradient)
+        if isinstance(spikes, Record) and len(spikes.runs) == 1:
+            checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
+            run, start = spikes.runs[0], None if t_start is None else checks.start(t_start, inputs, needed=view.starts)
+            trains = inputs.times.detach().numpy(), inputs.units.numpy(), inputs.offsets.numpy()
+            started = None if start is None else start.numpy()
+            if engine.graph.is_run_of(run, view.structure, *view.solve_arrays(), trains, started):
+                return run
+        replayed = replay(net, inputs, spikes, t_end=t_end, t_start=t_start, tolerance=tolerance).record.runs[0]
+    return engine.graph.of_graph(replayed)
 
 
 def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -> ExplicitSystem:
-    structure, log = run.structure, run.log
-    part = slice(int(log.offsets[1, sample]), int(log.offsets[1, sample + 1]))
-    events = log.events[part]
-    n, n_in = events.size, int(np.diff(log.offsets[0])[sample])
-    by_time, by_synapse = _entries(run, sample, form)
-    levels = np.empty(n, int)
-    system_kernel.levels(by_time[0], by_time[1], n_in, levels)
-    own = by_time[1] >= n_in
-    nodes = run.graph.nodes[events["unit"]]
-    layers = nodes["population"]
-    units = events["unit"] - structure.starts[layers]
-    weights, thresholds = {}, {}
-    ends = np.cumsum([0, *(connection.n_weights for connection in structure.connections)])
-    place = structure.order[by_synapse[1]]
-    for name, connection, first, last in zip(
-        view.weight_names, structure.connections, ends[:-1], ends[1:], strict=True
-    ):
-        mine = (place >= first) & (place < last)
-        index = np.unravel_index(place[mine] - first, connection.weight_shape)
-        weights[name] = _sparse((by_synapse[0][mine], *index), by_synapse[2][mine], (n, *connection.weight_shape))
-    fixed = -1.0 - _resets(run, sample) if form == "paper" else np.full(n, -1.0)
-    for layer, (name, population) in enumerate(zip(view.threshold_names, structure.populations, strict=True)):
-        mine = np.flatnonzero(layers == layer)
-        thresholds[name] = _sparse((mine, units[mine]), fixed[mine], (n, population.size))
+    system = engine.graph.system_of(run, sample, paper=form == "paper")
     return ExplicitSystem(
-        times=torch.from_numpy(np.array(events["time"])),
-        layers=torch.from_numpy(np.array(layers)),
-        units=torch.from_numpy(units),
-        levels=torch.from_numpy(levels),
-        slopes=torch.from_numpy(run.all_slopes()[part.start - log.offsets[1, 0] : part.stop - log.offsets[1, 0]]),
-        dG_dF=_sparse((by_time[0][own], by_time[1][own] - n_in), by_time[2][own], (n, n)),
-        dG_dinputs=_sparse((by_time[0][~own], by_time[1][~own]), by_time[2][~own], (n, n_in)),
-        dG_dW=weights,
-        dG_dtheta=thresholds,
+        times=torch.from_numpy(system.spikes.times),
+        layers=torch.from_numpy(system.spikes.layers),
+        units=torch.from_numpy(system.spikes.units),
+        levels=torch.from_numpy(system.levels),
+        slopes=torch.from_numpy(system.spikes.slopes),
+        dG_dF=_sparse(*system.by_spikes),
+        dG_dinputs=_sparse(*system.by_inputs),
+        dG_dW={name: _sparse(*part) for name, part in zip(view.weight_names, system.by_weights, strict=True)},
+        dG_dtheta={name: _sparse(*part) for name, part in zip(view.threshold_names, system.by_thresholds, strict=True)},
         form=form,
     )
-
-
-def _entries(run: engine.graph.Run, sample: int, form: Form) -> tuple[list[engine.Array], list[engine.Array]]:
-    """Rows, columns and values of dG/dt (by the events of the sample) and of dG/dW (by synapse)."""
-    structure, log = run.structure, run.log
-    n_units, n_sources = structure.nodes.size, structure.rows.size - 1
-    synapse_of = np.full((n_units, n_sources), -1)
-    synapse_of[structure.synapses["target"], structure.sources] = np.arange(structure.synapses.size)
-    n_in, n = (int(count) for count in np.diff(log.offsets)[:, sample])
-    room = n * (n_in + n + 2)
-    out = system_kernel.Entries(
-        np.empty(2 * room, int), np.empty(2 * room, int), np.empty(2 * room),
-        np.empty(room, int), np.empty(room, int), np.empty(room),
-    )  # fmt: skip
-    n_time, n_weight = system_kernel.entries(run.graph, log, sample, synapse_of, form == "paper", out)
-    return [column[:n_time] for column in out[:3]], [column[:n_weight] for column in out[3:]]
-
-
-def _resets(run: engine.graph.Run, sample: int) -> engine.Array:
-    """Sum of exp(-beta (f_k - f_m)) over the own earlier spikes m of every spike k."""
-    events = run.log.events[run.log.offsets[1, sample] : run.log.offsets[1, sample + 1]]
-    times, units = events["time"], events["unit"]
-    beta = run.graph.nodes["beta"][units]
-    gaps = times[:, None] - times[None, :]
-    own = (units[:, None] == units[None, :]) & (gaps > 0.0)
-    sums: engine.Array = np.exp(-beta[:, None] * np.where(own, gaps, np.inf)).sum(1)
-    return sums
 
 
 def _sparse(indices: tuple[engine.Array, ...], values: engine.Array, shape: tuple[int, ...]) -> Tensor:
@@ -334,8 +281,8 @@ class Jacobian:
     """dF/dp of some spikes by some parameters: one Jacobian, many losses.
 
     samples, layers, units, times  (R,) the spikes, in order of (sample, time, unit)
-    by                             by name of the parameter, (R, *shape): weights, thresholds, and "input times"
-                                   (R, inputs of the whole batch)
+    by                             by name of the parameter, (R, *shape): weights, and "input times" (R, inputs of the
+                                   whole batch); thresholds, biases and i_start (R, units), even if one number
     """
 
     samples: Tensor
@@ -356,6 +303,7 @@ def forward_propagation(
     spikes: Given | None = None,
     *,
     t_end: float | Tensor,
+    t_start: float | Tensor | None = None,
     stop: Stop = None,
     layers: Sequence[int | str] | None = None,
     first_only: bool = False,
@@ -366,15 +314,19 @@ def forward_propagation(
 
     net         a LIF, a Sequential of LIF layers, or a Network
     spikes      found by any simulator, as for `replay`; default: those of the network itself, up to `stop`
+    t_start     where a bias or an initial state begins to act, as for a run; default: that of a record of the network
     layers      whose spikes get a row, by number or by name of the population. Default: all
     first_only  whether only the first spike of each unit gets one
     parameters  the names of what is differentiated by, as in `named_parameters`; "v_threshold" of a layer may be named
                 also where it is no parameter, and "input times". Default: all parameters of the network
 
     A streaming form: every unit carries the derivatives of its potential, its currents and its latest spike by all P
-    parameters, and nothing of its past. Time O(synaptic events * P), memory O(units * P) and the rows asked for.
+    parameters, and nothing of its past but the rows of spikes whose delayed arrivals are under way. Time O(synaptic
+    events * P), memory O((units + spikes under way) * P) and the rows asked for. The network may have delays, biases
+    and initial states. Parameters are weights, biases, i_start, thresholds and input times.
 
-    Raises what `replay` raises, GrazeError at a spike of slope 0, ValueError for a name that is not there.
+    Raises what `replay` raises, GrazeError at a spike of slope 0, ValueError for a name that is not there, for another
+    trained constant unless `parameters` leaves it out, and for a bias or an initial state without t_start.
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True)
@@ -383,7 +335,6 @@ def forward_propagation(
     torch.Size([3, 2])
     """
     view = graph_view(net)
-    view.require_plain("fireprop.ift.forward_propagation")
     _require_distinct(net, view)
     if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence)):
         raise TypeError(f"{arguments.shown('parameters', parameters)}: give a list of names")
@@ -394,60 +345,47 @@ def forward_propagation(
             given = f"parameters[{k}] = {name!r}"
             what = f"{name} is trained, but forward propagation does not support it" if parameters is None else given
             raise ValueError(f"{what}: choose from {', '.join(sorted(known))}")
-    run = _run(net, view, inputs, spikes, t_end, stop, tolerance)
+    run = _run(net, view, inputs, spikes, t_end, t_start, stop, tolerance)
     columns = engine.graph.columns(
         run,
         times=INPUT_TIMES in names,
         weights=[name in names for name in view.weight_names],
         thresholds=[name in names for name in view.threshold_names],
     )
-    chosen = _chosen(view, run, layers, arguments.flag("first_only", first_only))
+    found = engine.graph.spikes_of(run)
+    chosen = _chosen(view, found, layers, arguments.flag("first_only", first_only))
     rows = np.full(chosen.size, -1)
     rows[chosen] = np.arange(np.count_nonzero(chosen))
     jacobian, _ = engine.graph.forward_propagation(run, columns, rows=rows)
     weights, thresholds, times = columns.spread(jacobian)
+    shapes = [engine.graph.shape_of_weights(connection) for connection in view.structure.connections]
     parts = {
-        **dict(zip(view.weight_names, weights, strict=True)),
+        **{name: by.reshape(-1, *shape) for name, by, shape in zip(view.weight_names, weights, shapes, strict=True)},
         **dict(zip(view.threshold_names, thresholds, strict=True)),
+        INPUT_TIMES: times,
     }
-    parts[INPUT_TIMES] = times
-    return Jacobian(
-        **{name: torch.from_numpy(values[chosen]) for name, values in _describe(run).items()},
-        by={name: torch.from_numpy(parts[name]) for name in names},
-    )
-
-
-def _describe(run: engine.graph.Run) -> dict[str, Any]:
-    """Sample, layer, unit and time of every spike of a log."""
-    events = run.log.events[int(run.log.offsets[1, 0]) :]
-    layers = run.graph.nodes["population"][events["unit"]]
-    return {
-        "samples": np.repeat(np.arange(run.t_known.size), np.diff(run.log.offsets[1])),
-        "layers": layers,
-        "units": events["unit"] - run.structure.starts[layers],
-        "times": np.array(events["time"]),
-    }
+    samples, numbers, units, moments = (torch.from_numpy(part[chosen]) for part in found[:4])
+    return Jacobian(samples, numbers, units, moments, by={name: torch.from_numpy(parts[name]) for name in names})
 
 
 def _chosen(
-    view: GraphView, run: engine.graph.Run, layers: Sequence[int | str] | None, first_only: bool
+    view: GraphView, spikes: engine.graph.Fired, layers: Sequence[int | str] | None, first_only: bool
 ) -> engine.Array:
     """(n_spikes,) bool: the spikes that get a row."""
-    spikes = _describe(run)
-    chosen = np.ones(spikes["times"].size, bool)
+    chosen = np.ones(spikes.times.size, bool)
     if layers is not None:
         if isinstance(layers, str) or not isinstance(layers, Sequence):
             raise TypeError(f"{arguments.shown('layers', layers)}: give a list of numbers or names")
-        numbers = []
+        n_layers, numbers = len(view.structure.populations), []
         for k, layer in enumerate(layers):
             number = view.names.index(layer) if isinstance(layer, str) and layer in view.names else layer
-            if not isinstance(number, int) or isinstance(number, bool) or not -run.n_layers <= number < run.n_layers:
-                known = ", ".join(view.names) or f"0 to {run.n_layers - 1}"
+            if not isinstance(number, int) or isinstance(number, bool) or not -n_layers <= number < n_layers:
+                known = ", ".join(view.names) or f"0 to {n_layers - 1}"
                 raise ValueError(f"layers[{k}] = {layer!r}: the layers are {known}")
-            numbers.append(number % run.n_layers)
-        chosen &= np.isin(spikes["layers"], numbers)
+            numbers.append(number % n_layers)
+        chosen &= np.isin(spikes.layers, numbers)
     if first_only:
-        ids = np.stack([spikes["samples"], spikes["layers"], spikes["units"]])
+        ids = np.stack([spikes.samples, spikes.layers, spikes.units])
         _, first = np.unique(ids, axis=1, return_index=True)
         earliest = np.zeros(chosen.size, bool)
         earliest[first] = True

@@ -35,8 +35,8 @@ LEAST_SHRUNK = (0.0, 0.5, 0.75)
 RUNAWAY = 10_000  # spikes: a hundred times those of a network worth checking
 # Constants by which the explicit system does not differentiate: their gradients have two roads.
 TWO_ROADS = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec")
-# What forward propagation knows, and what a validity report knows a step of.
-EXPLICIT = tuple(kind for kind in KINDS if kind != "delays")
+# A validity report knows steps of weights and thresholds: the kinds of which no more is trained.
+WEIGHTS_ALONE = tuple(kind for kind in KINDS if kind != "delays")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _identities(networks: int, seed: int) -> Iterator[VerifyRow]:
     generator = torch.Generator().manual_seed(seed)
     drawn = [random_network(generator, KINDS[k % len(KINDS)]) for k in range(networks)]
     cases = f"{networks} networks"
-    shifts = [_shift_error(*random_network(generator, EXPLICIT[k % len(EXPLICIT)])) for k in range(networks)]
+    shifts = [_shift_error(*random_network(generator, KINDS[k % len(KINDS)])) for k in range(networks)]
     yield VerifyRow("a spike's derivatives by all input times sum to 1", cases, worst_of(shifts), IDENTITY_TOLERANCE)
     yield VerifyRow("replayed spikes give other bits", cases, sum(_replay_differs(*each) for each in drawn), 0)
     chains = [random_chain(generator) for _ in range(networks)]
@@ -278,7 +278,7 @@ def _reaches(networks: int, seed: int) -> Iterator[VerifyRow]:
     generator = torch.Generator().manual_seed(seed)
     errors = []
     for k in range(networks):
-        net, inputs, t_end = random_network(generator, EXPLICIT[k % len(EXPLICIT)])
+        net, inputs, t_end = random_network(generator, WEIGHTS_ALONE[k % len(WEIGHTS_ALONE)])
         along = {
             name: 0.01 * p.detach().abs() * torch.randn(p.shape, generator=generator, dtype=torch.float64)
             for name, p in net.named_parameters()

@@ -39,9 +39,9 @@ def check_gradients(
     The roads (docs/gradients.md) are `backward`; forward mode along the unit direction of every single component; the
     triangular solve of the explicit system; and forward propagation. The loss is differentiated by autograd, and the
     last three start from its :math:`\partial L / \partial f_k`. In a chain that ends in a read-out (`LI`), forward mode
-    goes through the loss too. The two explicit ones are not gone, and their errors
-    None, where the network is no single system of equations that they know: with modules other than LIF layers among
-    them, a layer that is used twice, delays, biases, initial states, or constants that are trained.
+    goes through the loss too. The two explicit methods are skipped (error `None`) for a network that is not one
+    system of equations: with modules other than LIF layers, or with a layer that is used twice. They differentiate by
+    weights, biases, i_start, thresholds and input times, and are skipped for the other constants that are trained.
 
     All kinds of parameters are checked that fireprop differentiates in: weights and recurrent weights (synapses that a
     mask removes must have derivative 0), the weights of connections, thresholds, unit by unit also where they are
@@ -82,7 +82,7 @@ def check_gradients(
     by_road = gradients_by_road(subject, explicit=explicit)
     rows = []
     for kind in subject.kinds:
-        roads = {road: gradients[kind.key].reshape(-1) for road, gradients in by_road.items()}
+        roads = {road: found[kind.key].reshape(-1) for road, found in by_road.items() if kind.key in found}
         found = _differences(subject, kind, roads["reverse"], step, tolerance)
         rows.append(compare(kind.name, roads, found, tolerance))
     return GradcheckReport(tuple(rows), sum(spikes.n_spikes for spikes in subject.base.spikes))

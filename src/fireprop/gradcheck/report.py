@@ -37,7 +37,7 @@ class GradcheckRow:
     worst_reverse      largest difference between backward and central difference over the largest central difference
                        of this kind; nan if all are inconclusive
     worst_forward      the same for forward mode
-    worst_explicit     the same for the triangular solve of the explicit system; None if this road was not gone
+    worst_explicit     the same for the triangular solve of the explicit system; None if this method was skipped
     worst_propagation  the same for forward propagation
     uncertainty        estimated error of the central differences themselves, on the same scale; 0 if all of them are 0
     tolerance          what the errors may be

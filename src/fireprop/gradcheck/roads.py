@@ -23,7 +23,8 @@ Gradients: TypeAlias = dict[str, Array]
 
 
 def gradients_by_road(subject: Subject, *, explicit: bool) -> dict[str, Gradients]:
-    """Per road the gradients; the explicit roads only if wanted, and if the network is one system of equations."""
+    """Per method the gradients; by the explicit methods only if wanted, and if the network is one system of equations,
+    and not by trained constants beyond weights, biases, i_start and thresholds."""
     found = {"reverse": by_reverse(subject), "forward": by_forward(subject)}
     equations = Equations.of(subject) if explicit else None
     if equations is not None:
@@ -84,7 +85,11 @@ class Equations:
         self.subject, self.net, self.key_of = subject, net, key_of
         self.by_spikes = _by_spikes(subject)
         with torch.no_grad():
-            self.record: Record = net.record(subject.inputs, t_end=subject.t_end, gradient="forward")  # type: ignore[operator]
+            # A network with trained constants is a graph anyway, and gradient="forward" refuses it.
+            gradient = "adjoint" if graph_view(net).trained()[0] else "forward"
+            self.record: Record = net.record(  # type: ignore[operator]
+                subject.inputs, t_end=subject.t_end, gradient=gradient, **subject.start
+            )
 
     @classmethod
     def of(cls, subject: Subject) -> "Equations | None":
@@ -97,11 +102,11 @@ class Equations:
 
     def by_explicit_system(self) -> Gradients:
         """By the triangular solve of the paper's system, sample by sample."""
-        inputs, t_end = self.subject.inputs, self.subject.t_end
+        inputs, options = self.subject.inputs, {"t_end": self.subject.t_end, **self.subject.start}
         sums: dict[str, Tensor] = {}
         times = []
         for sample in range(inputs.batch_size):
-            system = ift.explicit_system(self.net, inputs, self.record, t_end=t_end, sample=sample)
+            system = ift.explicit_system(self.net, inputs, self.record, sample=sample, **options)
             grads = [
                 grad[int(spikes.offsets[sample]) : int(spikes.offsets[sample + 1])]
                 for grad, spikes in zip(self.by_spikes, self.record, strict=True)
@@ -115,33 +120,33 @@ class Equations:
         """By forward propagation, the paper's algorithm: rows dF/dp."""
         names = [*self.key_of, INPUT_TIMES]
         subject = self.subject
-        jacobian = ift.forward_propagation(self.net, subject.inputs, self.record, t_end=subject.t_end, parameters=names)
+        jacobian = ift.forward_propagation(
+            self.net, subject.inputs, self.record, t_end=subject.t_end, parameters=names, **subject.start
+        )
         grad_times = torch.zeros(jacobian.times.numel(), dtype=torch.float64)
         for layer, grad in enumerate(self.by_spikes):
             grad_times[jacobian.layers == layer] = grad
         return self._by_key(jacobian.gradient(grad_times))
 
     def _by_key(self, found: Mapping[str, Tensor]) -> Gradients:
-        """Sums over the places of a parameter, and over the units that share a threshold."""
-        total = {kind.key: torch.zeros_like(kind.value) for kind in self.subject.kinds}
+        """Sums over the places of a parameter, and over the units that share a threshold or a bias."""
+        known = {*self.key_of.values(), INPUT_TIMES}
+        total = {kind.key: torch.zeros_like(kind.value) for kind in self.subject.kinds if kind.key in known}
         for name, gradient in found.items():
             key = self.key_of.get(name, name)
-            if key in total:  # a kind without components is none
+            if key in total:  # what is no parameter, or has no components, is no kind
                 total[key] += gradient.sum_to_size(total[key].shape)
         return {key: gradient.numpy() for key, gradient in total.items()}
 
 
 def _untied(net: nn.Module) -> tuple[nn.Module, dict[str, str]] | None:
-    """A copy whose every weight and threshold is a tensor of its own, and the key of each by name; None if impossible.
+    """A copy whose weights, biases and thresholds are tensors of their own, and the key of each; None if impossible.
 
     The explicit system differentiates by places, and refuses a parameter that is in two of them.
 
     Raises TypeError or ValueError where the network is no graph.
     """
     view = graph_view(net)
-    view.require_plain("the explicit system")
-    if view.trained()[0]:  # it differentiates by weights, thresholds and input times alone
-        return None
     names = (*view.weight_names, *view.threshold_names)
     if len(set(names)) < len(names):  # one layer, used twice
         return None

@@ -109,6 +109,8 @@ def reached_by(net: nn.Module, weight: str) -> int:
 
 def _feeding(system: ExplicitSystem, weight: str, layer: int) -> Floats:
     by_weight = system.dG_dW[weight]
+    if by_weight.dim() == 2:  # of a bias or an i_start, whose one source is the start
+        by_weight = by_weight.unsqueeze(2).coalesce()
     spikes, _, sources = by_weight.indices()
     y = torch.zeros(len(system), by_weight.shape[2], dtype=torch.float64)
     y[spikes, sources] = by_weight.values()  # the unit is that which fires

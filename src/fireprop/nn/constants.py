@@ -130,19 +130,14 @@ def refuse_more(layer: nn.Module, where: str, what: str) -> None:
 
 
 def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
-    """Refuse forward propagation where a constant is trained or a spike is delayed: it supports neither."""
+    """Refuse forward propagation where a constant is trained that it does not differentiate by."""
     if gradient != "forward":
         return
     for site in sites:
         if site.trained:
             raise ValueError(
-                f'gradient = "forward": forward propagation supports only weights, thresholds and input times, but '
-                f'{site.name} is trained: use gradient="adjoint", or give it as a number'
-            )
-        if site.part.kind == "delay" and site.exists and bool(site.tensor().any()):
-            raise ValueError(
-                f'gradient = "forward": forward propagation does not support delays, but {site.name} is given: '
-                'use gradient="adjoint"'
+                f'gradient = "forward": forward propagation supports only weights, biases, i_start, thresholds and '
+                f'input times, but {site.name} is trained: use gradient="adjoint", or give it as a number'
             )
 
 

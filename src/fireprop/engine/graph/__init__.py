@@ -5,6 +5,16 @@ from fireprop.engine.graph.forward import Engine, replay, simulate
 from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Population, Sparsity, Structure, lay_out
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
+from fireprop.engine.graph.system import (
+    Fired,
+    has_holds,
+    is_run_of,
+    of_graph,
+    shape_of_weights,
+    spikes_of,
+    system_of,
+    t_start_of,
+)
 from fireprop.engine.interface import Part
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "Columns",
     "Connection",
     "Engine",
+    "Fired",
     "Margins",
     "Part",
     "Population",
@@ -22,9 +33,16 @@ __all__ = [
     "Structure",
     "columns",
     "forward_propagation",
+    "has_holds",
+    "is_run_of",
     "lay_out",
     "margins",
+    "of_graph",
     "replay",
+    "shape_of_weights",
     "simulate",
+    "spikes_of",
+    "system_of",
+    "t_start_of",
     "tangent",
 ]

@@ -83,11 +83,10 @@ def forward_propagation(
     rows        (n_spikes,) int64 in order of the log: the row of the result that a spike is written to, or -1
     grad_times  per population dL/df, or None for zeros
 
-    Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and (2 units + currents) n_columns per thread.
+    Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and per thread n_columns times (2 units + currents + the
+    most spikes whose delayed arrivals are under way at once).
     """
     graph, log = run.graph, run.log
-    if run.structure.has_lines:
-        raise ValueError('forward propagation does not support delays: use gradient="adjoint" or forward mode')
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
     row = np.full(log.events.size, forward_kernel.NONE)
@@ -103,6 +102,9 @@ def forward_propagation(
         times=by_time,
     )
 
+    arrivals, places = np.bincount(_senders(run), minlength=log.events.size), _most_under_way(run)
+    place = np.empty(log.events.size if places else 0, int)
+
     def run_chunk(k: int) -> Array:
         n_units, width = graph.nodes.size, columns.number
         sensitivity = forward_kernel.Sensitivity(
@@ -113,9 +115,18 @@ def forward_propagation(
             low=np.zeros(n_units, int),
             high=np.zeros(n_units, int),
         )
+        under_way = forward_kernel.UnderWay(
+            rows=np.empty((places, width)),
+            low=np.empty(places, int),
+            high=np.empty(places, int),
+            place=place,
+            arrivals=arrivals,
+            free=np.empty(places, int),
+            n_free=np.zeros(1, int),
+        )
         result = forward_kernel.Result(row, jacobian, coefficient, np.zeros(width))
         answer = forward_kernel.forward_propagation(
-            graph, log, number, sensitivity, result, zero_grazes, edges[k], edges[k + 1]
+            graph, log, number, sensitivity, under_way, result, zero_grazes, edges[k], edges[k + 1]
         )
         run.raise_fault(*answer)
         return result.gradient
@@ -126,3 +137,21 @@ def forward_propagation(
     if not (np.isfinite(gradient).all() and np.isfinite(jacobian).all()):
         raise ValueError("a derivative overflows: scale the loss down, or look for near-grazes")
     return jacobian, gradient
+
+
+def _senders(run: "Run") -> Array:
+    """(n,): of each arrival along a delay line that a spike sent, the place of that spike in the log."""
+    senders: Array = run.log.parents[run.log.parents >= run.log.offsets[0, -1]]
+    return senders
+
+
+def _most_under_way(run: "Run") -> int:
+    """How many spikes of a sample have delayed arrivals under way at once, at most."""
+    late = np.flatnonzero(run.log.parents >= run.log.offsets[0, -1])[::-1]
+    # Arrivals are in order of sample and time, so that the last one of a spike is the first one from the end.
+    spikes, last = np.unique(run.log.parents[late], return_index=True)
+    moments = run.log.events["time"][np.concatenate([spikes, late[last]])]
+    sample = np.tile(np.searchsorted(run.log.offsets[1], spikes, side="right"), 2)
+    change = np.repeat([1, -1], spikes.size)
+    order = np.lexsort((-change, moments, sample))  # at one instant spikes come before arrivals
+    return int(np.cumsum(change[order]).max(initial=0))

@@ -1,8 +1,8 @@
 """Forward propagation (Lee et al. 2023): rows of dF/dp over the event log of a graph, forwards in time.
 
 The tangent rules of `tangent.py` for all parameters at once. Every unit carries the derivatives of its V and of its
-currents by every parameter, and of its latest spike; nothing else is kept, so that memory does not grow with the
-number of spikes.
+currents by every parameter, and of its latest spike. The row of a spike that sends along delay lines is kept until its
+last delayed arrival, for its unit may have fired again by then. So memory does not grow with the number of spikes.
 """
 
 import math
@@ -14,6 +14,7 @@ from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, source_of
+from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import release_order
 
@@ -48,6 +49,24 @@ class Sensitivity(NamedTuple):
     high: np.ndarray
 
 
+class UnderWay(NamedTuple):
+    """Rows of the spikes whose delayed arrivals are under way, in places that are used again.
+
+    rows       (n_places, n_columns); low, high (n_places,) int64: everything outside low:high is to be ignored
+    place      (n_events,) int64, by spike: its place; written where arrivals are to come
+    arrivals   (n_events,) int64, by spike: how many of its arrivals are still to come
+    free       (n_places,) int64: the first n_free[0] of it are the places that are free
+    """
+
+    rows: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    place: np.ndarray
+    arrivals: np.ndarray
+    free: np.ndarray
+    n_free: np.ndarray
+
+
 class Result(NamedTuple):
     """Where the rows go.
 
@@ -78,6 +97,47 @@ def clear(graph, sensitivity):
 
 
 @inlined
+def free_all(under_way):
+    """No arrival is under way."""
+    for place in range(under_way.free.size):
+        under_way.free[place] = place
+    under_way.n_free[0] = under_way.free.size
+
+
+@inlined
+def keep(under_way, k, d_t, low, high):
+    """Keep row d_t of spike k, which begins with column `low`, until the last arrival that it sends along a line."""
+    if under_way.arrivals[k] == 0:
+        return
+    under_way.n_free[0] -= 1
+    place = under_way.free[under_way.n_free[0]]
+    under_way.place[k], under_way.low[place], under_way.high[place] = place, low, high
+    under_way.rows[place, low:high] = d_t
+
+
+@inlined
+def arrived(under_way, k):
+    """An arrival that spike k sent has come: after the last one its place is free."""
+    under_way.arrivals[k] -= 1
+    if under_way.arrivals[k] == 0:
+        under_way.free[under_way.n_free[0]] = under_way.place[k]
+        under_way.n_free[0] += 1
+
+
+@inlined
+def row_of(log, sensitivity, under_way, k):
+    """The rows, the one among them, and the columns of it, with which event k moves; no columns of an input."""
+    parent = parent_of(log, k)
+    if k >= log.offsets[0, -1]:
+        u = log.events[k].unit
+        return sensitivity.spike, u, sensitivity.low[u], sensitivity.high[u]
+    if parent >= log.offsets[0, -1]:
+        place = under_way.place[parent]
+        return under_way.rows, place, under_way.low[place], under_way.high[place]
+    return sensitivity.spike, 0, 0, 0
+
+
+@inlined
 def widen(sensitivity, u, low, high):
     """Let the columns low:high of unit u be other than 0."""
     sensitivity.low[u] = min(sensitivity.low[u], low)
@@ -105,22 +165,22 @@ def move(graph, sensitivity, u, t):
 
 
 @inlined
-def arrive(graph, log, columns, sensitivity, k, t):
+def arrive(graph, log, columns, sensitivity, under_way, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
-    source = source_of(graph, log, k)
-    n_inputs = graph.rows.size - 1 - graph.nodes.size
+    source, parent = source_of(graph, log, k), parent_of(log, k)
+    rows, own_row, low, high = row_of(log, sensitivity, under_way, k)
+    d_t = rows[own_row, low:high]
+    input_time = columns.times[k if parent == NO_PARENT else parent]
     for s in range(graph.rows[source], graph.rows[source + 1]):
         u, c, w = graph.synapses[s].target, graph.synapses[s].channel, graph.weight[s]
         alpha = graph.channels[c].alpha
         move(graph, sensitivity, u, t)
-        own, input_time = columns.weight[s], columns.times[k]
+        own = columns.weight[s]
         if own != NONE:
             widen(sensitivity, u, own, own + 1)
             sensitivity.i[c, own] += 1.0
-        if source >= n_inputs:
-            low, high = sensitivity.low[source - n_inputs], sensitivity.high[source - n_inputs]
+        if high > low:
             widen(sensitivity, u, low, high)
-            d_t = sensitivity.spike[source - n_inputs, low:high]
             v, i = sensitivity.v[u, low:high], sensitivity.i[c, low:high]
             for p in range(d_t.size):
                 i[p] += alpha * w * d_t[p]
@@ -129,6 +189,8 @@ def arrive(graph, log, columns, sensitivity, k, t):
             widen(sensitivity, u, input_time, input_time + 1)
             sensitivity.i[c, input_time] += alpha * w
             sensitivity.v[u, input_time] -= w
+    if parent >= log.offsets[0, -1]:
+        arrived(under_way, parent)
 
 
 @inlined
@@ -143,8 +205,8 @@ def release(graph, log, sensitivity, k, t):
 
 
 @njit(cache=True)
-def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
-    """Spike rule, df = (dtheta - dV) / slope, and the row to where it is wanted."""
+def cross(graph, log, columns, sensitivity, under_way, result, k, zero_grazes):
+    """Spike rule, df = (dtheta - dV) / slope, and the row to where it is wanted or needed later."""
     u = log.events[k].unit
     move(graph, sensitivity, u, log.events[k].time)
     if columns.theta[u] != NONE:
@@ -158,6 +220,7 @@ def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
         d_t[p] = -v[p] * per_v
     if columns.theta[u] != NONE:
         d_t[columns.theta[u] - low] += per_v
+    keep(under_way, k, d_t, low, high)
     if result.row[k] != NONE:
         result.jacobian[result.row[k], low:high] = d_t
     if result.coefficient[k] != 0.0:
@@ -168,7 +231,7 @@ def cross(graph, log, columns, sensitivity, result, k, zero_grazes):
 
 
 @njit(cache=True)
-def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_grazes):
+def propagate_sample(graph, log, columns, sensitivity, under_way, result, sample, zero_grazes):
     """One sample, from its first arrival to its last spike that is wanted: (code, spike)."""
     first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
     while last > first and result.row[last - 1] == NONE and result.coefficient[last - 1] == 0.0:
@@ -177,10 +240,11 @@ def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_graz
     order, ends = release_order(graph.nodes, 0, log, first, last)
     spike, held, arrival = first, 0, first
     clear(graph, sensitivity)
+    free_all(under_way)
     while spike < last:
         next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
         if next_ == SPIKE:
-            code = cross(graph, log, columns, sensitivity, result, spike, zero_grazes)
+            code = cross(graph, log, columns, sensitivity, under_way, result, spike, zero_grazes)
             if code != status.OK:
                 return code, spike
             spike += 1
@@ -188,19 +252,19 @@ def propagate_sample(graph, log, columns, sensitivity, result, sample, zero_graz
             release(graph, log, sensitivity, first + order[held], t)
             held += 1
         elif next_ == INPUT:
-            arrive(graph, log, columns, sensitivity, arrival_in, t)
+            arrive(graph, log, columns, sensitivity, under_way, arrival_in, t)
             arrival_in += 1
         else:
-            arrive(graph, log, columns, sensitivity, arrival, t)
+            arrive(graph, log, columns, sensitivity, under_way, arrival, t)
             arrival += 1
     return status.OK, -1
 
 
 @njit(cache=True, nogil=True)
-def forward_propagation(graph, log, columns, sensitivity, result, zero_grazes, first, last):
+def forward_propagation(graph, log, columns, sensitivity, under_way, result, zero_grazes, first, last):
     """Samples first to last - 1: (code, sample, unit, time)."""
     for sample in range(first, last):
-        code, k = propagate_sample(graph, log, columns, sensitivity, result, sample, zero_grazes)
+        code, k = propagate_sample(graph, log, columns, sensitivity, under_way, result, sample, zero_grazes)
         if code != status.OK:
             return code, sample, log.events[k].unit, log.events[k].time
     return status.OK, last, 0, 0.0

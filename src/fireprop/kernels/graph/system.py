@@ -3,6 +3,9 @@
 G_k = V(f_k-) - theta. In the paper's form, for t_ref = 0, V sums over all earlier arrivals and loses theta at every own
 spike. In the restarted form, for any t_ref, V starts from 0 at the end r of the last own hold, and what arrived before
 r enters through the current that is left of it at r. Both systems have the same solutions.
+
+An arrival along a delay line comes as much later as the spike, or the input, that sent it: the derivative by its time
+is one by that time. V at the start of a sample decays until the first restart, in the paper's form for ever.
 """
 
 import math
@@ -17,7 +20,7 @@ from fireprop.kernels.membrane import factors
 class Entries(NamedTuple):
     """The system of n_spikes equations, as lists of entries; the first `n` of each are written.
 
-    by_time     row, column, value of dG/dt: columns are events, the sample's inputs first, then its spikes
+    by_time     row, column, value of dG/dt: columns are the sample's inputs first, then its spikes
     by_weight   row, column, value of dG/dW: columns are synapses
     """
 
@@ -40,10 +43,13 @@ def feeding(t, arrival, restart, alpha, beta):
 
 
 @njit(cache=True)
-def entries(graph, log, sample, synapse_of, paper, out):
+def entries(graph, log, sample, synapse_of, column_of, n_inputs, paper, out):
     """Write the system of a sample: (entries of dG/dt, entries of dG/dW).
 
     synapse_of  (n_units, n_sources) int64: the synapse from a source to a unit, or -1
+    column_of   by event of the sample at level 0, int64: the column of the input or the spike with which it moves, or
+                -1 for the start of the sample
+    n_inputs    of the sample: its first spike has this column
     paper       whether in the paper's form
     """
     first_in, n_in = log.offsets[0, sample], log.offsets[0, sample + 1] - log.offsets[0, sample]
@@ -63,12 +69,12 @@ def entries(graph, log, sample, synapse_of, paper, out):
             if paper:
                 push = node.theta * node.beta * math.exp(-node.beta * (f - before.time))
                 slope += push
-                out.time_row[n_time], out.time_column[n_time] = k - first, n_in + m - first
+                out.time_row[n_time], out.time_column[n_time] = k - first, n_inputs + m - first
                 out.time_value[n_time] = -push
                 n_time += 1
         if own >= 0 and not paper:
             restart = log.events[own].time + node.t_ref
-            out.time_row[n_time], out.time_column[n_time] = k - first, n_in + own - first
+            out.time_row[n_time], out.time_column[n_time] = k - first, n_inputs + own - first
             out.time_value[n_time] = -log.events[own].restart_slope * math.exp(-node.beta * (f - restart))
             n_time += 1
         for j in range(n_in + k - first):
@@ -80,12 +86,16 @@ def entries(graph, log, sample, synapse_of, paper, out):
             alpha = graph.channels[graph.synapses[s].channel].alpha
             y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
             slope += graph.weight[s] * rise
-            out.time_row[n_time], out.time_column[n_time] = k - first, j
-            out.time_value[n_time] = graph.weight[s] * shift
-            n_time += 1
+            if source == graph.start and arrived.time >= restart:
+                slope -= node.beta * graph.v_start[event.unit] * math.exp(-node.beta * (f - arrived.time))
+            column = column_of[j] if j < n_in else n_inputs + j - n_in
+            if column >= 0:
+                out.time_row[n_time], out.time_column[n_time] = k - first, column
+                out.time_value[n_time] = graph.weight[s] * shift
+                n_time += 1
             out.weight_row[n_weight], out.weight_column[n_weight], out.weight_value[n_weight] = k - first, s, y
             n_weight += 1
-        out.time_row[n_time], out.time_column[n_time], out.time_value[n_time] = k - first, n_in + k - first, slope
+        out.time_row[n_time], out.time_column[n_time], out.time_value[n_time] = k - first, n_inputs + k - first, slope
         n_time += 1
     return n_time, n_weight
 
