@@ -6,9 +6,10 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
 from fireprop.kernels.graph.walk import clear, move_backward, move_one_backward, source_of, wake
-from fireprop.kernels.log import NO_PARENT, arrival_time, parent_of
-from fireprop.kernels.walk import N_SUMS, release_order, total_of
+from fireprop.kernels.log import NO_PARENT, parent_of
+from fireprop.kernels.walk import N_SUMS, total_of
 
 
 class Gradient(NamedTuple):
@@ -112,35 +113,21 @@ def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
         spike -= 1
     if spike < first:
         return status.OK, spike
-    input_from, arrival_in = log.offsets[0, sample], log.offsets[0, sample + 1] - 1
-    order, ends = release_order(graph.nodes, 0, log, first, spike + 1)
-    held, arrival = spike - first, spike
-    while True:
-        t_arrival = arrival_time(log.events[arrival]) if arrival >= first else -np.inf
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in >= input_from else -np.inf
-        end = ends[order[held]] if held >= 0 else -np.inf
-        f = log.events[spike].time if spike >= first else -np.inf
-        t = max(t_arrival, t_input, end, f)
-        if t == -np.inf:
-            return status.OK, -1
-        # At one instant come spikes, ends of hold, arrivals (design 3): backwards the other way round.
-        if t_arrival == t:
-            arrive_back(graph, log, gradient, state, arrival, t)
-            arrival -= 1
-        elif t_input == t:
-            arrive_back(graph, log, gradient, state, arrival_in, t)
-            # It came as much later as its parent did.
-            if parent_of(log, arrival_in) != NO_PARENT:
-                gradient.times[parent_of(log, arrival_in)] += gradient.times[arrival_in]
-            arrival_in -= 1
-        elif end == t:
-            release_back(graph, log, state, first + order[held], t)
-            held -= 1
-        else:
-            code = cross_back(graph, log, gradient, state, spike, zero_grazes)
+    times, events, kinds = steps_of(graph.nodes, log, sample, spike + 1, False)
+    for n in range(times.size - 1, -1, -1):
+        k, t = events[n], times[n]
+        if kinds[n] == SPIKE:
+            code = cross_back(graph, log, gradient, state, k, zero_grazes)
             if code != status.OK:
-                return code, spike
-            spike -= 1
+                return code, k
+        elif kinds[n] == END_OF_HOLD:
+            release_back(graph, log, state, k, t)
+        else:
+            arrive_back(graph, log, gradient, state, k, t)
+            # It came as much later as its parent did.
+            if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
+                gradient.times[parent_of(log, k)] += gradient.times[k]
+    return status.OK, -1
 
 
 @njit(cache=True, nogil=True)

@@ -12,9 +12,9 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, source_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
+from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import factors, response_slopes
-from fireprop.kernels.walk import release_order
 
 OWN = np.dtype(
     [
@@ -146,25 +146,15 @@ def rest(state):
 @njit(cache=True)
 def walk_sample(graph, log, state, constraint, sample):
     """One sample, from its first arrival to its last spike."""
-    first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
-    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    order, ends = release_order(graph.nodes, 0, log, first, last)
-    spike, held, arrival = first, 0, first
     rest(state)
-    while spike < last:
-        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
-        if next_ == SPIKE:
-            cross(graph, log, state, constraint, spike)
-            spike += 1
-        elif next_ == END_OF_HOLD:
-            release(graph, log, state, first + order[held], t)
-            held += 1
-        elif next_ == INPUT:
-            arrive(graph, log, state, arrival_in, t)
-            arrival_in += 1
+    times, events, kinds = steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+    for n in range(times.size):
+        if kinds[n] == SPIKE:
+            cross(graph, log, state, constraint, events[n])
+        elif kinds[n] == END_OF_HOLD:
+            release(graph, log, state, events[n], times[n])
         else:
-            arrive(graph, log, state, arrival, t)
-            arrival += 1
+            arrive(graph, log, state, events[n], times[n])
 
 
 @njit(cache=True, nogil=True)

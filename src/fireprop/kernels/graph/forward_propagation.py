@@ -13,10 +13,10 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.walk import END_OF_HOLD, INPUT, SPIKE, comes_next, source_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
+from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.membrane import factors
-from fireprop.kernels.walk import release_order
 
 NONE = -1
 
@@ -236,27 +236,19 @@ def propagate_sample(graph, log, columns, sensitivity, under_way, result, sample
     first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
     while last > first and result.row[last - 1] == NONE and result.coefficient[last - 1] == 0.0:
         last -= 1
-    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    order, ends = release_order(graph.nodes, 0, log, first, last)
-    spike, held, arrival = first, 0, first
     clear(graph, sensitivity)
     free_all(under_way)
-    while spike < last:
-        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
-        if next_ == SPIKE:
-            code = cross(graph, log, columns, sensitivity, under_way, result, spike, zero_grazes)
+    times, events, kinds = steps_of(graph.nodes, log, sample, last, False)
+    for n in range(times.size):
+        k, t = events[n], times[n]
+        if kinds[n] == SPIKE:
+            code = cross(graph, log, columns, sensitivity, under_way, result, k, zero_grazes)
             if code != status.OK:
-                return code, spike
-            spike += 1
-        elif next_ == END_OF_HOLD:
-            release(graph, log, sensitivity, first + order[held], t)
-            held += 1
-        elif next_ == INPUT:
-            arrive(graph, log, columns, sensitivity, under_way, arrival_in, t)
-            arrival_in += 1
+                return code, k
+        elif kinds[n] == END_OF_HOLD:
+            release(graph, log, sensitivity, k, t)
         else:
-            arrive(graph, log, columns, sensitivity, under_way, arrival, t)
-            arrival += 1
+            arrive(graph, log, columns, sensitivity, under_way, k, t)
     return status.OK, -1
 
 

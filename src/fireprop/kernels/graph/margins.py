@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, kernel, piece
+from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
-from fireprop.kernels.log import arrival_time, parent_of
+from fireprop.kernels.log import parent_of
 from fireprop.kernels.membrane import factors, rise
 
 NONE = -1
@@ -319,32 +320,23 @@ def end(state, direction, margins, sample, t_known, t_end):
             note_peak(state, direction, margins, sample, u, t_end, own.v, own.d_v)
 
 
-@called
+@njit(cache=True)
 def walk_sample(state, log, direction, margins, sample, t_known, t_end):
     """One sample, from its first event to where it is known."""
-    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    spike, last = log.offsets[1, sample], log.offsets[1, sample + 1]
     start(state)
-    while True:
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-        f = log.events[spike].time if spike < last else np.inf
-        t = min(t_input, f)
+    times, events, kinds = steps_of(state.graph.nodes, log, sample, log.offsets[1, sample + 1], True)
+    for n in range(times.size):
         # A stop keeps the spikes of its last instant, whose arrivals act later on only.
-        if t > t_known or t >= t_end:
-            break
-        group = spike
-        while spike < last and log.events[spike].time == t:
-            fire(state, log, direction, margins, sample, spike)
-            spike += 1
-        while arrival_in < inputs_to and arrival_time(log.events[arrival_in]) == t:
-            deliver(state, log, direction, margins, sample, arrival_in, t)
-            arrival_in += 1
-        for k in range(group, spike):
-            deliver(state, log, direction, margins, sample, k, t)
+        if kinds[n] == END_OF_HOLD or times[n] > t_known or times[n] >= t_end:
+            continue
+        if kinds[n] == SPIKE:
+            fire(state, log, direction, margins, sample, events[n])
+        else:
+            deliver(state, log, direction, margins, sample, events[n], times[n])
     end(state, direction, margins, sample, t_known, t_end)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def walk(state, log, direction, margins, t_known, t_end, first, last):
     """Samples first to last - 1; `margins` is filled, and inf on entry."""
     for sample in range(first, last):

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, kernel
+from fireprop.kernels.compiling import called, njit
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import fire, lift, move_to, potential_at, rest, set_base
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
-from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import NONE_AHEAD
 
 
@@ -82,33 +82,20 @@ def deliver(replay, log, k, t):
     return status.OK, 0, t
 
 
-@called
+@njit(cache=True)
 def replay_sample(replay, log, sample, t_end):
     """One sample, from its first event to t_end: (code, unit, time)."""
-    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    spike, last = log.offsets[1, sample], log.offsets[1, sample + 1]
     rest(replay.graph)
-    while True:
-        t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-        f = log.events[spike].time if spike < last else np.inf
-        t = min(t_input, f)
-        if t >= t_end:
-            break
-        group = spike
-        while spike < last and log.events[spike].time == t:
-            code, u, missed = recognise(replay, log, spike)
-            if code != status.OK:
-                return code, u, missed
-            spike += 1
-        while arrival_in < inputs_to and arrival_time(log.events[arrival_in]) == t:
-            code, u, missed = deliver(replay, log, arrival_in, t)
-            if code != status.OK:
-                return code, u, missed
-            arrival_in += 1
-        for k in range(group, spike):
-            code, u, missed = deliver(replay, log, k, t)
-            if code != status.OK:
-                return code, u, missed
+    times, events, kinds = steps_of(replay.graph.nodes, log, sample, log.offsets[1, sample + 1], True)
+    for n in range(times.size):
+        if kinds[n] == END_OF_HOLD or times[n] >= t_end:
+            continue
+        if kinds[n] == SPIKE:
+            code, u, t = recognise(replay, log, events[n])
+        else:
+            code, u, t = deliver(replay, log, events[n], times[n])
+        if code != status.OK:
+            return code, u, t
     for u in range(replay.graph.nodes.size):
         missed = missed_crossing(replay, u, t_end)
         if missed != NONE_AHEAD:
@@ -116,7 +103,7 @@ def replay_sample(replay, log, sample, t_end):
     return status.OK, 0, t_end
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def replay_spikes(replay, log, t_end, first, last):
     """Fill the log of samples first to last - 1, whose times and units are given: (code, sample, unit, time).
 

@@ -9,18 +9,9 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
-from fireprop.kernels.graph.walk import (
-    END_OF_HOLD,
-    INPUT,
-    SPIKE,
-    clear,
-    comes_next,
-    move_forward,
-    move_one_forward,
-    source_of,
-)
+from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
+from fireprop.kernels.graph.walk import clear, move_forward, move_one_forward, source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
-from fireprop.kernels.walk import release_order
 
 
 class Direction(NamedTuple):
@@ -83,30 +74,21 @@ def cross(graph, log, direction, state, k, zero_grazes):
 @njit(cache=True)
 def sample_tangent(graph, log, direction, state, sample, zero_grazes):
     """One sample, from its first arrival to its last spike: (code, spike)."""
-    first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
-    arrival_in, inputs_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    order, ends = release_order(graph.nodes, 0, log, first, last)
-    spike, held, arrival = first, 0, first
     for u in range(state.nodes.size):
         clear(graph, state, u)
-    while spike < last:
-        next_, t = comes_next(log, ends[order[held]], spike, arrival_in, inputs_to, arrival)
-        if next_ == SPIKE:
-            code = cross(graph, log, direction, state, spike, zero_grazes)
+    times, events, kinds = steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+    for n in range(times.size):
+        k, t = events[n], times[n]
+        if kinds[n] == SPIKE:
+            code = cross(graph, log, direction, state, k, zero_grazes)
             if code != status.OK:
-                return code, spike
-            spike += 1
-        elif next_ == END_OF_HOLD:
-            release(graph, log, direction, state, first + order[held], t)
-            held += 1
-        elif next_ == INPUT:
-            if parent_of(log, arrival_in) != NO_PARENT:
-                direction.times[arrival_in] += direction.times[parent_of(log, arrival_in)]
-            arrive(graph, log, direction, state, arrival_in, t)
-            arrival_in += 1
+                return code, k
+        elif kinds[n] == END_OF_HOLD:
+            release(graph, log, direction, state, k, t)
         else:
-            arrive(graph, log, direction, state, arrival, t)
-            arrival += 1
+            if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
+                direction.times[k] += direction.times[parent_of(log, k)]
+            arrive(graph, log, direction, state, k, t)
     return status.OK, -1
 
 

@@ -1,4 +1,4 @@
-"""What the derivative walks over the event log of a graph share: how a unit's derivatives move, and its slope.
+"""What the derivative walks over the event log of a graph share: how a unit's derivatives move.
 
 As in `kernels/walk.py`: forwards the tangents of the currents drive that of V, backwards the adjoint of V drives those
 of the currents. A unit moves only when an event reaches it.
@@ -10,7 +10,6 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import factors, step
 
 # 32 bytes, what a step of a unit reads and writes.
@@ -24,8 +23,6 @@ OWN = np.dtype(
     ],
     align=True,
 )
-
-SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
 
 CURRENT = np.dtype([("value", np.float64), ("alpha", np.float64)], align=True)
 
@@ -111,23 +108,6 @@ def move_backward(graph, state, u, t):
         current.value = a * current.value + h * own.v
     own.v *= b
     own.at = t
-
-
-@piece
-def comes_next(log, end, spike, arrival_in, inputs_to, arrival):
-    """What comes next forwards, and when: the spike, an end of hold, what comes from outside, or what a spike sends.
-
-    At one instant spikes come first, then ends of hold, then arrivals (design 3).
-    """
-    f = log.events[spike].time
-    t_input = arrival_time(log.events[arrival_in]) if arrival_in < inputs_to else np.inf
-    t_arrival = arrival_time(log.events[arrival])
-    t = min(f, end, t_input, t_arrival)
-    if f == t:
-        return SPIKE, t
-    if end == t:
-        return END_OF_HOLD, t
-    return (INPUT if t_input == t else ARRIVAL), t
 
 
 @piece

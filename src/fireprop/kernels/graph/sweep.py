@@ -1,0 +1,49 @@
+"""What happens in a sample, in order of time: the one place that says so, for every sweep over the log of a graph."""
+
+import numpy as np
+
+from fireprop.kernels.compiling import njit
+from fireprop.kernels.log import arrival_time
+from fireprop.kernels.walk import release_order
+
+# A spike; the end of its refractory period; what comes from outside, or late; the arrival of a spike where it is sent.
+SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
+
+
+@njit(cache=True)
+def steps_of(nodes, log, sample, last, beyond):
+    """The steps of a sample forwards in time: (time, event, kind), (n,) each; backwards they are read from the end.
+
+    last    one past the last spike that is wanted
+    beyond  whether what comes after that spike is wanted too, up to the last event of the sample
+
+    At one instant spikes come first, then ends of hold, then what comes from outside, then what spikes send (design 3).
+    """
+    spike, arrival = log.offsets[1, sample], log.offsets[1, sample]
+    outside, outside_to = log.offsets[0, sample], log.offsets[0, sample + 1]
+    order, ends = release_order(nodes, 0, log, spike, last)
+    first, held = spike, 0
+    most = outside_to - outside + 3 * (last - first)
+    time, event, kind = np.empty(most), np.empty(most, np.int64), np.empty(most, np.int64)
+    n = 0
+    while n < most and (beyond or spike < last):
+        f = log.events[spike].time if spike < last else np.inf
+        end = ends[order[held]] if held < order.size else np.inf
+        t_outside = arrival_time(log.events[outside]) if outside < outside_to else np.inf
+        t_arrival = arrival_time(log.events[arrival]) if arrival < last else np.inf
+        t = min(f, end, t_outside, t_arrival)
+        time[n] = t
+        if f == t:
+            event[n], kind[n] = spike, SPIKE
+            spike += 1
+        elif end == t:
+            event[n], kind[n] = first + order[held], END_OF_HOLD
+            held += 1
+        elif t_outside == t:
+            event[n], kind[n] = outside, INPUT
+            outside += 1
+        else:
+            event[n], kind[n] = arrival, ARRIVAL
+            arrival += 1
+        n += 1
+    return time[:n], event[:n], kind[:n]
