@@ -97,7 +97,43 @@ class Run(interface.Run):
         zero_grazes: bool = False,
     ) -> Gradient:
         _refuse_parts(parts)
-        return adjoint(self, grad_times, want_input_times=want_input_times, zero_grazes=zero_grazes)
+        chain, log = self.chain, self.log
+        edges, order = chunk_edges(self.t_known.size), _hold_order(self)
+        flow = self.flow(grad_times)
+
+        def new_gradient() -> adjoint_kernel.Gradient:
+            return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
+
+        idle: list[Lanes] = []  # one for each thread, in the end
+        added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
+
+        def run_chunk(k: int) -> adjoint_kernel.Gradient:
+            gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
+            gradient.weight.fill(0.0)
+            gradient.theta.fill(0.0)
+            code, sample, layer, unit, t = adjoint_kernel.adjoint(
+                chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
+            )
+            if code != status.OK:
+                raise in_words(code, sample, f"layer {self.first_layer + layer}", unit, t)
+            idle.append(lanes)
+            return gradient
+
+        found = threads.map(run_chunk, len(edges) - 1)
+        total = next(found, None) or adjoint_kernel.Gradient(
+            flow, np.zeros_like(chain.weight), np.zeros(chain.units.size)
+        )
+        for gradient in found:
+            np.add(total.weight, gradient.weight, out=total.weight)
+            np.add(total.theta, gradient.theta, out=total.theta)
+            added.append(gradient)
+        refuse_non_finite(log.events, flow, "the gradient has the entry")
+        for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
+            if not np.isfinite(sums).all():
+                raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
+        weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
+        thresholds = [part.copy() for part in _units_of(chain, total.theta)]
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), parts=[])
 
     def tangent(
         self,
@@ -109,7 +145,31 @@ class Run(interface.Run):
         zero_grazes: bool = False,
     ) -> list[Array]:
         _refuse_parts(d_parts or {})
-        return tangent(self, d_weights, d_thresholds, d_inputs, zero_grazes=zero_grazes)
+        chain, log = self.chain, self.log
+        edges, order = chunk_edges(self.t_known.size), _hold_order(self)
+        direction = tangent_kernel.Direction(
+            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size)
+        )
+        for parts, given in (
+            (_weights_of(chain, direction.weight), d_weights),
+            (_units_of(chain, direction.theta), d_thresholds),
+        ):
+            for part, values in zip(parts, given, strict=True):
+                part[:] = 0.0 if values is None else values
+        if d_inputs is not None:
+            direction.times[self.members(0)] = d_inputs
+
+        def run_chunk(k: int) -> None:
+            code, sample, layer, unit, t = tangent_kernel.tangent(
+                chain, log, direction, _lanes(chain), order, zero_grazes, edges[k], edges[k + 1]
+            )
+            if code != status.OK:
+                raise in_words(code, sample, f"layer {self.first_layer + layer}", unit, t)
+
+        for _ in threads.map(run_chunk, len(edges) - 1):
+            pass
+        refuse_non_finite(log.events, direction.times, "the tangent has the entry")
+        return [direction.times[self.members(layer + 1)].copy() for layer in range(self.n_layers)]
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = _units_of(self.chain, self.chain.units)[layer]
@@ -398,47 +458,6 @@ def _assemble(
 # --------------------------------------------------------------------------------------------------- derivatives
 
 
-def adjoint(
-    run: Run, grad_times: Sequence[Array | None], *, want_input_times: bool = True, zero_grazes: bool = False
-) -> Gradient:
-    """Reverse mode; gradients of weights come as `Layer.weights`."""
-    chain, log = run.chain, run.log
-    edges, order = chunk_edges(run.t_known.size), _hold_order(run)
-    flow = run.flow(grad_times)
-
-    def new_gradient() -> adjoint_kernel.Gradient:
-        return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
-
-    idle: list[Lanes] = []  # one for each thread, in the end
-    added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
-
-    def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
-        gradient.weight.fill(0.0)
-        gradient.theta.fill(0.0)
-        code, sample, layer, unit, t = adjoint_kernel.adjoint(
-            chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
-        )
-        if code != status.OK:
-            raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
-        idle.append(lanes)
-        return gradient
-
-    parts = threads.map(run_chunk, len(edges) - 1)
-    total = next(parts, None) or adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size))
-    for part in parts:
-        np.add(total.weight, part.weight, out=total.weight)
-        np.add(total.theta, part.theta, out=total.theta)
-        added.append(part)
-    refuse_non_finite(log.events, flow, "the gradient has the entry")
-    for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
-        if not np.isfinite(sums).all():
-            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
-    thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-    return Gradient(weights, thresholds, flow[run.members(0)].copy(), parts=[])
-
-
 def _taken(idle: list[T], make: Callable[[], T]) -> T:
     """One of what no thread is using, or a new one."""
     try:
@@ -470,39 +489,3 @@ def _hold_order(run: Run) -> Array:
             sample = np.repeat(np.arange(run.t_known.size), np.diff(run.log.offsets[layer + 1]))
             order[part] = part.start + np.lexsort((events["time"] + t_ref[events["unit"]], sample))
     return order
-
-
-def tangent(
-    run: Run,
-    d_weights: Sequence[Array | None],
-    d_thresholds: Sequence[Array | None],
-    d_inputs: Array | None,
-    *,
-    zero_grazes: bool = False,
-) -> list[Array]:
-    """Forward mode."""
-    chain, log = run.chain, run.log
-    edges, order = chunk_edges(run.t_known.size), _hold_order(run)
-    direction = tangent_kernel.Direction(
-        times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size)
-    )
-    for parts, given in (
-        (_weights_of(chain, direction.weight), d_weights),
-        (_units_of(chain, direction.theta), d_thresholds),
-    ):
-        for part, values in zip(parts, given, strict=True):
-            part[:] = 0.0 if values is None else values
-    if d_inputs is not None:
-        direction.times[run.members(0)] = d_inputs
-
-    def run_chunk(k: int) -> None:
-        code, sample, layer, unit, t = tangent_kernel.tangent(
-            chain, log, direction, _lanes(chain), order, zero_grazes, edges[k], edges[k + 1]
-        )
-        if code != status.OK:
-            raise in_words(code, sample, f"layer {run.first_layer + layer}", unit, t)
-
-    for _ in threads.map(run_chunk, len(edges) - 1):
-        pass
-    refuse_non_finite(log.events, direction.times, "the tangent has the entry")
-    return [direction.times[run.members(layer + 1)].copy() for layer in range(run.n_layers)]
