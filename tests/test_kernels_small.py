@@ -996,7 +996,17 @@ def graph_loop_of(n, events):
     log["unit"], log["slope"], log["restart_slope"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
     numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
     return graph_simulate.Loop(
-        whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2), np.zeros(0), np.full(n, -1)
+        whole,
+        log,
+        waiting(),
+        counts,
+        *numbers,
+        lines,
+        np.zeros(2),
+        np.zeros(2),
+        np.zeros(0),
+        np.full(n, -1),
+        np.full(1, np.inf),
     )
 
 

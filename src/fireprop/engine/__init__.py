@@ -17,6 +17,7 @@ from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, Tim
 from fireprop.engine.gradient import Gradient
 from fireprop.engine.saving import attach_log, detach_log
 from fireprop.engine.sensitivity import bound_sensitivity
+from fireprop.engine.state import refuse_resumed
 from fireprop.engine.threads import get_num_threads, set_num_threads
 from fireprop.kernels import trace as trace_kernel
 
@@ -141,6 +142,7 @@ def constants(run: Run, layer: int) -> tuple[Array, Array, Array]:
 
 def trace(run: Run, sample: int, layer: int, unit: int, grid: Array) -> tuple[Array, Array]:
     """Potential V(t-) and current I(t-) of one unit of a layer at any times, from the spikes alone (Theorem 1)."""
+    refuse_resumed(run.resumed)
     arrivals_of = chain.arrivals_of if isinstance(run, chain.Run) else graph.arrivals_of
     arrivals, weights, alpha = arrivals_of(run, sample, layer, unit)  # type: ignore[arg-type]
     start = (0.0, 0.0) if isinstance(run, chain.Run) else graph.start_of(run, sample, layer, unit)

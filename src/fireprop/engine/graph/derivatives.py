@@ -14,6 +14,7 @@ from fireprop.engine.gradient import Gradient
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
 from fireprop.engine.graph.layout import Part
 from fireprop.engine.graph.run import Run, own_state, raise_fault, scratch
+from fireprop.engine.state import refuse_resumed
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
@@ -48,6 +49,7 @@ def adjoint(
     Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it, and
     ValueError where a gradient overflows.
     """
+    refuse_resumed(run.resumed)
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
     flow = flow_of(run, grad_times)
@@ -112,6 +114,7 @@ def tangents_of_events(
     zero_grazes: bool,
 ) -> Array:
     """`tangent`, of every event of the log."""
+    refuse_resumed(run.resumed)
     graph, log = run.graph, run.log
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
@@ -164,6 +167,7 @@ def margins(run: Run, t_end: Array, d_weights: Sequence[Array | None], d_thresho
 
     Nothing flows through a spike of slope <= 0. Raises ValueError if a tangent overflows.
     """
+    refuse_resumed(run.resumed)
     graph, log = run.graph, run.log
     n_external, batch = int(log.offsets[0, -1]), run.t_known.size
     d_times = tangents_of_events(run, d_weights, d_thresholds, None, {}, None, True)

@@ -11,6 +11,7 @@ from fireprop.engine.arrays import (
 from fireprop.engine.graph.derivatives import flow_of
 from fireprop.engine.graph.layout import Sparsity
 from fireprop.engine.graph.run import Run, raise_fault
+from fireprop.engine.state import refuse_resumed
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import forward_propagation as forward_kernel
 
@@ -83,6 +84,7 @@ def forward_propagation(
 
     Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and (2 units + currents) n_columns per thread.
     """
+    refuse_resumed(run.resumed)
     graph, log = run.graph, run.log
     if run.structure.has_lines:
         raise ValueError('forward propagation does not support delays: use gradient="adjoint" or forward mode')

@@ -10,6 +10,7 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph.layout import Structure
+from fireprop.engine.graph.state import State
 from fireprop.kernels import status
 from fireprop.kernels.graph.layout import Graph, GraphLog
 
@@ -19,12 +20,15 @@ class Run:
     """A graph and the event log of one forward pass over it.
 
     Level 0 is the input, level p + 1 the spikes of population p. t_known (batch,) is t_end, or earlier after a stop.
+    state is what another run continues from, if that was asked for; resumed says that this run has continued one.
     """
 
     structure: Structure
     graph: Graph
     log: GraphLog
     t_known: Array
+    state: State | None = None
+    resumed: bool = False
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
 
     @property
