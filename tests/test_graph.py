@@ -99,6 +99,19 @@ def test_spikes_do_not_depend_on_how_far_the_horizon_is(t_end):
     assert layer(inputs, t_end=t_end).n_spikes == 2
 
 
+@pytest.mark.parametrize("t_end", [10.0, 30.0, 40.0, 50.0, 70.0, 100.0, 1e3, 1e6])
+@pytest.mark.parametrize("bias", [0.3, -0.3])
+def test_spikes_of_a_unit_with_a_bias_do_not_depend_on_how_far_the_horizon_is(t_end, bias):
+    # long after the last input V' is the difference of two equal numbers, of which rounding leaves any sign
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([[0.5, 0.8]]), bias=bias, dtype=torch.float64)
+    for weight in torch.linspace(2.0, 3.0, 40, dtype=torch.float64):
+        layer.weight.data.copy_(torch.stack([weight, 1.2 * weight])[None])
+        inputs = Spikes.from_latencies([[0.1, 0.2]])
+        near, far = (layer(inputs, t_end=t, t_start=0.0).times for t in (6.0, t_end))
+        assert near.numel() >= 1
+        torch.testing.assert_close(far, near, rtol=0.0, atol=1e-13)
+
+
 @pytest.mark.parametrize("as_graph", [False, True])
 @pytest.mark.parametrize("tau_mem", [1e17, 1e30])
 def test_a_membrane_that_does_not_leak_fires(as_graph, tau_mem):

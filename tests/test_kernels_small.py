@@ -474,6 +474,17 @@ def test_a_unit_that_inhibition_has_left_low_peaks_and_crosses_where_dense_sampl
 
 
 @pytest.mark.white_box
+def test_a_peak_above_a_current_that_stays_is_found_however_far_it_is_followed():
+    # V = 0.3 (1 - exp(-t)) + 2 (exp(-t) - exp(-2 t)): V' is 0 where exp(-t) = (2 - 0.3) / 4
+    graph, zeros, turns = two_currents([0.0, 2.0], [0.3, 2.0])
+    for gap in np.linspace(2.0, 200.0, 500):
+        out = np.zeros(3)
+        assert crossing.peaks_ahead(graph, graph.nodes[0], gap, out, zeros, turns) == 1
+        assert out[0] == pytest.approx(math.log(4.0 / 1.7), rel=1e-12)
+        assert crossing.first_crossing(graph, graph.nodes[0], 0.6, gap, zeros, turns) < out[0]
+
+
+@pytest.mark.white_box
 def test_a_potential_follows_a_current_that_stays_without_a_peak():
     # V = c + (v - c) exp(-t)
     for v in (0.0, 0.9):
@@ -503,13 +514,14 @@ def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
 
 
 @pytest.mark.white_box
+@pytest.mark.parametrize("calm", [False, True])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or_falls(sign):
+def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or_falls(sign, calm):
     graph, _, _ = two_currents([0.5, 3.0], [0.3 * sign, -0.8 * sign])
     where, falls = changes(dense(graph)[1])
     assert falls[0] == (sign < 0.0)
     high = GRID[-1] if where.size == 1 else 0.5 * (where[0] + where[1])
-    assert crossing._slope_zero(graph, graph.nodes[0], 0.0, high) == pytest.approx(where[0], abs=CELL)
+    assert crossing._slope_zero(graph, graph.nodes[0], 0.0, high, calm) == pytest.approx(where[0], abs=CELL)
 
 
 def of_rates(alphas, currents, base_v, unit=1.0):
@@ -999,7 +1011,17 @@ def graph_loop_of(n, events):
     log["unit"], log["slope"], log["restart_slope"] = events, np.multiply(events, 10.0), np.multiply(events, 100.0)
     numbers = (np.zeros(n + 1, np.int64) for _ in range(3))
     return graph_simulate.Loop(
-        whole, log, waiting(), counts, *numbers, lines, np.zeros(2), np.zeros(2), np.zeros(0), np.full(n, -1)
+        whole,
+        log,
+        waiting(),
+        counts,
+        *numbers,
+        lines,
+        np.zeros(2),
+        np.zeros(2),
+        np.zeros(0),
+        np.full(n, -1),
+        np.full(1, np.inf),
     )
 
 

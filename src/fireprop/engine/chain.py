@@ -24,8 +24,10 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.state import State, check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
+from fireprop.kernels import resume as resume_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
@@ -145,6 +147,7 @@ class Run(interface.Run):
         zero_grazes: bool = False,
     ) -> list[Array]:
         _refuse_parts(d_parts or {})
+        self.refuse_resumed()
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         direction = tangent_kernel.Direction(
@@ -229,11 +232,13 @@ class Engine(interface.Engine):
         t_start: Array | None = None,
         stop_at: int | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
+        initial: Any = None,
+        want_state: bool = False,
     ) -> Run:
         """As `interface.Engine.simulate`; nothing acts at a start, and a stop waits for the last layer."""
         return simulate(
             self.layers, times, units, offsets, t_end, stop_at_first=stop_at is not None, max_spikes=max_spikes,
-            first_layer=self.first_layer,
+            first_layer=self.first_layer, initial=initial, want_state=want_state,
         )  # fmt: skip
 
 
@@ -309,6 +314,8 @@ def simulate(
     stop_at_first: bool = False,
     max_spikes: int = DEFAULT_MAX_SPIKES,
     first_layer: int = 0,
+    initial: State | None = None,
+    want_state: bool = False,
 ) -> Run:
     """Simulate a chain on a batch of input spikes.
 
@@ -316,46 +323,63 @@ def simulate(
     stop_at_first          end a sample as soon as every unit of the last layer has fired once
     max_spikes             limit of spikes per layer and sample
     first_layer            number of the first layer in the texts of errors
+    initial                the state of a run of the same chain, at whose t_end this one continues it; without
+                           stop_at_first
+    want_state             keep the final state, as Run.state; without stop_at_first
+
+    A run that is cut anywhere has the bits of the whole: spikes at a cut belong to the part that starts there. The
+    slope after a refractory period that ends in a later part stays 0.
 
     Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
     SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
     """
-    n_sources = layers[0].weight.shape[1]
+    n_sources, resumes = layers[0].weight.shape[1], initial is not None
+    check_stop(stops=stop_at_first, resumes=resumes, want_state=want_state)
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, n_sources)
     for k, layer in enumerate(layers):
         _check_layer(first_layer + k, layer, n_sources)
         n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
+    if initial is not None:
+        check_kind(initial, State)
+        initial.check(chain, times, offsets, t_end)
+    final = State.of(chain, t_end) if want_state else None
     inputs = events_of(times, units)
-    edges = chunk_edges(offsets.size - 1, _chunk(offsets.size - 1))
+    edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
     idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
         nonlocal capacity
         first, last = edges[k], edges[k + 1]
-        buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first))
-        loop = _taken(idle, lambda: _new_loop(chain))
+        n_before = 0 if initial is None else initial.n_fired(chain, k)
+        buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first) + int(np.max(n_before)))
+        buffers.offsets[:, 0] = n_before
+        loop = _taken(idle, lambda: _new_loop(chain, resumes=resumes, want_state=want_state))
         done = 0
         while True:
+            logged = loop._replace(events=buffers.events)
+            if initial is not None:
+                resume_kernel.resume(logged, initial.sample(k), k, offsets[k], chain.weight.size)
             code, sample, layer, unit, t = simulate_kernel.simulate(
-                loop._replace(events=buffers.events), inputs, offsets, t_end, stop_at_first, max_spikes,
-                first, last, done, buffers,
+                logged, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, resumes, buffers,
             )  # fmt: skip
             if code == status.OK:
+                if final is not None:
+                    resume_kernel.keep(logged, final.sample(k), k, t_end[k])
                 capacity = max(capacity, int(buffers.offsets[:, -1].max()) // (last - first) * 9 // 8)
                 idle.append(loop)
                 return buffers
             if code != status.FULL:
                 raise in_words(code, sample, f"layer {first_layer + layer}", unit, t, max_spikes)
             done = sample - first
-            buffers, loop = _enlarge(buffers, done), _new_loop(chain)
+            buffers, loop = _enlarge(buffers, done), _new_loop(chain, resumes=resumes, want_state=want_state)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(log, t_known, chain, first_layer)
+    return Run(log, t_known, chain, first_layer, state=final, resumed=resumes)
 
 
 def _chunk(n_samples: int) -> int:
@@ -377,16 +401,20 @@ def _check_layer(number: int, layer: Layer, n_sources: int) -> None:
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
 
 
-def _new_loop(chain: Chain) -> simulate_kernel.Loop:
+def _new_loop(chain: Chain, *, resumes: bool = False, want_state: bool = False) -> simulate_kernel.Loop:
     """What the event loop works on, before its first sample and without room for events."""
     n_units, real = chain.units.size, chain.weight.dtype
+    layers = copy_of(chain.layers)
+    if want_state:
+        layers["beyond"] = np.maximum(1.0 / layers["alpha"], 1.0 / layers["beta"])
+    silent_row = [np.zeros(_widest(chain), real)] if resumes else []
     lanes = np.zeros((3, n_units), real)
     lanes[simulate_kernel.THETA] = chain.units["theta"]
     flags = np.zeros(LANES, np.uint8)
     return simulate_kernel.Loop(
-        layers=chain.layers.copy(),
+        layers=layers,
         units=chain.units.copy(),
-        weight=chain.weight,
+        weight=np.concatenate([chain.weight, *silent_row]) if resumes else chain.weight,
         lanes=lanes,
         lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - simulate_kernel.ROUNDED),
         marked=np.zeros(n_units // LANES, bool),
@@ -435,7 +463,8 @@ def _assemble(
     inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], edges: Sequence[int], n_layers: int
 ) -> Log:
     """One log from the inputs and the buffers of all chunks, level by level."""
-    sizes = np.array([chunk.offsets[:, -1] for chunk in chunks], np.int64).reshape(-1, n_layers).T
+    sizes = np.array([chunk.offsets[:, -1] - chunk.offsets[:, 0] for chunk in chunks], np.int64)
+    sizes = sizes.reshape(-1, n_layers).T
     starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
     events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
@@ -446,8 +475,9 @@ def _assemble(
     def place(k: int) -> None:
         chunk, samples = chunks[k], slice(edges[k] + 1, edges[k + 1] + 1)
         for layer, (start, size) in enumerate(zip(starts[:, k].tolist(), sizes[:, k].tolist(), strict=True)):
-            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[layer, :size])
-            np.add(chunk.offsets[layer, 1:], start, out=ends[layer + 1, samples])
+            first = int(chunk.offsets[layer, 0])  # before it lie spikes of an earlier run
+            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[layer, first : first + size])
+            np.add(chunk.offsets[layer, 1:], start - first, out=ends[layer + 1, samples])
 
     in_threads = events.nbytes > MUCH
     for _ in threads.map(place, len(chunks)) if in_threads else map(place, range(len(chunks))):

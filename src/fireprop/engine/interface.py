@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -43,10 +43,14 @@ class Run(ABC):
 
     log      the event log, which only engines read
     t_known  (batch,): t_end, or earlier after an early stop
+    state    what another run continues from, if that was asked for: opaque, of the engine
+    resumed  whether this run has continued another
     """
 
     log: Log
     t_known: Array
+    state: object = field(default=None, kw_only=True, repr=False)
+    resumed: bool = field(default=False, kw_only=True)
 
     engine: ClassVar[str]  # the name of the engine that made the run
 
@@ -132,8 +136,17 @@ class Run(ABC):
         """
         raise TypeError(f"the {self.engine} engine has no forward propagation: simulate with the graph engine")
 
+    def refuse_resumed(self) -> None:
+        """Refuse what reads a whole log, of a run that has continued another."""
+        if self.resumed:
+            raise ValueError(
+                "this run continues an earlier one, whose spikes its log does not have: simulate from the start to get "
+                "derivatives or potentials"
+            )
+
     def flow(self, grad_times: Sequence[Array | None]) -> Array:
         """dL/df of every event from that of each layer's spikes; None is a zero."""
+        self.refuse_resumed()
         flow = np.zeros(self.log.events.size)
         for layer, grad in enumerate(grad_times):
             if grad is not None:
@@ -168,6 +181,7 @@ class Run(ABC):
 
     def trace(self, sample: int, layer: int, unit: int, grid: Array) -> tuple[Array, Array]:
         """Potential V(t-) and current I(t-) of one unit of a layer at any times, from the spikes alone (Theorem 1)."""
+        self.refuse_resumed()
         tau_mem, _, t_ref = (float(values[unit]) for values in self.constants(layer))
         times, units, offsets = self.spikes(layer + 1)
         own = slice(offsets[sample], offsets[sample + 1])
@@ -225,6 +239,8 @@ class Engine(ABC):
         t_start: Array | None = None,
         stop_at: int | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
+        initial: Any = None,
+        want_state: bool = False,
     ) -> Run:
         """Simulate the network on a batch of input spikes.
 
@@ -232,6 +248,11 @@ class Engine(ABC):
         t_start                (batch,) float64, when biases and initial states act; None where there are none
         stop_at                the layer whose units must all have fired for a sample to end early; None: no stop
         max_spikes             limit of spikes per layer and sample
+        initial                the `state` of an earlier run, at whose t_end this one continues it; without a stop
+        want_state             keep the final state, as Run.state; without a stop
+
+        A run that is cut anywhere has the bits of the whole: spikes at a cut belong to the part that starts there. The
+        slope after a refractory period that ends in a later part stays 0.
 
         Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
         SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.

@@ -35,6 +35,8 @@ LAYER = np.dtype(
         ("look", np.float64),  # how far from t_last a recurrent layer looks at first; it adapts
         ("looked", np.float64),  # how far it has looked in the open gap
         ("fixed_look", np.float64),  # 0, or the value that `look` keeps: for tests, since no spike depends on it
+        # How far after t_end its last gap ends, so that no spike before t_end depends on that; 0 if no state is wanted
+        ("beyond", np.float64),
         ("until", np.float64),  # the next arrival from below, or t_end: a gap ends there, or at an own spike that acts
         # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
         # weights that arrive

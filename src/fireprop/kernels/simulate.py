@@ -690,6 +690,8 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
     while True:
         state = loop.layers[layer]
         if opening:
+            if gap_end == t_end:
+                gap_end += state.beyond
             state.until = gap_end
             open_gap(loop, layer, gap_end)
             opening = False
@@ -742,13 +744,14 @@ def forget_unknown(loop, starts, t_known):
 
 
 @kernel
-def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, buffers):
+def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, resumed, buffers):
     """Simulate samples first + done to last - 1 into the buffers of samples first to last - 1.
 
     loop     fresh (units that fired in no sample, V and I of 0), or one that has done other samples; `events` those of
              the buffers
     inputs   (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
     done     number of samples that the buffers hold already
+    resumed  whether the loop stands where the only sample of the buffers continues: see `resume`
 
     Returns (code, sample, layer, unit, time). After FULL, enlarge the buffers and go on with done = sample - first.
     """
@@ -756,7 +759,8 @@ def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, las
         starts = buffers.offsets[:, sample - first]
         for layer in range(loop.layers.size):
             loop.layers[layer].count = starts[layer]
-        reset(loop, offsets[sample])
+        if not resumed:
+            reset(loop, offsets[sample])
         code, layer, u, t = run_sample(
             loop, inputs, offsets[sample + 1], t_end[sample], starts, sample, stop_at_first, max_spikes
         )

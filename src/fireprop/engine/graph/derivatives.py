@@ -101,6 +101,7 @@ def tangents_of_events(
     zero_grazes: bool,
 ) -> Array:
     """`tangent`, of every event of the log."""
+    run.refuse_resumed()
     graph, log = run.graph, run.log
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,16 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_of, no_spikes
+from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_from, arrivals_of, from_on, joined, no_spikes
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.scratch import own_state, scratch
+from fireprop.engine.graph.state import State, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES
-from fireprop.engine.threads import chunk_edges, threads
+from fireprop.engine.state import check_kind, check_stop
+from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
 from fireprop.kernels.graph import replay as replay_kernel
+from fireprop.kernels.graph import resume as resume_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
@@ -84,35 +88,61 @@ def simulate(
     t_start: Array | None = None,
     stop_at: int | None = None,
     max_spikes: int,
+    horizon: Array | None = None,
+    initial: State | None = None,
+    want_state: bool = False,
 ) -> Run:
-    """See `interface.Engine.simulate`."""
-    _check(structure, times, units, offsets, t_start, t_end)
-    graph = _graph(structure, weights, thresholds)
-    inputs = Trains(times, units, offsets)
-    given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end)
+    """As `interface.Engine.simulate`, and a state in and out.
+
+    horizon     (batch,) float64: up to where crossings of units with several synaptic currents are sought. The last
+                bits of their spikes depend on it. Default t_end; infinite if a state is wanted, but with biases it must
+                be given then
+    initial     the state of a run of the same network, at whose t_end this one continues it; without t_start, stop_at
+                and horizon, which the state has
+    want_state  keep the final state, as Run.state; without stop_at
+
+    A run that is cut anywhere has the bits of the whole with the same horizon: spikes at a cut belong to the part that
+    starts there. The slope after a refractory period that ends in a later part stays 0.
+    """
+    inputs, resumes = Trains(times, units, offsets), initial is not None
+    check_stop(stops=stop_at is not None, resumes=resumes, want_state=want_state)
+    _check(structure, times, units, offsets, t_start, t_end, starts=structure.has_start and not resumes)
+    graph, dtype = _graph(structure, weights, thresholds), np.result_type(np.float32, *weights)
+    if initial is not None:
+        check_kind(initial, State)
+        initial.check(structure, dtype, inputs, t_end)
+    horizon = horizon_of(structure, t_end, horizon, initial, want_state)
+    late = no_spikes(t_end.size) if initial is None else initial.arrivals
+    given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
     ahead = np.empty(given.events.size)
-    edges = chunk_edges(t_end.size)
+    edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
     outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
+    finals: dict[int, tuple[Array, Array, Array]] = {}  # nodes, channels and events by sample
 
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
         first, last = edges[k], edges[k + 1]
-        n_units = graph.nodes.size
-        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units, EVENT))
-        out_offsets, t_known = np.zeros(last - first + 1, int), np.zeros(last - first)
+        n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
+        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
+        out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
         loop = simulate_kernel.Loop(
             own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.full(n_units, -1),
+            ahead, np.full(n_units, -1), np.zeros(1),
         )  # fmt: skip
+        if initial is not None:
+            own = int(given.offsets[k]), int(given.offsets[k + 1])
+            resume_kernel.resume(loop, initial.before(k), given.events, *own, t_end[k])
         done = 0
         while True:
             code, sample, unit, t = simulate_kernel.simulate(
-                loop, given.events, given.offsets, t_end, outputs, stop_at is not None, max_spikes, first, last, done,
-                out_offsets, t_known,
+                loop, given.events, given.offsets, t_end, horizon, outputs, stop_at is not None, max_spikes, first,
+                last, done, out_offsets, t_known,
             )  # fmt: skip
             if code == status.OK:
-                return loop.events[: out_offsets[-1]], out_offsets, t_known
+                if want_state:
+                    finals[k] = loop.graph.nodes, loop.graph.channels, loop.events[: out_offsets[-1]]
+                return loop.events[n_before : out_offsets[-1]], out_offsets - n_before, t_known
             if code != status.FULL:
                 population, local = structure.locate(unit)
                 raise in_words(code, sample, structure.populations[population].name, local, t, max_spikes)
@@ -130,18 +160,27 @@ def simulate(
         end += int(out_offsets[-1])
     spike_offsets = np.concatenate(ends)
     if structure.has_lines_of_units:  # what they have sent is known now
-        given = arrivals_of(structure, inputs, Trains(spikes["time"], spikes["unit"], spike_offsets), t_start, t_end)
+        fired = Trains(spikes["time"], spikes["unit"], spike_offsets)
+        all_late = late if initial is None else initial.late(structure)
+        given = arrivals_of(structure, inputs, fired, t_start, t_end, all_late)
     t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
-    return Run(_log(given, spikes, spike_offsets), t_known, structure, graph)
+    state = None
+    if want_state:
+        late = joined([from_on(late, t_end), arrivals_from(structure, inputs, 0, t_end)])
+        state = state_of(structure, dtype, t_end, horizon, [finals[k] for k in range(t_end.size)], late)
+    return Run(_log(given, spikes, spike_offsets), t_known, structure, graph, state=state, resumed=resumes)
 
 
 def _check(
-    structure: Structure, times: Array, units: Array, offsets: Array, t_start: Array | None, t_end: Array
-) -> None:
+    structure: Structure, times: Array, units: Array, offsets: Array, t_start: Array | None, t_end: Array, *,
+    starts: bool,
+) -> None:  # fmt: skip
     """Refuse inputs that a kernel could not read, or that come before the start."""
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, structure.n_inputs)
-    if structure.has_start != (t_start is not None):
+    if structure.has_start and not starts and t_start is not None:
+        raise ValueError("leave t_start out: the initial state is past the start")
+    if starts != (t_start is not None):
         raise ValueError("give t_start if the network has biases or initial states, and leave it out otherwise")
     if t_start is None:
         return
@@ -197,7 +236,7 @@ def replay(
     excess: float,
 ) -> tuple[Run, Array]:
     """See `interface.Engine.replay`."""
-    _check(structure, times, units, offsets, t_start, t_end)
+    _check(structure, times, units, offsets, t_start, t_end, starts=structure.has_start)
     check_times(spikes[0], t_end)
     check_trains("spikes", *spikes, structure.nodes.size)
     graph = _graph(structure, weights, thresholds)
@@ -255,10 +294,12 @@ class Engine(interface.Engine):
         t_start: Array | None = None,
         stop_at: int | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
+        initial: Any = None,
+        want_state: bool = False,
     ) -> Run:
         return simulate(
             self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
-            stop_at=stop_at, max_spikes=max_spikes,
+            stop_at=stop_at, max_spikes=max_spikes, initial=initial, want_state=want_state,
         )  # fmt: skip
 
     def replay(

@@ -43,10 +43,18 @@ def no_spikes(batch: int) -> Trains:
     return Trains(np.empty(0), np.empty(0, int), np.zeros(batch + 1, int))
 
 
-def arrivals_of(structure: Structure, inputs: Trains, spikes: Trains, t_start: Array | None, t_end: Array) -> Arrivals:
+def arrivals_of(
+    structure: Structure,
+    inputs: Trains,
+    spikes: Trains,
+    t_start: Array | None,
+    t_end: Array,
+    late: Trains | None = None,
+) -> Arrivals:
     """All arrivals from outside and along lines, in order of time: of inputs and of spikes of the units.
 
     t_start, t_end  (batch,)
+    late            arrivals of what an earlier run has sent along lines; their parents are not in the log
     """
     if not structure.has_lines and t_start is None:
         return Arrivals(events_of(inputs.times, inputs.units), inputs.offsets, np.empty(0, int))
@@ -62,24 +70,58 @@ def arrivals_of(structure: Structure, inputs: Trains, spikes: Trains, t_start: A
     # Parents by their places before all is brought in order: the starts, the inputs, the spikes.
     first = n_starts
     for trains, first_source in ((inputs, 0), (spikes, structure.n_inputs)):
-        times, lines, sender = _sent(structure, trains, first_source, t_end)
-        parts.append((times, structure.n_inputs + lines, LINE))
-        samples.append(trains.samples[sender])
-        parents.append(first + sender)
+        times, lines, sender = _sent(structure, trains, first_source)
+        before = times < t_end[trains.samples[sender]]
+        parts.append((times[before], structure.n_inputs + lines[before], LINE))
+        samples.append(trains.samples[sender[before]])
+        parents.append(first + sender[before])
         first += trains.times.size
+    if late is not None:
+        before = late.times < t_end[late.samples]
+        parts.append((late.times[before], late.units[before], LINE))
+        samples.append(late.samples[before])
+        parents.append(np.full(np.count_nonzero(before), NO_PARENT))
     return _in_order(parts, np.concatenate(samples), np.concatenate(parents), n_starts + inputs.times.size, batch)
 
 
-def _sent(structure: Structure, trains: Trains, first_source: int, t_end: Array) -> tuple[Array, Array, Array]:
-    """Times and lines of what trains send along lines before t_end, and the spike that sent it."""
+def _sent(structure: Structure, trains: Trains, first_source: int) -> tuple[Array, Array, Array]:
+    """Times and lines of what trains send along lines, and the spike that sent it."""
     source = first_source + trains.units
     first, number = structure.lines.rows[source], structure.lines.rows[source + 1] - structure.lines.rows[source]
     sender = np.repeat(np.arange(trains.times.size), number)
     within = np.arange(sender.size) - np.repeat(np.cumsum(number) - number, number)
     lines = first[sender] + within
-    times = trains.times[sender] + structure.lines.delay[lines]
-    before = times < t_end[trains.samples[sender]]
-    return times[before], lines[before], sender[before]
+    return trains.times[sender] + structure.lines.delay[lines], lines, sender
+
+
+def arrivals_from(structure: Structure, trains: Trains, first_source: int, t: Array) -> Trains:
+    """Arrivals from t (batch,) on of what trains have sent along lines before t; their units are sources."""
+    times, lines, sender = _sent(structure, trains, first_source)
+    samples = trains.samples[sender]
+    under_way = (times >= t[samples]) & (trains.times[sender] < t[samples])
+    order = np.flatnonzero(under_way)[np.lexsort((times[under_way], samples[under_way]))]
+    return Trains(times[order], structure.n_inputs + lines[order], _offsets(samples[order], t.size))
+
+
+def from_on(trains: Trains, t: Array) -> Trains:
+    """What trains have from t (batch,) on."""
+    samples = trains.samples
+    kept = trains.times >= t[samples]
+    return Trains(trains.times[kept], trains.units[kept], _offsets(samples[kept], t.size))
+
+
+def joined(parts: Sequence[Trains]) -> Trains:
+    """Trains of the same samples in one, in order of sample and time."""
+    times, units, samples = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "units", "samples")
+    )
+    order = np.lexsort((times, samples))
+    return Trains(times[order], units[order], _offsets(samples[order], parts[0].offsets.size - 1))
+
+
+def _offsets(samples: Array, batch: int) -> Array:
+    offsets: Array = np.searchsorted(samples, np.arange(batch + 1))
+    return offsets
 
 
 def _in_order(
@@ -94,5 +136,4 @@ def _in_order(
     place[order] = np.arange(order.size)
     own = (parents >= 0) & (parents < n_outside)
     moved = np.where(own, place[np.where(own, parents, 0)], parents + (parents >= n_outside) * (order.size - n_outside))
-    offsets = np.searchsorted(samples[order], np.arange(batch + 1))
-    return Arrivals(events_of(times[order], units[order]), offsets, moved[order])
+    return Arrivals(events_of(times[order], units[order]), _offsets(samples[order], batch), moved[order])

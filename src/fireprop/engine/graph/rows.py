@@ -86,6 +86,7 @@ def forward_propagation(
     Returns ((n_rows, n_columns), (n_columns,)). Memory: that, and per thread n_columns times (2 units + currents + the
     most spikes whose delayed arrivals are under way at once).
     """
+    run.refuse_resumed()
     graph, log = run.graph, run.log
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)

@@ -8,7 +8,7 @@ the slowest exponential and differentiate, which leaves a sum of n - 1, whose ze
 import math
 
 from fireprop.kernels.compiling import called, piece
-from fireprop.kernels.graph.state import channels_of, potential_after, slope_after
+from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
     MAX_ITERATIONS,
@@ -81,20 +81,39 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
     end = within_reach(horizon, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
-    left, slope_left = 0.0, slope_after(graph, node, 0.0)
-    for k in range(n_zeros + 1):
-        right = zeros[k]
-        slope_right = slope_after(graph, node, right)
+    duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, False)
+    if duration == NONE_AHEAD and slowest == 0.0:
+        # Rounding of V' may have hidden a peak: it leaves any sign long after all other currents.
+        duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, True)
+    return duration
+
+
+@called
+def _rise_in_pieces(graph, node, theta, ends, n_turns, calm):
+    """Duration until V first reaches theta, or NONE_AHEAD, from the ends of n_turns + 1 pieces between turns of I.
+
+    calm  whether the sign of V' is asked of `calm_slope_after`
+    """
+    left, slope_left = 0.0, _slope(graph, node, 0.0, calm)
+    for k in range(n_turns + 1):
+        right = ends[k]
+        slope_right = _slope(graph, node, right, calm)
         low, high = left, right  # where V rises in this piece
         if slope_left > 0.0 >= slope_right:  # far away both terms of V' may underflow to 0
-            high = _slope_zero(graph, node, left, right)
+            high = _slope_zero(graph, node, left, right, calm)
         elif slope_left < 0.0 < slope_right:  # mutant: the bracket matters only where V rises in it
-            low = _slope_zero(graph, node, left, right)
+            low = _slope_zero(graph, node, left, right, calm)
         # mutant: a falling piece that ends above theta begins above it, so the piece before has returned
         if (slope_left > 0.0 or slope_right > 0.0) and potential_after(graph, node, high) >= theta:
             return _rise_to(graph, node, theta, low, high)
         left, slope_left = right, slope_right
     return NONE_AHEAD
+
+
+@piece
+def _slope(graph, node, gap, calm):
+    """V' a while after the base."""
+    return calm_slope_after(graph, node, gap) if calm else slope_after(graph, node, gap)
 
 
 @called
@@ -111,13 +130,13 @@ def peaks_ahead(graph, node, gap, out, zeros, turns):
     end = within_reach(gap, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
-    n_peaks = 0
-    left, rises = 0.0, slope_after(graph, node, 0.0) > 0.0
+    n_peaks, calm = 0, slowest == 0.0  # see `first_crossing`
+    left, rises = 0.0, _slope(graph, node, 0.0, calm) > 0.0
     for k in range(n_zeros + 1):
         right = zeros[k]
-        rises_on = slope_after(graph, node, right) > 0.0
+        rises_on = _slope(graph, node, right, calm) > 0.0
         if rises and not rises_on:
-            out[n_peaks] = _slope_zero(graph, node, left, right)
+            out[n_peaks] = _slope_zero(graph, node, left, right, calm)
             n_peaks += 1
         left, rises = right, rises_on
     return n_peaks
@@ -177,9 +196,9 @@ def _rung_zero(graph, node, rung, low, high):
 
 
 @called
-def _slope_zero(graph, node, low, high):
+def _slope_zero(graph, node, low, high, calm):
     """Where V' changes sign, by false position (Illinois), bisected where that is slow."""
-    value_low, value_high = slope_after(graph, node, low), slope_after(graph, node, high)
+    value_low, value_high = _slope(graph, node, low, calm), _slope(graph, node, high, calm)
     rises_first = value_low > 0.0
     for k in range(MAX_ITERATIONS):
         # Slopes that are halved too often, or are subnormal to begin with, become 0, both of them.
@@ -189,7 +208,7 @@ def _slope_zero(graph, node, low, high):
             t = 0.5 * (low + high)
         if not low < t < high or high - low <= 2.0**-50 * high:  # mutant: neighbours in float64 end the search as well
             break
-        value = slope_after(graph, node, t)
+        value = _slope(graph, node, t, calm)
         if (value > 0.0) == rises_first:
             low, value_low = t, value
             value_high *= 0.5  # mutant: a trial point: bisection ends the search

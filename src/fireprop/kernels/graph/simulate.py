@@ -84,6 +84,7 @@ class Loop(NamedTuple):
     ahead     (n_inputs,) float64, of the whole batch: of an input that reaches one unit, the time of the next such
               input of the same unit, or inf
     latest    (n_units,) int64, at first -1: scratch of `look_ahead`
+    horizon   (1,) float64, of this sample: up to where crossings of units with several currents are sought
     """
 
     graph: Graph
@@ -98,6 +99,7 @@ class Loop(NamedTuple):
     turns: np.ndarray
     ahead: np.ndarray
     latest: np.ndarray
+    horizon: np.ndarray
 
 
 @piece
@@ -185,7 +187,7 @@ def next_crossing(loop, t_limit, t_end):
             put_or_remove(loop, u, bound(loop, u), t_end, BOUND)
             continue
         t = set_base(loop.graph, node)
-        duration = first_crossing(loop.graph, node, node.theta, t_end - t, loop.zeros, loop.turns)
+        duration = first_crossing(loop.graph, node, node.theta, loop.horizon[0] - t, loop.zeros, loop.turns)
         if duration == NONE_AHEAD:
             leave(loop.queue, node, u)
             continue
@@ -472,11 +474,14 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
 
 
 @kernel
-def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, first, last, done, out_offsets, t_known):
+def simulate(
+    loop, inputs, offsets, t_end, horizon, outputs, stop_at_first, max_spikes, first, last, done, out_offsets, t_known
+):  # fmt: skip
     """Simulate samples first + done to last - 1 into the log of samples first to last - 1.
 
     inputs       (n_inputs,) EVENT, of the whole batch, with what they send along lines; offsets (batch + 1,)
     t_end        (batch,)
+    horizon      (batch,), not before t_end: up to where crossings are sought, though spikes from t_end on do not exist
     done         number of samples that the log holds already
     out_offsets  (last - first + 1,) int64, t_known (last - first,) float64: written
 
@@ -486,6 +491,7 @@ def simulate(loop, inputs, offsets, t_end, outputs, stop_at_first, max_spikes, f
     if not loop.counts[FULL]:
         rest(loop.graph)
     for sample in range(first + done, last):
+        loop.horizon[0] = horizon[sample]
         if not loop.counts[FULL]:
             loop.fired[:] = 0
             for k in range(loop.counts[TOUCHED]):

@@ -88,6 +88,16 @@ def slope_after(graph, node, gap):
 
 
 @piece
+def calm_slope_after(graph, node, gap):
+    """`slope_after`, without the difference of equal numbers that a constant current leaves long after all others."""
+    b, slope = decay(node.beta * gap), 0.0
+    for c in channels_of(node):
+        a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
+        slope += graph.channels[c].base_i * (a - node.beta * h if graph.channels[c].alpha > 0.0 else b)
+    return slope - node.beta * b * node.base_v
+
+
+@piece
 def potential_at(graph, node, t):
     """V(t-) of a unit, t not before its last arrival. Sets the base."""
     if node.at == NEVER or t <= node.hold_end:

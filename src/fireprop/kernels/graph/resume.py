@@ -1,0 +1,75 @@
+"""The state of a graph at the end of an earlier run, put back where it stood.
+
+The event log starts with the spikes of the earlier run that still matter: the last one of each unit, and all that are
+under way along delay lines. The caller removes them from the log in the end.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.graph import queue as waiting
+from fireprop.kernels.graph.queue import ABSENT
+from fireprop.kernels.graph.simulate import CURSOR, FULL, SPIKES, TOUCHED, expect, look_ahead
+from fireprop.kernels.graph.state import NEVER, rest
+
+
+class Before(NamedTuple):
+    """Where a sample stands at the end of an earlier run.
+
+    t_end         of that run
+    at, v, hold_end  (n_units,) and i (n_channels,) float64: see NODE and CHANNEL
+    times, units  (n_spikes,): the spikes that still matter, in order of (time, unit)
+    """
+
+    t_end: float
+    at: np.ndarray
+    v: np.ndarray
+    hold_end: np.ndarray
+    i: np.ndarray
+    times: np.ndarray
+    units: np.ndarray
+
+
+@piece
+def recall(loop, k, u, f, t):
+    """Log spike k, of unit u at f, anew, and let it travel on along the lines on which it has not arrived before t."""
+    lines = loop.lines
+    loop.events[k].time, loop.events[k].unit = f, u
+    loop.events[k].slope, loop.events[k].restart_slope = 0.0, 0.0
+    loop.graph.nodes[u].last_spike = k
+    if lines.rows[u] == lines.rows[u + 1]:
+        return
+    lines.sent[k].time, lines.sent[k].next = f, ABSENT
+    if lines.last[u] != ABSENT:
+        lines.sent[lines.last[u]].next = k
+    lines.last[u] = k
+    for line in range(lines.rows[u], lines.rows[u + 1]):
+        arrival = f + lines.delay[line]
+        if lines.arrives[line] == ABSENT and arrival >= t:
+            lines.arrives[line] = k
+            waiting.put(lines.queue, line, arrival)
+
+
+@kernel
+def resume(loop, before, inputs, first_input, n_inputs, t_end):
+    """Prepare a fresh loop, with room for the spikes of `before`, so that `simulate` continues its only sample.
+
+    first_input, n_inputs  the sample's inputs; t_end of the sample
+    """
+    nodes = loop.graph.nodes
+    rest(loop.graph)
+    look_ahead(loop, inputs, first_input, n_inputs)
+    for k in range(before.times.size):
+        recall(loop, k, before.units[k], before.times[k], before.t_end)
+    for c in range(before.i.size):
+        loop.graph.channels[c].i = before.i[c]
+    for u in range(nodes.size):
+        nodes[u].at, nodes[u].v, nodes[u].hold_end = before.at[u], before.v[u], before.hold_end[u]
+        if nodes[u].at > NEVER:
+            loop.touched[loop.counts[TOUCHED]] = u
+            loop.counts[TOUCHED] += 1
+            expect(loop, u, t_end)
+    # `simulate` goes on as with a sample that waited for a larger log.
+    loop.counts[SPIKES], loop.counts[CURSOR], loop.counts[FULL] = before.times.size, first_input, 1
