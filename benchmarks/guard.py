@@ -21,6 +21,7 @@ import torch
 import fireprop
 from benchmarks import machine
 from benchmarks import works as peer_works
+from benchmarks.kernels.inputs import poisson_drive
 from fireprop import Spikes, engine, tasks, training
 from fireprop.kernels.compiling import njit
 from fireprop.nn import LIF, Sequential
@@ -59,12 +60,14 @@ def works() -> dict[str, Callable[[], Any]]:
     few = inputs[torch.arange(8)]
     active = peer_works.make("recurrent", None)
     eight = active.batch(0)[0][torch.arange(8)]
+    driven, poisson, end = poisson_drive(0.15, 50)
     return {
         "chain 50-256-10, forward": lambda: forward(chain, inputs),
         "chain 50-256-10, adjoint": adjoint(forward(chain, inputs)),
         "recurrent 50-100, forward": lambda: forward(recurrent, few),
         "recurrent 50-100, adjoint": adjoint(forward(recurrent, few)),
         "recurrent 100-256-10, 1,229 spikes, forward": lambda: forward(active.net, eight, t_end=active.t_end),
+        "1,000 units with an input each, forward": lambda: forward(driven, poisson, t_end=end),
         "Yin-Yang, 20 steps of training": steps(20),
     }
 

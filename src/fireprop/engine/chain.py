@@ -317,21 +317,10 @@ def simulate(
     initial: State | None = None,
     want_state: bool = False,
 ) -> Run:
-    """Simulate a chain on a batch of input spikes.
+    """As `interface.Engine.simulate`.
 
-    times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
-    stop_at_first          end a sample as soon as every unit of the last layer has fired once
-    max_spikes             limit of spikes per layer and sample
-    first_layer            number of the first layer in the texts of errors
-    initial                the state of a run of the same chain, at whose t_end this one continues it; without
-                           stop_at_first
-    want_state             keep the final state, as Run.state; without stop_at_first
-
-    A run that is cut anywhere has the bits of the whole: spikes at a cut belong to the part that starts there. The
-    slope after a refractory period that ends in a later part stays 0.
-
-    Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
-    SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.
+    stop_at_first  end a sample as soon as every unit of the last layer has fired once
+    first_layer    number of the first layer in the texts of errors
     """
     n_sources, resumes = layers[0].weight.shape[1], initial is not None
     check_stop(stops=stop_at_first, resumes=resumes, want_state=want_state)
