@@ -31,7 +31,7 @@ def loops(dtype):
     n_in, n_hidden = 3, 70
     constants = {"tau_mem": 1.0, "tau_syn": 0.5, "v_threshold": np.ones(n_hidden), "t_ref": np.zeros(n_hidden)}
     weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)
-    chain = engine.lay_out([engine.chain.Layer(weight, **constants, recurrent_weight=own_weight)])
+    chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
     loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
     gradient = adjoint.Gradient(times, chain.weight, times)
