@@ -7,6 +7,8 @@ the slowest exponential and differentiate, which leaves a sum of n - 1, whose ze
 
 import math
 
+import numpy as np
+
 from fireprop.kernels.compiling import called, piece
 from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after
 from fireprop.kernels.membrane import (
@@ -81,10 +83,11 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
     end = within_reach(horizon, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
-    duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, False)
+    calm = np.bool_(False)  # of literals Numba would compile what takes it twice
+    duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, calm)
     if duration == NONE_AHEAD and slowest == 0.0:
         # Rounding of V' may have hidden a peak: it leaves any sign long after all other currents.
-        duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, True)
+        duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, not calm)
     return duration
 
 
@@ -110,7 +113,7 @@ def _rise_in_pieces(graph, node, theta, ends, n_turns, calm):
     return NONE_AHEAD
 
 
-@piece
+@called
 def _slope(graph, node, gap, calm):
     """V' a while after the base."""
     return calm_slope_after(graph, node, gap) if calm else slope_after(graph, node, gap)

@@ -26,13 +26,12 @@ from fireprop.kernels.graph.state import (
     lift,
     move_one,
     move_to,
-    moved_one,
     rest,
     rest_one,
     set_base,
 )
 from fireprop.kernels.log import arrival_time
-from fireprop.kernels.membrane import NONE_AHEAD, too_close
+from fireprop.kernels.membrane import NONE_AHEAD, factors, step, too_close
 
 # Places in `Loop.counts`
 SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL = range(6)
@@ -341,14 +340,15 @@ def look_ahead(loop, inputs, first, stop):
 
 @called
 def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
-    """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit fires.
+    """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit fires, or
+    whose unit has fired since its last arrival.
 
     Such a unit is looked at again when its next input comes, so it waits in the queue only if it may cross before.
     Returns the cursor, and the time of the last instant: it may go on with what has other targets, and lists the units
     that were reached.
     """
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
-    rows, events, queue, ahead = loop.graph.rows, loop.events, loop.queue, loop.ahead
+    rows, queue, ahead = loop.graph.rows, loop.queue, loop.ahead
     reached, touched = loop.reached, loop.touched
     limit, instant = min(t_end, next_arrival(loop.lines)), NEVER
     while cursor < n_inputs:
@@ -358,14 +358,17 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
         if queue.size[0] > 0 and queue.entries[0].time <= t and next_crossing(loop, t, t_end)[0] != ABSENT:
             break
         s = rows[source]
-        u = synapses[s].target
+        u = np.int64(synapses[s].target)  # of int32 Numba would compile the queue once more
         node, channel = nodes[u], channels[synapses[s].channel]
+        if node.hold_end > node.at:
+            break
         if node.at < t:
-            v, i = moved_one(node, channel, t)
+            v, i = node.v, channel.i
+            if node.at > NEVER:
+                decay_i, decay_v, h = factors(t - node.at, channel.alpha, node.beta)
+                v, i = step(v, i, decay_i, decay_v, h)
             if v >= node.theta:
                 break
-            if node.at < node.hold_end <= t:
-                events[node.last_spike].restart_slope = base_of_one(node, channel)[2]
             if node.at == NEVER:
                 touched[loop.counts[TOUCHED]] = u
                 loop.counts[TOUCHED] += 1
@@ -376,7 +379,8 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
             loop.counts[REACHED] += 1
         channel.i += weight[s]
         node.next_input = ahead[cursor]
-        wait_until(queue, node, u, bound_of_one(node, channel), t_end)
+        duration = earliest_crossing_of_one(node.v, channel.i, channel.reach, node.beta, node.theta)
+        wait_until(queue, node, u, np.inf if duration == NONE_AHEAD else t + duration, t_end)
         cursor += 1
     return cursor, instant
 

@@ -145,25 +145,19 @@ def base_of_one(node, channel):
 
 
 @piece
-def moved_one(node, channel, t):
-    """V and I at t of a unit with one current, which stays where it is."""
+def move_one(node, channel, t):
+    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged."""
     if node.hold_end > node.at:
         v = 0.0
         if t > node.hold_end:
             base, v, i = base_of_one(node, channel)
             a, b, h = factors(t - base, channel.alpha, node.beta)
             v, _ = step(v, i, a, b, h)
-        return v, channel.i * decay(channel.alpha * (t - node.at))
-    if node.at > NEVER:
+        node.v = v
+        channel.i *= decay(channel.alpha * (t - node.at))
+    elif node.at > NEVER:
         a, b, h = factors(t - node.at, channel.alpha, node.beta)
-        return step(node.v, channel.i, a, b, h)
-    return node.v, channel.i
-
-
-@piece
-def move_one(node, channel, t):
-    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged."""
-    node.v, channel.i = moved_one(node, channel, t)
+        node.v, channel.i = step(node.v, channel.i, a, b, h)
     node.at = t
 
 
