@@ -90,7 +90,9 @@ def launch(folder, name, number, arguments, fault=None, copy_of=None):
         shutil.copytree(folder / copy_of, folder / name)
     logs = DefaultLogsSpecs(log_dir=str(folder / "logs" / name), redirects=Std.ALL)
     meeting = {"run_id": name, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    options = {"max_restarts": 0, "monitor_interval": 0.05, "start_method": "fork", "logs_specs": logs}
+    # The launcher ends the others when it sees that one is gone: not before these have noticed it themselves.
+    watch = 2.0 if fault == "killed" else 0.05
+    options = {"max_restarts": 0, "monitor_interval": watch, "start_method": "fork", "logs_specs": logs}
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=number, **meeting, **options)
     start, codes = time.monotonic(), [0] * number
     try:
