@@ -263,6 +263,7 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
         part[:] = given
     for own, layer in zip(_units_of(chain, units), layers, strict=True):
         own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
+        own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
     return chain
 
 

@@ -60,6 +60,8 @@ LAYER = np.dtype(
 # Constants of a unit, then where the event loop stands with it.
 UNIT = np.dtype(
     [
+        ("alpha", np.float64),  # 1 / tau_syn
+        ("beta", np.float64),  # 1 / tau_mem
         ("theta", np.float64),
         ("t_ref", np.float64),
         ("sample", np.int64),  # in which it fired last; what follows speaks of that sample
