@@ -5,7 +5,7 @@ are two: chains of plain layers have kernels of their own, which share work betw
 else is a graph. `interface` says what an engine offers. All that comes after a simulation asks its `Run`.
 """
 
-from fireprop.engine import chain, graph
+from fireprop.engine import chain, graph, layered
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Engine, Gradient, Part, Run
@@ -26,5 +26,6 @@ __all__ = [
     "chain",
     "get_num_threads",
     "graph",
+    "layered",
     "set_num_threads",
 ]

@@ -334,7 +334,13 @@ class Network(nn.Module):
             constants: Sequence[engine.Array],
         ) -> engine.Run:
             trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
-            return engine.graph.Engine(self.structure(parts, constants), w, theta).simulate(
+            structure = self.structure(parts, constants)
+            chosen: engine.Engine
+            if gradient == "forward" or parts:
+                chosen = engine.graph.Engine(structure, w, theta)
+            else:
+                chosen = engine.layered.engine_for(structure, w, theta, stop_at=stop_at)
+            return chosen.simulate(
                 times, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
                 max_spikes=max_spikes,
             )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from fireprop.engine.graph.derivatives import Margins, margins, tangent
 from fireprop.engine.graph.forward import Engine, replay, simulate
-from fireprop.engine.graph.layout import BIAS, INPUT, STATE, Connection, Population, Sparsity, Structure, lay_out
+from fireprop.engine.graph.layering import INPUT
+from fireprop.engine.graph.layout import BIAS, STATE, Connection, Population, Sparsity, Structure, lay_out
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.system import (

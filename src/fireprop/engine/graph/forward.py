@@ -39,7 +39,8 @@ from fireprop.kernels.log import EVENT, Log
 FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
 
 
-def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
+def check_parameters(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> None:
+    """Everything that training, or a state that was loaded, may have put out of range since the network was made."""
     for connection, weight in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
         if weight.shape != connection.weight_shape:
@@ -49,6 +50,10 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
+
+
+def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
+    check_parameters(structure, weights, thresholds)
     nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
     _check_v_start(structure, nodes["theta"])

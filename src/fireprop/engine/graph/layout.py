@@ -13,11 +13,11 @@ from fireprop.engine.arrays import (
     check_taus,
     records,
 )
+from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE
 
-INPUT = -1  # the population of the input units
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
@@ -219,6 +219,11 @@ class Structure:
     def v_start(self) -> Array:
         """(n_units,): V at the start of a sample."""
         return np.concatenate([np.zeros(p.size) if p.v_start is None else p.v_start for p in self.populations])
+
+    @cached_property
+    def layering(self) -> Layering | None:
+        """The populations as layers one above the other, if they are that."""
+        return layering_of(self.populations, self.connections)
 
     def first_group(self, connection: int) -> int:
         """The number of the first group of currents of a connection."""
