@@ -9,11 +9,13 @@ from fireprop.engine import chain, graph, layered
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Engine, Gradient, Part, Run
+from fireprop.engine.starts import Acting
 from fireprop.engine.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "DEFAULT_MAX_SPIKES",
     "MAX_CONSTANT",
+    "Acting",
     "Array",
     "Engine",
     "Gradient",

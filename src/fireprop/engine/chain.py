@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fireprop.engine import interface
+from fireprop.engine import interface, starts
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -24,6 +24,7 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start
 from fireprop.engine.state import State, check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
@@ -56,7 +57,7 @@ NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 @dataclass(frozen=True)
 class Layer:
     """Constants of one layer. `weight` (out, in), `recurrent_weight` (out, out) or None for a layer without recurrence,
-    float32 or float64; `v_threshold`, `t_ref` (out,) float64."""
+    float32 or float64; `v_threshold`, `t_ref` (out,) float64; `start` what acts from the start of a sample on."""
 
     weight: Array
     tau_mem: float
@@ -64,6 +65,7 @@ class Layer:
     v_threshold: Array
     t_ref: Array
     recurrent_weight: Array | None = None
+    start: Acting = NOTHING
 
     @property
     def weights(self) -> list[Array]:
@@ -87,6 +89,7 @@ class Run(interface.Run):
 
     chain: Chain
     names: Names = Numbered()
+    start: Start | None = None
 
     engine = "chain"
 
@@ -114,6 +117,7 @@ class Run(interface.Run):
         zero_grazes: bool = False,
     ) -> Gradient:
         _refuse_parts(parts)
+        by_part: list[Array] = []
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         flow = self.flow(grad_times)
@@ -149,8 +153,10 @@ class Run(interface.Run):
             if not np.isfinite(sums).all():
                 raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
+        if self.start is not None:
+            weights, by_part = starts.gradients(self, self.start, weights, flow, parts)
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-        return Gradient(weights, thresholds, flow[self.members(0)].copy(), parts=[])
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), by_part)
 
     def tangent(
         self,
@@ -166,8 +172,12 @@ class Run(interface.Run):
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         direction = tangent_kernel.Direction(
-            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size)
-        )
+            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size),
+            threshold=np.zeros(log.events.size),
+        )  # fmt: skip
+        if self.start is not None:
+            d_weights, rise = starts.along(self, self.start, d_weights, d_parts or {})
+            direction.threshold[:] = -rise
         for parts, given in (
             (_weights_of(chain, direction.weight), d_weights),
             (_units_of(chain, direction.theta), d_thresholds),
@@ -214,9 +224,20 @@ class Run(interface.Run):
         weights = _weights_of(self.chain, self.chain.weight)[first : first + 1 + int(rows[layer])]
         levels = [log.events[log.offsets[m, sample] : log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
         received = list(zip(levels, weights, strict=False))
-        times = np.concatenate([events["time"] for events, _ in received])
-        weight = np.concatenate([weight[unit, events["unit"]].astype(float) for events, weight in received])
-        return times, weight, np.full(times.size, self.chain.layers["alpha"][layer])
+        times = [events["time"] for events, _ in received]
+        weight = [weight[unit, events["unit"]].astype(float) for events, weight in received]
+        rates = [np.full(events.size, self.chain.layers["alpha"][layer]) for events, _ in received]
+        if self.start is not None:
+            acting = self.start.layers[layer]
+            for values, rate in ((acting.bias, 0.0), (acting.i_start, float(self.chain.layers["alpha"][layer]))):
+                if values is not None:
+                    times.append(self.start.t_start[sample : sample + 1])
+                    weight.append(values[unit : unit + 1])
+                    rates.append(np.array([rate]))
+        return np.concatenate(times), np.concatenate(weight), np.concatenate(rates)
+
+    def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
+        return (0.0, 0.0) if self.start is None else self.start.potential(sample, layer, unit)
 
     def _weight(self) -> Array:
         return self.chain.weight
@@ -227,7 +248,8 @@ class Run(interface.Run):
 
 def _refuse_parts(parts: Iterable[Part]) -> None:
     for part in parts:
-        raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
+        if part.kind != "v_start":
+            raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
 
 
 @dataclass(frozen=True)
@@ -250,10 +272,10 @@ class Engine(interface.Engine):
         initial: Any = None,
         want_state: bool = False,
     ) -> Run:
-        """As `interface.Engine.simulate`; nothing acts at a start, and a stop waits for the last layer."""
+        """As `interface.Engine.simulate`; a stop waits for the last layer."""
         return simulate(
-            self.layers, times, units, offsets, t_end, stop_at_first=stop_at is not None, max_spikes=max_spikes,
-            names=Numbered(self.first_layer), initial=initial, want_state=want_state,
+            self.layers, times, units, offsets, t_end, t_start=t_start, stop_at_first=stop_at is not None,
+            max_spikes=max_spikes, names=Numbered(self.first_layer), initial=initial, want_state=want_state,
         )  # fmt: skip
 
 
@@ -287,6 +309,8 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     for own, layer in zip(_units_of(chain, units), layers, strict=True):
         own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
         own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
+        if layer.start.bias is not None:
+            own["rest"] = -layer.start.bias * layer.tau_mem
     return chain
 
 
@@ -335,6 +359,7 @@ def simulate(
     offsets: Array,
     t_end: Array,
     *,
+    t_start: Array | None = None,
     stop_at_first: bool = False,
     max_spikes: int = DEFAULT_MAX_SPIKES,
     names: Names = Numbered(),
@@ -350,10 +375,13 @@ def simulate(
     check_stop(stops=stop_at_first, resumes=resumes, want_state=want_state)
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, n_sources)
+    acts = any(layer.start.is_something for layer in layers)
+    check_start(t_start, times, units, offsets, t_end, starts=acts, resumes=resumes)
     for k, layer in enumerate(layers):
         _check_layer(names(k, 0)[0], layer, n_sources)
         n_sources = layer.weight.shape[0]
     chain = lay_out(layers)
+    start = None if t_start is None else Start(t_start, tuple(layer.start for layer in layers))
     if initial is not None:
         check_kind(initial, State)
         initial.check(chain, times, offsets, t_end)
@@ -369,12 +397,12 @@ def simulate(
         n_before = 0 if initial is None else initial.n_fired(chain, k)
         buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first) + int(np.max(n_before)))
         buffers.offsets[:, 0] = n_before
-        loop = _taken(idle, lambda: _new_loop(chain, resumes=resumes, want_state=want_state))
+        loop = _taken(idle, lambda: _new_loop(chain, start, resumes=resumes, want_state=want_state))
         done = 0
         while True:
             logged = loop._replace(events=buffers.events)
             if initial is not None:
-                resume_kernel.resume(logged, initial.sample(k), k, offsets[k], chain.weight.size)
+                resume_kernel.resume(logged, initial.sample(k), k, offsets[k])
             code, sample, layer, unit, t = simulate_kernel.simulate(
                 logged, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, resumes, buffers,
             )  # fmt: skip
@@ -387,12 +415,12 @@ def simulate(
             if code != status.FULL:
                 raise in_words(code, sample, *names(layer, unit), t, max_spikes)
             done = sample - first
-            buffers, loop = _enlarge(buffers, done), _new_loop(chain, resumes=resumes, want_state=want_state)
+            buffers, loop = _enlarge(buffers, done), _new_loop(chain, start, resumes=resumes, want_state=want_state)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(log, t_known, chain, names, state=final, resumed=resumes)
+    return Run(log, t_known, chain, names, start, state=final, resumed=resumes)
 
 
 def _chunk(n_samples: int) -> int:
@@ -412,22 +440,30 @@ def _check_layer(where: str, layer: Layer, n_sources: int) -> None:
         check_taus(where, name, tau)
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
+    check_acting(where, layer.start, layer.v_threshold)
 
 
-def _new_loop(chain: Chain, *, resumes: bool = False, want_state: bool = False) -> simulate_kernel.Loop:
+def _new_loop(
+    chain: Chain, start: Start | None = None, *, resumes: bool = False, want_state: bool = False
+) -> simulate_kernel.Loop:
     """What the event loop works on, before its first sample and without room for events."""
     n_units, real = chain.units.size, chain.weight.dtype
     layers = copy_of(chain.layers)
     if want_state:
         layers["beyond"] = np.maximum(1.0 / layers["alpha"], 1.0 / layers["beta"])
-    silent_row = [np.zeros(_widest(chain), real)] if resumes else []
+    from_state = resumes or start is not None
+    silent_row = [np.zeros(_widest(chain), real)] if from_state else []
+    units = chain.units.copy()
+    units["theta"] += units["rest"]
     lanes = np.zeros((3, n_units), real)
-    lanes[simulate_kernel.THETA] = chain.units["theta"]
+    lanes[simulate_kernel.THETA] = units["theta"]
     flags = np.zeros(LANES, np.uint8)
     return simulate_kernel.Loop(
         layers=layers,
-        units=chain.units.copy(),
-        weight=np.concatenate([chain.weight, *silent_row]) if resumes else chain.weight,
+        units=units,
+        weight=np.concatenate([chain.weight, *silent_row]) if from_state else chain.weight,
+        start=np.zeros((2, 0), real) if start is None else _at_start(chain, start),
+        t_start=np.zeros(0) if start is None else start.t_start,
         lanes=lanes,
         lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - simulate_kernel.ROUNDED),
         marked=np.zeros(n_units // LANES, bool),
@@ -448,6 +484,20 @@ def _new_loop(chain: Chain, *, resumes: bool = False, want_state: bool = False) 
         sequels=records(n_units, simulate_kernel.SEQUEL),
         events=NO_EVENTS,
     )
+
+
+def _at_start(chain: Chain, start: Start) -> Array:
+    """(2, n_units): V and I of each unit at the start of a sample, as the event loop has them."""
+    state = np.zeros((2, chain.units.size))
+    own = [_units_of(chain, row) for row in (state[simulate_kernel.V], state[simulate_kernel.I])]
+    for v, i, acting in zip(*own, start.layers, strict=True):
+        v[:] = 0.0 if acting.v_start is None else acting.v_start
+        i[:] = 0.0 if acting.i_start is None else acting.i_start
+    state[simulate_kernel.V] += chain.units["rest"]
+    at_start = state.astype(chain.weight.dtype)
+    v, theta = at_start[simulate_kernel.V], (chain.units["theta"] + chain.units["rest"]).astype(at_start.dtype)
+    v[:] = np.where(v < theta, v, np.nextafter(theta, -np.inf, dtype=theta.dtype))
+    return at_start
 
 
 def _widest(chain: Chain) -> int:

@@ -135,7 +135,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
 
 @merged
 def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times, zero_grazes):
-    """One layer of one sample, from its last spike that matters back to its first arrival: (code, spike)."""
+    """One layer of one sample, from its last spike that matters back to its first arrival or spike: (code, spike)."""
     state = chain.layers[layer]
     n_units = n_lanes(state)
     arrivals_from, arrival = log.offsets[layer, sample], log.offsets[layer, sample + 1] - 1
@@ -159,8 +159,9 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     cursors = (first, spike, held)
     latest, n_gaps = arrival, np.int64(0)
     at_arrival = np.bool_(False)  # whether t is that of the arrival after the next one
-    while arrival >= arrivals_from:
-        t_arrival = arrival_time(log.events[arrival])
+    before = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
+    while arrival >= arrivals_from or own >= first or cursors[1] >= first:
+        t_arrival = arrival_time(log.events[arrival]) if arrival >= arrivals_from else before
         if own >= first:
             t_arrival = max(t_arrival, arrival_time(log.events[own]))
         code, cursors, n_alone = own_events_back(
@@ -168,7 +169,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         )
         if code != status.OK:
             return code, cursors[1]
-        if at_arrival:
+        if at_arrival and arrival >= arrivals_from:
             if latest - arrival >= n_gaps:
                 latest, n_gaps = arrival, find_gaps(log, lanes, arrival, arrivals_from, state)
             m = latest - arrival

@@ -64,6 +64,9 @@ UNIT = np.dtype(
         ("beta", np.float64),  # 1 / tau_mem
         ("theta", np.float64),
         ("t_ref", np.float64),
+        # V after a spike: 0. The event loop measures V, and theta, from the potential to which its bias alone takes a
+        # unit, bias / beta: so that a bias is no current, and this is -bias / beta
+        ("rest", np.float64),
         ("sample", np.int64),  # in which it fired last; what follows speaks of that sample
         ("last_spike", np.int64),  # its place in the log
         ("hold_end", np.float64),

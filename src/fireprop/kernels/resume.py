@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.simulate import NEVER, I, V, reset
+from fireprop.kernels.simulate import NEVER, I, V, reset, stand_at
 
 
 class State(NamedTuple):
@@ -51,11 +51,8 @@ def keep(loop, state, sample, t_end):
 
 
 @kernel
-def resume(loop, state, sample, first_input, silent_row):
-    """Put a state back, so that `simulate` continues its sample, and log the last spike of each unit.
-
-    silent_row  where as many weights of 0 begin as the widest layer has units: what arrives to open the first gap
-    """
+def resume(loop, state, sample, first_input):
+    """Put a state back, so that `simulate` continues its sample, and log the last spike of each unit."""
     for layer in range(loop.layers.size):
         loop.layers[layer].count = 0
         for u in range(loop.layers[layer].start, loop.layers[layer].stop):
@@ -64,9 +61,8 @@ def resume(loop, state, sample, first_input, silent_row):
     reset(loop, first_input)
     for layer in range(loop.layers.size):
         part = loop.layers[layer]
-        part.t_last = state.t_last[layer]
-        if part.t_last > NEVER:
-            part.a, part.b, part.h, part.row = 1.0, 1.0, 0.0, silent_row
+        if state.t_last[layer] > NEVER:
+            stand_at(loop, layer, state.t_last[layer])
         for u in range(part.start, part.stop):
             loop.lanes[V, u], loop.lanes[I, u] = state.v[u], state.i[u]
             if state.hold_end[u] > part.t_last:

@@ -62,11 +62,18 @@ V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 START, START_V, START_I, GOAL, DURATION = range(5)
 
 # Rows of `Loop.found`
-FIRES, HOLD_END, LAST_I, CURRENT, RESTART_SLOPE, RESTARTED = range(6)
+FIRES, HOLD_END, LAST_I, CURRENT, RESTART_CURRENT, RESTARTED = range(6)
 
 # What follows a crossing, if it is known: what the log has of it, and V at the end of the gap.
 SEQUEL = np.dtype(
-    [("known", np.bool_), ("slope", np.float64), ("restart_slope", np.float64), ("v_next", np.float64)], align=True
+    [
+        ("known", np.bool_),
+        ("slope", np.float64),
+        ("restart_current", np.float64),
+        ("restart_slope", np.float64),
+        ("v_next", np.float64),
+    ],
+    align=True,
 )
 
 
@@ -86,7 +93,10 @@ class Buffers(NamedTuple):
 class Loop(NamedTuple):
     """What the event loop works on.
 
-    layers, units, weight  as in `chain.Chain`, with the state of the loop
+    layers, units, weight  as in `chain.Chain`, with the state of the loop. Where a sample starts from a state, as many
+                weights of 0 as the widest layer has units come last
+    start       (2, n_units) in the dtype of the weights: V and I at the start of a sample; (2, 0) if all are at rest
+    t_start     (batch,) float64: when that is; (0,) if all are at rest
     lanes       (3, n_units) in the dtype of the weights: V and I at the layer's last arrival, and the threshold
     lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
     marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
@@ -104,6 +114,8 @@ class Loop(NamedTuple):
     layers: np.ndarray
     units: np.ndarray
     weight: np.ndarray
+    start: np.ndarray
+    t_start: np.ndarray
     lanes: np.ndarray
     lowest: np.ndarray
     marked: np.ndarray
@@ -116,6 +128,33 @@ class Loop(NamedTuple):
     ahead: agenda.Agenda
     sequels: np.ndarray
     events: np.ndarray
+
+
+@piece
+def begin(loop, sample):
+    """Every unit in the state in which it starts, at the start of a sample."""
+    for layer in range(loop.layers.size):
+        stand_at(loop, layer, loop.t_start[sample])
+    for u in range(loop.units.size):
+        loop.lanes[V, u], loop.lanes[I, u] = loop.start[V, u], loop.start[I, u]
+
+
+@piece
+def stand_at(loop, layer, t):
+    """Let a layer stand at t, where nothing arrives."""
+    state = loop.layers[layer]
+    state.t_last = t
+    state.a, state.b, state.h = 1.0, 1.0, 0.0
+    state.row = loop.weight.size - widest(loop)
+
+
+@piece
+def widest(loop):
+    """The units of the widest layer, padding included."""
+    units = 0
+    for layer in range(loop.layers.size):
+        units = max(units, loop.layers[layer].stop - loop.layers[layer].start)
+    return units
 
 
 @piece
@@ -446,15 +485,17 @@ def look_beyond(loop, layer, n):
         m = first + k
         hold_end, i = found[HOLD_END, m], found[LAST_I, m]
         found[CURRENT, m] = faded(i, found[FIRES, m] - t_last, alpha)
-        restart_slope = faded(i, hold_end - t_last, alpha)
-        found[RESTART_SLOPE, m] = restart_slope
-        found[RESTARTED, m] = restart(restart_slope, gap_end - hold_end, alpha, beta)
+        restart_current = faded(i, hold_end - t_last, alpha)
+        found[RESTART_CURRENT, m] = restart_current
+        found[RESTARTED, m] = restart_current * response(gap_end - hold_end, alpha, beta)
     for k in range(state.start, state.start + n):
         u = loop.crossing[k]
         sequel = loop.sequels[u]
-        sequel.known, sequel.restart_slope = True, found[RESTART_SLOPE, k]
+        rest, left = loop.units[u].rest, gap_end - found[HOLD_END, k]
+        sequel.known, sequel.restart_current = True, found[RESTART_CURRENT, k]
+        sequel.restart_slope = rise(rest, found[RESTART_CURRENT, k], beta)
         sequel.slope = rise(loop.units[u].theta, found[CURRENT, k], beta)
-        sequel.v_next = settle(loop, u, found[RESTARTED, k])
+        sequel.v_next = settle(loop, u, found[RESTARTED, k] + remains(rest, left, beta))
 
 
 @piece
@@ -480,14 +521,14 @@ def faded(i, elapsed, alpha):
 
 
 @piece
-def release(loop, layer, u, i, v_next):
-    """End of hold inside the open gap: log the current i there and let V evolve again from 0, to v_next."""
+def release(loop, layer, u, i, slope, v_next):
+    """End of hold inside the open gap: log the slope of V there; V evolves again, to v_next, by the current i."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
-    loop.events[layer, unit.last_spike].restart_slope = i  # V is 0 there
+    loop.events[layer, unit.last_spike].restart_slope = slope
     unit.v_next = v_next
-    if i * (state.look_end - t) * SLACK >= unit.theta:
-        seek(loop, layer, u, t, 0.0, i, t + tangent_reach(0.0, i, state.beta, unit.theta))
+    if slope * (state.look_end - t) * SLACK >= unit.theta - unit.rest:
+        seek(loop, layer, u, t, unit.rest, i, t + tangent_reach(unit.rest, i, state.beta, unit.theta))
 
 
 @piece
@@ -495,21 +536,31 @@ def release_now(loop, layer, u):
     """`release`, of a unit whose sequel is not known: it crossed in another gap, or one that was cut, or it is late."""
     state, unit = loop.layers[layer], loop.units[u]
     i = current_at(loop, layer, u, unit.hold_end)
-    release(loop, layer, u, i, settle(loop, u, restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)))
+    slope = rise(unit.rest, i, state.beta)
+    release(loop, layer, u, i, slope, settle(loop, u, restart(state, unit, i)))
 
 
 @piece
 def restarted(loop, layer, u):
-    """V at the end of the open gap, of a unit whose hold ends in it: from 0, by the current there."""
-    state, unit = loop.layers[layer], loop.units[u]
-    i = loop.events[layer, unit.last_spike].restart_slope
-    return restart(i, state.gap_end - unit.hold_end, state.alpha, state.beta)
+    """V at the end of the open gap, of a unit whose hold ends in it."""
+    unit = loop.units[u]
+    # Without a bias the slope in the log is the current.
+    is_current = unit.rest == 0.0
+    i = loop.events[layer, unit.last_spike].restart_slope if is_current else current_at(loop, layer, u, unit.hold_end)
+    return restart(loop.layers[layer], unit, i)
 
 
-@inlined
-def restart(i, rest, alpha, beta):
-    """V from 0 and the current i on, after what is left of a gap."""
-    return i * response(rest, alpha, beta)
+@piece
+def restart(state, unit, i):
+    """V at the end of the open gap, from the end of a hold on with the current i."""
+    left = state.gap_end - unit.hold_end
+    return i * response(left, state.alpha, state.beta) + remains(unit.rest, left, state.beta)
+
+
+@piece
+def remains(rest, elapsed, beta):
+    """What a while leaves of the potential after a spike."""
+    return rest * decay(beta * elapsed) if rest != 0.0 else 0.0
 
 
 @piece
@@ -598,7 +649,7 @@ def emit(loop, layer, u, f, sample):
         state.n_moved += 1
     if unit.hold_end <= state.gap_end:
         if sequel.known:
-            release(loop, layer, u, sequel.restart_slope, sequel.v_next)
+            release(loop, layer, u, sequel.restart_current, sequel.restart_slope, sequel.v_next)
         else:
             release_now(loop, layer, u)
 
@@ -761,6 +812,8 @@ def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, las
             loop.layers[layer].count = starts[layer]
         if not resumed:
             reset(loop, offsets[sample])
+            if loop.t_start.size > 0:
+                begin(loop, sample)
         code, layer, u, t = run_sample(
             loop, inputs, offsets[sample + 1], t_end[sample], starts, sample, stop_at_first, max_spikes
         )

@@ -21,11 +21,13 @@ class Direction(NamedTuple):
 
     times   (n_events,) float64: on entry the tangents of the inputs, and 0 for spikes; on exit of all events
     weight  as chain.weight, theta (n_units,): tangents of the parameters
+    threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
     """
 
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
+    threshold: np.ndarray
 
 
 @piece
@@ -37,7 +39,8 @@ def release(log, direction, own, k):
 @piece
 def cross(chain, log, direction, own, layer, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
-    d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
+    d_theta = direction.theta[chain.layers[layer].start + log.events[k].unit] + direction.threshold[k]
+    d_excess = d_theta - own.driven
     if d_excess == 0.0:
         return status.OK
     slope = log.events[k].slope
@@ -90,7 +93,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
 
 @piece
 def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_grazes):
-    """One layer of one sample, from its first arrival to its last spike: (code, spike)."""
+    """One layer of one sample, from its first arrival or spike to its last spike: (code, spike)."""
     state = chain.layers[layer]
     n_units = n_lanes(state)
     arrival, arrivals_to = log.offsets[layer, sample], log.offsets[layer, sample + 1]
@@ -100,7 +103,9 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
     cursors = (first, last, first, first)
     own, owns_to = first, last if state.recurrent else first  # arrivals of the layer's own spikes
     lanes.all[:, :n_units] = 0.0
-    t = arrival_time(log.events[arrival])
+    t = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
+    if arrival < arrivals_to:
+        t = min(t, arrival_time(log.events[arrival]))
     while cursors[2] < last:
         while arrival < arrivals_to and arrival_time(log.events[arrival]) == t:
             arrive(chain, direction, lanes, layer, arrival, row(state, log.events[arrival].unit))

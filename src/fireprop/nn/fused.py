@@ -11,13 +11,16 @@ from torch import Tensor
 from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.nn.constants import OPTIONAL, check_gradient, is_trained, synapse_shapes
+from fireprop.nn.constants import Part, Values, check_gradient, is_trained, synapse_shapes
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
-from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
+from fireprop.nn.structure import sites_of, start_weights, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
+
+# Potentials to which a bias alone takes a unit of a chain, in thresholds.
+LEAST_BIAS, MOST_BIAS = -2.0, 0.5
 
 
 def run_layers(
@@ -42,9 +45,9 @@ def run_layers(
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
-    start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer) if as_graph else "")
+    start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
-    sites = sites_of(layers) if as_graph else []
+    sites = sites_of(layers)
     check_gradient(gradient, sites)
     trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
@@ -58,7 +61,9 @@ def run_layers(
             structure = structure_of_layers(layers, first_layer, parts, constants)
             chosen = engine.graph.Engine(structure, w, theta)
         else:
-            chosen = engine.chain.Engine(plain_layers(layers, w, theta), first_layer)
+            chosen = engine.chain.Engine(
+                plain_layers(layers, w, theta, dict(zip(parts, constants, strict=True))), first_layer
+            )
         return chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
@@ -71,23 +76,36 @@ def run_layers(
 
 
 def plain_layers(
-    layers: Sequence["LIF"], weights: Sequence[engine.Array], thresholds: Sequence[engine.Array]
+    layers: Sequence["LIF"],
+    weights: Sequence[engine.Array],
+    thresholds: Sequence[engine.Array],
+    constants: Values | None = None,
 ) -> list[engine.chain.Layer]:
-    """Plain layers as the engine of chains sees them."""
+    """Plain layers as the engine of chains sees them; constants: arrays to take instead of the layers' own."""
     ahead = iter(weights)
     return [
         engine.chain.Layer(
             next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-            next(ahead) if lif.recurrent else None,
+            next(ahead) if lif.recurrent else None, _acting(lif, ahead, (constants or {}).get(Part("v_start", k))),
         )
-        for lif, threshold in zip(layers, thresholds, strict=True)
+        for k, (lif, threshold) in enumerate(zip(layers, thresholds, strict=True))
     ]  # fmt: skip
+
+
+def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | None) -> engine.Acting:
+    """What acts on a layer from the start of a sample on, of which the next weights are part."""
+    bias = next(ahead).reshape(-1) if lif.bias is not None else None
+    if lif.v_start is None and lif.i_start is None:
+        return engine.Acting(bias)
+    if v_start is None and lif.v_start is not None:
+        v_start = per_unit(lif.v_start, lif.out_features)
+    return engine.Acting(bias, next(ahead).reshape(-1), v_start)
 
 
 def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, nothing
     that comes late or acts at the start, and no constant but the thresholds is trained."""
-    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask) or _has_more(lif):
+    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask) or _has_more(lif) or not _is_quiet(lif):
         return False
     if lif.tau_syn_rec is None:
         return True
@@ -96,7 +114,15 @@ def is_plain(lif: "LIF") -> bool:
 
 def _has_more(lif: "LIF") -> bool:
     trained = any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
-    return trained or any(getattr(lif, name) is not None for name in OPTIONAL)
+    return trained or any(getattr(lif, name) is not None for name in ("delay", "delay_rec"))
+
+
+def _is_quiet(lif: "LIF") -> bool:
+    """Whether a bias moves the potential by so little that a chain, which measures V from there, loses no digits."""
+    if lif.bias is None:
+        return True
+    reach = (lif.bias * lif.tau_mem / lif.v_threshold).detach()
+    return bool(((reach <= MOST_BIAS) & (reach >= LEAST_BIAS)).all())
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
@@ -111,6 +137,7 @@ def _chain_weights(lif: "LIF") -> Iterator[Tensor]:
     for weight, mask in ((lif.weight, lif.mask), (lif.recurrent_weight, lif.recurrent_mask)):
         if weight is not None:
             yield torch.where(mask, weight, 0.0) if isinstance(mask, Tensor) else weight
+    yield from start_weights(lif, lif.out_features)
 
 
 def per_unit(constant: Tensor, n: int) -> engine.Array:

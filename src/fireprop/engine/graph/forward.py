@@ -8,7 +8,6 @@ import numpy as np
 
 from fireprop.engine import interface
 from fireprop.engine.arrays import (
-    MAX_CONSTANT,
     Array,
     check_at_least,
     check_times,
@@ -26,6 +25,7 @@ from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.scratch import own_state, scratch
 from fireprop.engine.graph.state import State, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES
+from fireprop.engine.starts import check_start, check_v_start
 from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
@@ -56,7 +56,8 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
     check_parameters(structure, weights, thresholds)
     nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
-    _check_v_start(structure, nodes["theta"])
+    for population, theta in zip(structure.populations, thresholds, strict=True):
+        check_v_start(population.name, population.v_start, theta)
     by_synapse = structure.gather(weights)
     return Graph(
         nodes,
@@ -67,18 +68,6 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
         structure.state_source,
         structure.v_start,
     )
-
-
-def _check_v_start(structure: Structure, theta: Array) -> None:
-    """Refuse initial potentials that are not finite, or not below the threshold."""
-    v_start = structure.v_start
-    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= -MAX_CONSTANT)))
-    if bad.size:
-        population, local = structure.locate(int(bad[0]))
-        raise ValueError(
-            f"{structure.populations[population].name}: v_start[{local}] = {float(v_start[bad[0]])}: give a finite "
-            f"number below v_threshold = {float(theta[bad[0]])}"
-        )
 
 
 def simulate(
@@ -111,7 +100,7 @@ def simulate(
     """
     inputs, resumes = Trains(times, units, offsets), initial is not None
     check_stop(stops=stop_at is not None, resumes=resumes, want_state=want_state)
-    _check(structure, times, units, offsets, t_start, t_end, starts=structure.has_start and not resumes)
+    _check(structure, times, units, offsets, t_start, t_end, resumes=resumes)
     graph, dtype = _graph(structure, weights, thresholds), np.result_type(np.float32, *weights)
     if initial is not None:
         check_kind(initial, State)
@@ -178,30 +167,12 @@ def simulate(
 
 def _check(
     structure: Structure, times: Array, units: Array, offsets: Array, t_start: Array | None, t_end: Array, *,
-    starts: bool,
+    resumes: bool = False,
 ) -> None:  # fmt: skip
     """Refuse inputs that a kernel could not read, or that come before the start."""
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, structure.n_inputs)
-    if structure.has_start and not starts and t_start is not None:
-        raise ValueError("leave t_start out: the initial state is past the start")
-    if starts != (t_start is not None):
-        raise ValueError("give t_start if the network has biases or initial states, and leave it out otherwise")
-    if t_start is None:
-        return
-    check_times(t_start, t_end)
-    early = np.flatnonzero(times < np.repeat(t_start, np.diff(offsets)))
-    if early.size:
-        k = int(early[0])
-        sample = int(np.searchsorted(offsets, k, side="right")) - 1
-        raise ValueError(
-            f"inputs: times[{k}] = {float(times[k])}, unit {units[k]}, comes before t_start = "
-            f"{float(t_start[sample])} of sample {sample}: start earlier"
-        )
-    late = np.flatnonzero(t_start >= t_end)
-    if late.size:
-        k = int(late[0])
-        raise ValueError(f"t_start[{k}] = {float(t_start[k])}: give less than t_end = {float(t_end[k])}")
+    check_start(t_start, times, units, offsets, t_end, starts=structure.has_start, resumes=resumes)
 
 
 def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> Log:
@@ -241,7 +212,7 @@ def replay(
     excess: float,
 ) -> tuple[Run, Array]:
     """See `interface.Engine.replay`."""
-    _check(structure, times, units, offsets, t_start, t_end, starts=structure.has_start)
+    _check(structure, times, units, offsets, t_start, t_end)
     check_times(spikes[0], t_end)
     check_trains("spikes", *spikes, structure.nodes.size)
     graph = _graph(structure, weights, thresholds)
