@@ -301,8 +301,8 @@ def test_a_horizon_that_comes_too_early_or_twice_is_refused(cases):
         case.run(np.full(2, 0.5), np.ones(2), initial=begun.state)
 
 
-def test_a_run_with_a_bias_needs_a_horizon_to_return_its_state(monkeypatch, frozen):
-    kind = "bias and initial state"
+def test_a_graph_with_a_bias_needs_a_horizon_to_return_its_state(monkeypatch, frozen):
+    kind = "network with a bias and an initial state"
     (case,) = caught(monkeypatch, frozen_networks.draw(kind, frozen[kind][0][0]))
     with pytest.raises(ValueError, match="give horizon, the last t_end that will follow: a bias never decays"):
         case.whole(want_state=True)

@@ -57,7 +57,8 @@ NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 @dataclass(frozen=True)
 class Layer:
     """Constants of one layer. `weight` (out, in), `recurrent_weight` (out, out) or None for a layer without recurrence,
-    float32 or float64; `v_threshold`, `t_ref` (out,) float64; `start` what acts from the start of a sample on."""
+    float32 or float64; `v_threshold`, `t_ref` (out,) float64; `start` what acts from the start of a sample on;
+    `delay` of what comes from below, `recurrent_delay` of own spikes."""
 
     weight: Array
     tau_mem: float
@@ -66,6 +67,8 @@ class Layer:
     t_ref: Array
     recurrent_weight: Array | None = None
     start: Acting = NOTHING
+    delay: float = 0.0
+    recurrent_delay: float = 0.0
 
     @property
     def weights(self) -> list[Array]:
@@ -117,21 +120,21 @@ class Run(interface.Run):
         zero_grazes: bool = False,
     ) -> Gradient:
         _refuse_parts(parts)
-        by_part: list[Array] = []
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         flow = self.flow(grad_times)
+        want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
-            return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
+            return adjoint_kernel.Gradient(flow, *(np.zeros_like(sums) for sums in _parameters(chain)))
 
         idle: list[Lanes] = []  # one for each thread, in the end
         added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
 
         def run_chunk(k: int) -> adjoint_kernel.Gradient:
             gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
-            gradient.weight.fill(0.0)
-            gradient.theta.fill(0.0)
+            for sums in gradient[1:]:
+                sums.fill(0.0)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
                 chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
@@ -141,22 +144,22 @@ class Run(interface.Run):
             return gradient
 
         found = threads.map(run_chunk, len(edges) - 1)
-        total = next(found, None) or adjoint_kernel.Gradient(
-            flow, np.zeros_like(chain.weight), np.zeros(chain.units.size)
-        )
+        total = next(found, None) or new_gradient()
         for gradient in found:
-            np.add(total.weight, gradient.weight, out=total.weight)
-            np.add(total.theta, gradient.theta, out=total.theta)
+            for sums, more in zip(total[1:], gradient[1:], strict=True):
+                np.add(sums, more, out=sums)
             added.append(gradient)
         refuse_non_finite(log.events, flow, "the gradient has the entry")
-        for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
+        for name, sums in (("weights", total.weight), ("thresholds", total.theta), ("delays", total.delay)):
             if not np.isfinite(sums).all():
                 raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
+        by_part = {part: total.delay[place].reshape(1, 1) for part, place in self._delays().items()}
         if self.start is not None:
-            weights, by_part = starts.gradients(self, self.start, weights, flow, parts)
+            weights, by_start = starts.gradients(self, self.start, weights, flow)
+            by_part |= by_start
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-        return Gradient(weights, thresholds, flow[self.members(0)].copy(), by_part)
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts])
 
     def tangent(
         self,
@@ -171,10 +174,10 @@ class Run(interface.Run):
         self.refuse_resumed()
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
+        weight, theta, delay = map(np.zeros_like, _parameters(chain))
         direction = tangent_kernel.Direction(
-            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size),
-            threshold=np.zeros(log.events.size),
-        )  # fmt: skip
+            np.zeros(log.events.size), weight, theta, delay, threshold=np.zeros(log.events.size)
+        )
         if self.start is not None:
             d_weights, rise = starts.along(self, self.start, d_weights, d_parts or {})
             direction.threshold[:] = -rise
@@ -186,6 +189,9 @@ class Run(interface.Run):
                 part[:] = 0.0 if values is None else values
         if d_inputs is not None:
             direction.times[self.members(0)] = d_inputs
+        for delayed, place in self._delays().items():
+            if d_parts and delayed in d_parts:
+                direction.delay[place] = d_parts[delayed].item()
 
         def run_chunk(k: int) -> None:
             code, sample, layer, unit, t = tangent_kernel.tangent(
@@ -199,6 +205,17 @@ class Run(interface.Run):
         refuse_non_finite(log.events, direction.times, "the tangent has the entry")
         return [direction.times[self.members(layer + 1)].copy() for layer in range(self.n_layers)]
 
+    def _delays(self) -> dict[Part, tuple[int, int]]:
+        """The delays that there are as parts, and their places among those of all layers."""
+        found, number = {}, 0
+        for layer, recurrent in enumerate(self.chain.layers["recurrent"].tolist()):
+            for own in range(1 + recurrent):
+                found[Part("delay", number)] = layer, own
+                number += 1
+            if self.start is not None:
+                number += len(self.start.layers[layer].weights)
+        return found
+
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = _units_of(self.chain, self.chain.units)[layer]
         tau_mem = 1.0 / self.chain.layers["beta"][layer]
@@ -207,6 +224,7 @@ class Run(interface.Run):
     def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
         """The units of the level below come first among the sources, then, of a recurrent layer, its own."""
         times, units, offsets = self.spikes(layer)
+        times += self.chain.layers["delay"][layer]
         if not self.chain.layers["recurrent"][layer]:
             return times, units, offsets
         own_times, own_units, own_offsets = self.spikes(layer + 1)
@@ -216,6 +234,7 @@ class Run(interface.Run):
         sample = np.concatenate([np.repeat(batch, np.diff(offsets)), np.repeat(batch, np.diff(own_offsets))])
         order = np.argsort(sample, kind="stable")
         sources = np.concatenate([units, n_sources + own_units])
+        own_times += self.chain.layers["own_delay"][layer]
         return np.concatenate([times, own_times])[order], sources[order], offsets + own_offsets
 
     def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
@@ -224,7 +243,8 @@ class Run(interface.Run):
         weights = _weights_of(self.chain, self.chain.weight)[first : first + 1 + int(rows[layer])]
         levels = [log.events[log.offsets[m, sample] : log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
         received = list(zip(levels, weights, strict=False))
-        times = [events["time"] for events, _ in received]
+        delays = [self.chain.layers[name][layer] for name in ("delay", "own_delay")]
+        times = [events["time"] + delay for (events, _), delay in zip(received, delays, strict=False)]
         weight = [weight[unit, events["unit"]].astype(float) for events, weight in received]
         rates = [np.full(events.size, self.chain.layers["alpha"][layer]) for events, _ in received]
         if self.start is not None:
@@ -248,7 +268,7 @@ class Run(interface.Run):
 
 def _refuse_parts(parts: Iterable[Part]) -> None:
     for part in parts:
-        if part.kind != "v_start":
+        if part.kind not in ("v_start", "delay"):
             raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
 
 
@@ -297,7 +317,10 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     rows = copy_of(rows)
     rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
     rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
-    rows["fixed_look"][rows["recurrent"]] = FIXED_LOOK
+    rows["delay"] = [layer.delay for layer in layers]
+    rows["own_delay"] = [layer.recurrent_delay for layer in layers]
+    # Own spikes that come late do not cut the gap in which they fire: all of it is looked at.
+    rows["fixed_look"] = np.where(rows["own_delay"] > 0.0, np.inf, FIXED_LOOK * rows["recurrent"])
     units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
@@ -380,6 +403,10 @@ def simulate(
     for k, layer in enumerate(layers):
         _check_layer(names(k, 0)[0], layer, n_sources)
         n_sources = layer.weight.shape[0]
+    if (resumes or want_state) and any(layer.delay > 0.0 or layer.recurrent_delay > 0.0 for layer in layers):
+        raise ValueError("the state of a chain does not hold what arrives late: simulate with the graph engine")
+    if stop_at_first and any(layer.delay > 0.0 for layer in layers[1:]):
+        raise ValueError("a chain with delays between its layers has no stop: simulate with the graph engine")
     chain = lay_out(layers)
     start = None if t_start is None else Start(t_start, tuple(layer.start for layer in layers))
     if initial is not None:
@@ -441,6 +468,8 @@ def _check_layer(where: str, layer: Layer, n_sources: int) -> None:
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
     check_acting(where, layer.start, layer.v_threshold)
+    for name in ("delay", "recurrent_delay"):
+        check_at_least(where, name, np.array(getattr(layer, name)), 0.0)
 
 
 def _new_loop(
@@ -549,6 +578,11 @@ def _assemble(
 
 
 # --------------------------------------------------------------------------------------------------- derivatives
+
+
+def _parameters(chain: Chain) -> tuple[Array, Array, Array]:
+    """Weights, thresholds and delays, as the walks differentiate by them."""
+    return chain.weight, chain.units["theta"], np.zeros((chain.layers.size, 2))
 
 
 def _taken(idle: list[T], make: Callable[[], T]) -> T:

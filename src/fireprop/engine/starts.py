@@ -48,10 +48,8 @@ class Start:
 NOTHING = Acting()
 
 
-def gradients(
-    run: "Run", start: Start, weights: Sequence[Array], flow: Array, parts: Sequence[Part]
-) -> tuple[list[Array], list[Array]]:
-    """The gradients of the weights and of what counts as such, layer by layer, and those of parts: of v_start.
+def gradients(run: "Run", start: Start, weights: Sequence[Array], flow: Array) -> tuple[list[Array], dict[Part, Array]]:
+    """The gradients of the weights and of what counts as such, layer by layer, and those by v_start.
 
     flow  (n_events,): dL/df in all
     """
@@ -65,7 +63,7 @@ def gradients(
         found += [next(ahead) for _ in range(1 + int(run.chain.layers["recurrent"][layer]))]
         found += [by_name[name].reshape(-1, 1) for name in acting.weights]
         by_part[Part("v_start", layer)] = by_name["v_start"]
-    return found, [by_part[part] for part in parts]
+    return found, by_part
 
 
 def along(

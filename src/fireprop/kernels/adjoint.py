@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import own_row, row
+from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import kernel, merged, piece
-from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,
@@ -35,12 +34,14 @@ class Gradient(NamedTuple):
     """What the walk adds to.
 
     times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
-    weight  as chain.weight, theta (n_units,): sums over the samples of one chunk
+    weight  as chain.weight, theta (n_units,), delay (n_layers, 2), from below and of own spikes: sums over the samples
+            of one chunk
     """
 
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
+    delay: np.ndarray
 
 
 @piece
@@ -82,7 +83,9 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
             for part in range(np.uint64(N_SUMS)):
                 adj_i, adj_v = adj[DRIVEN, u + part], adj[DRIVER, u + part]
                 sums[part] += weight[first + u + part] * (alpha * adj_i - adj_v)
-        gradient.times[k] += total_of(sums)
+        total = total_of(sums)
+        gradient.times[k] += total
+        gradient.delay[layer, np.int64(first >= np.uint64(state.recurrent_start))] += total
 
 
 @merged
@@ -90,7 +93,9 @@ def find_gaps(log, lanes, arrival, first, state):
     """`factors` of the gaps before the arrivals after this one and some before it: how many."""
     n = min(arrival - first + 1, N_AHEAD)
     for m in range(n):
-        lanes.gaps[TIME, m] = arrival_time(log.events[arrival + 1 - m]) - arrival_time(log.events[arrival - m])
+        lanes.gaps[TIME, m] = arrival_from_below(state, log.events[arrival + 1 - m]) - arrival_from_below(
+            state, log.events[arrival - m]
+        )
     fill_factors(lanes.gaps, n, state.beta, state.alpha)
     return n
 
@@ -151,9 +156,11 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         held -= 1
     own = spike if state.recurrent else first - 1  # next arrival of the layer's own spikes
     own_times = np.bool_(True)  # of a literal Numba would compile `arrive_back` once more
-    while arrival >= arrivals_from and arrival_time(log.events[arrival]) >= t:  # mutant: adjoints are still 0 there
+    while (
+        arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) >= t
+    ):  # mutant: adjoints are still 0 there
         arrival -= 1
-    while own >= first and arrival_time(log.events[own]) >= t:  # mutant: adjoints are still 0 there
+    while own >= first and own_arrival(state, log.events[own]) >= t:  # mutant: adjoints are still 0 there
         own -= 1
     lanes.all[:, :n_units] = 0.0
     cursors = (first, spike, held)
@@ -161,9 +168,9 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     at_arrival = np.bool_(False)  # whether t is that of the arrival after the next one
     before = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
     while arrival >= arrivals_from or own >= first or cursors[1] >= first:
-        t_arrival = arrival_time(log.events[arrival]) if arrival >= arrivals_from else before
+        t_arrival = arrival_from_below(state, log.events[arrival]) if arrival >= arrivals_from else before
         if own >= first:
-            t_arrival = max(t_arrival, arrival_time(log.events[own]))
+            t_arrival = max(t_arrival, own_arrival(state, log.events[own]))
         code, cursors, n_alone = own_events_back(
             chain, log, gradient, lanes, layer, cursors, order, t, t_arrival, zero_grazes
         )
@@ -178,10 +185,10 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
             decays = factors(t - t_arrival, state.beta, state.alpha)
         move_all(lanes, n_units, n_alone, t_arrival, decays, state.beta, state.alpha)
         t, at_arrival = t_arrival, not state.recurrent
-        while own >= first and arrival_time(log.events[own]) == t:
+        while own >= first and own_arrival(state, log.events[own]) == t:
             arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), own_times)
             own -= 1
-        while arrival >= arrivals_from and arrival_time(log.events[arrival]) == t:
+        while arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) == t:
             arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)
             arrival -= 1
     return status.OK, -1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from fireprop.kernels.compiling import piece
+from fireprop.kernels.compiling import inlined, piece
 
 # Units that a vector pass judges at once. Plain Python has no vectors, and would pay for the padding.
 LANES = 8 if numba.config.DISABLE_JIT else 64
@@ -29,6 +29,8 @@ LAYER = np.dtype(
         ("recurrent_start", np.int64),  # of the weights with which they do
         ("alpha", np.float64),  # 1 / tau_syn
         ("beta", np.float64),  # 1 / tau_mem
+        ("delay", np.float64),  # of what comes from the level below
+        ("own_delay", np.float64),  # of its own spikes
         ("t_last", np.float64),  # last arrival
         ("gap_end", np.float64),  # end of the open gap
         ("look_end", np.float64),  # how far crossings of the open gap have been searched
@@ -90,6 +92,18 @@ class Chain(NamedTuple):
     layers: np.ndarray
     units: np.ndarray
     weight: np.ndarray
+
+
+@inlined
+def arrival_from_below(layer, event):
+    """When a spike of the level below arrives in a layer."""
+    return event.time + layer.delay
+
+
+@inlined
+def own_arrival(layer, event):
+    """When a spike of a recurrent layer arrives in the layer itself."""
+    return event.time + layer.own_delay
 
 
 @piece

@@ -20,10 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import agenda, status
-from fireprop.kernels.chain import LANES, own_row, row
+from fireprop.kernels.chain import LANES, arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import inlined, kernel, merged, piece
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import (
     GENTLE,
     NONE_AHEAD,
@@ -678,10 +677,19 @@ def place_in_order(loop, layer, first):
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Take note of what arrives at the end of the gap, in order of unit, the layer's own spikes last."""
     state, waits = loop.layers[layer], np.bool_(False)
-    while state.cursor < n_arrivals and arrival_time(arrivals[state.cursor]) == state.gap_end:
+    while state.cursor < n_arrivals and arrival_from_below(state, arrivals[state.cursor]) == state.gap_end:
         waits = note(loop, layer, row(state, arrivals[state.cursor].unit), waits)
         state.cursor += 1
     hear_itself(loop, layer, waits)
+
+
+@piece
+def next_own(loop, layer):
+    """When the next of a layer's own spikes arrives that has not arrived yet; inf if none is on its way."""
+    state = loop.layers[layer]
+    if not state.recurrent or state.own_cursor == state.count:
+        return math.inf
+    return own_arrival(state, loop.events[layer, state.own_cursor])
 
 
 @piece
@@ -689,7 +697,7 @@ def hear_itself(loop, layer, waits):
     """Take note of a recurrent layer's own spikes at the end of the gap, and leave it. `waits`: see `note`."""
     state = loop.layers[layer]
     if state.recurrent:
-        while state.own_cursor < state.count and arrival_time(loop.events[layer, state.own_cursor]) == state.gap_end:
+        while next_own(loop, layer) == state.gap_end:
             waits = note(loop, layer, own_row(state, loop.events[layer, state.own_cursor].unit), waits)
             state.own_cursor += 1
     state.t_last = state.gap_end
@@ -708,14 +716,16 @@ def note(loop, layer, first_weight, waits):
 
 @piece
 def cut_gap(loop, layer, t):
-    """Let the open gap end at t, where units of a recurrent layer fire."""
+    """Let the open gap end at t, where a spike of a recurrent layer arrives in it."""
     state = loop.layers[layer]
-    state.gap_end = state.look_end = t
-    state.a, state.b, state.h = factors(t - state.t_last, state.alpha, state.beta)
+    state.gap_end = t
+    if t <= state.look_end:
+        state.look_end = t
+        state.a, state.b, state.h = factors(t - state.t_last, state.alpha, state.beta)
     for k in range(state.n_moved):
         u = loop.units[state.start + k].moved
         unit = loop.units[u]
-        if unit.hold_end <= t:
+        if unit.hold_end <= state.look_end:  # others are released when that is looked at
             unit.v_next = settle(loop, u, restarted(loop, layer, u))
 
 
@@ -723,7 +733,7 @@ def cut_gap(loop, layer, t):
 def next_input(loop, inputs, n_inputs, t_end):
     """Time of the next input, or t_end: inputs from t_end on do not exist."""
     k = loop.layers[0].cursor
-    return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
+    return min(arrival_from_below(loop.layers[0], inputs[k]), t_end) if k < n_inputs else t_end
 
 
 @merged
@@ -744,7 +754,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             if gap_end == t_end:
                 gap_end += state.beyond
             state.until = gap_end
-            open_gap(loop, layer, gap_end)
+            open_gap(loop, layer, min(gap_end, next_own(loop, layer)))
             opening = False
         u, f = next_crossing(loop, layer, t_end)
         if u >= 0 and (instant == NEVER or f == instant):
@@ -756,17 +766,19 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             if too_close(before, f):
                 return status.TIME_RESOLUTION, layer, u, before
             silent -= layer == last and loop.units[u].sample != sample
-            if state.recurrent and instant == NEVER:
-                cut_gap(loop, layer, f)
+            if state.recurrent and instant == NEVER and f + state.own_delay <= state.gap_end:
+                cut_gap(loop, layer, f + state.own_delay)
             emit(loop, layer, u, f, sample)
             if state.recurrent:
                 place_in_order(loop, layer, starts[layer])
             instant = f
         elif instant != NEVER:
-            if state.recurrent:
+            if state.recurrent and state.gap_end == instant:
                 forget_crossings(loop, layer)
             if layer < last:
-                layer, gap_end, opening = layer + 1, instant, True
+                arrival = instant + loop.layers[layer + 1].delay
+                if arrival < t_end:
+                    layer, gap_end, opening = layer + 1, arrival, True
             elif stop_at_first and silent == 0:
                 return status.OK, layer, u, instant
             instant = NEVER

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import own_row, row
+from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes
 
@@ -19,14 +18,16 @@ from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_al
 class Direction(NamedTuple):
     """A direction and what it does to the spikes.
 
-    times   (n_events,) float64: on entry the tangents of the inputs, and 0 for spikes; on exit of all events
-    weight  as chain.weight, theta (n_units,): tangents of the parameters
+    times      (n_events,) float64: on entry the tangents of the inputs, and 0 for spikes; on exit of all events
+    weight     as chain.weight, theta (n_units,), delay (n_layers, 2), from below and of own spikes: tangents of the
+               parameters
     threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
     """
 
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
+    delay: np.ndarray
     threshold: np.ndarray
 
 
@@ -57,7 +58,8 @@ def arrive(chain, direction, lanes, layer, k, first):
     weight, d_weight = chain.weight, direction.weight
     first = np.uint64(first)
     real = tan.dtype.type
-    alpha, d_t = real(state.alpha), real(direction.times[k])
+    is_own = np.int64(first >= np.uint64(state.recurrent_start))
+    alpha, d_t = real(state.alpha), real(direction.times[k] + direction.delay[layer, is_own])
     for u in range(np.uint64(n_lanes(state))):
         w = first + u
         tan[DRIVER, u] += d_weight[w] + alpha * weight[w] * d_t
@@ -105,19 +107,19 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
     lanes.all[:, :n_units] = 0.0
     t = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
     if arrival < arrivals_to:
-        t = min(t, arrival_time(log.events[arrival]))
+        t = min(t, arrival_from_below(state, log.events[arrival]))
     while cursors[2] < last:
-        while arrival < arrivals_to and arrival_time(log.events[arrival]) == t:
+        while arrival < arrivals_to and arrival_from_below(state, log.events[arrival]) == t:
             arrive(chain, direction, lanes, layer, arrival, row(state, log.events[arrival].unit))
             arrival += 1
-        while own < owns_to and arrival_time(log.events[own]) == t:
+        while own < owns_to and own_arrival(state, log.events[own]) == t:
             arrive(chain, direction, lanes, layer, own, own_row(state, log.events[own].unit))
             own += 1
         t_next = log.events[last - 1].time
         if arrival < arrivals_to:
-            t_next = arrival_time(log.events[arrival])
+            t_next = arrival_from_below(state, log.events[arrival])
         if own < owns_to:
-            t_next = min(t_next, arrival_time(log.events[own]))
+            t_next = min(t_next, own_arrival(state, log.events[own]))
         code, cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, zero_grazes)
         if code != status.OK:
             return code, cursors[2]

@@ -44,7 +44,8 @@ def run_layers(
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
-    as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
+    waits = stop is not None and any(_one_value(lif.delay) > 0.0 for lif in layers[1:])
+    as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
     start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
     sites = sites_of(layers)
@@ -79,17 +80,35 @@ def plain_layers(
     layers: Sequence["LIF"],
     weights: Sequence[engine.Array],
     thresholds: Sequence[engine.Array],
-    constants: Values | None = None,
+    trained: Values | None = None,
 ) -> list[engine.chain.Layer]:
-    """Plain layers as the engine of chains sees them; constants: arrays to take instead of the layers' own."""
-    ahead = iter(weights)
-    return [
-        engine.chain.Layer(
-            next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-            next(ahead) if lif.recurrent else None, _acting(lif, ahead, (constants or {}).get(Part("v_start", k))),
-        )
-        for k, (lif, threshold) in enumerate(zip(layers, thresholds, strict=True))
-    ]  # fmt: skip
+    """Plain layers as the engine of chains sees them.
+
+    trained  values to take instead of the layers' own
+    """
+    ahead, given, connection, found = iter(weights), trained or {}, 0, []
+    for k, (lif, threshold) in enumerate(zip(layers, thresholds, strict=True)):
+        own = next(ahead), next(ahead) if lif.recurrent else None
+        acting = _acting(lif, ahead, given.get(Part("v_start", k)))
+        delays = [
+            _one_value(given.get(Part("delay", connection + rec), constant))
+            for rec, constant in enumerate((lif.delay, lif.delay_rec))
+        ]
+        found.append(
+            engine.chain.Layer(
+                own[0], float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
+                own[1], acting, *delays,
+            )
+        )  # fmt: skip
+        connection += 1 + lif.recurrent + len(acting.weights)
+    return found
+
+
+def _one_value(constant: Tensor | engine.Array | None) -> float:
+    """The value of a constant, all of whose entries are equal; None: 0."""
+    if constant is None:
+        return 0.0
+    return float((constant.detach() if isinstance(constant, Tensor) else constant).reshape(-1)[0])
 
 
 def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | None) -> engine.Acting:
@@ -114,7 +133,15 @@ def is_plain(lif: "LIF") -> bool:
 
 def _has_more(lif: "LIF") -> bool:
     trained = any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
-    return trained or any(getattr(lif, name) is not None for name in ("delay", "delay_rec"))
+    return trained or not (_is_one(lif, "delay") and _is_one(lif, "delay_rec"))
+
+
+def _is_one(lif: "LIF", name: str) -> bool:
+    """Whether a constant is missing, or one number."""
+    constant: Tensor | None = getattr(lif, name)
+    if constant is None or constant.numel() == 1:
+        return True
+    return not is_trained(lif, name) and bool((constant == constant.reshape(-1)[0]).all())
 
 
 def _is_quiet(lif: "LIF") -> bool:

@@ -1,0 +1,196 @@
+"""Delays of one value in chains: every answer is that of the engine of graphs."""
+
+import pytest
+import torch
+from torch import nn
+
+from fireprop import Spikes
+from fireprop.nn import LIF, Sequential, fused
+
+pytestmark = pytest.mark.white_box
+
+N_IN, T_END = 6, 6.0
+
+
+def layers(generator, dtype=torch.float64, *, recurrent=True, delays=(0.3, 0.5, 0.2), t_ref=0.05, bias=None):
+    """Two layers; delays of the inputs, of own spikes of the first layer, and between the layers; None: none."""
+    given = [None if delay is None else nn.Parameter(torch.tensor(delay, dtype=torch.float64)) for delay in delays]
+    options = {"tau_mem": 1.25, "tau_syn": 0.5, "dtype": dtype, "bias": bias}
+    net = Sequential(
+        LIF(N_IN, 8, delay=given[0], delay_rec=given[1], recurrent=True, t_ref=t_ref, **options)
+        if recurrent
+        else LIF(N_IN, 8, delay=given[0], **options),
+        LIF(8, 4, delay=given[2], **options),
+    )
+    with torch.no_grad():
+        for layer in net:
+            shape = layer.weight.shape
+            layer.weight.copy_(6.0 * (torch.rand(shape, generator=generator) + 0.1) / shape[1] ** 0.5)
+            if layer.recurrent:
+                layer.recurrent_weight.copy_(0.7 * torch.randn(8, 8, generator=generator))
+    return net
+
+
+def drawn(generator, batch=4, n=14):
+    times = 4.0 * torch.rand(batch, n, generator=generator, dtype=torch.float64)
+    times = torch.sort(times).values.reshape(-1).requires_grad_()
+    units = torch.randint(N_IN, (batch * n,), generator=generator)
+    return times, Spikes(times, units, torch.arange(batch + 1) * n, N_IN)
+
+
+def told(net, times, spikes, **options):
+    net.zero_grad()
+    times.grad = None
+    record = net.record(spikes, t_end=T_END, **options)
+    sum((k + 1.0) * (layer.times.cos() * (1 + layer.units % 3)).sum() for k, layer in enumerate(record)).backward()
+    return record, {name: p.grad for name, p in net.named_parameters()} | {"inputs": times.grad}
+
+
+def assert_alike(a, b, *, exact=True):
+    (record, grads), (other, others) = a, b
+    assert {used.engine for used in record.engines} == {"chain"}
+    assert {used.engine for used in other.engines} == {"graph"}
+    for one, two, slopes in zip(record, other, record.slopes, strict=True):
+        assert one.times.numel() > 20
+        assert torch.equal(one.units, two.units)
+        assert torch.equal(one.offsets, two.offsets)
+        assert ((one.times - two.times).abs() * slopes.clamp(min=1e-3)).max() < (1e-13 if exact else 2e-5)
+    for name, grad in grads.items():
+        error = (grad - others[name]).abs().max()
+        assert error <= (1e-11 if exact else 1e-3) * others[name].abs().max(), name
+
+
+def as_graph(monkeypatch):
+    monkeypatch.setattr(fused, "is_plain", lambda lif: False)
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [(0.3, 0.5, 0.2), (None, 0.5, None), (0.3, None, 0.2), (None, 0.01, 0.7), (0.0, 0.0, 0.0), (1e-17, 1e-17, 1e-17)],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, delays):
+    generator = torch.Generator().manual_seed(seed)
+    net = layers(generator, delays=delays)
+    given = drawn(generator)
+    found = told(net, *given)
+    as_graph(monkeypatch)
+    assert_alike(found, told(net, *given))
+
+
+def test_layers_without_recurrence_have_delays(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    net = layers(generator, recurrent=False)
+    given = drawn(generator)
+    found = told(net, *given)
+    as_graph(monkeypatch)
+    assert_alike(found, told(net, *given))
+
+
+def test_what_meets_at_one_instant_is_delivered_as_in_the_graph(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    net = layers(generator, delays=(0.25, 0.5, 0.25), t_ref=0.5)
+    places = torch.rand(3, 14, generator=generator).mul(16.0 * N_IN).floor().long().sort().values.reshape(-1)
+    times = (places // N_IN).double().mul(0.25).requires_grad_()
+    spikes = Spikes(times, places % N_IN, torch.arange(4) * 14, N_IN)
+    found = told(net, times, spikes)
+    as_graph(monkeypatch)
+    assert_alike(found, told(net, times, spikes))
+
+
+def test_a_bias_goes_with_delays(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    net = layers(generator, bias=nn.Parameter(torch.tensor(0.2, dtype=torch.float64)))
+    given = drawn(generator)
+    found = told(net, *given, t_start=-0.5)
+    as_graph(monkeypatch)
+    assert_alike(found, told(net, *given, t_start=-0.5))
+
+
+def test_the_state_has_the_dtype_of_the_weights(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    net = layers(generator, torch.float32)
+    given = drawn(generator)
+    found = told(net, *given)
+    assert found[0].engines[0].dtype == torch.float32
+    as_graph(monkeypatch)
+    assert_alike(found, told(net, *given), exact=False)
+
+
+def test_forward_mode_is_reverse_mode_transposed():
+    generator = torch.Generator().manual_seed(3)
+    net = layers(generator)
+    _, spikes = drawn(generator)
+    names = [name for name, _ in net.named_parameters()]
+    primals = tuple(p.detach() for p in net.parameters())
+    directions = tuple(torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in primals)
+
+    def out(*values):
+        options = {"t_end": T_END}
+        return torch.func.functional_call(net, dict(zip(names, values, strict=True)), (spikes,), options).times
+
+    fired, moved = torch.func.jvp(out, primals, directions)
+    cotangent = torch.randn(fired.shape, generator=generator, dtype=torch.float64)
+    grads = torch.autograd.grad(net(spikes, t_end=T_END).times, list(net.parameters()), cotangent)
+    both = sum((g * d).sum() for g, d in zip(grads, directions, strict=True))
+    assert torch.isclose((moved * cotangent).sum(), both, rtol=1e-10)
+
+
+def test_a_stop_knows_what_comes_late_to_the_first_layer(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    net = layers(generator, delays=(0.3, 0.5, None))
+    _, spikes = drawn(generator)
+    record = net.record(spikes, t_end=T_END, stop="first_spikes")
+    assert record.engines[0].engine == "chain"
+    assert (record[-1].t_known < T_END).any()
+    as_graph(monkeypatch)
+    other = net.record(spikes, t_end=T_END, stop="first_spikes")
+    for one, two in zip(record, other, strict=True):
+        assert torch.equal(one.units, two.units)
+        assert torch.allclose(one.times, two.times, rtol=0.0, atol=1e-12)
+
+
+def test_a_stop_with_a_delay_between_layers_is_a_graph():
+    generator = torch.Generator().manual_seed(2)
+    net = layers(generator)
+    record = net.record(drawn(generator)[1], t_end=T_END, stop="first_spikes")
+    assert record.engines[0].engine == "graph"
+
+
+@pytest.mark.parametrize("value", [torch.full((8, N_IN), 0.3), torch.full((1, N_IN), 0.3)])
+def test_equal_delays_are_one(value):
+    options = {"tau_mem": 1.25, "tau_syn": 0.5, "dtype": torch.float64}
+    generator = torch.Generator().manual_seed(2)
+    many, one = LIF(N_IN, 8, delay=value, **options), LIF(N_IN, 8, delay=float(value[0, 0]), **options)
+    one.load_state_dict(many.state_dict() | {"delay": one.delay})
+    spikes = drawn(generator)[1]
+    found = many.record(spikes, t_end=T_END)
+    assert found.engines[0].engine == "chain"
+    assert torch.equal(found[0].times, one.record(spikes, t_end=T_END)[0].times)
+    many.delay[0, 0] += 0.1
+    assert many.record(spikes, t_end=T_END).engines[0].engine == "graph"
+
+
+def test_potentials_and_currents_are_those_of_the_graph(monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    net = layers(generator)
+    _, spikes = drawn(generator)
+    grid = torch.linspace(0.0, T_END, 60, dtype=torch.float64)
+    found = []
+    for _ in range(2):
+        record = net.record(spikes, t_end=T_END)
+        found.append([f(k, 1, grid, sample=2) for f in (record.potential, record.current) for k in (0, 1)])
+        as_graph(monkeypatch)
+    for one, two in zip(*found, strict=True):
+        assert torch.allclose(one, two, rtol=1e-9, atol=1e-11)
+
+
+def test_a_sample_has_the_bits_of_its_batch():
+    generator = torch.Generator().manual_seed(6)
+    net = layers(generator)
+    _, spikes = drawn(generator, batch=150)
+    record = net.record(spikes, t_end=T_END)
+    for k in (0, 70, 149):
+        alone = net.record(spikes[k : k + 1], t_end=T_END)
+        for one, layer in zip(alone, record, strict=True):
+            assert torch.equal(one.times, layer[k : k + 1].times)
