@@ -1,8 +1,8 @@
 """600 random networks have the spikes and gradients that version 0.2 found for them: see `frozen_networks.py`.
 
-With float64 weights the spikes have equal bits, and gradients differ by at most 1e-13 of the largest of their kind. Where
-another engine runs a kind since then, both may differ by what rounding does. With float32 weights they may differ by as
-much as a state in float32 and one in float64 do.
+With float64 weights the spikes have equal bits, and gradients differ by at most 1e-13 of the largest of their kind.
+Where another engine runs a kind since then, both may differ by what rounding does. With float32 weights they may differ
+by as much as a state in float32 and one in float64 do.
 """
 
 import itertools

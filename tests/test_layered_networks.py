@@ -11,13 +11,21 @@ pytestmark = pytest.mark.white_box
 N_IN, T_END = 12, 4.0
 
 
-def excitatory_inhibitory(generator, dtype=torch.float64, masks=False):
-    """Input to two populations that reach one another, and these to two others side by side."""
+def excitatory_inhibitory(generator, dtype=torch.float64, *, masks=False, starts=False, delays=(None, None, None)):
+    """Input to two populations that reach one another, and these to two others side by side.
+
+    delays  of the inputs, between the two, and to the others; starts: some populations have biases, or initial states
+    """
     sizes = {"e": 7, "i": 4, "left": 2, "right": 3}
     net = Network(N_IN, dtype=dtype)
     for name, size in sizes.items():
         theta = 0.8 + 0.4 * torch.rand(size, generator=generator, dtype=torch.float64)
-        net.add(name, size, tau_mem=1.0, v_threshold=torch.nn.Parameter(theta), t_ref=0.05 * len(name))
+        more = {}
+        if starts and name != "i":
+            more["bias"] = torch.nn.Parameter(0.6 * torch.rand(size, generator=generator, dtype=torch.float64) - 0.3)
+        if starts and name in ("i", "left"):
+            more |= {"v_start": 0.4, "i_start": torch.nn.Parameter(torch.ones(size, dtype=torch.float64))}
+        net.add(name, size, tau_mem=1.0, v_threshold=torch.nn.Parameter(theta), t_ref=0.05 * len(name), **more)
     drives = {
         ("input", "e"): 20.0, ("input", "i"): 8.0, ("e", "e"): 3.0, ("e", "i"): 6.0, ("i", "e"): -2.0,
         ("e", "left"): 10.0, ("i", "right"): 2.0, ("e", "right"): 8.0,
@@ -26,7 +34,9 @@ def excitatory_inhibitory(generator, dtype=torch.float64, masks=False):
         n_in, n_out = sizes.get(pre, N_IN), sizes[post]
         weight = drive * (0.5 + torch.rand(n_out, n_in, generator=generator)) / n_in
         mask = torch.rand(n_out, n_in, generator=generator) < 0.8 if masks else None
-        net.connect(pre, post, tau_syn=0.5 if post in "ei" else 0.3, weight=weight.to(dtype), mask=mask)
+        delay = delays[0 if pre == "input" else 1 if post in "ei" else 2]
+        tau_syn = 0.5 if post in "ei" else 0.3
+        net.connect(pre, post, tau_syn=tau_syn, weight=weight.to(dtype), mask=mask, delay=delay)
     return net
 
 
@@ -72,6 +82,24 @@ def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, masks):
     assert {used.engine for used in graph[0].engines} == {"graph"}
     assert all(len(population.times) > 10 for population in layered[0])
     assert_alike(layered, graph)
+
+
+@pytest.mark.parametrize("delays", [(0.2, 0.4, 0.3), (None, 0.4, None)])
+@pytest.mark.parametrize("seed", range(3))
+def test_delays_biases_and_initial_states_are_those_of_the_graph(monkeypatch, seed, delays):
+    generator = torch.Generator().manual_seed(seed)
+    net = excitatory_inhibitory(generator, masks=True, starts=True, delays=delays)
+    times = latencies(generator)
+    layered = told(net, times, t_start=-0.25)
+    assert {used.engine for used in layered[0].engines} == {"chain"}
+    as_graph(monkeypatch)
+    graph = told(net, times, t_start=-0.25)
+    assert {used.engine for used in graph[0].engines} == {"graph"}
+    assert_alike(layered, graph)
+    grid = torch.linspace(-0.25, T_END, 40, dtype=torch.float64)
+    for name in ("i", "right"):
+        both = (record[0].potential(name, 1, grid, sample=2) for record in (layered, graph))
+        assert torch.allclose(*both, rtol=1e-9, atol=1e-11)
 
 
 def test_forward_mode_is_that_of_the_graph(monkeypatch):

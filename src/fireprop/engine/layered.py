@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from fireprop.engine.arrays import Array
 from fireprop.engine.errors import SpikeLimitError
 from fireprop.engine.graph.forward import check_parameters
 from fireprop.engine.graph.layering import INPUT, Layering
-from fireprop.engine.graph.layout import Connection, Sparsity, Structure, once
+from fireprop.engine.graph.layout import BIAS, STARTS, STATE, Connection, Sparsity, Structure, once
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.starts import Acting, Start
 from fireprop.kernels.chain import Chain
 
 
@@ -22,42 +23,142 @@ def engine_for(
 ) -> interface.Engine:
     """The faster engine for a network, no constant of which is trained."""
     engine = graph.Engine(structure, weights, thresholds)
-    return Engine(structure, weights, thresholds, engine) if runs_in_layers(structure, stop_at) else engine
+    in_layers = runs_in_layers(structure, stop_at) and _are_quiet(structure, weights, thresholds)
+    return Engine(structure, weights, thresholds, engine) if in_layers else engine
 
 
 def runs_in_layers(structure: Structure, stop_at: int | None) -> bool:
     """Whether the loop of a chain runs a network, and is not slower for it.
 
-    It must consist of layers with one tau_mem and one tau_syn each. Nothing may be late or act at the start, and a stop
-    must wait for all of the last layer.
+    It must consist of layers with one tau_mem and one tau_syn each, one delay of what comes from below and one of their
+    own spikes. A stop must wait for all of the last layer, and not behind a delay between layers.
     """
     layering = structure.layering
-    if layering is None or not all(map(_is_plain, structure.connections)):
+    if layering is None or any(c.trained or isinstance(c.mask, Sparsity) for c in structure.connections):
         return False
-    last = len(layering.recurrent) - 1
-    if stop_at is not None and layering.members(last) != [stop_at]:
+    layers = range(len(layering.recurrent))
+    found = [_constants(structure, layering, layer) for layer in layers]
+    if None in found or any(_is_sparse(structure, layering, layer) for layer in layers):
         return False
-    return all(_is_plain_layer(structure, layering, layer) for layer in range(last + 1))
+    if stop_at is None:
+        return True
+    waits = any(constants.delay > 0.0 for constants in found[1:] if constants is not None)
+    return not waits and layering.members(layers[-1]) == [stop_at]
 
 
-def _is_plain(connection: Connection) -> bool:
-    late = connection.delay is not None and once(connection.delay).any()
-    return not (late or connection.trained or isinstance(connection.mask, Sparsity))
+def _are_quiet(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> bool:
+    """Whether a chain loses no digits by the biases of a network."""
+    return all(
+        chains.is_quiet(bias[:, 0], structure.populations[connection.post].tau_mem, thresholds[connection.post])
+        for connection, bias in zip(structure.connections, weights, strict=True)
+        if connection.pre == BIAS
+    )
 
 
-def _is_plain_layer(structure: Structure, layering: Layering, layer: int) -> bool:
-    """Whether a layer has one tau_mem and one tau_syn, and enough of the synapses that it has room for."""
+# ------------------------------------------------------------------------------------------------ what a layer has
+
+
+class _Constants(NamedTuple):
+    """What is one number for a layer."""
+
+    tau_mem: float
+    tau_syn: float
+    delay: float
+    recurrent_delay: float
+
+
+def _constants(structure: Structure, layering: Layering, layer: int) -> _Constants | None:
+    """The constants of a layer, or None if one of them has several values, or none."""
+    below, own = _heard(structure, layering, layer)
+    found = (
+        _one([structure.populations[k].tau_mem for k in layering.members(layer)]),
+        _one([once(connection.tau_syn) for connection in below + own]),
+        *(_one([_delay(connection) for connection in heard], if_none=0.0) for heard in (below, own)),
+    )
+    return None if None in found else _Constants(*found)  # type: ignore[arg-type]
+
+
+def _one(values: Sequence[Array], *, if_none: float | None = None) -> float | None:
+    """The one value of all arrays; None if there are several."""
+    if not values:
+        return if_none
+    flat = np.concatenate([part.reshape(-1) for part in values])
+    return float(flat[0]) if (flat == flat[0]).all() else None
+
+
+def _delay(connection: Connection) -> Array:
+    return np.zeros(1) if connection.delay is None else once(connection.delay)
+
+
+def _heard(structure: Structure, layering: Layering, layer: int) -> tuple[list[Connection], list[Connection]]:
+    """The connections from below, and those from the layer itself."""
     members = layering.members(layer)
-    heard = [connection for connection in structure.connections if connection.post in members]
-    if not heard:
-        return False
-    width, below = layering.width(layer), layering.width(layer - 1) if layer else structure.n_inputs
-    room = width * (below + width * layering.recurrent[layer])
-    if chains.is_sparse(width, sum(int(connection.sparsity.sources.size) for connection in heard), room):
-        return False
-    tau_mem = np.concatenate([structure.populations[k].tau_mem for k in members])
-    tau_syn = np.concatenate([once(connection.tau_syn).reshape(-1) for connection in heard])
-    return bool((tau_mem == tau_mem[0]).all() and (tau_syn == tau_syn[0]).all())
+    heard = [c for c in structure.connections if c.post in members and c.pre not in STARTS]
+    return [c for c in heard if c.pre not in members], [c for c in heard if c.pre in members]
+
+
+def _acting(structure: Structure, layering: Layering, layer: int) -> list[str]:
+    """What counts as weights from the start of a sample on: see `Acting.weights`."""
+    members = layering.members(layer)
+    found = {connection.pre for connection in structure.connections if connection.post in members}
+    return ["bias"] * (BIAS in found) + ["i_start"] * (STATE in found)
+
+
+def _sources(structure: Structure, layering: Layering, layer: int) -> int:
+    """The number of units below a layer."""
+    return layering.width(layer - 1) if layer else structure.n_inputs
+
+
+def _is_sparse(structure: Structure, layering: Layering, layer: int) -> bool:
+    """Whether a layer has too few of the synapses that it has room for."""
+    below, own = _heard(structure, layering, layer)
+    width = layering.width(layer)
+    n_synapses = sum(int(connection.sparsity.sources.size) for connection in below + own)
+    return chains.is_sparse(width, n_synapses, width * (_sources(structure, layering, layer) + width * bool(own)))
+
+
+# -------------------------------------------------------------------------------------- between network and layers
+
+
+def _blocks(structure: Structure, layering: Layering) -> Iterator[tuple[Connection, int, slice, slice]]:
+    """Per connection: the number of the weights of the chain that hold it, and its rows and columns there."""
+    first, acting = [0], []
+    for layer, recurrent in enumerate(layering.recurrent):
+        acting.append(_acting(structure, layering, layer))
+        first.append(first[-1] + 1 + recurrent + len(acting[-1]))
+    for connection in structure.connections:
+        layer, rows = layering.places[connection.post]
+        if connection.pre == INPUT:
+            yield connection, first[layer], rows, slice(0, structure.n_inputs)
+        elif connection.pre in STARTS:
+            behind = len(acting[layer]) - acting[layer].index("bias" if connection.pre == BIAS else "i_start")
+            yield connection, first[layer + 1] - behind, rows, slice(0, 1)
+        else:
+            from_layer, columns = layering.places[connection.pre]
+            yield connection, first[layer] + (from_layer == layer), rows, columns
+
+
+def _stacked(
+    structure: Structure, layering: Layering, by_connection: Sequence[Array | None], dtype: Any
+) -> list[Array]:
+    """The weights of the chain, with 0 where there is no synapse, from those of connections; None stands for zeros."""
+    stacked = []
+    for layer, recurrent in enumerate(layering.recurrent):
+        width = layering.width(layer)
+        sources = [_sources(structure, layering, layer), *([width] if recurrent else [])]
+        stacked += [np.zeros((width, n), dtype) for n in sources]
+        stacked += [np.zeros((width, 1)) for _ in _acting(structure, layering, layer)]
+    for (connection, number, rows, columns), given in zip(_blocks(structure, layering), by_connection, strict=True):
+        if given is not None:
+            stacked[number][rows, columns] = connection.only_existing(given)
+    return stacked
+
+
+def _by_layer(layering: Layering, by_population: Sequence[Array]) -> list[Array]:
+    """Values of units, by layer."""
+    return [
+        np.concatenate([by_population[k] for k in layering.members(layer)]) for layer in range(len(layering.recurrent))
+    ]
 
 
 @dataclass(frozen=True)
@@ -75,16 +176,7 @@ class Named:
         raise IndexError(f"layer {layer} has no unit {unit}")
 
 
-def _blocks(structure: Structure, layering: Layering) -> Iterator[tuple[Connection, int, slice, slice]]:
-    """Per connection: the number of the weights of the chain that hold it, and its rows and columns there."""
-    first = np.cumsum([0, *(1 + recurrent for recurrent in layering.recurrent)])
-    for connection in structure.connections:
-        layer, rows = layering.places[connection.post]
-        if connection.pre == INPUT:
-            yield connection, int(first[layer]), rows, slice(0, structure.n_inputs)
-        else:
-            from_layer, columns = layering.places[connection.pre]
-            yield connection, int(first[layer]) + (from_layer == layer), rows, columns
+# ------------------------------------------------------------------------------------------------ engine and run
 
 
 @dataclass(frozen=True)
@@ -94,6 +186,7 @@ class Run(interface.Run):
     structure: Structure
     layering: Layering
     chain: Chain
+    start: Start | None
 
     engine = "chain"
 
@@ -101,7 +194,7 @@ class Run(interface.Run):
     def layers(self) -> chains.Run:
         """The run, told by layer."""
         names = Named(self.structure, self.layering)
-        return chains.Run(self.log, self.t_known, self.chain, names, state=self.state, resumed=self.resumed)
+        return chains.Run(self.log, self.t_known, self.chain, names, self.start, state=self.state, resumed=self.resumed)
 
     @property
     def n_layers(self) -> int:
@@ -147,7 +240,8 @@ class Run(interface.Run):
             connection.only_existing(found.weights[number][rows, columns])
             for connection, number, rows, columns in _blocks(self.structure, self.layering)
         ]
-        return found._replace(weights=weights, thresholds=self._by_population(found.thresholds))
+        thresholds = [found.thresholds[layer][units] for layer, units in self.layering.places]
+        return found._replace(weights=weights, thresholds=thresholds)
 
     def tangent(
         self,
@@ -175,13 +269,13 @@ class Run(interface.Run):
 
     def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
         """The units of the level below come first among the sources, then, of a recurrent layer, its own."""
-        place = self.layering.places[layer]
-        times, sources, offsets = self.layers.arrivals(place.layer)
-        below = self.layering.width(place.layer - 1) if place.layer else self.structure.n_inputs
-        reaches = np.zeros(below + self.layering.width(place.layer), bool)
+        number = self.layering.places[layer].layer
+        times, sources, offsets = self.layers.arrivals(number)
+        below = _sources(self.structure, self.layering, number)
+        reaches = np.zeros(below + self.layering.width(number), bool)
         for connection, _, _, columns in _blocks(self.structure, self.layering):
-            if connection.post == layer:
-                own = connection.pre != INPUT and self.layering.places[connection.pre].layer == place.layer
+            if connection.post == layer and connection.pre not in STARTS:
+                own = connection.pre != INPUT and self.layering.places[connection.pre].layer == number
                 reaches[below * own :][columns] |= connection.mask.any(axis=0)  # type: ignore[union-attr]
         there = np.flatnonzero(reaches[sources])
         return times[there], sources[there], np.searchsorted(there, offsets)
@@ -190,36 +284,15 @@ class Run(interface.Run):
         number, units = self.layering.places[layer]
         return self.layers.arrivals_of(sample, number, units.start + unit)
 
-    def _by_population(self, by_layer: Sequence[Array]) -> list[Array]:
-        return [by_layer[layer][units] for layer, units in self.layering.places]
+    def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
+        number, units = self.layering.places[layer]
+        return self.layers.start_of(sample, number, units.start + unit)
 
     def _weight(self) -> Array:
         return self.chain.weight
 
     def _with_weight(self, weight: Array) -> dict[str, Any]:
         return {"chain": self.chain._replace(weight=weight)}
-
-
-def _by_layer(layering: Layering, by_population: Sequence[Array]) -> list[Array]:
-    """Values of units, by layer."""
-    return [
-        np.concatenate([by_population[k] for k in layering.members(layer)]) for layer in range(len(layering.recurrent))
-    ]
-
-
-def _stacked(
-    structure: Structure, layering: Layering, by_connection: Sequence[Array | None], dtype: Any
-) -> list[Array]:
-    """The weights of the chain, with 0 where there is no synapse, from those of connections; None stands for zeros."""
-    stacked = []
-    for layer, recurrent in enumerate(layering.recurrent):
-        width = layering.width(layer)
-        below = layering.width(layer - 1) if layer else structure.n_inputs
-        stacked += [np.zeros((width, n), dtype) for n in ((below, width) if recurrent else (below,))]
-    for (connection, number, rows, columns), given in zip(_blocks(structure, layering), by_connection, strict=True):
-        if given is not None:
-            stacked[number][rows, columns] = connection.only_existing(given)
-    return stacked
 
 
 @dataclass(frozen=True)
@@ -253,29 +326,38 @@ class Engine(interface.Engine):
         check_parameters(structure, self.weights, self.thresholds)
         try:
             run = chains.simulate(
-                self._layers(layering), times, units, offsets, t_end, stop_at_first=stop_at is not None,
-                max_spikes=max_spikes, names=Named(structure, layering), initial=initial, want_state=want_state,
+                self._layers(layering), times, units, offsets, t_end, t_start=t_start,
+                stop_at_first=stop_at is not None, max_spikes=max_spikes, names=Named(structure, layering),
+                initial=initial, want_state=want_state,
             )  # fmt: skip
         except SpikeLimitError:  # of a layer; the limit is meant for a population
             if initial is not None or want_state:
                 raise
-            return self.fallback.simulate(times, units, offsets, t_end, stop_at=stop_at, max_spikes=max_spikes)
-        return Run(run.log, run.t_known, structure, layering, run.chain, state=run.state, resumed=run.resumed)
+            return self.fallback.simulate(
+                times, units, offsets, t_end, t_start=t_start, stop_at=stop_at, max_spikes=max_spikes
+            )
+        return Run(
+            run.log, run.t_known, structure, layering, run.chain, run.start, state=run.state, resumed=run.resumed
+        )
 
     def _layers(self, layering: Layering) -> list[chains.Layer]:
         structure = self.structure
-        dtype = np.result_type(np.float32, *self.weights)
-        weights = iter(_stacked(structure, layering, self.weights, dtype))
-        tau_mem = _by_layer(layering, [population.tau_mem for population in structure.populations])
+        fed = [w for c, w in zip(structure.connections, self.weights, strict=True) if c.pre not in STARTS]
+        ahead = iter(_stacked(structure, layering, self.weights, np.result_type(np.float32, *fed)))
         t_ref = _by_layer(layering, [population.t_ref for population in structure.populations])
+        v_start = _by_layer(layering, np.split(structure.v_start, structure.starts[1:-1]))
         theta = _by_layer(layering, self.thresholds)
-        tau_syn = {}
-        for connection in structure.connections:
-            tau_syn[layering.places[connection.post].layer] = float(connection.tau_syn[0, 0])
-        return [
-            chains.Layer(
-                next(weights), float(tau_mem[k][0]), tau_syn[k], theta[k], t_ref[k],
-                next(weights) if recurrent else None,
-            )
-            for k, recurrent in enumerate(layering.recurrent)
-        ]  # fmt: skip
+        layers = []
+        for k, recurrent in enumerate(layering.recurrent):
+            constants: _Constants = _constants(structure, layering, k)  # type: ignore[assignment]
+            weights = next(ahead), next(ahead) if recurrent else None
+            acting = {name: next(ahead)[:, 0] for name in _acting(structure, layering, k)}
+            if "i_start" in acting:
+                acting["v_start"] = v_start[k]
+            layers.append(
+                chains.Layer(
+                    weights[0], constants.tau_mem, constants.tau_syn, theta[k], t_ref[k], weights[1], Acting(**acting),
+                    constants.delay, constants.recurrent_delay,
+                )
+            )  # fmt: skip
+        return layers

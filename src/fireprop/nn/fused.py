@@ -19,9 +19,6 @@ from fireprop.spikes import Spikes
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
 
-# Potentials to which a bias alone takes a unit of a chain, in thresholds.
-LEAST_BIAS, MOST_BIAS = -2.0, 0.5
-
 
 def run_layers(
     layers: Sequence["LIF"],
@@ -145,11 +142,10 @@ def _is_one(lif: "LIF", name: str) -> bool:
 
 
 def _is_quiet(lif: "LIF") -> bool:
-    """Whether a bias moves the potential by so little that a chain, which measures V from there, loses no digits."""
+    """Whether a chain loses no digits by the bias of a layer."""
     if lif.bias is None:
         return True
-    reach = (lif.bias * lif.tau_mem / lif.v_threshold).detach()
-    return bool(((reach <= MOST_BIAS) & (reach >= LEAST_BIAS)).all())
+    return engine.chain.is_quiet(*(constant.detach().numpy() for constant in (lif.bias, lif.tau_mem, lif.v_threshold)))
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:

@@ -47,13 +47,11 @@ def layering_of(populations: Sequence["Population"], connections: Sequence["Conn
     Populations that reach one another are in one layer, and so are populations that are equally far from the input. A
     connection that passes over a layer has no place in a chain.
     """
-    ends = [(connection.pre, connection.post) for connection in connections]
+    ends = [(connection.pre, connection.post) for connection in connections if connection.pre >= INPUT]
     loops = _reach_one_another(len(populations), ends)
     level = _levels(ends, loops)
     within = [pre >= 0 and bool(loops[pre, post]) for pre, post in ends]
     below = [-1 if pre == INPUT else int(level[pre]) for pre, _ in ends]
-    if any(pre < INPUT for pre, _ in ends):  # what acts at the start
-        return None
     if not all(own or level[post] == k + 1 for own, k, (_, post) in zip(within, below, ends, strict=True)):
         return None
     places, filled = [], [0] * (int(level.max(initial=-1)) + 1)
