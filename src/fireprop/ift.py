@@ -247,6 +247,8 @@ def _run(
             started = None if start is None else start.numpy()
             if engine.graph.is_run_of(run, view.structure, *view.solve_arrays(), trains, started):
                 return run
+            if t_start is None and run.t_start is not None:
+                t_start = torch.from_numpy(run.t_start)
         replayed = replay(net, inputs, spikes, t_end=t_end, t_start=t_start, tolerance=tolerance).record.runs[0]
     return engine.graph.of_graph(replayed)
 

@@ -105,6 +105,10 @@ class Run(interface.Run):
     def state_dtype(self) -> np.dtype[Any]:
         return self.chain.weight.dtype
 
+    @property
+    def t_start(self) -> Array | None:
+        return None if self.start is None else self.start.t_start
+
     def members(self, level: int) -> slice:
         return slice(int(self.log.offsets[level, 0]), int(self.log.offsets[level, -1]))
 

@@ -64,6 +64,11 @@ class Run(ABC):
     def state_dtype(self) -> np.dtype[Any]:
         """The precision of V and I."""
 
+    @property
+    def t_start(self) -> Array | None:
+        """(batch,): when biases and initial states begin to act; None where there are none."""
+        return None
+
     # --------------------------------------------------------------------------------------------------- spikes
 
     @abstractmethod

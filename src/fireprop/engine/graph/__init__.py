@@ -14,7 +14,6 @@ from fireprop.engine.graph.system import (
     shape_of_weights,
     spikes_of,
     system_of,
-    t_start_of,
 )
 from fireprop.engine.interface import Part
 
@@ -44,6 +43,5 @@ __all__ = [
     "simulate",
     "spikes_of",
     "system_of",
-    "t_start_of",
     "tangent",
 ]

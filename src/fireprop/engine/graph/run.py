@@ -34,6 +34,13 @@ class Run(interface.Run):
     def state_dtype(self) -> np.dtype[Any]:
         return np.dtype(np.float64)
 
+    @property
+    def t_start(self) -> Array | None:
+        if not self.structure.has_start:
+            return None
+        times: Array = self.log.events["time"][self.log.offsets[0, :-1]]  # the start comes before all else
+        return times
+
     def members(self, level: int) -> Array:
         n_external = int(self.log.offsets[0, -1])
         if level == 0 and self.structure.n_external == self.structure.n_inputs:

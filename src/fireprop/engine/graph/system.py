@@ -72,14 +72,6 @@ def of_graph(run: object) -> Run:
     return run
 
 
-def t_start_of(run: Run) -> Array | None:
-    """(batch,): when each sample of a run starts; None where nothing acts there."""
-    if not run.structure.has_start:
-        return None
-    times: Array = run.log.events["time"][run.log.offsets[0, :-1]]  # the start comes before all else
-    return times
-
-
 def has_holds(run: Run) -> bool:
     """Whether any unit has a refractory period."""
     return bool((run.graph.nodes["t_ref"] > 0.0).any())
@@ -99,12 +91,11 @@ def is_run_of(
     """
     if not isinstance(run, Run) or run.structure is not structure:
         return False
-    started = t_start_of(run)
     return (
         np.array_equal(run.graph.weight, structure.gather(weights))
         and np.array_equal(run.graph.nodes["theta"], np.concatenate(thresholds))
         and all(np.array_equal(a, b) for a, b in zip(run.spikes(0), inputs, strict=True))
-        and (t_start is None or started is None or np.array_equal(started, t_start))
+        and (t_start is None or run.t_start is None or np.array_equal(run.t_start, t_start))
     )
 
 
