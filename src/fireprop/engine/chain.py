@@ -1,13 +1,13 @@
 """Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fireprop.engine import interface
+from fireprop.engine import chain_constants, interface
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -28,6 +28,7 @@ from fireprop.engine.state import State, check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import resume as resume_kernel
+from fireprop.kernels import rise as rise_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
@@ -98,21 +99,22 @@ class Run(interface.Run):
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
     ) -> Gradient:
-        _refuse_parts(parts)
+        chain_constants.check_parts(parts)
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         flow = self.flow(grad_times)
 
         def new_gradient() -> adjoint_kernel.Gradient:
-            return adjoint_kernel.Gradient(flow, np.empty_like(chain.weight), np.empty(chain.units.size))
+            sums = chain_constants.new_sums(chain, parts)
+            return adjoint_kernel.Gradient(flow, np.zeros_like(chain.weight), np.zeros(chain.units.size), sums)
 
         idle: list[Lanes] = []  # one for each thread, in the end
         added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
 
         def run_chunk(k: int) -> adjoint_kernel.Gradient:
-            gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
-            gradient.weight.fill(0.0)
-            gradient.theta.fill(0.0)
+            gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain, by_rates=bool(parts)))
+            for sums in _sums_of(gradient):
+                sums.fill(0.0)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
                 chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
@@ -122,20 +124,20 @@ class Run(interface.Run):
             return gradient
 
         found = threads.map(run_chunk, len(edges) - 1)
-        total = next(found, None) or adjoint_kernel.Gradient(
-            flow, np.zeros_like(chain.weight), np.zeros(chain.units.size)
-        )
+        total = next(found, None) or new_gradient()
         for gradient in found:
-            np.add(total.weight, gradient.weight, out=total.weight)
-            np.add(total.theta, gradient.theta, out=total.theta)
+            for sums, more in zip(_sums_of(total), _sums_of(gradient), strict=True):
+                np.add(sums, more, out=sums)
             added.append(gradient)
         refuse_non_finite(log.events, flow, "the gradient has the entry")
-        for name, sums in (("weights", total.weight), ("thresholds", total.theta)):
+        by_part = [] if total.constants is None else chain_constants.gradients(chain, total.constants, parts)
+        named = [(part.kind, grad) for part, grad in zip(parts, by_part, strict=True)]
+        for name, sums in (("weights", total.weight), ("thresholds", total.theta), *named):
             if not np.isfinite(sums).all():
                 raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-        return Gradient(weights, thresholds, flow[self.members(0)].copy(), parts=[])
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), by_part)
 
     def tangent(
         self,
@@ -146,13 +148,14 @@ class Run(interface.Run):
         d_parts: Mapping[Part, Array] | None = None,
         zero_grazes: bool = False,
     ) -> list[Array]:
-        _refuse_parts(d_parts or {})
+        chain_constants.check_parts(d_parts or {})
         self.refuse_resumed()
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         direction = tangent_kernel.Direction(
-            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size)
-        )
+            times=np.zeros(log.events.size), weight=np.zeros_like(chain.weight), theta=np.zeros(chain.units.size),
+            threshold=-self._rise_along(d_parts, edges, order) if d_parts else np.zeros(log.events.size),
+        )  # fmt: skip
         for parts, given in (
             (_weights_of(chain, direction.weight), d_weights),
             (_units_of(chain, direction.theta), d_thresholds),
@@ -173,6 +176,19 @@ class Run(interface.Run):
             pass
         refuse_non_finite(log.events, direction.times, "the tangent has the entry")
         return [direction.times[self.members(layer + 1)].copy() for layer in range(self.n_layers)]
+
+    def _rise_along(self, d_parts: Mapping[Part, Array], edges: Sequence[int], order: Array) -> Array:
+        """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
+        direction = chain_constants.direction_of(self.chain, self.log.events.size, d_parts)
+
+        def run_chunk(k: int) -> None:
+            own = direction._replace(held=np.empty_like(direction.held))
+            lanes = _lanes(self.chain, by_rates=True)
+            rise_kernel.rise(self.chain, self.log, own, lanes, order, edges[k], edges[k + 1])
+
+        for _ in threads.map(run_chunk, len(edges) - 1):
+            pass
+        return direction.rise
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = _units_of(self.chain, self.chain.units)[layer]
@@ -208,11 +224,6 @@ class Run(interface.Run):
 
     def _with_weight(self, weight: Array) -> dict[str, Any]:
         return {"chain": self.chain._replace(weight=weight)}
-
-
-def _refuse_parts(parts: Iterable[Part]) -> None:
-    for part in parts:
-        raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
 
 
 @dataclass(frozen=True)
@@ -486,8 +497,14 @@ def _taken(idle: list[T], make: Callable[[], T]) -> T:
         return make()
 
 
-def _lanes(chain: Chain) -> Lanes:
-    """Scratch for a walk over the widest layer."""
+def _sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:
+    """What is summed over samples."""
+    constants = gradient.constants
+    return [gradient.weight, gradient.theta, *([] if constants is None else (constants.total, constants.t_ref))]
+
+
+def _lanes(chain: Chain, *, by_rates: bool = False) -> Lanes:
+    """Scratch for a walk over the widest layer; by_rates: that differentiates by rates too."""
     widest = _widest(chain)
     return Lanes(
         all=np.empty((2, widest), chain.weight.dtype),
@@ -495,6 +512,7 @@ def _lanes(chain: Chain) -> Lanes:
         moves=np.zeros((4, widest)),
         gaps=np.zeros((4, N_AHEAD)),
         sums=np.zeros(N_SUMS),
+        by_rates=chain_constants.new_by_rates(chain) if by_rates else None,
     )
 
 

@@ -21,11 +21,13 @@ class Direction(NamedTuple):
 
     times   (n_events,) float64: on entry the tangents of the inputs, and 0 for spikes; on exit of all events
     weight  as chain.weight, theta (n_units,): tangents of the parameters
+    threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
     """
 
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
+    threshold: np.ndarray
 
 
 @piece
@@ -37,7 +39,8 @@ def release(log, direction, own, k):
 @piece
 def cross(chain, log, direction, own, layer, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
-    d_excess = direction.theta[chain.layers[layer].start + log.events[k].unit] - own.driven
+    d_theta = direction.theta[chain.layers[layer].start + log.events[k].unit] + direction.threshold[k]
+    d_excess = d_theta - own.driven
     if d_excess == 0.0:
         return status.OK
     slope = log.events[k].slope

@@ -11,7 +11,7 @@ from torch import Tensor
 from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.nn.constants import OPTIONAL, check_gradient, is_trained, synapse_shapes
+from fireprop.nn.constants import OPTIONAL, Part, Values, check_gradient, is_trained, synapse_shapes
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
 from fireprop.nn.structure import sites_of, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
@@ -48,7 +48,7 @@ def run_layers(
     as_graph = gradient == "forward" or not all(is_plain(lif) for lif in layers)
     start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer) if as_graph else "")
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
-    sites = sites_of(layers) if as_graph else []
+    sites = sites_of(layers) if as_graph or any(map(_is_trained, layers)) else []
     check_gradient(gradient, sites)
     trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
@@ -62,7 +62,8 @@ def run_layers(
             structure = structure_of_layers(layers, first_layer, parts, constants)
             chosen = engine.graph.Engine(structure, w, theta)
         else:
-            chosen = engine.chain.Engine(plain_layers(layers, w, theta), first_layer)
+            values = dict(zip(parts, constants, strict=True))
+            chosen = engine.chain.Engine(plain_layers(layers, w, theta, values), first_layer)
         return chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
@@ -70,37 +71,64 @@ def run_layers(
         )  # fmt: skip
 
     simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
-    constants = [site.tensor() for site in trained]
+    constants = [site.tensor() if as_graph else site.per_unit() for site in trained]
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)
 
 
 def plain_layers(
-    layers: Sequence["LIF"], weights: Sequence[engine.Array], thresholds: Sequence[engine.Array]
+    layers: Sequence["LIF"],
+    weights: Sequence[engine.Array],
+    thresholds: Sequence[engine.Array],
+    trained: Values | None = None,
 ) -> list[engine.chain.Layer]:
-    """Plain layers as the engine of chains sees them."""
-    ahead = iter(weights)
-    return [
-        engine.chain.Layer(
-            next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-            next(ahead) if lif.recurrent else None,
-        )
-        for lif, threshold in zip(layers, thresholds, strict=True)
-    ]  # fmt: skip
+    """Plain layers as the engine of chains sees them.
+
+    trained  values to take instead of the layers' own
+    """
+    ahead, given, connection, found = iter(weights), trained or {}, 0, []
+    for k, (lif, threshold) in enumerate(zip(layers, thresholds, strict=True)):
+        tau_mem = _first(lif, "tau_mem", given.get(Part("tau_mem", k)))
+        tau_syn = _first(lif, "tau_syn", given.get(Part("tau_syn", connection)))
+        t_ref = given.get(Part("t_ref", k))
+        if t_ref is None:
+            t_ref = per_unit(lif.t_ref, lif.out_features)
+        own = (next(ahead), next(ahead) if lif.recurrent else None)
+        found.append(engine.chain.Layer(own[0], tau_mem, tau_syn, threshold, t_ref, own[1]))
+        connection += 1 + lif.recurrent
+    return found
+
+
+def _first(lif: "LIF", name: str, given: engine.Array | None) -> float:
+    """A constant that is one number for all units of a layer."""
+    return float(getattr(lif, name).detach().flatten()[0] if given is None else given.flat[0])
 
 
 def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, nothing
-    that comes late or acts at the start, and no constant but the thresholds is trained."""
-    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask) or _has_more(lif):
+    that comes late or acts at the start."""
+    if _is_sparse(lif.mask) or any(getattr(lif, name) is not None for name in OPTIONAL):
         return False
-    if lif.tau_syn_rec is None:
+    if not (_is_one_number(lif, "tau_mem") and _is_one_number(lif, "tau_syn")):
+        return False
+    return lif.tau_syn_rec is None or (_has_one_current(lif) and not _is_sparse(lif.recurrent_mask))
+
+
+def _is_one_number(lif: "LIF", name: str) -> bool:
+    """Whether a constant is one number for now. A trained one may be kept for each unit, as long as all agree."""
+    value: Tensor = getattr(lif, name)
+    if value.dim() == 0:
         return True
-    return lif.tau_syn_rec.dim() == 0 and bool(lif.tau_syn_rec == lif.tau_syn) and not _is_sparse(lif.recurrent_mask)
+    per_unit = name == "tau_mem" or value.shape[-1] == 1
+    return per_unit and is_trained(lif, name) and bool((value == value.flatten()[0]).all())
 
 
-def _has_more(lif: "LIF") -> bool:
-    trained = any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
-    return trained or any(getattr(lif, name) is not None for name in OPTIONAL)
+def _has_one_current(lif: "LIF") -> bool:
+    """Whether the recurrent synapses have the one tau_syn of the others."""
+    return _is_one_number(lif, "tau_syn_rec") and _first(lif, "tau_syn_rec", None) == _first(lif, "tau_syn", None)
+
+
+def _is_trained(lif: "LIF") -> bool:
+    return any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
