@@ -35,7 +35,7 @@ def loops(dtype):
     loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
     gradient = adjoint.Gradient(times, chain.weight, times)
-    direction = tangent.Direction(times, chain.weight, times)
+    direction = tangent.Direction(times, chain.weight, times, times)
     return {
         "units at an arrival": (simulate.advance, (loop, 0, decays, 0.5), ANY, dtype),
         "units at a look ahead": (simulate.mark, (loop, 0, 0.5), ANY, dtype),

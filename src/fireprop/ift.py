@@ -237,9 +237,7 @@ def _run(
     with torch.no_grad():
         if spikes is None:
             record: Callable[..., Record] = net.record  # type: ignore[assignment]
-            # A network with trained constants is a graph anyway, and gradient="forward" refuses it.
-            gradient = "adjoint" if view.trained()[0] else "forward"
-            spikes = record(inputs, t_end=t_end, t_start=t_start, stop=stop, gradient=gradient)
+            spikes = record(inputs, t_end=t_end, t_start=t_start, stop=stop, gradient="forward")  # so it is a graph
         if isinstance(spikes, Record) and len(spikes.runs) == 1:
             checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
             run, start = spikes.runs[0], None if t_start is None else checks.start(t_start, inputs, needed=view.starts)

@@ -1,13 +1,13 @@
 """Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from fireprop.engine import interface, starts
+from fireprop.engine import chain_constants, interface, starts
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -29,6 +29,7 @@ from fireprop.engine.state import State, check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import resume as resume_kernel
+from fireprop.kernels import rise as rise_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
@@ -124,21 +125,23 @@ class Run(interface.Run):
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
     ) -> Gradient:
-        _refuse_parts(parts)
+        chain_constants.check_parts(parts)
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         flow = self.flow(grad_times)
         want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
-            return adjoint_kernel.Gradient(flow, *(np.zeros_like(sums) for sums in _parameters(chain)))
+            weight, theta, delay = map(np.zeros_like, _parameters(chain))
+            return adjoint_kernel.Gradient(flow, weight, theta, delay, chain_constants.new_sums(self, parts))
 
         idle: list[Lanes] = []  # one for each thread, in the end
         added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
 
         def run_chunk(k: int) -> adjoint_kernel.Gradient:
-            gradient, lanes = _taken(added, new_gradient), _taken(idle, lambda: _lanes(chain))
-            for sums in gradient[1:]:
+            gradient = _taken(added, new_gradient)
+            lanes = _taken(idle, lambda: _lanes(chain, by_rates=gradient.constants is not None))
+            for sums in _sums_of(gradient):
                 sums.fill(0.0)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
                 chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
@@ -151,18 +154,20 @@ class Run(interface.Run):
         found = threads.map(run_chunk, len(edges) - 1)
         total = next(found, None) or new_gradient()
         for gradient in found:
-            for sums, more in zip(total[1:], gradient[1:], strict=True):
+            for sums, more in zip(_sums_of(total), _sums_of(gradient), strict=True):
                 np.add(sums, more, out=sums)
             added.append(gradient)
         refuse_non_finite(log.events, flow, "the gradient has the entry")
-        for name, sums in (("weights", total.weight), ("thresholds", total.theta), ("delays", total.delay)):
-            if not np.isfinite(sums).all():
-                raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
-        by_part = {part: total.delay[place].reshape(1, 1) for part, place in self._delays().items()}
+        by_part = {part: total.delay[place].reshape(1, 1) for part, place in self.connections("delay").items()}
+        by_part |= chain_constants.gradients(self, total.constants, parts)
         if self.start is not None:
             weights, by_start = starts.gradients(self, self.start, weights, flow)
             by_part |= by_start
+        named = [(part.kind, by_part[part]) for part in parts]
+        for name, sums in (("weights", total.weight), ("thresholds", total.theta), *named):
+            if not np.isfinite(sums).all():
+                raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
         return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts])
 
@@ -175,17 +180,17 @@ class Run(interface.Run):
         d_parts: Mapping[Part, Array] | None = None,
         zero_grazes: bool = False,
     ) -> list[Array]:
-        _refuse_parts(d_parts or {})
+        chain_constants.check_parts(d_parts or {})
         self.refuse_resumed()
         chain, log = self.chain, self.log
         edges, order = chunk_edges(self.t_known.size), _hold_order(self)
         weight, theta, delay = map(np.zeros_like, _parameters(chain))
         direction = tangent_kernel.Direction(
-            np.zeros(log.events.size), weight, theta, delay, threshold=np.zeros(log.events.size)
+            np.zeros(log.events.size), weight, theta, delay, threshold=-self._rise_along(d_parts or {}, edges, order)
         )
         if self.start is not None:
             d_weights, rise = starts.along(self, self.start, d_weights, d_parts or {})
-            direction.threshold[:] = -rise
+            direction.threshold[:] -= rise
         for parts, given in (
             (_weights_of(chain, direction.weight), d_weights),
             (_units_of(chain, direction.theta), d_thresholds),
@@ -194,7 +199,7 @@ class Run(interface.Run):
                 part[:] = 0.0 if values is None else values
         if d_inputs is not None:
             direction.times[self.members(0)] = d_inputs
-        for delayed, place in self._delays().items():
+        for delayed, place in self.connections("delay").items():
             if d_parts and delayed in d_parts:
                 direction.delay[place] = d_parts[delayed].item()
 
@@ -210,16 +215,31 @@ class Run(interface.Run):
         refuse_non_finite(log.events, direction.times, "the tangent has the entry")
         return [direction.times[self.members(layer + 1)].copy() for layer in range(self.n_layers)]
 
-    def _delays(self) -> dict[Part, tuple[int, int]]:
-        """The delays that there are as parts, and their places among those of all layers."""
+    def connections(self, kind: Literal["delay", "tau_syn"]) -> dict[Part, tuple[int, int]]:
+        """The constants of this kind as parts: the layer of each, and whether it is one of own spikes."""
         found, number = {}, 0
         for layer, recurrent in enumerate(self.chain.layers["recurrent"].tolist()):
             for own in range(1 + recurrent):
-                found[Part("delay", number)] = layer, own
+                found[Part(kind, number)] = layer, own
                 number += 1
             if self.start is not None:
                 number += len(self.start.layers[layer].weights)
         return found
+
+    def _rise_along(self, d_parts: Mapping[Part, Array], edges: Sequence[int], order: Array) -> Array:
+        """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
+        direction = chain_constants.direction_of(self, d_parts)
+        if direction is None:
+            return np.zeros(self.log.events.size)
+
+        def run_chunk(k: int) -> None:
+            own = direction._replace(held=np.empty_like(direction.held))
+            lanes = _lanes(self.chain, by_rates=True)
+            rise_kernel.rise(self.chain, self.log, own, lanes, order, edges[k], edges[k + 1])
+
+        for _ in threads.map(run_chunk, len(edges) - 1):
+            pass
+        return direction.rise
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = _units_of(self.chain, self.chain.units)[layer]
@@ -269,12 +289,6 @@ class Run(interface.Run):
 
     def _with_weight(self, weight: Array) -> dict[str, Any]:
         return {"chain": self.chain._replace(weight=weight)}
-
-
-def _refuse_parts(parts: Iterable[Part]) -> None:
-    for part in parts:
-        if part.kind not in ("v_start", "delay"):
-            raise TypeError(f"{part.kind} of layer {part.number}: a chain has no derivatives by constants: use a graph")
 
 
 @dataclass(frozen=True)
@@ -604,8 +618,14 @@ def _taken(idle: list[T], make: Callable[[], T]) -> T:
         return make()
 
 
-def _lanes(chain: Chain) -> Lanes:
-    """Scratch for a walk over the widest layer."""
+def _sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:
+    """What is summed over samples."""
+    constants = gradient.constants
+    return [*gradient[1:4], *([] if constants is None else (constants.total, constants.t_ref))]
+
+
+def _lanes(chain: Chain, *, by_rates: bool = False) -> Lanes:
+    """Scratch for a walk over the widest layer; by_rates: that differentiates by rates too."""
     widest = _widest(chain)
     return Lanes(
         all=np.empty((2, widest), chain.weight.dtype),
@@ -613,6 +633,7 @@ def _lanes(chain: Chain) -> Lanes:
         moves=np.zeros((4, widest)),
         gaps=np.zeros((4, N_AHEAD)),
         sums=np.zeros(N_SUMS),
+        by_rates=chain_constants.new_by_rates(chain) if by_rates else None,
     )
 
 

@@ -85,10 +85,11 @@ class Equations:
         self.subject, self.net, self.key_of = subject, net, key_of
         self.by_spikes = _by_spikes(subject)
         with torch.no_grad():
-            # A network with trained constants is a graph anyway, and gradient="forward" refuses it.
-            gradient = "adjoint" if graph_view(net).trained()[0] else "forward"
             self.record: Record = net.record(  # type: ignore[operator]
-                subject.inputs, t_end=subject.t_end, gradient=gradient, **subject.start
+                subject.inputs,
+                t_end=subject.t_end,
+                gradient="forward",
+                **subject.start,  # so it is a graph
             )
 
     @classmethod

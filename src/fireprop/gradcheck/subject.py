@@ -18,6 +18,7 @@ from fireprop.spikes import Spikes
 Loss: TypeAlias = Callable[[Record], Tensor]
 
 CONSTANTS = ("v_threshold", "tau_mem", "tau_syn", "tau_syn_rec")
+TAUS = ("tau_mem", "tau_syn", "tau_syn_rec")
 DURATIONS = ("t_ref", "delay", "delay_rec")  # may be 0
 LOSS_SEED = 0  # of the generator that draws the default loss, and of nothing else
 
@@ -43,6 +44,8 @@ class Subject:
 
     kinds    every parameter once, every threshold, the input times if there are any
     base     the run at the point at which it is differentiated, and the pattern of its spikes
+    alike    options with which a run without gradients has the same engine whatever its time constants are: a layer
+             whose trained time constants differ from unit to unit is another engine's
     """
 
     def __init__(
@@ -57,17 +60,20 @@ class Subject:
         self.net = copy.deepcopy(net)
         self.inputs, self.t_end = inputs.detach(), t_end
         self.start: dict[str, Any] = {} if t_start is None else {"t_start": t_start}
+        self.alike = {"gradient": "forward"} if _trains_taus(self.net) else {}
         with torch.no_grad():
             self.base = self.record({})
-        self.pattern = pattern_of(self.base)
+            self.pattern = pattern_of(self.record({}, **self.alike) if self.alike else self.base)
         self._loss = _random_functional(self.base) if loss is None else loss
         self.kinds = _kinds(self.net, self.inputs)
 
-    def record(self, values: Mapping[str, Tensor]) -> Record:
+    def record(self, values: Mapping[str, Tensor], **options: Any) -> Record:
         """The run in which some kinds, by key, have other values."""
         inputs = _at_times(self.inputs, values[INPUT_TIMES]) if INPUT_TIMES in values else self.inputs
         with _swapped(self.net, {key: value for key, value in values.items() if key != INPUT_TIMES}):
-            record: Record = self.net.record(inputs, t_end=self.t_end, **self.start)  # type: ignore[operator]
+            record: Record = self.net.record(  # type: ignore[operator]
+                inputs, t_end=self.t_end, **self.start, **options
+            )
         return record
 
     def loss(self, record: Record) -> Tensor:
@@ -82,7 +88,7 @@ class Subject:
         value = kind.value.clone()
         value.view(-1)[j] = x
         with torch.no_grad():
-            record = self.record({kind.key: value})
+            record = self.record({kind.key: value}, **self.alike)
             return float(self.loss(record)) if pattern_of(record) == self.pattern else None
 
 
@@ -116,10 +122,13 @@ def layers_of(net: nn.Module) -> list[LIF]:
     return [module for module in net.modules() if isinstance(module, LIF)]
 
 
+def _trains_taus(net: nn.Module) -> bool:
+    return any(is_trained(layer, name) for layer in layers_of(net) for name in TAUS)
+
+
 def taus_of(net: nn.Module) -> list[Tensor]:
     """All time constants of membranes and synapses."""
-    names = ("tau_mem", "tau_syn", "tau_syn_rec")
-    taus = [getattr(module, name, None) for module in net.modules() for name in names]
+    taus = [getattr(module, name, None) for module in net.modules() for name in TAUS]
     return [tau.detach() for tau in taus if isinstance(tau, Tensor)]
 
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import status
+from fireprop.kernels import constants, rates, status
 from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import kernel, merged, piece
+from fireprop.kernels.constants import Sums
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,
@@ -26,6 +27,7 @@ from fireprop.kernels.walk import (
     move_all,
     move_alone,
     n_lanes,
+    n_together,
     total_of,
 )
 
@@ -36,12 +38,14 @@ class Gradient(NamedTuple):
     times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
     weight  as chain.weight, theta (n_units,), delay (n_layers, 2), from below and of own spikes: sums over the samples
             of one chunk
+    constants  likewise of time constants and holds; None: they are not asked for
     """
 
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
     delay: np.ndarray
+    constants: Sums | None = None
 
 
 @piece
@@ -76,6 +80,8 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
     n_units = np.uint64(n_lanes(state))
     for u in range(n_units):
         gradient.weight[first + u] += adj[DRIVEN, u]
+    own = state.recurrent and first >= state.recurrent_start
+    constants.arrive_back(gradient.constants, lanes.by_rates, weight, first, n_units, own)
     if want_time:
         sums, alpha = lanes.sums, adj.dtype.type(state.alpha)
         sums[:] = 0.0
@@ -97,6 +103,7 @@ def find_gaps(log, lanes, arrival, first, state):
             state, log.events[arrival - m]
         )
     fill_factors(lanes.gaps, n, state.beta, state.alpha)
+    rates.look_ahead(lanes.by_rates, lanes.gaps, TIME, n_together(n), state.beta, state.alpha)
     return n
 
 
@@ -132,6 +139,8 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
                 release_back(log, lanes.alone[unit], k)
             elif cross_back(chain, log, gradient, lanes, layer, k, zero_grazes) != status.OK:
                 return status.GRAZE, (first, spike, held), n_alone
+            start = chain.layers[layer].start
+            constants.own_event_back(gradient.constants, lanes.by_rates, lanes.alone[unit], start, unit, is_end)
         if is_end:
             held -= 1
         else:
@@ -163,6 +172,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     while own >= first and own_arrival(state, log.events[own]) >= t:  # mutant: adjoints are still 0 there
         own -= 1
     lanes.all[:, :n_units] = 0.0
+    constants.begin(gradient.constants, lanes.by_rates, layer, n_units)
     cursors = (first, spike, held)
     latest, n_gaps = arrival, np.int64(0)
     at_arrival = np.bool_(False)  # whether t is that of the arrival after the next one
@@ -181,8 +191,10 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
                 latest, n_gaps = arrival, find_gaps(log, lanes, arrival, arrivals_from, state)
             m = latest - arrival
             decays = lanes.gaps[A, m], lanes.gaps[B, m], lanes.gaps[H, m]
+            rates.take_gap(lanes.by_rates, lanes.gaps[TIME, m], m)
         else:
             decays = factors(t - t_arrival, state.beta, state.alpha)
+            rates.find_gap(lanes.by_rates, t - t_arrival, decays, state.beta, state.alpha)
         move_all(lanes, n_units, n_alone, t_arrival, decays, state.beta, state.alpha)
         t, at_arrival = t_arrival, not state.recurrent
         while own >= first and own_arrival(state, log.events[own]) == t:
@@ -191,6 +203,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         while arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) == t:
             arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)
             arrival -= 1
+    constants.end(gradient.constants, state.start, n_units)
     return status.OK, -1
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fireprop.kernels import rates
 from fireprop.kernels.compiling import njit, piece
 from fireprop.kernels.membrane import factors, step
 
@@ -46,6 +47,7 @@ class Lanes(NamedTuple):
     moves  (4, widest layer) float64, scratch: for units that moved alone
     gaps   (4, N_AHEAD) float64, scratch: for gaps between arrivals
     sums   (N_SUMS,) float64, scratch
+    by_rates  derivatives of `all` by rates; None: the walk does not ask for any, and is compiled without
     """
 
     all: np.ndarray
@@ -53,6 +55,7 @@ class Lanes(NamedTuple):
     moves: np.ndarray
     gaps: np.ndarray
     sums: np.ndarray
+    by_rates: rates.ByRates | None = None
 
 
 @piece
@@ -78,10 +81,15 @@ def driver_of(lanes, u):
 
 
 @piece
+def n_together(n):
+    """How many times a vector pass goes over, of n: some that follow too, as they are."""
+    return n if n < FEW else (n + AT_ONCE - 1) // AT_ONCE * AT_ONCE
+
+
+@piece
 def fill_factors(times, n, driver_rate, driven_rate):
-    """The `factors` of the first n times, in a vector pass over them and, as they are, some that follow."""
-    n_all = n if n < FEW else (n + AT_ONCE - 1) // AT_ONCE * AT_ONCE
-    for m in range(np.uint64(n_all)):
+    """The `factors` of the first n times, in a vector pass."""
+    for m in range(np.uint64(n_together(n))):
         times[A, m], times[B, m], times[H, m] = factors(times[TIME, m], driver_rate, driven_rate)
 
 
@@ -93,9 +101,12 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
         own.moved = True
         own.driven, own.driver, own.at = lanes.all[DRIVEN, u], lanes.all[DRIVER, u], t_walk
         lanes.alone[n_alone].listed = u
+        rates.leave(lanes.by_rates, u)
         n_alone += 1
     if own.at != t:  # the end of a hold of 0 is at its spike
-        a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
+        gap = abs(t - own.at)
+        a, b, h = factors(gap, driver_rate, driven_rate)
+        rates.move_alone(lanes.by_rates, own, u, gap, (a, b, h), driver_rate, driven_rate)
         own.driven, own.driver = step(own.driven, own.driver, a, b, h)
         own.at = t
     return n_alone
@@ -107,14 +118,17 @@ def move_all(lanes, n_units, n_alone, t, decays, driver_rate, driven_rate):
     every, moves = lanes.all, lanes.moves
     real = every.dtype.type
     a, b, h = real(decays[0]), real(decays[1]), real(decays[2])
+    rates.move_lanes(lanes.by_rates, every, DRIVEN, DRIVER, n_units, a, b, h)
     for u in range(np.uint64(n_units)):
         every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
     for m in range(n_alone):
         moves[TIME, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
     fill_factors(moves, n_alone, driver_rate, driven_rate)
+    rates.look_over(lanes.by_rates, moves, TIME, n_together(n_alone), driver_rate, driven_rate)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
+        rates.join(lanes.by_rates, own, u, m, moves[TIME, m], (moves[A, m], moves[B, m], moves[H, m]))
         every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[A, m], moves[B, m], moves[H, m])
         own.moved = False
 

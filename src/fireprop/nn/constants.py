@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -121,6 +122,11 @@ class Site:
             return value.expand(self.shape)
         return value.reshape((1,) * (2 - value.dim()) + tuple(value.shape)).contiguous()
 
+    def per_unit(self) -> Tensor:
+        """(n,), or, of synapses that share it in each unit, (n, 1)."""
+        value = self.tensor()
+        return value if len(self.shape) == 1 else value.expand(self.shape[0], 1)
+
 
 def refuse_more(layer: nn.Module, where: str, what: str) -> None:
     """Refuse delays, a bias and an initial state, of which `what` knows nothing. Raises ValueError."""
@@ -130,8 +136,8 @@ def refuse_more(layer: nn.Module, where: str, what: str) -> None:
 
 
 def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
-    """Refuse forward propagation where a constant is trained that it does not differentiate by."""
-    if gradient != "forward":
+    """Refuse forward propagation where a constant is trained that it does not differentiate by, under grad mode."""
+    if gradient != "forward" or not torch.is_grad_enabled():
         return
     for site in sites:
         if site.trained:

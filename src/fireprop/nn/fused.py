@@ -13,7 +13,7 @@ from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import Part, Values, check_gradient, is_trained, synapse_shapes
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
-from fireprop.nn.structure import sites_of, start_weights, structure_of_layers, weights_of, what_starts
+from fireprop.nn.structure import sites_of, start_names, start_weights, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_layers(
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     horizon = checks.horizon(t_end, inputs)
-    waits = stop is not None and any(_one_value(lif.delay) > 0.0 for lif in layers[1:])
+    waits = stop is not None and any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:])
     as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
     start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
@@ -59,9 +59,8 @@ def run_layers(
             structure = structure_of_layers(layers, first_layer, parts, constants)
             chosen = engine.graph.Engine(structure, w, theta)
         else:
-            chosen = engine.chain.Engine(
-                plain_layers(layers, w, theta, dict(zip(parts, constants, strict=True))), first_layer
-            )
+            values = dict(zip(parts, constants, strict=True))
+            chosen = engine.chain.Engine(plain_layers(layers, w, theta, values), first_layer)
         return chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
@@ -69,7 +68,7 @@ def run_layers(
         )  # fmt: skip
 
     simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
-    constants = [site.tensor() for site in trained]
+    constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
     return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)
 
 
@@ -87,25 +86,23 @@ def plain_layers(
     for k, (lif, threshold) in enumerate(zip(layers, thresholds, strict=True)):
         own = next(ahead), next(ahead) if lif.recurrent else None
         acting = _acting(lif, ahead, given.get(Part("v_start", k)))
+        tau_mem = _of_units(given.get(Part("tau_mem", k), lif.tau_mem))
+        tau_syn = _of_units(given.get(Part("tau_syn", connection), lif.tau_syn))
+        t_ref = given.get(Part("t_ref", k))
+        t_ref = per_unit(lif.t_ref, lif.out_features) if t_ref is None else t_ref
         delays = [
-            _one_value(given.get(Part("delay", connection + rec), constant))
+            0.0 if constant is None else _of_units(given.get(Part("delay", connection + rec), constant))
             for rec, constant in enumerate((lif.delay, lif.delay_rec))
         ]
-        found.append(
-            engine.chain.Layer(
-                own[0], float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-                own[1], acting, *delays,
-            )
-        )  # fmt: skip
+        found.append(engine.chain.Layer(own[0], tau_mem, tau_syn, threshold, t_ref, own[1], acting, *delays))
         connection += 1 + lif.recurrent + len(acting.weights)
     return found
 
 
-def _one_value(constant: Tensor | engine.Array | None) -> float:
-    """The value of a constant, all of whose entries are equal; None: 0."""
-    if constant is None:
-        return 0.0
-    return float((constant.detach() if isinstance(constant, Tensor) else constant).reshape(-1)[0])
+def _of_units(constant: Tensor | engine.Array) -> float:
+    """A constant of units, or of synapses that differ by unit alone, as the engine takes it: a number."""
+    values = arguments.array(constant.detach()) if isinstance(constant, Tensor) else constant
+    return float(values.flat[0])
 
 
 def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | None) -> engine.Acting:
@@ -119,26 +116,27 @@ def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | N
 
 
 def is_plain(lif: "LIF") -> bool:
-    """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, nothing
-    that comes late or acts at the start, and no constant but the thresholds is trained."""
-    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask) or _has_more(lif) or not _is_quiet(lif):
+    """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, one delay
+    from below and one of its own spikes, a bias that is not too large, and no rate trained if anything acts at the start.
+    """
+    if _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False
-    if lif.tau_syn_rec is None:
-        return True
-    return lif.tau_syn_rec.dim() == 0 and bool(lif.tau_syn_rec == lif.tau_syn) and not _is_sparse(lif.recurrent_mask)
-
-
-def _has_more(lif: "LIF") -> bool:
-    trained = any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "t_ref", "tau_syn_rec"))
-    return trained or not (_is_one(lif, "delay") and _is_one(lif, "delay_rec"))
+    if not all(_is_one(lif, name) for name in ("tau_mem", "tau_syn", "tau_syn_rec", "delay", "delay_rec")):
+        return False
+    if start_names(lif) and any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "tau_syn_rec")):
+        return False
+    rec = lif.tau_syn_rec
+    return rec is None or bool(rec.reshape(-1)[0] == lif.tau_syn.reshape(-1)[0])
 
 
 def _is_one(lif: "LIF", name: str) -> bool:
-    """Whether a constant is missing, or one number."""
+    """Whether a constant is missing, or one number; if it is trained, for now. A trained rate may be kept per unit."""
     constant: Tensor | None = getattr(lif, name)
     if constant is None or constant.numel() == 1:
         return True
-    return not is_trained(lif, name) and bool((constant == constant.reshape(-1)[0]).all())
+    if is_trained(lif, name) and not (name == "tau_mem" or (not name.startswith("delay") and constant.shape[-1] == 1)):
+        return False
+    return bool((constant == constant.reshape(-1)[0]).all())
 
 
 def _is_quiet(lif: "LIF") -> bool:

@@ -1,0 +1,175 @@
+"""Derivatives by rates of the two numbers of a unit that `walk.py` moves.
+
+A walk moves a driver, and what it drives. Beside these go their derivatives by the rates at which either decays, with
+all that enters at events held. The rules serve both directions: the driver decays with alpha forwards, with beta
+backwards. Where `by_rates` is None, a walk is compiled without them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fireprop.kernels.compiling import piece
+from fireprop.kernels.membrane import response_slopes, slopes_of_response
+
+# Rows of `ByRates.all`: the derivatives of the driver by its own rate, of the driven by that, and of the driven by its
+# own rate. That of the driver by the rate of the driven is 0.
+DRIVER_BY_OWN, DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN = range(3)
+
+# Which rates are wanted
+DRIVERS, DRIVENS = range(2)
+
+# Rows of `ByRates.slopes`: those of the response by the rates of the driver and of the driven
+BY_DRIVERS, BY_DRIVENS = range(2)
+
+# Numbers of the gap that the layer is about to move over
+GAP, GAP_BY_DRIVERS, GAP_BY_DRIVENS = range(3)
+
+# A unit that has moved ahead of the others, alone: what its rows in `ByRates.all` will be.
+BY_RATES = np.dtype(
+    [
+        ("driver_by_own", np.float64),
+        ("driven_by_drivers", np.float64),
+        ("driven_by_own", np.float64),
+    ],
+    align=True,
+)
+
+
+class ByRates(NamedTuple):
+    """Derivatives of `Lanes.all` by rates.
+
+    all     (3, widest layer) in the dtype of the weights
+    alone   (widest layer,) BY_RATES
+    wanted  (2,) bool: by which rates the layer is differentiated; rows of others are not moved
+    gap     (3,) float64: a gap, and the slopes of the response over it
+    ahead   (2, N_AHEAD) float64: slopes over the gaps of `Lanes.gaps`
+    moves   (2, widest layer) float64: slopes over those of `Lanes.moves`
+    """
+
+    all: np.ndarray
+    alone: np.ndarray
+    wanted: np.ndarray
+    gap: np.ndarray
+    ahead: np.ndarray
+    moves: np.ndarray
+
+
+@piece
+def clear(by_rates, n_units):
+    """A layer at rest."""
+    if by_rates is None:
+        return
+    by_rates.all[:, :n_units] = 0.0
+
+
+@piece
+def any_wanted(by_rates):
+    return by_rates.wanted[DRIVERS] or by_rates.wanted[DRIVENS]
+
+
+@piece
+def fill_slopes(out, times, row, n, driver_rate, driven_rate):
+    """`response_slopes` of the first n times in a row, in a vector pass over them."""
+    for m in range(np.uint64(n)):
+        out[BY_DRIVERS, m], out[BY_DRIVENS, m] = response_slopes(times[row, m], driver_rate, driven_rate)
+
+
+@piece
+def look_ahead(by_rates, gaps, row, n, driver_rate, driven_rate):
+    """Find the slopes over gaps that are known ahead."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        fill_slopes(by_rates.ahead, gaps, row, n, driver_rate, driven_rate)
+
+
+@piece
+def take_gap(by_rates, gap, m):
+    """Be ready to move over gap m of those that were known ahead."""
+    if by_rates is None:
+        return
+    by_rates.gap[GAP] = gap
+    by_rates.gap[GAP_BY_DRIVERS] = by_rates.ahead[BY_DRIVERS, m]
+    by_rates.gap[GAP_BY_DRIVENS] = by_rates.ahead[BY_DRIVENS, m]
+
+
+@piece
+def find_gap(by_rates, gap, decays, driver_rate, driven_rate):
+    """Be ready to move over a gap of these `factors`."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        by_rates.gap[GAP] = gap
+        slopes = slopes_of_response(gap, max(decays[0], decays[1]), driver_rate, driven_rate)
+        by_rates.gap[GAP_BY_DRIVERS], by_rates.gap[GAP_BY_DRIVENS] = slopes
+
+
+@piece
+def move_lanes(by_rates, every, driven, driver, n_units, a, b, h):
+    """Bring the derivatives of all units over the gap, before their numbers move: the rows `driven` and `driver`."""
+    if by_rates is None:
+        return
+    rows, real = by_rates.all, every.dtype.type
+    gap, slope = real(by_rates.gap[GAP]), real(by_rates.gap[GAP_BY_DRIVERS])
+    if by_rates.wanted[DRIVERS]:
+        for u in range(np.uint64(n_units)):
+            own, p = rows[DRIVER_BY_OWN, u], every[driver, u]
+            rows[DRIVEN_BY_DRIVERS, u] = b * rows[DRIVEN_BY_DRIVERS, u] + (h * own + slope * p)
+            rows[DRIVER_BY_OWN, u] = a * (own - gap * p)
+    slope = real(by_rates.gap[GAP_BY_DRIVENS])
+    if by_rates.wanted[DRIVENS]:
+        for u in range(np.uint64(n_units)):
+            p, q = every[driver, u], every[driven, u]
+            rows[DRIVEN_BY_OWN, u] = b * (rows[DRIVEN_BY_OWN, u] - gap * q) + slope * p
+
+
+@piece
+def leave(by_rates, u):
+    """Unit u begins to move alone."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        own, rows = by_rates.alone[u], by_rates.all
+        own.driver_by_own, own.driven_by_drivers = rows[DRIVER_BY_OWN, u], rows[DRIVEN_BY_DRIVERS, u]
+        own.driven_by_own = rows[DRIVEN_BY_OWN, u]
+
+
+@piece
+def move_alone(by_rates, lane, u, gap, decays, driver_rate, driven_rate):
+    """Bring the derivatives of unit u alone over a gap, before its two numbers, those of `lane`, move."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        slopes = slopes_of_response(gap, max(decays[0], decays[1]), driver_rate, driven_rate)
+        pass_gap(by_rates.alone[u], lane, gap, decays, slopes)
+
+
+@piece
+def look_over(by_rates, moves, row, n, driver_rate, driven_rate):
+    """Find the slopes over the gaps of the units that moved alone."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        fill_slopes(by_rates.moves, moves, row, n, driver_rate, driven_rate)
+
+
+@piece
+def join(by_rates, lane, u, m, gap, decays):
+    """Bring unit u, the m-th that moved alone, over its gap, and back to the others, before its two numbers move."""
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        own, rows = by_rates.alone[u], by_rates.all
+        pass_gap(own, lane, gap, decays, (by_rates.moves[BY_DRIVERS, m], by_rates.moves[BY_DRIVENS, m]))
+        rows[DRIVER_BY_OWN, u], rows[DRIVEN_BY_DRIVERS, u] = own.driver_by_own, own.driven_by_drivers
+        rows[DRIVEN_BY_OWN, u] = own.driven_by_own
+
+
+@piece
+def pass_gap(own, lane, gap, decays, slopes):
+    """The derivatives of one unit after a gap, before which its two numbers are those of `lane`."""
+    a, b, h = decays
+    own.driven_by_drivers = b * own.driven_by_drivers + (h * own.driver_by_own + slopes[BY_DRIVERS] * lane.driver)
+    own.driver_by_own = a * (own.driver_by_own - gap * lane.driver)
+    own.driven_by_own = b * (own.driven_by_own - gap * lane.driven) + slopes[BY_DRIVENS] * lane.driver
