@@ -116,8 +116,10 @@ def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | N
 
 
 def is_plain(lif: "LIF") -> bool:
-    """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, one delay
-    from below and one of its own spikes, a bias that is not too large, and no rate trained if anything acts at the start.
+    """Whether a layer runs as part of a chain.
+
+    It has one tau_mem, one tau_syn for all synapses, not too few of these, one delay of what comes from below and one
+    of its own spikes, and a bias that is not too large. If anything acts at the start, no rate is trained.
     """
     if _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False
