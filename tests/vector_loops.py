@@ -16,7 +16,10 @@ import numba
 import numpy as np
 
 from fireprop.engine import chain as engine
-from fireprop.kernels import adjoint, simulate, tangent, walk
+from fireprop.engine import chain_constants
+from fireprop.engine.interface import Part
+from fireprop.kernels import adjoint, rates, simulate, tangent, walk
+from fireprop.kernels.constants import arrive_back
 
 TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
 OTHER = "aarch64-unknown-linux-gnu"
@@ -33,7 +36,9 @@ def loops(dtype):
     weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)
     chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
     loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
+    by_rates, sums = engine._lanes(chain, by_rates=True).by_rates, chain_constants.new_sums(chain, [Part("tau_mem", 0)])
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
+    reals = tuple(np.dtype(dtype).type(decay) for decay in decays)
     gradient = adjoint.Gradient(times, chain.weight, times)
     direction = tangent.Direction(times, chain.weight, times, times)
     return {
@@ -44,6 +49,9 @@ def loops(dtype):
         "after a crossing": (simulate.look_beyond, (loop, 0, 3), ANY, "float64"),
         "factors of gaps": (walk.fill_factors, (lanes.gaps, 3, 2.0, 1.0), ANY, "float64"),
         "derivatives in a gap": (walk.move_all, (lanes, 72, 0, 1.0, decays, 2.0, 1.0), ANY, dtype),
+        "slopes of gaps": (rates.fill_slopes, (by_rates.ahead, lanes.gaps, 0, 3, 2.0, 1.0), ANY, "float64"),
+        "by rates in a gap": (rates.move_lanes, (by_rates, lanes.all, 0, 1, 72, *reals), ANY, dtype),
+        "by rates at an arrival": (arrive_back, (sums, by_rates, chain.weight, np.uint64(0), 72, True), ANY, dtype),
         "an arrival backwards": (adjoint.arrive_back, (chain, gradient, lanes, 0, 0, 0, True), ANY, dtype),
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
     }

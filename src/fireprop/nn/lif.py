@@ -55,8 +55,8 @@ class LIF(nn.Module):
                      other constants are float64 always. V and I are computed in float32 where the weights are float32
                      and the layer is plain. They are float64 in all other layers: with a sparse mask, a dense mask of
                      1000 units or more that leaves less than 2 % of the synapses, a tau_mem per unit, several tau_syn,
-                     delays, a bias, an initial state or trained constants. Hence the same float32 weights give times
-                     that differ by about 1e-6 with and without these; float64 weights do not (design, section 5)
+                     delays, a bias or an initial state. Hence the same float32 weights give times that differ by about
+                     1e-6 with and without these; float64 weights do not (design, section 5)
     generator        of the initial weights; default torch's own, as in torch.nn
 
     Weights start as `reset_parameters` says. The module maps `Spikes` to `Spikes`:
