@@ -9,6 +9,7 @@ import numpy as np
 from fireprop.engine import interface
 from fireprop.engine.arrays import (
     MAX_CONSTANT,
+    MAX_WEIGHT,
     Array,
     check_at_least,
     check_times,
@@ -40,40 +41,46 @@ FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as
 
 
 def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
+    dtype = structure.state_dtype(weights)
     for connection, weight in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
         if weight.shape != connection.weight_shape:
             raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
-        check_weight(head, tail, connection.only_existing(weight))
+        check_weight(head, tail, connection.only_existing(weight), dtype)
     for population, theta in zip(structure.populations, thresholds, strict=True):
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
     nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
-    _check_v_start(structure, nodes["theta"])
-    by_synapse = structure.gather(weights)
     return Graph(
         nodes,
         structure.channels,
         structure.rows,
         structure.synapses,
-        by_synapse,
+        structure.gather(weights),
         structure.state_source,
-        structure.v_start,
+        _v_start(structure, nodes["theta"], dtype),
+        dtype == np.float32,
     )
 
 
-def _check_v_start(structure: Structure, theta: Array) -> None:
-    """Refuse initial potentials that are not finite, or not below the threshold."""
+def _v_start(structure: Structure, theta: Array, dtype: np.dtype[Any]) -> Array:
+    """(n_units,) float64: initial potentials as a state of that precision holds them, below the threshold.
+
+    Refuses those that are not finite, or not below the threshold.
+    """
     v_start = structure.v_start
-    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= -MAX_CONSTANT)))
+    least = -min(MAX_CONSTANT, MAX_WEIGHT[dtype])
+    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= least)))
     if bad.size:
         population, local = structure.locate(int(bad[0]))
         raise ValueError(
             f"{structure.populations[population].name}: v_start[{local}] = {float(v_start[bad[0]])}: give a finite "
-            f"number below v_threshold = {float(theta[bad[0]])}"
+            f"number below v_threshold = {float(theta[bad[0]])}, and not below {least:g}"
         )
+    kept = v_start.astype(dtype)
+    return np.where(kept < theta, kept, np.nextafter(kept, dtype.type(-np.inf))).astype(float)
 
 
 def simulate(
@@ -107,7 +114,7 @@ def simulate(
     inputs, resumes = Trains(times, units, offsets), initial is not None
     check_stop(stops=stop_at is not None, resumes=resumes, want_state=want_state)
     _check(structure, times, units, offsets, t_start, t_end, starts=structure.has_start and not resumes)
-    graph, dtype = _graph(structure, weights, thresholds), np.result_type(np.float32, *weights)
+    graph, dtype = _graph(structure, weights, thresholds), structure.state_dtype(weights)
     if initial is not None:
         check_kind(initial, State)
         initial.check(structure, dtype, inputs, t_end)
