@@ -2019,10 +2019,14 @@ def test_what_a_later_spike_sends_late_to_a_unit_is_a_neighbour_and_part_of_its_
 # --- where rounding or distance decides ---
 
 
-def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it():
+IN_CHAIN_AND_GRAPH = pytest.mark.parametrize("tau_mem", [1.0, [1.0]], ids=["chain", "graph"])
+
+
+@IN_CHAIN_AND_GRAPH
+def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it(tau_mem):
     # the peak of 4 h(t) at alpha = beta = 1 lies at 1; theta is above it by less than float32 can tell
     theta = 4.0 * math.exp(-1.0) * (1 + 1e-9)
-    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
+    layer = LIF(2, 1, tau_mem=tau_mem, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
     layer.weight.data.copy_(torch.tensor([[4.0, 0.5]]))
     assert layer(Spikes.from_latencies([[0.0, math.inf]]), t_end=9.0).n_spikes == 0
     times = layer(Spikes.from_latencies([[0.0, 1.0]]), t_end=1.01).times.tolist()
@@ -2030,11 +2034,12 @@ def test_a_potential_that_float32_rounds_up_to_its_threshold_stays_just_below_it
     assert times[0] > 1.0
 
 
+@IN_CHAIN_AND_GRAPH
 @pytest.mark.parametrize(("weight", "fires"), [(3e-5, False), (3e-3, True)])
-def test_a_potential_that_float32_rounds_up_to_its_threshold_has_not_reached_it(weight, fires):
+def test_a_potential_that_float32_rounds_up_to_its_threshold_has_not_reached_it(weight, fires, tau_mem):
     # 4 h(t) peaks at t = 1, below theta by 1e-9 of it; a weight w that arrives there lifts the peak by w^2 e^2 / 32
     theta = 4.0 * math.exp(-1.0) * (1 + 1e-9)
-    layer = LIF(2, 1, tau_mem=1.0, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
+    layer = LIF(2, 1, tau_mem=tau_mem, tau_syn=1.0, v_threshold=theta, dtype=torch.float32)
     layer.weight.data.copy_(torch.tensor([[4.0, weight]]))
     assert (weight**2 * math.e**2 / 32 > 1e-9) == fires
     assert (layer(Spikes.from_latencies([[0.0, 1.0]]), t_end=3.0).n_spikes > 0) == fires

@@ -1042,6 +1042,8 @@ def test_a_record_names_the_engine_of_each_layer_and_its_precision():
     assert (chain[0].engine, chain[0].dtype) == ("chain", torch.float32)
     assert Sequential(plain.double()).record(inputs, t_end=2.0).engines == (("chain", torch.float64),)
     plain.float()
-    assert Sequential(plain, delayed).record(inputs, t_end=2.0).engines == (("graph", torch.float64),) * 2
+    assert Sequential(plain, delayed).record(inputs, t_end=2.0).engines == (("graph", torch.float32),) * 2
+    delayed.double()
+    assert delayed.record(Spikes.from_latencies([[0.1] * 3]), t_end=2.0).engines == (("graph", torch.float64),)
     read = Sequential(plain, LI(3, 2, tau_mem=1.0, tau_syn=0.5)).record(inputs, t_end=2.0)
     assert read.engines == (("chain", torch.float32), None)

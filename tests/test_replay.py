@@ -284,12 +284,12 @@ def test_a_float32_network_is_replayed_too(rng, tau_mem, rounding):
     again = replay(net, inputs, record, t_end=T_END)
     found = gradients(net, leaf, again.record)
     assert found[0].dtype == torch.float32
-    # times are not rounded to float32, which would leave 1e-7 everywhere; V and I are, in a chain
-    assert again.worst <= max(rounding, 1e-12)
+    # times are not rounded to float32, which would leave 1e-7 everywhere; V and I are, alike in chain and graph
+    assert again.worst <= 1e-12
     for a, b in zip(found, gradients(net, leaf, record), strict=True):
         torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * float(b.abs().max()))
     polished = polish(net, inputs, record, t_end=T_END)[0].times
-    assert (polished - record[0].times.detach()).abs().max() <= max(rounding, 1e-12)
+    assert (polished - record[0].times.detach()).abs().max() <= 1e-5  # these are computed in float64
 
 
 def test_a_replay_of_a_network_knows_its_output(rng):

@@ -157,7 +157,7 @@ def certify_crossings(
     Costs as much as the run of a recurrent network, four times that of a chain: 120 to 230 ns per synaptic event.
     Memory: no more than the constants.
 
-    Raises TypeError for float32 networks, whose potentials may be float32: certify `net.double()`; ValueError for
+    Raises TypeError for float32 networks, whose potentials are float32: certify `net.double()`; ValueError for
     spikes that do not fit the network, SpikeLimitError beyond max_spikes.
 
     >>> _ = torch.manual_seed(0)

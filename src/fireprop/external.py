@@ -69,8 +69,9 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop with float64 weights give back the log, and so the gradient, of that run bit for bit. Of
-    plain layers with a dense mask, which run as a chain, they give the gradient back to rounding (design, section 4).
+    Spikes of a run of fireprop give back the log of that run bit for bit, and so the gradient. Of plain layers, which
+    run as a chain, they give the gradient back to rounding if weights are float32 or there is a dense mask (design,
+    section 4).
 
     Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
@@ -127,7 +128,8 @@ def polish(
     = -G by forward substitution (the tangent rules with the residuals on their right-hand side). Which unit fires how
     often stays as it is given; which spike comes first may change on the way.
 
-    Returns the spikes of every layer, constants, each at its threshold to rounding.
+    Returns the spikes of every layer, constants, each at its threshold to the rounding of float64. All is computed in
+    float64: a float32 network rounds its own spikes by more.
 
     Raises ReplayError if the sweeps do not settle, if a spike turns out to be impossible, or if the network has spikes
     that are not given: then the simulator that found them has another order or another number of spikes.
@@ -147,7 +149,7 @@ def polish(
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)
     given = spikes_of_all(view, inputs, spikes, horizon)
-    weights, thresholds = view.solve_arrays()
+    weights, thresholds = view.float64_arrays()
     times = arguments.array(inputs.times)
     worst = np.inf
     for _ in range(MAX_SWEEPS):

@@ -281,7 +281,8 @@ def validity_report(
 ) -> ValidityReport:
     """How steep the spikes of a run are, how near it is to a run with other spikes, and how far along a direction.
 
-    net, inputs, t_end  a LIF, a Sequential of LIF layers, or a Network, and what it runs on. Computed in float64
+    net, inputs, t_end  a LIF, a Sequential of LIF layers, or a Network, and what it runs on. Computed in float64, also
+                        for float32 weights: a run of these rounds its spikes by more
     t_start             where a bias or an initial state begins to act, as for a run
     stop                "first_spikes": only what happens up to the decision of each sample
     along               the direction of a step of weights, thresholds, biases and initial currents, not of other
@@ -307,7 +308,7 @@ def validity_report(
     """
     view = graph_view(net)
     horizon, start = _checked(view, inputs, t_end, t_start, stop, max_spikes)
-    run = _simulate(view, view.solve_arrays(), inputs, (horizon, start), stop, max_spikes)
+    run = _simulate(view, view.float64_arrays(), inputs, (horizon, start), stop, max_spikes)
     d_weights, d_thresholds = _direction(net, view, along)
     margins = engine.graph.margins(run, horizon.numpy(), d_weights, d_thresholds)
     layers = tuple(_layer(view, run, margins, horizon, layer) for layer in range(run.n_layers))
@@ -339,7 +340,7 @@ def measure_reach(
         raise ValueError('along = None: give a mapping of tensors, or "descent"')
     view = graph_view(net)
     span = _checked(view, inputs, t_end, t_start, None, max_spikes)
-    weights, thresholds = view.solve_arrays()
+    weights, thresholds = view.float64_arrays()
     d_weights, d_thresholds = _direction(net, view, along)
 
     def counts(step: float, most: int) -> list[engine.Array]:
@@ -461,7 +462,7 @@ def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
 
 
 def _moved(values: Arrays, direction: Sequence[engine.Array | None], step: float) -> list[engine.Array]:
-    return [value.astype(float) if d is None else value + step * d for value, d in zip(values, direction, strict=True)]
+    return [value if d is None else value + step * d for value, d in zip(values, direction, strict=True)]
 
 
 def _counts(run: engine.graph.Run, layer: int) -> engine.Array:

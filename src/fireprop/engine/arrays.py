@@ -104,9 +104,12 @@ def _order_fault(times: Array, offsets: Array) -> str:
     return f"times[{k}] = {float(times[k])} comes after {float(times[k - 1])} in the same sample"
 
 
-def check_weight(where: str, name: str, weight: Array) -> None:
-    """Refuse weights, (out, in) or one per synapse, that are not finite, or so large that a sum could overflow."""
-    limit = MAX_WEIGHT[weight.dtype]
+def check_weight(where: str, name: str, weight: Array, dtype: np.dtype[Any] | None = None) -> None:
+    """Refuse weights, (out, in) or one per synapse, that are not finite, or so large that a sum could overflow.
+
+    dtype  in which they are summed; default their own
+    """
+    limit = MAX_WEIGHT[dtype or weight.dtype]
     if weight.size and not max(-weight.min(), weight.max()) <= limit:
         index = np.argwhere(~(np.abs(weight) <= limit))[0].tolist()
         value = float(weight[tuple(index)])

@@ -24,7 +24,7 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
-from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start
+from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start, held_below
 from fireprop.engine.state import State, check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
@@ -492,7 +492,7 @@ def _check_layer(where: str, layer: Layer, n_sources: int) -> None:
         check_taus(where, name, tau)
     check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
     check_at_least(where, "t_ref", layer.t_ref, 0.0)
-    check_acting(where, layer.start, layer.v_threshold)
+    check_acting(where, layer.start, layer.v_threshold, layer.weight.dtype)
     for name in ("delay", "recurrent_delay"):
         check_at_least(where, name, np.array(getattr(layer, name)), 0.0)
 
@@ -548,10 +548,9 @@ def _at_start(chain: Chain, start: Start) -> Array:
         v[:] = 0.0 if acting.v_start is None else acting.v_start
         i[:] = 0.0 if acting.i_start is None else acting.i_start
     state[simulate_kernel.V] += chain.units["rest"]
-    at_start = state.astype(chain.weight.dtype)
-    v, theta = at_start[simulate_kernel.V], (chain.units["theta"] + chain.units["rest"]).astype(at_start.dtype)
-    v[:] = np.where(v < theta, v, np.nextafter(theta, -np.inf, dtype=theta.dtype))
-    return at_start
+    theta = (chain.units["theta"] + chain.units["rest"]).astype(chain.weight.dtype)  # as the lanes have it
+    v = held_below(state[simulate_kernel.V], theta, theta.dtype)
+    return np.stack([v, state[simulate_kernel.I].astype(v.dtype)])
 
 
 def _widest(chain: Chain) -> int:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fireprop.engine.arrays import MAX_CONSTANT, Array, check_times, check_weight
+from fireprop.engine.arrays import MAX_CONSTANT, MAX_WEIGHT, Array, check_times, check_weight
 from fireprop.engine.interface import Part
 from fireprop.kernels import starts as kernel
 
@@ -123,22 +123,30 @@ def check_start(
         raise ValueError(f"t_start[{k}] = {float(t_start[k])}: give less than t_end = {float(t_end[k])}")
 
 
-def check_v_start(where: str, v_start: Array | None, theta: Array) -> None:
-    """Refuse initial potentials that are not finite, or not below the threshold."""
+def check_v_start(where: str, v_start: Array | None, theta: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse initial potentials that are not finite, not below the threshold, or too low for that precision."""
     if v_start is None:
         return
-    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= -MAX_CONSTANT)))
+    least = -min(MAX_CONSTANT, MAX_WEIGHT[dtype])
+    bad = np.flatnonzero(~(np.isfinite(v_start) & (v_start < theta) & (v_start >= least)))
     if bad.size:
         k = int(bad[0])
         raise ValueError(
-            f"{where}: v_start[{k}] = {float(v_start[k])}: give a finite number below v_threshold = {float(theta[k])}"
+            f"{where}: v_start[{k}] = {float(v_start[k])}: give a finite number below v_threshold = {float(theta[k])}, "
+            f"and not below {least:g}"
         )
 
 
-def check_acting(where: str, start: Acting, theta: Array) -> None:
-    """Refuse biases and initial states that a run cannot start from."""
+def held_below(v: Array, theta: Array, dtype: np.dtype[Any]) -> Array:
+    """Potentials below the threshold as a state of that precision holds them: below it still."""
+    kept = v.astype(dtype)
+    return np.where(kept < theta, kept, np.nextafter(kept, dtype.type(-np.inf)))
+
+
+def check_acting(where: str, start: Acting, theta: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse biases and initial states that a run cannot start from, in a state of that precision."""
     for name in ("bias", "i_start"):
         values = getattr(start, name)
         if values is not None:
-            check_weight(where, name, values)
-    check_v_start(where, start.v_start, theta)
+            check_weight(where, name, values, dtype)
+    check_v_start(where, start.v_start, theta, dtype)

@@ -38,8 +38,7 @@ class LIF(nn.Module):
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
                      stored entry is a synapse: then weight is (n_synapses,), in the order of CSR, and memory and time
-                     grow with the synapses alone (docs/sparse.md). Default: everywhere. With float32 weights a sparse
-                     mask changes spike times by about 1e-6, see dtype
+                     grow with the synapses alone (docs/sparse.md). Default: everywhere
     recurrent        whether the units reach one another, and themselves, by recurrent_weight (out, out)
     recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
     tau_syn_rec      of the recurrent synapses: a number, (1, out) per source, (out, 1), (out, out). Default: tau_syn,
@@ -52,11 +51,7 @@ class LIF(nn.Module):
     v_start, i_start V at t_start, below v_threshold, and I there, which decays with tau_syn, a number or (out, 1) then;
                      numbers or (out,). Default: 0, both
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
-                     other constants are float64 always. V and I are computed in float32 where the weights are float32
-                     and the layer is plain. They are float64 in all other layers: with a sparse mask, a dense mask of
-                     1000 units or more that leaves less than 2 % of the synapses, a tau_mem per unit, several tau_syn,
-                     delays, a bias or an initial state. Hence the same float32 weights give times that differ by about
-                     1e-6 with and without these; float64 weights do not (design, section 5)
+                     other constants are float64 always. V and I have the dtype of the weights (design, section 5)
     generator        of the initial weights; default torch's own, as in torch.nn
 
     Weights start as `reset_parameters` says. The module maps `Spikes` to `Spikes`:

@@ -151,8 +151,7 @@ class Network(nn.Module):
     """Any directed graph of populations of LIF neurons, cycles and self-loops included, with or without delays.
 
     n_inputs   number of input units; as a source of connections they are called "input"
-    dtype      of all weights, torch.float32 or torch.float64; default torch's. V and I are float64 always, so that
-               float32 weights give times that differ by about 1e-6 from those of a `Sequential` of plain layers
+    dtype      of all weights, torch.float32 or torch.float64; default torch's. V and I have it too
     generator  of the initial weights; default torch's own
 
     The last population that was added is the output, unless `output` names another.

@@ -20,8 +20,8 @@ class Sequential(nn.Sequential):
     """A chain of modules that map Spikes to Spikes; an `LI` may be the last.
 
     Neighbouring LIF layers run as one event loop and one node of the graph. The result is that of the layers one after
-    the other, bit for bit if all of them are plain or none is. A plain layer beside others runs in their graph, where
-    float32 weights (1e-6) and a dense mask (rounding) give slightly other times (design, sections 2, 4 and 5).
+    the other, bit for bit if all of them are plain or none is. A plain layer beside others runs in their graph, where a
+    dense mask gives slightly other times, by rounding (design, sections 2 and 4).
 
     >>> import torch
     >>> net = Sequential(LIF(5, 20, tau_mem=1.0, tau_syn=0.5), LIF(20, 3, tau_mem=1.0, tau_syn=0.5))

@@ -42,6 +42,11 @@ class GraphView:
         """Weights and thresholds as arrays."""
         return [arguments.array(w) for w in self.weights], [arguments.array(theta) for theta in self.thresholds]
 
+    def float64_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
+        """Weights and thresholds as arrays, for a run in float64 whatever the precision of the network."""
+        weights, thresholds = self.solve_arrays()
+        return [weight.astype(float) for weight in weights], thresholds
+
     def trained(self) -> tuple[list[Part], list[Tensor]]:
         """The constants by which runs are differentiated beside the thresholds."""
         sites = [site for site in self.sites if site.trained]

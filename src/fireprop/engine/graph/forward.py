@@ -25,7 +25,7 @@ from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.scratch import own_state, scratch
 from fireprop.engine.graph.state import State, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES
-from fireprop.engine.starts import check_start, check_v_start
+from fireprop.engine.starts import check_start, check_v_start, held_below
 from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
@@ -41,32 +41,33 @@ FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as
 
 def check_parameters(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> None:
     """Everything that training, or a state that was loaded, may have put out of range since the network was made."""
+    dtype = structure.state_dtype(weights)
     for connection, weight in zip(structure.connections, weights, strict=True):
         head, _, tail = connection.name.rpartition(": ")
         if weight.shape != connection.weight_shape:
             raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
-        check_weight(head, tail, connection.only_existing(weight))
+        check_weight(head, tail, connection.only_existing(weight), dtype)
     for population, theta in zip(structure.populations, thresholds, strict=True):
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
+        check_v_start(population.name, population.v_start, theta, dtype)
 
 
 def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array]) -> Graph:
     check_parameters(structure, weights, thresholds)
+    dtype = structure.state_dtype(weights)
     nodes = copy_of(structure.nodes)
     nodes["theta"] = np.concatenate(thresholds)
-    for population, theta in zip(structure.populations, thresholds, strict=True):
-        check_v_start(population.name, population.v_start, theta)
-    by_synapse = structure.gather(weights)
     return Graph(
         nodes,
         structure.channels,
         structure.rows,
         structure.synapses,
-        by_synapse,
+        structure.gather(weights),
         structure.state_source,
-        structure.v_start,
+        held_below(structure.v_start, nodes["theta"], dtype).astype(float),
+        dtype == np.float32,
     )
 
 
@@ -101,7 +102,7 @@ def simulate(
     inputs, resumes = Trains(times, units, offsets), initial is not None
     check_stop(stops=stop_at is not None, resumes=resumes, want_state=want_state)
     _check(structure, times, units, offsets, t_start, t_end, resumes=resumes)
-    graph, dtype = _graph(structure, weights, thresholds), np.result_type(np.float32, *weights)
+    graph, dtype = _graph(structure, weights, thresholds), structure.state_dtype(weights)
     if initial is not None:
         check_kind(initial, State)
         initial.check(structure, dtype, inputs, t_end)

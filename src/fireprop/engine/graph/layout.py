@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -224,6 +225,15 @@ class Structure:
     def layering(self) -> Layering | None:
         """The populations as layers one above the other, if they are that."""
         return layering_of(self.populations, self.connections)
+
+    def state_dtype(self, weights: Sequence[Array]) -> np.dtype[Any]:
+        """The precision of the state of a network with these weights, per connection: theirs.
+
+        What acts at the start is a constant, always float64. Without any other weight the state is float64.
+        """
+        pairs = zip(weights, self.connections, strict=True)
+        given = [weight.dtype for weight, connection in pairs if connection.pre not in STARTS]
+        return np.result_type(*given) if given else np.dtype(np.float64)
 
     def first_group(self, connection: int) -> int:
         """The number of the first group of currents of a connection."""

@@ -32,7 +32,7 @@ class Run(interface.Run):
 
     @property
     def state_dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64)
+        return np.dtype(np.float32 if self.graph.single else np.float64)
 
     @property
     def t_start(self) -> Array | None:

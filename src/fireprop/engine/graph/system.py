@@ -92,7 +92,8 @@ def is_run_of(
     if not isinstance(run, Run) or run.structure is not structure:
         return False
     return (
-        np.array_equal(run.graph.weight, structure.gather(weights))
+        run.state_dtype == structure.state_dtype(weights)
+        and np.array_equal(run.graph.weight, structure.gather(weights))
         and np.array_equal(run.graph.nodes["theta"], np.concatenate(thresholds))
         and all(np.array_equal(a, b) for a, b in zip(run.spikes(0), inputs, strict=True))
         and (t_start is None or run.t_start is None or np.array_equal(run.t_start, t_start))

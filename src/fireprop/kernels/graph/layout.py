@@ -66,6 +66,7 @@ class Graph(NamedTuple):
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
     v_start   (n_units,) float64: V there, of units that it reaches
+    single    whether V and the currents of a unit at its last arrival are numbers of float32; the fields stay float64
     """
 
     nodes: np.ndarray
@@ -75,3 +76,4 @@ class Graph(NamedTuple):
     weight: np.ndarray
     start: int
     v_start: np.ndarray
+    single: bool = False

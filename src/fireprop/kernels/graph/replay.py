@@ -8,7 +8,7 @@ from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.state import fire, lift, move_to, potential_at, rest, set_base
+from fireprop.kernels.graph.state import added, fire, lift, move_to, potential_at, rest, set_base
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import NONE_AHEAD
@@ -76,7 +76,8 @@ def deliver(replay, log, k, t):
             if missed != NONE_AHEAD:
                 return status.MISSED, u, missed
             move_to(graph, log.events, node, t)
-        graph.channels[graph.synapses[s].channel].i += graph.weight[s]
+        channel = graph.channels[graph.synapses[s].channel]
+        channel.i = added(channel.i, graph.weight[s], graph.single)
     if source == graph.start:
         lift(graph)
     return status.OK, 0, t

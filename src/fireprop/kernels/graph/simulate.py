@@ -21,17 +21,19 @@ from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, Queue
 from fireprop.kernels.graph.state import (
     NEVER,
+    added,
     base_of_one,
     fire,
     lift,
     move_one,
     move_to,
+    moved_one,
     rest,
     rest_one,
     set_base,
 )
 from fireprop.kernels.log import arrival_time
-from fireprop.kernels.membrane import NONE_AHEAD, factors, step, too_close
+from fireprop.kernels.membrane import NONE_AHEAD, too_close
 
 # Places in `Loop.counts`
 SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL = range(6)
@@ -280,7 +282,7 @@ def deliver(loop, source, t, t_end, max_spikes):
     """
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
-    events, reached, touched = loop.events, loop.reached, loop.touched
+    events, reached, touched, single = loop.events, loop.reached, loop.touched, loop.graph.single
     first, stop = loop.graph.rows[source], loop.graph.rows[source + 1]
     n_before, n_touched = loop.counts[REACHED], loop.counts[TOUCHED]
     # Looking at all targets first lets the processor wait for many units at once, not for one after the other: with a
@@ -300,15 +302,20 @@ def deliver(loop, source, t, t_end, max_spikes):
             channel = channels[node.first_channel]
             if node.at < node.hold_end <= t:
                 events[node.last_spike].restart_slope = base_of_one(node, channel)[2]
-            move_one(node, channel, t)
+            v = move_one(node, channel, t, single)
         else:
-            move(loop, reached[n], t)
-        if node.v >= node.theta:
+            v = move(loop, reached[n], t)
+        if v >= node.theta:
             code, at = emit(loop, reached[n], t, t_end, max_spikes)
             if code != status.OK:
                 return code, reached[n], at
-    for s in range(first, stop):
-        channels[synapses[s].channel].i += weight[s]
+    if single:
+        for s in range(first, stop):
+            channel = channels[synapses[s].channel]
+            channel.i = added(channel.i, weight[s], single)
+    else:
+        for s in range(first, stop):
+            channels[synapses[s].channel].i += weight[s]
     if source == loop.graph.start:
         lift(loop.graph)
     return status.OK, ABSENT, t
@@ -349,7 +356,7 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
     """
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
     rows, queue, ahead = loop.graph.rows, loop.queue, loop.ahead
-    reached, touched = loop.reached, loop.touched
+    reached, touched, single = loop.reached, loop.touched, loop.graph.single
     limit, instant = min(t_end, next_arrival(loop.lines)), NEVER
     while cursor < n_inputs:
         t, source = arrival_time(inputs[cursor]), inputs[cursor].unit
@@ -363,21 +370,18 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
         if node.hold_end > node.at:
             break
         if node.at < t:
-            v, i = node.v, channel.i
-            if node.at > NEVER:
-                decay_i, decay_v, h = factors(t - node.at, channel.alpha, node.beta)
-                v, i = step(v, i, decay_i, decay_v, h)
+            v, kept_v, kept_i = moved_one(node, channel, t, single)
             if v >= node.theta:
                 break
             if node.at == NEVER:
                 touched[loop.counts[TOUCHED]] = u
                 loop.counts[TOUCHED] += 1
-            node.at, node.v, channel.i = t, v, i
+            node.at, node.v, channel.i = t, kept_v, kept_i
             if t > instant:
                 instant, loop.counts[REACHED] = t, 0
             reached[loop.counts[REACHED]] = u
             loop.counts[REACHED] += 1
-        channel.i += weight[s]
+        channel.i = added(channel.i, weight[s], single)
         node.next_input = ahead[cursor]
         duration = earliest_crossing_of_one(node.v, channel.i, channel.reach, node.beta, node.theta)
         wait_until(queue, node, u, np.inf if duration == NONE_AHEAD else t + duration, t_end)
@@ -387,8 +391,8 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
 
 @called
 def move(loop, u, t):
-    """Bring unit u to an arrival at t."""
-    move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
+    """Bring unit u to an arrival at t: V(t-)."""
+    return move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
 
 
 @called

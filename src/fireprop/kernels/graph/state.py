@@ -2,15 +2,22 @@
 
 V and the currents are valid at the unit's last arrival. A spike does not move them: it makes V start from 0 at the end
 of its hold, and the currents go on. So a unit's state is computed at its own arrivals and nowhere else.
+
+Where `single`, V and the currents there are numbers of float32, rounded as a chain rounds them. What is computed from
+them, such as a crossing or V before an arrival, is float64.
 """
 
 import math
 
+import numpy as np
+
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import factors, rise, step
+from fireprop.kernels.simulate import settled
 
 NEVER = -math.inf
+NEARLY = 1.0 - 2.0**-20  # below the threshold by more than float32 rounds
 
 
 @piece
@@ -116,23 +123,56 @@ def log_release(graph, events, node, t):
 
 
 @piece
+def in_state(x, single):
+    """A number as the state keeps it. Of a sum or a product of two such numbers: as if computed in float32."""
+    return np.float64(np.float32(x)) if single else x
+
+
+@piece
+def added(i, w, single):
+    """A current after an arrival."""
+    return in_state(i + w, single)
+
+
+@piece
+def faded(i, a, single):
+    """What a factor leaves of a number of the state: what a decay leaves of a current."""
+    return in_state(i * in_state(a, single), single)
+
+
+@piece
+def kept(v, theta, single):
+    """A potential that has not crossed as the state keeps it: below theta even where float32 rounds it up."""
+    return np.float64(np.float32(settled(np.float32(v), np.float32(theta)))) if single else v
+
+
+@piece
 def move_to(graph, events, node, t):
-    """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged."""
+    """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged. V(t-)."""
     log_release(graph, events, node, t)
+    single = graph.single
+    if node.n_channels == 1:
+        return move_one(node, graph.channels[node.first_channel], t, single)
+    v = 0.0
     if node.hold_end > node.at:
-        node.v = potential_at(graph, node, t)
+        v = potential_at(graph, node, t)
+        node.v = kept(v, node.theta, single)
         for c in channels_of(node):
             channel = graph.channels[c]
-            channel.i *= decay(channel.alpha * (t - node.at))
+            channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
     elif node.at > NEVER:
-        b, v = 1.0, 0.0
+        b, brought = 1.0, 0.0
         for c in channels_of(node):
             channel = graph.channels[c]
             a, b, h = factors(t - node.at, channel.alpha, node.beta)
             v += h * channel.i
-            channel.i *= a
-        node.v = b * node.v + v
+            if single:
+                brought = added(brought, faded(channel.i, h, single), single)
+            channel.i = faded(channel.i, a, single)
+        v = b * node.v + v
+        node.v = kept(added(faded(node.v, b, single), brought, single), node.theta, single) if single else v
     node.at = t
+    return v
 
 
 @piece
@@ -145,20 +185,38 @@ def base_of_one(node, channel):
 
 
 @piece
-def move_one(node, channel, t):
-    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged."""
+def moved_one(node, channel, t, single):
+    """V(t-) of a unit with one current that is not refractory, and V and I there as the state keeps them.
+
+    Where `single`, V(t-) has the precision of float64 only where it matters: near theta.
+    """
+    if node.at == NEVER:
+        return node.v, node.v, channel.i
+    a, b, h = factors(t - node.at, channel.alpha, node.beta)
+    if not single:
+        v, i = step(node.v, channel.i, a, b, h)
+        return v, v, i
+    v, i = step(np.float32(node.v), np.float32(channel.i), np.float32(a), np.float32(b), np.float32(h))
+    if v < node.theta * NEARLY:
+        return np.float64(v), np.float64(v), np.float64(i)
+    return step(node.v, channel.i, a, b, h)[0], kept(v, node.theta, single), np.float64(i)
+
+
+@piece
+def move_one(node, channel, t, single):
+    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged. V(t-)."""
     if node.hold_end > node.at:
         v = 0.0
         if t > node.hold_end:
             base, v, i = base_of_one(node, channel)
             a, b, h = factors(t - base, channel.alpha, node.beta)
             v, _ = step(v, i, a, b, h)
-        node.v = v
-        channel.i *= decay(channel.alpha * (t - node.at))
-    elif node.at > NEVER:
-        a, b, h = factors(t - node.at, channel.alpha, node.beta)
-        node.v, channel.i = step(node.v, channel.i, a, b, h)
+        node.v = kept(v, node.theta, single)
+        channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
+    else:
+        v, node.v, channel.i = moved_one(node, channel, t, single)
     node.at = t
+    return v
 
 
 @piece
