@@ -21,9 +21,13 @@ Draw = Callable[[torch.Generator], Tensor]
 
 def trained(*shape: int, low: float, high: float) -> Draw:
     """A parameter drawn evenly."""
-    return lambda generator: nn.Parameter(
-        low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=generator)
-    )
+    draw = drawn(*shape, low=low, high=high)
+    return lambda generator: nn.Parameter(draw(generator))
+
+
+def drawn(*shape: int, low: float, high: float) -> Draw:
+    """A constant drawn evenly."""
+    return lambda generator: low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
 def fixed(*shape: int, value: float) -> Draw:
@@ -32,7 +36,7 @@ def fixed(*shape: int, value: float) -> Draw:
 
 CASES: dict[str, dict[str, Draw]] = {
     "nothing more: a chain": {},
-    "tau_mem per unit: a graph": {"tau_mem": fixed(HIDDEN, value=1.0)},
+    "tau_mem per unit: a chain": {"tau_mem": drawn(HIDDEN, low=0.9, high=1.1)},
     "tau_mem trained": {"tau_mem": trained(HIDDEN, low=0.9, high=1.1)},
     "tau_mem, tau_syn, t_ref trained, per unit": {
         "tau_mem": trained(HIDDEN, low=0.9, high=1.1),

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from fireprop.engine import chain as engine
-from fireprop.kernels import adjoint, simulate, tangent, walk
+from fireprop.kernels import adjoint, simulate, tangent, varied, walk
 
 TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
 OTHER = "aarch64-unknown-linux-gnu"
@@ -34,6 +34,9 @@ def loops(dtype):
     chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
     loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
+    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates
+    flagged = loop.lanes, loop.flags, loop.columns, loop.rates, state
+    rates, table = (loop.columns, loop.rates), (loop.columns, 0, loop.rates, loop.places, state)
     gradient = adjoint.Gradient(times, chain.weight, times)
     direction = tangent.Direction(times, chain.weight, times)
     return {
@@ -42,10 +45,26 @@ def loops(dtype):
         "who may cross": (simulate.flag_units, (loop, state, 0, 0.5, 0.0), ANY, dtype),
         "crossings": (simulate.search_all, (loop, 0), "sqrt", "float64"),
         "after a crossing": (simulate.look_beyond, (loop, 0, 3), ANY, "float64"),
-        "factors of gaps": (walk.fill_factors, (lanes.gaps, 3, 2.0, 1.0), ANY, "float64"),
-        "derivatives in a gap": (walk.move_all, (lanes, 72, 0, 1.0, decays, 2.0, 1.0), ANY, dtype),
+        "factors of gaps": (walk.fill_factors, (lanes.gaps, 3), ANY, "float64"),
+        "derivatives in a gap": (walk.move_lanes, (lanes.all, 72, decays), ANY, dtype),
         "an arrival backwards": (adjoint.arrive_back, (chain, gradient, lanes, 0, 0, 0, True), ANY, dtype),
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
+        "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
+        "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
+        "factors of varied units": (varied.find_each, (*rates, 0, 64, 0.5, 0), ANY, "float64"),
+        "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
+        "derivatives of varied units": (
+            walk.move_varied,
+            (lanes.all, lanes.columns, chain.rates, chain.places, state, 72, 0.5, 0),
+            ANY,
+            dtype,
+        ),
+        "an arrival backwards in varied units": (
+            adjoint.sum_varied,
+            (lanes.sums, lanes.all, 72, chain.weight, 0, chain.rates, 0),
+            ANY,
+            dtype,
+        ),
     }
 
 

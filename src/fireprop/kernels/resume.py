@@ -66,7 +66,7 @@ def resume(loop, state, sample, first_input, silent_row):
         part = loop.layers[layer]
         part.t_last = state.t_last[layer]
         if part.t_last > NEVER:
-            part.a, part.b, part.h, part.row = 1.0, 1.0, 0.0, silent_row
+            part.span, part.a, part.b, part.h, part.row = 0.0, 1.0, 1.0, 0.0, silent_row
         for u in range(part.start, part.stop):
             loop.lanes[V, u], loop.lanes[I, u] = state.v[u], state.i[u]
             if state.hold_end[u] > part.t_last:

@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import njit, piece
+from fireprop.kernels.chain import ALPHA, LANES
+from fireprop.kernels.compiling import called, inlined, merged, njit, piece
 from fireprop.kernels.membrane import factors, step
+from fireprop.kernels.varied import A, B, H, entry_of, find_each, find_few
 
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
 
-# Rows of `Lanes.moves` and `Lanes.gaps`: a time, and the `factors` of it
-TIME, A, B, H = range(4)
+# Rows of `Lanes.moves` and `Lanes.gaps`: the `factors`, a time, and the rates
+DRIVER_DECAY, DRIVEN_DECAY, RESPONSE, TIME, DRIVER_RATE, DRIVEN_RATE = range(6)
 
 N_SUMS = 8
 AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
@@ -43,9 +45,10 @@ class Lanes(NamedTuple):
 
     all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
     alone  (widest layer,) ALONE, not moved at the start of a walk
-    moves  (4, widest layer) float64, scratch: for units that moved alone
-    gaps   (4, N_AHEAD) float64, scratch: for gaps between arrivals
+    moves  (6, widest layer) float64, scratch: for units that moved alone
+    gaps   (6, N_AHEAD) float64, scratch: for gaps between arrivals
     sums   (N_SUMS,) float64, scratch
+    columns  (n_blocks * varied.SIZE,) in the dtype of the weights, scratch: see there
     """
 
     all: np.ndarray
@@ -53,6 +56,7 @@ class Lanes(NamedTuple):
     moves: np.ndarray
     gaps: np.ndarray
     sums: np.ndarray
+    columns: np.ndarray
 
 
 @piece
@@ -78,16 +82,32 @@ def driver_of(lanes, u):
 
 
 @piece
-def fill_factors(times, n, driver_rate, driven_rate):
+def fill_factors(times, n):
     """The `factors` of the first n times, in a vector pass over them and, as they are, some that follow."""
     n_all = n if n < FEW else (n + AT_ONCE - 1) // AT_ONCE * AT_ONCE
     for m in range(np.uint64(n_all)):
-        times[A, m], times[B, m], times[H, m] = factors(times[TIME, m], driver_rate, driven_rate)
+        a, b, h = factors(times[TIME, m], times[DRIVER_RATE, m], times[DRIVEN_RATE, m])
+        times[DRIVER_DECAY, m], times[DRIVEN_DECAY, m], times[RESPONSE, m] = a, b, h
+
+
+@inlined
+def factors_at(times, m):
+    """What `fill_factors` has found for time m."""
+    return times[DRIVER_DECAY, m], times[DRIVEN_DECAY, m], times[RESPONSE, m]
+
+
+@inlined
+def rates_of(unit, driver):
+    """The rates of the driver and of what it drives: alpha and beta, if the driver is I or its tangent."""
+    return (unit.alpha, unit.beta) if driver == ALPHA else (unit.beta, unit.alpha)
 
 
 @piece
-def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
-    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
+def move_alone(chain, lanes, layer, u, t, t_walk, n_alone, driver):
+    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead.
+
+    driver  the rate of the driver: ALPHA or BETA
+    """
     own = lanes.alone[u]
     if not own.moved:
         own.moved = True
@@ -95,6 +115,7 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
         lanes.alone[n_alone].listed = u
         n_alone += 1
     if own.at != t:  # the end of a hold of 0 is at its spike
+        driver_rate, driven_rate = rates_of(chain.units[chain.layers[layer].start + u], driver)
         a, b, h = factors(abs(t - own.at), driver_rate, driven_rate)
         own.driven, own.driver = step(own.driven, own.driver, a, b, h)
         own.at = t
@@ -102,21 +123,51 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
 
 
 @piece
-def move_all(lanes, n_units, n_alone, t, decays, driver_rate, driven_rate):
-    """Bring every unit to time t: the lanes in one pass, by the `factors` of their way, then those that moved alone."""
-    every, moves = lanes.all, lanes.moves
+def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
+    """Bring every unit over a gap to time t: the lanes in one pass, then those that moved alone.
+
+    decays  the `factors` of the gap, if the layer is uniform; driver: see `move_alone`
+    """
+    state, every, moves = chain.layers[layer], lanes.all, lanes.moves
+    if state.uniform:
+        move_lanes(every, n_lanes(state), decays)
+    else:
+        move_varied(every, lanes.columns, chain.rates, chain.places, state, n_lanes(state), gap, driver)
+    for m in range(n_alone):
+        u = lanes.alone[m].listed
+        moves[TIME, m] = abs(t - lanes.alone[u].at)
+        moves[DRIVER_RATE, m], moves[DRIVEN_RATE, m] = rates_of(chain.units[state.start + u], driver)
+    fill_factors(moves, n_alone)
+    for m in range(n_alone):
+        u = lanes.alone[m].listed
+        own = lanes.alone[u]
+        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, *factors_at(moves, m))
+        own.moved = False
+
+
+@merged
+def move_lanes(every, n_units, decays):
+    """Bring the lanes over a gap that has these `factors` for all of them."""
     real = every.dtype.type
     a, b, h = real(decays[0]), real(decays[1]), real(decays[2])
     for u in range(np.uint64(n_units)):
         every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
-    for m in range(n_alone):
-        moves[TIME, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
-    fill_factors(moves, n_alone, driver_rate, driven_rate)
-    for m in range(n_alone):
-        u = lanes.alone[m].listed
-        own = lanes.alone[u]
-        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[A, m], moves[B, m], moves[H, m])
-        own.moved = False
+
+
+@called
+def move_varied(every, columns, rates, places, state, n_units, gap, driver):
+    """`move_lanes` of a varied layer."""
+    if state.n_pairs > 0:
+        find_few(columns, 0, rates, places, state, gap, driver)
+    for first in range(np.int64(0), n_units, LANES):
+        n = min(LANES, n_units - first)
+        if state.n_pairs == 0:
+            find_each(columns, rates, state.start + first, n, gap, driver)
+        at = entry_of(state.start + first)
+        for k in range(np.uint64(n)):
+            u = np.uint64(first) + k
+            a, b, h = columns[at + A + k], columns[at + B + k], columns[at + H + k]
+            every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
 
 
 @piece

@@ -81,21 +81,38 @@ def plain_layers(
     ahead = iter(weights)
     return [
         engine.chain.Layer(
-            next(ahead), float(lif.tau_mem), float(lif.tau_syn), threshold, per_unit(lif.t_ref, lif.out_features),
-            next(ahead) if lif.recurrent else None,
+            next(ahead), _as_engine(_of_units(lif.tau_mem)), _as_engine(_of_units(lif.tau_syn)), threshold,
+            per_unit(lif.t_ref, lif.out_features), next(ahead) if lif.recurrent else None,
         )
         for lif, threshold in zip(layers, thresholds, strict=True)
     ]  # fmt: skip
 
 
 def is_plain(lif: "LIF") -> bool:
-    """Whether a layer runs as part of a chain: one tau_mem, one tau_syn for all synapses, not too few of these, nothing
+    """Whether a layer runs as part of a chain: one tau_syn for all synapses of a unit, not too few of these, nothing
     that comes late or acts at the start, and no constant but the thresholds is trained."""
-    if lif.tau_mem.dim() or lif.tau_syn.dim() or _is_sparse(lif.mask) or _has_more(lif):
+    if lif._as_graph or _is_sparse(lif.mask) or _has_more(lif) or not _is_of_units(lif.tau_syn):
         return False
     if lif.tau_syn_rec is None:
         return True
-    return lif.tau_syn_rec.dim() == 0 and bool(lif.tau_syn_rec == lif.tau_syn) and not _is_sparse(lif.recurrent_mask)
+    if _is_sparse(lif.recurrent_mask) or not _is_of_units(lif.tau_syn_rec):
+        return False
+    return bool((_of_units(lif.tau_syn_rec) == _of_units(lif.tau_syn)).all())
+
+
+def _is_of_units(tau: Tensor) -> bool:
+    """Whether all synapses of a unit have the same time constant."""
+    return tau.dim() == 0 or (tau.dim() == 2 and (tau.shape[1] == 1 or bool((tau == tau[:, :1]).all())))
+
+
+def _of_units(tau: Tensor) -> Tensor:
+    """A time constant of units, or of synapses that differ by unit alone: a number where all are equal, else (out,)."""
+    values = tau[:, 0] if tau.dim() == 2 else tau
+    return values[0] if values.dim() and bool((values == values[0]).all()) else values
+
+
+def _as_engine(tau: Tensor) -> float | engine.Array:
+    return np.ascontiguousarray(arguments.array(tau)) if tau.dim() else float(tau)
 
 
 def _has_more(lif: "LIF") -> bool:

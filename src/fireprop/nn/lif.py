@@ -54,7 +54,7 @@ class LIF(nn.Module):
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
                      other constants are float64 always. V and I are computed in float32 where the weights are float32
                      and the layer is plain. They are float64 in all other layers: with a sparse mask, a dense mask of
-                     1000 units or more that leaves less than 2 % of the synapses, a tau_mem per unit, several tau_syn,
+                     1000 units or more that leaves less than 2 % of the synapses, several tau_syn in one unit,
                      delays, a bias, an initial state or trained constants. Hence the same float32 weights give times
                      that differ by about 1e-6 with and without these; float64 weights do not (design, section 5)
     generator        of the initial weights; default torch's own, as in torch.nn
@@ -84,6 +84,8 @@ class LIF(nn.Module):
     bias: Tensor | None
     v_start: Tensor | None
     i_start: Tensor | None
+
+    _as_graph = False  # whether it runs as a graph though it is plain, to check one engine against the other
 
     def __init__(
         self,
