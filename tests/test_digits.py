@@ -44,15 +44,15 @@ def random_weights(rng, sizes, ratio, *, recurrent):
 
 
 def net_of(weights, tau_mem, t_ref, *, recurrent, as_graph):
-    """The network of the library; as_graph gives every unit a tau_mem of its own."""
+    """The network of the library; as_graph: which runs as a graph."""
     net = []
     for weight, own in weights:
         m, n = weight.shape
-        tau = torch.full((m,), tau_mem, dtype=torch.float64) if as_graph else tau_mem
-        layer = LIF(n, m, tau_mem=tau, tau_syn=1.0, t_ref=t_ref, recurrent=recurrent, dtype=torch.float64)
+        layer = LIF(n, m, tau_mem=tau_mem, tau_syn=1.0, t_ref=t_ref, recurrent=recurrent, dtype=torch.float64)
         layer.weight.data.copy_(torch.from_numpy(weight))
         if recurrent:
             layer.recurrent_weight.data.copy_(torch.from_numpy(own))
+        layer._as_graph = as_graph
         net.append(layer)
     return Sequential(*net)
 

@@ -116,7 +116,8 @@ def test_spikes_of_a_unit_with_a_bias_do_not_depend_on_how_far_the_horizon_is(t_
 @pytest.mark.parametrize("tau_mem", [1e17, 1e30])
 def test_a_membrane_that_does_not_leak_fires(as_graph, tau_mem):
     # V = 2 (1 - exp(-t)) reaches 1 at log 2; the rates differ by more than 2^53
-    layer = LIF(1, 1, tau_mem=torch.full((1,), tau_mem) if as_graph else tau_mem, tau_syn=1.0, dtype=torch.float64)
+    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=1.0, dtype=torch.float64)
+    layer._as_graph = as_graph
     layer.weight.data.fill_(2.0)
     assert layer(Spikes.from_latencies([[0.0]]), t_end=5.0).times.tolist() == pytest.approx([math.log(2.0)], rel=1e-15)
 
@@ -124,8 +125,8 @@ def test_a_membrane_that_does_not_leak_fires(as_graph, tau_mem):
 @pytest.mark.parametrize("as_graph", [False, True])
 def test_a_potential_at_the_end_of_float64_fires(as_graph):
     # 4 t of the smallest number there is rounds to it at t = 1/8; its products with the rates are 0
-    tau_mem = torch.full((1,), 100.0) if as_graph else 100.0
-    layer = LIF(1, 1, tau_mem=tau_mem, tau_syn=100.0, v_threshold=2.0**-1074, dtype=torch.float64)
+    layer = LIF(1, 1, tau_mem=100.0, tau_syn=100.0, v_threshold=2.0**-1074, dtype=torch.float64)
+    layer._as_graph = as_graph
     layer.weight.data.fill_(4.0 * 2.0**-1074)
     (time,) = layer(Spikes.from_latencies([[0.0]]), t_end=0.5).first(1).flatten().tolist()
     assert 0.125 <= time <= 0.26
@@ -480,7 +481,8 @@ def test_a_network_made_in_inference_mode_runs():
 
 
 def test_a_gradient_that_float32_cannot_hold_raises(rng):
-    layer = LIF(3, 4, tau_mem=torch.ones(4), tau_syn=0.5, recurrent=True, dtype=torch.float32)
+    layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float32)
+    layer._as_graph = True
     spikes = layer(Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (4, 3)))), t_end=2.0)
     with pytest.raises(ValueError, match=re.escape("the gradient overflows torch.float32")):
         (spikes.times.sum() * 1e45).backward()

@@ -1,7 +1,7 @@
 """Where float64 has little left: every case ends in the right spikes and the right gradient, or in an error by name.
 
 The oracle is `exact.py`: the same networks in 110 digits, derivatives as difference quotients. Every case runs on the
-kernels of chains and on those of graphs: a time constant per unit makes a layer a graph.
+kernels of chains and on those of graphs.
 """
 
 import functools
@@ -34,16 +34,16 @@ def _many_digits():
 
 
 def lif(weight, *, tau_mem, tau_syn, v_threshold=1.0, t_ref=0.0, as_graph=False):
-    """A layer with these weights whose threshold is trained; as_graph gives every unit a tau_mem of its own."""
+    """A layer with these weights whose threshold is trained; as_graph: which runs as a graph."""
     weight = torch.as_tensor(np.atleast_2d(weight), dtype=torch.float64)
     n_out, n_in = weight.shape
     theta = torch.nn.Parameter(torch.as_tensor(v_threshold, dtype=torch.float64).expand(n_out).clone())
     tau_mem = torch.as_tensor(tau_mem, dtype=torch.float64)
-    tau_mem = tau_mem.expand(n_out).clone() if as_graph else tau_mem
     tau_syn = torch.as_tensor(tau_syn, dtype=torch.float64)
     tau_syn = tau_syn[None] if tau_syn.dim() == 1 else tau_syn
     layer = LIF(n_in, n_out, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=theta, t_ref=t_ref, dtype=torch.float64)
     layer.weight.data.copy_(weight)
+    layer._as_graph = as_graph
     return layer
 
 

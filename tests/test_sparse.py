@@ -62,10 +62,11 @@ def sparse_twin(dense, form=FORMATS["coo"], **constants):
 
 
 def twins(rng, form=FORMATS["coo"], **options):
-    """A dense and a sparse recurrent layer of the same synapses and weights, graphs both, as tau_mem is per unit."""
-    constants = CONSTANTS | {"tau_mem": torch.full((N,), float(CONSTANTS["tau_mem"]), dtype=torch.float64)} | options
+    """A dense and a sparse recurrent layer of the same synapses and weights, graphs both."""
+    constants = CONSTANTS | options
     mask, recurrent_mask = random_mask(rng, N, N_IN), random_mask(rng, N, N)
     dense = LIF(N_IN, N, mask=mask, recurrent=True, recurrent_mask=recurrent_mask, **constants)
+    dense._as_graph = True
     return dense, sparse_twin(dense, form, **constants)
 
 

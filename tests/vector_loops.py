@@ -18,8 +18,9 @@ import numpy as np
 from fireprop.engine import chain as engine
 from fireprop.engine import chain_constants
 from fireprop.engine.interface import Part
-from fireprop.kernels import adjoint, rates, simulate, tangent, walk
+from fireprop.kernels import adjoint, rates, simulate, tangent, varied, walk
 from fireprop.kernels.constants import arrive_back
+from fireprop.kernels.log import EVENT, Log
 
 TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
 OTHER = "aarch64-unknown-linux-gnu"
@@ -36,24 +37,42 @@ def loops(dtype):
     weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)
     chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
     loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
-    by_rates, sums = engine._lanes(chain, by_rates=True).by_rates, chain_constants.new_sums(chain, [Part("tau_mem", 0)])
+    run = engine.Run(Log(np.empty(0, EVENT), np.zeros((2, 1), int), engine.NO_PARENTS), np.zeros(0), chain)
+    by_rates, sums = engine._lanes(chain, by_rates=True).by_rates, chain_constants.new_sums(run, [Part("tau_mem", 0)])
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
     reals = tuple(np.dtype(dtype).type(decay) for decay in decays)
-    gradient = adjoint.Gradient(times, chain.weight, times)
-    direction = tangent.Direction(times, chain.weight, times, times)
+    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates
+    flagged = loop.lanes, loop.flags, loop.columns, loop.rates, state
+    columns, table = (loop.columns, loop.rates), (loop.columns, 0, loop.rates, loop.places, state)
+    moving = lanes.columns, chain.rates, chain.places, state, 72, 0.5, 0
+    delays = np.zeros((1, 2))
+    gradient = adjoint.Gradient(times, chain.weight, times, delays)
+    direction = tangent.Direction(times, chain.weight, times, delays, times)
     return {
         "units at an arrival": (simulate.advance, (loop, 0, decays, 0.5), ANY, dtype),
         "units at a look ahead": (simulate.mark, (loop, 0, 0.5), ANY, dtype),
         "who may cross": (simulate.flag_units, (loop, state, 0, 0.5, 0.0), ANY, dtype),
         "crossings": (simulate.search_all, (loop, 0), "sqrt", "float64"),
         "after a crossing": (simulate.look_beyond, (loop, 0, 3), ANY, "float64"),
-        "factors of gaps": (walk.fill_factors, (lanes.gaps, 3, 2.0, 1.0), ANY, "float64"),
-        "derivatives in a gap": (walk.move_all, (lanes, 72, 0, 1.0, decays, 2.0, 1.0), ANY, dtype),
-        "slopes of gaps": (rates.fill_slopes, (by_rates.ahead, lanes.gaps, 0, 3, 2.0, 1.0), ANY, "float64"),
+        "factors of gaps": (walk.fill_factors, (lanes.gaps, 3), ANY, "float64"),
+        "derivatives in a gap": (walk.move_lanes, (lanes.all, None, 72, decays), ANY, dtype),
+        "slopes of gaps": (rates.fill_slopes, (by_rates.ahead, lanes.gaps, 3), ANY, "float64"),
         "by rates in a gap": (rates.move_lanes, (by_rates, lanes.all, 0, 1, 72, *reals), ANY, dtype),
         "by rates at an arrival": (arrive_back, (sums, by_rates, chain.weight, np.uint64(0), 72, True), ANY, dtype),
         "an arrival backwards": (adjoint.arrive_back, (chain, gradient, lanes, 0, 0, 0, True), ANY, dtype),
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
+        "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
+        "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
+        "factors of varied units": (varied.find_each, (*columns, 0, 64, 0.5, 0), ANY, "float64"),
+        "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
+        "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
+        "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),
+        "an arrival backwards in varied units": (
+            adjoint.sum_varied,
+            (lanes.sums, lanes.all, 72, chain.weight, 0, chain.rates, 0),
+            ANY,
+            dtype,
+        ),
     }
 
 

@@ -232,7 +232,7 @@ def _replay_differs(net: nn.Module, inputs: Spikes, t_end: float) -> bool:
 def _graph_differs(net: Sequential, inputs: Spikes, t_end: float) -> bool:
     graph = copy.deepcopy(net)
     for layer in layers_of(graph):
-        layer.tau_mem = layer.tau_mem.repeat(layer.out_features)  # a chain has one for all units
+        layer._as_graph = True
     return _differ(_run(net, inputs, t_end), _run(graph, inputs, t_end))
 
 

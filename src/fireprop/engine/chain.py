@@ -1,4 +1,4 @@
-"""Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn each: the fast path."""
+"""Chains of fully connected layers, recurrent or not, with one tau_mem and one tau_syn in each unit: the fast path."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,10 @@ from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
 from fireprop.kernels import tangent as tangent_kernel
 from fireprop.kernels.agenda import Agenda
-from fireprop.kernels.chain import LANES, LAYER, UNIT, Chain
+from fireprop.kernels.chain import BETA, GAP, LANES, LAYER, N_PAIRS, N_RATES, PAIRS, UNIT, Chain
 from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.log import EVENT, Log
+from fireprop.kernels.varied import LEAK, LEAK_UP, N_ROWS
 from fireprop.kernels.walk import ALONE, N_AHEAD, N_SUMS, Lanes
 
 T = TypeVar("T")
@@ -51,7 +52,11 @@ FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts 
 CHUNK_ALONE = 4 * CHUNK  # most samples of a call
 MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
+MOST_PAIRS = N_PAIRS  # distinct pairs of rates whose factors are found once for each pair
+ALL_VARIED = False  # whether uniform layers are treated as varied: for tests. No bit depends on it
 FIXED_LOOK = 0.0  # how far a recurrent layer looks ahead at first; 0: it adapts. No spike depends on it
+LEAK_ROWS = slice(int(LEAK) // LANES, int(LEAK_UP) // LANES + 1)
+LEAK_SCALES = np.array([[1.0], [1.0 - simulate_kernel.ROUNDED], [simulate_kernel.SLACK]])
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 
@@ -59,12 +64,13 @@ NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 @dataclass(frozen=True)
 class Layer:
     """Constants of one layer. `weight` (out, in), `recurrent_weight` (out, out) or None for a layer without recurrence,
-    float32 or float64; `v_threshold`, `t_ref` (out,) float64; `start` what acts from the start of a sample on;
-    `delay` of what comes from below, `recurrent_delay` of own spikes."""
+    float32 or float64; `tau_mem`, `tau_syn` a number of all units, or (out,); `v_threshold`, `t_ref` (out,) float64;
+    `start` what acts from the start of a sample on; `delay` of what comes from below, `recurrent_delay` of own
+    spikes."""
 
     weight: Array
-    tau_mem: float
-    tau_syn: float
+    tau_mem: float | Array
+    tau_syn: float | Array
     v_threshold: Array
     t_ref: Array
     recurrent_weight: Array | None = None
@@ -243,8 +249,7 @@ class Run(interface.Run):
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = _units_of(self.chain, self.chain.units)[layer]
-        tau_mem = 1.0 / self.chain.layers["beta"][layer]
-        return np.full(units.size, tau_mem), units["theta"].copy(), units["t_ref"].copy()
+        return 1.0 / units["beta"], units["theta"].copy(), units["t_ref"].copy()
 
     def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
         """The units of the level below come first among the sources, then, of a recurrent layer, its own."""
@@ -268,13 +273,14 @@ class Run(interface.Run):
         weights = _weights_of(self.chain, self.chain.weight)[first : first + 1 + int(rows[layer])]
         levels = [log.events[log.offsets[m, sample] : log.offsets[m, sample + 1]] for m in (layer, layer + 1)]
         received = list(zip(levels, weights, strict=False))
+        alpha = float(_units_of(self.chain, self.chain.units)[layer]["alpha"][unit])
         delays = [self.chain.layers[name][layer] for name in ("delay", "own_delay")]
         times = [events["time"] + delay for (events, _), delay in zip(received, delays, strict=False)]
         weight = [weight[unit, events["unit"]].astype(float) for events, weight in received]
-        rates = [np.full(events.size, self.chain.layers["alpha"][layer]) for events, _ in received]
+        rates = [np.full(events.size, alpha) for events, _ in received]
         if self.start is not None:
             acting = self.start.layers[layer]
-            for values, rate in ((acting.bias, 0.0), (acting.i_start, float(self.chain.layers["alpha"][layer]))):
+            for values, rate in ((acting.bias, 0.0), (acting.i_start, alpha)):
                 if values is not None:
                     times.append(self.start.t_start[sample : sample + 1])
                     weight.append(values[unit : unit + 1])
@@ -340,8 +346,6 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     shapes = [(*layer.weight.shape, layer.recurrent_weight is not None) for layer in layers]
     rows, n_units, n_weights = _rows_of(*shapes)
     rows = copy_of(rows)
-    rows["alpha"] = [1.0 / layer.tau_syn for layer in layers]
-    rows["beta"] = [1.0 / layer.tau_mem for layer in layers]
     rows["delay"] = [layer.delay for layer in layers]
     rows["own_delay"] = [layer.recurrent_delay for layer in layers]
     # Own spikes that come late do not cut the gap in which they fire: all of it is looked at.
@@ -350,7 +354,8 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     units["theta"] = np.inf
     units["sample"] = -1
     weight = np.zeros(n_weights, layers[0].weight.dtype)
-    chain = Chain(rows, units, weight)
+    places = np.zeros(n_units, f"i{weight.itemsize}")  # as wide as what is handed out by them
+    chain = Chain(rows, units, weight, np.zeros((N_RATES, n_units)), places)
     weights = [one for layer in layers for one in layer.weights]
     for part, given in zip(_weights_of(chain, weight), weights, strict=True):
         part[:] = given
@@ -359,7 +364,29 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
         own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
         if layer.start.bias is not None:
             own["rest"] = -layer.start.bias * layer.tau_mem
+    for number, layer in enumerate(layers):
+        _lay_out_rates(chain, number, layer)
     return chain
+
+
+def _lay_out_rates(chain: Chain, number: int, layer: Layer) -> None:
+    """What the kernels read of a layer's rates: two numbers, or columns and the distinct pairs, if these are few."""
+    row = chain.layers[number]
+    row["uniform"] = np.ndim(layer.tau_mem) == np.ndim(layer.tau_syn) == 0 and not ALL_VARIED
+    if row["uniform"]:
+        row["alpha"], row["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
+        return
+    start, stop, width = (int(row[name]) for name in ("start", "stop", "width"))
+    own = chain.rates[: BETA + 1, start:stop]
+    own[0, :width], own[1, :width] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
+    own[:, width:] = own[:, :1]
+    row["alpha"], row["beta"] = own.min(axis=1)
+    pairs, places = np.unique(own, axis=1, return_inverse=True)
+    n_pairs = pairs.shape[1]
+    if n_pairs <= MOST_PAIRS:
+        row["n_pairs"], chain.places[start:stop] = n_pairs, places.ravel()
+        chain.rates[PAIRS:GAP, start:stop] = own[:, :1]
+        chain.rates[PAIRS:GAP, start : start + n_pairs] = pairs
 
 
 @functools.lru_cache(maxsize=64)
@@ -509,8 +536,12 @@ def _new_loop(
     silent_row = [np.zeros(_widest(chain), real)] if from_state else []
     units = chain.units.copy()
     units["theta"] += units["rest"]
-    lanes = np.zeros((3, n_units), real)
+    lanes, rates, columns = np.zeros((3, n_units), real), chain.rates, _columns(chain)
     lanes[simulate_kernel.THETA] = units["theta"]
+    columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
+    if not layers["uniform"].all():
+        rates = rates.copy()
+        rates[GAP] = -1.0  # of none yet
     flags = np.zeros(LANES, np.uint8)
     return simulate_kernel.Loop(
         layers=layers,
@@ -518,14 +549,17 @@ def _new_loop(
         weight=np.concatenate([chain.weight, *silent_row]) if from_state else chain.weight,
         start=np.zeros((2, 0), real) if start is None else _at_start(chain, start),
         t_start=np.zeros(0) if start is None else start.t_start,
+        rates=rates,
+        places=chain.places,
+        columns=columns,
         lanes=lanes,
         lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - simulate_kernel.ROUNDED),
         marked=np.zeros(n_units // LANES, bool),
         flags=flags,
         words=flags.view(np.uint64),
-        search=np.empty((5, n_units)),
+        search=np.empty((7, n_units)),
         searched=np.empty(n_units, np.int64),
-        found=np.empty((6, n_units)),
+        found=np.empty((8, n_units)),
         crossing=np.empty(n_units, np.int64),
         ahead=Agenda(
             times=np.empty(n_units),
@@ -551,6 +585,11 @@ def _at_start(chain: Chain, start: Start) -> Array:
     theta = (chain.units["theta"] + chain.units["rest"]).astype(chain.weight.dtype)  # as the lanes have it
     v = held_below(state[simulate_kernel.V], theta, theta.dtype)
     return np.stack([v, state[simulate_kernel.I].astype(v.dtype)])
+
+
+def _columns(chain: Chain) -> Array:
+    """Room for the factors of the units of varied layers."""
+    return np.zeros(N_ROWS * chain.units.size, chain.weight.dtype)
 
 
 def _widest(chain: Chain) -> int:
@@ -629,9 +668,10 @@ def _lanes(chain: Chain, *, by_rates: bool = False) -> Lanes:
     return Lanes(
         all=np.empty((2, widest), chain.weight.dtype),
         alone=records(widest, ALONE),
-        moves=np.zeros((4, widest)),
-        gaps=np.zeros((4, N_AHEAD)),
+        moves=np.zeros((6, widest)),
+        gaps=np.zeros((6, N_AHEAD)),
         sums=np.zeros(N_SUMS),
+        columns=_columns(chain),
         by_rates=chain_constants.new_by_rates(chain) if by_rates else None,
     )
 

@@ -9,7 +9,7 @@ from fireprop.engine.arrays import Array, records
 from fireprop.engine.interface import Part
 from fireprop.kernels import rates
 from fireprop.kernels.chain import Chain
-from fireprop.kernels.constants import ALPHA, BETA, OWN_ALPHA, Sums
+from fireprop.kernels.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA, Sums
 from fireprop.kernels.rise import Direction
 from fireprop.kernels.walk import N_AHEAD
 
@@ -107,8 +107,8 @@ def _place(run: "Run", part: Part) -> tuple[int, int | None]:
     """The layer of a part, and its row among the rates; None of a refractory period."""
     if part.kind == "tau_syn":
         layer, own = run.connections("tau_syn")[part]
-        return layer, OWN_ALPHA if own else ALPHA
-    return part.number, BETA if part.kind == "tau_mem" else None
+        return layer, BY_OWN_ALPHA if own else BY_ALPHA
+    return part.number, BY_BETA if part.kind == "tau_mem" else None
 
 
 def _units(chain: Chain, layer: int) -> slice:
@@ -117,7 +117,7 @@ def _units(chain: Chain, layer: int) -> slice:
 
 
 def _rate(chain: Chain, row: int) -> np.ndarray[Any, Any]:
-    return chain.units["beta" if row == BETA else "alpha"]
+    return chain.units["beta" if row == BY_BETA else "alpha"]
 
 
 def _widest(chain: Chain) -> int:

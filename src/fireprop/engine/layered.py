@@ -30,8 +30,8 @@ def engine_for(
 def runs_in_layers(structure: Structure, stop_at: int | None) -> bool:
     """Whether the loop of a chain runs a network, and is not slower for it.
 
-    It must consist of layers with one tau_mem and one tau_syn each, one delay of what comes from below and one of their
-    own spikes. A stop must wait for all of the last layer, and not behind a delay between layers.
+    It must consist of layers whose units have one tau_syn each, with one delay of what comes from below and one of
+    their own spikes. A stop must wait for all of the last layer, and not behind a delay between layers.
     """
     layering = structure.layering
     if layering is None or any(c.trained or isinstance(c.mask, Sparsity) for c in structure.connections):
@@ -59,23 +59,42 @@ def _are_quiet(structure: Structure, weights: Sequence[Array], thresholds: Seque
 
 
 class _Constants(NamedTuple):
-    """What is one number for a layer."""
+    """Time constants of the units of a layer, a number where all are equal, and its delays."""
 
-    tau_mem: float
-    tau_syn: float
+    tau_mem: float | Array
+    tau_syn: float | Array
     delay: float
     recurrent_delay: float
 
 
 def _constants(structure: Structure, layering: Layering, layer: int) -> _Constants | None:
-    """The constants of a layer, or None if one of them has several values, or none."""
+    """The constants of a layer, or None if a unit has several tau_syn, or none, or there are several delays."""
     below, own = _heard(structure, layering, layer)
-    found = (
-        _one([structure.populations[k].tau_mem for k in layering.members(layer)]),
-        _one([once(connection.tau_syn) for connection in below + own]),
-        *(_one([_delay(connection) for connection in heard], if_none=0.0) for heard in (below, own)),
-    )
-    return None if None in found else _Constants(*found)  # type: ignore[arg-type]
+    members = layering.members(layer)
+    tau_syn = _tau_syn(structure, members, below + own)
+    delays = [_one([_delay(connection) for connection in heard], if_none=0.0) for heard in (below, own)]
+    if tau_syn is None or delays[0] is None or delays[1] is None:
+        return None
+    tau_mem = np.concatenate([structure.populations[k].tau_mem for k in members])
+    return _Constants(_as_number(tau_mem), _as_number(tau_syn), delays[0], delays[1])
+
+
+def _tau_syn(structure: Structure, members: Sequence[int], heard: Sequence[Connection]) -> Array | None:
+    """(n_units,): the tau_syn of each unit of these populations, or None if one has several. One that hears none: any."""
+    if not heard:
+        return None
+    found = []
+    for k in members:
+        taus = [once(connection.tau_syn) for connection in heard if connection.post == k]
+        taus = taus or [once(heard[0].tau_syn)[:1, :1]]
+        if not all((tau == taus[0][:, :1]).all() for tau in taus):
+            return None
+        found.append(np.broadcast_to(taus[0][:, 0], structure.populations[k].size))
+    return np.concatenate(found)
+
+
+def _as_number(values: Array) -> float | Array:
+    return float(values[0]) if (values == values[0]).all() else values
 
 
 def _one(values: Sequence[Array], *, if_none: float | None = None) -> float | None:

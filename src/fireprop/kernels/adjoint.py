@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import constants, rates, status
-from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import kernel, merged, piece
+from fireprop.kernels.chain import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.compiling import called, inlined, kernel, merged, piece
 from fireprop.kernels.constants import Sums
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
     DRIVEN,
+    DRIVEN_RATE,
     DRIVER,
+    DRIVER_RATE,
     N_AHEAD,
     N_SUMS,
     TIME,
-    A,
-    B,
-    H,
     driver_of,
+    factors_at,
     fill_factors,
     hold_end_of,
     move_all,
@@ -85,13 +85,30 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
     if want_time:
         sums, alpha = lanes.sums, adj.dtype.type(state.alpha)
         sums[:] = 0.0
-        for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
-            for part in range(np.uint64(N_SUMS)):
-                adj_i, adj_v = adj[DRIVEN, u + part], adj[DRIVER, u + part]
-                sums[part] += weight[first + u + part] * (alpha * adj_i - adj_v)
+        if state.uniform:
+            for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
+                for part in range(np.uint64(N_SUMS)):
+                    sums[part] += weight[first + u + part] * moved(adj, u + part, alpha)
+        else:
+            sum_varied(sums, adj, n_units, weight, first, chain.rates, np.uint64(state.start))
         total = total_of(sums)
         gradient.times[k] += total
         gradient.delay[layer, np.int64(first >= np.uint64(state.recurrent_start))] += total
+
+
+@called
+def sum_varied(sums, adj, n_units, weight, first, rates, start):
+    """What an arrival with the weights from `first` on adds to the derivative by its time, in a varied layer."""
+    real = adj.dtype.type
+    for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
+        for part in range(np.uint64(N_SUMS)):
+            sums[part] += weight[first + u + part] * moved(adj, u + part, real(rates[ALPHA, start + u + part]))
+
+
+@inlined
+def moved(adj, u, alpha):
+    """The derivative by the time of an arrival of weight 1 in unit u."""
+    return alpha * adj[DRIVEN, u] - adj[DRIVER, u]
 
 
 @merged
@@ -99,11 +116,11 @@ def find_gaps(log, lanes, arrival, first, state):
     """`factors` of the gaps before the arrivals after this one and some before it: how many."""
     n = min(arrival - first + 1, N_AHEAD)
     for m in range(n):
-        lanes.gaps[TIME, m] = arrival_from_below(state, log.events[arrival + 1 - m]) - arrival_from_below(
-            state, log.events[arrival - m]
-        )
-    fill_factors(lanes.gaps, n, state.beta, state.alpha)
-    rates.look_ahead(lanes.by_rates, lanes.gaps, TIME, n_together(n), state.beta, state.alpha)
+        later = arrival_from_below(state, log.events[arrival + 1 - m])
+        lanes.gaps[TIME, m] = later - arrival_from_below(state, log.events[arrival - m])
+        lanes.gaps[DRIVER_RATE, m], lanes.gaps[DRIVEN_RATE, m] = state.beta, state.alpha
+    fill_factors(lanes.gaps, n)
+    rates.look_ahead(lanes.by_rates, lanes.gaps, n_together(n))
     return n
 
 
@@ -115,7 +132,6 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
 
     A spike on which nothing depends leaves its unit alone, and so does an end of hold after which nothing depends on V.
     """
-    state = chain.layers[layer]
     first, spike, held = cursors
     n_alone = np.int64(0)  # of a literal Numba would compile `move_alone` once more
     while True:
@@ -134,7 +150,7 @@ def own_events_back(chain, log, gradient, lanes, layer, cursors, order, t, t_arr
             lanes.alone[unit].owed = 0.0
             matters = gradient.times[k] != 0.0
         if matters:
-            n_alone = move_alone(lanes, unit, at, t, n_alone, state.beta, state.alpha)
+            n_alone = move_alone(chain, lanes, layer, unit, at, t, n_alone, BETA)
             if is_end:
                 release_back(log, lanes.alone[unit], k)
             elif cross_back(chain, log, gradient, lanes, layer, k, zero_grazes) != status.OK:
@@ -175,6 +191,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
     constants.begin(gradient.constants, lanes.by_rates, layer, n_units)
     cursors = (first, spike, held)
     latest, n_gaps = arrival, np.int64(0)
+    decays = 1.0, 1.0, 0.0  # of a varied layer none are read
     at_arrival = np.bool_(False)  # whether t is that of the arrival after the next one
     before = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
     while arrival >= arrivals_from or own >= first or cursors[1] >= first:
@@ -190,13 +207,13 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
             if latest - arrival >= n_gaps:
                 latest, n_gaps = arrival, find_gaps(log, lanes, arrival, arrivals_from, state)
             m = latest - arrival
-            decays = lanes.gaps[A, m], lanes.gaps[B, m], lanes.gaps[H, m]
+            decays = factors_at(lanes.gaps, m)
             rates.take_gap(lanes.by_rates, lanes.gaps[TIME, m], m)
-        else:
+        elif state.uniform:
             decays = factors(t - t_arrival, state.beta, state.alpha)
             rates.find_gap(lanes.by_rates, t - t_arrival, decays, state.beta, state.alpha)
-        move_all(lanes, n_units, n_alone, t_arrival, decays, state.beta, state.alpha)
-        t, at_arrival = t_arrival, not state.recurrent
+        move_all(chain, lanes, layer, n_alone, t_arrival, t - t_arrival, decays, BETA)
+        t, at_arrival = t_arrival, state.uniform and not state.recurrent
         while own >= first and own_arrival(state, log.events[own]) == t:
             arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), own_times)
             own -= 1

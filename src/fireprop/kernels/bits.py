@@ -6,10 +6,10 @@ LLVM takes them in vectors on AVX2, AVX-512 and NEON. With the JIT off, plain Py
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["bits_of", "fma", "from_bits"]
+__all__ = ["bits_of", "fma", "from_bits", "hand_out"]
 
 
 def fma(x, y, z):
@@ -25,6 +25,14 @@ def bits_of(x):
 def from_bits(bits):
     """The float64 of these 64 bits."""
     return np.int64(bits).view(np.float64)
+
+
+def hand_out(numbers, target, table, places, first):
+    """numbers[target + k] = numbers[table + places[first + k]] for k < 8: one of eight numbers for each of eight.
+
+    numbers and places are C-contiguous. The processor permutes a vector, where LLVM by itself would load one by one.
+    """
+    numbers[target : target + 8] = numbers[table + places[first : first + 8].astype(np.int64)]
 
 
 if not numba.config.DISABLE_JIT:
@@ -49,3 +57,32 @@ if not numba.config.DISABLE_JIT:
             return builder.bitcast(args[0], ir.DoubleType())
 
         return types.float64(types.int64), generate
+
+    @intrinsic
+    def hand_out(typingctx, numbers, target, table, places, first):
+        def generate(context, builder, signature, args):
+            arrays = (cgutils.create_struct_proxy(signature.args[k])(context, builder, args[k]) for k in (0, 3))
+            data, chosen = (array.data for array in arrays)
+
+            def eight(data, place):
+                vector = ir.VectorType(data.type.pointee, 8)
+                return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+
+            given, which = (builder.load(eight(*at)) for at in ((data, args[2]), (chosen, args[4])))
+            stored = builder.store(_permuted(builder, given, which), eight(data, args[1]))
+            for access in (given, which, stored):
+                access.align = 1
+            return context.get_dummy_value()
+
+        if numbers.layout != "C" or places.layout != "C":
+            raise TypeError("hand_out reads whole vectors: give C-contiguous arrays")
+        return types.none(numbers, types.intp, types.intp, places, types.intp), generate
+
+    def _permuted(builder, given, which):
+        # Of numbers that are loaded and used one by one, LLVM would load each alone.
+        which = builder.and_(which, ir.Constant(which.type, 8 * [7]))
+        result = ir.Constant(given.type, ir.Undefined)
+        for lane in (ir.Constant(ir.IntType(32), k) for k in range(8)):
+            chosen = builder.extract_element(given, builder.extract_element(which, lane))
+            result = builder.insert_element(result, chosen, lane)
+        return result

@@ -4,6 +4,8 @@ They are flat, so that one compiled kernel serves any depth and any widths. Unit
 layer owns `start:stop`, whole blocks of LANES units, of which the first `width` are its own and the rest is padding: at
 rest, without weights, with an infinite threshold. Level l + 1 of the event log holds the spikes of layer l.
 
+A layer is uniform if its units share their time constants, else varied: see `varied.py`.
+
 Records, not many parallel arrays: Numba counts references to each array at each call, which would cost more than the
 arithmetic. Only what is walked in vector passes is columnar.
 """
@@ -18,6 +20,12 @@ from fireprop.kernels.compiling import inlined, piece
 # Units that a vector pass judges at once. Plain Python has no vectors, and would pay for the padding.
 LANES = 8 if numba.config.DISABLE_JIT else 64
 
+N_PAIRS = 8  # distinct pairs of rates that count as few: their factors are one vector
+# Rows of `Chain.rates`: of each unit, and from the first unit of a layer on those of distinct pairs; then a gap.
+N_RATES = 5
+ALPHA, BETA, PAIRS, _, GAP = (np.int64(row) for row in range(N_RATES))  # of literals Numba would compile callees twice
+
+
 # Constants of a layer, then where the event loop stands with it. The loop works on a copy of its own.
 LAYER = np.dtype(
     [
@@ -27,8 +35,10 @@ LAYER = np.dtype(
         ("weight_start", np.int64),
         ("recurrent", np.bool_),  # whether its own spikes arrive in it
         ("recurrent_start", np.int64),  # of the weights with which they do
-        ("alpha", np.float64),  # 1 / tau_syn
-        ("beta", np.float64),  # 1 / tau_mem
+        ("uniform", np.bool_),  # whether all its units have the rates alpha and beta
+        ("n_pairs", np.int64),  # distinct pairs of rates of a varied layer, 0 if there are more than N_PAIRS
+        ("alpha", np.float64),  # 1 / tau_syn; of a varied layer the slowest
+        ("beta", np.float64),  # 1 / tau_mem; likewise
         ("delay", np.float64),  # of what comes from the level below
         ("own_delay", np.float64),  # of its own spikes
         ("t_last", np.float64),  # last arrival
@@ -42,6 +52,8 @@ LAYER = np.dtype(
         ("until", np.float64),  # the next arrival from below, or t_end: a gap ends there, or at an own spike that acts
         # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
         # weights that arrive
+        ("span", np.float64),  # that gap; of a varied layer each unit has its own factors
+        ("factors", np.int64),  # the set of columns that holds them: see `varied.py`
         ("a", np.float64),
         ("b", np.float64),
         ("h", np.float64),
@@ -87,11 +99,16 @@ class Chain(NamedTuple):
     units   (n_units,) UNIT
     weight  flat, float32 or float64, a padded row per source unit: what one arrival adds is contiguous. A layer's rows
             of the units below, then, if it is recurrent, those of its own units
+    rates   (N_RATES, n_units) float64, of varied layers, padding included, for vector passes: alpha and beta; if few
+            pairs of these are distinct, the pairs; and for the event loop the gap whose factors it has
+    places  (n_units,) int: which of few pairs a unit has
     """
 
     layers: np.ndarray
     units: np.ndarray
     weight: np.ndarray
+    rates: np.ndarray
+    places: np.ndarray
 
 
 @inlined

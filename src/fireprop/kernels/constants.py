@@ -16,7 +16,7 @@ from fireprop.kernels.compiling import piece
 from fireprop.kernels.rates import DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN, DRIVENS, DRIVERS
 
 # Rows of `Sums`: by beta, by alpha of what arrives from below, by alpha of own spikes
-BETA, ALPHA, OWN_ALPHA = range(3)
+BY_BETA, BY_ALPHA, BY_OWN_ALPHA = range(3)
 
 
 class Sums(NamedTuple):
@@ -67,9 +67,9 @@ def arrive_back(sums, by_rates, weight, first, n_units, own):
     rows, sample = by_rates.all, sums.sample
     if by_rates.wanted[DRIVERS]:
         for u in range(np.uint64(n_units)):
-            sample[BETA, u] += weight[first + u] * rows[DRIVEN_BY_DRIVERS, u]
+            sample[BY_BETA, u] += weight[first + u] * rows[DRIVEN_BY_DRIVERS, u]
     if by_rates.wanted[DRIVENS]:
-        which = np.uint64(OWN_ALPHA if own else ALPHA)
+        which = np.uint64(BY_OWN_ALPHA if own else BY_ALPHA)
         for u in range(np.uint64(n_units)):
             sample[which, u] += weight[first + u] * rows[DRIVEN_BY_OWN, u]
 

@@ -19,6 +19,9 @@ DRIVER_BY_OWN, DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN = range(3)
 # Which rates are wanted
 DRIVERS, DRIVENS = range(2)
 
+# Rows of `Lanes.moves` and `Lanes.gaps`: the `factors`, a time, and the rates
+DRIVER_DECAY, DRIVEN_DECAY, RESPONSE, TIME, DRIVER_RATE, DRIVEN_RATE = range(6)
+
 # Rows of `ByRates.slopes`: those of the response by the rates of the driver and of the driven
 BY_DRIVERS, BY_DRIVENS = range(2)
 
@@ -69,19 +72,20 @@ def any_wanted(by_rates):
 
 
 @piece
-def fill_slopes(out, times, row, n, driver_rate, driven_rate):
-    """`response_slopes` of the first n times in a row, in a vector pass over them."""
+def fill_slopes(out, times, n):
+    """`response_slopes` of the first n times, in a vector pass over them."""
     for m in range(np.uint64(n)):
-        out[BY_DRIVERS, m], out[BY_DRIVENS, m] = response_slopes(times[row, m], driver_rate, driven_rate)
+        slopes = response_slopes(times[TIME, m], times[DRIVER_RATE, m], times[DRIVEN_RATE, m])
+        out[BY_DRIVERS, m], out[BY_DRIVENS, m] = slopes
 
 
 @piece
-def look_ahead(by_rates, gaps, row, n, driver_rate, driven_rate):
+def look_ahead(by_rates, gaps, n):
     """Find the slopes over gaps that are known ahead."""
     if by_rates is None:
         return
     if any_wanted(by_rates):
-        fill_slopes(by_rates.ahead, gaps, row, n, driver_rate, driven_rate)
+        fill_slopes(by_rates.ahead, gaps, n)
 
 
 @piece
@@ -125,6 +129,19 @@ def move_lanes(by_rates, every, driven, driver, n_units, a, b, h):
 
 
 @piece
+def move_lane(by_rates, every, driven, driver, u, gap, decays, driver_rate, driven_rate):
+    """`move_lanes` for one unit, which has `factors` and rates of its own."""
+    rows, real = by_rates.all, every.dtype.type
+    a, b, h = decays
+    by_drivers, by_drivens = slopes_of_response(gap, np.float64(max(a, b)), driver_rate, driven_rate)
+    own, p, q = rows[DRIVER_BY_OWN, u], every[driver, u], every[driven, u]
+    span = real(gap)
+    rows[DRIVEN_BY_DRIVERS, u] = b * rows[DRIVEN_BY_DRIVERS, u] + (h * own + real(by_drivers) * p)
+    rows[DRIVER_BY_OWN, u] = a * (own - span * p)
+    rows[DRIVEN_BY_OWN, u] = b * (rows[DRIVEN_BY_OWN, u] - span * q) + real(by_drivens) * p
+
+
+@piece
 def leave(by_rates, u):
     """Unit u begins to move alone."""
     if by_rates is None:
@@ -146,12 +163,12 @@ def move_alone(by_rates, lane, u, gap, decays, driver_rate, driven_rate):
 
 
 @piece
-def look_over(by_rates, moves, row, n, driver_rate, driven_rate):
+def look_over(by_rates, moves, n):
     """Find the slopes over the gaps of the units that moved alone."""
     if by_rates is None:
         return
     if any_wanted(by_rates):
-        fill_slopes(by_rates.moves, moves, row, n, driver_rate, driven_rate)
+        fill_slopes(by_rates.moves, moves, n)
 
 
 @piece

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import rates
-from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain import ALPHA, arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.constants import ALPHA, BETA, OWN_ALPHA
+from fireprop.kernels.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.rates import DRIVENS, DRIVERS
@@ -50,9 +50,11 @@ def cross(chain, log, direction, lanes, layer, k, of_own):
     u, by_rates = log.events[k].unit, lanes.by_rates
     unit = chain.layers[layer].start + u
     if by_rates.wanted[DRIVERS]:
-        direction.rise[k] += direction.rates[OWN_ALPHA if of_own else ALPHA, unit] * by_rates.alone[u].driven_by_drivers
+        direction.rise[k] += (
+            direction.rates[BY_OWN_ALPHA if of_own else BY_ALPHA, unit] * by_rates.alone[u].driven_by_drivers
+        )
     if by_rates.wanted[DRIVENS]:
-        direction.rise[k] += direction.rates[BETA, unit] * by_rates.alone[u].driven_by_own
+        direction.rise[k] += direction.rates[BY_BETA, unit] * by_rates.alone[u].driven_by_own
     held = direction.held[u]
     if held >= 0 and not of_own:
         # V has started from 0 the later the longer the hold.
@@ -67,7 +69,6 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
 
     cursors  one past the last spike, next spike to come to, next end of hold to come to (a place in `order`)
     """
-    state = chain.layers[layer]
     last, spike, held = cursors
     n_alone = 0
     while spike < last:  # and then a hold is left, for none ends before its spike
@@ -76,7 +77,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
             break
         k = order[held] if end < f else spike
         u = log.events[k].unit
-        n_alone = move_alone(lanes, u, min(f, end), t, n_alone, state.alpha, state.beta)
+        n_alone = move_alone(chain, lanes, layer, u, min(f, end), t, n_alone, ALPHA)
         if end < f:
             release(direction, lanes, u, k)
             held += 1
@@ -98,8 +99,8 @@ def arrive(chain, lanes, layer, first):
 def begin(chain, direction, lanes, layer, of_own):
     """The layer at rest."""
     n_units, wanted = n_lanes(chain.layers[layer]), lanes.by_rates.wanted
-    wanted[DRIVERS] = direction.wanted[OWN_ALPHA if of_own else ALPHA, layer]
-    wanted[DRIVENS] = direction.wanted[BETA, layer]
+    wanted[DRIVERS] = direction.wanted[BY_OWN_ALPHA if of_own else BY_ALPHA, layer]
+    wanted[DRIVENS] = direction.wanted[BY_BETA, layer]
     lanes.all[:, :n_units] = 0.0
     rates.clear(lanes.by_rates, n_units)
     direction.held[:n_units] = -1
@@ -120,6 +121,7 @@ def layer_rise(chain, log, direction, lanes, order, layer, sample, of_own):
     if first == last:
         return
     begin(chain, direction, lanes, layer, of_own)
+    decays = 1.0, 1.0, 0.0  # of a varied layer none are read
     cursors = (last, first, first)
     t = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
     if arrival < arrivals_to:
@@ -131,9 +133,10 @@ def layer_rise(chain, log, direction, lanes, order, layer, sample, of_own):
             arrival += 1
         t_next = arrives(state, log.events[arrival], of_own) if arrival < arrivals_to else log.events[last - 1].time
         cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, of_own)
-        decays = factors(t_next - t, state.alpha, state.beta)
-        rates.find_gap(lanes.by_rates, t_next - t, decays, state.alpha, state.beta)
-        move_all(lanes, n_lanes(state), n_alone, t_next, decays, state.alpha, state.beta)
+        if state.uniform:
+            decays = factors(t_next - t, state.alpha, state.beta)
+            rates.find_gap(lanes.by_rates, t_next - t, decays, state.alpha, state.beta)
+        move_all(chain, lanes, layer, n_alone, t_next, t_next - t, decays, ALPHA)
         t = t_next
 
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import agenda, status
-from fireprop.kernels.chain import LANES, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import inlined, kernel, merged, piece
+from fireprop.kernels.chain import ALPHA, GAP, LANES, N_PAIRS, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.compiling import called, inlined, kernel, merged, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import (
     GENTLE,
@@ -41,6 +41,19 @@ from fireprop.kernels.membrane import (
     too_close,
     up_to,
 )
+from fireprop.kernels.varied import (
+    LEAK,
+    LEAK_DOWN,
+    LEAK_UP,
+    OTHER_SET,
+    SIZE,
+    A,
+    B,
+    H,
+    factors_of,
+    find_each,
+    find_few,
+)
 
 NEVER = -math.inf
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
@@ -58,10 +71,10 @@ FURTHER, LONGER, FEW = 3.0, 1.5, 6.0
 V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 
 # Rows of `Loop.search`
-START, START_V, START_I, GOAL, DURATION = range(5)
+START, START_V, START_I, GOAL, SYNAPSE, MEMBRANE, DURATION = range(7)
 
 # Rows of `Loop.found`
-FIRES, HOLD_END, LAST_I, CURRENT, RESTART_CURRENT, RESTARTED = range(6)
+FIRES, HOLD_END, LAST_I, FADES, LEAKS, CURRENT, RESTART_CURRENT, RESTARTED = range(8)
 
 # What follows a crossing, if it is known: what the log has of it, and V at the end of the gap.
 SEQUEL = np.dtype(
@@ -92,19 +105,22 @@ class Buffers(NamedTuple):
 class Loop(NamedTuple):
     """What the event loop works on.
 
-    layers, units, weight  as in `chain.Chain`, with the state of the loop. Where a sample starts from a state, as many
-                weights of 0 as the widest layer has units come last
+    layers, units, weight, rates, places  as in `chain.Chain`, with the state of the loop. Where a sample starts from a
+                state, as many weights of 0 as the widest layer has units come last
     start       (2, n_units) in the dtype of the weights: V and I at the start of a sample; (2, 0) if all are at rest
     t_start     (batch,) float64: when that is; (0,) if all are at rest
     lanes       (3, n_units) in the dtype of the weights: V and I at the layer's last arrival, and the threshold
+    columns     (n_blocks * varied.SIZE,) in the same dtype: see there
     lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
     marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
     flags       (LANES,) uint8, which units of a block; words (LANES / 8,) uint64, the same memory
-    search      (5, n_units) float64: units of a layer that stand in line, from its `start` on, with the state
-                from which a crossing is sought, the threshold, and what has come out; an unfinished vector is filled up
+    search      (7, n_units) float64: units of a layer that stand in line, from its `start` on, with the state
+                from which a crossing is sought, the threshold, alpha and beta, and what has come out; an unfinished
+                vector is filled up
     searched    (n_units,) int64: which they are
-    found       (6, n_units) float64: the crossings of the last search, from the layer's `start` on: the time, the end
-                of the hold, I at the layer's last arrival, and what follows; `crossing` (n_units,) int64: whose
+    found       (8, n_units) float64: the crossings of the last search, from the layer's `start` on: the time, the end
+                of the hold, I at the layer's last arrival, alpha and beta, and what follows; `crossing` (n_units,)
+                int64: whose
     ahead       agenda.Agenda of every layer: crossings in the open gap
     sequels     (n_units,) SEQUEL, of a unit on the agenda
     events      the buffers' events
@@ -115,6 +131,9 @@ class Loop(NamedTuple):
     weight: np.ndarray
     start: np.ndarray
     t_start: np.ndarray
+    rates: np.ndarray
+    places: np.ndarray
+    columns: np.ndarray
     lanes: np.ndarray
     lowest: np.ndarray
     marked: np.ndarray
@@ -143,7 +162,7 @@ def stand_at(loop, layer, t):
     """Let a layer stand at t, where nothing arrives."""
     state = loop.layers[layer]
     state.t_last = t
-    state.a, state.b, state.h = 1.0, 1.0, 0.0
+    state.span, state.a, state.b, state.h = 0.0, 1.0, 1.0, 0.0
     state.row = loop.weight.size - widest(loop)
 
 
@@ -163,6 +182,7 @@ def reset(loop, first_input):
         state = loop.layers[layer]
         state.t_last = NEVER
         state.look = state.fixed_look if state.fixed_look > 0.0 else math.inf
+        state.span = 0.0
         state.a, state.b, state.h = 0.0, 0.0, 0.0  # V and I of the sample before go with the first pass
         for k in range(state.n_moved):
             loop.units[loop.units[state.start + k].moved].has_moved = False
@@ -204,30 +224,83 @@ def advance(loop, layer, decays, reach):
         first, lowest = block * BLOCK, loop.lowest[block]
         found = False
         for k in range(BLOCK):
-            u = first + k
-            v, i = step(lanes[V, u], lanes[I, u], a, b, h)
-            i += weight[w + u]
-            lanes[V, u] = v
-            lanes[I, u] = i
+            v, i = receive(lanes, weight, first + k, w, a, b, h)
             found |= look_ahead(v, i, reach, beta_down) >= lowest
         loop.marked[block] = found
         any_marked |= found
     return any_marked
 
 
+@called
+def deliver_varied(state, weight, lanes, lowest_of, marked, columns, rates, decays):
+    """`advance_varied`, of arrivals that others follow at once."""
+    advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, state.span, state.factors, decays, 0.0)
+
+
+@piece
+def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span, factors_at, decays, reach):
+    """`advance` of a varied layer over the gap before, which is `span`; decays: of all units, if that is 0.
+
+    factors_at  the set of columns in which the factors of this gap lie
+    """
+    real = lanes.dtype.type
+    a, b, h, reach = real(decays[0]), real(decays[1]), real(decays[2]), real(reach)
+    w = np.uint64(state.row - state.start)
+    any_marked = False
+    for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
+        first, at, lowest = block * BLOCK, block * SIZE, lowest_of[block]
+        found = False
+        if span == 0.0:
+            for k in range(BLOCK):
+                v, i = receive(lanes, weight, first + k, w, a, b, h)
+                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
+        else:
+            need_factors(columns, rates, state, block, span)
+            at_set = at + np.uint64(factors_at)
+            for k in range(BLOCK):
+                a_k, b_k, h_k = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+                v, i = receive(lanes, weight, first + k, w, a_k, b_k, h_k)
+                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
+        marked[block] = found
+        any_marked |= found
+    return any_marked
+
+
+@merged
+def need_factors(columns, rates, state, block, gap):
+    """Have the columns of a block hold the `factors` of a gap, where they are found only when they are needed.
+
+    Where pairs of rates are few they have been found by `end_look`, beside the pass before.
+    """
+    first = np.int64(block) * LANES
+    if state.n_pairs == 0 and rates[GAP, first] != gap:
+        n = min(LANES, (state.start + state.width - first + N_PAIRS - 1) // N_PAIRS * N_PAIRS)
+        find_each(columns, rates, first, n, gap, ALPHA)
+        rates[GAP, first] = gap
+
+
+@piece
+def receive(lanes, weight, u, w, a, b, h):
+    """Bring unit u over a gap whose `factors` these are, and add what arrives then: V and I."""
+    v, i = step(lanes[V, u], lanes[I, u], a, b, h)
+    i += weight[w + u]
+    lanes[V, u] = v
+    lanes[I, u] = i
+    return v, i
+
+
 @piece
 def mark(loop, layer, reach):
     """`advance` for a layer that is there already: the blocks in which a unit may cross within `reach`."""
     state, lanes = loop.layers[layer], loop.lanes
-    real = lanes.dtype.type
-    reach, beta_down = real(reach), real(state.beta * (1.0 - ROUNDED))
+    reach = lanes.dtype.type(reach)
     any_marked = False
     for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
-        first, lowest = block * BLOCK, loop.lowest[block]
+        first, at, lowest = block * BLOCK, block * SIZE, loop.lowest[block]
         found = False
         for k in range(BLOCK):
             u = first + k
-            found |= look_ahead(lanes[V, u], lanes[I, u], reach, beta_down) >= lowest
+            found |= look_ahead(lanes[V, u], lanes[I, u], reach, loop.columns[at + LEAK_DOWN + k]) >= lowest
         loop.marked[block] = found
         any_marked |= found
     return any_marked
@@ -241,10 +314,15 @@ def open_gap(loop, layer, gap_end):
     forget_crossings(loop, layer)
     if state.t_last == NEVER:
         return
-    before = state.a, state.b, state.h
-    look_to(state, state.look)  # its factors beside the pass, not after it
+    span, at, before = state.span, state.factors, (state.a, state.b, state.h)
+    look_to(loop, state, state.look)  # its factors beside the pass, not after it
     reach = (state.look_end - state.t_last) * SLACK
-    any_marked = advance(loop, layer, before, reach)
+    if state.uniform:
+        any_marked = advance(loop, layer, before, reach)
+    else:
+        any_marked = advance_varied(
+            state, loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates, span, at, before, reach
+        )
     if state.n_moved > 0:
         any_marked |= resume_moved(loop, layer, reach)
     if any_marked:
@@ -252,11 +330,24 @@ def open_gap(loop, layer, gap_end):
 
 
 @piece
-def look_to(state, width):
+def look_to(loop, state, width):
     """Let a look ahead end that long after the last arrival, or with the open gap."""
     state.looked = width
-    state.look_end = min(state.t_last + width, state.gap_end)
-    state.a, state.b, state.h = factors(state.look_end - state.t_last, state.alpha, state.beta)
+    end_look(loop, state, min(state.t_last + width, state.gap_end))
+
+
+@merged
+def end_look(loop, state, t):
+    """Let what has been looked at of the open gap end at t."""
+    state.look_end = t
+    state.span = t - state.t_last
+    if state.uniform:
+        state.a, state.b, state.h = factors(state.span, state.alpha, state.beta)
+    else:
+        state.a, state.b, state.h = 1.0, 1.0, 0.0  # of a gap of 0; of others each unit has its own
+        if state.n_pairs > 0:
+            state.factors = OTHER_SET - state.factors
+            find_few(loop.columns, state.factors, loop.rates, loop.places, state, state.span, ALPHA)
 
 
 @merged
@@ -266,7 +357,7 @@ def look_further(loop, layer):
     forget_crossings(loop, layer)
     if state.fixed_look == 0.0:
         state.look *= LONGER
-    look_to(state, FURTHER * state.looked)
+    look_to(loop, state, FURTHER * state.looked)
     reach = (state.look_end - state.t_last) * SLACK
     any_marked = mark(loop, layer, reach)
     for k in range(state.n_moved):
@@ -284,7 +375,7 @@ def forget_crossings(loop, layer):
     state.n_pool, state.n_row, state.n_late, state.n_searched, state.earliest = 0, 0, 0, 0, math.inf
 
 
-@piece
+@merged
 def resume_moved(loop, layer, reach):
     """Where V is now of the units that fired, or were held, in the gap before. Returns whether one may cross."""
     state, lanes, units = loop.layers[layer], loop.lanes, loop.units
@@ -301,7 +392,7 @@ def resume_moved(loop, layer, reach):
         else:
             unit.has_moved = False
             lanes[V, u] = unit.v_next
-            if look_ahead(unit.v_next, np.float64(lanes[I, u]), reach, state.beta) >= unit.theta * (1.0 - ROUNDED):
+            if look_ahead(unit.v_next, np.float64(lanes[I, u]), reach, unit.beta) >= unit.theta * (1.0 - ROUNDED):
                 loop.marked[u // LANES] = True
                 any_marked = True
     state.n_moved = n_held
@@ -321,7 +412,10 @@ def line_up(loop, layer, reach):
     rounded = 0.0 if is_whole else ROUNDED
     for block in range(state.start // LANES, state.stop // LANES):
         if loop.marked[block]:
-            flag_units(loop, state, block, reach, rounded)
+            if state.uniform:
+                flag_units(loop, state, block, reach, rounded)
+            else:
+                flag_varied(loop.lanes, loop.flags, loop.columns, loop.rates, state, block, reach, rounded)
             for word in range(WORDS):
                 flags, first = loop.words[word], block * LANES + word * 8
                 while flags != ZERO:
@@ -336,14 +430,16 @@ def line_up(loop, layer, reach):
         state.look = (state.look_end - state.t_last) * (FEW / state.n_searched)
 
 
-@piece
+@merged
 def may_cross_in_gap(loop, state, u, decays):
-    """Whether a unit may cross in the open gap, whose `factors` these are."""
-    lanes = loop.lanes
+    """Whether a unit may cross in the open gap, whose `factors` these are if the layer is uniform."""
+    lanes, gap, beta = loop.lanes, state.gap_end - state.t_last, loop.units[u].beta
     real = lanes.dtype.type
+    if not state.uniform:
+        decays = factors_of(loop.units[u], gap)
     v, i = lanes[V, u], lanes[I, u]
     v_end, i_end = step(v, i, real(decays[0]), real(decays[1]), real(decays[2]))
-    reach, beta, beta_up = real((state.gap_end - state.t_last) * SLACK), real(state.beta), real(state.beta * SLACK)
+    reach, beta, beta_up = real(gap * SLACK), real(beta), real(beta * SLACK)
     return may_cross(v, i, v_end, i_end, reach, beta, beta_up, lanes[THETA, u])
 
 
@@ -359,7 +455,7 @@ def first_byte(flags):
     return k
 
 
-@piece
+@merged
 def flag_units(loop, state, block, reach, rounded):
     """Which units of a block may cross in a look, even where lanes have been rounded by that much."""
     lanes, flags = loop.lanes, loop.flags
@@ -369,10 +465,31 @@ def flag_units(loop, state, block, reach, rounded):
     up, down = real(rounded), real(1.0 - rounded)
     first = np.uint64(block * LANES)
     for k in range(BLOCK):
-        v, i = lanes[V, first + k], lanes[I, first + k]
-        v_end, i_end = step(v, i, a, b, h)
-        v_end += up * (abs(v) + h * abs(i))
-        flags[k] = may_cross(v, i, v_end, i_end, reach, beta_down, beta_up, lanes[THETA, first + k] * down)
+        flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
+
+
+@called
+def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
+    """`flag_units` of a varied layer, as a function of arrays as `advance_varied` is."""
+    need_factors(columns, rates, state, block, state.span)
+    real = lanes.dtype.type
+    low = LEAK_DOWN if rounded > 0.0 else LEAK
+    reach, up, down = real(reach), real(rounded), real(1.0 - rounded)
+    first, at = np.uint64(block * LANES), np.uint64(block) * SIZE
+    at_set = at + np.uint64(state.factors)
+    for k in range(BLOCK):
+        a, b, h = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+        beta_down, beta_up = columns[at + low + k], columns[at + LEAK_UP + k]
+        flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
+
+
+@piece
+def may_cross_in_look(lanes, u, a, b, h, reach, beta_down, beta_up, up, down):
+    """`may_cross` of a unit in a look whose `factors` are a, b, h; `up` and `down` make up for rounding."""
+    v, i = lanes[V, u], lanes[I, u]
+    v_end, i_end = step(v, i, a, b, h)
+    v_end += up * (abs(v) + h * abs(i))
+    return may_cross(v, i, v_end, i_end, reach, beta_down, beta_up, lanes[THETA, u] * down)
 
 
 @piece
@@ -380,34 +497,36 @@ def seek(loop, layer, u, t, v, i, not_before):
     """Let a unit that may cross, in state (v, i) at time t, stand in line; it does not cross before a given time."""
     state, k = loop.layers[layer], loop.layers[layer].start + loop.layers[layer].n_searched
     loop.search[START, k], loop.search[START_V, k], loop.search[START_I, k] = t, v, i
-    loop.search[GOAL, k] = loop.units[u].theta
+    loop.search[GOAL, k], loop.search[SYNAPSE, k] = loop.units[u].theta, loop.units[u].alpha
+    loop.search[MEMBRANE, k] = loop.units[u].beta
     loop.searched[k] = u
     state.n_searched += 1
     state.earliest = min(state.earliest, not_before)
 
 
-@piece
+@merged
 def search_all(loop, layer):
     """Find the crossings of all that stand in line, in a vector pass: SEARCHED_AT_ONCE cost less than 2 one by one."""
     state, search = loop.layers[layer], loop.search
     first, n = np.uint64(state.start), state.n_searched
-    n_all = fill_up(search[: GOAL + 1], state.start, n)
-    alpha, beta = state.alpha, state.beta
+    n_all = fill_up(search[:DURATION], state.start, n)
     for k in range(np.uint64(n_all)):
         m = first + k
         v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
+        alpha, beta = search[SYNAPSE, m], search[MEMBRANE, m]
         plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
         search[DURATION, m] = duration if plain else UNRESOLVED
     n_found = np.int64(0)
     for k in range(state.start, state.start + n):
         u, duration = loop.searched[k], search[DURATION, k]
         t, v, i, theta = search[START, k], search[START_V, k], search[START_I, k], search[GOAL, k]
+        alpha, beta = search[SYNAPSE, k], search[MEMBRANE, k]
         if duration == UNRESOLVED:
             duration = crossing_ahead(v, i, alpha, beta, theta)
         # Up to its crossing V rises by STEEP of its first slope or more: far enough below, it is below.
         elif duration == NONE_AHEAD or STEEP * rise(v, i, beta) * (t + duration - state.look_end) >= GENTLE * theta:
             continue
-        duration = within_gap(state, t, v, i, duration, theta)
+        duration = within_gap(state, t, v, i, duration, alpha, beta, theta)
         if duration != NONE_AHEAD:
             m = state.start + n_found
             loop.found[FIRES, m] = after(t, duration, state.gap_end)
@@ -428,18 +547,18 @@ def fill_up(columns, first, n):
     return n_all
 
 
-@piece
-def within_gap(state, t, v, i, duration, theta):
+@merged
+def within_gap(state, t, v, i, duration, alpha, beta, theta):
     """The crossing from state (v, i) at t if it lies as far as the layer has looked, or NONE_AHEAD; see `up_to`."""
     gap = state.look_end - t
     if duration != NONE_AHEAD and duration <= gap:
         return duration
     if gap <= 0.0 or state.look_end < state.gap_end:  # after the end of a gap that was cut, or before that of the gap
         return NONE_AHEAD
-    return up_to(gap, duration, propagate(v, i, gap, state.alpha, state.beta)[0], theta)
+    return up_to(gap, duration, propagate(v, i, gap, alpha, beta)[0], theta)
 
 
-@piece
+@merged
 def note_crossings(loop, layer, n):
     """Put the crossings of a search on the agenda."""
     state, ahead = loop.layers[layer], loop.ahead
@@ -477,12 +596,13 @@ def look_beyond(loop, layer, n):
     first = np.uint64(state.start)
     for k in range(state.start, state.start + n):
         u = loop.crossing[k]
-        found[HOLD_END, k] = found[FIRES, k] + loop.units[u].t_ref
-        found[LAST_I, k] = loop.lanes[I, u]
-    alpha, beta, t_last, gap_end = state.alpha, state.beta, state.t_last, state.gap_end
-    for k in range(np.uint64(fill_up(found[: LAST_I + 1], state.start, n))):
+        unit = loop.units[u]
+        found[HOLD_END, k] = found[FIRES, k] + unit.t_ref
+        found[LAST_I, k], found[FADES, k], found[LEAKS, k] = loop.lanes[I, u], unit.alpha, unit.beta
+    t_last, gap_end = state.t_last, state.gap_end
+    for k in range(np.uint64(fill_up(found[:CURRENT], state.start, n))):
         m = first + k
-        hold_end, i = found[HOLD_END, m], found[LAST_I, m]
+        hold_end, i, alpha, beta = found[HOLD_END, m], found[LAST_I, m], found[FADES, m], found[LEAKS, m]
         found[CURRENT, m] = faded(i, found[FIRES, m] - t_last, alpha)
         restart_current = faded(i, hold_end - t_last, alpha)
         found[RESTART_CURRENT, m] = restart_current
@@ -490,11 +610,11 @@ def look_beyond(loop, layer, n):
     for k in range(state.start, state.start + n):
         u = loop.crossing[k]
         sequel = loop.sequels[u]
-        rest, left = loop.units[u].rest, gap_end - found[HOLD_END, k]
+        rest, beta = loop.units[u].rest, loop.units[u].beta
         sequel.known, sequel.restart_current = True, found[RESTART_CURRENT, k]
         sequel.restart_slope = rise(rest, found[RESTART_CURRENT, k], beta)
         sequel.slope = rise(loop.units[u].theta, found[CURRENT, k], beta)
-        sequel.v_next = settle(loop, u, found[RESTARTED, k] + remains(rest, left, beta))
+        sequel.v_next = settle(loop, u, found[RESTARTED, k] + remains(rest, gap_end - found[HOLD_END, k], beta))
 
 
 @piece
@@ -509,8 +629,7 @@ def after(t, duration, gap_end):
 @piece
 def current_at(loop, layer, u, t):
     """I(t-) of a unit within the open gap."""
-    state = loop.layers[layer]
-    return faded(np.float64(loop.lanes[I, u]), t - state.t_last, state.alpha)
+    return faded(np.float64(loop.lanes[I, u]), t - loop.layers[layer].t_last, loop.units[u].alpha)
 
 
 @inlined
@@ -527,7 +646,7 @@ def release(loop, layer, u, i, slope, v_next):
     loop.events[layer, unit.last_spike].restart_slope = slope
     unit.v_next = v_next
     if slope * (state.look_end - t) * SLACK >= unit.theta - unit.rest:
-        seek(loop, layer, u, t, unit.rest, i, t + tangent_reach(unit.rest, i, state.beta, unit.theta))
+        seek(loop, layer, u, t, unit.rest, i, t + tangent_reach(unit.rest, i, unit.beta, unit.theta))
 
 
 @piece
@@ -535,7 +654,7 @@ def release_now(loop, layer, u):
     """`release`, of a unit whose sequel is not known: it crossed in another gap, or one that was cut, or it is late."""
     state, unit = loop.layers[layer], loop.units[u]
     i = current_at(loop, layer, u, unit.hold_end)
-    slope = rise(unit.rest, i, state.beta)
+    slope = rise(unit.rest, i, unit.beta)
     release(loop, layer, u, i, slope, settle(loop, u, restart(state, unit, i)))
 
 
@@ -553,7 +672,7 @@ def restarted(loop, layer, u):
 def restart(state, unit, i):
     """V at the end of the open gap, from the end of a hold on with the current i."""
     left = state.gap_end - unit.hold_end
-    return i * response(left, state.alpha, state.beta) + remains(unit.rest, left, state.beta)
+    return i * response(left, unit.alpha, unit.beta) + remains(unit.rest, left, unit.beta)
 
 
 @piece
@@ -611,14 +730,15 @@ def is_first(state, u, f):
     return u >= 0 and state.look_end - f >= 2.0 * RESOLVED * abs(state.look_end)
 
 
-@piece
+@merged
 def has_reached(loop, layer, u):
     """Whether rounding has brought a unit to its threshold at the end of a gap, ahead of its crossing."""
     state, unit = loop.layers[layer], loop.units[u]
     if unit.has_moved:
         return unit.hold_end <= state.gap_end and restarted(loop, layer, u) >= unit.theta
     v, i = np.float64(loop.lanes[V, u]), np.float64(loop.lanes[I, u])
-    return step(v, i, state.a, state.b, state.h)[0] >= unit.theta
+    a, b, h = factors_of(unit, state.span)
+    return step(v, i, a, b, h)[0] >= unit.theta
 
 
 @piece
@@ -628,7 +748,7 @@ def previous_spike(loop, layer, u, sample):
     return loop.events[layer, unit.last_spike].time if unit.sample == sample else NEVER
 
 
-@piece
+@merged
 def emit(loop, layer, u, f, sample):
     """Log the spike of unit u at f, drop its crossing, and restart it: held, or on its way to the next crossing."""
     state, unit, sequel = loop.layers[layer], loop.units[u], loop.sequels[u]
@@ -636,7 +756,7 @@ def emit(loop, layer, u, f, sample):
     event = loop.events[layer, state.count]
     event.time = f
     event.unit = u - state.start
-    event.slope = sequel.slope if sequel.known else rise(unit.theta, current_at(loop, layer, u, f), state.beta)
+    event.slope = sequel.slope if sequel.known else rise(unit.theta, current_at(loop, layer, u, f), unit.beta)
     event.restart_slope = 0.0
     unit.sample = sample
     unit.last_spike = state.count
@@ -653,7 +773,7 @@ def emit(loop, layer, u, f, sample):
             release_now(loop, layer, u)
 
 
-@piece
+@merged
 def place_in_order(loop, layer, first):
     """Bring the spike that was logged last in order of unit among those of its instant; events from `first` on.
 
@@ -673,16 +793,6 @@ def place_in_order(loop, layer, first):
         k -= 1
 
 
-@merged
-def close_gap(loop, layer, arrivals, n_arrivals):
-    """Take note of what arrives at the end of the gap, in order of unit, the layer's own spikes last."""
-    state, waits = loop.layers[layer], np.bool_(False)
-    while state.cursor < n_arrivals and arrival_from_below(state, arrivals[state.cursor]) == state.gap_end:
-        waits = note(loop, layer, row(state, arrivals[state.cursor].unit), waits)
-        state.cursor += 1
-    hear_itself(loop, layer, waits)
-
-
 @piece
 def next_own(loop, layer):
     """When the next of a layer's own spikes arrives that has not arrived yet; inf if none is on its way."""
@@ -692,10 +802,13 @@ def next_own(loop, layer):
     return own_arrival(state, loop.events[layer, state.own_cursor])
 
 
-@piece
-def hear_itself(loop, layer, waits):
-    """Take note of a recurrent layer's own spikes at the end of the gap, and leave it. `waits`: see `note`."""
-    state = loop.layers[layer]
+@merged
+def close_gap(loop, layer, arrivals, n_arrivals):
+    """Leave a gap: take note of what arrives at its end, in order of unit, a recurrent layer's own spikes last."""
+    state, waits = loop.layers[layer], np.bool_(False)  # of a literal Numba would compile `note` once more
+    while state.cursor < n_arrivals and arrival_from_below(state, arrivals[state.cursor]) == state.gap_end:
+        waits = note(loop, layer, row(state, arrivals[state.cursor].unit), waits)
+        state.cursor += 1
     if state.recurrent:
         while next_own(loop, layer) == state.gap_end:
             waits = note(loop, layer, own_row(state, loop.events[layer, state.own_cursor].unit), waits)
@@ -708,20 +821,23 @@ def note(loop, layer, first_weight, waits):
     """Note an arrival, to be delivered when the next gap is opened. If another waits already, that is delivered now."""
     state = loop.layers[layer]
     if waits:
-        advance(loop, layer, (state.a, state.b, state.h), 0.0)
-        state.a, state.b, state.h = 1.0, 1.0, 0.0
+        decays = state.a, state.b, state.h
+        if state.uniform or state.span == 0.0:  # where nothing is looked ahead
+            advance(loop, layer, decays, 0.0)
+        else:
+            deliver_varied(state, loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates, decays)
+        state.span, state.a, state.b, state.h = 0.0, 1.0, 1.0, 0.0
     state.row = first_weight
     return True
 
 
-@piece
+@merged
 def cut_gap(loop, layer, t):
     """Let the open gap end at t, where a spike of a recurrent layer arrives in it."""
     state = loop.layers[layer]
     state.gap_end = t
     if t <= state.look_end:
-        state.look_end = t
-        state.a, state.b, state.h = factors(t - state.t_last, state.alpha, state.beta)
+        end_look(loop, state, t)
     for k in range(state.n_moved):
         u = loop.units[state.start + k].moved
         unit = loop.units[u]
@@ -745,7 +861,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
     """
     last = loop.layers.size - 1
     silent = loop.layers[last].width
-    layer, waits = np.int64(0), np.bool_(False)  # of a literal Numba would compile every piece that takes it once more
+    layer = np.int64(0)  # of a literal Numba would compile every piece that takes it once more
     gap_end, instant = next_input(loop, inputs, n_inputs, t_end), NEVER
     opening = True
     while True:
@@ -782,22 +898,24 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             elif stop_at_first and silent == 0:
                 return status.OK, layer, u, instant
             instant = NEVER
-        elif state.gap_end < state.until:
-            hear_itself(loop, layer, waits)
-            gap_end, opening = state.until, True
-        elif state.gap_end >= t_end:
+        elif state.gap_end >= max(state.until, t_end):
             if layer == last:
                 return status.OK, layer, u, t_end
             layer, gap_end, opening = layer + 1, t_end, True
-        elif layer == 0:
-            close_gap(loop, layer, inputs, n_inputs)
-            gap_end, opening = next_input(loop, inputs, n_inputs, t_end), True
         else:
-            close_gap(loop, layer, loop.events[layer - 1], loop.layers[layer - 1].count)
-            layer -= 1
+            arrivals, n_arrivals = inputs, n_inputs
+            if layer > 0:
+                arrivals, n_arrivals = loop.events[layer - 1], loop.layers[layer - 1].count
+            close_gap(loop, layer, arrivals, n_arrivals)
+            if state.gap_end < state.until:
+                gap_end, opening = state.until, True
+            elif layer > 0:
+                layer -= 1
+            else:
+                gap_end, opening = next_input(loop, inputs, n_inputs, t_end), True
 
 
-@piece
+@merged
 def forget_unknown(loop, starts, t_known):
     """Take back the spikes that were found ahead of an early stop."""
     for layer in range(loop.layers.size):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain import ALPHA, arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes
@@ -60,10 +60,20 @@ def arrive(chain, direction, lanes, layer, k, first):
     real = tan.dtype.type
     is_own = np.int64(first >= np.uint64(state.recurrent_start))
     alpha, d_t = real(state.alpha), real(direction.times[k] + direction.delay[layer, is_own])
-    for u in range(np.uint64(n_lanes(state))):
-        w = first + u
-        tan[DRIVER, u] += d_weight[w] + alpha * weight[w] * d_t
-        tan[DRIVEN, u] -= weight[w] * d_t
+    alphas, start = chain.rates[ALPHA], np.uint64(state.start)
+    if state.uniform:
+        for u in range(np.uint64(n_lanes(state))):
+            receive(tan, u, weight[first + u], d_weight[first + u], alpha, d_t)
+    else:
+        for u in range(np.uint64(n_lanes(state))):
+            receive(tan, u, weight[first + u], d_weight[first + u], real(alphas[start + u]), d_t)
+
+
+@piece
+def receive(tan, u, weight, d_weight, alpha, d_t):
+    """Arrival rule in unit u."""
+    tan[DRIVER, u] += d_weight + alpha * weight * d_t
+    tan[DRIVEN, u] -= weight * d_t
 
 
 @piece
@@ -72,7 +82,6 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
 
     cursors  first spike, one past the last, next spike to come to, next end of hold to come to (a place in `order`)
     """
-    state = chain.layers[layer]
     first, last, spike, held = cursors
     n_alone = 0
     while spike < last:  # and then a hold is left, for none ends before its spike
@@ -81,7 +90,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
             break
         k = order[held] if end < f else spike
         u = log.events[k].unit
-        n_alone = move_alone(lanes, u, min(f, end), t, n_alone, state.alpha, state.beta)
+        n_alone = move_alone(chain, lanes, layer, u, min(f, end), t, n_alone, ALPHA)
         if end < f:
             release(log, direction, lanes.alone[u], k)
             held += 1
@@ -105,6 +114,7 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
     cursors = (first, last, first, first)
     own, owns_to = first, last if state.recurrent else first  # arrivals of the layer's own spikes
     lanes.all[:, :n_units] = 0.0
+    decays = 1.0, 1.0, 0.0  # of a varied layer none are read
     t = np.nextafter(log.events[first].time, -np.inf)  # what a bias or an initial state drives needs no arrival
     if arrival < arrivals_to:
         t = min(t, arrival_from_below(state, log.events[arrival]))
@@ -123,8 +133,9 @@ def layer_tangent(chain, log, direction, lanes, order, layer, sample, zero_graze
         code, cursors, n_alone = own_events(chain, log, direction, lanes, layer, cursors, order, t, t_next, zero_grazes)
         if code != status.OK:
             return code, cursors[2]
-        decays = factors(t_next - t, state.alpha, state.beta)
-        move_all(lanes, n_units, n_alone, t_next, decays, state.alpha, state.beta)
+        if state.uniform:
+            decays = factors(t_next - t, state.alpha, state.beta)
+        move_all(chain, lanes, layer, n_alone, t_next, t_next - t, decays, ALPHA)
         t = t_next
     return status.OK, -1
 

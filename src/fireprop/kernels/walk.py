@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import rates
-from fireprop.kernels.compiling import njit, piece
+from fireprop.kernels.chain import ALPHA, BETA, LANES
+from fireprop.kernels.compiling import called, inlined, merged, njit, piece
 from fireprop.kernels.membrane import factors, step
+from fireprop.kernels.rates import DRIVEN_DECAY, DRIVEN_RATE, DRIVER_DECAY, DRIVER_RATE, RESPONSE, TIME
+from fireprop.kernels.varied import A, B, H, entry_of, find_each, find_few
 
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
-
-# Rows of `Lanes.moves` and `Lanes.gaps`: a time, and the `factors` of it
-TIME, A, B, H = range(4)
 
 N_SUMS = 8
 AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
@@ -44,9 +44,10 @@ class Lanes(NamedTuple):
 
     all    (2, widest layer) in the dtype of the weights, valid at the time that the walk has reached
     alone  (widest layer,) ALONE, not moved at the start of a walk
-    moves  (4, widest layer) float64, scratch: for units that moved alone
-    gaps   (4, N_AHEAD) float64, scratch: for gaps between arrivals
+    moves  (6, widest layer) float64, scratch: for units that moved alone. Rows: see `rates.py`
+    gaps   (6, N_AHEAD) float64, scratch: for gaps between arrivals. Likewise
     sums   (N_SUMS,) float64, scratch
+    columns  (n_blocks * varied.SIZE,) in the dtype of the weights, scratch: see there
     by_rates  derivatives of `all` by rates; None: the walk does not ask for any, and is compiled without
     """
 
@@ -55,6 +56,7 @@ class Lanes(NamedTuple):
     moves: np.ndarray
     gaps: np.ndarray
     sums: np.ndarray
+    columns: np.ndarray
     by_rates: rates.ByRates | None = None
 
 
@@ -87,15 +89,31 @@ def n_together(n):
 
 
 @piece
-def fill_factors(times, n, driver_rate, driven_rate):
+def fill_factors(times, n):
     """The `factors` of the first n times, in a vector pass."""
     for m in range(np.uint64(n_together(n))):
-        times[A, m], times[B, m], times[H, m] = factors(times[TIME, m], driver_rate, driven_rate)
+        a, b, h = factors(times[TIME, m], times[DRIVER_RATE, m], times[DRIVEN_RATE, m])
+        times[DRIVER_DECAY, m], times[DRIVEN_DECAY, m], times[RESPONSE, m] = a, b, h
+
+
+@inlined
+def factors_at(times, m):
+    """What `fill_factors` has found for time m."""
+    return times[DRIVER_DECAY, m], times[DRIVEN_DECAY, m], times[RESPONSE, m]
+
+
+@inlined
+def rates_of(unit, driver):
+    """The rates of the driver and of what it drives: alpha and beta, if the driver is I or its tangent."""
+    return (unit.alpha, unit.beta) if driver == ALPHA else (unit.beta, unit.alpha)
 
 
 @piece
-def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
-    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead."""
+def move_alone(chain, lanes, layer, u, t, t_walk, n_alone, driver):
+    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead.
+
+    driver  the rate of the driver: ALPHA or BETA
+    """
     own = lanes.alone[u]
     if not own.moved:
         own.moved = True
@@ -105,6 +123,7 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
         n_alone += 1
     if own.at != t:  # the end of a hold of 0 is at its spike
         gap = abs(t - own.at)
+        driver_rate, driven_rate = rates_of(chain.units[chain.layers[layer].start + u], driver)
         a, b, h = factors(gap, driver_rate, driven_rate)
         rates.move_alone(lanes.by_rates, own, u, gap, (a, b, h), driver_rate, driven_rate)
         own.driven, own.driver = step(own.driven, own.driver, a, b, h)
@@ -113,24 +132,60 @@ def move_alone(lanes, u, t, t_walk, n_alone, driver_rate, driven_rate):
 
 
 @piece
-def move_all(lanes, n_units, n_alone, t, decays, driver_rate, driven_rate):
-    """Bring every unit to time t: the lanes in one pass, by the `factors` of their way, then those that moved alone."""
-    every, moves = lanes.all, lanes.moves
-    real = every.dtype.type
-    a, b, h = real(decays[0]), real(decays[1]), real(decays[2])
-    rates.move_lanes(lanes.by_rates, every, DRIVEN, DRIVER, n_units, a, b, h)
-    for u in range(np.uint64(n_units)):
-        every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
+def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
+    """Bring every unit over a gap to time t: the lanes in one pass, then those that moved alone.
+
+    decays  the `factors` of the gap, if the layer is uniform; driver: see `move_alone`
+    """
+    state, every, moves = chain.layers[layer], lanes.all, lanes.moves
+    if state.uniform:
+        move_lanes(every, lanes.by_rates, n_lanes(state), decays)
+    else:
+        move_varied(every, lanes.by_rates, lanes.columns, chain.rates, chain.places, state, n_lanes(state), gap, driver)
     for m in range(n_alone):
-        moves[TIME, m] = abs(t - lanes.alone[lanes.alone[m].listed].at)
-    fill_factors(moves, n_alone, driver_rate, driven_rate)
-    rates.look_over(lanes.by_rates, moves, TIME, n_together(n_alone), driver_rate, driven_rate)
+        u = lanes.alone[m].listed
+        moves[TIME, m] = abs(t - lanes.alone[u].at)
+        moves[DRIVER_RATE, m], moves[DRIVEN_RATE, m] = rates_of(chain.units[state.start + u], driver)
+    fill_factors(moves, n_alone)
+    rates.look_over(lanes.by_rates, moves, n_together(n_alone))
     for m in range(n_alone):
         u = lanes.alone[m].listed
         own = lanes.alone[u]
-        rates.join(lanes.by_rates, own, u, m, moves[TIME, m], (moves[A, m], moves[B, m], moves[H, m]))
-        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, moves[A, m], moves[B, m], moves[H, m])
+        rates.join(lanes.by_rates, own, u, m, moves[TIME, m], factors_at(moves, m))
+        every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, *factors_at(moves, m))
         own.moved = False
+
+
+@merged
+def move_lanes(every, by_rates, n_units, decays):
+    """Bring the lanes over a gap that has these `factors` for all of them."""
+    real = every.dtype.type
+    a, b, h = real(decays[0]), real(decays[1]), real(decays[2])
+    rates.move_lanes(by_rates, every, DRIVEN, DRIVER, n_units, a, b, h)
+    for u in range(np.uint64(n_units)):
+        every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
+
+
+@called
+def move_varied(every, by_rates, columns, table, places, state, n_units, gap, driver):
+    """`move_lanes` of a varied layer. table: of the rates of units"""
+    if state.n_pairs > 0:
+        find_few(columns, 0, table, places, state, gap, driver)
+    for first in range(np.int64(0), n_units, LANES):
+        n = min(LANES, n_units - first)
+        if state.n_pairs == 0:
+            find_each(columns, table, state.start + first, n, gap, driver)
+        at = entry_of(state.start + first)
+        if by_rates is not None:
+            of_drivers, of_drivens = table[driver], table[BETA - driver]
+            for k in range(np.uint64(n)):
+                u, w = np.uint64(first) + k, np.uint64(state.start + first) + k
+                decays = columns[at + A + k], columns[at + B + k], columns[at + H + k]
+                rates.move_lane(by_rates, every, DRIVEN, DRIVER, u, gap, decays, of_drivers[w], of_drivens[w])
+        for k in range(np.uint64(n)):
+            u = np.uint64(first) + k
+            a, b, h = columns[at + A + k], columns[at + B + k], columns[at + H + k]
+            every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
 
 
 @piece

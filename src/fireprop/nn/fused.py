@@ -91,18 +91,26 @@ def plain_layers(
         t_ref = given.get(Part("t_ref", k))
         t_ref = per_unit(lif.t_ref, lif.out_features) if t_ref is None else t_ref
         delays = [
-            0.0 if constant is None else _of_units(given.get(Part("delay", connection + rec), constant))
-            for rec, constant in enumerate((lif.delay, lif.delay_rec))
+            _one_value(given.get(Part("delay", connection + own_spikes), constant))
+            for own_spikes, constant in enumerate((lif.delay, lif.delay_rec))
         ]
         found.append(engine.chain.Layer(own[0], tau_mem, tau_syn, threshold, t_ref, own[1], acting, *delays))
         connection += 1 + lif.recurrent + len(acting.weights)
     return found
 
 
-def _of_units(constant: Tensor | engine.Array) -> float:
-    """A constant of units, or of synapses that differ by unit alone, as the engine takes it: a number."""
+def _one_value(delay: Tensor | engine.Array | None) -> float:
+    """The value of a delay, all of whose entries are equal; None: 0."""
+    if delay is None:
+        return 0.0
+    return float((delay.detach() if isinstance(delay, Tensor) else delay).reshape(-1)[0])
+
+
+def _of_units(constant: Tensor | engine.Array) -> float | engine.Array:
+    """A constant of units, or of synapses that differ by unit alone: a number where all are equal, else (out,)."""
     values = arguments.array(constant.detach()) if isinstance(constant, Tensor) else constant
-    return float(values.flat[0])
+    values = values[:, 0] if values.ndim == 2 else values.reshape(-1)
+    return float(values[0]) if (values == values[0]).all() else np.ascontiguousarray(values)
 
 
 def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | None) -> engine.Acting:
@@ -118,27 +126,40 @@ def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | N
 def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain.
 
-    It has one tau_mem, one tau_syn for all synapses, not too few of these, one delay of what comes from below and one
-    of its own spikes, and a bias that is not too large. If anything acts at the start, no rate is trained.
+    All synapses of a unit have one tau_syn, and are not too few. What comes from below has one delay, and so do the
+    layer's own spikes. A bias is not too large. If anything acts at the start, no time constant is trained.
     """
-    if _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
+    if lif._as_graph or _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False
-    if not all(_is_one(lif, name) for name in ("tau_mem", "tau_syn", "tau_syn_rec", "delay", "delay_rec")):
+    if not (_is_one(lif, "delay") and _is_one(lif, "delay_rec") and _is_of_units(lif, "tau_syn")):
         return False
     if start_names(lif) and any(is_trained(lif, name) for name in ("tau_mem", "tau_syn", "tau_syn_rec")):
         return False
-    rec = lif.tau_syn_rec
-    return rec is None or bool(rec.reshape(-1)[0] == lif.tau_syn.reshape(-1)[0])
+    if lif.tau_syn_rec is None:
+        return True
+    own, below = _columns(lif.tau_syn_rec), _columns(lif.tau_syn)
+    return _is_of_units(lif, "tau_syn_rec") and bool((own == below).all())
 
 
 def _is_one(lif: "LIF", name: str) -> bool:
-    """Whether a constant is missing, or one number; if it is trained, for now. A trained rate may be kept per unit."""
-    constant: Tensor | None = getattr(lif, name)
-    if constant is None or constant.numel() == 1:
+    """Whether a delay is missing, or one number."""
+    delay: Tensor | None = getattr(lif, name)
+    if delay is None or delay.numel() == 1:
         return True
-    if is_trained(lif, name) and not (name == "tau_mem" or (not name.startswith("delay") and constant.shape[-1] == 1)):
-        return False
-    return bool((constant == constant.reshape(-1)[0]).all())
+    return not is_trained(lif, name) and bool((delay == delay.reshape(-1)[0]).all())
+
+
+def _is_of_units(lif: "LIF", name: str) -> bool:
+    """Whether all synapses of a unit have the same time constant. A trained one is not kept per source or synapse."""
+    tau: Tensor = getattr(lif, name)
+    if tau.numel() == 1 or tau.shape[-1] == 1:
+        return True
+    return not is_trained(lif, name) and bool((tau == tau[:, :1]).all())
+
+
+def _columns(tau: Tensor) -> Tensor:
+    """A time constant of synapses that differ by unit alone, of one synapse of each unit: (1,) or (out,)."""
+    return tau.reshape(1) if tau.numel() == 1 else tau[:, 0]
 
 
 def _is_quiet(lif: "LIF") -> bool:

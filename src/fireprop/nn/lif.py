@@ -80,6 +80,8 @@ class LIF(nn.Module):
     v_start: Tensor | None
     i_start: Tensor | None
 
+    _as_graph = False  # whether it runs as a graph though it is plain, to check one engine against the other
+
     def __init__(
         self,
         in_features: int,
