@@ -285,8 +285,7 @@ def test_a_layer_with_constants_per_unit_is_plain(constants):
         {"tau_syn": torch.tensor([[1.0, 2.0]])},
         {"tau_syn": torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 4.0]])},
         {"tau_syn": torch.tensor([[1.0], [2.0], [3.0]]), "recurrent": True, "tau_syn_rec": 1.0},
-        {"tau_mem": torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]).double())},
     ],
 )
-def test_a_layer_whose_units_have_several_currents_or_trained_constants_is_not_plain(constants):
+def test_a_layer_whose_units_have_several_currents_is_not_plain(constants):
     assert not fused.is_plain(layer(**constants))

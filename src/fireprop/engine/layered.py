@@ -80,7 +80,7 @@ def _constants(structure: Structure, layering: Layering, layer: int) -> _Constan
 
 
 def _tau_syn(structure: Structure, members: Sequence[int], heard: Sequence[Connection]) -> Array | None:
-    """(n_units,): the tau_syn of each unit of these populations, or None if one has several. One that hears none: any."""
+    """(n_units,): the tau_syn of each unit of these populations, or None if one has several. Without synapses: any."""
     if not heard:
         return None
     found = []
