@@ -5,9 +5,7 @@ import torch
 from torch import nn
 
 from fireprop import Spikes
-from fireprop.nn import LIF, Sequential, fused
-
-pytestmark = pytest.mark.white_box
+from fireprop.nn import LIF, Sequential
 
 N_IN, T_END = 6, 6.0
 
@@ -60,8 +58,9 @@ def assert_alike(a, b, *, exact=True):
         assert error <= (1e-11 if exact else 1e-3) * others[name].abs().max(), name
 
 
-def as_graph(monkeypatch):
-    monkeypatch.setattr(fused, "is_plain", lambda lif: False)
+def as_graph(net):
+    for layer in net:
+        layer._as_graph = True
 
 
 @pytest.mark.parametrize(
@@ -69,51 +68,51 @@ def as_graph(monkeypatch):
     [(0.3, 0.5, 0.2), (None, 0.5, None), (0.3, None, 0.2), (None, 0.01, 0.7), (0.0, 0.0, 0.0), (1e-17, 1e-17, 1e-17)],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, delays):
+def test_spikes_and_gradients_are_those_of_the_graph(seed, delays):
     generator = torch.Generator().manual_seed(seed)
     net = layers(generator, delays=delays)
     given = drawn(generator)
     found = told(net, *given)
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given))
 
 
-def test_layers_without_recurrence_have_delays(monkeypatch):
+def test_layers_without_recurrence_have_delays():
     generator = torch.Generator().manual_seed(1)
     net = layers(generator, recurrent=False)
     given = drawn(generator)
     found = told(net, *given)
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given))
 
 
-def test_what_meets_at_one_instant_is_delivered_as_in_the_graph(monkeypatch):
+def test_what_meets_at_one_instant_is_delivered_as_in_the_graph():
     generator = torch.Generator().manual_seed(2)
     net = layers(generator, delays=(0.25, 0.5, 0.25), t_ref=0.5)
     places = torch.rand(3, 14, generator=generator).mul(16.0 * N_IN).floor().long().sort().values.reshape(-1)
     times = (places // N_IN).double().mul(0.25).requires_grad_()
     spikes = Spikes(times, places % N_IN, torch.arange(4) * 14, N_IN)
     found = told(net, times, spikes)
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, times, spikes))
 
 
-def test_a_bias_goes_with_delays(monkeypatch):
+def test_a_bias_goes_with_delays():
     generator = torch.Generator().manual_seed(3)
     net = layers(generator, bias=nn.Parameter(torch.tensor(0.2, dtype=torch.float64)))
     given = drawn(generator)
     found = told(net, *given, t_start=-0.5)
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given, t_start=-0.5))
 
 
-def test_the_state_has_the_dtype_of_the_weights(monkeypatch):
+def test_the_state_has_the_dtype_of_the_weights():
     generator = torch.Generator().manual_seed(1)
     net = layers(generator, torch.float32)
     given = drawn(generator)
     found = told(net, *given)
     assert found[0].engines[0].dtype == torch.float32
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given), exact=False)
 
 
@@ -136,14 +135,14 @@ def test_forward_mode_is_reverse_mode_transposed():
     assert torch.isclose((moved * cotangent).sum(), both, rtol=1e-10)
 
 
-def test_a_stop_knows_what_comes_late_to_the_first_layer(monkeypatch):
+def test_a_stop_knows_what_comes_late_to_the_first_layer():
     generator = torch.Generator().manual_seed(2)
     net = layers(generator, delays=(0.3, 0.5, None))
     _, spikes = drawn(generator)
     record = net.record(spikes, t_end=T_END, stop="first_spikes")
     assert record.engines[0].engine == "chain"
     assert (record[-1].t_known < T_END).any()
-    as_graph(monkeypatch)
+    as_graph(net)
     other = net.record(spikes, t_end=T_END, stop="first_spikes")
     for one, two in zip(record, other, strict=True):
         assert torch.equal(one.units, two.units)
@@ -171,7 +170,7 @@ def test_equal_delays_are_one(value):
     assert many.record(spikes, t_end=T_END).engines[0].engine == "graph"
 
 
-def test_potentials_and_currents_are_those_of_the_graph(monkeypatch):
+def test_potentials_and_currents_are_those_of_the_graph():
     generator = torch.Generator().manual_seed(4)
     net = layers(generator)
     _, spikes = drawn(generator)
@@ -180,7 +179,7 @@ def test_potentials_and_currents_are_those_of_the_graph(monkeypatch):
     for _ in range(2):
         record = net.record(spikes, t_end=T_END)
         found.append([f(k, 1, grid, sample=2) for f in (record.potential, record.current) for k in (0, 1)])
-        as_graph(monkeypatch)
+        as_graph(net)
     for one, two in zip(*found, strict=True):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-11)
 

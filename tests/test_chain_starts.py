@@ -5,9 +5,7 @@ import torch
 from torch import nn
 
 from fireprop import Spikes
-from fireprop.nn import LIF, Sequential, fused
-
-pytestmark = pytest.mark.white_box
+from fireprop.nn import LIF, Sequential
 
 N_IN, T_END, T_START = 5, 6.0, -0.5
 
@@ -60,34 +58,35 @@ def assert_alike(a, b, *, exact=True):
         assert error <= (1e-11 if exact else 1e-4) * others[name].abs().max(), name
 
 
-def as_graph(monkeypatch):
-    monkeypatch.setattr(fused, "is_plain", lambda lif: False)
+def as_graph(net):
+    for layer in net:
+        layer._as_graph = True
 
 
 @pytest.mark.parametrize("t_ref", [0.0, 0.2])
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, recurrent, t_ref):
+def test_spikes_and_gradients_are_those_of_the_graph(seed, recurrent, t_ref):
     generator = torch.Generator().manual_seed(seed)
     net = layers(generator, recurrent=recurrent, t_ref=t_ref)
     given = drawn(generator)
     found = told(net, *given)
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given))
 
 
-def test_the_state_has_the_dtype_of_the_weights(monkeypatch):
+def test_the_state_has_the_dtype_of_the_weights():
     generator = torch.Generator().manual_seed(1)
     net = layers(generator, torch.float32)
     given = drawn(generator)
     found = told(net, *given)
     assert found[0].engines[0].dtype == torch.float32
-    as_graph(monkeypatch)
+    as_graph(net)
     assert_alike(found, told(net, *given), exact=False)
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_units_fire_without_any_input(monkeypatch, recurrent):
+def test_units_fire_without_any_input(recurrent):
     generator = torch.Generator().manual_seed(5)
     net = layers(generator, recurrent=recurrent)
     with torch.no_grad():
@@ -96,7 +95,7 @@ def test_units_fire_without_any_input(monkeypatch, recurrent):
     spikes = Spikes(times, torch.empty(0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), N_IN)
     found = told(net, times, spikes)
     assert all(len(layer.times) for layer in found[0])
-    as_graph(monkeypatch)
+    as_graph(net)
     (record, grads), (other, others) = found, told(net, times, spikes)
     for one, two in zip(record, other, strict=True):
         assert torch.equal(one.units, two.units)
@@ -105,12 +104,12 @@ def test_units_fire_without_any_input(monkeypatch, recurrent):
         assert torch.allclose(grads[name], others[name], rtol=1e-10, atol=1e-12), name
 
 
-def test_a_stop_ends_where_the_graph_ends(monkeypatch):
+def test_a_stop_ends_where_the_graph_ends():
     generator = torch.Generator().manual_seed(2)
     net = layers(generator)
     given = drawn(generator)
     found = told(net, *given, stop="first_spikes")
-    as_graph(monkeypatch)
+    as_graph(net)
     other = told(net, *given, stop="first_spikes")
     assert (found[0][-1].t_known < T_END).any()
     assert_alike(found, other)
@@ -157,7 +156,7 @@ def test_gradients_are_central_differences(name):
     assert torch.isclose(difference, (grads[f"0.{name}"] * direction).sum(), rtol=2e-5, atol=1e-7)
 
 
-def test_potentials_and_currents_are_those_of_the_graph(monkeypatch):
+def test_potentials_and_currents_are_those_of_the_graph():
     generator = torch.Generator().manual_seed(4)
     net = layers(generator)
     _, spikes = drawn(generator)
@@ -167,7 +166,7 @@ def test_potentials_and_currents_are_those_of_the_graph(monkeypatch):
         record = net.record(spikes, t_end=T_END, t_start=T_START)
         found.append([f(k, 1, grid, sample=2) for f in (record.potential, record.current) for k in (0, 1)])
         found[-1] += [record.threshold(0), *record.slopes]
-        as_graph(monkeypatch)
+        as_graph(net)
     for one, two in zip(*found, strict=True):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-11)
 

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from fireprop import SpikeLimitError, Spikes, engine, external
+from fireprop import SpikeLimitError, Spikes, external
 from fireprop.nn import Network
-
-pytestmark = pytest.mark.white_box
 
 N_IN, T_END = 12, 4.0
 
@@ -45,10 +43,6 @@ def latencies(generator, batch=5):
     return times.requires_grad_()
 
 
-def as_graph(monkeypatch):
-    monkeypatch.setattr(engine.layered, "runs_in_layers", lambda structure, stop_at: False)
-
-
 def told(net, times, **options):
     """A record, and the gradients of a loss over all its spikes."""
     net.zero_grad()
@@ -71,13 +65,13 @@ def assert_alike(a, b, tolerance=1e-12):
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, masks):
+def test_spikes_and_gradients_are_those_of_the_graph(seed, masks):
     generator = torch.Generator().manual_seed(seed)
     net = excitatory_inhibitory(generator, masks=masks)
     times = latencies(generator)
     layered = told(net, times)
     assert {used.engine for used in layered[0].engines} == {"chain"}
-    as_graph(monkeypatch)
+    net._as_graph = True
     graph = told(net, times)
     assert {used.engine for used in graph[0].engines} == {"graph"}
     assert all(len(population.times) > 10 for population in layered[0])
@@ -86,13 +80,13 @@ def test_spikes_and_gradients_are_those_of_the_graph(monkeypatch, seed, masks):
 
 @pytest.mark.parametrize("delays", [(0.2, 0.4, 0.3), (None, 0.4, None)])
 @pytest.mark.parametrize("seed", range(3))
-def test_delays_biases_and_initial_states_are_those_of_the_graph(monkeypatch, seed, delays):
+def test_delays_biases_and_initial_states_are_those_of_the_graph(seed, delays):
     generator = torch.Generator().manual_seed(seed)
     net = excitatory_inhibitory(generator, masks=True, starts=True, delays=delays)
     times = latencies(generator)
     layered = told(net, times, t_start=-0.25)
     assert {used.engine for used in layered[0].engines} == {"chain"}
-    as_graph(monkeypatch)
+    net._as_graph = True
     graph = told(net, times, t_start=-0.25)
     assert {used.engine for used in graph[0].engines} == {"graph"}
     assert_alike(layered, graph)
@@ -102,7 +96,7 @@ def test_delays_biases_and_initial_states_are_those_of_the_graph(monkeypatch, se
         assert torch.allclose(*both, rtol=1e-9, atol=1e-11)
 
 
-def test_forward_mode_is_that_of_the_graph(monkeypatch):
+def test_forward_mode_is_that_of_the_graph():
     generator = torch.Generator().manual_seed(3)
     net = excitatory_inhibitory(generator, masks=True)
     spikes = Spikes.from_latencies(latencies(generator).detach())
@@ -115,12 +109,12 @@ def test_forward_mode_is_that_of_the_graph(monkeypatch):
         return record.times
 
     _, layered = torch.func.jvp(times, primals, directions)
-    as_graph(monkeypatch)
+    net._as_graph = True
     _, graph = torch.func.jvp(times, primals, directions)
     assert torch.allclose(layered, graph, rtol=1e-10, atol=1e-12)
 
 
-def test_potentials_slopes_and_thresholds_are_told_by_population(monkeypatch):
+def test_potentials_slopes_and_thresholds_are_told_by_population():
     generator = torch.Generator().manual_seed(1)
     net = excitatory_inhibitory(generator)
     spikes = Spikes.from_latencies(latencies(generator).detach())
@@ -130,12 +124,12 @@ def test_potentials_slopes_and_thresholds_are_told_by_population(monkeypatch):
         record = net.record(spikes, t_end=T_END)
         found.append([record.potential(name, 1, grid, sample=2) for name in ("e", "i", "right")])
         found[-1] += [record.current("i", 3, grid, sample=1), record.threshold("right"), *record.slopes]
-        as_graph(monkeypatch)
+        net._as_graph = True
     for one, two in zip(*found, strict=True):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-11)
 
 
-def test_a_stop_waits_for_the_output_population(monkeypatch):
+def test_a_stop_waits_for_the_output_population():
     generator = torch.Generator().manual_seed(2)
     net = Network(N_IN, dtype=torch.float64)
     net.add("e", 6, tau_mem=1.0)
@@ -151,7 +145,7 @@ def test_a_stop_waits_for_the_output_population(monkeypatch):
     layered = told(net, times, stop="first_spikes")
     assert layered[0].engines[0].engine == "chain"
     assert (layered[0][-1].t_known < T_END).any()
-    as_graph(monkeypatch)
+    net._as_graph = True
     assert_alike(layered, told(net, times, stop="first_spikes"))
 
 

@@ -150,7 +150,10 @@ def moved(found, wanted):
 def test_what_changes_nothing_moves_float32_spikes_by_a_few_ulp_over_their_slope(request, name, kind):
     for drawn, record in request.getfixturevalue(kind):
         start = {"t_start": -0.25} if name in STARTS else {}
-        found = drawn.net(CHANGES[name]).record(drawn.inputs, t_end=T_END, **start)
+        net = drawn.net(CHANGES[name])
+        for layer in net:
+            layer._as_graph = name != "dense mask"
+        found = net.record(drawn.inputs, t_end=T_END, **start)
         engine = "chain" if name == "dense mask" else "graph"
         assert found.engines == ((engine, torch.float32),) * 2
         # What splits no gap and no current into two rounds nothing else.
@@ -161,7 +164,9 @@ def test_what_changes_nothing_moves_float32_spikes_by_a_few_ulp_over_their_slope
 def test_float32_layers_have_the_same_bits_as_a_chain_and_as_a_network(whole):
     for drawn, record in whole:
         assert record.engines == (("chain", torch.float32),) * 2
-        found = drawn.network().record(drawn.inputs, t_end=T_END)
+        net = drawn.network()
+        net._as_graph = True
+        found = net.record(drawn.inputs, t_end=T_END)
         assert found.engines == (SINGLE, SINGLE)
         for a, b, slopes, others in zip(found, record, found.slopes, record.slopes, strict=True):
             assert torch.equal(a.times, b.times)
@@ -172,6 +177,8 @@ def test_the_replay_of_float32_spikes_has_their_slopes_and_no_residual(whole, ma
     for drawn, _ in whole[::4] + masked[::4]:
         for name in ("sparse mask", "trained tau_syn"):
             net = drawn.net(CHANGES[name])
+            for layer in net:
+                layer._as_graph = True
             record = net.record(drawn.inputs, t_end=T_END)
             again = replay(net, drawn.inputs, record, t_end=T_END)
             assert again.worst <= 1e-13

@@ -170,6 +170,8 @@ class Network(nn.Module):
     8
     """
 
+    _as_graph = False  # as of `LIF`
+
     def __init__(
         self, n_inputs: int, *, dtype: torch.dtype | None = None, generator: torch.Generator | None = None
     ) -> None:
@@ -335,7 +337,7 @@ class Network(nn.Module):
             trains = inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
             structure = self.structure(parts, constants)
             chosen: engine.Engine
-            if gradient == "forward" or parts:
+            if self._as_graph or gradient == "forward" or parts:
                 chosen = engine.graph.Engine(structure, w, theta)
             else:
                 chosen = engine.layered.engine_for(structure, w, theta, stop_at=stop_at)
