@@ -332,8 +332,11 @@ def is_sparse(width: int, n_synapses: int, room: int) -> bool:
     return width >= LARGE and n_synapses < SPARSE * room
 
 
-def is_quiet(bias: Array, tau_mem: Array, v_threshold: Array) -> bool:
-    """Whether biases move potentials by so little that a chain, which measures V from there, loses no digits."""
+def is_quiet(bias: Any, tau_mem: Any, v_threshold: Any) -> bool:
+    """Whether biases move potentials by so little that a chain, which measures V from there, loses no digits.
+
+    Arrays or tensors, which have no arrays under torch.func.
+    """
     reach = bias * tau_mem / v_threshold
     return bool(((reach >= LEAST_BIAS) & (reach <= MOST_BIAS)).all())
 

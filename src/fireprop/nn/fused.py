@@ -166,7 +166,7 @@ def _is_quiet(lif: "LIF") -> bool:
     """Whether a chain loses no digits by the bias of a layer."""
     if lif.bias is None:
         return True
-    return engine.chain.is_quiet(*(constant.detach().numpy() for constant in (lif.bias, lif.tau_mem, lif.v_threshold)))
+    return engine.chain.is_quiet(*(constant.detach() for constant in (lif.bias, lif.tau_mem, lif.v_threshold)))
 
 
 def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
