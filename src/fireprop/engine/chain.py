@@ -254,6 +254,7 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     shapes = [(*layer.weight.shape, layer.recurrent_weight is not None) for layer in layers]
     rows, n_units, n_weights = _rows_of(*shapes)
     rows = copy_of(rows)
+    rows["uniform"] = [_is_uniform(layer) for layer in layers]
     rows["fixed_look"][rows["recurrent"]] = FIXED_LOOK
     units = records(n_units, UNIT)
     units["theta"] = np.inf
@@ -267,18 +268,19 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     for own, layer in zip(_units_of(chain, units), layers, strict=True):
         own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
         own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
-    for number, layer in enumerate(layers):
-        _lay_out_rates(chain, number, layer)
+    rows["alpha"], rows["beta"] = units["alpha"][rows["start"]], units["beta"][rows["start"]]
+    for number in np.flatnonzero(~rows["uniform"]).tolist():
+        _lay_out_rates(chain, number, layers[number])
     return chain
 
 
+def _is_uniform(layer: Layer) -> bool:
+    return not (ALL_VARIED or isinstance(layer.tau_mem, np.ndarray) or isinstance(layer.tau_syn, np.ndarray))
+
+
 def _lay_out_rates(chain: Chain, number: int, layer: Layer) -> None:
-    """What the kernels read of a layer's rates: two numbers, or columns and the distinct pairs, if these are few."""
+    """What the kernels read of the rates of a varied layer: columns, the distinct pairs if few, and the slowest."""
     row = chain.layers[number]
-    row["uniform"] = np.ndim(layer.tau_mem) == np.ndim(layer.tau_syn) == 0 and not ALL_VARIED
-    if row["uniform"]:
-        row["alpha"], row["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
-        return
     start, stop, width = (int(row[name]) for name in ("start", "stop", "width"))
     own = chain.rates[: BETA + 1, start:stop]
     own[0, :width], own[1, :width] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
@@ -425,7 +427,8 @@ def _new_loop(chain: Chain, *, resumes: bool = False, want_state: bool = False) 
     silent_row = [np.zeros(_widest(chain), real)] if resumes else []
     lanes, rates, columns = np.zeros((3, n_units), real), chain.rates, _columns(chain)
     lanes[simulate_kernel.THETA] = chain.units["theta"]
-    columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
+    if columns.size:
+        columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
     if not layers["uniform"].all():
         rates = rates.copy()
         rates[GAP] = -1.0  # of none yet
@@ -460,8 +463,9 @@ def _new_loop(chain: Chain, *, resumes: bool = False, want_state: bool = False) 
 
 
 def _columns(chain: Chain) -> Array:
-    """Room for the factors of the units of varied layers."""
-    return np.zeros(N_ROWS * chain.units.size, chain.weight.dtype)
+    """Room for the columns of `kernels/varied.py`, which no chain of uniform layers without recurrence needs."""
+    is_needed = bool((chain.layers["recurrent"] | ~chain.layers["uniform"]).any())
+    return np.zeros(is_needed * N_ROWS * chain.units.size, chain.weight.dtype)
 
 
 def _widest(chain: Chain) -> int:
