@@ -189,15 +189,19 @@ def test_a_run_that_is_cut_has_the_bits_of_the_whole(rng, monkeypatch, frozen, k
     assert n_spikes > 20 * NETWORKS_EACH
 
 
-def random_chain(rng, dtype, t_ref, *, recurrent, grid=0.0):
-    """Three layers, the first of several blocks of SIMD lanes, and a batch of three; grid: all times are on it."""
+def random_chain(rng, dtype, t_ref, *, recurrent, grid=0.0, n_taus=1):
+    """Three layers, the first of several blocks of SIMD lanes, and a batch of three.
+
+    grid  all times are on it; n_taus  distinct time constants of each kind in a layer
+    """
     layers, widths = [], [6, 90, 70, 3]
     for n_in, n_out in itertools.pairwise(widths):
         drive = 6.0 if n_in == 6 else 0.5
         weight = rng.normal(drive / n_in, 6.0 / n_in, (n_out, n_in)).astype(dtype)
         own = rng.normal(-1.0 / n_out, 2.0 / n_out, (n_out, n_out)).astype(dtype)
         constants = rng.uniform(0.8, 1.2, n_out), np.full(n_out, t_ref)
-        taus = rng.uniform(0.5, 2.0), rng.uniform(0.2, 1.0)
+        taus = rng.uniform(0.5, 2.0, n_taus), rng.uniform(0.2, 1.0, n_taus)
+        taus = [float(tau[0]) if n_taus == 1 else rng.choice(tau, n_out) for tau in taus]
         layers.append(chain.Layer(weight, *taus, *constants, own if recurrent and n_out > 3 else None))
     t_end = np.array([2.0, 1.5, 2.5])
     times = np.sort(rng.uniform(0.0, 2.0, (3, 40)), axis=1)
@@ -209,8 +213,10 @@ def random_chain(rng, dtype, t_ref, *, recurrent, grid=0.0):
 @pytest.mark.parametrize("t_ref", [0.0, 0.7], ids=["no t_ref", "t_ref longer than parts"])
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("grid", [0.0, 0.125], ids=["apart", "ties"])
-def test_a_wide_chain_that_is_cut_has_the_bits_of_the_whole(rng, dtype, t_ref, recurrent, grid):
-    assert assert_cuts_change_nothing(rng, random_chain(rng, dtype, t_ref, recurrent=recurrent, grid=grid)) > 500
+@pytest.mark.parametrize("n_taus", [1, 2, 50], ids=["uniform", "few taus", "many taus"])
+def test_a_wide_chain_that_is_cut_has_the_bits_of_the_whole(rng, dtype, t_ref, recurrent, grid, n_taus):
+    case = random_chain(rng, dtype, t_ref, recurrent=recurrent, grid=grid, n_taus=n_taus)
+    assert assert_cuts_change_nothing(rng, case) > 400
 
 
 @pytest.mark.parametrize("kind", ["recurrent chain", "network with delays"])

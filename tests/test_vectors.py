@@ -15,8 +15,8 @@ pytestmark = pytest.mark.white_box
 
 SCRIPT = Path(__file__).parent / "vector_loops.py"
 NEON = "cortex-a76"
-# Two gaps to a vector do not pay, LLVM finds; on NEON their factors are computed one by one.
-ALONE = {NEON: {"factors of gaps, float32", "factors of gaps, float64"}}
+# Two units to a vector do not pay, LLVM finds; on NEON their factors are computed one by one.
+ALONE = {NEON: {"factors of few pairs, float64", "factors of varied units, float64"}}
 
 
 def instructions(*cpus, **environment):

@@ -63,6 +63,7 @@ def loops(dtype):
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
         "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
         "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
+        "crossings of varied units": (simulate.search_varied, (loop.search, 0, 8), "sqrt", "float64"),
         "factors of varied units": (varied.find_each, (*columns, 0, 64, 0.5, 0), ANY, "float64"),
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),

@@ -351,6 +351,7 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     rows = copy_of(rows)
     rows["delay"] = [layer.delay for layer in layers]
     rows["own_delay"] = [layer.recurrent_delay for layer in layers]
+    rows["uniform"] = [_is_uniform(layer) for layer in layers]
     # Own spikes that come late do not cut the gap in which they fire: all of it is looked at.
     rows["fixed_look"] = np.where(rows["own_delay"] > 0.0, np.inf, FIXED_LOOK * rows["recurrent"])
     units = records(n_units, UNIT)
@@ -367,18 +368,19 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
         own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
         if layer.start.bias is not None:
             own["rest"] = -layer.start.bias * layer.tau_mem
-    for number, layer in enumerate(layers):
-        _lay_out_rates(chain, number, layer)
+    rows["alpha"], rows["beta"] = units["alpha"][rows["start"]], units["beta"][rows["start"]]
+    for number in np.flatnonzero(~rows["uniform"]).tolist():
+        _lay_out_rates(chain, number, layers[number])
     return chain
 
 
+def _is_uniform(layer: Layer) -> bool:
+    return not (ALL_VARIED or isinstance(layer.tau_mem, np.ndarray) or isinstance(layer.tau_syn, np.ndarray))
+
+
 def _lay_out_rates(chain: Chain, number: int, layer: Layer) -> None:
-    """What the kernels read of a layer's rates: two numbers, or columns and the distinct pairs, if these are few."""
+    """What the kernels read of the rates of a varied layer: columns, the distinct pairs if few, and the slowest."""
     row = chain.layers[number]
-    row["uniform"] = np.ndim(layer.tau_mem) == np.ndim(layer.tau_syn) == 0 and not ALL_VARIED
-    if row["uniform"]:
-        row["alpha"], row["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
-        return
     start, stop, width = (int(row[name]) for name in ("start", "stop", "width"))
     own = chain.rates[: BETA + 1, start:stop]
     own[0, :width], own[1, :width] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
@@ -541,7 +543,8 @@ def _new_loop(
     units["theta"] += units["rest"]
     lanes, rates, columns = np.zeros((3, n_units), real), chain.rates, _columns(chain)
     lanes[simulate_kernel.THETA] = units["theta"]
-    columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
+    if columns.size:
+        columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
     if not layers["uniform"].all():
         rates = rates.copy()
         rates[GAP] = -1.0  # of none yet
@@ -591,8 +594,9 @@ def _at_start(chain: Chain, start: Start) -> Array:
 
 
 def _columns(chain: Chain) -> Array:
-    """Room for the factors of the units of varied layers."""
-    return np.zeros(N_ROWS * chain.units.size, chain.weight.dtype)
+    """Room for the columns of `kernels/varied.py`, which no chain of uniform layers without recurrence needs."""
+    is_needed = bool((chain.layers["recurrent"] | ~chain.layers["uniform"]).any())
+    return np.zeros(is_needed * N_ROWS * chain.units.size, chain.weight.dtype)
 
 
 def _widest(chain: Chain) -> int:

@@ -32,7 +32,7 @@ def hand_out(numbers, target, table, places, first):
 
     numbers and places are C-contiguous. The processor permutes a vector, where LLVM by itself would load one by one.
     """
-    numbers[target : target + 8] = numbers[table + places[first : first + 8].astype(np.int64)]
+    numbers[int(target) : int(target) + 8] = numbers[int(table) + places[first : first + 8].astype(np.int64)]
 
 
 if not numba.config.DISABLE_JIT:

@@ -510,12 +510,12 @@ def search_all(loop, layer):
     state, search = loop.layers[layer], loop.search
     first, n = np.uint64(state.start), state.n_searched
     n_all = fill_up(search[:DURATION], state.start, n)
-    for k in range(np.uint64(n_all)):
-        m = first + k
-        v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
-        alpha, beta = search[SYNAPSE, m], search[MEMBRANE, m]
-        plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
-        search[DURATION, m] = duration if plain else UNRESOLVED
+    if state.uniform:
+        alpha, beta = state.alpha, state.beta
+        for k in range(np.uint64(n_all)):
+            search_one(search, first + k, alpha, beta)
+    else:
+        search_varied(search, first, n_all)
     n_found = np.int64(0)
     for k in range(state.start, state.start + n):
         u, duration = loop.searched[k], search[DURATION, k]
@@ -535,6 +535,21 @@ def search_all(loop, layer):
     state.n_searched, state.earliest = 0, math.inf
     if n_found > 0:
         note_crossings(loop, layer, n_found)
+
+
+@called
+def search_varied(search, first, n):
+    """The vector pass of `search_all` in a varied layer. In a uniform one LLVM takes the powers of rates out of it."""
+    for m in range(np.uint64(first), np.uint64(first + n)):
+        search_one(search, m, search[SYNAPSE, m], search[MEMBRANE, m])
+
+
+@piece
+def search_one(search, m, alpha, beta):
+    """Seek the crossing of the unit at place m in the line the short way."""
+    v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
+    plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
+    search[DURATION, m] = duration if plain else UNRESOLVED
 
 
 @piece
