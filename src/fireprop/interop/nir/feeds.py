@@ -1,0 +1,108 @@
+"""Connections of a network in the words of NIR: dense weights, one tau_syn per unit, delays of whole signals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fireprop import arguments
+from fireprop.engine import Array
+from fireprop.interop.nir import package
+from fireprop.interop.nir.signals import check_size
+from fireprop.nn import LI, LIF, Network
+from fireprop.nn.connectivity import Connectivity
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Synapses from one source: a weight (out, in) with 0 where there is none, tau_syn and delays as in fireprop."""
+
+    source: str
+    weight: Array
+    mask: Tensor
+    is_sparse: bool
+    tau_syn: Tensor
+    delay: Tensor | None
+
+    def note(self) -> dict[str, Any]:
+        """Which synapses exist, as metadata, where the weight does not say it."""
+        mask = self.mask.numpy()
+        if not self.is_sparse and np.array_equal(mask, self.weight != 0.0):
+            return {}
+        note: dict[str, Any] = {package.SYNAPSES: mask}
+        return {**note, package.SPARSE: True} if self.is_sparse else note
+
+
+def feeds_of_layer(where: str, name: str, layer: LIF | LI, before: str) -> Iterator[Feed]:
+    """The connections of a layer: from the one before, and from itself."""
+    n, shape = layer.out_features, (layer.out_features, layer.in_features)
+    if isinstance(layer, LI):
+        yield _feed(where, before, layer.weight, None, shape, layer.tau_syn, None)
+        return
+    yield _feed(where, before, layer.weight, layer.mask, shape, layer.tau_syn, layer.delay)
+    if layer.recurrent and layer.tau_syn_rec is not None:
+        loop = layer.recurrent_weight, layer.recurrent_mask
+        yield _feed(where, name, *loop, (n, n), layer.tau_syn_rec, layer.delay_rec)
+
+
+def feed_of_connection(where: str, net: Network, key: str) -> Feed:
+    """The connection `key` of a Network."""
+    own: Any = net.connections[key]
+    return _feed(where, key.split("->")[0], own.weight, own.mask, own.shape, own.tau_syn, own.delay)
+
+
+def _feed(
+    where: str, source: str, weight: Tensor, mask: Tensor | Connectivity | None, shape: tuple[int, int],
+    tau_syn: Tensor, delay: Tensor | None,
+) -> Feed:  # fmt: skip
+    check_size(where, shape)
+    values = arguments.finite(f"{where}: weight", weight.detach())
+    if isinstance(mask, Connectivity):
+        dense, exists = values.new_zeros(shape), torch.zeros(shape, dtype=torch.bool)
+        dense[mask.pairs()], exists[mask.pairs()] = values, True
+    else:
+        exists = torch.ones(shape, dtype=torch.bool) if mask is None else mask
+        dense = torch.where(exists, values, 0.0)
+    late = None if delay is None else delay.detach()
+    return Feed(source, dense.numpy().copy(), exists, isinstance(mask, Connectivity), tau_syn.detach(), late)
+
+
+def one_tau_syn(where: str, feeds: Sequence[Feed]) -> Array:
+    """(n,): the tau_syn of all synapses of each unit. Raises ValueError where a unit has several."""
+    taus = [feed.tau_syn.expand(feed.mask.shape) for feed in feeds]
+    least = [torch.where(feed.mask, tau, torch.inf).amin(1) for feed, tau in zip(feeds, taus, strict=True)]
+    most = [torch.where(feed.mask, tau, -torch.inf).amax(1) for feed, tau in zip(feeds, taus, strict=True)]
+    low, high = torch.stack(least).amin(0), torch.stack(most).amax(0)
+    several = arguments.first_true(low < high)
+    if several is not None:
+        unit = several[0]
+        raise ValueError(
+            f"{where}: unit {unit} receives synapses of tau_syn = {float(low[unit]):g} and "
+            f"{float(high[unit]):g}: CubaLIF has one tau_syn per unit: give tau_syn as a number or per unit "
+            "(out, 1), the same for all synapses of a unit"
+        )
+    found: Array = torch.where(low.isfinite(), low, taus[0][:, 0]).numpy()  # a unit without a synapse may have any
+    return found
+
+
+def whole_delay(where: str, feed: Feed) -> tuple[Array | None, bool]:
+    """The delays of a connection, one per source or one per unit, and whether it is per unit.
+
+    Raises ValueError where neither says them.
+    """
+    if feed.delay is None:
+        return None, False
+    delay, mask = feed.delay.expand(feed.mask.shape), feed.mask
+    per_source, per_unit = (0, False), (1, True)
+    is_per_unit = feed.delay.dim() == 2 and feed.delay.shape[1] == 1
+    for axis, behind in (per_unit, per_source) if is_per_unit else (per_source, per_unit):
+        low = torch.where(mask, delay, torch.inf).amin(axis, keepdim=True)
+        if bool(((delay == low) | ~mask).all()):
+            return torch.where(low.isfinite(), low, 0.0).reshape(-1).numpy(), behind
+    raise ValueError(
+        f"{where}: delay differs from synapse to synapse, and NIR delays whole signals: "
+        "give delay per source (1, in) or per unit (out, 1)"
+    )

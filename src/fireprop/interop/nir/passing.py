@@ -1,0 +1,84 @@
+"""What the nodes between neurons make of a signal: delays, factors, matrices."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fireprop.interop.nir.signals import Signal, Term, check_size, diagonal, merged, sparse
+
+
+def delayed(where: str, signal: Signal, delay: Tensor) -> Signal:
+    """Every entry later by a delay (n,)."""
+    if signal.constant is not None and bool(signal.constant.any()):
+        raise ValueError(
+            f"{where}: a delay of a constant input, which would begin later: put the bias behind the Delay"
+        )
+    terms = (replace(term, after=delay if term.after is None else term.after + delay) for term in signal.terms)
+    return replace(signal, terms=tuple(terms))
+
+
+def scaled(signal: Signal, factors: Tensor, dtype: torch.dtype) -> Signal:
+    """Every entry times a factor (n,)."""
+    terms = tuple(
+        replace(term, weight=scaled_rows(term.weight, factors), dtypes=term.dtypes | {dtype}) for term in signal.terms
+    )
+    return replace(signal, terms=terms, constant=None if signal.constant is None else signal.constant * factors)
+
+
+def scaled_rows(weight: Tensor | None, factors: Tensor) -> Tensor:
+    if weight is None:
+        return diagonal(factors)
+    if not weight.is_sparse:
+        return weight * factors[:, None]
+    values = weight.values() * factors[weight.indices()[0]]
+    return sparse(weight.indices(), values, weight.shape)
+
+
+def transformed(
+    where: str, signal: Signal, matrix: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype,
+    mask: Tensor | None = None, bias: Tensor | None = None,
+) -> Signal:  # fmt: skip
+    """A matrix (n_out, n) times the signal, plus a bias (n_out,)."""
+    terms = [_transformed(where, term, matrix, mask, dtype) for term in signal.terms]
+    constants = [] if signal.constant is None else [matrix @ signal.constant]
+    constants += [] if bias is None else [bias]
+    return Signal(shape, merged(where, terms), torch.stack(constants).sum(0) if constants else None)
+
+
+def _transformed(where: str, term: Term, matrix: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Term:
+    before, dtypes = _all_before(where, term), term.dtypes | {dtype}
+    if term.weight is None:
+        return replace(term, weight=matrix, mask=mask, before=before, after=None, dtypes=dtypes)
+    check_size(where, (matrix.shape[0], term.n_source))
+    return replace(term, weight=_product(matrix, term.weight), mask=None, before=before, after=None, dtypes=dtypes)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if b.is_sparse and not a.is_sparse:
+        return _product(b.t(), a.t()).t().contiguous()
+    found: Tensor = torch.sparse.mm(a, b) if a.is_sparse else a @ b
+    return found.coalesce() if found.is_sparse else found
+
+
+def _all_before(where: str, term: Term) -> Tensor | None:
+    """The delays of a term as delays of its source: sums of its entries are then of one delay."""
+    if term.after is None:
+        return term.before
+    if term.weight is None:
+        late = term.after
+    else:
+        rows, columns = _entries(term)
+        late, seen = term.after.new_zeros(term.n_source), term.after[rows]
+        late = late.scatter_reduce(0, columns, seen, "amax", include_self=False)
+        if bool((late[columns] != seen).any()):
+            raise ValueError(f"{where}: its inputs sum what arrives with different delays: put the Delay behind it")
+    return late if term.before is None else term.before + late
+
+
+def _entries(term: Term) -> tuple[Tensor, Tensor]:
+    weight = term.matrix()
+    if weight.is_sparse:
+        return weight.indices()[0], weight.indices()[1]
+    rows, columns = torch.nonzero(weight != 0.0 if term.mask is None else term.mask, as_tuple=True)
+    return rows, columns
