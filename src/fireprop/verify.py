@@ -226,9 +226,8 @@ def _differ(a: tuple[Iterable[Spikes], list[Tensor]], b: tuple[Iterable[Spikes],
 def _replay_differs(net: nn.Module, inputs: Spikes, t_end: float) -> bool:
     net = copy.deepcopy(net)
     for module in net.modules():
-        if isinstance(
-            module, LIF
-        ):  # a chain with a mask has the bits of its replay but for rounding: design, section 4
+        if isinstance(module, LIF):
+            # A chain with a mask has the bits of its replay but for rounding: design, section 4.
             module._as_graph = module.mask is not None or module.recurrent_mask is not None
     record, gradients = _run(net, inputs, t_end)
     replayed = external.replay(net, inputs, record, t_end=t_end).record
