@@ -1035,7 +1035,7 @@ def test_the_compiler_is_not_loaded_before_it_is_asked_for():
 
 
 def test_a_record_names_the_engine_of_each_layer_and_its_precision():
-    plain, delayed = LIF(2, 3, tau_mem=1.0, tau_syn=0.5), LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=0.1)
+    plain, delayed = LIF(2, 3, tau_mem=1.0, tau_syn=0.5), LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=[[0.1, 0.2, 0.3]])
     inputs = Spikes.from_latencies([[0.1, 0.4]])
     chain = plain.record(inputs, t_end=2.0).engines
     assert chain == (("chain", torch.float32),)

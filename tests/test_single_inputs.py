@@ -29,6 +29,7 @@ def random_network(rng, *, idle, t_ref, delay, v_start=None, tau_syn=0.5):
         net.add("idle", 1, tau_mem=1.0)
         net.connect("input", "idle", weight=torch.zeros(1, N_OWN + N_SHARED, dtype=torch.float64), tau_syn=0.5)
         net.output = "units"
+    net._as_graph = True
     return net
 
 

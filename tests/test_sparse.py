@@ -134,6 +134,7 @@ def test_a_network_of_sparse_weights_is_that_of_dense_ones(rng):
             weight = torch.from_numpy(draws.normal(2.0, 1.0, mask.shape)) * mask
             options = {"weight": weight.to_sparse()} if sparse else {"weight": weight, "mask": mask}
             net.connect(pre, post, tau_syn=0.5, **options)
+        net._as_graph = True
         record = net.record(random_inputs(np.random.default_rng(1))[1], t_end=2.0)
         sum(spikes.times.sum() for spikes in record).backward()
         grads = {key: connection.weight.grad for key, connection in net.connections.items()}

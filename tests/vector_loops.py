@@ -68,12 +68,6 @@ def loops(dtype):
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
         "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),
-        "an arrival backwards in varied units": (
-            adjoint.sum_varied,
-            (lanes.sums, lanes.all, 72, chain.weight, 0, chain.rates, 0),
-            ANY,
-            dtype,
-        ),
     }
 
 

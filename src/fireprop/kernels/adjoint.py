@@ -181,9 +181,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, layer, sample, want_times,
         held -= 1
     own = spike if state.recurrent else first - 1  # next arrival of the layer's own spikes
     own_times = np.bool_(True)  # of a literal Numba would compile `arrive_back` once more
-    while (
-        arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) >= t
-    ):  # mutant: adjoints are still 0 there
+    while arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) >= t:  # mutant: all are 0 there
         arrival -= 1
     while own >= first and own_arrival(state, log.events[own]) >= t:  # mutant: adjoints are still 0 there
         own -= 1

@@ -110,7 +110,7 @@ def _of_units(constant: Tensor | engine.Array) -> float | engine.Array:
     """A constant of units, or of synapses that differ by unit alone: a number where all are equal, else (out,)."""
     values = arguments.array(constant.detach()) if isinstance(constant, Tensor) else constant
     values = values[:, 0] if values.ndim == 2 else values.reshape(-1)
-    return float(values[0]) if (values == values[0]).all() else np.ascontiguousarray(values)
+    return float(values[0]) if values.size == 1 or (values == values[0]).all() else np.ascontiguousarray(values)
 
 
 def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | None) -> engine.Acting:
