@@ -138,7 +138,7 @@ class Run(interface.Run):
         want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
-            weight, theta, delay = map(np.zeros_like, _parameters(chain))
+            weight, theta, delay = map(np.empty_like, _parameters(chain))
             return adjoint_kernel.Gradient(flow, weight, theta, delay, chain_constants.new_sums(self, parts))
 
         idle: list[Lanes] = []  # one for each thread, in the end
@@ -147,8 +147,7 @@ class Run(interface.Run):
         def run_chunk(k: int) -> adjoint_kernel.Gradient:
             gradient = _taken(added, new_gradient)
             lanes = _taken(idle, lambda: _lanes(chain, by_rates=gradient.constants is not None))
-            for sums in _sums_of(gradient):
-                sums.fill(0.0)
+            _cleared(gradient)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
                 chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
@@ -158,15 +157,17 @@ class Run(interface.Run):
             return gradient
 
         found = threads.map(run_chunk, len(edges) - 1)
-        total = next(found, None) or new_gradient()
+        total = next(found, None) or _cleared(new_gradient())
         for gradient in found:
             for sums, more in zip(_sums_of(total), _sums_of(gradient), strict=True):
                 np.add(sums, more, out=sums)
             added.append(gradient)
         refuse_non_finite(log.events, flow, "the gradient has the entry")
         weights = [np.ascontiguousarray(part) for part in _weights_of(chain, total.weight)]
-        by_part = {part: total.delay[place].reshape(1, 1) for part, place in self.connections("delay").items()}
-        by_part |= chain_constants.gradients(self, total.constants, parts)
+        by_part = {}
+        if parts:
+            by_part = {part: total.delay[place].reshape(1, 1) for part, place in self.connections("delay").items()}
+            by_part |= chain_constants.gradients(self, total.constants, parts)
         if self.start is not None:
             weights, by_start = starts.gradients(self, self.start, weights, flow)
             by_part |= by_start
@@ -594,8 +595,8 @@ def _at_start(chain: Chain, start: Start) -> Array:
 
 
 def _columns(chain: Chain) -> Array:
-    """Room for the columns of `kernels/varied.py`, which no chain of uniform layers without recurrence needs."""
-    is_needed = bool((chain.layers["recurrent"] | ~chain.layers["uniform"]).any())
+    """Room for the columns of `kernels/varied.py`, which no chain of uniform layers needs."""
+    is_needed = not chain.layers["uniform"].all()
     return np.zeros(is_needed * N_ROWS * chain.units.size, chain.weight.dtype)
 
 
@@ -661,6 +662,12 @@ def _taken(idle: list[T], make: Callable[[], T]) -> T:
         return idle.pop()
     except IndexError:
         return make()
+
+
+def _cleared(gradient: adjoint_kernel.Gradient) -> adjoint_kernel.Gradient:
+    for sums in _sums_of(gradient):
+        sums.fill(0.0)
+    return gradient
 
 
 def _sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:

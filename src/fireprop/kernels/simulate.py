@@ -293,14 +293,19 @@ def receive(lanes, weight, u, w, a, b, h):
 def mark(loop, layer, reach):
     """`advance` for a layer that is there already: the blocks in which a unit may cross within `reach`."""
     state, lanes = loop.layers[layer], loop.lanes
-    reach = lanes.dtype.type(reach)
+    real = lanes.dtype.type
+    reach, beta_down = real(reach), real(state.beta * (1.0 - ROUNDED))
     any_marked = False
     for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
         first, at, lowest = block * BLOCK, block * SIZE, loop.lowest[block]
         found = False
-        for k in range(BLOCK):
-            u = first + k
-            found |= look_ahead(lanes[V, u], lanes[I, u], reach, loop.columns[at + LEAK_DOWN + k]) >= lowest
+        if state.uniform:
+            for k in range(BLOCK):
+                found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, beta_down) >= lowest
+        else:
+            for k in range(BLOCK):
+                leak = loop.columns[at + LEAK_DOWN + k]
+                found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, leak) >= lowest
         loop.marked[block] = found
         any_marked |= found
     return any_marked
@@ -676,11 +681,10 @@ def release_now(loop, layer, u):
 @piece
 def restarted(loop, layer, u):
     """V at the end of the open gap, of a unit whose hold ends in it."""
-    unit = loop.units[u]
-    # Without a bias the slope in the log is the current.
-    is_current = unit.rest == 0.0
-    i = loop.events[layer, unit.last_spike].restart_slope if is_current else current_at(loop, layer, u, unit.hold_end)
-    return restart(loop.layers[layer], unit, i)
+    state, unit = loop.layers[layer], loop.units[u]
+    # The slope in the log is that of V, by the current and the bias.
+    i = loop.events[layer, unit.last_spike].restart_slope + unit.beta * unit.rest
+    return restart(state, unit, i)
 
 
 @piece

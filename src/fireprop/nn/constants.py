@@ -95,6 +95,12 @@ def is_trained(module: nn.Module, name: str) -> bool:
     return parametrized or module._parameters.get(name) is not None
 
 
+def has_trained(module: nn.Module) -> bool:
+    """Whether any constant of a module, but its thresholds and what counts as weights, is trained."""
+    names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start")
+    return "parametrizations" in module._modules or any(name in module._parameters for name in names)
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a module keeps a constant of the engine.

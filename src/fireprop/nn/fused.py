@@ -11,7 +11,7 @@ from torch import Tensor
 from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.nn.constants import Part, Values, check_gradient, is_trained, synapse_shapes
+from fireprop.nn.constants import Part, Values, check_gradient, has_trained, is_trained, synapse_shapes
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
 from fireprop.nn.structure import sites_of, start_names, start_weights, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
@@ -45,7 +45,7 @@ def run_layers(
     as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
     start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
-    sites = sites_of(layers)
+    sites = sites_of(layers) if any(map(has_trained, layers)) else []
     check_gradient(gradient, sites)
     trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
@@ -108,8 +108,11 @@ def _one_value(delay: Tensor | engine.Array | None) -> float:
 
 def _of_units(constant: Tensor | engine.Array) -> float | engine.Array:
     """A constant of units, or of synapses that differ by unit alone: a number where all are equal, else (out,)."""
-    values = arguments.array(constant.detach()) if isinstance(constant, Tensor) else constant
-    values = values[:, 0] if values.ndim == 2 else values.reshape(-1)
+    if isinstance(constant, Tensor):
+        if constant.dim() == 0:
+            return float(constant.detach())
+        constant = arguments.array(constant.detach())
+    values = constant[:, 0] if constant.ndim == 2 else constant.reshape(-1)
     return float(values[0]) if values.size == 1 or (values == values[0]).all() else np.ascontiguousarray(values)
 
 
