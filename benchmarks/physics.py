@@ -95,6 +95,9 @@ def cases(shape: Shape) -> dict[str, dict[str, Draw]]:
             "a tau_syn per synapse, trained": {"tau_syn": trained(spread(n, n_in, low=0.2, high=0.3))},
         }
     if shape.own is not None:
+        found["two tau_syn per unit"] = {"tau_syn_rec": fixed(value=0.28)}
+        found["tau_syn trained"] = {"tau_syn": trained(tau_syn), "tau_syn_rec": tau_syn}
+        del found["tau_mem, tau_syn, t_ref trained, per unit"]
         found["tau_syn and tau_syn_rec trained"] = {"tau_syn": trained(tau_syn), "tau_syn_rec": trained(tau_syn)}
         found["one delay of own spikes"] = {"delay_rec": fixed(value=0.1)}
     return found

@@ -69,9 +69,9 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop give back the log of that run bit for bit, and so the gradient. Of plain layers, which
-    run as a chain, they give the gradient back to rounding if weights are float32 or there is a dense mask (design,
-    section 4).
+    Spikes of a run of fireprop give back the log of that run bit for bit, and so the gradient. Where a chain ran with
+    a dense mask, a bias, an initial state or float32 weights, or for a Network, the gradient comes back to rounding,
+    since a replay is a graph (design, section 4).
 
     Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
     lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
