@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from both_engines import as_graph, assert_alike, drawn, told
 from fireprop import Spikes
 from fireprop.nn import LIF, Sequential
 
@@ -29,40 +30,6 @@ def layers(generator, dtype=torch.float64, *, recurrent=True, delays=(0.3, 0.5, 
     return net
 
 
-def drawn(generator, batch=4, n=14):
-    times = 4.0 * torch.rand(batch, n, generator=generator, dtype=torch.float64)
-    times = torch.sort(times).values.reshape(-1).requires_grad_()
-    units = torch.randint(N_IN, (batch * n,), generator=generator)
-    return times, Spikes(times, units, torch.arange(batch + 1) * n, N_IN)
-
-
-def told(net, times, spikes, **options):
-    net.zero_grad()
-    times.grad = None
-    record = net.record(spikes, t_end=T_END, **options)
-    sum((k + 1.0) * (layer.times.cos() * (1 + layer.units % 3)).sum() for k, layer in enumerate(record)).backward()
-    return record, {name: p.grad for name, p in net.named_parameters()} | {"inputs": times.grad}
-
-
-def assert_alike(a, b, *, exact=True):
-    (record, grads), (other, others) = a, b
-    assert {used.engine for used in record.engines} == {"chain"}
-    assert {used.engine for used in other.engines} == {"graph"}
-    for one, two, slopes in zip(record, other, record.slopes, strict=True):
-        assert one.times.numel() > 20
-        assert torch.equal(one.units, two.units)
-        assert torch.equal(one.offsets, two.offsets)
-        assert ((one.times - two.times).abs() * slopes.clamp(min=1e-3)).max() < (1e-13 if exact else 2e-5)
-    for name, grad in grads.items():
-        error = (grad - others[name]).abs().max()
-        assert error <= (1e-11 if exact else 1e-3) * others[name].abs().max(), name
-
-
-def as_graph(net):
-    for layer in net:
-        layer._as_graph = True
-
-
 @pytest.mark.parametrize(
     "delays",
     [(0.3, 0.5, 0.2), (None, 0.5, None), (0.3, None, 0.2), (None, 0.01, 0.7), (0.0, 0.0, 0.0), (1e-17, 1e-17, 1e-17)],
@@ -71,19 +38,19 @@ def as_graph(net):
 def test_spikes_and_gradients_are_those_of_the_graph(seed, delays):
     generator = torch.Generator().manual_seed(seed)
     net = layers(generator, delays=delays)
-    given = drawn(generator)
-    found = told(net, *given)
+    given = drawn(generator, N_IN)
+    found = told(net, *given, t_end=T_END)
     as_graph(net)
-    assert_alike(found, told(net, *given))
+    assert_alike(found, told(net, *given, t_end=T_END))
 
 
 def test_layers_without_recurrence_have_delays():
     generator = torch.Generator().manual_seed(1)
     net = layers(generator, recurrent=False)
-    given = drawn(generator)
-    found = told(net, *given)
+    given = drawn(generator, N_IN)
+    found = told(net, *given, t_end=T_END)
     as_graph(net)
-    assert_alike(found, told(net, *given))
+    assert_alike(found, told(net, *given, t_end=T_END))
 
 
 def test_what_meets_at_one_instant_is_delivered_as_in_the_graph():
@@ -92,34 +59,34 @@ def test_what_meets_at_one_instant_is_delivered_as_in_the_graph():
     places = torch.rand(3, 14, generator=generator).mul(16.0 * N_IN).floor().long().sort().values.reshape(-1)
     times = (places // N_IN).double().mul(0.25).requires_grad_()
     spikes = Spikes(times, places % N_IN, torch.arange(4) * 14, N_IN)
-    found = told(net, times, spikes)
+    found = told(net, times, spikes, t_end=T_END)
     as_graph(net)
-    assert_alike(found, told(net, times, spikes))
+    assert_alike(found, told(net, times, spikes, t_end=T_END))
 
 
 def test_a_bias_goes_with_delays():
     generator = torch.Generator().manual_seed(3)
     net = layers(generator, bias=nn.Parameter(torch.tensor(0.2, dtype=torch.float64)))
-    given = drawn(generator)
-    found = told(net, *given, t_start=-0.5)
+    given = drawn(generator, N_IN)
+    found = told(net, *given, t_end=T_END, t_start=-0.5)
     as_graph(net)
-    assert_alike(found, told(net, *given, t_start=-0.5))
+    assert_alike(found, told(net, *given, t_end=T_END, t_start=-0.5))
 
 
 def test_the_state_has_the_dtype_of_the_weights():
     generator = torch.Generator().manual_seed(1)
     net = layers(generator, torch.float32)
-    given = drawn(generator)
-    found = told(net, *given)
+    given = drawn(generator, N_IN)
+    found = told(net, *given, t_end=T_END)
     assert found[0].engines[0].dtype == torch.float32
     as_graph(net)
-    assert_alike(found, told(net, *given), exact=False)
+    assert_alike(found, told(net, *given, t_end=T_END), time=2e-5, gradient=1e-3)
 
 
 def test_forward_mode_is_reverse_mode_transposed():
     generator = torch.Generator().manual_seed(3)
     net = layers(generator)
-    _, spikes = drawn(generator)
+    _, spikes = drawn(generator, N_IN)
     names = [name for name, _ in net.named_parameters()]
     primals = tuple(p.detach() for p in net.parameters())
     directions = tuple(torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in primals)
@@ -138,7 +105,7 @@ def test_forward_mode_is_reverse_mode_transposed():
 def test_a_stop_knows_what_comes_late_to_the_first_layer():
     generator = torch.Generator().manual_seed(2)
     net = layers(generator, delays=(0.3, 0.5, None))
-    _, spikes = drawn(generator)
+    _, spikes = drawn(generator, N_IN)
     record = net.record(spikes, t_end=T_END, stop="first_spikes")
     assert record.engines[0].engine == "chain"
     assert (record[-1].t_known < T_END).any()
@@ -152,7 +119,7 @@ def test_a_stop_knows_what_comes_late_to_the_first_layer():
 def test_a_stop_with_a_delay_between_layers_is_a_graph():
     generator = torch.Generator().manual_seed(2)
     net = layers(generator)
-    record = net.record(drawn(generator)[1], t_end=T_END, stop="first_spikes")
+    record = net.record(drawn(generator, N_IN)[1], t_end=T_END, stop="first_spikes")
     assert record.engines[0].engine == "graph"
 
 
@@ -162,7 +129,7 @@ def test_equal_delays_are_one(value):
     generator = torch.Generator().manual_seed(2)
     many, one = LIF(N_IN, 8, delay=value, **options), LIF(N_IN, 8, delay=float(value[0, 0]), **options)
     one.load_state_dict(many.state_dict() | {"delay": one.delay})
-    spikes = drawn(generator)[1]
+    spikes = drawn(generator, N_IN)[1]
     found = many.record(spikes, t_end=T_END)
     assert found.engines[0].engine == "chain"
     assert torch.equal(found[0].times, one.record(spikes, t_end=T_END)[0].times)
@@ -173,7 +140,7 @@ def test_equal_delays_are_one(value):
 def test_potentials_and_currents_are_those_of_the_graph():
     generator = torch.Generator().manual_seed(4)
     net = layers(generator)
-    _, spikes = drawn(generator)
+    _, spikes = drawn(generator, N_IN)
     grid = torch.linspace(0.0, T_END, 60, dtype=torch.float64)
     found = []
     for _ in range(2):
@@ -187,7 +154,7 @@ def test_potentials_and_currents_are_those_of_the_graph():
 def test_a_sample_has_the_bits_of_its_batch():
     generator = torch.Generator().manual_seed(6)
     net = layers(generator)
-    _, spikes = drawn(generator, batch=150)
+    _, spikes = drawn(generator, N_IN, batch=150)
     record = net.record(spikes, t_end=T_END)
     for k in (0, 70, 149):
         alone = net.record(spikes[k : k + 1], t_end=T_END)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from both_engines import assert_alike, told
 from fireprop import SpikeLimitError, Spikes, external
 from fireprop.nn import Network
 
@@ -43,39 +44,17 @@ def latencies(generator, batch=5):
     return times.requires_grad_()
 
 
-def told(net, times, **options):
-    """A record, and the gradients of a loss over all its spikes."""
-    net.zero_grad()
-    times.grad = None
-    record = net.record(Spikes.from_latencies(times), t_end=T_END, **options)
-    sum((k + 1.0) * (layer.times.cos() * (1 + layer.units % 3)).sum() for k, layer in enumerate(record)).backward()
-    return record, {name: p.grad for name, p in net.named_parameters()} | {"inputs": times.grad}
-
-
-def assert_alike(a, b, tolerance=1e-12):
-    (record, grads), (other, others) = a, b
-    for one, two, slopes in zip(record, other, record.slopes, strict=True):
-        assert torch.equal(one.units, two.units)
-        assert torch.equal(one.offsets, two.offsets)
-        assert torch.allclose(one.t_known, two.t_known, rtol=0.0, atol=tolerance)
-        assert ((one.times - two.times).abs() * slopes.clamp(min=1e-3)).max() < tolerance
-    for name, grad in grads.items():
-        assert (grad - others[name]).abs().max() <= 10.0 * tolerance * others[name].abs().max(), name
-
-
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 def test_spikes_and_gradients_are_those_of_the_graph(seed, masks):
     generator = torch.Generator().manual_seed(seed)
     net = excitatory_inhibitory(generator, masks=masks)
     times = latencies(generator)
-    layered = told(net, times)
-    assert {used.engine for used in layered[0].engines} == {"chain"}
+    layered = told(net, times, Spikes.from_latencies(times), t_end=T_END)
     net._as_graph = True
-    graph = told(net, times)
-    assert {used.engine for used in graph[0].engines} == {"graph"}
+    graph = told(net, times, Spikes.from_latencies(times), t_end=T_END)
     assert all(len(population.times) > 10 for population in layered[0])
-    assert_alike(layered, graph)
+    assert_alike(layered, graph, time=1e-12)
 
 
 @pytest.mark.parametrize("delays", [(0.2, 0.4, 0.3), (None, 0.4, None)])
@@ -84,12 +63,10 @@ def test_delays_biases_and_initial_states_are_those_of_the_graph(seed, delays):
     generator = torch.Generator().manual_seed(seed)
     net = excitatory_inhibitory(generator, masks=True, starts=True, delays=delays)
     times = latencies(generator)
-    layered = told(net, times, t_start=-0.25)
-    assert {used.engine for used in layered[0].engines} == {"chain"}
+    layered = told(net, times, Spikes.from_latencies(times), t_end=T_END, t_start=-0.25)
     net._as_graph = True
-    graph = told(net, times, t_start=-0.25)
-    assert {used.engine for used in graph[0].engines} == {"graph"}
-    assert_alike(layered, graph)
+    graph = told(net, times, Spikes.from_latencies(times), t_end=T_END, t_start=-0.25)
+    assert_alike(layered, graph, time=1e-12)
     grid = torch.linspace(-0.25, T_END, 40, dtype=torch.float64)
     for name in ("i", "right"):
         both = (record[0].potential(name, 1, grid, sample=2) for record in (layered, graph))
@@ -142,11 +119,11 @@ def test_a_stop_waits_for_the_output_population():
         )
         net.connect(pre, post, tau_syn=0.5, weight=weight)
     times = latencies(generator)
-    layered = told(net, times, stop="first_spikes")
+    layered = told(net, times, Spikes.from_latencies(times), t_end=T_END, stop="first_spikes")
     assert layered[0].engines[0].engine == "chain"
     assert (layered[0][-1].t_known < T_END).any()
     net._as_graph = True
-    assert_alike(layered, told(net, times, stop="first_spikes"))
+    assert_alike(layered, told(net, times, Spikes.from_latencies(times), t_end=T_END, stop="first_spikes"), time=1e-12)
 
 
 @pytest.mark.parametrize(
