@@ -27,13 +27,15 @@ test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_constants.py -k "burst or zero or closed_form or initial"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_distances.py
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_trained_chain.py -k "differences or transpose"
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_chain_starts.py tests/test_chain_delays.py -k "without_any_input or instant"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_hard_cases.py -k "asked_for and not 20000 or 1e8_at_large_times"
 
 # Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, their
 # derivatives, proofs and margins, on random networks of every kind. A cache of its own is filled first.
 test-bounds:
 	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_constants.py -k "burst or zero or batch or replay or gradients or certified"
-	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py
+	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py \
+		tests/test_chain_starts.py tests/test_chain_delays.py
 	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_validity.py tests/test_certify.py -k "margins or clearances or steps or batch or stop or hold"
 
 # Of all that is not compiled; kernels are covered with the JIT off and by mutants.
