@@ -41,9 +41,8 @@ from fireprop.kernels.varied import LEAK, LEAK_UP, N_ROWS
 from fireprop.kernels.walk import ALONE, N_AHEAD, N_SUMS, Lanes
 
 T = TypeVar("T")
-Names: TypeAlias = Callable[
-    [int, int], tuple[str, int]
-]  # what errors call the owner of a unit of a layer, and its number there
+# What errors call the owner of a unit of a layer, and its number there
+Names: TypeAlias = Callable[[int, int], tuple[str, int]]
 
 # A graph takes 0.78 of the time of a chain for 2000 x 2000 with 1 % of the synapses, 2.2 with 5 %; for 1000: 1.0, 1.7.
 LARGE, SPARSE = 1000, 0.02
