@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import piece
+from fireprop.kernels.compiling import inlined, piece
 from fireprop.kernels.membrane import response_slopes, slopes_of_response
 
 # Rows of `ByRates.all`: the derivatives of the driver by its own rate, of the driven by that, and of the driven by its
@@ -109,6 +109,18 @@ def find_gap(by_rates, gap, decays, driver_rate, driven_rate):
         by_rates.gap[GAP_BY_DRIVERS], by_rates.gap[GAP_BY_DRIVENS] = slopes
 
 
+@inlined
+def driven_by_drivers(before, driver_by_own, driver, b, h, slope):
+    """After a gap, the derivative of the driven by the rate of the driver."""
+    return b * before + (h * driver_by_own + slope * driver)
+
+
+@inlined
+def by_own(before, value, decay, gap):
+    """After a gap, the derivative by its own rate of a number that does nothing but decay."""
+    return decay * (before - gap * value)
+
+
 @piece
 def move_lanes(by_rates, every, driven, driver, n_units, a, b, h):
     """Bring the derivatives of all units over the gap, before their numbers move: the rows `driven` and `driver`."""
@@ -119,13 +131,13 @@ def move_lanes(by_rates, every, driven, driver, n_units, a, b, h):
     if by_rates.wanted[DRIVERS]:
         for u in range(np.uint64(n_units)):
             own, p = rows[DRIVER_BY_OWN, u], every[driver, u]
-            rows[DRIVEN_BY_DRIVERS, u] = b * rows[DRIVEN_BY_DRIVERS, u] + (h * own + slope * p)
-            rows[DRIVER_BY_OWN, u] = a * (own - gap * p)
+            rows[DRIVEN_BY_DRIVERS, u] = driven_by_drivers(rows[DRIVEN_BY_DRIVERS, u], own, p, b, h, slope)
+            rows[DRIVER_BY_OWN, u] = by_own(own, p, a, gap)
     slope = real(by_rates.gap[GAP_BY_DRIVENS])
     if by_rates.wanted[DRIVENS]:
         for u in range(np.uint64(n_units)):
             p, q = every[driver, u], every[driven, u]
-            rows[DRIVEN_BY_OWN, u] = b * (rows[DRIVEN_BY_OWN, u] - gap * q) + slope * p
+            rows[DRIVEN_BY_OWN, u] = by_own(rows[DRIVEN_BY_OWN, u], q, b, gap) + slope * p
 
 
 @piece
@@ -136,9 +148,9 @@ def move_lane(by_rates, every, driven, driver, u, gap, decays, driver_rate, driv
     by_drivers, by_drivens = slopes_of_response(gap, np.float64(max(a, b)), driver_rate, driven_rate)
     own, p, q = rows[DRIVER_BY_OWN, u], every[driver, u], every[driven, u]
     span = real(gap)
-    rows[DRIVEN_BY_DRIVERS, u] = b * rows[DRIVEN_BY_DRIVERS, u] + (h * own + real(by_drivers) * p)
-    rows[DRIVER_BY_OWN, u] = a * (own - span * p)
-    rows[DRIVEN_BY_OWN, u] = b * (rows[DRIVEN_BY_OWN, u] - span * q) + real(by_drivens) * p
+    rows[DRIVEN_BY_DRIVERS, u] = driven_by_drivers(rows[DRIVEN_BY_DRIVERS, u], own, p, b, h, real(by_drivers))
+    rows[DRIVER_BY_OWN, u] = by_own(own, p, a, span)
+    rows[DRIVEN_BY_OWN, u] = by_own(rows[DRIVEN_BY_OWN, u], q, b, span) + real(by_drivens) * p
 
 
 @piece
@@ -187,6 +199,7 @@ def join(by_rates, lane, u, m, gap, decays):
 def pass_gap(own, lane, gap, decays, slopes):
     """The derivatives of one unit after a gap, before which its two numbers are those of `lane`."""
     a, b, h = decays
-    own.driven_by_drivers = b * own.driven_by_drivers + (h * own.driver_by_own + slopes[BY_DRIVERS] * lane.driver)
-    own.driver_by_own = a * (own.driver_by_own - gap * lane.driver)
-    own.driven_by_own = b * (own.driven_by_own - gap * lane.driven) + slopes[BY_DRIVENS] * lane.driver
+    by_drivers = driven_by_drivers(own.driven_by_drivers, own.driver_by_own, lane.driver, b, h, slopes[BY_DRIVERS])
+    own.driven_by_drivers = by_drivers
+    own.driver_by_own = by_own(own.driver_by_own, lane.driver, a, gap)
+    own.driven_by_own = by_own(own.driven_by_own, lane.driven, b, gap) + slopes[BY_DRIVENS] * lane.driver
