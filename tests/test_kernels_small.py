@@ -17,6 +17,7 @@ from torch.func import functional_call
 from fireprop import GrazeError, ReplayError, SpikeLimitError, Spikes, TimeResolutionError, engine, validity
 from fireprop.engine import threads
 from fireprop.engine.arrays import records
+from fireprop.engine.graph.scratch import new_memo
 from fireprop.external import replay
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
 from fireprop.kernels import agenda, chain, heap, membrane, simulate, walk
@@ -340,7 +341,9 @@ def unit_of(rng, n):
         channels["base_i"] = rng.normal(0.0, 2.0, n)
     if rng.random() < 0.3:
         nodes["beta"] = channels["alpha"][rng.integers(n)]
-    graph = Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size))
+    graph = Graph(
+        nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size), new_memo(nodes)
+    )
     return graph, np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
 
 
@@ -426,7 +429,16 @@ def two_currents(alphas, currents, base_v=0.0):
     channels["alpha"], channels["base_i"] = alphas, currents
     channels["reach"] = [response(alpha, 1.0).max() * (1 + 1e-5) for alpha in alphas]
     return (
-        Graph(nodes, channels, np.zeros(2, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size)),
+        Graph(
+            nodes,
+            channels,
+            np.zeros(2, int),
+            records(0, SYNAPSE),
+            np.zeros(0),
+            -1,
+            np.zeros(nodes.size),
+            new_memo(nodes),
+        ),
         np.zeros(3),
         np.zeros(3),
     )
@@ -543,7 +555,9 @@ def of_rates(alphas, currents, base_v, unit=1.0):
     nodes["first_channel"] = 3
     channels["alpha"][3:], channels["base_i"][3:] = np.array(alphas) / unit, currents
     channels["reach"][3:] = [unit * response(alpha, 1.0).max() * (1 + 1e-5) for alpha in alphas]
-    graph = Graph(nodes, channels, np.zeros(3, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size))
+    graph = Graph(
+        nodes, channels, np.zeros(3, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(nodes.size), new_memo(nodes)
+    )
     return graph, nodes[1], np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
 
 
@@ -1011,7 +1025,16 @@ def graph_loop_of(n, events):
 
     nodes = records(n, NODE)
     nodes["last_spike"] = -7
-    whole = Graph(nodes, records(n, CHANNEL), np.zeros(n + 1, int), records(0, SYNAPSE), np.zeros(0), -1, np.zeros(n))
+    whole = Graph(
+        nodes,
+        records(n, CHANNEL),
+        np.zeros(n + 1, int),
+        records(0, SYNAPSE),
+        np.zeros(0),
+        -1,
+        np.zeros(n),
+        new_memo(nodes),
+    )
     lines = graph_simulate.Lines(
         n, np.arange(n + 1), np.zeros(n), waiting(), np.full(n, queue.ABSENT), records(9, graph_simulate.SENT),
         np.full(n, queue.ABSENT),
@@ -1259,7 +1282,9 @@ def test_synapses_are_taken_population_by_population_from_the_last_on(rng):
         nodes["population"] = np.sort(rng.integers(0, 3, 8))
         first = int(rng.integers(0, 4))
         synapses["target"][first : first + n] = np.sort(rng.permutation(8)[:n])
-        graph = Graph(nodes, records(8, CHANNEL), np.zeros(9, int), synapses, np.zeros(12), -1, np.zeros(8))
+        graph = Graph(
+            nodes, records(8, CHANNEL), np.zeros(9, int), synapses, np.zeros(12), -1, np.zeros(8), new_memo(nodes)
+        )
         reached = nodes["population"][synapses["target"]]
         wanted = min(s for s in range(first, first + n) if (reached[s : first + n] == reached[first + n - 1]).all())
         assert graph_adjoint.first_of_population(graph, first, first + n) == wanted

@@ -158,13 +158,17 @@ def too_close(spike, next_spike):
 
 @inlined
 def tangent_reach(v, i, beta, theta):
-    """A time before which V cannot reach theta: where its tangent does. For theta > 0, V is concave while it rises.
+    """A time before which V cannot reach theta: where its tangent does. For theta > 0, V is concave while it rises."""
+    return sure_reach(rise(v, i, beta), abs(i) + beta * abs(v), theta - v, theta + abs(v))
 
-    With a steeper slope and a threshold nearer than they are, so that no rounding makes it later than the crossing, not
-    even where i and beta v cancel.
+
+@inlined
+def sure_reach(slope, of_slope, missing, of_missing):
+    """How long a rise at this slope surely takes to what is missing, whatever was rounded; 0 where nothing is sure.
+
+    of_slope, of_missing  how large the numbers are of which slope and missing are differences
     """
-    slope = rise(v, i, beta) + GENTLE * (abs(i) + beta * abs(v))
-    missing = theta - v - GENTLE * (theta + abs(v))
+    slope, missing = slope + GENTLE * of_slope, missing - GENTLE * of_missing
     return missing / slope if slope > 0.0 and missing > 0.0 else 0.0
 
 

@@ -12,7 +12,7 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
-from fireprop.engine.graph.scratch import own_state, scratch
+from fireprop.engine.graph.scratch import new_memo, own_state, scratch
 from fireprop.engine.interface import Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
@@ -30,7 +30,7 @@ def _state(graph: Graph) -> walk_kernel.State:
     nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
     nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
     currents["alpha"] = graph.channels["alpha"]
-    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS))
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes))
 
 
 def adjoint(

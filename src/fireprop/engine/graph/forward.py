@@ -22,7 +22,7 @@ from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_from, arrivals_of, from_on, joined, no_spikes
 from fireprop.engine.graph.run import Run
-from fireprop.engine.graph.scratch import own_state, scratch
+from fireprop.engine.graph.scratch import new_memo, own_state, scratch
 from fireprop.engine.graph.state import State, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES
 from fireprop.engine.starts import check_start, check_v_start, held_below
@@ -67,6 +67,7 @@ def _graph(structure: Structure, weights: Sequence[Array], thresholds: Sequence[
         structure.gather(weights),
         structure.state_source,
         held_below(structure.v_start, nodes["theta"], dtype).astype(float),
+        new_memo(nodes),
         dtype == np.float32,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
-from fireprop.kernels.graph.walk import clear, move_backward, move_one_backward, source_of, wake
+from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.walk import N_SUMS, total_of
 
@@ -35,7 +35,8 @@ def arrive_back(graph, log, gradient, state, k, t):
     first, stop = graph.rows[source], graph.rows[source + 1]
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, grad_weight = graph.synapses, graph.weight, gradient.weight
-    nodes, currents, sums = state.nodes, state.currents, state.sums
+    nodes, currents, sums, memo = state.nodes, state.currents, state.sums, state.memo
+    units = graph.nodes
     # Looking at all targets first lets the processor wait for many units at once, as in `simulate.deliver`.
     n_active = 0
     for s in range(first, stop):
@@ -49,9 +50,9 @@ def arrive_back(graph, log, gradient, state, k, t):
             own, current = nodes[synapses[s].target], currents[synapses[s].channel]
             if own.active:
                 if own.n_channels == 1:
-                    move_one_backward(own, current, t)
+                    move_one_backward(own, current, memo[0], t)
                 else:
-                    move_backward(graph, state, synapses[s].target, t)
+                    move_many_backward(own, currents, units[synapses[s].target].first_channel, memo, t)
                 grad_weight[s] += current.value
                 sums[(s - start) % N_SUMS] += weight[s] * (current.alpha * current.value - own.v)
         gradient.times[k] += total_of(sums)

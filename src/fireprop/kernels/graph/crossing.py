@@ -10,18 +10,22 @@ import math
 import numpy as np
 
 from fireprop.kernels.compiling import called, piece
-from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after
+from fireprop.kernels.exponential import decay
+from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after, state_after
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
     MAX_ITERATIONS,
     NONE_AHEAD,
+    UNRESOLVED,
     crossing_ahead,
     peak_time,
     rise,
+    sure_reach,
     tangent_reach,
 )
 
 SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross  # mutant: any slack above rounding is right
+MOST_STEPS = 7  # of Newton's method, before the search goes the long way
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
 
 
@@ -34,14 +38,20 @@ def earliest_crossing(graph, node, theta):
     if node.n_channels == 1:
         channel = graph.channels[node.first_channel]
         return earliest_crossing_of_one(node.base_v, channel.base_i, channel.reach, node.beta, theta)
-    high, drive = max(node.base_v, 0.0), 0.0
+    drive, lift = 0.0, 0.0
     for c in channels_of(node):
-        if graph.channels[c].base_i > 0.0:
-            high += graph.channels[c].base_i * graph.channels[c].reach
-            drive += graph.channels[c].base_i
-    if high * SLACK < theta or drive <= 0.0:
+        drive += max(graph.channels[c].base_i, 0.0)
+        lift += max(graph.channels[c].base_i, 0.0) * graph.channels[c].reach
+    return earliest_crossing_of_many(node.base_v, drive, lift, theta)
+
+
+@piece
+def earliest_crossing_of_many(v, drive, lift, theta):
+    """`earliest_crossing` of a unit at v; drive: the sum of its positive currents, lift: of their peaks."""
+    low = max(v, 0.0)
+    if (low + lift) * SLACK < theta or drive <= 0.0:
         return NONE_AHEAD
-    return max(0.0, (theta - max(node.base_v, 0.0)) / drive * (1.0 - 2.0**-40))  # mutant: any lower bound is right
+    return max(0.0, (theta - low) / drive * (1.0 - 2.0**-40))  # mutant: any lower bound is right
 
 
 @piece
@@ -100,6 +110,10 @@ def _rise_in_pieces(graph, node, theta, ends, n_turns, calm):
     left, slope_left = 0.0, _slope(graph, node, 0.0, calm)
     for k in range(n_turns + 1):
         right = ends[k]
+        if slope_left > 0.0 and not calm and _falls(graph, node, 0.5 * (left + right)):
+            duration = _climb(graph, node, theta, left, right)
+            if duration != UNRESOLVED and (duration != NONE_AHEAD or k == n_turns):
+                return duration
         slope_right = _slope(graph, node, right, calm)
         low, high = left, right  # where V rises in this piece
         if slope_left > 0.0 >= slope_right:  # far away both terms of V' may underflow to 0
@@ -111,6 +125,47 @@ def _rise_in_pieces(graph, node, theta, ends, n_turns, calm):
             return _rise_to(graph, node, theta, low, high)
         left, slope_left = right, slope_right
     return NONE_AHEAD
+
+
+@piece
+def _falls(graph, node, gap):
+    """Whether the whole current falls a while after the base."""
+    fall = 0.0
+    for c in channels_of(node):
+        channel = graph.channels[c]
+        fall += channel.alpha * channel.base_i * decay(channel.alpha * gap)
+    return fall > 0.0
+
+
+@called
+def _climb(graph, node, theta, left, right):
+    """Duration until V first reaches theta in (left, right], NONE_AHEAD, or UNRESOLVED. V rises at left, and I falls.
+
+    exp(beta t) V' falls too, so V is concave while it rises. Newton's method from the left stays before the crossing,
+    and where V falls again before its tangent has reached theta, there is none.
+    """
+    size, height = node.beta * abs(node.base_v), theta + abs(node.base_v)
+    for c in channels_of(node):
+        channel = graph.channels[c]
+        size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
+        height += abs(channel.base_i) * channel.reach
+    t = left
+    v, i = state_after(graph, node, t)
+    for _ in range(MOST_STEPS):
+        missing, slope = theta - v, rise(v, i, node.beta)
+        if abs(missing) <= CLOSE_ENOUGH * theta and slope > 0.0:
+            return t
+        if missing <= 0.0 or slope <= 0.0:
+            return UNRESOLVED
+        least = t + sure_reach(slope, size, missing, height)
+        if least >= right:
+            return NONE_AHEAD
+        t += missing / slope
+        v, i = state_after(graph, node, t)
+        if rise(v, i, node.beta) <= 0.0:
+            v, i = state_after(graph, node, least)
+            return NONE_AHEAD if rise(v, i, node.beta) <= 0.0 else UNRESOLVED
+    return UNRESOLVED
 
 
 @called

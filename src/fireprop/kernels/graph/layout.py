@@ -55,6 +55,10 @@ CHANNEL = np.dtype(
 # Half a register each: what an arrival reads in sequence is 16 bytes a synapse, the weight included.
 SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 
+# What `membrane.factors` was asked last for the channels at one place of their units, and what it answered: units with
+# the same rates that the same events reach need the same numbers.
+MEMO = np.dtype([(name, np.float64) for name in ("gap", "alpha", "beta", "a", "b", "h")])
+
 
 class Graph(NamedTuple):
     """Constants of a graph of units.
@@ -66,6 +70,7 @@ class Graph(NamedTuple):
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
     v_start   (n_units,) float64: V there, of units that it reaches
+    memo      (most channels of a unit,) MEMO, scratch
     single    whether V and the currents of a unit at its last arrival are numbers of float32; the fields stay float64
     """
 
@@ -76,4 +81,5 @@ class Graph(NamedTuple):
     weight: np.ndarray
     start: int
     v_start: np.ndarray
+    memo: np.ndarray
     single: bool = False

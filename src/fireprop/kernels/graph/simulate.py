@@ -16,7 +16,12 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of_one, first_crossing
+from fireprop.kernels.graph.crossing import (
+    earliest_crossing,
+    earliest_crossing_of_many,
+    earliest_crossing_of_one,
+    first_crossing,
+)
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, Queue
 from fireprop.kernels.graph.state import (
@@ -25,6 +30,7 @@ from fireprop.kernels.graph.state import (
     base_of_one,
     fire,
     lift,
+    move_many,
     move_one,
     move_to,
     moved_one,
@@ -122,6 +128,8 @@ def expect_reached(loop, t_end):
         node = nodes[u]
         if node.n_channels == 1:
             wait_until(queue, node, u, bound_of_one(node, channels[node.first_channel]), t_end)
+        elif node.hold_end <= node.at:
+            wait_until(queue, node, u, bound_of_many(node, channels), t_end)
         else:
             expect(loop, u, t_end)
 
@@ -132,6 +140,18 @@ def bound_of_one(node, channel):
     base, v, i = base_of_one(node, channel)
     duration = earliest_crossing_of_one(v, i, channel.reach, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else base + duration
+
+
+@piece
+def bound_of_many(node, channels):
+    """`bound` of a unit with any number of currents that is not refractory; the base is not set."""
+    drive, lift = 0.0, 0.0
+    for k in range(node.n_channels):
+        channel = channels[node.first_channel + k]
+        drive += max(channel.i, 0.0)
+        lift += max(channel.i, 0.0) * channel.reach
+    duration = earliest_crossing_of_many(node.v, drive, lift, node.theta)
+    return np.inf if duration == NONE_AHEAD else node.at + duration
 
 
 @piece
@@ -283,6 +303,7 @@ def deliver(loop, source, t, t_end, max_spikes):
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
     events, reached, touched, single = loop.events, loop.reached, loop.touched, loop.graph.single
+    memo = loop.graph.memo
     first, stop = loop.graph.rows[source], loop.graph.rows[source + 1]
     n_before, n_touched = loop.counts[REACHED], loop.counts[TOUCHED]
     # Looking at all targets first lets the processor wait for many units at once, not for one after the other: with a
@@ -302,7 +323,9 @@ def deliver(loop, source, t, t_end, max_spikes):
             channel = channels[node.first_channel]
             if node.at < node.hold_end <= t:
                 events[node.last_spike].restart_slope = base_of_one(node, channel)[2]
-            v = move_one(node, channel, t, single)
+            v = move_one(node, channel, memo[0], t, single)
+        elif NEVER < node.at and node.hold_end <= node.at:
+            v = move_many(node, channels, memo, t, single)
         else:
             v = move(loop, reached[n], t)
         if v >= node.theta:
@@ -356,7 +379,7 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
     """
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
     rows, queue, ahead = loop.graph.rows, loop.queue, loop.ahead
-    reached, touched, single = loop.reached, loop.touched, loop.graph.single
+    reached, touched, single, memo = loop.reached, loop.touched, loop.graph.single, loop.graph.memo[0]
     limit, instant = min(t_end, next_arrival(loop.lines)), NEVER
     while cursor < n_inputs:
         t, source = arrival_time(inputs[cursor]), inputs[cursor].unit
@@ -370,7 +393,7 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
         if node.hold_end > node.at:
             break
         if node.at < t:
-            v, kept_v, kept_i = moved_one(node, channel, t, single)
+            v, kept_v, kept_i = moved_one(node, channel, memo, t, single)
             if v >= node.theta:
                 break
             if node.at == NEVER:

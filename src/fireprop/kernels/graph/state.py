@@ -27,6 +27,15 @@ def channels_of(node):
 
 
 @piece
+def remembered(memo, gap, alpha, beta):
+    """`factors`, which are found only if they are others than the last: memo is a record of MEMO."""
+    if memo.gap != gap or memo.alpha != alpha or memo.beta != beta:
+        memo.gap, memo.alpha, memo.beta = gap, alpha, beta
+        memo.a, memo.b, memo.h = factors(gap, alpha, beta)
+    return memo.a, memo.b, memo.h
+
+
+@piece
 def rest_one(graph, u):
     """Unit u at rest, before the first arrival of a sample."""
     node = graph.nodes[u]
@@ -74,24 +83,27 @@ def set_base(graph, node):
 
 
 @piece
-def potential_after(graph, node, gap):
-    """V a while after the base of a unit."""
-    b, v = 1.0, 0.0
-    for c in channels_of(node):
-        _, b, h = factors(gap, graph.channels[c].alpha, node.beta)
-        v += h * graph.channels[c].base_i
-    return b * node.base_v + v
-
-
-@piece
-def slope_after(graph, node, gap):
-    """V' a while after the base of a unit."""
+def state_after(graph, node, gap):
+    """V and the whole current a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
     for c in channels_of(node):
         a, b, h = factors(gap, graph.channels[c].alpha, node.beta)
         v += h * graph.channels[c].base_i
         i += a * graph.channels[c].base_i
-    return i - node.beta * (b * node.base_v + v)
+    return b * node.base_v + v, i
+
+
+@piece
+def potential_after(graph, node, gap):
+    """V a while after the base of a unit."""
+    return state_after(graph, node, gap)[0]
+
+
+@piece
+def slope_after(graph, node, gap):
+    """V' a while after the base of a unit."""
+    v, i = state_after(graph, node, gap)
+    return rise(v, i, node.beta)
 
 
 @piece
@@ -152,7 +164,7 @@ def move_to(graph, events, node, t):
     log_release(graph, events, node, t)
     single = graph.single
     if node.n_channels == 1:
-        return move_one(node, graph.channels[node.first_channel], t, single)
+        return move_one(node, graph.channels[node.first_channel], graph.memo[0], t, single)
     v = 0.0
     if node.hold_end > node.at:
         v = potential_at(graph, node, t)
@@ -160,17 +172,27 @@ def move_to(graph, events, node, t):
         for c in channels_of(node):
             channel = graph.channels[c]
             channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
+        node.at = t
     elif node.at > NEVER:
-        b, brought = 1.0, 0.0
-        for c in channels_of(node):
-            channel = graph.channels[c]
-            a, b, h = factors(t - node.at, channel.alpha, node.beta)
-            v += h * channel.i
-            if single:
-                brought = added(brought, faded(channel.i, h, single), single)
-            channel.i = faded(channel.i, a, single)
-        v = b * node.v + v
-        node.v = kept(added(faded(node.v, b, single), brought, single), node.theta, single) if single else v
+        v = move_many(node, graph.channels, graph.memo, t, single)
+    else:
+        node.at = t
+    return v
+
+
+@piece
+def move_many(node, channels, memo, t, single):
+    """`move_to` for a unit with any number of currents that is not refractory, and has moved before. V(t-)."""
+    gap, b, v, brought = t - node.at, 1.0, 0.0, 0.0
+    for k in range(node.n_channels):
+        channel = channels[node.first_channel + k]
+        a, b, h = remembered(memo[k], gap, channel.alpha, node.beta)
+        v += h * channel.i
+        if single:
+            brought = added(brought, faded(channel.i, h, single), single)
+        channel.i = faded(channel.i, a, single)
+    v = b * node.v + v
+    node.v = kept(added(faded(node.v, b, single), brought, single), node.theta, single) if single else v
     node.at = t
     return v
 
@@ -185,14 +207,14 @@ def base_of_one(node, channel):
 
 
 @piece
-def moved_one(node, channel, t, single):
+def moved_one(node, channel, memo, t, single):
     """V(t-) of a unit with one current that is not refractory, and V and I there as the state keeps them.
 
     Where `single`, V(t-) has the precision of float64 only where it matters: near theta.
     """
     if node.at == NEVER:
         return node.v, node.v, channel.i
-    a, b, h = factors(t - node.at, channel.alpha, node.beta)
+    a, b, h = remembered(memo, t - node.at, channel.alpha, node.beta)
     if not single:
         v, i = step(node.v, channel.i, a, b, h)
         return v, v, i
@@ -203,8 +225,8 @@ def moved_one(node, channel, t, single):
 
 
 @piece
-def move_one(node, channel, t, single):
-    """`move_to` for a unit with one current, from two records; an end of hold on the way is not logged. V(t-)."""
+def move_one(node, channel, memo, t, single):
+    """`move_to` for a unit with one current, from three records; an end of hold on the way is not logged. V(t-)."""
     if node.hold_end > node.at:
         v = 0.0
         if t > node.hold_end:
@@ -214,7 +236,7 @@ def move_one(node, channel, t, single):
         node.v = kept(v, node.theta, single)
         channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
     else:
-        v, node.v, channel.i = moved_one(node, channel, t, single)
+        v, node.v, channel.i = moved_one(node, channel, memo, t, single)
     node.at = t
     return v
 

@@ -10,7 +10,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
-from fireprop.kernels.graph.walk import clear, move_forward, move_one_forward, source_of
+from fireprop.kernels.graph.walk import clear, move_forward, move_many_forward, move_one_forward, source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
 
 
@@ -34,14 +34,14 @@ def arrive(graph, log, direction, state, k, t):
     source, d_t = source_of(graph, log, k), direction.times[k]
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, d_weight = graph.synapses, graph.weight, direction.weight
-    nodes, currents = state.nodes, state.currents
+    nodes, currents, memo, units = state.nodes, state.currents, state.memo, graph.nodes
     for s in range(graph.rows[source], graph.rows[source + 1]):
         own, current = nodes[synapses[s].target], currents[synapses[s].channel]
         if own.active:
             if own.n_channels == 1:
-                move_one_forward(own, current, t)
+                move_one_forward(own, current, memo[0], t)
             else:
-                move_forward(graph, state, synapses[s].target, t)
+                move_many_forward(own, currents, units[synapses[s].target].first_channel, memo, t)
         own.active, own.at = True, t
         current.value += d_weight[s] + current.alpha * weight[s] * d_t
         own.v -= weight[s] * d_t

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, piece
-from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.membrane import factors, step
+from fireprop.kernels.graph.state import channels_of, remembered
+from fireprop.kernels.membrane import step
 
 # 32 bytes, what a step of a unit reads and writes.
 OWN = np.dtype(
@@ -34,12 +34,14 @@ class State(NamedTuple):
     currents  (n_channels,) CURRENT
     owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold; 0 between samples
     sums      (N_SUMS,) float64, scratch
+    memo      (most channels of a unit,) MEMO, scratch
     """
 
     nodes: np.ndarray
     currents: np.ndarray
     owed: np.ndarray
     sums: np.ndarray
+    memo: np.ndarray
 
 
 @piece
@@ -60,54 +62,66 @@ def wake(state, u, t):
 
 
 @piece
-def move_one_forward(own, current, t):
-    """`move_forward` of an active unit with one current: two records, of whose arrays no references are counted."""
+def move_one_forward(own, current, memo, t):
+    """`move_forward` of an active unit with one current: three records, of whose arrays no references are counted."""
     if own.at == t:
         return
-    a, b, h = factors(t - own.at, current.alpha, own.beta)
+    a, b, h = remembered(memo, t - own.at, current.alpha, own.beta)
     own.v, current.value = step(own.v, current.value, a, b, h)
     own.at = t
 
 
 @piece
-def move_one_backward(own, current, t):
+def move_one_backward(own, current, memo, t):
     """`move_backward`, likewise."""
     if own.at == t:
         return
-    b, a, h = factors(own.at - t, own.beta, current.alpha)
+    b, a, h = remembered(memo, own.at - t, own.beta, current.alpha)
     current.value, own.v = step(current.value, own.v, b, a, h)
     own.at = t
 
 
-@called
-def move_forward(graph, state, u, t):
-    """Bring the tangents of unit u to t."""
-    own = state.nodes[u]
-    if not own.active or own.at == t:
+@piece
+def move_many_forward(own, currents, first, memo, t):
+    """`move_forward` of an active unit, whose currents are those from the first on."""
+    gap, b, v = t - own.at, 1.0, 0.0
+    if gap == 0.0:
         return
-    b, v = 1.0, 0.0
-    for c in channels_of(graph.nodes[u]):
-        current = state.currents[c]
-        a, b, h = factors(t - own.at, current.alpha, own.beta)
+    for k in range(own.n_channels):
+        current = currents[first + k]
+        a, b, h = remembered(memo[k], gap, current.alpha, own.beta)
         v += h * current.value
         current.value *= a
     own.v = b * own.v + v
     own.at = t
 
 
-@called
-def move_backward(graph, state, u, t):
-    """Bring the adjoints of unit u back to t."""
-    own = state.nodes[u]
-    if not own.active or own.at == t:
+@piece
+def move_many_backward(own, currents, first, memo, t):
+    """`move_backward`, likewise."""
+    gap, b = own.at - t, 1.0
+    if gap == 0.0:
         return
-    b = 1.0
-    for c in channels_of(graph.nodes[u]):
-        current = state.currents[c]
-        b, a, h = factors(own.at - t, own.beta, current.alpha)
+    for k in range(own.n_channels):
+        current = currents[first + k]
+        b, a, h = remembered(memo[k], gap, own.beta, current.alpha)
         current.value = a * current.value + h * own.v
     own.v *= b
     own.at = t
+
+
+@called
+def move_forward(graph, state, u, t):
+    """Bring the tangents of unit u to t."""
+    if state.nodes[u].active:
+        move_many_forward(state.nodes[u], state.currents, graph.nodes[u].first_channel, state.memo, t)
+
+
+@called
+def move_backward(graph, state, u, t):
+    """Bring the adjoints of unit u back to t."""
+    if state.nodes[u].active:
+        move_many_backward(state.nodes[u], state.currents, graph.nodes[u].first_channel, state.memo, t)
 
 
 @piece
