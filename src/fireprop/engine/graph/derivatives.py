@@ -12,13 +12,14 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
-from fireprop.engine.graph.scratch import new_memo, own_state, scratch
+from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
 from fireprop.engine.interface import Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
+from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.walk import N_SUMS
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
 
 
-def _state(graph: Graph) -> walk_kernel.State:
+def _state(graph: Graph, lanes: Lanes | None = None) -> walk_kernel.State:
     nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
     nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
     currents["alpha"] = graph.channels["alpha"]
-    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes))
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes)
 
 
 def adjoint(
@@ -47,7 +48,15 @@ def adjoint(
         own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
         gradient = adjoint_kernel.Gradient(flow, *own)
         run.raise_fault(
-            *adjoint_kernel.adjoint(graph, log, gradient, _state(graph), zero_grazes, edges[k], edges[k + 1])
+            *adjoint_kernel.adjoint(
+                graph,
+                log,
+                gradient,
+                _state(graph, lanes_of(run.structure, np.inf)),
+                zero_grazes,
+                edges[k],
+                edges[k + 1],
+            )
         )
         return gradient
 

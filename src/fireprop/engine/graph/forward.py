@@ -22,13 +22,14 @@ from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_from, arrivals_of, from_on, joined, no_spikes
 from fireprop.engine.graph.run import Run
-from fireprop.engine.graph.scratch import new_memo, own_state, scratch
+from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
 from fireprop.engine.graph.state import State, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES
 from fireprop.engine.starts import check_start, check_v_start, held_below
 from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
+from fireprop.kernels.graph import blocks as blocks_kernel
 from fireprop.kernels.graph import replay as replay_kernel
 from fireprop.kernels.graph import resume as resume_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
@@ -124,7 +125,7 @@ def simulate(
         loop = simulate_kernel.Loop(
             own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.full(n_units, -1), np.zeros(1),
+            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
@@ -137,6 +138,8 @@ def simulate(
             )  # fmt: skip
             if code == status.OK:
                 if want_state:
+                    if loop.blocks is not None:
+                        blocks_kernel.copy_all(loop.blocks.lanes, loop.graph)
                     finals[k] = loop.graph.nodes, loop.graph.channels, loop.events[: out_offsets[-1]]
                 return loop.events[n_before : out_offsets[-1]], out_offsets - n_before, t_known
             if code != status.FULL:
@@ -194,6 +197,15 @@ def _lines(structure: Structure, capacity: int) -> simulate_kernel.Lines:
         structure.n_inputs, lines.rows[structure.n_inputs :], lines.delay, _queue(lines.number),
         np.full(lines.number, ABSENT), sent, np.full(n_units, ABSENT),
     )  # fmt: skip
+
+
+def _blocks(structure: Structure, graph: Graph) -> blocks_kernel.Blocks | None:
+    lanes = lanes_of(structure, -np.inf)
+    if lanes is None:
+        return None
+    n_units, theta = graph.nodes.size, np.ascontiguousarray(graph.nodes["theta"])
+    flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
+    return blocks_kernel.Blocks(lanes, theta, np.empty((2, n_units)), flags, flags.view(np.uint64))
 
 
 def _longer(old: Array, room: int) -> Array:

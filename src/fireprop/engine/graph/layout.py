@@ -17,10 +17,11 @@ from fireprop.engine.arrays import (
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
-from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE
+from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SYNAPSE
 
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
+LEAST_BLOCK = 8  # units of a population that moves in vectors
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
 
 
@@ -215,6 +216,23 @@ class Structure:
     def state_source(self) -> int:
         """The source of STATE, or -1 where nothing acts at the start."""
         return self.first_start + STARTS.index(STATE) if self.has_start else -1
+
+    @cached_property
+    def blocks(self) -> tuple[Array, Array]:
+        """The populations that move in vectors: (n_blocks,) BLOCK, and (n_populations,) the number of each or -1."""
+        is_block, fed = np.zeros((2, len(self.populations)), bool)
+        of_units = self.n_inputs + int(self.lines.rows[self.n_inputs]), self.n_inputs + self.lines.number
+        building_kernel.find_blocks(
+            self.nodes, self.channels, self.starts, self.rows, self.synapses, (*of_units, self.n_external),
+            self.state_source, LEAST_BLOCK, is_block, fed,
+        )  # fmt: skip
+        blocks = records(int(is_block.sum()), BLOCK)
+        first = self.starts[:-1][is_block]
+        blocks["start"], blocks["size"] = first, np.diff(self.starts)[is_block]
+        for name in ("first_channel", "n_channels", "beta"):
+            blocks[name] = self.nodes[name][first]
+        blocks["fed"] = fed[is_block]
+        return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
 
     @cached_property
     def v_start(self) -> Array:

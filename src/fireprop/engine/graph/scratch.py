@@ -3,6 +3,8 @@
 import numpy as np
 
 from fireprop.engine.arrays import Array, copy_of, records
+from fireprop.engine.graph.layout import Structure
+from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.layout import MEMO, Graph
 
 
@@ -16,6 +18,19 @@ def new_memo(nodes: Array) -> Array:
     memo = records(_most_currents(nodes), MEMO)
     memo["gap"] = np.nan  # equal to none
     return memo
+
+
+def lanes_of(structure: Structure, at: float) -> Lanes | None:
+    """The units of blocks, all at 0, or None: there are no blocks. at: the time of no arrival."""
+    blocks, number = structure.blocks
+    if blocks.size == 0:
+        return None
+    blocks, n_units = copy_of(blocks), structure.nodes.size
+    blocks["at"] = at
+    return Lanes(
+        blocks, number, np.zeros(n_units), np.zeros(structure.channels.size), np.zeros(n_units, bool),
+        np.empty(n_units, int),
+    )  # fmt: skip
 
 
 def scratch(graph: Graph) -> tuple[Array, Array]:

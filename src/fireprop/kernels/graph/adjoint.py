@@ -6,6 +6,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
@@ -25,18 +26,72 @@ class Gradient(NamedTuple):
 
 
 @called
-def arrive_back(graph, log, gradient, state, k, t):
-    """Arrival rule for what event k, delivered at t, caused in all its targets.
+def arrive_back(lanes, graph, log, gradient, state, k, t):
+    """Arrival rule for what event k, delivered at t, caused in all its targets; lanes: those of the state.
 
     dL/dt is summed over each population for itself, the last population first: so it rounds as if each were a network
     of its own, differentiated after those above it.
     """
     source = source_of(graph, log, k)
     first, stop = graph.rows[source], graph.rows[source + 1]
+    if lanes is None:
+        arrive_at_each(graph, gradient, state, k, first, stop, t)
+    else:
+        nodes, synapses = graph.nodes, graph.synapses
+        while stop > first:
+            number = lanes.number[nodes[synapses[stop - 1].target].population]
+            if number >= 0:
+                start = stop - lanes.blocks[number].size
+                arrive_at_block(lanes, lanes.blocks[number], graph, gradient, state, k, start, t)
+            else:
+                start = stop - 1
+                while start > first and lanes.number[nodes[synapses[start - 1].target].population] < 0:
+                    start -= 1
+                arrive_at_each(graph, gradient, state, k, start, stop, t)
+            stop = start
+
+
+@called
+def arrive_at_block(lanes, own, graph, gradient, state, k, first, t):
+    """`arrive_back` along the synapses from the first on to all units of a block."""
+    if own.at == np.inf and own.n_alone == 0:
+        return
+    if t < own.at < np.inf:
+        move_lanes_back(lanes, own, graph.channels, state.memo, t)
+    own.at = t
+    for n in range(own.n_alone):
+        u = lanes.listed[own.start + n]
+        move_backward(graph, state, u, t)
+        lanes.v[u], lanes.is_alone[u] = state.nodes[u].v, False
+        for c in range(own.n_channels):
+            lanes.i[lane(own, u, c)] = state.currents[graph.nodes[u].first_channel + c].value
+    own.n_alone = 0
+    place = graph.synapses[first].channel - own.first_channel
+    alpha = graph.channels[graph.synapses[first].channel].alpha
+    state.sums[:] = 0.0
+    add_from_lanes(lanes, own, alpha, graph.weight, gradient.weight, first, place, state.sums)
+    gradient.times[k] += total_of(state.sums)
+
+
+@piece
+def single_out(lanes, graph, state, u):
+    """Let the record of unit u have its adjoints, if the unit stands in the lanes of a block."""
+    if lanes is not None:
+        number = lanes.number[graph.nodes[u].population]
+        if number >= 0 and not lanes.is_alone[u]:
+            own, record, first = lanes.blocks[number], state.nodes[u], graph.nodes[u].first_channel
+            record.v, record.at, record.active = lanes.v[u], own.at, own.at < np.inf
+            for c in range(own.n_channels):
+                state.currents[first + c].value = lanes.i[lane(own, u, c)]
+            leave_lanes(lanes, own, u)
+
+
+@called
+def arrive_at_each(graph, gradient, state, k, first, stop, t):
+    """`arrive_back` along the synapses first..stop - 1, whose targets move one by one."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
-    synapses, weight, grad_weight = graph.synapses, graph.weight, gradient.weight
+    synapses, weight, grad_weight, units = graph.synapses, graph.weight, gradient.weight, graph.nodes
     nodes, currents, sums, memo = state.nodes, state.currents, state.sums, state.memo
-    units = graph.nodes
     # Looking at all targets first lets the processor wait for many units at once, as in `simulate.deliver`.
     n_active = 0
     for s in range(first, stop):
@@ -78,6 +133,7 @@ def release_back(graph, log, state, k, t):
     What the spike owes to this is added last, after all its arrivals, as in a chain, so that both round alike.
     """
     own = state.nodes[log.events[k].unit]
+    single_out(state.lanes, graph, state, log.events[k].unit)
     if own.v == 0.0:
         return
     move_backward(graph, state, log.events[k].unit, t)
@@ -99,6 +155,7 @@ def cross_back(graph, log, gradient, state, k, zero_grazes):
     # slope > 0 at every up-crossing. At 0 or below, a graze: the time exists, its derivative does not.
     if slope <= 0.0:
         return status.OK if zero_grazes else status.GRAZE
+    single_out(state.lanes, graph, state, event.unit)
     move_backward(graph, state, event.unit, event.time)
     wake(state, event.unit, event.time)
     gradient.theta[event.unit] += g / slope
@@ -124,11 +181,19 @@ def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
         elif kinds[n] == END_OF_HOLD:
             release_back(graph, log, state, k, t)
         else:
-            arrive_back(graph, log, gradient, state, k, t)
+            arrive_back(state.lanes, graph, log, gradient, state, k, t)
             # It came as much later as its parent did.
             if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
                 gradient.times[parent_of(log, k)] += gradient.times[k]
     return status.OK, -1
+
+
+@piece
+def clear_blocks(lanes):
+    """Nothing has reached any block."""
+    if lanes is not None:
+        for number in range(lanes.blocks.size):
+            clear_block(lanes, lanes.blocks[number], np.inf)
 
 
 @njit(cache=True, nogil=True)
@@ -140,4 +205,5 @@ def adjoint(graph, log, gradient, state, zero_grazes, first, last):
             return code, sample, log.events[k].unit, log.events[k].time
         for k in range(log.offsets[1, sample], log.offsets[1, sample + 1]):  # no other units are active
             clear(graph, state, log.events[k].unit)
+        clear_blocks(state.lanes)
     return status.OK, last, 0, 0.0

@@ -1,6 +1,8 @@
 """From connections in rows of receivers to synapses in rows of sources, in time and memory linear in the synapses."""
 
-from fireprop.kernels.compiling import njit
+import numpy as np
+
+from fireprop.kernels.compiling import inlined, njit
 
 
 @njit(cache=True)
@@ -93,3 +95,58 @@ def place(values, order, out):
     """out[order[s]] = values[s], without a copy of the indices in another type."""
     for s in range(order.size):
         out[order[s]] = values[s]
+
+
+@njit(cache=True)
+def find_blocks(nodes, channels, starts, rows, synapses, of_units, state_source, least, is_block, fed):
+    """Which populations are blocks: at least so many units with the same rates, each of which hears the same sources
+    by the same of its currents, and has no initial state; and which of them hear whatever comes from outside.
+
+    starts    (n_populations + 1,)
+    of_units  (first, stop, first): the lines along which units send, and the units themselves, among the sources
+    is_block, fed  (n_populations,) bool: written
+    """
+    n_left = 0
+    for p in range(is_block.size):
+        is_block[p] = starts[p + 1] - starts[p] >= least and _are_alike(nodes, channels, starts[p], starts[p + 1])
+        fed[p] = True
+        n_left += is_block[p]
+    reached = np.zeros(is_block.size, np.bool_)
+    for source in range(rows.size - 1):
+        s, stop = rows[source], rows[source + 1]
+        if n_left == 0:
+            return
+        reached[:] = False
+        while s < stop:
+            p = nodes[synapses[s].target].population
+            size, place, whole = starts[p + 1] - starts[p], _place_of(nodes, synapses[s]), source != state_source
+            reached[p] = True
+            n = 0
+            while s < stop and nodes[synapses[s].target].population == p:
+                whole &= synapses[s].target == starts[p] + n and _place_of(nodes, synapses[s]) == place
+                s, n = s + 1, n + 1
+            if is_block[p] and not (whole and n == size):
+                is_block[p] = False
+                n_left -= 1
+        is_outside = source < of_units[0] or of_units[1] <= source < of_units[2]
+        if is_outside and stop > rows[source]:
+            fed &= reached
+
+
+@inlined
+def _place_of(nodes, synapse):
+    """The number of a synapse's current in its unit."""
+    return synapse.channel - nodes[synapse.target].first_channel
+
+
+@njit(cache=True)
+def _are_alike(nodes, channels, first, stop):
+    """Whether units have the same rates, and one current at least."""
+    one = nodes[first]
+    for u in range(first, stop):
+        if nodes[u].beta != one.beta or nodes[u].n_channels != one.n_channels or one.n_channels == 0:
+            return False
+        for k in range(one.n_channels):
+            if channels[nodes[u].first_channel + k].alpha != channels[one.first_channel + k].alpha:
+                return False
+    return True

@@ -9,11 +9,12 @@ import math
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, piece
+from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after, state_after
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
+    GENTLE,
     MAX_ITERATIONS,
     NONE_AHEAD,
     UNRESOLVED,
@@ -31,36 +32,33 @@ FAR = 690.0  # slowest time constants after which nothing can be left of any pot
 
 @piece
 def earliest_crossing(graph, node, theta):
-    """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD if it never will.
-
-    No logarithm and no exponential: V stays below max(V, 0) and the peaks of what each positive current brings.
-    """
-    if node.n_channels == 1:
-        channel = graph.channels[node.first_channel]
-        return earliest_crossing_of_one(node.base_v, channel.base_i, channel.reach, node.beta, theta)
+    """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD: it never does."""
     drive, lift = 0.0, 0.0
     for c in channels_of(node):
         drive += max(graph.channels[c].base_i, 0.0)
         lift += max(graph.channels[c].base_i, 0.0) * graph.channels[c].reach
-    return earliest_crossing_of_many(node.base_v, drive, lift, theta)
+    return earliest_crossing_of(node.base_v, drive, lift, node.beta, theta)
 
 
 @piece
-def earliest_crossing_of_many(v, drive, lift, theta):
-    """`earliest_crossing` of a unit at v; drive: the sum of its positive currents, lift: of their peaks."""
-    low = max(v, 0.0)
-    if (low + lift) * SLACK < theta or drive <= 0.0:
-        return NONE_AHEAD
-    return max(0.0, (theta - low) / drive * (1.0 - 2.0**-40))  # mutant: any lower bound is right
+def earliest_crossing_of(v, drive, lift, beta, theta):
+    """`earliest_crossing` of a unit at v; drive: the sum of its positive currents, lift: of the peaks that each of them
+    alone would bring.
+
+    No logarithm and no exponential, and no branch: V stays below max(v, 0) + lift; on its way from v to theta its slope
+    is at most drive - beta v.
+    """
+    never = ((v if v > 0.0 else 0.0) + lift) * SLACK < theta  # mutant: any slack above rounding is right
+    never |= rise(v, drive, beta) <= 0.0  # mutant: only speed: no crossing
+    return NONE_AHEAD if never else tangent_reach(v, drive, beta, theta)
 
 
-@piece
-def earliest_crossing_of_one(v, i, reach, beta, theta):
-    """`earliest_crossing` of the state (v, i) of a unit with one current, whose peak after a unit of it is `reach`."""
-    drive = max(i, 0.0)
-    if (max(v, 0.0) + drive * reach) * SLACK < theta or rise(v, drive, beta) <= 0.0:  # mutant: only speed: no crossing
-        return NONE_AHEAD
-    return tangent_reach(v, drive, beta, theta)
+@inlined
+def may_cross_within(gap, v, drive, lift, beta, theta):
+    """Whether `earliest_crossing_of` may be in a gap; without the quotient, for vector passes."""
+    slope = rise(v, drive, beta) + GENTLE * (drive + beta * abs(v))
+    near = ((v if v > 0.0 else 0.0) + lift) * SLACK >= theta
+    return near & (v + slope * gap * SLACK >= theta * (1.0 - GENTLE))
 
 
 @piece

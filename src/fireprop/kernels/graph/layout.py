@@ -37,6 +37,7 @@ NODE = in_lines(
         ("base_v", np.float64),  # potential from which a crossing is sought
         ("t_ref", np.float64),
         ("next_input", np.float64),  # the next input that reaches it alone; inf if none, or as long as none has come
+        ("copied", np.int64),  # in a block: how many arrivals this is a copy of; see `kernels.graph.blocks`
     ],
     128,
 )
@@ -48,6 +49,23 @@ CHANNEL = np.dtype(
         ("reach", np.float64),  # peak of the potential after a unit of this current
         ("i", np.float64),
         ("base_i", np.float64),  # current from which a crossing is sought
+    ],
+    align=True,
+)
+
+# A population of like units that always receive the same arrivals: constants, then where the loop stands with it. See
+# `kernels.graph.blocks`.
+BLOCK = np.dtype(
+    [
+        ("start", np.int64),  # its first unit
+        ("size", np.int64),  # units
+        ("first_channel", np.int64),  # of its first unit
+        ("n_channels", np.int64),  # currents of each unit
+        ("beta", np.float64),  # 1 / tau_mem
+        ("fed", np.bool_),  # whether all that comes from outside reaches it
+        ("at", np.float64),  # last arrival
+        ("arrivals", np.int64),  # how many have come, in all samples
+        ("n_alone", np.int64),  # units that stand in its list
     ],
     align=True,
 )

@@ -10,8 +10,9 @@ import numpy as np
 
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
+from fireprop.kernels.graph.blocks import take_over
 from fireprop.kernels.graph.queue import ABSENT
-from fireprop.kernels.graph.simulate import CURSOR, FULL, SPIKES, TOUCHED, expect, look_ahead
+from fireprop.kernels.graph.simulate import CURSOR, FULL, SPIKES, TOUCHED, catch_up, expect, look_ahead
 from fireprop.kernels.graph.state import NEVER, rest
 
 
@@ -52,6 +53,13 @@ def recall(loop, k, u, f, t):
             waiting.put(lines.queue, line, arrival)
 
 
+@piece
+def stand_in_blocks(blocks, graph):
+    """`take_over`, if there are blocks."""
+    if blocks is not None:
+        take_over(blocks.lanes, graph)
+
+
 @kernel
 def resume(loop, before, inputs, first_input, n_inputs, t_end):
     """Prepare a fresh loop, with room for the spikes of `before`, so that `simulate` continues its only sample.
@@ -67,6 +75,9 @@ def resume(loop, before, inputs, first_input, n_inputs, t_end):
         loop.graph.channels[c].i = before.i[c]
     for u in range(nodes.size):
         nodes[u].at, nodes[u].v, nodes[u].hold_end = before.at[u], before.v[u], before.hold_end[u]
+    stand_in_blocks(loop.blocks, loop.graph)
+    for u in range(nodes.size):
+        catch_up(loop.blocks, loop.graph, u)
         if nodes[u].at > NEVER:
             loop.touched[loop.counts[TOUCHED]] = u
             loop.counts[TOUCHED] += 1

@@ -16,10 +16,18 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph import queue as waiting
+from fireprop.kernels.graph.blocks import (
+    Blocks,
+    clear_block,
+    copy_to_node,
+    leave_lanes,
+    move_lanes,
+    receive,
+    take_back,
+)
 from fireprop.kernels.graph.crossing import (
     earliest_crossing,
-    earliest_crossing_of_many,
-    earliest_crossing_of_one,
+    earliest_crossing_of,
     first_crossing,
 )
 from fireprop.kernels.graph.layout import Graph
@@ -42,8 +50,8 @@ from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import NONE_AHEAD, too_close
 
 # Places in `Loop.counts`
-SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL = range(6)
-N_COUNTS = 6
+SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, LOOK = range(7)
+N_COUNTS = 7
 
 # What the time of a unit in the queue is: a lower bound of its next crossing that holds still, though something has
 # arrived since; one from its state as it is; or the crossing itself.
@@ -81,8 +89,9 @@ class Loop(NamedTuple):
     graph     with the state of the loop
     events    (capacity,) EVENT, of all samples
     queue     units that may cross
-    counts    (6,) int64: spikes logged; units reached at this instant, and in this sample; and, of a sample that waits
-              for a larger log: the next input, how many outputs are silent, and that it waits
+    counts    (N_COUNTS,) int64: spikes logged; units reached at this instant, and in this sample; of a sample that
+              waits for a larger log the next input, how many outputs are silent, and that it waits; the next input
+              that reaches any unit
     reached   (n_units + 1,) int64: the units reached at this instant
     touched   (n_units + 1,) int64: the units reached in this sample, which alone are not at rest
     fired     (n_populations,) int64: spikes of each population in this sample
@@ -92,6 +101,7 @@ class Loop(NamedTuple):
               input of the same unit, or inf
     latest    (n_units,) int64, at first -1: scratch of `look_ahead`
     horizon   (1,) float64, of this sample: up to where crossings of units with several currents are sought
+    blocks    populations that move in vectors; None: there are none, and the loop is compiled without
     """
 
     graph: Graph
@@ -107,6 +117,7 @@ class Loop(NamedTuple):
     ahead: np.ndarray
     latest: np.ndarray
     horizon: np.ndarray
+    blocks: Blocks | None = None
 
 
 @piece
@@ -138,7 +149,8 @@ def expect_reached(loop, t_end):
 def bound_of_one(node, channel):
     """`bound` of a unit with one current, from two records."""
     base, v, i = base_of_one(node, channel)
-    duration = earliest_crossing_of_one(v, i, channel.reach, node.beta, node.theta)
+    drive = i if i > 0.0 else 0.0
+    duration = earliest_crossing_of(v, drive, drive * channel.reach, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else base + duration
 
 
@@ -150,7 +162,7 @@ def bound_of_many(node, channels):
         channel = channels[node.first_channel + k]
         drive += max(channel.i, 0.0)
         lift += max(channel.i, 0.0) * channel.reach
-    duration = earliest_crossing_of_many(node.v, drive, lift, node.theta)
+    duration = earliest_crossing_of(node.v, drive, lift, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else node.at + duration
 
 
@@ -194,6 +206,17 @@ def put_or_remove(loop, u, t, t_end, known):
         leave(loop.queue, node, u)
 
 
+@piece
+def catch_up(blocks, graph, u):
+    """Let the node of unit u be as new as its block, if it is in one."""
+    if blocks is not None:
+        node, lanes = graph.nodes[u], blocks.lanes
+        number = lanes.number[node.population]
+        if number >= 0 and not lanes.is_alone[u] and node.copied < lanes.blocks[number].arrivals:
+            copy_to_node(lanes, lanes.blocks[number], graph.nodes, graph.channels, u)
+            node.known = STALE
+
+
 @called
 def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
@@ -202,6 +225,7 @@ def next_crossing(loop, t_limit, t_end):
         if u == ABSENT or waiting.first_time(loop.queue) > t_limit:
             return ABSENT, t_limit
         node = loop.graph.nodes[u]
+        catch_up(loop.blocks, loop.graph, u)
         if node.known == FOUND:
             return u, node.queued
         if node.known == STALE:
@@ -234,10 +258,20 @@ def emit(loop, u, f, t_end, max_spikes):
     loop.events[k].time = f
     loop.events[k].unit = u
     fire(loop.graph, loop.events, node, k, f)
+    go_alone(loop.blocks, node, u)
     if loop.lines.rows[u] < loop.lines.rows[u + 1]:
         send(loop.lines, u, f, k)
     expect(loop, u, t_end)
     return status.OK, f
+
+
+@piece
+def go_alone(blocks, node, u):
+    """Note that unit u has fired, if it is in a block."""
+    if blocks is not None:
+        number = blocks.lanes.number[node.population]
+        if number >= 0:
+            leave_lanes(blocks.lanes, blocks.lanes.blocks[number], u)
 
 
 @called
@@ -282,29 +316,91 @@ def next_arrival(lines):
     return np.inf if waiting.first(lines.queue) == ABSENT else waiting.first_time(lines.queue)
 
 
-@called
-def deliver_late(loop, t, t_end, max_spikes):
-    """Deliver what arrives at t along lines: as `deliver`."""
-    while next_arrival(loop.lines) == t:
-        line = take_arrival(loop.lines)
-        code, u, at = deliver(loop, loop.lines.source + line, t, t_end, max_spikes)
-        if code != status.OK:
-            return code, u, at
-    return status.OK, ABSENT, t
-
-
-@called
-def deliver(loop, source, t, t_end, max_spikes):
+@piece
+def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
     """Deliver a spike of a source at t to all its targets: (status, unit, time).
 
     A target whose potential has reached theta by rounding, ahead of its predicted crossing, fires first, at t: nothing
     that arrives at t acts on it before.
+
+    blocks, t_look  the loop's; see `next_from_outside`
     """
+    graph = loop.graph
+    first, stop = graph.rows[source], graph.rows[source + 1]
+    if blocks is None:
+        return deliver_some(loop, source, first, stop, t, t_end, max_spikes)
+    lanes = blocks.lanes
+    while first < stop:
+        number = lanes.number[graph.nodes[graph.synapses[first].target].population]
+        if number >= 0:
+            upto = first + lanes.blocks[number].size
+            code, u, at = deliver_to_block(loop, blocks, lanes.blocks[number], first, t, t_look, t_end, max_spikes)
+        else:
+            upto = first + 1
+            while upto < stop and lanes.number[graph.nodes[graph.synapses[upto].target].population] < 0:
+                upto += 1
+            code, u, at = deliver_some(loop, source, first, upto, t, t_end, max_spikes)
+        if code != status.OK:
+            return code, u, at
+        first = upto
+    return status.OK, ABSENT, t
+
+
+@piece
+def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
+    """`deliver` along the synapses from the first on to all units of a block."""
+    graph, weight, lanes = loop.graph, loop.graph.weight, blocks.lanes
+    nodes, channels, single = graph.nodes, graph.channels, graph.single
+    place = graph.synapses[first].channel - nodes[graph.synapses[first].target].first_channel
+    if own.at < t:
+        n_alone, reached = own.n_alone, False  # what fires on the way is alone too
+        if own.at > NEVER:
+            reached = move_lanes(blocks, own, channels, graph.memo, single, t)
+        own.at = t
+        for n in range(n_alone):
+            u = lanes.listed[own.start + n]
+            if move(loop, u, t) >= nodes[u].theta:
+                code, at = emit(loop, u, t, t_end, max_spikes)
+                if code != status.OK:
+                    return code, u, at
+        if reached:
+            for u in range(own.start, own.start + own.size):
+                if blocks.flags[u - own.start] and not lanes.is_alone[u]:
+                    copy_to_node(lanes, own, nodes, channels, u)
+                    code, at = emit(loop, u, t, t_end, max_spikes)
+                    if code != status.OK:
+                        return code, u, at
+    n_alone = 0
+    for n in range(own.n_alone):
+        u = lanes.listed[own.start + n]
+        if nodes[u].hold_end <= t:
+            take_back(lanes, own, nodes, channels, u)
+        else:
+            channel = channels[nodes[u].first_channel + place]
+            channel.i = added(channel.i, weight[first + (u - own.start)], single)
+            expect(loop, u, t_end)
+            lanes.listed[own.start + n_alone] = u
+            n_alone += 1
+    own.n_alone = n_alone
+    own.arrivals += 1
+    if receive(blocks, own, channels, weight, first, place, single, t_look if own.fed else t_end):
+        for word in range((own.size + 7) // 8):
+            if blocks.words[word] != 0:
+                for j in range(8 * word, min(8 * word + 8, own.size)):
+                    u = own.start + j
+                    if blocks.flags[j] and not lanes.is_alone[u]:
+                        copy_to_node(lanes, own, nodes, channels, u)
+                        wait_until(loop.queue, nodes[u], u, bound_of_many(nodes[u], channels), t_end)
+    return status.OK, ABSENT, t
+
+
+@called
+def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
+    """`deliver` along the synapses first..stop - 1 of a source, whose targets move one by one."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
     events, reached, touched, single = loop.events, loop.reached, loop.touched, loop.graph.single
     memo = loop.graph.memo
-    first, stop = loop.graph.rows[source], loop.graph.rows[source + 1]
     n_before, n_touched = loop.counts[REACHED], loop.counts[TOUCHED]
     # Looking at all targets first lets the processor wait for many units at once, not for one after the other: with a
     # state beyond the caches, that is most of the time.
@@ -342,6 +438,18 @@ def deliver(loop, source, t, t_end, max_spikes):
     if source == loop.graph.start:
         lift(loop.graph)
     return status.OK, ABSENT, t
+
+
+@piece
+def next_from_outside(loop, inputs, cursor, n_inputs, t_end):
+    """When the next input comes that reaches any unit, or t_end."""
+    if loop.blocks is None:
+        return t_end
+    rows, k = loop.graph.rows, max(loop.counts[LOOK], cursor)
+    while k < n_inputs and rows[inputs[k].unit] == rows[inputs[k].unit + 1]:
+        k += 1
+    loop.counts[LOOK] = k
+    return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
 
 
 @piece
@@ -406,7 +514,8 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
             loop.counts[REACHED] += 1
         channel.i = added(channel.i, weight[s], single)
         node.next_input = ahead[cursor]
-        duration = earliest_crossing_of_one(node.v, channel.i, channel.reach, node.beta, node.theta)
+        drive = max(channel.i, 0.0)
+        duration = earliest_crossing_of(node.v, drive, drive * channel.reach, node.beta, node.theta)
         wait_until(queue, node, u, np.inf if duration == NONE_AHEAD else t + duration, t_end)
         cursor += 1
     return cursor, instant
@@ -451,11 +560,14 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
             loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
             return status.FULL, ABSENT, t_end
-        cursor, instant = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end)
+        instant = NEVER
+        if cursor < n_inputs and reaches_one(loop.graph, inputs[cursor].unit):
+            cursor, instant = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end)
         t_input = arrival_time(inputs[cursor]) if cursor < n_inputs else t_end
         t_arrival = min(t_input, next_arrival(loop.lines), t_end)
-        u, f = next_crossing(loop, t_arrival, t_end)
-        t = t_arrival if u == ABSENT else f
+        u, t = ABSENT, t_arrival
+        if loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t_arrival:
+            u, t = next_crossing(loop, t_arrival, t_end)
         if t >= t_end:
             return status.OK, ABSENT, t_end
         first = loop.counts[SPIKES]
@@ -468,29 +580,27 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             u = ABSENT
             if loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t:
                 u, _ = next_crossing(loop, t, t_end)
-        while cursor < n_inputs and arrival_time(inputs[cursor]) == t:
-            if reaches_one(loop.graph, inputs[cursor].unit):
-                synapse = loop.graph.synapses[loop.graph.rows[inputs[cursor].unit]]
-                loop.graph.nodes[synapse.target].next_input = loop.ahead[cursor]
-            code, u, at = deliver(loop, inputs[cursor].unit, t, t_end, max_spikes)
-            if code != status.OK:
-                return code, u, at
-            cursor += 1
         # A unit that fires while others are delivered is delivered in its turn, and may have a line without delay.
         k = first
         while True:
-            if next_arrival(loop.lines) == t:
-                code, u, at = deliver_late(loop, t, t_end, max_spikes)
-                if code != status.OK:
-                    return code, u, at
-            if k == loop.counts[SPIKES]:
+            if cursor < n_inputs and arrival_time(inputs[cursor]) == t:
+                source = inputs[cursor].unit
+                if reaches_one(loop.graph, source):
+                    synapse = loop.graph.synapses[loop.graph.rows[source]]
+                    loop.graph.nodes[synapse.target].next_input = loop.ahead[cursor]
+                cursor += 1
+            elif next_arrival(loop.lines) == t:
+                source = loop.lines.source + take_arrival(loop.lines)
+            elif k < loop.counts[SPIKES]:
+                source = n_external + loop.events[k].unit
+                k += 1
+            else:
                 break
-            source = n_external + loop.events[k].unit
             if loop.graph.rows[source] < loop.graph.rows[source + 1]:
-                code, u, at = deliver(loop, source, t, t_end, max_spikes)
+                t_look = next_from_outside(loop, inputs, cursor, n_inputs, t_end)
+                code, u, at = deliver(loop.blocks, loop, source, t, t_look, t_end, max_spikes)
                 if code != status.OK:
                     return code, u, at
-            k += 1
         if loop.counts[SPIKES] > first + 1:
             sort_instant(loop, first)
         if loop.counts[REACHED]:
@@ -502,6 +612,18 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
                 loop.graph.nodes[u].fired = True
             if silent == 0:
                 return status.OK, ABSENT, t
+
+
+@piece
+def rest_blocks(blocks, graph):
+    """All blocks and their units at rest."""
+    if blocks is not None:
+        for number in range(blocks.lanes.blocks.size):
+            own = blocks.lanes.blocks[number]
+            if own.at > NEVER:
+                for u in range(own.start, own.start + own.size):
+                    rest_one(graph, u)
+            clear_block(blocks.lanes, own, NEVER)
 
 
 @kernel
@@ -528,6 +650,7 @@ def simulate(
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
             loop.counts[TOUCHED] = 0
+            rest_blocks(loop.blocks, loop.graph)
             waiting.clear(loop.queue)
             forget_lines(loop.lines)
             look_ahead(loop, inputs, offsets[sample], offsets[sample + 1])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, piece
+from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.state import channels_of, remembered
 from fireprop.kernels.membrane import step
 
@@ -35,6 +36,7 @@ class State(NamedTuple):
     owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold; 0 between samples
     sums      (N_SUMS,) float64, scratch
     memo      (most channels of a unit,) MEMO, scratch
+    lanes     where units of blocks stand that are not alone; None: there are none, and the walk is compiled without
     """
 
     nodes: np.ndarray
@@ -42,6 +44,7 @@ class State(NamedTuple):
     owed: np.ndarray
     sums: np.ndarray
     memo: np.ndarray
+    lanes: Lanes | None = None
 
 
 @piece

@@ -1,0 +1,180 @@
+"""Units that move in blocks have the bits that they have one by one: spikes, slopes, and gradients of every kind."""
+
+import itertools
+
+import pytest
+import torch
+
+import frozen_networks
+from fireprop import Spikes
+from fireprop.engine.graph import layout
+from fireprop.nn import LIF, Network, Sequential
+
+pytestmark = [pytest.mark.white_box, pytest.mark.usefixtures("one_torch_thread")]
+
+N_IN = 9
+
+
+def one_by_one(patch):
+    patch.setattr(layout, "LEAST_BLOCK", 10**9)
+
+
+def numbers(generator, *shape, low=0.0, high=1.0):
+    return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def normal(generator, *shape, mean, deviation):
+    return mean + deviation * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def feed_forward(generator, **options):
+    first = LIF(N_IN, 21, tau_mem=1.0, dtype=torch.float64, generator=generator, **options)
+    return Sequential(first, LIF(21, 5, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64, generator=generator))
+
+
+def two_currents(generator):
+    return feed_forward(generator, tau_syn=torch.tensor([0.5, 0.25, 0.8])[torch.arange(N_IN) % 3][None].double())
+
+
+def delays_of_sources(generator):
+    return feed_forward(generator, tau_syn=0.5, delay=numbers(generator, 1, N_IN, high=0.3))
+
+
+def held(generator):
+    return feed_forward(
+        generator, tau_syn=0.5, tau_syn_rec=0.3, recurrent=True, t_ref=numbers(generator, 21, high=0.4),
+        delay_rec=numbers(generator, 1, 21, high=0.2),
+    )  # fmt: skip
+
+
+def bias(generator):
+    return feed_forward(
+        generator, tau_syn=0.5, tau_syn_rec=0.3, recurrent=True, bias=numbers(generator, 21, low=-0.5, high=1.2)
+    )
+
+
+def mixed(generator):
+    """Dense and sparse populations, of which one source reaches several."""
+    net = Network(N_IN, dtype=torch.float64)
+    masks = {}
+    for name, size in (("a", 12), ("b", 17), ("c", 10)):
+        net.add(name, size, tau_mem=1.0, t_ref=0.1 if name == "b" else 0.0)
+    sparse = torch.rand(17, N_IN, generator=generator) < 0.5
+    masks["input", "b"] = sparse
+    for pre, post in (("input", "a"), ("input", "b"), ("input", "c"), ("a", "b"), ("b", "a"), ("a", "c"), ("c", "c")):
+        n_in = N_IN if pre == "input" else net.populations[pre].size
+        n_out = net.populations[post].size
+        mean = 12.0 / n_in if pre == "input" else 2.0 / n_in
+        net.connect(
+            pre, post, tau_syn=0.3 if pre == "a" else 0.5, mask=masks.get((pre, post)),
+            weight=normal(generator, n_out, n_in, mean=mean, deviation=2.0 * mean),
+            delay=0.15 if pre == "c" else None,
+        )  # fmt: skip
+    return net
+
+
+NETWORKS = {build.__name__: build for build in (two_currents, delays_of_sources, held, bias, mixed)}
+
+
+def drive(net, generator):
+    """Weights at which units of all layers fire several times."""
+    if isinstance(net, Network):
+        return
+    with torch.no_grad():
+        for layer in net:
+            layer.weight.copy_(normal(generator, *layer.weight.shape, mean=14.0 / layer.weight.shape[1], deviation=1.0))
+            if layer.recurrent_weight is not None:
+                layer.recurrent_weight.copy_(normal(generator, 21, 21, mean=0.05, deviation=0.3))
+
+
+def told(build, seed, dtype, times, **options):
+    """The spikes and slopes of a network, the gradients of a loss over all of them, and the engines that ran."""
+    generator = torch.Generator().manual_seed(seed)
+    net = build(generator)
+    drive(net, generator)
+    net.to(dtype)
+    for module in net.modules():
+        module._as_graph = True
+    times = times.clone().requires_grad_()
+    samples = torch.arange(times.shape[0]).repeat_interleave(times.shape[1])
+    units = torch.arange(times.numel()) * 5 % N_IN
+    inputs = Spikes.from_events(times.reshape(-1), units, samples, n_units=N_IN)
+    start = {"t_start": 0.0} if build is bias else {}
+    record = net.record(inputs, t_end=4.0, **start, **options)
+    sum((k + 1.0) * (layer.times.cos() * (1 + layer.units % 3)).sum() for k, layer in enumerate(record)).backward()
+    found = {f"{name} of {k}": getattr(layer, name) for k, layer in enumerate(record) for name in ("times", "units")}
+    found |= {f"slopes of {k}": slopes for k, slopes in enumerate(record.slopes)}
+    found |= {name: p.grad for name, p in net.named_parameters()} | {"inputs": times.grad}
+    return found, record
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_units_in_blocks_have_the_bits_that_they_have_one_by_one(monkeypatch, name, dtype):
+    for seed, ties in itertools.product(range(3), (False, True)):
+        times = numbers(torch.Generator().manual_seed(seed), 4, 30, high=3.0).sort().values
+        if ties:
+            times = (8.0 * times).round() / 8.0
+        found, record = told(NETWORKS[name], seed, dtype, times)
+        with monkeypatch.context() as patch:
+            one_by_one(patch)
+            wanted, _ = told(NETWORKS[name], seed, dtype, times)
+        assert all(layer.n_spikes > 30 for layer in record)
+        assert found.keys() == wanted.keys()
+        for key, values in wanted.items():
+            assert torch.equal(found[key], values), (key, seed, ties)
+
+
+def test_a_stop_at_the_first_spikes_ends_alike(monkeypatch):
+    times = numbers(torch.Generator().manual_seed(5), 4, 30, high=3.0).sort().values
+    found, record = told(two_currents, 5, torch.float64, times, stop="first_spikes")
+    one_by_one(monkeypatch)
+    wanted, other = told(two_currents, 5, torch.float64, times, stop="first_spikes")
+    assert torch.equal(record[-1].t_known, other[-1].t_known)
+    assert float(record[-1].t_known.max()) < 4.0
+    assert all(torch.equal(found[key], values) for key, values in wanted.items())
+
+
+def test_which_populations_are_blocks():
+    generator = torch.Generator().manual_seed(0)
+    net = mixed(generator)
+    blocks, number = net.structure().blocks
+    assert number.tolist() == [0, -1, 1]  # "b" hears a part of the inputs
+    assert blocks["size"].tolist() == [12, 10]
+    assert blocks["fed"].tolist() == [True, True]
+    net.connect("b", "c", tau_syn=0.5, mask=torch.rand(10, 17, generator=generator) < 0.9)
+    assert net.structure().blocks[1].tolist() == [0, -1, -1]
+    net.populations["a"].tau_mem = torch.linspace(0.5, 1.0, 12, dtype=torch.float64)
+    assert net.structure().blocks[0].size == 0
+
+
+def test_a_block_that_not_all_inputs_reach_does_not_wait_for_them():
+    """The look ahead of a block may end at the next input only if that reaches it."""
+    net = Network(2, dtype=torch.float64)
+    for name in ("near", "far"):
+        net.add(name, 8, tau_mem=1.0)
+    only = torch.zeros(8, 2, dtype=torch.bool)
+    only[:, 0] = True
+    net.connect("input", "near", tau_syn=0.5, weight=torch.full((8, 2), 3.0, dtype=torch.float64))
+    net.connect("near", "far", tau_syn=0.5, weight=torch.full((8, 8), 0.6, dtype=torch.float64))
+    blocks, number = net.structure().blocks
+    assert number.tolist() == [0, 1]
+    assert blocks["fed"].tolist() == [True, False]
+    record = net.record(Spikes.from_lists([[[0.0], [1.0, 1.5]]]), t_end=3.0)
+    assert record["far"].n_spikes > 0
+
+
+@pytest.mark.parametrize("kind", ["several tau_syn with ties", "delays in float32", "trained constants"])
+def test_frozen_networks_have_the_same_bits_in_blocks_of_two(monkeypatch, kind):
+    """Their populations are too small for blocks of their own."""
+    for seed, _, _ in frozen_networks.frozen()[kind][:8]:
+        with monkeypatch.context() as patch:
+            one_by_one(patch)
+            wanted = frozen_networks.run(frozen_networks.draw(kind, seed))
+        with monkeypatch.context() as patch:
+            patch.setattr(layout, "LEAST_BLOCK", 2)
+            found = frozen_networks.run(frozen_networks.draw(kind, seed))
+        for name, spikes in wanted.spikes.items():
+            assert all((a == b).all() for a, b in zip(spikes, found.spikes[name], strict=True)), (seed, name)
+        for name, gradient in wanted.grads.items():
+            assert (found.grads[name] == gradient).all(), (seed, name)
