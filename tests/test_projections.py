@@ -269,13 +269,16 @@ def test_forward_propagation_has_the_gradients_of_reverse_mode(rng, kind):
 def test_gradcheck_replay_and_certify_know_several_connections(rng, kind):
     net, times, units = receptors(rng, **KINDS[kind])
     inputs = Spikes.from_events(torch.from_numpy(times), torch.from_numpy(units), None, n_units=N_IN)
-    report = check_gradients(net, inputs, t_end=T_END)
+    # with all constants trained, or by the explicit methods too
+    report = check_gradients(net if kind == "delays" else with_weights_trained_alone(net), inputs, t_end=T_END)
     assert report.passed
-    assert {"a->b weight", "a->b:nmda weight", "a->b:nmda tau_syn"} <= {row.name for row in report.rows}
-    fixed = receptors_like(net)
-    explicit = check_gradients(fixed, inputs, t_end=T_END)
-    assert explicit.passed
-    assert all(row.worst_explicit is not None and row.worst_propagation is not None for row in explicit.rows)
+    names = {row.name: row for row in report.rows}
+    assert {"a->b weight", "a->b:nmda weight"} <= names.keys()
+    if kind == "delays":
+        assert {"a->b tau_syn", "a->b:nmda tau_syn", "a->b:nmda delay"} <= names.keys()
+    else:
+        assert names["a->b:nmda weight"].worst_explicit < 1e-6
+        assert names["a->b:nmda weight"].worst_propagation < 1e-6
     assert certify_crossings(net, inputs, t_end=T_END).passed
     record = net.record(inputs, t_end=T_END)
     replayed = external.replay(net, inputs, record, t_end=T_END)
@@ -288,15 +291,13 @@ def test_gradcheck_replay_and_certify_know_several_connections(rng, kind):
         assert torch.equal(mine, theirs), name
 
 
-def receptors_like(net):
-    """The same network with weights and thresholds trained alone."""
+def with_weights_trained_alone(net):
+    """The same network whose tau_syn are constants."""
     fixed = copy.deepcopy(net)
     for connection in fixed.connections.values():
-        for name in ("tau_syn", "delay"):
-            value = getattr(connection, name)
-            if value is not None:
-                delattr(connection, name)
-                connection.register_buffer(name, value.detach())
+        tau_syn = connection.tau_syn.detach()
+        del connection.tau_syn
+        connection.register_buffer("tau_syn", tau_syn)
     return fixed
 
 
@@ -366,7 +367,7 @@ def test_a_connection_whose_mask_is_split_in_two_keeps_every_bit(rng, dtype, spa
 
 
 def test_many_connections_reach_a_unit_once(rng):
-    weights, taus = uniform(rng, 0.1, 0.3, 40, 1, 1), [0.4, 0.8]
+    weights, taus = uniform(rng, 0.4, 1.0, 8, 1, 1), [0.4, 0.8]
     one, two, many = (Network(1, dtype=torch.float64) for _ in range(3))
     for net in (one, two, many):
         net.add("unit", 1, tau_mem=1.0)
@@ -374,10 +375,10 @@ def test_many_connections_reach_a_unit_once(rng):
     two.connect("input", "unit", tau_syn=taus[1], weight=weights[1::2].sum(0), name="slow")
     for k, weight in enumerate(weights):
         many.connect("input", "unit", tau_syn=taus[k % 2], weight=weight, name=f"receptor {k}")
-    times = torch.linspace(0.0, 3.0, 200, dtype=torch.float64)[None]
+    times = torch.linspace(0.0, 3.0, 40, dtype=torch.float64)[None]
     inputs = Spikes.from_padded_trains(times[:, None])
     wanted, found = (net(inputs, t_end=4.0) for net in (two, many))
-    assert wanted.n_spikes > 100
+    assert wanted.n_spikes > 20
     assert torch.allclose(found.times, wanted.times, rtol=0.0, atol=1e-10)
 
 
