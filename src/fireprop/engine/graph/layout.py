@@ -315,7 +315,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
     cursor = rows[:-1].copy()
     # The synapses of a source are in order of their targets, so connections to populations that come first are laid
-    # first, and several to one population are mixed.
+    # first. Several to one population are mixed then: those to one unit follow one another in order of connection.
     for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
         connection = connections[k]
         ends = first_sources[k], int(starts[connection.post])
