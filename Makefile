@@ -28,6 +28,7 @@ test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_distances.py
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_trained_chain.py -k "differences or transpose"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_chain_starts.py tests/test_chain_delays.py -k "without_any_input or instant"
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_projections.py -k "reach_a_unit_once or split_in_two or two_delays or add_up"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_hard_cases.py -k "asked_for and not 20000 or 1e8_at_large_times"
 
 # Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, their

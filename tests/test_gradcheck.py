@@ -643,7 +643,7 @@ def test_random_chains_are_of_every_kind():
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_random_networks_are_what_they_are_called(kind):
     source = generator(0)
-    self_loops, signs, several, confluent = set(), set(), set(), set()
+    self_loops, signs, several, confluent, synapses = set(), set(), set(), set(), set()
     for _ in range(10):
         net, inputs, t_end = random_network(source, kind)
         for module in net.modules():
@@ -667,6 +667,8 @@ def test_random_networks_are_what_they_are_called(kind):
         assert first_held if kind in ("hold", "delays") else kind == "populations" or not held.any()
         assert run.structure.has_lines == (kind == "delays")
         confluent |= set((alpha_of(run) == run.graph.nodes["beta"][run.structure.synapses["target"]]).tolist())
+        synapses.add(run.structure.most_synapses)
+    assert synapses == ({1, 2} if kind == "populations" else {1})
     assert signs == {-1.0, 1.0}
     assert self_loops == {-1.0, 1.0}
     assert confluent == ({False} if kind == "populations" else {False, True})

@@ -125,9 +125,23 @@ def network_of_a_chain(rng):
     return net
 
 
+def several_connections(rng):
+    net = Network(4, **DOUBLE)
+    net.add("first", 6, tau_mem=1.0)
+    net.add("second", 3, tau_mem=0.7)
+    mask = torch.from_numpy(rng.random((6, 4)) < 0.7)
+    constants = {"tau_syn": 0.5}
+    net.connect("input", "first", weight=uniform(rng, 0.5, 1.0, 6, 4), mask=mask, **constants)
+    net.connect("input", "first", weight=uniform(rng, 0.5, 1.0, 6, 4).to_sparse(), name="sparse", **constants)
+    net.connect("first", "second", weight=uniform(rng, 0.5, 1.0, 3, 6), name="early", **constants)
+    net.connect("first", "second", weight=uniform(rng, 0.5, 1.0, 3, 6), name="late", delay=0.25, **constants)
+    net.connect("first", "second", weight=-uniform(rng, 0.0, 0.3, 3, 6), **constants)
+    return net
+
+
 NETWORKS = [
     one_layer, single_precision, single_precision_per_unit, recurrent, per_unit, delays, masked, sparse,
-    weights_of_zero, balanced, balanced_in_single_precision, network_of_a_chain,
+    weights_of_zero, balanced, balanced_in_single_precision, network_of_a_chain, several_connections,
 ]  # fmt: skip
 
 
@@ -465,6 +479,24 @@ def test_a_graph_that_is_no_chain_becomes_a_network(rng):
     net(Spikes.from_latencies([[0.1, 0.2]]), t_end=1.0)
 
 
+@pytest.mark.parametrize("note", ["a.b", "", 3, None])
+def test_a_damaged_name_of_a_connection_is_none_and_equal_paths_are_added(rng, note):
+    graph = to_nir(several_connections(rng))
+    for name in ("sparse", "early", "late"):
+        pair = "input->first" if name == "sparse" else "first->second"
+        graph.nodes[f"{pair}:{name}"].metadata["fireprop_connection"] = note
+    with pytest.raises(
+        ValueError, match=re.escape("two paths from the same source reach unit 0 with delays 0.0 and 0.25")
+    ):
+        from_nir(graph)
+    del graph.nodes["first->second:late"], graph.nodes["first->second:late: delay"]
+    graph.edges = [edge for edge in graph.edges if not any(":late" in end for end in edge)]
+    net = from_nir(graph)
+    assert list(net.connections) == ["input->first", "first->second"]
+    total = graph.nodes["first->second:early"].weight + graph.nodes["first->second"].weight
+    assert np.allclose(net.connections["first->second"].weight.detach(), total, rtol=1e-15)
+
+
 @pytest.mark.parametrize("single", [False, True])
 def test_weights_are_single_precision_only_where_that_rounds_nothing(single):
     weight = np.array([[0.1, 0.2]], np.float32)
@@ -586,6 +618,21 @@ def two_taus(rng):
     return net
 
 
+def two_receptors(rng):
+    net = Network(2)
+    net.add("a", 2, tau_mem=1.0)
+    net.connect("input", "a", tau_syn=0.5)
+    net.connect("input", "a", tau_syn=0.25, name="slow")
+    return net
+
+
+def slashed_connection(rng):
+    net = Network(2)
+    net.add("a", 2, tau_mem=1.0)
+    net.connect("input", "a", tau_syn=0.5, name="a/b")
+    return net
+
+
 def unheard(rng):
     net = Network(2)
     net.add("a", 2, tau_mem=1.0)
@@ -623,6 +670,11 @@ EXPORTS = [
     ),
     (plain(recurrent=True, tau_syn_rec=0.25), "layer 1: unit 0 receives synapses of tau_syn = 0.25 and 0.5"),
     (two_taus, "population a: unit 0 receives synapses of tau_syn = 0.25 and 0.5"),
+    (two_receptors, "population a: unit 0 receives synapses of tau_syn = 0.25 and 0.5"),
+    (
+        slashed_connection,
+        "population a: the name of connection input->a:a/b contains /, which separates groups in HDF5",
+    ),
     (unheard, "population b: no connection leads to it"),
     (slashed, "population a/b: the name contains /, which separates groups in HDF5"),
     (lambda rng: Sequential(one_layer(rng), SpikeDropout(0.5)), "module 1 is a SpikeDropout: NIR has no node for it"),

@@ -45,6 +45,12 @@ def for_kernels(records: Array) -> Array:
     return records.view(np.recarray) if numba.config.DISABLE_JIT else records  # type: ignore[attr-defined]
 
 
+def spans(first: Array, number: Array) -> tuple[Array, Array]:
+    """The places first[k], ..., first[k] + number[k] - 1 of every k, and its k, in order: (k, places)."""
+    k = np.repeat(np.arange(number.size), number)
+    return k, first[k] + np.arange(k.size) - np.repeat(np.cumsum(number) - number, number)
+
+
 def events_of(times: Array, units: Array) -> Array:
     events = records(times.size, EVENT)
     events["time"] = times

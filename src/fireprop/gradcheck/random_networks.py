@@ -39,6 +39,7 @@ STRENGTHS = {  # mean weight of a synapse
     ("inhibitory", "inhibitory"): -0.4,
     ("excitatory", "out"): 1.0,
 }
+SECOND = 0.5  # of a second connection, relative to the first
 
 
 def check_random_networks(
@@ -117,7 +118,8 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
           "recurrent": a layer with sparse recurrence of both signs and self-loops, one tau_syn per receiver
           "several-tau-syn": the same with a tau_syn per source or per synapse, some equal to a tau_mem
           "hold": a recurrent layer with a hold per unit, and a layer without recurrence behind it
-          "populations": a `Network`: inputs, an excitatory population with recurrence, an inhibitory one, an output
+          "populations": a `Network`: inputs, an excitatory population with recurrence, an inhibitory one, an output;
+          about half of them have a second connection between two populations
           "delays": a recurrent layer with a hold per unit and a delay per synapse, all of whose constants are trained
 
     Constants are drawn per unit and weights are masked. Units fire twice or more on average, outputs once, and no slope
@@ -287,14 +289,23 @@ def _draw_populations(generator: torch.Generator) -> Network:
             t_ref=_uniform(generator, 0.05, 0.3, size) * _integers(generator, 0, 2),
         )
     for (pre, post), strength in STRENGTHS.items():
-        n_out, n_in = SIZES[post], SIZES.get(pre, N_INPUTS)
-        mask = _uniform(generator, 0.0, 1.0, n_out, n_in) < DENSITY
-        mask[torch.arange(n_out), _integers(generator, 0, n_in, n_out)] = True
-        weight = strength * _uniform(generator, 0.3, 1.7, n_out, n_in)
-        _disturb_masked_(weight, mask)
-        tau_syn = _uniform(generator, 0.3, 1.6, n_out, n_in)
-        net.connect(pre, post, tau_syn=tau_syn, mask=mask, weight=weight)
+        _connect(generator, net, pre, post, strength)
+    if int(_integers(generator, 0, 2)):
+        pre, post = list(STRENGTHS)[int(_integers(generator, 0, len(STRENGTHS)))]
+        _connect(generator, net, pre, post, SECOND * STRENGTHS[pre, post], name="second")
     return net
+
+
+def _connect(
+    generator: torch.Generator, net: Network, pre: str, post: str, strength: float, name: str | None = None
+) -> None:
+    n_out, n_in = SIZES[post], SIZES.get(pre, N_INPUTS)
+    mask = _uniform(generator, 0.0, 1.0, n_out, n_in) < DENSITY
+    mask[torch.arange(n_out), _integers(generator, 0, n_in, n_out)] = True
+    weight = strength * _uniform(generator, 0.3, 1.7, n_out, n_in)
+    _disturb_masked_(weight, mask)
+    tau_syn = _uniform(generator, 0.3, 1.6, n_out, n_in)
+    net.connect(pre, post, tau_syn=tau_syn, mask=mask, weight=weight, name=name)
 
 
 def _disturb_masked_(weight: Tensor, mask: Tensor) -> None:

@@ -100,7 +100,8 @@ def _require_chain(view: GraphView) -> None:
     for k, connection in enumerate(view.structure.connections):
         if (connection.pre, connection.post) != (k - 1, k):
             raise ValueError(
-                f"{view.weight_names[k]} closes a loop or skips a layer: give a chain of feed-forward layers"
+                f"{view.weight_names[k]} closes a loop or skips a layer, or is a second connection: give a chain of "
+                "feed-forward layers"
             )
 
 

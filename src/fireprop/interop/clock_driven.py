@@ -147,7 +147,9 @@ def _synapses(view: GraphView) -> Floats:
     """(n_sources, n_currents): what a spike of each input and unit adds to each current."""
     structure = view.structure
     weights = np.zeros((structure.rows.size - 1, structure.channels.size))
-    weights[structure.sources, structure.synapses["channel"]] = structure.gather(view.solve_arrays()[0])
+    # Two connections of equal tau_syn share a current.
+    places = structure.sources, structure.synapses["channel"]
+    np.add.at(weights, places, structure.gather(view.solve_arrays()[0]))
     return weights
 
 

@@ -90,6 +90,7 @@ class Population(nn.Module):
 class Connection(nn.Module):
     """Synapses from one population of a `Network` to another: weight (out, in), tau_syn, delay, mask as in `LIF`.
 
+    `Network.ends` says which populations a connection leads from and to.
     A sparse weight is a sparse mask and its values; with a sparse mask a weight is (n_synapses,), in its order.
     """
 
@@ -140,6 +141,11 @@ class Connection(nn.Module):
         return self
 
 
+def is_connection_name(name: str) -> bool:
+    """Whether `Network.connect` accepts a name."""
+    return bool(name) and not any(part in name for part in (".", ":", "->"))
+
+
 def _require_held(weight: Tensor, dtype: torch.dtype) -> None:
     """Refuse weights that the dtype of a network would round."""
     found = checks.rounding(weight, dtype)
@@ -154,7 +160,8 @@ class Network(nn.Module):
     dtype      of all weights, torch.float32 or torch.float64; default torch's. V and I have it too
     generator  of the initial weights; default torch's own
 
-    The last population that was added is the output, unless `output` names another.
+    The last population that was added is the output, unless `output` names another. Two populations may have several
+    connections, such as one for each receptor: give all but one of them a name.
 
     >>> _ = torch.manual_seed(0)
     >>> net = Network(5)
@@ -165,6 +172,9 @@ class Network(nn.Module):
     >>> net.connect("excitatory", "inhibitory", tau_syn=0.5)
     >>> net.connect("inhibitory", "excitatory", tau_syn=0.25, weight=-torch.rand(20, 5))
     >>> net.connect("excitatory", "out", tau_syn=0.5)
+    >>> net.connect("excitatory", "out", tau_syn=2.0, delay=0.1, name="slow")
+    >>> list(net.connections)[-2:]
+    ['excitatory->out', 'excitatory->out:slow']
     >>> record = net.record(Spikes.from_latencies(torch.rand(8, 5)), t_end=3.0)
     >>> record["inhibitory"].batch_size
     8
@@ -181,6 +191,7 @@ class Network(nn.Module):
         self.output: str | None = None
         self.populations = nn.ModuleDict()
         self.connections = nn.ModuleDict()
+        self._ends: dict[str, tuple[str, str]] = {}
         self._generator = checks.generator(generator)
         self._structure = StructureCache()
 
@@ -220,8 +231,12 @@ class Network(nn.Module):
         mask: Tensor | None = None,
         weight: Tensor | None = None,
         delay: float | Tensor | None = None,
+        name: str | None = None,
     ) -> None:
         """Connect a population, or "input", to a population; both may be the same.
+
+        The connection is `connections["pre->post"]`, or `connections["pre->post:name"]` with a name. Two populations
+        may have several connections, such as one for each receptor. All but one of them need a name.
 
         tau_syn  a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
@@ -230,19 +245,16 @@ class Network(nn.Module):
                  Default: normal, as `LIF.reset_parameters` draws them for one spike per source. A tensor or an array of
                  another dtype is converted if that rounds no number
         delay    >= 0, in the shapes of tau_syn. Default: none
+        name     of the connection, without ".", ":" and "->". Default: none
 
-        Raises ValueError for a population that is not there, for a second connection of the same pair, and for a weight
-        that the dtype of the network would round.
+        Raises ValueError for a population that is not there, for a name that is taken, missing or has such characters,
+        and for a weight that the dtype of the network would round.
         """
-        for role, name in (("pre", pre), ("post", post)):
-            arguments.instance(role, name, str, "the name of a population")
-            if name not in self.populations and (role, name) != ("pre", INPUT):
-                raise ValueError(f"{role} = {name!r}: the populations are {', '.join(self.populations) or 'none yet'}")
-        key = f"{pre}->{post}"
-        if key in self.connections:
-            raise ValueError(
-                f"{key} exists: change its mask or its tau_syn per synapse instead of adding a second connection"
-            )
+        for role, end in (("pre", pre), ("post", post)):
+            arguments.instance(role, end, str, "the name of a population")
+            if end not in self.populations and (role, end) != ("pre", INPUT):
+                raise ValueError(f"{role} = {end!r}: the populations are {', '.join(self.populations) or 'none yet'}")
+        key = self._new_key(pre, post, name)
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
@@ -256,6 +268,36 @@ class Network(nn.Module):
             peaks = initial.peaks(target.tau_mem.detach(), connection.tau_syn.detach(), mask=connection.mask)
             initial.draw_driving_(connection.weight, theta, peaks, connection.mask, generator=self._generator)
         self.connections[key] = connection
+        self._ends[key] = pre, post
+
+    def _new_key(self, pre: str, post: str, name: str | None) -> str:
+        """The key of a new connection. Raises ValueError for a name that is taken, missing or illegal."""
+        if name is None:
+            key = f"{pre}->{post}"
+            if key in self.connections:
+                raise ValueError(
+                    f"name is missing: {key} exists: give a second connection a name of its own, such as "
+                    'name="nmda", or change the mask, tau_syn or delay of the first'
+                )
+            return key
+        arguments.instance("name", name, str, "a string")
+        if not is_connection_name(name):
+            raise ValueError(
+                f'name = {name!r}: give a name that is not empty, without ".", ":" and "->", such as "nmda"'
+            )
+        key = f"{pre}->{post}:{name}"
+        if key in self.connections:
+            raise ValueError(f"name = {name!r}: {key} exists: give a name that no other connection has")
+        return key
+
+    def ends(self, key: str) -> tuple[str, str]:
+        """The names of the populations that `connections[key]` leads from and to; the first may be "input".
+
+        Raises ValueError for a connection that is not there, or that `connect` did not make.
+        """
+        if key not in self.connections or key not in self._ends:
+            raise ValueError(f"connections[{key!r}] was not made by Network.connect: add connections with it")
+        return self._ends[key]
 
     def _start(self, weight: Tensor | None, mask: Tensor | None, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """A copy of the weight to start from, which the connection may keep, or zeros."""
@@ -387,7 +429,7 @@ class Network(nn.Module):
         return found + [site for k, c in enumerate(connections) for site in sites_of_synapses(c, k, c.shape)]
 
     def _check_connection(self, key: str, dtype: torch.dtype) -> None:
-        connection, (pre, post) = self._connection(key), key.split("->")
+        connection, (pre, post) = self._connection(key), self.ends(key)
         n_in = self.n_inputs if pre == INPUT else self._population(pre).size
         n_out = self._population(post).size
         checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
@@ -405,7 +447,7 @@ class Network(nn.Module):
         values = values_of(sites, parts, constants)
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
         made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
-        names = (*self.populations, *self.connections)
+        names = (*self.populations, *(part for key in self.connections for part in (key, *self.ends(key))))
         structure = self._structure.get(made_of, names)
         if structure is None:
             structure = self._lay_out(values)
@@ -417,7 +459,7 @@ class Network(nn.Module):
         populations = [population_of(f"population {name}", k, values) for k, name in enumerate(names)]
         connections: list[engine.graph.Connection] = []
         for key in self.connections:
-            connection, (pre, post) = self._connection(key), key.split("->")
+            connection, (pre, post) = self._connection(key), self.ends(key)
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
             mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
             connections.append(connection_of(f"{key}: weight", ends, len(connections), values, mask, trained))

@@ -45,9 +45,11 @@ def layering_of(populations: Sequence["Population"], connections: Sequence["Conn
     """The layers of a network, or None.
 
     Populations that reach one another are in one layer, and so are populations that are equally far from the input. A
-    connection that passes over a layer has no place in a chain.
+    connection that passes over a layer has no place in a chain, and neither has a second one between two populations.
     """
     ends = [(connection.pre, connection.post) for connection in connections if connection.pre >= INPUT]
+    if len(set(ends)) < len(ends):
+        return None
     loops = _reach_one_another(len(populations), ends)
     level = _levels(ends, loops)
     within = [pre >= 0 and bool(loops[pre, post]) for pre, post in ends]

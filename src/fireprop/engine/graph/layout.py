@@ -1,6 +1,7 @@
 """A graph of populations, and the form in which the kernels read it."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from fireprop.engine.arrays import (
     Array,
     check_at_least,
     check_taus,
+    copy_of,
     records,
 )
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
@@ -168,7 +170,8 @@ class Lines:
 class Structure:
     """A graph without its weights and thresholds, as the kernels read it.
 
-    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end
+    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end;
+            every weight has one synapse at most
     groups  (n_channels,) int64: the connection and the group of each current whose tau_syn is trained, 0 for others
     """
 
@@ -206,6 +209,11 @@ class Structure:
     def has_start(self) -> bool:
         """Whether something acts on units at the start of a sample."""
         return _has_start(self.connections)
+
+    @property
+    def most_synapses(self) -> int:
+        """The most synapses between one source and one unit."""
+        return _most_synapses(self.connections)
 
     @property
     def first_start(self) -> int:
@@ -324,7 +332,8 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     synapses = records(int(rows[-1]), SYNAPSE)
     order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
     cursor = rows[:-1].copy()
-    # The synapses of a source are in order of their targets: connections to populations that come first are laid first.
+    # The synapses of a source are in order of their targets, so connections to populations that come first are laid
+    # first. Several to one population are mixed then: those to one unit follow one another in order of connection.
     for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
         connection = connections[k]
         ends = first_sources[k], int(starts[connection.post])
@@ -334,9 +343,18 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
             connection.groups, _first_group(connections, k), ends, int(places[k]), width, cursor, nodes, channels,
             groups, synapses, order,
         )  # fmt: skip
+    if _most_synapses(connections) > 1:
+        by_target = np.lexsort((synapses["target"], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
+        synapses, order = copy_of(synapses[by_target]), order[by_target]
     return Structure(
         n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order
     )
+
+
+def _most_synapses(connections: Sequence[Connection]) -> int:
+    """The most synapses between one source and one unit. With a delay each has a line, a source of its own."""
+    without_delay = Counter((connection.pre, connection.post) for connection in connections if connection.delay is None)
+    return max(without_delay.values(), default=1)
 
 
 def _has_start(connections: Sequence[Connection]) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, events_of
+from fireprop.engine.arrays import Array, events_of, spans
 from fireprop.engine.graph.layout import STARTS, Structure
 from fireprop.kernels.log import NO_PARENT
 
@@ -88,9 +88,7 @@ def _sent(structure: Structure, trains: Trains, first_source: int) -> tuple[Arra
     """Times and lines of what trains send along lines, and the spike that sent it."""
     source = first_source + trains.units
     first, number = structure.lines.rows[source], structure.lines.rows[source + 1] - structure.lines.rows[source]
-    sender = np.repeat(np.arange(trains.times.size), number)
-    within = np.arange(sender.size) - np.repeat(np.cumsum(number) - number, number)
-    lines = first[sender] + within
+    sender, lines = spans(first, number)
     return trains.times[sender] + structure.lines.delay[lines], lines, sender
 
 

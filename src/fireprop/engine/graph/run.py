@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fireprop.engine import interface
-from fireprop.engine.arrays import Array
+from fireprop.engine.arrays import Array, spans
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph import derivatives, rows
 from fireprop.engine.graph.layout import Structure
@@ -132,16 +132,16 @@ class Run(interface.Run):
     def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
         structure, log = self.structure, self.log
         target = structure.starts[layer] + unit
-        chosen = structure.synapses["target"] == target
-        weight, alpha = np.zeros(structure.rows.size - 1), np.full(structure.rows.size - 1, -1.0)
-        weight[structure.sources[chosen]] = self.graph.weight[chosen]
-        alpha[structure.sources[chosen]] = structure.channels["alpha"][structure.synapses["channel"][chosen]]
+        synapses = np.flatnonzero(structure.synapses["target"] == target)  # in order of source
         inputs = log.events[log.offsets[0, sample] : log.offsets[0, sample + 1]]
         spikes = log.events[log.offsets[1, sample] : log.offsets[1, sample + 1]]
         source = np.concatenate([inputs["unit"], structure.n_external + spikes["unit"]])
         times = np.concatenate([inputs["time"], spikes["time"]])
-        there = alpha[source] >= 0.0
-        return times[there], weight[source[there]], alpha[source[there]]
+        first, stop = (np.searchsorted(structure.sources[synapses], source, side) for side in ("left", "right"))
+        event, place = spans(first, stop - first)
+        heard = synapses[place]
+        alpha = structure.channels["alpha"][structure.synapses["channel"][heard]]
+        return times[event], self.graph.weight[heard], alpha
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         if not self.structure.has_start:

@@ -147,9 +147,11 @@ def _entries(run: Run, sample: int, n_in: int, paper: bool) -> tuple[list[Array]
     structure, log = run.structure, run.log
     n_units, n_sources = structure.nodes.size, structure.rows.size - 1
     synapse_of = np.full((n_units, n_sources), -1)
-    synapse_of[structure.synapses["target"], structure.sources] = np.arange(structure.synapses.size)
+    # Of several synapses from one source to one unit, which are next to one another, the first is written last.
+    backwards = np.arange(structure.synapses.size)[::-1]
+    synapse_of[structure.synapses["target"][backwards], structure.sources[backwards]] = backwards
     n_external, n = (int(count) for count in np.diff(log.offsets)[:, sample])
-    room = n * (n_external + n + 2)
+    room = n * (structure.most_synapses * (n_external + n) + 2)
     out = kernel.Entries(
         np.empty(2 * room, int), np.empty(2 * room, int), np.empty(2 * room),
         np.empty(room, int), np.empty(room, int), np.empty(room),

@@ -46,8 +46,9 @@ def _chain(source: str, neurons: dict[str, Neuron], last: str) -> list[Neuron] |
     """The neurons in order, each fed by the one before and perhaps by itself; None if they are no chain."""
     fed: dict[str, Neuron] = {}
     for neuron in neurons.values():
-        sources = {projection.term.source for projection in neuron.projections} - {neuron.name}
-        if len(sources) != 1 or (before := sources.pop()) in fed:
+        every = [projection.term.source for projection in neuron.projections]
+        sources = set(every) - {neuron.name}
+        if len(set(every)) < len(every) or len(sources) != 1 or (before := sources.pop()) in fed:
             return None
         fed[before] = neuron
     chain: list[Neuron] = []
@@ -116,7 +117,7 @@ def _network(source: str, n_inputs: int, neurons: dict[str, Neuron], last: str, 
         with _named(neuron):
             net.connect(
                 names[projection.term.source], names[neuron.name], tau_syn=neuron.tau_syn(), weight=weight,
-                mask=None if weight.is_sparse else mask, delay=projection.delay,
+                mask=None if weight.is_sparse else mask, delay=projection.delay, name=projection.term.name or None,
             )  # fmt: skip
     if names[last] != list(net.populations)[-1]:
         net.output = names[last]

@@ -55,15 +55,16 @@ class Signals:
         return added(f"node {name}", parts)
 
     def projections(self, name: str) -> list[tuple[int, Term, Tensor | None]]:
-        """One per source of a neuron: the number of the first edge that brings it, the weight and its delay."""
-        edges: dict[str, int] = {}
+        """One per source of a neuron, and per name of a connection: the number of the first edge that brings it, the
+        weight and its delay."""
+        edges: dict[tuple[str, str], int] = {}
         for edge, before in self.before[name]:
             for term in self.out[before].terms:
-                edges.setdefault(term.source, edge)
+                edges.setdefault((term.source, term.name), edge)
         terms = self.into(name).terms
         return [
-            (edge, *one_projection(f"node {name}", [term for term in terms if term.source == source]))
-            for source, edge in edges.items()
+            (edge, *one_projection(f"node {name}", [term for term in terms if (term.source, term.name) == path]))
+            for path, edge in edges.items()
         ]
 
     def _through(self, name: str, signal: Signal) -> Signal:
@@ -101,7 +102,9 @@ class Signals:
         if is_sparse and mask is not None:
             at = torch.nonzero(mask).t()
             weight, mask = sparse(at, weight[tuple(at)], shape), None
-        return transformed(where, signal, weight, shape[:1], dtype=_dtype(node.weight), mask=mask, bias=bias)
+        named = package.noted_connection(node.metadata)
+        dtype = _dtype(node.weight)
+        return transformed(where, signal, weight, shape[:1], dtype=dtype, mask=mask, bias=bias, named=named)
 
     def _stencil(self, name: str, node: Any, kind: str, signal: Signal) -> Signal:
         where, is_pool = f"node {name}", kind in ("SumPool2d", "AvgPool2d")

@@ -30,8 +30,9 @@ def to_nir(net: nn.Module) -> Any:
     net  a LIF, a Sequential of LIF layers that may end in an LI, or a Network
 
     Every population is one CubaLIF node, every connection one Linear, with 0 where there is no synapse, and a Delay
-    where it has delays. Recurrent connections are edges of the one flat graph. The weight is that of fireprop, with
-    r = tau_mem, w_in = tau_syn, v_reset = 0 and v_leak = tau_mem * bias. Times are in the unit of the network.
+    where it has delays. Recurrent connections are edges of the one flat graph, and several connections between two
+    populations are several paths into one node. The weight is that of fireprop, with r = tau_mem, w_in = tau_syn,
+    v_reset = 0 and v_leak = tau_mem * bias. Times are in the unit of the network.
 
     Raises MissingExtraError without the package nir; TypeError for another module; ValueError, with the name of the
     layer, for what NIR cannot say: t_ref, v_start, i_start, several tau_syn in one unit, a delay per synapse.
@@ -100,8 +101,14 @@ class _Graph:
             name: _Units(name, f"population {name}", each, each.size)  # type: ignore[arg-type]
             for name, each in net.populations.items()
         }
-        posts = [units[key.split("->")[1]] for key in net.connections]
+        posts = [units[net.ends(key)[1]] for key in net.connections]
         feeds = [feed_of_connection(post.where, net, key) for key, post in zip(net.connections, posts, strict=True)]
+        for feed, post in zip(feeds, posts, strict=True):
+            if "/" in feed.name:
+                raise ValueError(
+                    f"{post.where}: the name of connection {feed.key} contains /, which separates groups in HDF5: give "
+                    "another name"
+                )
         for each in units.values():
             if "/" in each.name:
                 raise ValueError(f"{each.where}: the name contains /, which separates groups in HDF5: rename it")
@@ -138,11 +145,10 @@ class _Graph:
 
     def connect(self, feed: Feed, units: _Units) -> None:
         """From a source to a population: a Linear, with a Delay before it if per source, behind it if per unit."""
-        key = f"{feed.source}->{units.name}"
         delay, behind = whole_delay(units.where, feed)
-        path = [(key, self.nir.Linear(feed.weight, metadata=feed.note()))]
+        path = [(feed.key, self.nir.Linear(feed.weight, metadata=feed.note()))]
         if delay is not None:
-            path.insert(1 if behind else 0, (f"{key}: delay", self.nir.Delay(delay)))
+            path.insert(1 if behind else 0, (f"{feed.key}: delay", self.nir.Delay(delay)))
         self.nodes.update(path)
         self.edges += pairwise([feed.source, *(name for name, _ in path), units.name])
 

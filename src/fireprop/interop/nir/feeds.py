@@ -18,7 +18,10 @@ from fireprop.nn.connectivity import Connectivity
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Synapses from one source: a weight (out, in) with 0 where there is none, tau_syn and delays as in fireprop."""
+    """Synapses from one source: a weight (out, in) with 0 where there is none, tau_syn and delays as in fireprop.
+
+    key   of the connection, which its node has too; name  of a connection of a Network, empty if it has none
+    """
 
     source: str
     weight: Array
@@ -26,13 +29,16 @@ class Feed:
     is_sparse: bool
     tau_syn: Tensor
     delay: Tensor | None
+    key: str
+    name: str = ""
 
     def note(self) -> dict[str, Any]:
-        """Which synapses exist, as metadata, where the weight does not say it."""
+        """As metadata: the name, and which synapses exist, where the weight does not say it."""
         mask = self.mask.numpy()
+        note: dict[str, Any] = {package.CONNECTION: self.name} if self.name else {}
         if not self.is_sparse and np.array_equal(mask, self.weight != 0.0):
-            return {}
-        note: dict[str, Any] = {package.SYNAPSES: mask}
+            return note
+        note[package.SYNAPSES] = mask
         return {**note, package.SPARSE: True} if self.is_sparse else note
 
 
@@ -40,23 +46,25 @@ def feeds_of_layer(where: str, name: str, layer: LIF | LI, before: str) -> Itera
     """The connections of a layer: from the one before, and from itself."""
     n, shape = layer.out_features, (layer.out_features, layer.in_features)
     if isinstance(layer, LI):
-        yield _feed(where, before, layer.weight, None, shape, layer.tau_syn, None)
+        yield _feed(where, before, layer.weight, None, shape, layer.tau_syn, None, f"{before}->{name}")
         return
-    yield _feed(where, before, layer.weight, layer.mask, shape, layer.tau_syn, layer.delay)
+    yield _feed(where, before, layer.weight, layer.mask, shape, layer.tau_syn, layer.delay, f"{before}->{name}")
     if layer.recurrent and layer.tau_syn_rec is not None:
         loop = layer.recurrent_weight, layer.recurrent_mask
-        yield _feed(where, name, *loop, (n, n), layer.tau_syn_rec, layer.delay_rec)
+        yield _feed(where, name, *loop, (n, n), layer.tau_syn_rec, layer.delay_rec, f"{name}->{name}")
 
 
 def feed_of_connection(where: str, net: Network, key: str) -> Feed:
     """The connection `key` of a Network."""
     own: Any = net.connections[key]
-    return _feed(where, key.split("->")[0], own.weight, own.mask, own.shape, own.tau_syn, own.delay)
+    pre, post = net.ends(key)
+    name = key.removeprefix(f"{pre}->{post}").removeprefix(":")
+    return _feed(where, pre, own.weight, own.mask, own.shape, own.tau_syn, own.delay, key, name)
 
 
 def _feed(
     where: str, source: str, weight: Tensor, mask: Tensor | Connectivity | None, shape: tuple[int, int],
-    tau_syn: Tensor, delay: Tensor | None,
+    tau_syn: Tensor, delay: Tensor | None, key: str, name: str = "",
 ) -> Feed:  # fmt: skip
     check_size(where, shape)
     values = arguments.finite(f"{where}: weight", weight.detach())
@@ -67,7 +75,8 @@ def _feed(
         exists = torch.ones(shape, dtype=torch.bool) if mask is None else mask
         dense = torch.where(exists, values, 0.0)
     late = None if delay is None else delay.detach()
-    return Feed(source, dense.numpy().copy(), exists, isinstance(mask, Connectivity), tau_syn.detach(), late)
+    is_sparse = isinstance(mask, Connectivity)
+    return Feed(source, dense.numpy().copy(), exists, is_sparse, tau_syn.detach(), late, key, name)
 
 
 def one_tau_syn(where: str, feeds: Sequence[Feed]) -> Array:

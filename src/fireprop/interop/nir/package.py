@@ -12,11 +12,13 @@ import numpy as np
 
 from fireprop.datasets.extras import require
 from fireprop.engine import Array
+from fireprop.nn.network import is_connection_name
 
 MODULE = "fireprop"  # of a graph: the populations of a Network, in order, and its Output node
 PER_UNIT = "fireprop_per_unit"  # of a neuron: constants that have one value per unit, equal or not
 SYNAPSES = "fireprop_synapses"  # of a Linear: which synapses exist, where this is not where the weight is not 0
 SPARSE = "fireprop_sparse"  # of a Linear: the mask was sparse
+CONNECTION = "fireprop_connection"  # of a Linear: the name of a connection that has one
 
 
 def load(what: str) -> Any:
@@ -56,3 +58,9 @@ def noted_synapses(metadata: object, shape: tuple[int, ...]) -> tuple[Array | No
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != shape:
         return None, False
     return mask, bool(np.any(metadata.get(SPARSE, False)))
+
+
+def noted_connection(metadata: object) -> str:
+    """The name of an exported connection; empty if it has none, and of a damaged note."""
+    name = metadata.get(CONNECTION, "") if isinstance(metadata, dict) else ""
+    return name if isinstance(name, str) and is_connection_name(name) else ""

@@ -37,10 +37,10 @@ def scaled_rows(weight: Tensor | None, factors: Tensor) -> Tensor:
 
 def transformed(
     where: str, signal: Signal, matrix: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype,
-    mask: Tensor | None = None, bias: Tensor | None = None,
+    mask: Tensor | None = None, bias: Tensor | None = None, named: str = "",
 ) -> Signal:  # fmt: skip
-    """A matrix (n_out, n) times the signal, plus a bias (n_out,)."""
-    terms = [_transformed(where, term, matrix, mask, dtype) for term in signal.terms]
+    """A matrix (n_out, n) times the signal, plus a bias (n_out,); named: the connection that it is of, or ""."""
+    terms = [replace(_transformed(where, term, matrix, mask, dtype), name=named) for term in signal.terms]
     constants = [] if signal.constant is None else [matrix @ signal.constant]
     constants += [] if bias is None else [bias]
     return Signal(shape, merged(where, terms), torch.stack(constants).sum(0) if constants else None)

@@ -20,6 +20,7 @@ class Term:
     before  (n_source,) delays ahead of the weight, or None
     after   (n,) delays behind it, or None
     dtypes  of the arrays that the weight was computed from
+    name    of the connection of an exported Network, empty if it has none
     """
 
     source: str
@@ -29,6 +30,7 @@ class Term:
     before: Tensor | None = None
     after: Tensor | None = None
     dtypes: frozenset[torch.dtype] = frozenset()
+    name: str = ""
 
     def matrix(self) -> Tensor:
         return diagonal(torch.ones(self.n_source, dtype=torch.float64)) if self.weight is None else self.weight
@@ -101,7 +103,7 @@ def added(where: str, signals: Sequence[Signal]) -> Signal:
 
 
 def merged(where: str, terms: Sequence[Term]) -> tuple[Term, ...]:
-    """The same sum with one term for each source and delay."""
+    """The same sum with one term for each source, name and delay."""
     found: list[Term] = []
     for term in terms:
         twin = next((k for k, other in enumerate(found) if _same_path(term, other)), None)
@@ -115,7 +117,7 @@ def merged(where: str, terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def _same_path(a: Term, b: Term) -> bool:
-    return a.source == b.source and _equal(a.before, b.before) and _equal(a.after, b.after)
+    return (a.source, a.name) == (b.source, b.name) and _equal(a.before, b.before) and _equal(a.after, b.after)
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:
@@ -131,7 +133,10 @@ def _sum(where: str, a: Term, b: Term) -> Term:
 
 
 def one_projection(where: str, terms: Sequence[Term]) -> tuple[Term, Tensor | None]:
-    """All terms of one source as one weight with a delay per synapse. Raises ValueError where a synapse needs two."""
+    """All terms of one source and name as one weight with a delay per synapse.
+
+    Raises ValueError where a synapse needs two.
+    """
     if len(terms) == 1:
         return terms[0], terms[0].delay(where)
     weight, mask = (part.clone() for part in terms[0].dense(where))
@@ -144,12 +149,12 @@ def one_projection(where: str, terms: Sequence[Term]) -> tuple[Term, Tensor | No
             unit, source = clash[0].tolist()
             raise ValueError(
                 f"{where}: two paths from the same source reach unit {unit} with delays {float(total[unit, source])} "
-                f"and {float(late[unit, source])}: fireprop has one synapse per pair: add a neuron or a source"
+                f"and {float(late[unit, source])}: a connection has one synapse per pair: add a neuron or a source"
             )
         total = torch.where(other_mask, late, total)
         weight, mask = weight + other, mask | other_mask
     dtypes = frozenset().union(*(term.dtypes for term in terms))
-    return Term(terms[0].source, terms[0].n_source, weight, mask, dtypes=dtypes), total
+    return Term(terms[0].source, terms[0].n_source, weight, mask, dtypes=dtypes, name=terms[0].name), total
 
 
 def _delays(where: str, term: Term, weight: Tensor) -> Tensor:

@@ -92,9 +92,9 @@ def pick(values, order, out):
 
 @njit(cache=True)
 def place(values, order, out):
-    """out[order[s]] = values[s], without a copy of the indices in another type."""
+    """out[order[s]] += values[s], without a copy of the indices in another type: synapses of one weight add up."""
     for s in range(order.size):
-        out[order[s]] = values[s]
+        out[order[s]] += values[s]
 
 
 @njit(cache=True)

@@ -84,7 +84,7 @@ class Graph(NamedTuple):
     nodes     (n_units,) NODE
     channels  (n_channels,) CHANNEL, unit by unit
     rows      (n_external + n_units + 1,) int64: the synapses of source s are rows[s]:rows[s + 1]
-    synapses  (n_synapses,) SYNAPSE, of one source in order of target
+    synapses  (n_synapses,) SYNAPSE, of one source in order of target; those of one target too are next to one another
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
     v_start   (n_units,) float64: V there, of units that it reaches

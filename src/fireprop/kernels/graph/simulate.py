@@ -404,14 +404,16 @@ def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
     n_before, n_touched = loop.counts[REACHED], loop.counts[TOUCHED]
     # Looking at all targets first lets the processor wait for many units at once, not for one after the other: with a
     # state beyond the caches, that is most of the time.
-    n_reached = n_before
+    n_reached, before = n_before, ABSENT
     for s in range(first, stop):
         u = synapses[s].target
         at, alpha = nodes[u].at, channels[synapses[s].channel].alpha
         reached[n_reached] = u
         touched[n_touched] = u
-        n_reached += (at < t) & (alpha >= 0.0)
-        n_touched += at == NEVER
+        new = u != before  # several synapses of one target are next to one another
+        n_reached += new & (at < t) & (alpha >= 0.0)
+        n_touched += new & (at == NEVER)
+        before = np.int64(u)
     loop.counts[REACHED], loop.counts[TOUCHED] = n_reached, n_touched
     for n in range(n_before, n_reached):
         node = nodes[reached[n]]

@@ -46,7 +46,7 @@ def feeding(t, arrival, restart, alpha, beta):
 def entries(graph, log, sample, synapse_of, column_of, n_inputs, paper, out):
     """Write the system of a sample: (entries of dG/dt, entries of dG/dW).
 
-    synapse_of  (n_units, n_sources) int64: the synapse from a source to a unit, or -1
+    synapse_of  (n_units, n_sources) int64: the first synapse from a source to a unit, or -1
     column_of   by event of the sample at level 0, int64: the column of the input or the spike with which it moves, or
                 -1 for the start of the sample
     n_inputs    of the sample: its first spike has this column
@@ -83,18 +83,20 @@ def entries(graph, log, sample, synapse_of, column_of, n_inputs, paper, out):
             s = synapse_of[event.unit, source]
             if s < 0 or arrived.time >= f:
                 continue
-            alpha = graph.channels[graph.synapses[s].channel].alpha
-            y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
-            slope += graph.weight[s] * rise
             if source == graph.start and arrived.time >= restart:
                 slope -= node.beta * graph.v_start[event.unit] * math.exp(-node.beta * (f - arrived.time))
             column = column_of[j] if j < n_in else n_inputs + j - n_in
-            if column >= 0:
-                out.time_row[n_time], out.time_column[n_time] = k - first, column
-                out.time_value[n_time] = graph.weight[s] * shift
-                n_time += 1
-            out.weight_row[n_weight], out.weight_column[n_weight], out.weight_value[n_weight] = k - first, s, y
-            n_weight += 1
+            while s < graph.rows[source + 1] and graph.synapses[s].target == event.unit:
+                alpha = graph.channels[graph.synapses[s].channel].alpha
+                y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
+                slope += graph.weight[s] * rise
+                if column >= 0:
+                    out.time_row[n_time], out.time_column[n_time] = k - first, column
+                    out.time_value[n_time] = graph.weight[s] * shift
+                    n_time += 1
+                out.weight_row[n_weight], out.weight_column[n_weight], out.weight_value[n_weight] = k - first, s, y
+                n_weight += 1
+                s += 1
         out.time_row[n_time], out.time_column[n_time], out.time_value[n_time] = k - first, n_inputs + k - first, slope
         n_time += 1
     return n_time, n_weight
