@@ -43,10 +43,13 @@ def loops(dtype):
     by_rates, sums = engine._lanes(chain, by_rates=True).by_rates, chain_constants.new_sums(run, [Part("tau_mem", 0)])
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
     reals = tuple(np.dtype(dtype).type(decay) for decay in decays)
-    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates
-    flagged = loop.lanes, loop.flags, loop.columns, loop.rates, state
-    columns, table = (loop.columns, loop.rates), (loop.columns, 0, loop.rates, loop.places, state)
-    moving = lanes.columns, chain.rates, chain.places, state, 72, 0.5, 0
+    columns = engine._new_loop(
+        engine.lay_out([engine.Layer(weight, **constants | {"tau_mem": 1.0 + np.arange(n_hidden)})])
+    ).columns
+    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates
+    flagged = loop.lanes, loop.flags, columns, loop.rates, state
+    table = columns, 0, loop.rates, loop.places, state
+    moving = columns, chain.rates, chain.places, state, 72, 0.5, 0
     delays = np.zeros((1, 2))
     gradient = adjoint.Gradient(times, chain.weight, times, delays)
     direction = tangent.Direction(times, chain.weight, times, delays, times)
@@ -66,7 +69,7 @@ def loops(dtype):
         "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
         "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
         "crossings of varied units": (simulate.search_varied, (loop.search, 0, 8), "sqrt", "float64"),
-        "factors of varied units": (varied.find_each, (*columns, 0, 64, 0.5, 0), ANY, "float64"),
+        "factors of varied units": (varied.find_each, (columns, loop.rates, 0, 64, 0.5, 0), ANY, "float64"),
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
         "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),

@@ -543,7 +543,7 @@ def _new_loop(
     units["theta"] += units["rest"]
     lanes, rates, columns = np.zeros((3, n_units), real), chain.rates, _columns(chain)
     lanes[simulate_kernel.THETA] = units["theta"]
-    if columns.size:
+    if columns is not None:
         columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
     if not layers["uniform"].all():
         rates = rates.copy()
@@ -593,10 +593,11 @@ def _at_start(chain: Chain, start: Start) -> Array:
     return np.stack([v, state[simulate_kernel.I].astype(v.dtype)])
 
 
-def _columns(chain: Chain) -> Array:
-    """Room for the columns of `kernels/varied.py`, which no chain of uniform layers needs."""
-    is_needed = not chain.layers["uniform"].all()
-    return np.zeros(is_needed * N_ROWS * chain.units.size, chain.weight.dtype)
+def _columns(chain: Chain) -> Array | None:
+    """Room for the columns of `kernels/varied.py`; None for a chain of uniform layers."""
+    if chain.layers["uniform"].all():
+        return None
+    return np.zeros(N_ROWS * chain.units.size, chain.weight.dtype)
 
 
 def _widest(chain: Chain) -> int:

@@ -85,20 +85,31 @@ def arrive_back(chain, gradient, lanes, layer, k, first, want_time):
     if want_time:
         sums, alpha = lanes.sums, adj.dtype.type(state.alpha)
         sums[:] = 0.0
-        if state.uniform:
-            for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
-                for part in range(np.uint64(N_SUMS)):
-                    sums[part] += weight[first + u + part] * moved(adj, u + part, alpha)
-        else:
-            sum_varied(sums, adj, n_units, weight, first, chain.rates, np.uint64(state.start))
+        sum_layer(lanes.columns, sums, adj, n_units, chain, first, state, alpha)
         total = total_of(sums)
         gradient.times[k] += total
         gradient.delay[layer, np.int64(first >= np.uint64(state.recurrent_start))] += total
 
 
+@piece
+def sum_layer(columns, sums, adj, n_units, chain, first, state, alpha):
+    """What an arrival with the weights from `first` on adds to the derivative by its time; alpha: of a uniform layer.
+
+    columns  as in `walk.Lanes`
+    """
+    weight = chain.weight
+    if columns is not None:
+        if not state.uniform:
+            sum_varied(sums, adj, n_units, weight, first, chain.rates, np.uint64(state.start))
+            return
+    for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
+        for part in range(np.uint64(N_SUMS)):
+            sums[part] += weight[first + u + part] * moved(adj, u + part, alpha)
+
+
 @called
 def sum_varied(sums, adj, n_units, weight, first, rates, start):
-    """What an arrival with the weights from `first` on adds to the derivative by its time, in a varied layer."""
+    """`sum_layer` in a varied layer."""
     real = adj.dtype.type
     for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
         for part in range(np.uint64(N_SUMS)):

@@ -110,7 +110,8 @@ class Loop(NamedTuple):
     start       (2, n_units) in the dtype of the weights: V and I at the start of a sample; (2, 0) if all are at rest
     t_start     (batch,) float64: when that is; (0,) if all are at rest
     lanes       (3, n_units) in the dtype of the weights: V and I at the layer's last arrival, and the threshold
-    columns     (n_blocks * varied.SIZE,) in the same dtype: see there
+    columns     (n_blocks * varied.SIZE,) in the same dtype: see there; None: no layer is varied, and the loop is
+                compiled without what such layers need
     lowest      (n_blocks,) in the same dtype: the lowest threshold of a block of LANES units
     marked      (n_blocks,) bool: blocks in which a unit may cross in the open gap
     flags       (LANES,) uint8, which units of a block; words (LANES / 8,) uint64, the same memory
@@ -133,7 +134,7 @@ class Loop(NamedTuple):
     t_start: np.ndarray
     rates: np.ndarray
     places: np.ndarray
-    columns: np.ndarray
+    columns: np.ndarray | None
     lanes: np.ndarray
     lowest: np.ndarray
     marked: np.ndarray
@@ -297,18 +298,25 @@ def mark(loop, layer, reach):
     reach, beta_down = real(reach), real(state.beta * (1.0 - ROUNDED))
     any_marked = False
     for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
-        first, at, lowest = block * BLOCK, block * SIZE, loop.lowest[block]
-        found = False
-        if state.uniform:
-            for k in range(BLOCK):
-                found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, beta_down) >= lowest
-        else:
-            for k in range(BLOCK):
-                leak = loop.columns[at + LEAK_DOWN + k]
-                found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, leak) >= lowest
+        found = is_marked(loop.columns, lanes, loop.lowest[block], state, block, reach, beta_down)
         loop.marked[block] = found
         any_marked |= found
     return any_marked
+
+
+@piece
+def is_marked(columns, lanes, lowest, state, block, reach, beta_down):
+    """Whether a unit of a block may cross within `reach`; beta_down: of a uniform layer."""
+    first, at, found = block * BLOCK, block * SIZE, False
+    if columns is not None:
+        if not state.uniform:
+            for k in range(BLOCK):
+                leak = columns[at + LEAK_DOWN + k]
+                found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, leak) >= lowest
+            return found
+    for k in range(BLOCK):
+        found |= look_ahead(lanes[V, first + k], lanes[I, first + k], reach, beta_down) >= lowest
+    return found
 
 
 @merged
@@ -322,16 +330,24 @@ def open_gap(loop, layer, gap_end):
     span, at, before = state.span, state.factors, (state.a, state.b, state.h)
     look_to(loop, state, state.look)  # its factors beside the pass, not after it
     reach = (state.look_end - state.t_last) * SLACK
-    if state.uniform:
-        any_marked = advance(loop, layer, before, reach)
-    else:
-        any_marked = advance_varied(
-            state, loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates, span, at, before, reach
-        )
+    any_marked = bring(loop.columns, loop, layer, span, at, before, reach)
     if state.n_moved > 0:
         any_marked |= resume_moved(loop, layer, reach)
     if any_marked:
         line_up(loop, layer, reach)
+
+
+@piece
+def bring(columns, loop, layer, span, factors_at, decays, reach):
+    """`advance` or `advance_varied`."""
+    if columns is not None:
+        state = loop.layers[layer]
+        if not state.uniform:
+            return advance_varied(
+                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, span, factors_at, decays,
+                reach,
+            )  # fmt: skip
+    return advance(loop, layer, decays, reach)
 
 
 @piece
@@ -346,13 +362,20 @@ def end_look(loop, state, t):
     """Let what has been looked at of the open gap end at t."""
     state.look_end = t
     state.span = t - state.t_last
-    if state.uniform:
-        state.a, state.b, state.h = factors(state.span, state.alpha, state.beta)
-    else:
-        state.a, state.b, state.h = 1.0, 1.0, 0.0  # of a gap of 0; of others each unit has its own
-        if state.n_pairs > 0:
-            state.factors = OTHER_SET - state.factors
-            find_few(loop.columns, state.factors, loop.rates, loop.places, state, state.span, ALPHA)
+    find_decays(loop.columns, loop, state)
+
+
+@piece
+def find_decays(columns, loop, state):
+    """The `factors` of a layer's gap, as far as they are the same for units."""
+    if columns is not None:
+        if not state.uniform:
+            state.a, state.b, state.h = 1.0, 1.0, 0.0  # of a gap of 0; of others each unit has its own
+            if state.n_pairs > 0:
+                state.factors = OTHER_SET - state.factors
+                find_few(columns, state.factors, loop.rates, loop.places, state, state.span, ALPHA)
+            return
+    state.a, state.b, state.h = factors(state.span, state.alpha, state.beta)
 
 
 @merged
@@ -417,10 +440,7 @@ def line_up(loop, layer, reach):
     rounded = 0.0 if is_whole else ROUNDED
     for block in range(state.start // LANES, state.stop // LANES):
         if loop.marked[block]:
-            if state.uniform:
-                flag_units(loop, state, block, reach, rounded)
-            else:
-                flag_varied(loop.lanes, loop.flags, loop.columns, loop.rates, state, block, reach, rounded)
+            flag(loop.columns, loop, state, block, reach, rounded)
             for word in range(WORDS):
                 flags, first = loop.words[word], block * LANES + word * 8
                 while flags != ZERO:
@@ -458,6 +478,16 @@ def first_byte(flags):
             flags >>= np.uint64(half)
             k += half // 8
     return k
+
+
+@piece
+def flag(columns, loop, state, block, reach, rounded):
+    """`flag_units` or `flag_varied`."""
+    if columns is not None:
+        if not state.uniform:
+            flag_varied(loop.lanes, loop.flags, columns, loop.rates, state, block, reach, rounded)
+            return
+    flag_units(loop, state, block, reach, rounded)
 
 
 @merged
@@ -515,12 +545,7 @@ def search_all(loop, layer):
     state, search = loop.layers[layer], loop.search
     first, n = np.uint64(state.start), state.n_searched
     n_all = fill_up(search[:DURATION], state.start, n)
-    if state.uniform:
-        alpha, beta = state.alpha, state.beta
-        for k in range(np.uint64(n_all)):
-            search_one(search, first + k, alpha, beta)
-    else:
-        search_varied(search, first, n_all)
+    search_line(loop.columns, search, state, first, n_all)
     n_found = np.int64(0)
     for k in range(state.start, state.start + n):
         u, duration = loop.searched[k], search[DURATION, k]
@@ -542,9 +567,21 @@ def search_all(loop, layer):
         note_crossings(loop, layer, n_found)
 
 
+@piece
+def search_line(columns, search, state, first, n):
+    """The vector pass of `search_all`. In a uniform layer LLVM takes the powers of rates out of it."""
+    if columns is not None:
+        if not state.uniform:
+            search_varied(search, first, n)
+            return
+    alpha, beta = state.alpha, state.beta
+    for k in range(np.uint64(n)):
+        search_one(search, first + k, alpha, beta)
+
+
 @called
 def search_varied(search, first, n):
-    """The vector pass of `search_all` in a varied layer. In a uniform one LLVM takes the powers of rates out of it."""
+    """`search_line` in a varied layer."""
     for m in range(np.uint64(first), np.uint64(first + n)):
         search_one(search, m, search[SYNAPSE, m], search[MEMBRANE, m])
 
@@ -840,14 +877,21 @@ def note(loop, layer, first_weight, waits):
     """Note an arrival, to be delivered when the next gap is opened. If another waits already, that is delivered now."""
     state = loop.layers[layer]
     if waits:
-        decays = state.a, state.b, state.h
-        if state.uniform or state.span == 0.0:  # where nothing is looked ahead
-            advance(loop, layer, decays, 0.0)
-        else:
-            deliver_varied(state, loop.weight, loop.lanes, loop.lowest, loop.marked, loop.columns, loop.rates, decays)
+        deliver_first(loop.columns, loop, layer, (state.a, state.b, state.h))
         state.span, state.a, state.b, state.h = 0.0, 1.0, 1.0, 0.0
     state.row = first_weight
     return True
+
+
+@piece
+def deliver_first(columns, loop, layer, decays):
+    """Deliver an arrival that another follows at once, where nothing is looked ahead."""
+    if columns is not None:
+        state = loop.layers[layer]
+        if not (state.uniform or state.span == 0.0):
+            deliver_varied(state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, decays)
+            return
+    advance(loop, layer, decays, 0.0)
 
 
 @merged

@@ -47,7 +47,8 @@ class Lanes(NamedTuple):
     moves  (6, widest layer) float64, scratch: for units that moved alone. Rows: see `rates.py`
     gaps   (6, N_AHEAD) float64, scratch: for gaps between arrivals. Likewise
     sums   (N_SUMS,) float64, scratch
-    columns  (n_blocks * varied.SIZE,) in the dtype of the weights, scratch: see there
+    columns  (n_blocks * varied.SIZE,) in the dtype of the weights, scratch: see there; None: no layer is varied, and
+             the walk is compiled without
     by_rates  derivatives of `all` by rates; None: the walk does not ask for any, and is compiled without
     """
 
@@ -56,7 +57,7 @@ class Lanes(NamedTuple):
     moves: np.ndarray
     gaps: np.ndarray
     sums: np.ndarray
-    columns: np.ndarray
+    columns: np.ndarray | None
     by_rates: rates.ByRates | None = None
 
 
@@ -138,10 +139,7 @@ def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
     decays  the `factors` of the gap, if the layer is uniform; driver: see `move_alone`
     """
     state, every, moves = chain.layers[layer], lanes.all, lanes.moves
-    if state.uniform:
-        move_lanes(every, lanes.by_rates, n_lanes(state), decays)
-    else:
-        move_varied(every, lanes.by_rates, lanes.columns, chain.rates, chain.places, state, n_lanes(state), gap, driver)
+    move_layer(lanes.columns, every, lanes.by_rates, chain, state, gap, decays, driver)
     for m in range(n_alone):
         u = lanes.alone[m].listed
         moves[TIME, m] = abs(t - lanes.alone[u].at)
@@ -154,6 +152,16 @@ def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
         rates.join(lanes.by_rates, own, u, m, moves[TIME, m], factors_at(moves, m))
         every[DRIVEN, u], every[DRIVER, u] = step(own.driven, own.driver, *factors_at(moves, m))
         own.moved = False
+
+
+@piece
+def move_layer(columns, every, by_rates, chain, state, gap, decays, driver):
+    """`move_lanes` or `move_varied`."""
+    if columns is not None:
+        if not state.uniform:
+            move_varied(every, by_rates, columns, chain.rates, chain.places, state, n_lanes(state), gap, driver)
+            return
+    move_lanes(every, by_rates, n_lanes(state), decays)
 
 
 @merged
