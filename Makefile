@@ -29,6 +29,7 @@ test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_trained_chain.py -k "differences or transpose"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_chain_starts.py tests/test_chain_delays.py -k "without_any_input or instant"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_projections.py -k "reach_a_unit_once or split_in_two or two_delays or add_up"
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_blocks.py -k "stop or which or wait"
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_hard_cases.py -k "asked_for and not 20000 or 1e8_at_large_times"
 
 # Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, their
@@ -36,7 +37,7 @@ test-jit-off:
 test-bounds:
 	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_constants.py -k "burst or zero or batch or replay or gradients or certified"
 	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py \
-		tests/test_chain_starts.py tests/test_chain_delays.py
+		tests/test_chain_starts.py tests/test_chain_delays.py tests/test_blocks.py
 	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_validity.py tests/test_certify.py -k "margins or clearances or steps or batch or stop or hold"
 
 # Of all that is not compiled; kernels are covered with the JIT off and by mutants.

@@ -140,7 +140,7 @@ def test_which_populations_are_blocks():
     net = mixed(generator)
     blocks, number = net.structure().blocks
     assert number.tolist() == [0, -1, 1]  # "b" hears a part of the inputs
-    assert blocks["size"].tolist() == [12, 10]
+    assert blocks["width"].tolist() == [12, 10]
     assert blocks["fed"].tolist() == [True, True]
     net.connect("b", "c", tau_syn=0.5, mask=torch.rand(10, 17, generator=generator) < 0.9)
     assert net.structure().blocks[1].tolist() == [0, -1, -1]

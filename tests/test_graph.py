@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 import reference_graph as oracle
 from fireprop import GrazeError, Spikes, engine
+from fireprop.engine.graph import relays
 from fireprop.gradcheck import check_gradients
 from fireprop.nn import LIF, Network, Sequential, fused
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
@@ -42,6 +43,17 @@ def assert_agree(found, wanted, rtol):
     for name, value in wanted.items():
         atol = rtol * max(np.abs(value).max(), 1e-300)
         np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+# --- the order of arrivals ---
+
+
+@pytest.mark.white_box
+def test_arrivals_are_in_order_of_sample_time_and_rank_and_equal_ones_stay_as_they_are(rng):
+    for _ in range(200):
+        n = rng.integers(40)
+        samples, times, rank = rng.integers(4, size=n), rng.integers(6, size=n) / 3.0, rng.integers(3, size=n)
+        assert relays._order_of(samples, times, rank).tolist() == np.lexsort((rank, times, samples)).tolist()
 
 
 # --- the spikes ---

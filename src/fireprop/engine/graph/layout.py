@@ -236,7 +236,7 @@ class Structure:
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
         first = self.starts[:-1][is_block]
-        blocks["start"], blocks["size"] = first, np.diff(self.starts)[is_block]
+        blocks["start"], blocks["width"] = first, np.diff(self.starts)[is_block]
         for name in ("first_channel", "n_channels", "beta"):
             blocks[name] = self.nodes[name][first]
         blocks["fed"] = fed[is_block]

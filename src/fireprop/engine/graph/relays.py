@@ -122,6 +122,20 @@ def _offsets(samples: Array, batch: int) -> Array:
     return offsets
 
 
+def _order_of(samples: Array, times: Array, rank: Array) -> Array:
+    """`np.lexsort((rank, times, samples))`: a quick sort by times, then one by samples, and ties by themselves."""
+    order = np.argsort(times)
+    narrow = samples.astype(np.min_scalar_type(samples.max(initial=0)))  # NumPy sorts integers of 16 bits by radix
+    order = order[np.argsort(narrow[order], kind="stable")]
+    ordered, owner = times[order], samples[order]
+    is_same = np.zeros(order.size + 1, bool)  # as the one before
+    is_same[1:-1] = (ordered[1:] == ordered[:-1]) & (owner[1:] == owner[:-1])
+    tied = np.flatnonzero(is_same[:-1] | is_same[1:])
+    among, group = order[tied], np.cumsum(~is_same)[tied]
+    order[tied] = among[np.lexsort((among, rank[among], group))]
+    return order
+
+
 def _in_order(
     parts: Sequence[tuple[Array, Array, int]], samples: Array, parents: Array, n_outside: int, batch: int
 ) -> Arrivals:
@@ -129,7 +143,7 @@ def _in_order(
     times, units = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     # Inputs keep their order; those of units come after those of inputs among lines.
     rank = np.concatenate([units + LINE if kind == LINE else np.full(units.size, kind) for _, units, kind in parts])
-    order = np.lexsort((rank, times, samples))
+    order = _order_of(samples, times, rank)
     place = np.empty(order.size, int)
     place[order] = np.arange(order.size)
     own = (parents >= 0) & (parents < n_outside)

@@ -41,7 +41,7 @@ def arrive_back(lanes, graph, log, gradient, state, k, t):
         while stop > first:
             number = lanes.number[nodes[synapses[stop - 1].target].population]
             if number >= 0:
-                start = stop - lanes.blocks[number].size
+                start = stop - lanes.blocks[number].width
                 arrive_at_block(lanes, lanes.blocks[number], graph, gradient, state, k, start, t)
             else:
                 start = stop - 1

@@ -57,17 +57,17 @@ class Blocks(NamedTuple):
 @piece
 def lane(own, u, k):
     """Where `Lanes.i` has what belongs to current k of unit u."""
-    return own.first_channel + k * own.size + (u - own.start)
+    return own.first_channel + k * own.width + (u - own.start)
 
 
 @piece
 def clear_block(lanes, own, at):
     """Nothing has reached a block: its lanes are 0; at: NEVER, or what stands for it."""
-    start, stop = own.start, own.start + own.size
+    start, stop = own.start, own.start + own.width
     own.at, own.n_alone = at, 0
     lanes.v[start:stop] = 0.0
     lanes.is_alone[start:stop] = False
-    lanes.i[own.first_channel : own.first_channel + own.size * own.n_channels] = 0.0
+    lanes.i[own.first_channel : own.first_channel + own.width * own.n_channels] = 0.0
 
 
 @piece
@@ -105,7 +105,7 @@ def copy_all(lanes, graph):
     """Let all nodes be copies of their lanes."""
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
-        for u in range(own.start, own.start + own.size):
+        for u in range(own.start, own.start + own.width):
             if not lanes.is_alone[u]:
                 copy_to_node(lanes, own, graph.nodes, graph.channels, u)
 
@@ -116,7 +116,7 @@ def take_over(lanes, graph):
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
         own.at = graph.nodes[own.start].at
-        for u in range(own.start, own.start + own.size):
+        for u in range(own.start, own.start + own.width):
             if graph.nodes[u].hold_end > own.at:
                 leave_lanes(lanes, own, u)
             else:
@@ -127,7 +127,7 @@ def take_over(lanes, graph):
 def move_lanes(blocks, own, channels, memo, single, t):
     """Bring the lanes of a block to an arrival at t > at, as `state.move_many` does one unit; flag those that have
     reached theta: is there any."""
-    first, n = np.uint64(own.start), np.uint64(own.size)
+    first, n = np.uint64(own.start), np.uint64(own.width)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
     brought, rounded = blocks.scratch[0], blocks.scratch[1]
     gap, b, found = t - own.at, 1.0, False
@@ -136,7 +136,7 @@ def move_lanes(blocks, own, channels, memo, single, t):
         rounded[j] = 0.0
     for k in range(own.n_channels):
         a, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
-        at = np.uint64(own.first_channel + k * own.size)
+        at = np.uint64(own.first_channel + k * own.width)
         if single:
             for j in range(n):
                 i = lanes_i[at + j]
@@ -169,16 +169,16 @@ def move_lanes(blocks, own, channels, memo, single, t):
 def receive(blocks, own, channels, weight, first_weight, place, single, t_look):
     """Add the weights of an arrival to the currents at that place in the units of a block; flag the units that may
     cross up to t_look if nothing more arrives: is there any."""
-    first, n, w = np.uint64(own.start), np.uint64(own.size), np.uint64(first_weight)
+    first, n, w = np.uint64(own.start), np.uint64(own.width), np.uint64(first_weight)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
     drive, lift = blocks.scratch[0], blocks.scratch[1]
-    at = np.uint64(own.first_channel + place * own.size)
+    at = np.uint64(own.first_channel + place * own.width)
     for j in range(n):
         drive[j] = 0.0
         lift[j] = 0.0
         lanes_i[at + j] = in_state(lanes_i[at + j] + weight[w + j], single)
     for k in range(own.n_channels):
-        reach, at = channels[own.first_channel + k].reach, np.uint64(own.first_channel + k * own.size)
+        reach, at = channels[own.first_channel + k].reach, np.uint64(own.first_channel + k * own.width)
         for j in range(n):
             i = lanes_i[at + j] if lanes_i[at + j] > 0.0 else 0.0
             drive[j] += i
@@ -196,12 +196,12 @@ def receive(blocks, own, channels, weight, first_weight, place, single, t_look):
 @called
 def move_lanes_back(lanes, own, channels, memo, t):
     """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit."""
-    first, n = np.uint64(own.start), np.uint64(own.size)
+    first, n = np.uint64(own.start), np.uint64(own.width)
     lanes_v, lanes_i = lanes.v, lanes.i
     gap, b = own.at - t, 1.0
     for k in range(own.n_channels):
         b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
-        at = np.uint64(own.first_channel + k * own.size)
+        at = np.uint64(own.first_channel + k * own.width)
         for j in range(n):
             lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
     for j in range(n):
@@ -213,8 +213,8 @@ def move_lanes_back(lanes, own, channels, memo, t):
 def add_from_lanes(lanes, own, alpha, weight, grad_weight, first_weight, place, sums):
     """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
     the arrival brings."""
-    first, n, w = np.uint64(own.start), np.uint64(own.size), np.uint64(first_weight)
-    at, lanes_v, lanes_i = np.uint64(own.first_channel + place * own.size), lanes.v, lanes.i
+    first, n, w = np.uint64(own.start), np.uint64(own.width), np.uint64(first_weight)
+    at, lanes_v, lanes_i = np.uint64(own.first_channel + place * own.width), lanes.v, lanes.i
     for j in range(n):
         grad_weight[w + j] += lanes_i[at + j]
     whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)

@@ -58,7 +58,7 @@ CHANNEL = np.dtype(
 BLOCK = np.dtype(
     [
         ("start", np.int64),  # its first unit
-        ("size", np.int64),  # units
+        ("width", np.int64),  # units
         ("first_channel", np.int64),  # of its first unit
         ("n_channels", np.int64),  # currents of each unit
         ("beta", np.float64),  # 1 / tau_mem

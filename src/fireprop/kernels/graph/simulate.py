@@ -333,7 +333,7 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
     while first < stop:
         number = lanes.number[graph.nodes[graph.synapses[first].target].population]
         if number >= 0:
-            upto = first + lanes.blocks[number].size
+            upto = first + lanes.blocks[number].width
             code, u, at = deliver_to_block(loop, blocks, lanes.blocks[number], first, t, t_look, t_end, max_spikes)
         else:
             upto = first + 1
@@ -364,7 +364,7 @@ def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
                 if code != status.OK:
                     return code, u, at
         if reached:
-            for u in range(own.start, own.start + own.size):
+            for u in range(own.start, own.start + own.width):
                 if blocks.flags[u - own.start] and not lanes.is_alone[u]:
                     copy_to_node(lanes, own, nodes, channels, u)
                     code, at = emit(loop, u, t, t_end, max_spikes)
@@ -384,9 +384,9 @@ def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
     own.n_alone = n_alone
     own.arrivals += 1
     if receive(blocks, own, channels, weight, first, place, single, t_look if own.fed else t_end):
-        for word in range((own.size + 7) // 8):
+        for word in range((own.width + 7) // 8):
             if blocks.words[word] != 0:
-                for j in range(8 * word, min(8 * word + 8, own.size)):
+                for j in range(8 * word, min(8 * word + 8, own.width)):
                     u = own.start + j
                     if blocks.flags[j] and not lanes.is_alone[u]:
                         copy_to_node(lanes, own, nodes, channels, u)
@@ -623,7 +623,7 @@ def rest_blocks(blocks, graph):
         for number in range(blocks.lanes.blocks.size):
             own = blocks.lanes.blocks[number]
             if own.at > NEVER:
-                for u in range(own.start, own.start + own.size):
+                for u in range(own.start, own.start + own.width):
                     rest_one(graph, u)
             clear_block(blocks.lanes, own, NEVER)
 
