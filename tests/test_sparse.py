@@ -66,6 +66,7 @@ def twins(rng, form=FORMATS["coo"], **options):
     constants = CONSTANTS | options
     mask, recurrent_mask = random_mask(rng, N, N_IN), random_mask(rng, N, N)
     dense = LIF(N_IN, N, mask=mask, recurrent=True, recurrent_mask=recurrent_mask, **constants)
+    dense.reset_parameters(gain=2.8, recurrent_spread=0.5)  # several spikes per unit
     dense._as_graph = True
     return dense, sparse_twin(dense, form, **constants)
 
