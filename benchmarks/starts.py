@@ -8,7 +8,10 @@ Wanted is one spike per unit; of the first two starts, which know nothing of the
 Printed are the shares of layers whose spikes per unit are within a factor of 3 and of 1.5 of the wanted number, of
 layers that stay silent, and of networks that raise SpikeLimitError or ValueError. Then, over networks that ran: by what
 factor the norm of the gradient of the mean output spike time differs between neighbouring layers, at most; the gradient
-by the spike times of a layer (chains), and by its weights.
+by the spike times of a layer (chains), by its weights, and by its weights from the second layer on.
+
+A last table trains 3-20-2 to tell which of two inputs fires first, by the first output spike: the accuracy after 15
+epochs, over ten runs of five seeds and two learning rates.
 """
 
 import math
@@ -23,7 +26,9 @@ from torch import Tensor, nn
 
 import fireprop
 from fireprop import SpikeLimitError, Spikes
+from fireprop.losses import first_spike_cross_entropy, first_spike_predictions
 from fireprop.nn import LIF, Network, Sequential, initialise
+from fireprop.optim import Adam
 
 N_SHAPES = 50
 BATCH = 8
@@ -123,6 +128,7 @@ class Outcome:
     n_raised: int = 0
     by_times: list[float] = field(default_factory=list)  # per network, the largest ratio of neighbouring layers
     by_weights: list[float] = field(default_factory=list)
+    by_later_weights: list[float] = field(default_factory=list)
 
     def share(self, factor: float) -> float:
         return statistics.mean(error <= math.log(factor) for error in self.errors)
@@ -131,6 +137,7 @@ class Outcome:
         return (
             f"{name:26}{self.share(3.0):>8.1%}{self.share(1.5):>8.1%}{self.n_silent / len(self.errors):>8.1%}"
             f"{self.n_raised / N_SHAPES:>8.1%}{summary(self.by_times)}{summary(self.by_weights)}"
+            f"{summary(self.by_later_weights)}"
         )
 
 
@@ -189,7 +196,9 @@ def note_gradients(outcome: Outcome, net: nn.Module, inputs: Spikes, t_end: floa
         return
     out.times.mean().backward()
     outcome.by_times += step([float(spikes.times.grad.norm()) for spikes in trains])
-    outcome.by_weights += step([float(weight.grad.double().norm()) for weight in weights])
+    norms = [float(weight.grad.double().norm()) for weight in weights]
+    outcome.by_weights += step(norms)
+    outcome.by_later_weights += step(norms[1:])
 
 
 def measure(outcome: Outcome, net: nn.Module, inputs: Spikes, t_end: float, wanted: float) -> None:
@@ -219,11 +228,45 @@ def compare(title: str, rate_of: Callable[[Shape], int]) -> None:
             print(f"{shape}: {error}")
         measure(outcome, net, inputs, shape.t_end, 1.0)
     print(f"\n{title}")
-    print(f"{'':26}{'layers':>16}{'silent':>8}{'nets':>8}{'gradient by times':>24}{'gradient by weights':>24}")
+    titles = "".join(f"{f'by {by}':>24}" for by in ("spike times", "weights", "later weights"))
+    print(f"{'':26}{'layers':>16}{'silent':>8}{'nets':>8}{titles}")
     steps = f"{'median':>8}{'90 %':>8}{'<= 10':>8}"
-    print(f"{'':26}{'x3':>8}{'x1.5':>8}{'layers':>8}{'raise':>8}{steps}{steps}")
+    print(f"{'':26}{'x3':>8}{'x1.5':>8}{'layers':>8}{'raise':>8}{steps * 3}")
     for name, outcome in outcomes.items():
         print(outcome.line(name), flush=True)
+
+
+def accuracy(hidden_gain: float | None, output_gain: float | None, seed: int, lr: float) -> float:
+    """Of a trained 3-20-2; gains as of `reset_parameters`, None for the default weights."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(200, 2, generator=generator, dtype=torch.float64)
+    labels = (features[:, 1] < features[:, 0]).long()
+    inputs = Spikes.from_latencies(torch.cat([features, torch.zeros(200, 1, dtype=torch.float64)], dim=1))
+    net = Sequential(*(LIF(a, b, tau_mem=1.0, tau_syn=0.5, generator=generator) for a, b in ((3, 20), (20, 2))))
+    for layer, gain in zip(net, (hidden_gain, output_gain), strict=True):
+        layer.reset_parameters(gain=gain, generator=generator)
+    optimizer = Adam(net.parameters(), lr=lr)
+    for _ in range(15):
+        for batch in torch.randperm(200, generator=generator).split(50):
+            out = net(inputs[batch], t_end=4.0, stop="first_spikes", on_graze="zero")
+            loss = first_spike_cross_entropy(out, labels[batch], tau=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = first_spike_predictions(net(inputs, t_end=4.0))
+    return float((found == labels).double().mean())
+
+
+def train() -> None:
+    print(f"\n{'first-spike training':40}{'median':>9}{'worst':>9}")
+    starts: dict[str, tuple[float | None, float | None]] = {
+        "gain 2.8 in both layers": (2.8, 2.8),
+        "default": (None, None),
+        "default, gain 2.8 in the output layer": (None, 2.8),
+    }
+    for name, gains in starts.items():
+        found = [accuracy(*gains, seed, lr) for seed in range(5) for lr in (0.005, 0.02)]
+        print(f"{name:40}{statistics.median(found):>9.1%}{min(found):>9.1%}", flush=True)
 
 
 def main() -> None:
@@ -231,6 +274,7 @@ def main() -> None:
     torch.set_num_threads(1)
     compare("One spike per input", lambda _: 1)
     compare("1 to 30 spikes per input", lambda shape: shape.rate)
+    train()
 
 
 if __name__ == "__main__":

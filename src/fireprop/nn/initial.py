@@ -21,7 +21,7 @@ SPREAD = 0.5
 # Both of the margin. One spike per unit through ten layers: 0.5 with 0.1 and 0.8 with 0.05 keep it, 0.5 with 0.3 does
 # not. Higher overshoots keep more units from falling silent in training (benchmarks/starts.py).
 OVERSHOOT = 0.7
-FLUCTUATION = 0.06
+FLUCTUATION = 0.05
 
 
 def draw_copying_(
@@ -35,18 +35,21 @@ def draw_copying_(
     """Fill a weight (out, in) so that each unit fires once for each spike of one of its sources, its principal source.
 
     theta (out,); taus: tau_mem and tau_syn, as `peaks` takes them. A spike of the principal source alone takes the
-    potential to (1 + OVERSHOOT * margin) theta; from 1 + margin on the unit would fire twice. All other synapses are
-    normal, of mean 0. If each of their sources fires at once, they move the potential by FLUCTUATION * margin * theta,
-    one standard deviation.
+    potential to (1 + OVERSHOOT * margin) theta, with a standard deviation of FLUCTUATION * margin * theta from unit to
+    unit; from (1 + margin) theta on the unit would fire twice. All other synapses are normal, of mean 0. If each of
+    their sources fires at once, they move the potential by as much, one standard deviation.
     """
     heights, free = peaks(*taus, mask=mask), margins(*taus, mask=mask)
-    strong = (1.0 + OVERSHOOT * free) * _shared_out(1.0, 1.0, heights, theta, mask)
+    just_fires = _shared_out(1.0, 1.0, heights, theta, mask)
     deviation = FLUCTUATION * free * _shared_out(1.0, _fan_in(mask, weight) ** 0.5, heights, theta, mask)
     with torch.no_grad():
         weight.normal_(generator=generator)
         principal = _principal(weight, mask)
+        # Not the same for all units: those of one source would fire at one instant, where derivatives are one-sided.
+        overshoots = OVERSHOOT + FLUCTUATION * weight.view(-1)[principal].double()
         weight.mul_(deviation)
-        weight.view(-1)[principal] = strong.expand(weight.shape).reshape(-1)[principal].to(weight.dtype)
+        at_principal = [value.expand(weight.shape).reshape(-1)[principal] for value in (just_fires, free)]
+        weight.view(-1)[principal] = (at_principal[0] * (1.0 + overshoots * at_principal[1])).to(weight.dtype)
         _blank_(weight, mask)
     _require_finite(weight)
 

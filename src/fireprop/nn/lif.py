@@ -168,11 +168,11 @@ class LIF(nn.Module):
 
         **Without arguments** nothing is assumed about the inputs, but that each source fires about once. Each unit has
         one strong synapse, from its principal source; the sources take turns. A spike of that source makes the unit
-        fire once, whatever the others do: it takes V to (1 + 0.7 m) * threshold, and from (1 + m) * threshold on the
-        unit would fire twice. m is 0.56 at tau_syn = tau_mem / 2, less for longer synapses. All other weights have mean
-        0, those of recurrent synapses too. If each source fires once at one instant, they move V by 0.06 m * threshold
-        (one standard deviation). So every layer of a chain, recurrent or not, fires about one spike per unit. The more
-        spikes of a source overlap, the more a unit fires: `initialise` scales the weights to any inputs
+        fire once, whatever the others do: it takes V to (1 + (0.7 ± 0.05) m) * threshold, and from (1 + m) * threshold
+        on the unit would fire twice. m is 0.56 at tau_syn = tau_mem / 2, less for longer synapses. All other weights
+        have mean 0, those of recurrent synapses too. If each source fires once at one instant, they move V by 0.05 m *
+        threshold (one standard deviation). So every layer of a chain, recurrent or not, fires about one spike per unit.
+        The more spikes of a source overlap, the more a unit fires: `initialise` scales the weights to any inputs
         (docs/starting_weights.md).
 
         **For inputs that you know**, give any of the next four. Then all sources drive a unit together. The mean weight
@@ -185,7 +185,7 @@ class LIF(nn.Module):
                           Default 2.8, a few spikes per unit
         spread            standard deviation of a weight, over its mean. Default 0.5
         recurrent_spread  standard deviation of the potential that all recurrent synapses of a unit cause if each brings
-                          one spike at once, over the threshold; their mean is 0. Default: 0.06 m
+                          one spike at once, over the threshold; their mean is 0. Default: 0.05 m
         generator         default: torch's own, as in torch.nn
 
         Weights of synapses that do not exist are 0. Raises ValueError for a value out of range, and for weights that

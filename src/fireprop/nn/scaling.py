@@ -22,6 +22,7 @@ FIRST_STEP = math.log(2.0)
 MAX_FACTOR = math.log(1e6)  # beyond it, and below its inverse, a search gives up
 MAX_RUNS = 40  # for one setting of the recurrent weights
 HALVINGS = 6  # of the recurrent weights
+MOST = 1e6  # spikes per unit and sample
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def initialise(
     >>> all(1.8 < layer.reached < 2.2 for layer in start.layers)
     True
     """
+    arguments.instance("net", net, nn.Module, "a LIF, a Network or a Sequential")
     arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes")
     potential = arguments.number("potential", potential, above=0.0)
     tolerance = arguments.number("tolerance", tolerance, above=1.0)
@@ -177,7 +179,14 @@ def _wanted(given: float | Sequence[float] | Mapping[str, float], names: Sequenc
         values = list(given)
     else:
         values = [given] * len(names)
-    return {n: arguments.number(f"spikes_per_unit of {n}", v, above=0.0) for n, v in zip(names, values, strict=True)}
+    return {name: _number(f"spikes_per_unit of {name}", value) for name, value in zip(names, values, strict=True)}
+
+
+def _number(name: str, value: float) -> float:
+    number = arguments.number(name, value, above=0.0)
+    if number > MOST:
+        raise ValueError(f"{name} = {number}: give at most {MOST:g}")
+    return number
 
 
 def _require_separate(stages: Sequence[_Stage]) -> None:
