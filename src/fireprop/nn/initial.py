@@ -40,16 +40,15 @@ def draw_copying_(
     their sources fires at once, they move the potential by as much, one standard deviation.
     """
     heights, free = peaks(*taus, mask=mask), margins(*taus, mask=mask)
-    just_fires = _shared_out(1.0, 1.0, heights, theta, mask)
-    deviation = FLUCTUATION * free * _shared_out(1.0, _fan_in(mask, weight) ** 0.5, heights, theta, mask)
     with torch.no_grad():
         weight.normal_(generator=generator)
         principal = _principal(weight, mask)
         # Not the same for all units: those of one source would fire at one instant, where derivatives are one-sided.
         overshoots = OVERSHOOT + FLUCTUATION * weight.view(-1)[principal].double()
-        weight.mul_(deviation)
-        at_principal = [value.expand(weight.shape).reshape(-1)[principal] for value in (just_fires, free)]
-        weight.view(-1)[principal] = (at_principal[0] * (1.0 + overshoots * at_principal[1])).to(weight.dtype)
+        weight.mul_(_shared_out(FLUCTUATION, _fan_in(mask, weight) ** 0.5, heights / free, theta, mask))
+        just_fires = _at(_shared_out(1.0, 1.0, heights, theta, mask), principal, weight.shape)
+        overshoots *= _at(free, principal, weight.shape)
+        weight.view(-1)[principal] = (just_fires * (1.0 + overshoots)).to(weight.dtype)
         _blank_(weight, mask)
     _require_finite(weight)
 
@@ -184,6 +183,12 @@ def _principal(drawn: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
     later = (torch.argsort(order) - units[:, None]) % n_in
     nearest = later.masked_fill(~mask, n_in).min(1)
     return (units * n_in + nearest.indices)[nearest.values < n_in]
+
+
+def _at(values: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Values that expand to this shape, at flat places of it, without the expanded copy."""
+    index = (places,) if len(shape) == 1 else (places // shape[1], places % shape[1])
+    return values.expand(shape)[index]
 
 
 def _shared_out(
