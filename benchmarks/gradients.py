@@ -51,8 +51,10 @@ def networks() -> list[tuple[str, Sequential, float]]:
 
 def chain(n_in: int, width: int, n_out: int, *, recurrent: bool = False) -> Sequential:
     generator = torch.Generator().manual_seed(0)
-    hidden = LIF(n_in, width, recurrent=recurrent, generator=generator, **TAUS)
-    return Sequential(hidden, LIF(width, n_out, generator=generator, **TAUS))
+    net = Sequential(LIF(n_in, width, recurrent=recurrent, **TAUS), LIF(width, n_out, **TAUS))
+    for layer in net:
+        layer.reset_parameters(gain=2.8, recurrent_spread=0.5, generator=generator)
+    return net
 
 
 def measure(name: str, net: Sequential, t_end: float) -> None:

@@ -56,6 +56,8 @@ def works() -> dict[str, Callable[[], Any]]:
     torch.manual_seed(0)
     chain = Sequential(LIF(50, 256, tau_mem=1.0, tau_syn=0.5), LIF(256, 10, tau_mem=1.0, tau_syn=0.5))
     recurrent = LIF(50, 100, tau_mem=1.0, tau_syn=0.5, recurrent=True)
+    for layer in (*chain, recurrent):
+        layer.reset_parameters(gain=2.8, recurrent_spread=0.5)
     inputs = Spikes.from_latencies(2.0 * torch.rand(32, 50, dtype=torch.float64))
     few = inputs[torch.arange(8)]
     active = peer_works.make("recurrent", None)

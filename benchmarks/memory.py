@@ -33,6 +33,8 @@ def work() -> tuple[Sequential, Spikes]:
     torch.manual_seed(0)
     widths = [N_INPUTS] + [WIDTH] * DEPTH
     net = Sequential(*(LIF(m, n, tau_mem=1.0, tau_syn=0.5) for m, n in itertools.pairwise(widths)))
+    for layer in net:
+        layer.reset_parameters(gain=2.8)
     with torch.no_grad():
         for layer in list(net)[1:]:
             layer.weight.mul_(GAIN)

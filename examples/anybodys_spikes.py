@@ -18,11 +18,13 @@ T_END = 1.5
 STEPS = [0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001]
 
 generator = torch.Generator().manual_seed(264)
-constants = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.15, "dtype": torch.float64, "generator": generator}
+constants = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.15, "dtype": torch.float64}
 net = fireprop.nn.Sequential(
     fireprop.nn.LIF(4, 6, recurrent=True, **constants),
     fireprop.nn.LIF(6, 2, **constants),
 )
+for layer in net:
+    layer.reset_parameters(gain=2.8, recurrent_spread=0.5, generator=generator)
 inputs = fireprop.Spikes.from_latencies(torch.rand(1, 4, generator=generator, dtype=torch.float64))
 own = net.record(inputs, t_end=T_END)
 print(f"{sum(spikes.n_spikes for spikes in own)} spikes, smallest slope {min(float(s.min()) for s in own.slopes):.2g}")

@@ -33,8 +33,10 @@ for side, shift in (("before", -1e-9), ("after", 1e-9)):
 
 # How a run stands: 100 samples of a network of two layers, and the direction of its gradient.
 generator = torch.Generator().manual_seed(0)
-constants = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64, "generator": generator}
+constants = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
 net = fireprop.nn.Sequential(fireprop.nn.LIF(5, 30, **constants), fireprop.nn.LIF(30, 3, **constants))
+for layer in net:
+    layer.reset_parameters(gain=2.8, generator=generator)
 inputs = fireprop.Spikes.from_latencies(torch.rand(100, 5, generator=generator, dtype=torch.float64))
 net(inputs, t_end=4.0).first(1).clamp(max=4.0).mean().backward()
 report = validity.validity_report(net, inputs, t_end=4.0, along="descent")

@@ -37,7 +37,7 @@ from fireprop.datasets.events import EVENT
 from fireprop.engine.arrays import check_trains
 from fireprop.insights.chain import read_chain
 from fireprop.insights.graze import graze
-from fireprop.nn import LIF, Connection, Network, Population, Record, Sequential
+from fireprop.nn import LIF, Connection, Network, Population, Record, Sequential, initialise
 from fireprop.nn.view import graph_view
 from fireprop.tasks import Config, build_network, default_config, encode
 
@@ -438,6 +438,20 @@ CASES: dict[str, Case] = {
     ),
     "LIF.reset_parameters, recurrent": Case(
         _of(lambda: layer(recurrent=True), "reset_parameters"), lambda: {"recurrent_spread": 0.5}
+    ),
+    "initialise": Case(
+        lambda **arguments: initialise(**arguments).n_runs,
+        lambda: {
+            "net": chain(),
+            "inputs": inputs(),
+            "t_end": 2.0,
+            "t_start": 0.0,
+            "spikes_per_unit": 1.0,
+            "potential": 1.0,
+            "tolerance": 10.0,
+        },
+        also={"net": ("module",), "spikes_per_unit": ("layer",), "t_end": ("layer", "t_start"), "inputs": ("t_start",)},
+        few=True,
     ),
     "LIF, written into": Case(
         lambda **state: _written_into(layer(), state)(inputs(), t_end=2.0, max_spikes=99),

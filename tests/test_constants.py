@@ -320,6 +320,7 @@ def test_a_delay_moves_what_it_delays_and_nothing_else(rng):
 def test_the_gradient_by_a_delay_is_that_by_the_arrival(rng):
     delay = nn.Parameter(torch.from_numpy(rng.uniform(0.0, 0.5, size=(1, 3))))
     layer = LIF(3, 4, tau_mem=1.0, tau_syn=0.5, delay=delay, dtype=torch.float64)
+    layer.reset_parameters(gain=2.8)  # several spikes per unit
     leaf = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64, requires_grad=True)
     spikes = layer(Spikes.from_events(leaf, torch.tensor([2, 0, 1]), None, n_units=3), t_end=T_END)
     spikes.times.sum().backward()

@@ -139,8 +139,9 @@ def looped_populations(generator):
     net.add("a", 5, tau_mem=1.0)
     net.add("b", 3, tau_mem=0.7, t_ref=0.05)
     weak = {"generator": generator, "dtype": torch.float64}
-    net.connect("input", "a", tau_syn=0.5)
-    net.connect("a", "b", tau_syn=torch.tensor([[0.3, 0.3, 0.3, 0.5, 0.5]]))
+    net.connect("input", "a", tau_syn=0.5, weight=1.5 + 3.0 * torch.rand(5, 4, **weak))
+    tau_syn = torch.tensor([[0.3, 0.3, 0.3, 0.5, 0.5]])
+    net.connect("a", "b", tau_syn=tau_syn, weight=1.5 + 3.0 * torch.rand(3, 5, **weak))
     net.connect("b", "a", tau_syn=0.25, weight=-torch.rand(5, 3, **weak))
     net.connect("b", "b", tau_syn=0.4, weight=0.3 * torch.randn(3, 3, **weak))
     return net, Spikes.from_latencies(0.5 * torch.rand(2, 4, **weak))

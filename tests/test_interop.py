@@ -33,8 +33,10 @@ def initial_weights(rng):
 def small_net(seed=264):
     """A recurrent net whose spikes are far enough apart for a time grid, and its inputs: that of the example."""
     generator = torch.Generator().manual_seed(seed)
-    options = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.15, "generator": generator, **DOUBLE}
+    options = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.15, "generator": torch.Generator(), **DOUBLE}
     net = Sequential(LIF(4, 6, recurrent=True, **options), LIF(6, 2, **options))
+    for layer in net:
+        layer.reset_parameters(gain=2.8, recurrent_spread=0.5, generator=generator)
     return net, Spikes.from_latencies(torch.rand(1, 4, generator=generator, dtype=torch.float64))
 
 
@@ -58,9 +60,10 @@ def mixed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]))
+    driving = torch.from_numpy(rng.uniform(2.0, 6.0, (4, 3))), torch.from_numpy(rng.uniform(1.5, 5.0, (2, 4)))
+    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]), weight=driving[0])
     net.connect("hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))))
-    net.connect("hidden", "out", tau_syn=0.7)
+    net.connect("hidden", "out", tau_syn=0.7, weight=driving[1])
     net.connect("out", "hidden", tau_syn=0.25, weight=-torch.from_numpy(rng.random((4, 2))))
     return net, Spikes.from_latencies(torch.from_numpy(rng.uniform(-0.4, 0.6, (2, 3))))
 
@@ -301,11 +304,13 @@ def delayed_network(rng):
     net = Network(3, **DOUBLE)
     net.add("hidden", 4, tau_mem=torch.tensor([0.5, 0.8, 1.0, 1.3]), t_ref=torch.tensor([0.0, 0.05, 0.1, 0.2]))
     net.add("out", 2, tau_mem=0.7, v_threshold=1.2)
-    net.connect("input", "hidden", tau_syn=torch.tensor([[0.5, 0.8, 0.3]]), delay=steps(1, 3))
+    driving = torch.from_numpy(rng.uniform(2.0, 6.0, (4, 3))), torch.from_numpy(rng.uniform(1.5, 5.0, (2, 4)))
+    tau_syn = torch.tensor([[0.5, 0.8, 0.3]])
+    net.connect("input", "hidden", tau_syn=tau_syn, delay=steps(1, 3), weight=driving[0])
     net.connect(
         "hidden", "hidden", tau_syn=0.4, weight=torch.from_numpy(rng.normal(0.0, 0.5, (4, 4))), delay=steps(4, 4)
     )
-    net.connect("hidden", "out", tau_syn=0.7)
+    net.connect("hidden", "out", tau_syn=0.7, weight=driving[1])
     net.connect("out", "hidden", tau_syn=0.25, weight=-torch.from_numpy(rng.random((4, 2))), delay=steps(4, 1))
     return net, Spikes.from_latencies(torch.from_numpy(rng.uniform(-0.4, 0.6, (2, 3))))
 

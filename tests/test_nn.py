@@ -36,7 +36,10 @@ def _seeded():
 
 def net_of(*sizes, dtype=torch.float64, **options):
     options = {**TAUS, **options}
-    return Sequential(*(LIF(a, b, dtype=dtype, **options) for a, b in pairwise(sizes)))
+    net = Sequential(*(LIF(a, b, dtype=dtype, generator=torch.Generator(), **options) for a, b in pairwise(sizes)))
+    for layer in net:
+        layer.reset_parameters(gain=2.8, recurrent_spread=0.5)  # several spikes per unit
+    return net
 
 
 def inputs_for(net, n_samples=4):

@@ -23,6 +23,7 @@ WITH_EXAMPLES = [
     "nn.readout",
     "nn.constants",
     "nn.dropout",
+    "nn.scaling",
     "weighting",
     "encoding",
     "gradcheck.check",
@@ -115,6 +116,7 @@ def test_examples_in_docstrings_run(name):
         "docs/losses.md",
         "docs/physics.md",
         "docs/silent.md",
+        "docs/starting_weights.md",
     ],
 )
 def test_the_python_of_the_pages_runs(page):

@@ -66,6 +66,7 @@ def twins(rng, form=FORMATS["coo"], **options):
     constants = CONSTANTS | options
     mask, recurrent_mask = random_mask(rng, N, N_IN), random_mask(rng, N, N)
     dense = LIF(N_IN, N, mask=mask, recurrent=True, recurrent_mask=recurrent_mask, **constants)
+    dense.reset_parameters(gain=2.8, recurrent_spread=0.5)  # several spikes per unit
     dense._as_graph = True
     return dense, sparse_twin(dense, form, **constants)
 
@@ -146,15 +147,19 @@ def test_a_network_of_sparse_weights_is_that_of_dense_ones(rng):
         assert torch.equal(thin_grads[f"{pre}->{post}"], full_grads[f"{pre}->{post}"][mask])
 
 
-def test_initial_weights_have_the_mean_and_the_spread_of_dense_ones():
+# Driven together, 30,000 draws of a relative spread of 0.5: 0.3 % of the mean, 0.4 % of the spread. By default the 300
+# strong weights decide, whose tau_syn spread by 30 %: 2 %.
+@pytest.mark.parametrize(("gain", "rtol"), [(2.8, 0.03), (None, 0.1)])
+def test_initial_weights_have_the_mean_and_the_spread_of_dense_ones(gain, rtol):
     mask = torch.rand(300, 200, generator=torch.Generator().manual_seed(0)) < 0.5
     for tau_mem, tau_syn in ((1.0, 0.5), (torch.linspace(0.5, 2.0, 300), torch.linspace(0.3, 0.9, 200)[None])):
         dense = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask)
         sparse = LIF(200, 300, tau_mem=tau_mem, tau_syn=tau_syn, mask=mask.to_sparse())
+        for seed, layer in enumerate((dense, sparse), start=1):  # 0 drew the mask
+            layer.reset_parameters(gain=gain, generator=torch.Generator().manual_seed(seed))
         expected, thin = dense.weight.detach()[mask], sparse.weight.detach()
-        # 30,000 draws of a relative spread of 0.5: 0.3 % of the mean, 0.4 % of the spread
-        assert float(thin.mean()) == pytest.approx(float(expected.mean()), rel=0.02)
-        assert float(thin.std()) == pytest.approx(float(expected.std()), rel=0.03)
+        assert float(thin.mean()) == pytest.approx(float(expected.mean()), rel=rtol)
+        assert float(thin.std()) == pytest.approx(float(expected.std()), rel=rtol)
 
 
 def test_a_layer_survives_what_modules_go_through(rng):

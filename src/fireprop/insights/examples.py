@@ -48,7 +48,7 @@ def recurrent_run(
     for _ in range(TRIES):
         mask = torch.rand(n_units, n_units, generator=generator) < density
         layer = LIF(n_inputs, n_units, recurrent_mask=mask, **options)
-        layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, generator=generator)
+        layer.reset_parameters(window=1.0, gain=GAIN, spread=SPREAD, recurrent_spread=0.5, generator=generator)
         inputs = _latencies(generator, 1, n_inputs)
         record = layer.record(inputs, t_end=t_end)
         if _is_lively(record):

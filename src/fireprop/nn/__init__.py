@@ -6,6 +6,7 @@ from fireprop.nn.lif import LIF
 from fireprop.nn.network import Connection, Network, Population
 from fireprop.nn.readout import LI, Maximum, Trace
 from fireprop.nn.record import EngineUsed, Record
+from fireprop.nn.scaling import LayerStart, Start, initialise
 from fireprop.nn.sequential import Sequential
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LIF",
     "Connection",
     "EngineUsed",
+    "LayerStart",
     "Maximum",
     "Network",
     "Population",
@@ -20,6 +22,8 @@ __all__ = [
     "Record",
     "Sequential",
     "SpikeDropout",
+    "Start",
     "Trace",
+    "initialise",
     "keep_positive",
 ]

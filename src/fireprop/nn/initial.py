@@ -1,4 +1,13 @@
-"""Initial weights with which units fire from the start."""
+"""Initial weights with which units fire from the start.
+
+`draw_copying_` makes the default weights, of a layer about whose inputs nothing is known. The population rate of a
+layer that adds many weak inputs grows faster than that of its sources, since the threshold is subtracted once for each
+spike. So it grows or dies from layer to layer, whatever its gain. A unit that one source drives fires once for each
+spike of that source, for a whole range of weights. Only this rate is stable (docs/starting_weights.md).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,7 +18,76 @@ from fireprop.nn.connectivity import Connectivity
 
 GAIN = 2.8
 SPREAD = 0.5
-RECURRENT_SPREAD = 0.5
+# Both of the margin. One spike per unit through ten layers: 0.5 with 0.1 and 0.8 with 0.05 keep it, 0.5 with 0.3 does
+# not. Higher overshoots keep more units from falling silent in training (benchmarks/starts.py).
+OVERSHOOT = 0.7
+FLUCTUATION = 0.05
+
+
+def draw_copying_(
+    weight: Tensor,
+    theta: Tensor,
+    taus: tuple[Tensor, Tensor],
+    mask: Tensor | Connectivity | None,
+    *,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Fill a weight (out, in) so that each unit fires once for each spike of one of its sources, its principal source.
+
+    theta (out,); taus: tau_mem and tau_syn, as `peaks` takes them. A spike of the principal source alone takes the
+    potential to (1 + OVERSHOOT * margin) theta, with a standard deviation of FLUCTUATION * margin * theta from unit to
+    unit; from (1 + margin) theta on the unit would fire twice. All other synapses are normal, of mean 0. If each of
+    their sources fires at once, they move the potential by as much, one standard deviation.
+    """
+    heights, free = peaks(*taus, mask=mask), margins(*taus, mask=mask)
+    with torch.no_grad():
+        weight.normal_(generator=generator)
+        principal = _principal(weight, mask)
+        # Not the same for all units: those of one source would fire at one instant, where derivatives are one-sided.
+        overshoots = OVERSHOOT + FLUCTUATION * weight.view(-1)[principal].double()
+        weight.mul_(_shared_out(FLUCTUATION, _fan_in(mask, weight) ** 0.5, heights / free, theta, mask))
+        just_fires = _at(_shared_out(1.0, 1.0, heights, theta, mask), principal, weight.shape)
+        overshoots *= _at(free, principal, weight.shape)
+        weight.view(-1)[principal] = (just_fires * (1.0 + overshoots)).to(weight.dtype)
+        _blank_(weight, mask)
+    _require_finite(weight)
+
+
+def draw_lateral_(
+    weight: Tensor,
+    theta: Tensor,
+    taus: tuple[Tensor, Tensor],
+    mask: Tensor | Connectivity | None,
+    *,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Fill a weight (out, in) as `draw_copying_` does, but without principal sources: for what only adds to others."""
+    per_spread = peaks(*taus, mask=mask) / margins(*taus, mask=mask)
+    draw_balanced_(weight, theta, per_spread, mask, spread=FLUCTUATION, generator=generator)
+
+
+Made: TypeAlias = tuple[str, str, bool]  # pre and post of a connection, and whether its weights have a sum above 0
+
+
+def drives(pre: str, post: str, made: Sequence[Made]) -> bool:
+    """Whether a new connection is what makes a population fire: the first that excites it and closes no cycle.
+
+    made  the connections that are there already
+    """
+    reached = {post} | reached_from(post, [(a, b) for a, b, _ in made])
+    others = {a for a, b, excites in made if b == post and excites}
+    return pre not in reached and others <= reached
+
+
+def reached_from(start: str, ends: Sequence[tuple[str, str]]) -> set[str]:
+    """The populations that a path of connections leads to; ends: (pre, post) of each connection."""
+    found, reached = [start], set[str]()
+    while found:
+        at = found.pop()
+        new = {post for pre, post in ends if pre == at} - reached
+        reached |= new
+        found += new
+    return reached
 
 
 def draw_driving_(
@@ -39,7 +117,7 @@ def draw_balanced_(
     peaks: Tensor,
     mask: Tensor | Connectivity | None,
     *,
-    spread: float = RECURRENT_SPREAD,
+    spread: float,
     generator: torch.Generator | None = None,
 ) -> None:
     """Fill a weight (out, in) with normal numbers of mean 0, deviation spread * theta / (sqrt(synapses) * peaks)."""
@@ -57,18 +135,60 @@ def peaks(
 
     A number, (1, in), (out, 1) or (out, in), as the time constants are; with a sparse mask a number or (n_synapses,).
     """
+    return _of_pairs(lambda pairs: _peak_responses(pairs, window), tau_mem, tau_syn, mask)
+
+
+def margins(tau_mem: Tensor, tau_syn: Tensor, *, mask: Tensor | Connectivity | None = None) -> Tensor:
+    """By how much one arrival may overshoot the threshold before the unit fires twice, in the shapes of `peaks`.
+
+    That is (peak of V without the threshold) / threshold - 1, at which the current left at the first spike takes V from
+    0 to the threshold once more: 1 for short synapses, 9/16 at tau_syn = tau_mem / 2, 0 for long ones.
+    """
+    return _of_pairs(_margins, tau_mem, tau_syn, mask)
+
+
+def _of_pairs(
+    function: Callable[[Tensor], Tensor], tau_mem: Tensor, tau_syn: Tensor, mask: Tensor | Connectivity | None
+) -> Tensor:
+    """A function of (tau_mem, tau_syn) for every synapse; it is called with the distinct pairs (2, n)."""
     rows = tau_mem if tau_mem.dim() == 0 else tau_mem[:, None]
     if isinstance(mask, Connectivity):
         if rows.dim() and tau_syn.numel() == tau_syn.shape[-1:].numel() > 1:  # both per unit and per source
             rows, tau_syn = mask.at_synapses(rows), mask.at_synapses(tau_syn)
         else:
-            each = peaks(tau_mem, tau_syn, window)
+            each = _of_pairs(function, tau_mem, tau_syn, None)
             return mask.at_synapses(each) if each.dim() else each
     shape = np.broadcast_shapes(rows.shape, tau_syn.shape)
     pairs = torch.stack([tau.expand(shape) for tau in (rows, tau_syn)]).reshape(2, -1)
     distinct, inverse = torch.unique(pairs, dim=1, return_inverse=True)
-    found = [_peak_response(float(mem), float(syn), window) for mem, syn in distinct.T]
-    return torch.tensor(found, dtype=torch.float64)[inverse].reshape(shape)
+    return function(distinct)[inverse].reshape(shape)
+
+
+def _principal(drawn: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
+    """The place of the principal source of each unit among its weights, flat, chosen by normal numbers drawn for them.
+
+    Each source in turn, in an order drawn, if all synapses exist; the next one that is there with a dense mask; any one
+    of a unit's synapses with a sparse mask. A unit without synapses has none.
+    """
+    if isinstance(mask, Connectivity):
+        fan_in = mask.fan_in()
+        first: Tensor = mask.crow_indices[:-1][fan_in > 0]
+        n = fan_in[fan_in > 0]
+        evenly: Tensor = torch.special.ndtr(drawn[first].double())
+        return first + torch.minimum((evenly * n).long(), n - 1)
+    n_out, n_in = drawn.shape
+    order, units = torch.argsort(drawn[0]), torch.arange(n_out)
+    if mask is None:
+        return units * n_in + order[units % n_in]
+    later = (torch.argsort(order) - units[:, None]) % n_in
+    nearest = later.masked_fill(~mask, n_in).min(1)
+    return (units * n_in + nearest.indices)[nearest.values < n_in]
+
+
+def _at(values: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Values that expand to this shape, at flat places of it, without the expanded copy."""
+    index = (places,) if len(shape) == 1 else (places // shape[1], places % shape[1])
+    return values.expand(shape)[index]
 
 
 def _shared_out(
@@ -98,6 +218,19 @@ def _require_finite(weight: Tensor) -> None:
             f"v_threshold, the time constants, spikes_per_input, window, gain, spread or recurrent_spread lead to "
             f"initial weights outside the range of {weight.dtype}: choose units in which they are nearer to 1"
         )
+
+
+def _peak_responses(pairs: Tensor, window: float) -> Tensor:
+    """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for (2, n) taus."""
+    found = [_peak_response(float(mem), float(syn), window) for mem, syn in pairs.T]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _margins(pairs: Tensor) -> Tensor:
+    """A fit, to 4 % of the exact value for tau_syn <= 100 tau_mem (tests/test_starting_weights.py)."""
+    tau_mem, tau_syn = pairs
+    margin: Tensor = 1.0 / (1.0 + 1.25 * (tau_syn / tau_mem) ** 0.7)
+    return margin
 
 
 def _peak_response(tau_mem: float, tau_syn: float, window: float) -> float:

@@ -157,43 +157,69 @@ class LIF(nn.Module):
     def reset_parameters(
         self,
         *,
-        spikes_per_input: float = 1.0,
-        window: float = 0.0,
-        gain: float = initial.GAIN,
-        spread: float = initial.SPREAD,
-        recurrent_spread: float = initial.RECURRENT_SPREAD,
+        spikes_per_input: float | None = None,
+        window: float | None = None,
+        gain: float | None = None,
+        spread: float | None = None,
+        recurrent_spread: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Draw normal weights with which units fire from the start, for the inputs that the layer will see.
+        """Draw normal weights with which units fire from the start.
 
-        spikes_per_input  mean number of spikes of an input unit per sample
-        window            duration over which they arrive, evenly; 0: all at once
-        gain              highest mean potential that they cause, over the threshold. A unit fires if it is above 1
-        spread            standard deviation of a weight, over its mean
+        **Without arguments** nothing is assumed about the inputs, but that each source fires about once. Each unit has
+        one strong synapse, from its principal source; the sources take turns. A spike of that source makes the unit
+        fire once, whatever the others do: it takes V to (1 + (0.7 ± 0.05) m) * threshold, and from (1 + m) * threshold
+        on the unit would fire twice. m is 0.56 at tau_syn = tau_mem / 2, less for longer synapses. All other weights
+        have mean 0, those of recurrent synapses too. If each source fires once at one instant, they move V by 0.05 m *
+        threshold (one standard deviation). So every layer of a chain, recurrent or not, fires about one spike per unit.
+        The more spikes of a source overlap, the more a unit fires: `initialise` scales the weights to any inputs
+        (docs/starting_weights.md).
+
+        **For inputs that you know**, give any of the next four. Then all sources drive a unit together. The mean weight
+        is gain * threshold / (synapses * spikes_per_input * H), where H is the peak of the response of the membrane to
+        one unit of current spread over the window.
+
+        spikes_per_input  mean number of spikes of an input unit per sample. Default 1
+        window            duration over which they arrive, evenly. Default 0: all at once
+        gain              highest mean potential that they cause, over the threshold. A unit fires if it is above 1.
+                          Default 2.8, a few spikes per unit
+        spread            standard deviation of a weight, over its mean. Default 0.5
         recurrent_spread  standard deviation of the potential that all recurrent synapses of a unit cause if each brings
-                          one spike at once, over the threshold; their mean is 0
+                          one spike at once, over the threshold; their mean is 0. Default: 0.05 m
         generator         default: torch's own, as in torch.nn
 
-        The mean weight is gain * threshold / (synapses * spikes_per_input * H), H being the peak of the response of
-        the membrane to one unit of current spread over the window. A silent unit has no gradient and cannot learn to
-        fire, so gain is well above 1 by default. Weights of synapses that do not exist are 0.
+        Weights of synapses that do not exist are 0. Raises ValueError for a value out of range, and for weights that
+        the dtype cannot represent.
         """
-        spikes_per_input = arguments.number("spikes_per_input", spikes_per_input, above=0.0)
-        gain = arguments.number("gain", gain, above=0.0)
-        window = arguments.number("window", window, least=0.0)
-        spread = arguments.number("spread", spread, least=0.0)
-        recurrent_spread = arguments.number("recurrent_spread", recurrent_spread, least=0.0)
         checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
-        peaks = initial.peaks(self.tau_mem.detach(), self.tau_syn.detach(), window, mask=self.mask)
-        initial.draw_driving_(
-            self.weight, theta, spikes_per_input * peaks, self.mask, gain=gain, spread=spread, generator=generator
-        )
-        if self.tau_syn_rec is not None:
-            peaks = initial.peaks(self.tau_mem.detach(), self.tau_syn_rec.detach(), mask=self.recurrent_mask)
-            initial.draw_balanced_(
-                self.recurrent_weight, theta, peaks, self.recurrent_mask, spread=recurrent_spread, generator=generator
+        tau_mem = self.tau_mem.detach()
+        taus = tau_mem, self.tau_syn.detach()
+        if all(value is None for value in (spikes_per_input, window, gain, spread)):
+            initial.draw_copying_(self.weight, theta, taus, self.mask, generator=generator)
+        else:
+            rate = (
+                1.0 if spikes_per_input is None else arguments.number("spikes_per_input", spikes_per_input, above=0.0)
             )
+            peaks = initial.peaks(
+                *taus, 0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
+            )
+            initial.draw_driving_(
+                self.weight, theta, rate * peaks, self.mask,
+                gain=initial.GAIN if gain is None else arguments.number("gain", gain, above=0.0),
+                spread=initial.SPREAD if spread is None else arguments.number("spread", spread, least=0.0),
+                generator=generator,
+            )  # fmt: skip
+        if self.tau_syn_rec is None:
+            return
+        taus = tau_mem, self.tau_syn_rec.detach()
+        if recurrent_spread is None:
+            initial.draw_lateral_(self.recurrent_weight, theta, taus, self.recurrent_mask, generator=generator)
+        else:
+            initial.draw_balanced_(
+                self.recurrent_weight, theta, initial.peaks(*taus, mask=self.recurrent_mask), self.recurrent_mask,
+                spread=arguments.number("recurrent_spread", recurrent_spread, least=0.0), generator=generator,
+            )  # fmt: skip
 
     @eagerly
     def forward(

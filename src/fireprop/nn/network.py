@@ -242,8 +242,10 @@ class Network(nn.Module):
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
                  synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
-                 Default: normal, as `LIF.reset_parameters` draws them for one spike per source. A tensor or an array of
-                 another dtype is converted if that rounds no number
+                 Default: as `LIF.reset_parameters` draws them. The first connection that excites a population and
+                 closes no cycle drives it: its units fire about once for each spike of one source. Every other
+                 connection starts like recurrent synapses, small and of mean 0. So connect from the inputs on. A tensor
+                 or an array of another dtype is converted if that rounds no number
         delay    >= 0, in the shapes of tau_syn. Default: none
         name     of the connection, without ".", ":" and "->". Default: none
 
@@ -265,8 +267,13 @@ class Network(nn.Module):
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
-            peaks = initial.peaks(target.tau_mem.detach(), connection.tau_syn.detach(), mask=connection.mask)
-            initial.draw_driving_(connection.weight, theta, peaks, connection.mask, generator=self._generator)
+            taus = target.tau_mem.detach(), connection.tau_syn.detach()
+            made: list[initial.Made] = []
+            for other in self.connections:
+                source, receiver = other.split("->")
+                made.append((source, receiver, bool(self._connection(other).weight.detach().sum() > 0.0)))
+            draw = initial.draw_copying_ if initial.drives(pre, post, made) else initial.draw_lateral_
+            draw(connection.weight, theta, taus, connection.mask, generator=self._generator)
         self.connections[key] = connection
         self._ends[key] = pre, post
 
