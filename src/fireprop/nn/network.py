@@ -268,10 +268,10 @@ class Network(nn.Module):
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
             taus = target.tau_mem.detach(), connection.tau_syn.detach()
-            made: list[initial.Made] = []
-            for other in self.connections:
-                source, receiver = other.split("->")
-                made.append((source, receiver, bool(self._connection(other).weight.detach().sum() > 0.0)))
+            made = [
+                (*self.ends(other), bool(self._connection(other).weight.detach().sum() > 0.0))
+                for other in self.connections
+            ]
             draw = initial.draw_copying_ if initial.drives(pre, post, made) else initial.draw_lateral_
             draw(connection.weight, theta, taus, connection.mask, generator=self._generator)
         self.connections[key] = connection

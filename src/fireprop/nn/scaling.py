@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fireprop import arguments
 from fireprop.engine import SpikeLimitError, TimeResolutionError
-from fireprop.nn.blocks import ROOM, Block, Scaled, Window, block_of_layer, blocks_of_network, scaled_weight, stages_of
 from fireprop.nn.dropout import SpikeDropout
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.readout import LI, Trace
+from fireprop.nn.scaled import ROOM, Block, Scaled, Window, block_of_layer, blocks_of_network, scaled_weight, stages_of
 from fireprop.spikes import Spikes
 
 NEAR = math.log(1.05)  # the search ends here

@@ -125,7 +125,7 @@ def block_of_layer(name: str, layer: LIF) -> Block:
 
 def blocks_of_network(prefix: str, net: Network) -> Iterator[Block]:
     """Populations that reach one another are a block; blocks come after those that they receive from."""
-    ends = {key: connection_ends(key) for key in net.connections}
+    ends = {key: net.ends(key) for key in net.connections}
     known: list[str] = []
     for group in _groups(list(net.populations), list(ends.values())):
         known += group
@@ -144,12 +144,6 @@ def blocks_of_network(prefix: str, net: Network) -> Iterator[Block]:
         yield Block(part, names, sizes, places, tuple(feeds), loops)
 
 
-def connection_ends(key: str) -> tuple[str, str]:
-    """The populations that a connection of this key joins."""
-    pre, post = key.split("->")
-    return pre, post
-
-
 def _scaled_connection(net: Network, key: str) -> tuple[Scaled, ...]:
     connection: Connection = net._connection(key)
     return scaled_weight(connection, "weight", key, connection.mask)
@@ -163,7 +157,7 @@ def _part(net: Network, names: Sequence[str], ends: dict[str, tuple[str, str]]) 
             part.populations[name] = population
     for key, (pre, post) in ends.items():
         if post in names and (pre == INPUT or pre in names):
-            part.connections[key] = net.connections[key]
+            part.connections[key], part._ends[key] = net.connections[key], net.ends(key)
     return part
 
 
