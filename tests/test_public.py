@@ -52,7 +52,10 @@ WITH_MEMBERS = {
         "silent",
         "verify",
     ),
+    "objectives",
+    "plans",
     "plotting",
+    "training",
 }
 
 
@@ -66,9 +69,12 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "gradcheck",
             "insights",
             "interop",
+            "objectives",
             "parity",
+            "plans",
             "plotting",
             "silent",
+            "training",
             "validity",
             "verify",
         }

@@ -168,7 +168,7 @@ def _reopen(path: Path, task: TaskName | None) -> Any:
     from fireprop import runs, training
 
     run = runs.RunFolder.open(path)
-    planned = training.read_config(run).task
+    planned = training.read_config(run).name
     if task and task.value != planned:
         raise ValueError(f"{path} is a run of {planned}, not of {task.value}")
     return run

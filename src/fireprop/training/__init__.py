@@ -2,7 +2,7 @@
 
 from fireprop.training.agreement import require_same
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import draw, evaluate, load_trained, read_config, start, train
+from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
 __all__ = [
@@ -12,8 +12,10 @@ __all__ = [
     "Progress",
     "Report",
     "Trainer",
+    "begin",
     "draw",
     "evaluate",
+    "fit",
     "load_trained",
     "read_config",
     "require_same",
