@@ -34,6 +34,7 @@ WITH_EXAMPLES = [
     "datasets.tables",
     "datasets.augmentation",
     "datasets.events",
+    "datasets.splitting",
 ]
 
 
