@@ -15,12 +15,19 @@ from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean
 from fireprop.plans import Settings, Splits
 from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
+from fireprop.training import pictures
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 T_END = 4.0
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
 CHOSEN = {"first-spike": FirstSpike(tau=0.2), "count": Count(tau=T_END), "li-max": LIMaximum(), "li-mean": LIMean()}
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take a second each."""
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])
 
 
 def patterns(n_samples, seed=0):
@@ -58,9 +65,9 @@ def test_every_objective_of_the_registry_is_tried_here():
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_every_read_out_learns_two_classes_of_patterns_in_seconds(name):
-    trainer = trainer_for(CHOSEN[name], epochs=20)
+    trainer = trainer_for(CHOSEN[name], epochs=12)
     before = trainer.evaluate(SPLITS.test)
-    while trainer.epoch < 20:
+    while trainer.epoch < 12:
         trainer.run_epoch()
     trainer.use_best()
     after = trainer.evaluate(SPLITS.test)
@@ -138,13 +145,14 @@ def populations():
         ("first-spike", populations, {"follow": 0.5}),
     ],
 )
-def test_a_network_of_ones_own_resumes_bit_for_bit(name, make, changes, tmp_path):
+def test_a_network_of_ones_own_resumes_bit_for_bit(name, make, changes, tmp_path, monkeypatch):
     objective = CHOSEN[name]
 
     def trainer():
         return trainer_for(objective, None if make is None else make(), **changes)
 
     result = training.fit(trainer(), tmp_path / "whole")
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])  # they take a second each
     with pytest.raises(_Stop):
         training.fit(trainer(), tmp_path / "cut", report=_stop_after(2))
     again = training.fit(trainer(), tmp_path / "cut", resume=True)
@@ -177,6 +185,7 @@ def test_spikes_to_the_decision_of_a_count_are_all_of_them():
     assert found.inputs_to_decision == SPLITS.test.spikes.n_spikes / len(SPLITS.test)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_trains_are_learnt_without_classes(tmp_path):
     targets = Spikes.from_lists([[[1.0], [2.0]], [[2.0], [1.0]]])
     objective = SpikeTrain(targets, tau=0.5)
@@ -223,6 +232,7 @@ def test_what_does_not_fit_together_is_refused_in_words(tmp_path):
         trainer_for(LIMean(), Sequential(LI(12, 2, **TAUS))).warm_up()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_commands_say_that_they_cannot_build_the_network_of_a_program(tmp_path):
     training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
     for command in (training.evaluate, training.draw):
@@ -230,6 +240,7 @@ def test_commands_say_that_they_cannot_build_the_network_of_a_program(tmp_path):
             command(RunFolder.open(tmp_path / "run"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_goes_on_with_the_objective_that_began_it(tmp_path):
     training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
     with pytest.raises(

@@ -43,6 +43,8 @@ class Settings:
     t_start              where a bias or an initial state begins to act; None where the network has neither
     epochs, batch_size   passes over the training part, and samples per step
     lr, lr_decay         learning rate of Adam, and its factor from one epoch to the next
+    relative_lr          give lr, and constants_lr, in units of the root mean square of each parameter at the start. A
+                         step then is as large for a layer of many inputs as for one of few, in any unit of time
     schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
     constants_lr         learning rate of constants that `nn.keep_positive` trains; None: lr
     seed                 of the weights, where the run draws them, and of the order of samples
@@ -88,6 +90,7 @@ class Settings:
         metavar="NUMBER",
     )
     constants_lr: float | None = None
+    relative_lr: bool = False
     t_start: float | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ class Settings:
         for name in ("epochs", "batch_size", "max_spikes"):
             arguments.integer(name, getattr(self, name), least=1)
         arguments.integer("seed", self.seed, least=0)
+        arguments.flag("relative_lr", self.relative_lr)
         self._require_numbers("lr", "lr_decay", above=0.0)
         self._require_numbers("constants_lr", "max_sensitivity", above=0.0)
         self._require_numbers("t_end", "t_start", "keep_alive")
@@ -168,7 +172,9 @@ class Plan(Settings, ABC):
     dtype   of the weights: "float32" or "float64"
     """
 
-    hidden: tuple[int, ...] = setting(about="Units of a hidden layer. Repeat the option for more layers.")
+    hidden: tuple[int, ...] = setting(
+        about="Units of a hidden layer. Repeat the option for more layers.", metavar="UNITS"
+    )
     data: str | None = None
     dtype: Literal["float32", "float64"] = setting("float64", about="Precision of weights and potentials.")
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,10 @@ def default_config(task: str, **changes: Any) -> Config:
     """The settings of a task, with changes. Raises ValueError for a task that is unknown."""
     if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"task = {task!r}: choose one of {', '.join(TASKS)}")
+    known = {field.name for field in fields(Config)}
+    strange = next((name for name in changes if name not in known), None)
+    if strange is not None:
+        raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to {task}; leave it out")
     settings: dict[str, Any] = {**TASKS[task].defaults, **changes}
     return Config(task=task, **settings)
 

@@ -1,6 +1,7 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
 from fireprop.training.agreement import require_same
+from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
@@ -9,6 +10,7 @@ __all__ = [
     "EVALUATION_BATCH",
     "EpochMetrics",
     "Evaluation",
+    "EventsConfig",
     "Progress",
     "Report",
     "Trainer",
@@ -17,6 +19,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_trained",
+    "plan_for_events",
     "read_config",
     "require_same",
     "start",

@@ -14,6 +14,7 @@ from fireprop.runs import CONFIG, RunError, RunFolder
 from fireprop.tasks import Config
 from fireprop.training import pictures
 from fireprop.training.agreement import require_same_config
+from fireprop.training.events import TASK, EventsConfig
 from fireprop.training.interrupts import Interrupts, watched
 from fireprop.training.memory import memory_in_words, require_memory
 from fireprop.training.metrics import Evaluation
@@ -182,7 +183,8 @@ def read_config(run: RunFolder) -> Plan:
             "it: run that program again with resume=True"
         )
     try:
-        return Config.from_dict(values)
+        kind = EventsConfig if values["task"] == TASK else Config
+        return kind.from_dict(values)
     except (ValueError, TypeError) as error:
         raise RunError(f"{run.path}: config.json is not valid: {error}{_writer(run)}") from error
 

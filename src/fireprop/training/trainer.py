@@ -132,7 +132,7 @@ class Trainer:
         start = time.perf_counter()
         loader = self.loader()
         tally = Tally(self.net, self.objective)
-        learning_rate = float(self.schedule.get_last_lr()[0])
+        learning_rate = self._learning_rate()
         for done, (spikes, labels) in enumerate(loader, start=1):
             self.interrupts.check()
             record, loss = self.step(spikes, labels)
@@ -355,6 +355,11 @@ class Trainer:
 
         rates.project_(cast(Any, self.net), spikes, self.run_whole(spikes), zeta_min=zeta_min)
 
+    def _learning_rate(self) -> float:
+        """That of the weights now, in the units of config.lr."""
+        rate = float(self.schedule.get_last_lr()[0])
+        return self.config.lr * rate / float(self.schedule.base_lrs[0]) if self.config.relative_lr else rate
+
     def _last(self) -> EpochMetrics | None:
         return self.metrics[-1] if self.metrics else None
 
@@ -392,9 +397,21 @@ def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:
     named = list(net.named_parameters())
     weights = [parameter for name, parameter in named if "parametrizations" not in name]
     constants = [parameter for name, parameter in named if "parametrizations" in name]
-    groups = [{"params": weights, "lr": config.lr}]
     rate = config.lr if config.constants_lr is None else config.constants_lr
-    return [*groups, {"params": constants, "lr": rate}] if constants else groups
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": config.lr}]
+    groups += [{"params": constants, "lr": rate}] if constants else []
+    if not config.relative_lr:
+        return groups
+    return [
+        {"params": [parameter], "lr": group["lr"] * _size(parameter)}
+        for group in groups
+        for parameter in group["params"]
+    ]
+
+
+def _size(parameter: torch.nn.Parameter) -> float:
+    """Root mean square; 1 where that is 0 and gives no measure."""
+    return float(parameter.detach().double().square().mean().sqrt()) or 1.0
 
 
 def _schedule(config: Settings, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
