@@ -214,7 +214,12 @@ def test_what_is_odd_is_found(tmp_path):
     assert faults(tmp_path, text + "0.0,0,s0,0\n") == [
         "1 event twice at one time in one unit, first in sample s0, unit 0, time 0"
     ]
-    assert faults(tmp_path, text + "-1,0,s0,0\n") == ["negative times, down to -1"]
+    moved = "".join(f"{10 * s + 0.1 * u},{u},s{s},{s % 2}\n" for s in range(12) for u in range(4))
+    assert faults(tmp_path, HEAD + moved) == ["samples begin between 0 and 110, but the median lasts 0.3"]
+    moved = "".join(f"{1e9 + 0.1 * u},{u},s{s},{s % 2}\n" for s in range(12) for u in range(4))
+    assert faults(tmp_path, HEAD + moved) == ["samples begin near 1000000000, but the median lasts 0.3"]
+    moved = "".join(f"{0.1 * u - 0.5},{u},s{s},{s % 2}\n" for s in range(12) for u in range(4))
+    assert faults(tmp_path, HEAD + moved) == []
     assert faults(tmp_path, text + "9,0,s0,0\n") == ["the longest sample lasts 9, the median 0.3"]
     many = "".join(f"{0.1 * u},{u},t{k},0\n" for k in range(40) for u in range(4))
     assert faults(tmp_path, text + many) == ["class 0 has 46 samples, 1 has 6"]

@@ -66,7 +66,7 @@ def _lines(found: Any) -> Iterator[str]:
         "events": f"{found.events:,}",
         "events per sample": _spread(found.events_per_sample),
         "events per unit": _spread(found.events_per_unit),
-        "times": f"{found.t_first:.6g} to {found.t_last:.6g}; the median sample lasts {found.duration:.4g}",
+        "times": f"{found.t_first:.12g} to {found.t_last:.12g}; the median sample lasts {found.duration:.4g}",
         "gap within a unit": "no unit fires twice in a sample" if found.gap is None else f"median {found.gap:.4g}",
         "classes": _sizes(found.classes) or "no labels",
         "groups": _sizes(found.groups) or "none",

@@ -98,7 +98,7 @@ def _start_events(
     from fireprop import training
     from fireprop.datasets.recordings import SUFFIXES
 
-    if Path(file).suffix.lower() not in SUFFIXES and not Path(file).exists():
+    if Path(file).suffix.lower() not in SUFFIXES and not Path(file).is_file():
         names = ", ".join(repr(each.value) for each in TaskName)
         raise ValueError(f"TASK: {file!r} is not one of {names}, nor a file of events (.csv, .npz)")
     for name, value in unwanted.items():

@@ -13,9 +13,11 @@ from fireprop.datasets.recordings import Recordings
 FEW = 5  # samples, units and classes that a fault names
 UNEVEN = 5.0  # times as many samples of the largest class as of the smallest
 LONG, SHORT = 5.0, 5000.0  # samples in a tau_mem, and tau_mem in a sample: beyond, their units of time may differ
+FAR = 50.0  # durations from 0 to the first events
 DENSE = 1000.0  # events of a unit in a sample
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,18 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
     tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them
 
     Faults: samples without events, units that never fire, a unit numbered far beyond the others, events that are there
-    twice, classes of very different size or in one group only, no labels, samples that last very differently, negative
-    times, and a tau_mem of another unit of time.
+    twice, classes of very different size or in one group only, no labels, samples that last very differently, that
+    begin at very different times or far from 0, and a tau_mem of another unit of time.
     """
     arguments.instance("recordings", recordings, Recordings, "what datasets.read_recordings returns")
     spikes = recordings.spikes
     times, units, offsets = spikes.times.numpy(), spikes.units.numpy(), spikes.offsets.numpy()
     per_sample, per_unit = np.diff(offsets), np.bincount(units, minlength=spikes.n_units)
-    durations = _durations(times, offsets)
-    faults = [*_odd_events(recordings, per_sample, per_unit), *_odd_classes(recordings), *_odd_times(times, durations)]
+    first, last = _ends(times, offsets)
+    duration = float(np.median(last - first))
+    faults = [*_odd_events(recordings, per_sample, per_unit), *_odd_classes(recordings), *_odd_times(first, last)]
     if tau_mem is not None:
-        faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), float(np.median(durations)))
+        faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration)
     return Inspection(
         samples=len(recordings),
         units=spikes.n_units,
@@ -77,7 +80,7 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
         events_per_unit=_spread(per_unit),
         t_first=float(times.min()),
         t_last=float(times.max()),
-        duration=float(np.median(durations)),
+        duration=duration,
         gap=_gap(recordings),
         classes=_sizes(recordings.labels, recordings.class_names),
         groups=_sizes(recordings.groups, recordings.group_names),
@@ -86,14 +89,14 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
     )
 
 
-def _durations(times: Floats, offsets: npt.NDArray[np.int64]) -> Floats:
-    """From the first to the last event of every sample that has events."""
+def _ends(times: Floats, offsets: Ints) -> tuple[Floats, Floats]:
+    """The first and the last event of every sample that has events."""
     starts, ends = offsets[:-1], offsets[1:]
     filled = ends > starts
-    return np.asarray(times[ends[filled] - 1] - times[starts[filled]])
+    return times[starts[filled]], times[ends[filled] - 1]
 
 
-def _spread(numbers: npt.NDArray[np.int64]) -> tuple[int, float, int]:
+def _spread(numbers: Ints) -> tuple[int, float, int]:
     return int(numbers.min()), float(np.median(numbers)), int(numbers.max())
 
 
@@ -111,9 +114,7 @@ def _sizes(numbers: object, names: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(names, np.bincount(np.asarray(numbers), minlength=len(names)).tolist(), strict=True))
 
 
-def _odd_events(
-    recordings: Recordings, per_sample: npt.NDArray[np.int64], per_unit: npt.NDArray[np.int64]
-) -> Iterator[Fault]:
+def _odd_events(recordings: Recordings, per_sample: Ints, per_unit: Ints) -> Iterator[Fault]:
     empty = np.flatnonzero(per_sample == 0)
     if empty.size:
         yield Fault(
@@ -173,19 +174,28 @@ def _odd_classes(recordings: Recordings) -> Iterator[Fault]:
             )
 
 
-def _odd_times(times: Floats, durations: Floats) -> Iterator[Fault]:
-    if times.min() < 0.0:
+def _odd_times(first: Floats, last: Floats) -> Iterator[Fault]:
+    """first, last: the ends of every sample that has events."""
+    duration = float(np.median(last - first))
+    if (last - first).max() == 0.0:
+        yield Fault("all events of a sample are at one time", "time tells nothing here; check the column time")
+        return
+    spread = float(np.quantile(first, 0.9) - np.quantile(first, 0.1))
+    if spread > 2.0 * duration:
         yield Fault(
-            f"negative times, down to {times.min():g}",
-            "they are valid; a run begins with its first event, and t_start of a read-out should not be later",
+            f"samples begin between {first.min():.12g} and {first.max():.12g}, but the median lasts {duration:g}",
+            "they look cut out of one recording; subtract from each the time at which it begins",
         )
-    if durations.size > 1 and durations.max() > 10.0 * np.median(durations) > 0.0:
+    elif abs(float(np.median(first))) > FAR * duration:
         yield Fault(
-            f"the longest sample lasts {durations.max():g}, the median {np.median(durations):g}",
+            f"samples begin near {np.median(first):.12g}, but the median lasts {duration:g}",
+            "subtract that from all times: digits are lost, and losses on late spikes count time from near 0",
+        )
+    if (last - first).max() > 10.0 * duration > 0.0:
+        yield Fault(
+            f"the longest sample lasts {(last - first).max():g}, the median {duration:g}",
             "all samples run to one t_end; check the longest, or cut it",
         )
-    if durations.max() == 0.0:
-        yield Fault("all events of a sample are at one time", "time tells nothing here; check the column time")
 
 
 def _odd_constant(tau_mem: float, duration: float) -> Iterator[Fault]:

@@ -220,7 +220,7 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "tau_syn", _round(settings["tau_mem"] / SYNAPSE), "half of tau_mem"
     if "t_end" not in settings:
         end = _round_up(found.t_last + AFTER * settings["tau_mem"], found.t_first)
-        yield "t_end", end, f"two tau_mem after the last event, which is at {found.t_last:.6g}"
+        yield "t_end", end, f"two tau_mem after the last event, which is at {found.t_last:.12g}"
     if "tau" not in settings:
         softness = _round(settings["tau_mem"] / SOFTNESS)
         if settings.get("readout") == "count":
@@ -241,7 +241,7 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
 
 
 def _shown(value: Any) -> str:
-    return " ".join(f"{each:.6g}" for each in value) if isinstance(value, tuple) else f"{value:.6g}"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:.12g}"
 
 
 def _round(number: float) -> float:

@@ -21,6 +21,9 @@ from fireprop.training.metrics import Evaluation
 from fireprop.training.trainer import Report, Trainer, require_shareable
 
 
+BUILT = "built_by_a_program"  # in a configuration that does not describe the network
+
+
 def train(
     run: RunFolder,
     *,
@@ -75,7 +78,7 @@ def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Repo
             _require_own_version(run, run.read_version())
             return run
         run = RunFolder.create(path)
-        run.write_config(trainer.config.to_dict())
+        run.write_config({BUILT: True, **trainer.config.to_dict()})
         return run
 
     run = ranks.from_first(find)
@@ -177,13 +180,13 @@ def draw(run: RunFolder) -> list[Path]:
 def read_config(run: RunFolder) -> Plan:
     """The configuration of a run. Raises RunError if it is not ours, or of a network that a program has built."""
     values = run.read_config()
-    if "task" not in values:
+    if BUILT in values:
         raise RunError(
             f"{run.path}: its network was built by a program, with training.fit, and config.json does not describe "
             "it: run that program again with resume=True"
         )
     try:
-        kind = EventsConfig if values["task"] == TASK else Config
+        kind = EventsConfig if values.get("task") == TASK else Config
         return kind.from_dict(values)
     except (ValueError, TypeError) as error:
         raise RunError(f"{run.path}: config.json is not valid: {error}{_writer(run)}") from error
