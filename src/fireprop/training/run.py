@@ -20,7 +20,6 @@ from fireprop.training.memory import memory_in_words, require_memory
 from fireprop.training.metrics import Evaluation
 from fireprop.training.trainer import Report, Trainer, require_shareable
 
-
 BUILT = "built_by_a_program"  # in a configuration that does not describe the network
 
 
