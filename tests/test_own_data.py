@@ -106,12 +106,13 @@ def test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit(file, t
     whole = call("train", file, *options, "--out", tmp_path / "whole")
     assert "60 samples of 12 units, 720 events, 2 classes" in whole.stderr
     chosen = re.findall(r"^chosen: (\w+) = (\S+): ", whole.stderr, flags=re.MULTILINE)
-    assert [name for name, _ in chosen] == ["tau_mem", "tau_syn", "t_end", "batch_size", "lr"]
+    assert [name for name, _ in chosen] == ["tau_mem", "tau_syn", "t_end", "tau", "batch_size", "lr"]
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert {name: f"{config[name]:g}" for name, _ in chosen} == dict(chosen)
     assert (config["task"], config["hidden"], config["recurrent"], config["seed"]) == ("events", [8], True, 2)
     assert {path.name for path in (tmp_path / "whole").iterdir()} == {
-        *("config.json", "metrics.csv", "result.json", "checkpoint.pt", "learning_curves.png", "sample.png")
+        *("config.json", "metrics.csv", "result.json", "checkpoint.pt", "learning_curves.png", "sample.png"),
+        "first_spikes.png",
     }
     result = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert (result["task"], result["units"]) == ("orders", {"hidden": [8], "outputs": 2})
@@ -179,7 +180,7 @@ def test_what_does_not_apply_is_refused_in_one_line(file, tmp_path):
     assert "tau_mem = -1.0: give a finite number > 0" in mistake("train", file, "--tau-mem", -1)
     assert "t_end = 0.1: give a time after the first event" in mistake("train", file, "--t-end", 0.1)
     assert "guard = True: objective li-max has no output unit" in mistake(
-        *("train", file, "--follow", 1, "--guard", "--hidden", 4, "--out", tmp_path / "guard")
+        *("train", file, "--readout", "li-max", "--follow", 1, "--guard", "--hidden", 4, "--out", tmp_path / "guard")
     )
     call("train", file, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "run")
     assert "is a run of orders, not of xor" in mistake("train", "xor", "--resume", tmp_path / "run")

@@ -61,9 +61,9 @@ class EventsConfig(Plan):
     n_inputs: int
     names: tuple[str, ...]
     readout: ReadOut = setting(
-        "li-max",
+        "first-spike",
         about="What decides: the first output spike, the number of output spikes, or the maximum or the mean of the "
-        "potentials of leaky integrators. Default: li-max.",
+        "potentials of leaky integrators. Default: first-spike.",
     )
     recurrent: bool = setting(False, about="Connect the units of each hidden layer to one another.")
     tau_mem: float = setting(about="Time constant of the membranes.", metavar="TIME")
@@ -223,9 +223,10 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "t_end", end, f"two tau_mem after the last event, which is at {found.t_last:.12g}"
     if "tau" not in settings:
         softness = _round(settings["tau_mem"] / SOFTNESS)
-        if settings.get("readout") == "count":
+        readout = settings.get("readout", "first-spike")
+        if readout == "count":
             yield "tau", _round(settings["t_end"] - found.t_first), "the whole run, so that every spike has a gradient"
-        elif settings.get("readout") == "first-spike":
+        elif readout == "first-spike":
             yield "tau", softness, "a tenth of tau_mem"
         else:
             settings["tau"] = softness  # which no other read-out uses
