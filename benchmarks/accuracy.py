@@ -44,7 +44,7 @@ def main() -> None:
 
 def measure(config: tasks.Config) -> dict[str, Any]:
     """Train one seed, print its line, and return the result of the run."""
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     trainer.warm_up()
     start, start_cpu = time.perf_counter(), time.process_time()
     while trainer.epoch < config.epochs:
@@ -76,7 +76,7 @@ def report(results: list[dict[str, Any]]) -> None:
 
 def epochs_to_converge(config: tasks.Config) -> int | None:
     """Updates before all patterns are right, or None. A run ends when they are."""
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     for epoch in range(config.epochs):
         if trainer.run_epoch().train_accuracy == 1.0:
             return epoch

@@ -21,7 +21,7 @@ def main(rate, seed, guard, decay):
     set_num_threads(1)
     changes = {**FAIR_CHANGES, "seed": seed, "lr": rate, "lr_decay": decay, "epochs": EPOCHS, "batch_size": BATCH}
     config = tasks.default_config("yin-yang", **changes, follow=1.0, guard=guard)
-    trainer = Trainer(config, tasks.load_splits(config))
+    trainer = Trainer.of(config, config.load())
     validation = trainer.splits.validation
     print("epoch  loss  accuracy  label fires  created  deleted  silent hidden units")
     for epoch in range(1, EPOCHS + 1):

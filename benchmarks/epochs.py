@@ -48,7 +48,7 @@ def main() -> None:
 
 def time_epochs(name: str, config: tasks.Config) -> None:
     """Samples per second over whole epochs of training, validation not counted."""
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     start = time.perf_counter()
     trainer.warm_up()
     compile_seconds = time.perf_counter() - start

@@ -23,7 +23,7 @@ EPOCHS = 9
 
 def make(changes):
     config = tasks.default_config("yin-yang", **changes)
-    trainer = Trainer(config, tasks.load_splits(config))
+    trainer = Trainer.of(config, config.load())
     trainer.warm_up()
     return trainer
 

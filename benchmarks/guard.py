@@ -87,7 +87,7 @@ def adjoint(run: engine.Run) -> Callable[[], Any]:
 def steps(number: int) -> Callable[[], Any]:
     """Forward, loss, adjoint and update, a batch at a time; always from the same weights."""
     config = tasks.default_config("yin-yang")
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     samples = torch.arange(number * config.batch_size).chunk(number)
     batches = [(trainer.splits.train.spikes[part], trainer.splits.train.labels[part]) for part in samples]
     weights = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}

@@ -600,6 +600,17 @@ CASES: dict[str, Case] = {
             "t_end": 5.0,
         },
     ),
+    "datasets.split_samples": Case(
+        datasets.split_samples,
+        lambda: {
+            "labels": torch.arange(8) % 2,
+            "validation": 0.25,
+            "test": 0.25,
+            "seed": 0,
+            "groups": torch.arange(8) // 2,
+        },
+        also={"labels": ("groups",)},
+    ),
     "datasets.iris_split": Case(datasets.iris_split, lambda: {"seed": 0, "test_fraction": 0.2}),
     "datasets.yin_yang": Case(
         datasets.yin_yang, lambda: {"n_samples": 2, "seed": 0}, skip=frozenset({"2**63", "10**400"})

@@ -464,7 +464,7 @@ def test_a_network_that_does_not_fit_is_one_line(refused, monkeypatch, tmp_path)
         assert words not in line
     monkeypatch.setattr(memory, "_installed", lambda: None)
     for fail in (lambda *_: torch.empty(1 << 55), lambda *_: torch.empty(1 << 62, 1 << 62), lambda *_: bytes(1 << 60)):
-        monkeypatch.setattr(training.run, "Trainer", fail)
+        monkeypatch.setattr(training.run.Trainer, "of", fail)
         line = refused("mnist")
         assert re.search(r"hidden = \(2\): training takes at least .* GB, and memory ran out: give", line)
 
@@ -688,6 +688,8 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
         "output_delay": (1.5,),
         "constants_lr": (None, 1.5),
         "max_sensitivity": (None, 1.5),
+        "relative_lr": (True,),
+        "t_start": (None, -1, 1.5),
     }
     for name in config:
         for value in wrong:

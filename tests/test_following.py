@@ -95,7 +95,7 @@ def test_a_unit_that_was_silent_before_shortens_nothing():
 
 def trained(**changes):
     config = tasks.default_config("xor", epochs=2, **changes)
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     return trainer, [trainer.run_epoch() for _ in range(2)]
 
 
@@ -114,7 +114,7 @@ def test_following_changes_no_weight_and_fills_its_columns():
 def test_a_small_share_follows_steps_of_later_epochs():
     # XOR has one step an epoch
     config = tasks.default_config("xor", epochs=4, follow=0.5, guard=True)
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     rows = [trainer.run_epoch() for _ in range(4)]
     assert [row.spikes_created is not None for row in rows] == [False, True, False, True]
 

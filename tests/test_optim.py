@@ -65,7 +65,7 @@ def test_training_does_not_wait_for_the_compiler_of_torch():
 import sys
 from fireprop import tasks, training
 config = tasks.default_config("xor", epochs=1)
-trainer = training.Trainer(config, tasks.load_splits(config))
+trainer = training.Trainer.of(config, config.load())
 trainer.run_epoch()
 trainer.load_state_dict(trainer.state_dict())
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])

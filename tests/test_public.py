@@ -13,6 +13,7 @@ import fireprop
 
 HOUSE = Path(__file__).parents[1]
 WITH_EXAMPLES = [
+    "plotting.samples",
     "spikes",
     "external",
     "ift",
@@ -35,6 +36,7 @@ WITH_EXAMPLES = [
     "datasets.tables",
     "datasets.augmentation",
     "datasets.events",
+    "datasets.splitting",
 ]
 
 
@@ -53,7 +55,10 @@ WITH_MEMBERS = {
         "silent",
         "verify",
     ),
+    "objectives",
+    "plans",
     "plotting",
+    "training",
 }
 
 
@@ -67,9 +72,12 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "gradcheck",
             "insights",
             "interop",
+            "objectives",
             "parity",
+            "plans",
             "plotting",
             "silent",
+            "training",
             "validity",
             "verify",
         }

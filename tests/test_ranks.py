@@ -231,7 +231,7 @@ def test_the_folder_of_the_data_may_differ_and_no_other_setting():
 def test_ranks_that_go_on_from_different_states_are_refused():
     def state(change=lambda trainer: None):
         config = tasks.default_config("xor")
-        trainer = training.Trainer(config, tasks.load_splits(config))
+        trainer = training.Trainer.of(config, config.load())
         trainer.run_epoch()
         change(trainer)
         return trainer.epoch, trainer.net, trainer.state_dict()
@@ -275,7 +275,7 @@ def test_a_mistake_gets_one_line_of_all_processes_together(folder, outcomes, nam
 def trained(change=lambda weight: weight, **settings):
     """The state of a run in this process, of which the first weights are changed."""
     config = tasks.default_config("yin-yang", **settings)
-    trainer = training.Trainer(config, tasks.load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     with torch.no_grad():
         for weight in trainer.net.parameters():
             weight.copy_(change(weight))

@@ -15,6 +15,7 @@ import fireprop
 from fireprop import training
 from fireprop.datasets import MissingDataError
 from fireprop.nn import LIF, Sequential
+from fireprop.objectives import FirstSpike
 from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
@@ -168,7 +169,7 @@ def test_tally_counts_silence_layer_by_layer_and_labels_that_stay_silent():
         for layer, firing in zip(net, (3, 1, 1), strict=True):
             layer.weight.zero_()[:firing] = 8.0
     spikes = Spikes.from_lists([[[0.1]], [[0.2]], [[]]])
-    tally = Tally(net)
+    tally = Tally(net, FirstSpike(tau=0.1))
     tally.add(net.record(spikes, t_end=2.0), torch.tensor([0, 1, 0]), 0.5)
     assert tally.silent == [1, 2, 1]
     assert tally.unanswered == 2  # the label that never fires, and the sample without input
@@ -264,7 +265,7 @@ def test_a_run_with_shifts_dropout_and_a_cosine_resumes_bit_for_bit(tmp_path):
 def test_augmentation_changes_training_samples_and_no_other(tmp_path):
     write_task("mnist", tmp_path, np.random.default_rng(1), n_train=80)
     config = default_config("mnist", data=str(tmp_path), **AUGMENTED)
-    trainer = training.Trainer(config, load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     plain = [part.spikes for part in (trainer.splits.train, trainer.splits.validation, trainer.splits.test)]
     before = trainer.evaluate(trainer.splits.validation)
     first, second = ([spikes.n_spikes for spikes, _ in trainer.loader()] for _ in range(2))
@@ -371,7 +372,7 @@ def test_files_that_are_missing_leave_no_folder_behind(tmp_path):
 
 
 def test_the_decision_is_the_first_output_spike_and_spikes_after_it_are_counted_apart():
-    run = training.Trainer(default_config("xor", hidden=()), load_splits(default_config("xor", hidden=())))
+    run = training.Trainer.of(default_config("xor", hidden=()), load_splits(default_config("xor", hidden=())))
     with torch.no_grad():
         run.net[0].weight.copy_(torch.tensor([[9.0, 9.0], [2.0, 2.0]]))
     data = run.splits.test
@@ -459,7 +460,7 @@ def test_a_configuration_of_another_version_is_refused(tmp_path):
 
 def test_silent_outputs_are_trained_around_and_counted(tmp_path):
     run = training.start("xor", tmp_path / "run", epochs=2)
-    trainer = training.Trainer(training.read_config(run), load_splits(training.read_config(run)))
+    trainer = training.Trainer.of(training.read_config(run), load_splits(training.read_config(run)))
     with torch.no_grad():
         trainer.net[1].weight.fill_(0.0)
     metrics = trainer.run_epoch()
@@ -558,7 +559,7 @@ def _trained_with_a_flood(path, flooded, resume_at=None):
 
     def train(resume):
         config = training.read_config(run)
-        trainer = training.Trainer(config, load_splits(config))
+        trainer = training.Trainer.of(config, config.load())
         if resume:
             trainer.load_state_dict(run.load_checkpoint())
 
@@ -622,7 +623,7 @@ def test_what_is_usual_is_the_median_epoch_even_where_a_whole_epoch_runs_away(sm
 
 def test_the_largest_number_of_spikes_of_a_sample_is_that_of_all_its_layers():
     config = default_config("xor", batch_size=3, lr=1e-300)
-    trainer = training.Trainer(config, load_splits(config))
+    trainer = training.Trainer.of(config, config.load())
     record = trainer.run(trainer.splits.train.spikes)
     counts = [sum(int((layer.samples == sample).sum()) for layer in record) for sample in range(4)]
     row = trainer.run_epoch()

@@ -20,12 +20,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from fireprop import SpikeLimitError, cli, training
+from fireprop import SpikeLimitError, cli, tasks, training
 from fireprop.datasets import SpikeDataset
 from fireprop.recipes import configure
 from fireprop.runs import RunError, RunFolder
-from fireprop.tasks import load_splits
-from fireprop.training import pictures, run
+from fireprop.training import pictures
 
 
 def after(number, name, owner, happen):
@@ -47,19 +46,23 @@ def fail(error):
 
 def hold_other_data(change):
     """Let this process train on a training part that is changed."""
-    load = run.load_splits
+    load = tasks.load_splits
 
     def load_other(config):
         splits = load(config)
         return replace(splits, train=SpikeDataset(*change(splits.train.spikes, splits.train.labels)))
 
-    run.load_splits = load_other
+    tasks.load_splits = load_other
 
 
 def train_otherwise(**changes):
     """Let this process have a Trainer of other settings, as a program of one's own may."""
     begin = training.Trainer.__init__
-    training.Trainer.__init__ = lambda self, config, *rest: begin(self, replace(config, **changes), *rest)
+
+    def begin_otherwise(self, net, splits, objective, config, **options):
+        begin(self, net, splits, objective, replace(config, **changes), **options)
+
+    training.Trainer.__init__ = begin_otherwise
 
 
 # What happens, and to which rank.
@@ -112,7 +115,7 @@ def main(folder):
     pictures.draw_pictures = lambda run, trainer: []  # pictures are of no matter here, and take a second
     for gradient in ("adjoint", "forward"):  # compiles
         config = configure("xor", epochs=1, gradient=gradient)
-        training.Trainer(config, load_splits(config)).run_epoch()
+        training.Trainer.of(config, config.load()).run_epoch()
     outcomes = {each["name"]: launch(folder, **each) for each in json.load(sys.stdin)}
     json.dump(outcomes, sys.stdout)
 

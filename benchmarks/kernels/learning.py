@@ -70,7 +70,7 @@ def _until_soon() -> None:
     """What the started process does: train with the default settings until the accuracy is there."""
     machine.one_thread()
     config = tasks.default_config("yin-yang", dtype="float32")
-    trainer = Trainer(config, tasks.load_splits(config))
+    trainer = Trainer.of(config, config.load())
     accuracy = 0.0
     while accuracy < SOON and trainer.epoch < config.epochs:
         trainer.run_epoch()
@@ -81,7 +81,7 @@ def _until_soon() -> None:
 def _train(seed: int, quick: bool) -> dict[str, Any]:
     """A whole training run; CPU seconds of training and validation, until it gets there and in all."""
     config = tasks.default_config("yin-yang", seed=seed, dtype="float32", **({"epochs": 3} if quick else {}))
-    trainer = Trainer(config, tasks.load_splits(config))
+    trainer = Trainer.of(config, config.load())
     trainer.warm_up()
     seconds, reached = 0.0, None
     while trainer.epoch < config.epochs:

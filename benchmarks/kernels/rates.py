@@ -55,7 +55,7 @@ def _yin_yang(quick: bool) -> list[dict[str, Any]]:
         for dtype in tasks.DTYPES:
             config = tasks.default_config("yin-yang", **changes, dtype=dtype)
             # Nothing but training is timed: no validation.
-            trainer = Trainer(config, replace(tasks.load_splits(config), validation=None))
+            trainer = Trainer.of(config, replace(config.load(), validation=None))
             trainer.warm_up()
             trainers[f"(a) Yin-Yang 5-150-3, {name}, {dtype}"] = trainer
     before = {name: _spikes_of(trainer) for name, trainer in trainers.items()}

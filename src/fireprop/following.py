@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fireprop.engine import Array
 from fireprop.nn import Record
+from fireprop.objectives import fires
 from fireprop.ranks import ALONE, Ranks
 from fireprop.spikes import Spikes
 
@@ -24,15 +25,20 @@ class Effect:
     """What a step did to the samples of its batch.
 
     created, deleted  spikes of all units, before the decision: see `spike_changes`
-    silenced          samples in which the unit of the label fired before the step and does not after it
+    silenced          samples in which the unit of the label fired before the step and does not after it; None where
+                      the objective has no such unit
     halvings          how often the step was halved
     """
 
     samples: int
     created: int
     deleted: int
-    silenced: int
+    silenced: int | None
     halvings: int
+
+
+def _label_fires(record: Record, labels: Tensor) -> Tensor:
+    return fires(record[-1], labels)
 
 
 def follow(
@@ -43,6 +49,7 @@ def follow(
     before: Record,
     start: list[Tensor] | None,
     ranks: Ranks = ALONE,
+    answers: Callable[[Record, Tensor], Tensor | None] = _label_fires,
 ) -> Effect:
     """Run a batch once more after a step, and shorten the step if it silenced a unit that should fire.
 
@@ -51,21 +58,24 @@ def follow(
     start                the parameters before the step, if it may be shortened: it is halved until no label unit that
                          fired is silent, MAX_HALVINGS times at the most. None: it stays as it is
     ranks                the processes that have shares of the batch; a unit silenced in any of them shortens the step
+    answers              (batch,) whether the unit of the label fires in a run; None where there is no such unit.
+                         Default: the unit of the output with the number of the label
     """
-    fired = fires(before[-1], labels)
+    fired = answers(before, labels)
     halvings = 0
     with torch.no_grad():
         while True:
             after = run(inputs)
-            lost = fired & ~fires(after[-1], labels)
+            still = answers(after, labels)
+            lost = fired & ~still if fired is not None and still is not None else torch.zeros(1, dtype=torch.bool)
             if start is None or halvings == MAX_HALVINGS or not ranks.any(bool(lost.any())):
                 break
             halvings += 1
             for parameter, old in zip(net.parameters(), start, strict=True):
                 parameter.copy_(0.5 * (parameter + old))
     changes = [spike_changes(old, new) for old, new in zip(before.spikes, after.spikes, strict=True)]
-    created, deleted = (sum(numbers) for numbers in zip(*changes, strict=True))
-    return Effect(inputs.batch_size, created, deleted, int(lost.sum()), halvings)
+    created, deleted = (sum(change[k] for change in changes) for k in range(2))
+    return Effect(inputs.batch_size, created, deleted, None if fired is None else int(lost.sum()), halvings)
 
 
 def spike_changes(before: Spikes, after: Spikes) -> tuple[int, int]:
@@ -117,10 +127,3 @@ def _largest_shifts(before: Spikes, after: Spikes, trains: list[Array], equal: A
     units = np.sort(trains[0][equal[trains[0]]])
     np.maximum.at(shifts, units // before.n_units, np.abs(of_old - of_new))
     return shifts
-
-
-def fires(out: Spikes, labels: Tensor) -> Tensor:
-    """(batch,) whether the unit of its label fires in each sample."""
-    fired = torch.zeros(out.batch_size, dtype=torch.bool)
-    fired[out.samples[out.units == labels[out.samples]]] = True
-    return fired

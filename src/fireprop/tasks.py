@@ -3,9 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,113 +13,71 @@ from torch import Tensor, nn
 from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
-from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import LIF, Sequential, keep_positive
+from fireprop.objectives import FirstSpike
+from fireprop.plans import DTYPES, Plan, Splits, setting
 from fireprop.spikes import Spikes
 
 TRAINABLE = ("tau_mem", "tau_syn", "v_threshold")
 SHORTEST_DELAY = 0.01  # of the longest, at the start: it has a logarithm
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+@dataclass(frozen=True, kw_only=True)
+class Config(Plan):
+    """All settings of a run of one of the tasks. Times in the unit of the task's inputs.
 
-@dataclass(frozen=True)
-class Config:
-    """All settings of a training run. Times in the unit of the task's inputs.
+    Those of `plans.Settings` and `plans.Plan`, and:
 
-    hidden               units of each hidden layer
-    lr, lr_decay         learning rate of Adam, and its factor from one epoch to the next
     tau_mem, tau_syn     of all layers; threshold 1, no refractory period
     t_low, t_high        spike times of the lowest and the highest feature value
     bias_time            spike time of a channel that is the same for all samples; None for no such channel
     hidden_weight        mean and standard deviation of the initial weights of the hidden layers
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
-    gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
-    keep_alive           None, or zeta_min of `insights.rates.project_`, a step after each update that lifts the weights
-                         of units too far from firing. No part of the exact gradient
-    follow               share of the steps after which their batch is run once more, to count the spikes that the step
-                         created and deleted; 0 for none
-    guard                halve a step that is followed, up to five times, if it silenced the unit of a sample's label
     data                 folder of a task's files, where it has any
     threshold            features below it do not fire; None: all do
     held_out             share of the training part that validates, drawn by the seed, where the files have no such part
-    schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
     trained              constants that are trained beside the weights, one for each unit, by their logarithms: some of
                          "tau_mem", "tau_syn", "v_threshold"
     hidden_delay, output_delay   0: no delays; else each synapse of these layers has one that is trained, by its
                          logarithm, and starts evenly drawn between a hundredth of this and this
-    constants_lr         learning rate of these constants; None: lr
-    max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
     max_shift            pixels by which training images move at most, anew in every epoch
     flip                 mirror half of the training images, left to right, anew in every epoch
-    input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
-    max_spikes           limit of spikes per layer and sample; beyond it training ends with SpikeLimitError
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
 
     task: str
-    hidden: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    lr: float
     lr_decay: float
-    tau_mem: float
-    tau_syn: float
-    t_end: float
+    tau_mem: float = setting(about="Time constant of the membranes.", metavar="TIME")
+    tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
     t_low: float
     t_high: float
     bias_time: float | None
     hidden_weight: tuple[float, float]
     output_weight: tuple[float, float]
-    tau: float
+    tau: float = setting(about="Softness of the loss, in units of time.", metavar="TIME")
     late_penalty: float = 0.0
     late_tau: float = 1.0
-    seed: int = 0
-    dtype: str = "float64"
-    gradient: Literal["adjoint", "forward"] = "adjoint"
-    keep_alive: float | None = None
-    follow: float = 0.0
-    guard: bool = False
-    data: str | None = None
     threshold: float | None = None
-    held_out: float = 0.0
-    schedule: Literal["exponential", "cosine"] = "exponential"
+    held_out: float = setting(
+        0.0, about="SHARE of the training files that is held out for validation.", metavar="SHARE"
+    )
     trained: tuple[str, ...] = ()
     hidden_delay: float = 0.0
     output_delay: float = 0.0
-    constants_lr: float | None = None
-    max_sensitivity: float | None = None
-    max_shift: int = 0
-    input_dropout: float = 0.0
-    flip: bool = False
-    max_spikes: int = DEFAULT_MAX_SPIKES
+    max_shift: int = setting(0, about="Shift each training image by up to PIXELS in both directions.", metavar="PIXELS")
+    flip: bool = setting(False, about="Mirror half of the training images, left to right.")
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
-        if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
-            raise ValueError(f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
-        arguments.choice("gradient", self.gradient, "adjoint", "forward")
-        if arguments.number("follow", self.follow, least=0.0) > 1.0:
-            raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
-        if arguments.flag("guard", self.guard) and self.follow == 0.0:
-            raise ValueError("guard = True, follow = 0: the guard checks audited steps only, give follow > 0")
-        for k, width in enumerate(arguments.instance("hidden", self.hidden, (tuple, list), "a number per layer")):
-            if arguments.integer(f"hidden[{k}]", width) < 1:
-                raise ValueError(f"hidden[{k}] = {width}: a layer needs at least one unit")
-        for name in ("epochs", "batch_size", "max_spikes"):
-            arguments.integer(name, getattr(self, name), least=1)
-        arguments.integer("seed", self.seed, least=0)
-        for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau"):
-            arguments.number(name, getattr(self, name), above=0.0)
-        for name in ("t_end", "t_low", "t_high"):
-            arguments.number(name, getattr(self, name))
-        arguments.number("late_penalty", self.late_penalty, least=0.0)
-        for name in ("bias_time", "keep_alive", "threshold"):
-            if getattr(self, name) is not None:
-                arguments.number(name, getattr(self, name))
+        super().__post_init__()
+        self._require_numbers("tau_mem", "tau_syn", "tau", "late_tau", above=0.0)
+        self._require_numbers("t_low", "t_high", "threshold")
+        if self.bias_time is not None:
+            arguments.number("bias_time", self.bias_time)
+        self._require_numbers("late_penalty", "hidden_delay", "output_delay", least=0.0)
         for name in ("hidden_weight", "output_weight"):
             pair = arguments.instance(name, getattr(self, name), (tuple, list), "a mean and a deviation")
             if len(pair) != 2:
@@ -130,23 +88,13 @@ class Config:
             arguments.choice(f"trained[{k}]", name, *TRAINABLE)
             if name in self.trained[:k]:
                 raise ValueError(f"trained[{k}] = {name!r}: it is named twice; name each constant once")
-        for name in ("hidden_delay", "output_delay"):
-            arguments.number(name, getattr(self, name), least=0.0)
-        for name in ("constants_lr", "max_sensitivity"):
-            if getattr(self, name) is not None:
-                arguments.number(name, getattr(self, name), above=0.0)
-        arguments.choice("schedule", self.schedule, "exponential", "cosine")
         arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
-        for name in ("held_out", "input_dropout"):
-            if arguments.number(name, getattr(self, name), least=0.0) >= 1.0:
-                raise ValueError(f"{name} = {getattr(self, name)}: give a share below 1")
+        self._require_shares("held_out")
         self._require_fitting()
 
     def _require_fitting(self) -> None:
         """Refuse settings that mean nothing for this task, rather than pass over them."""
         task = TASKS[self.task]
-        if self.data is not None:
-            arguments.instance("data", self.data, str, "the path of a folder")
         for name, unset in (("data", None), ("held_out", 0.0)):
             if getattr(self, name) != unset and task.how_to_get is None:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: {self.task} reads no files; leave it out")
@@ -157,32 +105,41 @@ class Config:
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+    @property
+    def name(self) -> str:
+        return self.task
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Inverse of `to_dict`; settings that older versions did not have take their defaults.
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return TASKS[self.task].class_names
 
-        Raises ValueError for settings that are missing or unknown.
-        """
-        arguments.instance("values", values, Mapping, "a mapping from settings to values")
-        needed = {f.name for f in fields(cls) if f.default is MISSING}
-        strange = sorted((needed - set(values)) | (set(values) - {f.name for f in fields(cls)}), key=str)
-        if strange:
-            raise ValueError(f"setting {strange[0]!r} is missing, or unknown to this version of fireprop")
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**settings)
+    @property
+    def n_inputs(self) -> int:
+        """Input units: one for each feature, and a bias channel."""
+        return TASKS[self.task].n_features + (self.bias_time is not None)
 
+    def augmentation(self) -> dict[str, Any]:
+        moved = {"max_shift": self.max_shift, "flip": self.flip, "shape": TASKS[self.task].shape}
+        return super().augmentation() | (moved if self.max_shift or self.flip else {})
 
-@dataclass(frozen=True)
-class Splits:
-    """The data of a task. Without a validation part the last epoch counts as the best."""
+    def require_data(self) -> None:
+        require_data(self)
 
-    train: SpikeDataset
-    validation: SpikeDataset | None
-    test: SpikeDataset
+    def load(self) -> Splits:
+        return load_splits(self)
+
+    def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
+        return build_network(self, generator)
+
+    def objective(self) -> FirstSpike:
+        return FirstSpike(tau=self.tau, late_penalty=self.late_penalty, late_tau=self.late_tau)
+
+    def parameter_bytes(self) -> int:
+        widths = [self.n_inputs, *self.hidden, len(self.class_names)]
+        synapses = [n_in * n_out for n_in, n_out in itertools.pairwise(widths)]
+        delays = sum(synapses[:-1]) * (self.hidden_delay > 0.0) + synapses[-1] * (self.output_delay > 0.0)
+        constants = len(self.trained) * sum(widths[1:])
+        return sum(synapses) * DTYPES[self.dtype].itemsize + 8 * (delays + constants)
 
 
 @dataclass(frozen=True)
@@ -212,6 +169,10 @@ def default_config(task: str, **changes: Any) -> Config:
     """The settings of a task, with changes. Raises ValueError for a task that is unknown."""
     if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"task = {task!r}: choose one of {', '.join(TASKS)}")
+    known = {field.name for field in fields(Config)}
+    strange = next((name for name in changes if name not in known), None)
+    if strange is not None:
+        raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to {task}; leave it out")
     settings: dict[str, Any] = {**TASKS[task].defaults, **changes}
     return Config(task=task, **settings)
 
@@ -234,9 +195,7 @@ def load_splits(config: Config) -> Splits:
 
 def build_network(config: Config, generator: torch.Generator) -> Sequential:
     """The untrained network of a configuration; its weights are drawn from `generator`."""
-    task = TASKS[config.task]
-    n_inputs = task.n_features + (config.bias_time is not None)
-    widths = [n_inputs, *config.hidden, len(task.class_names)]
+    widths = [config.n_inputs, *config.hidden, len(config.class_names)]
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
         is_output = len(layers) == len(config.hidden)
@@ -261,16 +220,6 @@ def _constants(config: Config, n_in: int, n_out: int, longest: float, generator:
         drawn = torch.rand(n_out, n_in, generator=generator, dtype=torch.float64)
         constants["delay"] = nn.Parameter(longest * (SHORTEST_DELAY + (1.0 - SHORTEST_DELAY) * drawn))
     return constants
-
-
-def learning_rates(config: Config, net: nn.Module) -> list[dict[str, Any]]:
-    """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
-    named = list(net.named_parameters())
-    weights = [parameter for name, parameter in named if "parametrizations" not in name]
-    constants = [parameter for name, parameter in named if "parametrizations" in name]
-    groups = [{"params": weights, "lr": config.lr}]
-    rate = config.lr if config.constants_lr is None else config.constants_lr
-    return [*groups, {"params": constants, "lr": rate}] if constants else groups
 
 
 def encode(config: Config, features: Tensor, feature_range: tuple[Any, Any]) -> Spikes:

@@ -17,6 +17,9 @@ from rich.text import Text
 
 from fireprop.cli import lines
 from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, printable, use_threads
+from fireprop.cli.options import given, option_name, with_settings
+from fireprop.tasks import Config
+from fireprop.training.events import EventsConfig
 
 
 class TaskName(str, Enum):
@@ -30,147 +33,107 @@ class TaskName(str, Enum):
     nmnist = "nmnist"
 
 
-class ScheduleName(str, Enum):
-    """Decay of the learning rate."""
-
-    exponential = "exponential"
-    cosine = "cosine"
-
-
-class GradientName(str, Enum):
-    """Method that computes the gradient; both are exact."""
-
-    adjoint = "adjoint"
-    forward = "forward"
-
-
-class DtypeName(str, Enum):
-    """Precision of weights, potentials and currents. Times are always float64."""
-
-    float32 = "float32"
-    float64 = "float64"
-
-
+@with_settings("Network and training", {Config: "Tasks of the library", EventsConfig: "Your own data"})
 def train(
-    task: Annotated[TaskName | None, typer.Argument(metavar="TASK", help=f"{', '.join(TaskName)}.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help=f"{', '.join(TaskName)}, or a FILE of your own events (.csv, .npz)."),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="NAME", help="Settings of a published result. `fireprop recipes` lists them.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with the files of mnist, fashion-mnist or nmnist.")
     ] = None,
-    hidden: Annotated[
-        list[int] | None, typer.Option(help="Units of a hidden layer. Repeat the option for more layers.")
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Labels of FILE, if they are not in FILE: columns sample, label.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
-    schedule: Annotated[ScheduleName | None, typer.Option(help="Decay of the learning rate.")] = None,
-    held_out: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="SHARE of the training files that is held out for validation.")
-    ] = None,
-    max_shift: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Shift each training image by up to PIXELS in both directions.")
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the training images, left to right.")
-    ] = None,
-    input_dropout: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="SHARE of the input spikes that training drops.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and shuffling. Default: 0.")] = None,
-    dtype: Annotated[DtypeName | None, typer.Option(help="Precision of weights and potentials.")] = None,
-    gradient: Annotated[
-        GradientName | None,
-        typer.Option(help="Reverse mode (adjoint) or forward propagation (forward). Both are exact."),
-    ] = None,
-    keep_alive: Annotated[
-        float | None,
-        typer.Option(
-            metavar="ZETA",
-            help="Homeostasis: raise the weights of units whose mean potential is below ZETA times the threshold.",
-        ),
-    ] = None,
-    follow: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Audit a SHARE of the steps: count the spikes that each step creates and deletes."
-        ),
-    ] = None,
-    guard: Annotated[
-        bool | None,
-        typer.Option("--guard", help="Step guard: shorten an audited step that silences the output unit of a label."),
-    ] = None,
-    max_spikes: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Largest NUMBER of spikes per layer and sample. Training ends at more."),
-    ] = None,
+    *,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
     threads: Threads = None,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
-    """Train a task with exact spike-time gradients.
+    """Train a task of the library, or your own data, with exact spike-time gradients.
 
     Writes configuration, metrics of every epoch, result, checkpoint and plots to a new folder. Options that are left
-    out take the defaults of the task.
+    out take the defaults of the task. For a FILE they are chosen from the data, and printed.
     """
     from fireprop import ranks, training
 
-    changes = {
-        "hidden": tuple(hidden) if hidden else None,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "schedule": schedule.value if schedule else None,
-        "data": _absolute(data) if data else None,
-        "held_out": held_out,
-        "max_shift": max_shift,
-        "flip": flip,
-        "input_dropout": input_dropout,
-        "seed": seed,
-        "dtype": dtype.value if dtype else None,
-        "gradient": gradient.value if gradient else None,
-        "keep_alive": keep_alive,
-        "follow": follow,
-        "guard": guard,
-        "max_spikes": max_spikes,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = given(settings)
     with mistakes_in_one_line(), ranks.launched() as group:
         use_threads(threads)
         training.require_same(group, {"option --resume": bool(resume)}, "start all ranks with the same command")
         if resume:
-            given = [*changes, *(name for name, value in (("recipe", recipe), ("out", out)) if value)]
-            if given:
-                option = given[0].replace("_", "-")
-                raise ValueError(f"--resume continues with the settings of {resume}: leave out --{option}")
+            others = {"recipe": recipe, "out": out, "labels": labels}
+            unwanted = [*changes, *(name for name, value in others.items() if value)]
+            if unwanted:
+                raise ValueError(
+                    f"--resume continues with the settings of {resume}: leave out {option_name(unwanted[0])}"
+                )
             run = group.from_first(partial(_reopen, resume, task))
+        elif task is None:
+            raise ValueError(
+                f"TASK is missing: choose one of {', '.join(TaskName)}, give a file of events, or --resume RUN"
+            )
+        elif task in tuple(TaskName):
+            if labels:
+                raise ValueError(f"--labels {labels}: {task} has labels of its own; leave it out")
+            place = {"data": _absolute("--data", data)} if data else {}
+            run = training.start(task, out, ranks=group, recipe=recipe, **place, **changes)
         else:
-            if task is None:
-                raise ValueError(f"TASK is missing: choose one of {', '.join(TaskName)}, or give --resume RUN")
-            run = training.start(task.value, out, ranks=group, recipe=recipe, **changes)
-        result = _train_live(run, group, resume=bool(resume), data=changes.get("data"))
+            run = _start_events(task, labels, {"recipe": recipe, "data": data}, out, group, changes)
+        moved = _absolute("--data", data) if resume and data else None
+        result = _train_live(run, group, resume=bool(resume), data=moved)
         if group.leads:
             _print_result(result, run.path, as_json)
 
 
-def _absolute(folder: Path) -> str:
-    """A folder as a run records it: the run goes on from anywhere."""
+def _start_events(
+    file: str, labels: Path | None, unwanted: dict[str, Any], out: Path | None, group: Any, changes: dict[str, Any]
+) -> Any:
+    """A run folder for a file of events; says what was chosen, and what is odd about the data."""
+    from fireprop import training
+    from fireprop.datasets.recordings import SUFFIXES
+
+    if Path(file).suffix.lower() not in SUFFIXES and not Path(file).is_file():
+        names = ", ".join(repr(each.value) for each in TaskName)
+        raise ValueError(f"TASK: {file!r} is not one of {names}, nor a file of events (.csv, .npz)")
+    for name, value in unwanted.items():
+        if value:
+            raise ValueError(f"--{name} {value}: it does not apply to a file of events; leave it out")
+    second = _absolute("--labels", labels) if labels else None
+    plan, chosen, found = training.plan_for_events(_absolute("FILE", Path(file)), second, **changes)
+    run = training.begin(plan, out, ranks=group)
+    if group.leads:
+        lines.say(
+            f"{found.samples:,} samples of {found.units:,} units, {found.events:,} events, {len(plan.names)} classes"
+        )
+        for line in chosen:
+            lines.say(f"chosen: {line}")
+        for fault in found.faults:
+            lines.say(f"{WARNING}{fault.what}: {fault.remedy}")
+    return run
+
+
+def _absolute(option: str, path: Path) -> str:
+    """A file or folder as a run records it: the run goes on from anywhere."""
     try:
-        return str(folder.expanduser().resolve())
+        return str(path.expanduser().resolve())
     except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
-        raise typer.BadParameter(f"--data {folder}: {' '.join(str(error).split())}") from error
+        raise typer.BadParameter(f"{option} {path}: {' '.join(str(error).split())}") from error
 
 
-def _reopen(path: Path, task: TaskName | None) -> Any:
-    """The folder of an earlier run, which should be of this task."""
+def _reopen(path: Path, task: str | None) -> Any:
+    """The folder of an earlier run, which should be of this task or file."""
     from fireprop import runs, training
 
     run = runs.RunFolder.open(path)
-    planned = training.read_config(run).task
-    if task and task.value != planned:
-        raise ValueError(f"{path} is a run of {planned}, not of {task.value}")
+    planned = training.read_config(run).name
+    if task and planned not in (task, Path(task).stem):
+        raise ValueError(f"{path} is a run of {planned}, not of {task}")
     return run
 
 

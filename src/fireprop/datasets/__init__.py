@@ -5,23 +5,33 @@ from fireprop.datasets.events import load_nmnist, read_events, spikes_from_event
 from fireprop.datasets.extras import MissingExtraError
 from fireprop.datasets.files import MissingDataError
 from fireprop.datasets.idx import load_idx
+from fireprop.datasets.inspection import Fault, Inspection, inspect_recordings
+from fireprop.datasets.recordings import Recordings, read_recordings
 from fireprop.datasets.spike_dataset import SpikeDataset
+from fireprop.datasets.splitting import Parts, split_samples
 from fireprop.datasets.tables import iris, iris_split, xor
 from fireprop.datasets.yinyang import yin_yang, yin_yang_class, yin_yang_splits
 
 __all__ = [
     "Augmented",
+    "Fault",
+    "Inspection",
     "MissingDataError",
     "MissingExtraError",
+    "Parts",
+    "Recordings",
     "SpikeDataset",
     "flip_images",
+    "inspect_recordings",
     "iris",
     "iris_split",
     "load_idx",
     "load_nmnist",
     "read_events",
+    "read_recordings",
     "shift_pixels",
     "spikes_from_events",
+    "split_samples",
     "xor",
     "yin_yang",
     "yin_yang_class",

@@ -17,6 +17,7 @@ from fireprop.datasets.extras import require
 from fireprop.experiments import published
 from fireprop.experiments.plan import AS_PUBLISHED, FAIR, Plan, Step, Watch
 from fireprop.experiments.report import Finding, Report, mean_and_spread
+from fireprop.plans import Splits
 from fireprop.plotting import GREY, INK
 from fireprop.spikes import Spikes
 from fireprop.training import Trainer
@@ -148,7 +149,7 @@ def train_fold(setting: str, number: int, train: Tensor, test: Tensor) -> tuple[
     features, labels = datasets.iris()
     feature_range = chosen.feature_range(features, train)
     parts = [SpikeDataset(tasks.encode(config, features[part], feature_range), labels[part]) for part in (train, test)]
-    trainer = Trainer(config, tasks.Splits(train=parts[0], validation=None, test=parts[1]))
+    trainer = Trainer.of(config, Splits(train=parts[0], validation=None, test=parts[1]))
     while trainer.epoch < config.epochs:
         trainer.run_epoch()
     accuracies = [_accuracy(trainer, part, chosen.decide) for part in parts]

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -17,6 +17,8 @@ from fireprop.experiments import published
 from fireprop.experiments.plan import AS_PUBLISHED, FAIR, Plan, Step, Watch
 from fireprop.experiments.report import Finding, Report, mean_and_spread
 from fireprop.nn import Record
+from fireprop.objectives import FirstSpike
+from fireprop.plans import Splits
 from fireprop.plotting import GREY, INK
 from fireprop.training import EpochMetrics, Trainer
 
@@ -43,17 +45,20 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
+class RewardedLateness(FirstSpike):
+    """First spikes with the authors' loss (D8)."""
+
+    def loss(self, record: Record, labels: Tensor) -> Tensor:
+        return published.rewarded_lateness(
+            record[-1], labels, tau=self.tau, late_penalty=self.late_penalty, late_tau=self.late_tau
+        )
+
+
 class PublishedTrainer(Trainer):
-    """A Trainer with the authors' loss (D8) and their batches, which come in the same order in every epoch."""
+    """A Trainer with the authors' batches, which come in the same order in every epoch."""
 
     def loader(self) -> DataLoader[Any]:
         return DataLoader(self.splits.train, batch_size=self.config.batch_size, collate_fn=SpikeDataset.collate)
-
-    def loss(self, record: Record, labels: Tensor) -> Tensor:
-        config = self.config
-        return published.rewarded_lateness(
-            record[-1], labels, tau=config.tau, late_penalty=config.late_penalty, late_tau=config.late_tau
-        )
 
 
 def published_parts(config: tasks.Config) -> dict[str, SpikeDataset]:
@@ -72,11 +77,14 @@ def published_parts(config: tasks.Config) -> dict[str, SpikeDataset]:
 def _published_trainer(config: tasks.Config) -> Trainer:
     parts = published_parts(config)
     # Without a validation part: the last epoch counts, as it was recorded.
-    return PublishedTrainer(config, tasks.Splits(train=parts["train"], validation=None, test=parts["test"]))
+    splits = Splits(train=parts["train"], validation=None, test=parts["test"])
+    generator = torch.Generator().manual_seed(config.seed)
+    objective = RewardedLateness(config.tau, config.late_penalty, config.late_tau)
+    return PublishedTrainer(config.build(splits, generator), splits, objective, config, generator=generator)
 
 
 def _fair_trainer(config: tasks.Config) -> Trainer:
-    return Trainer(config, tasks.load_splits(config))
+    return Trainer.of(config, config.load())
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ def draw_losses(epochs: Sequence[tuple[str, int, EpochMetrics]]) -> Figure:
 
 def _draw_map(trainer: Trainer) -> Figure:
     """Decision map with the test points; the trainer has its best weights."""
-    config = trainer.config
+    config = cast(tasks.Config, trainer.config)
 
     def classify(features: Tensor) -> Tensor:
         spikes = tasks.encode(config, features, (0.0, 1.0))

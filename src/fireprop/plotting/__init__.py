@@ -12,6 +12,7 @@ from fireprop.plotting.look import CLASS_COLORS, DPI, FAINT, GREY, INK, SMALL, U
 from fireprop.plotting.maps import decision_map
 from fireprop.plotting.rasters import raster_and_traces
 from fireprop.plotting.reliability import validity
+from fireprop.plotting.samples import sample_rasters
 
 __all__ = [
     "CLASS_COLORS",
@@ -25,5 +26,6 @@ __all__ = [
     "first_spike_histograms",
     "learning_curves",
     "raster_and_traces",
+    "sample_rasters",
     "validity",
 ]

@@ -157,7 +157,7 @@ class RunFolder:
 
     def save_figure(self, name: str, figure: "Figure") -> Path:
         """Write a picture as `name`.png and return its path."""
-        self._write(f"{name}.png", "wb", lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
+        self._write(f"{name}.png", "wb", _png(figure))
         return self.path / f"{name}.png"
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -198,6 +198,17 @@ class RunFolder:
         if not isinstance(values, dict):
             raise RunError(f"{path} does not contain a JSON object")
         return values
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Write a picture that belongs to no run, in place of an earlier one. Raises RunError."""
+    if path.suffix.lower() != ".png":
+        raise RunError(f"{path} does not end in .png: pictures are PNG files, give such a name")
+    files.write(path, "wb", _png(figure))
+
+
+def _png(figure: "Figure") -> Callable[[IO[Any]], Any]:
+    return lambda file: figure.savefig(file, format="png", dpi=figure.dpi)
 
 
 def _require_empty(path: Path) -> None:

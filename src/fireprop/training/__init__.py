@@ -1,20 +1,25 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
 from fireprop.training.agreement import require_same
+from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import draw, evaluate, load_trained, read_config, start, train
+from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
 __all__ = [
     "EVALUATION_BATCH",
     "EpochMetrics",
     "Evaluation",
+    "EventsConfig",
     "Progress",
     "Report",
     "Trainer",
+    "begin",
     "draw",
     "evaluate",
+    "fit",
     "load_trained",
+    "plan_for_events",
     "read_config",
     "require_same",
     "start",

@@ -9,13 +9,14 @@ import torch
 
 import fireprop
 from fireprop.datasets import SpikeDataset
+from fireprop.objectives import Objective
+from fireprop.plans import Settings, Splits
 from fireprop.ranks import RankError, Ranks
-from fireprop.tasks import Config, Splits
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def require_same_config(ranks: Ranks, config: Config) -> None:
+def require_same_config(ranks: Ranks, config: Settings) -> None:
     """Compare the settings of all processes. The folder of the data may differ from host to host.
 
     Raises RankError in every process; it names the first setting that differs, and the ranks that have another value.
@@ -24,6 +25,12 @@ def require_same_config(ranks: Ranks, config: Config) -> None:
     require_same(
         ranks, {"version of fireprop": fireprop.__version__, **settings}, "start all ranks with the same command"
     )
+
+
+def require_same_objective(ranks: Ranks, objective: Objective) -> None:
+    """Compare the objectives of all processes. Raises RankError in every process."""
+    facts = {f"objective: {name}": value for name, value in objective.describe().items()}
+    require_same(ranks, facts, "give all ranks the same objective")
 
 
 def require_same_data(ranks: Ranks, splits: Splits) -> None:

@@ -1,12 +1,11 @@
 """The memory that a training needs: asked before it begins, and said where it runs out."""
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fireprop.tasks import DTYPES, TASKS, Config
+from fireprop.plans import Plan
 
 # Weights, their gradients, two moments of Adam, the best weights.
 COPIES = 5
@@ -15,40 +14,34 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 ALLOCATOR = ("allocate memory", "not enough memory", "Storage size calculation overflowed", "out of memory")
 
 
-def require_memory(config: Config) -> None:
+def require_memory(plan: Plan) -> None:
     """Raise MemoryError if the parameters alone, with what training keeps of each, exceed the memory of the machine."""
     installed = _installed()
-    if installed is not None and least_bytes(config) > installed:
-        raise MemoryError(_shortage(config, f", but this machine has {installed / 1e9:,.1f} GB"))
+    if installed is not None and least_bytes(plan) > installed:
+        raise MemoryError(_shortage(plan, f", but this machine has {installed / 1e9:,.1f} GB"))
 
 
 @contextlib.contextmanager
-def memory_in_words(config: Config) -> Iterator[None]:
+def memory_in_words(plan: Plan) -> Iterator[None]:
     """Check the memory, and raise MemoryError in words where it runs out all the same."""
-    require_memory(config)
+    require_memory(plan)
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in ALLOCATOR):
             raise
-        raise MemoryError(_shortage(config, ", and memory ran out")) from error
+        raise MemoryError(_shortage(plan, ", and memory ran out")) from error
 
 
-def least_bytes(config: Config) -> int:
+def least_bytes(plan: Plan) -> int:
     """Bytes of the parameters of a network and of what training keeps beside each."""
-    task = TASKS[config.task]
-    widths = [task.n_features + (config.bias_time is not None), *config.hidden, len(task.class_names)]
-    weights = sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
-    hidden_synapses = weights - widths[-2] * widths[-1]
-    delays = hidden_synapses * (config.hidden_delay > 0.0) + (weights - hidden_synapses) * (config.output_delay > 0.0)
-    constants = len(config.trained) * sum(widths[1:])
-    return COPIES * (weights * DTYPES[config.dtype].itemsize + 8 * (delays + constants))
+    return COPIES * plan.parameter_bytes()
 
 
-def _shortage(config: Config, found: str) -> str:
-    hidden = ", ".join(str(width) for width in config.hidden[:5]) + ", ..." * (len(config.hidden) > 5)
+def _shortage(plan: Plan, found: str) -> str:
+    hidden = ", ".join(str(width) for width in plan.hidden[:5]) + ", ..." * (len(plan.hidden) > 5)
     return (
-        f"hidden = ({hidden}): training takes at least {least_bytes(config) / 1e9:,.1f} GB{found}: give fewer hidden "
+        f"hidden = ({hidden}): training takes at least {least_bytes(plan) / 1e9:,.1f} GB{found}: give fewer hidden "
         "units"
     )
 

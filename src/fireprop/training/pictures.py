@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-from fireprop import losses
 from fireprop.datasets import yin_yang_class, yin_yang_splits
+from fireprop.objectives import FirstSpike
 from fireprop.runs import RunFolder
-from fireprop.tasks import TASKS, encode
+from fireprop.tasks import Config, encode
 from fireprop.training.trainer import EVALUATION_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -22,34 +22,37 @@ def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:
     from fireprop import plotting
 
     trainer.use_best()
-    config, test = trainer.config, trainer.splits.test
-    names = TASKS[config.task].class_names
+    test, names = trainer.splits.test, trainer.config.class_names
     figures = {
         "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
         "sample": _draw_sample(trainer, names),
-        "first_spikes": plotting.first_spike_histograms(
-            trainer.run_whole(test.spikes[:EVALUATION_BATCH])[-1], test.labels[:EVALUATION_BATCH], class_names=names
-        ),
     }
-    if config.task == "yin-yang":
+    if isinstance(trainer.objective, FirstSpike):
+        out = trainer.run_whole(test.spikes[:EVALUATION_BATCH])[-1]
+        figures["first_spikes"] = plotting.first_spike_histograms(
+            out, test.labels[:EVALUATION_BATCH], class_names=names
+        )
+    if trainer.config.name == "yin-yang":
         figures["decision_map"] = _draw_decision_map(trainer, names)
     return [run.save_figure(name, figure) for name, figure in figures.items()]
 
 
-def _draw_sample(trainer: Trainer, names: Sequence[str]) -> "Figure":
+def _draw_sample(trainer: Trainer, names: Sequence[str] | None) -> "Figure":
     from fireprop import plotting
 
     inputs = trainer.splits.test.spikes[0]
     return plotting.raster_and_traces(inputs, trainer.run_whole(inputs), class_names=names)
 
 
-def _draw_decision_map(trainer: Trainer, names: Sequence[str]) -> "Figure":
+def _draw_decision_map(trainer: Trainer, names: Sequence[str] | None) -> "Figure":
     from fireprop import plotting
+
+    config = cast(Config, trainer.config)
 
     def classify(features: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            record = trainer.run(encode(trainer.config, features, (0.0, 1.0)))
-        return losses.first_spike_predictions(record[-1])
+            record = trainer.run(encode(config, features, (0.0, 1.0)))
+        return trainer.objective.predictions(record)
 
     features, labels = yin_yang_splits()["test"]
     return plotting.decision_map(classify, features, labels, class_of=yin_yang_class, class_names=names)

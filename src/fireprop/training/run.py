@@ -1,21 +1,26 @@
 """A run and its folder: begun, trained or resumed, evaluated, drawn."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import fireprop
+from fireprop.plans import Plan
 from fireprop.ranks import ALONE, Ranks, is_loss
 from fireprop.recipes import configure
-from fireprop.runs import RunError, RunFolder
-from fireprop.tasks import Config, load_splits, require_data
+from fireprop.runs import CONFIG, RunError, RunFolder
+from fireprop.tasks import Config
 from fireprop.training import pictures
 from fireprop.training.agreement import require_same_config
+from fireprop.training.events import TASK, EventsConfig
 from fireprop.training.interrupts import Interrupts, watched
 from fireprop.training.memory import memory_in_words, require_memory
 from fireprop.training.metrics import Evaluation
 from fireprop.training.trainer import Report, Trainer, require_shareable
+
+BUILT = "built_by_a_program"  # in a configuration that does not describe the network
 
 
 def train(
@@ -34,7 +39,7 @@ def train(
     report  called before the kernels are compiled, after every batch and at the end of every epoch
     ranks   the processes that train together; each batch is split among them, and the one that leads reads and writes
             the folder. The weights are those of one process, to rounding
-    data    folder of the task's files on this host; None: that of the configuration
+    data    where the file or folder of the data lies on this host; None: where the configuration says
 
     After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress. In
     the main thread, and unless the program has a handler of its own, Ctrl-C ends training after the batch in progress,
@@ -42,41 +47,80 @@ def train(
     if another version of fireprop began the run, ranks.RankError if the processes have different settings or data, and
     MemoryError if the network does not fit into memory.
     """
+    with _supervised(run, ranks) as interrupts:
+        plan = ranks.from_first(lambda: _read_own_config(run))
+        plan = plan if data is None else replace(plan, data=data)
+        with memory_in_words(plan):
+            state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
+            return _fit(Trainer.of(plan, plan.load(), ranks), run, state, report, interrupts)
+
+
+def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Report | None = None) -> dict[str, Any]:
+    """Train a network of the caller's own to the end, write everything into a folder, and return the result.
+
+    trainer  with network, data and objective
+    out      a folder that does not exist, or is empty
+    resume   go on from the checkpoint in `out`, if there is one. The trainer is then made as for a new run, its weights
+             drawn by the same seed or not: those of the checkpoint replace them. The weights end as they would have
+             without the interruption
+    report   as of `train`
+
+    As `train`, which does this for the tasks and files of the command line, and raises as it does. The folder has
+    settings, metrics, checkpoint, result and pictures. `fireprop evaluate` and `plot` cannot build the network, and say
+    so.
+    """
+    path, ranks = Path(out), trainer.ranks
+
+    def find() -> RunFolder:
+        if resume and (path / CONFIG).is_file():
+            run = RunFolder.open(path)
+            _require_own_version(run, run.read_version())
+            return run
+        run = RunFolder.create(path)
+        run.write_config({BUILT: True, **trainer.config.to_dict()})
+        return run
+
+    run = ranks.from_first(find)
+    with _supervised(run, ranks) as interrupts:
+        state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
+        return _fit(trainer, run, state, report, interrupts)
+
+
+@contextlib.contextmanager
+def _supervised(run: RunFolder, ranks: Ranks) -> Iterator[Interrupts]:
+    """Watch for Ctrl-C, and keep the folder to these processes."""
     with watched(ranks) as interrupts, run.locked() if ranks.leads else contextlib.nullcontext():
         try:
-            config = ranks.from_first(lambda: _read_own_config(run))
-            config = config if data is None else replace(config, data=data)
-            with memory_in_words(config):
-                return _train(run, config, resume, report, ranks, interrupts)
+            yield interrupts
         except RuntimeError as error:
             if is_loss(error) and interrupts.came:  # another process was interrupted too, and has already left
                 raise KeyboardInterrupt from error
             raise
 
 
-def _train(
-    run: RunFolder, config: Config, resume: bool, report: Report | None, ranks: Ranks, interrupts: Interrupts
+def _fit(
+    trainer: Trainer, run: RunFolder, state: dict[str, Any] | None, report: Report | None, interrupts: Interrupts
 ) -> dict[str, Any]:
-    state = ranks.from_first(lambda: _read_own_checkpoint(run) if resume and run.has_checkpoint() else None)
-    trainer = Trainer(config, load_splits(config), ranks)
+    """Train to the last epoch, from a checkpoint's state if there is one."""
+    leads = trainer.ranks.leads
     trainer.interrupts = interrupts
     if state is not None:
         trainer.load_state_dict(state)
-        if ranks.leads:
+        if leads:
             run.write_metrics([asdict(row) for row in trainer.metrics])
     if report:
         report(trainer.start())
     trainer.warm_up()
     with interrupts.deferred():
-        while trainer.epoch < config.epochs:
+        while trainer.epoch < trainer.config.epochs:
             interrupts.check()
             trainer.run_epoch(report)
-            if ranks.leads:
+            if leads:
                 run.save_checkpoint(trainer.state_dict())
                 run.write_metrics([asdict(row) for row in trainer.metrics])
     interrupts.check()
     result = trainer.result()
-    if ranks.leads:
+    if leads:
         run.write_result(result)
         pictures.draw_pictures(run, trainer)
     return result
@@ -90,21 +134,29 @@ def start(
     recipe  one of the task's `recipes.RECIPES`, instead of its own settings
     ranks   the processes that train together; the one that leads makes the folder
 
-    Raises ranks.RankError if processes are given different settings, ValueError for a setting that is out of range or
+    Raises as `begin` does, and ValueError for a setting that is out of range.
+    """
+    return begin(configure(task, recipe, **changes), out, ranks=ranks)
+
+
+def begin(plan: Plan, out: Path | None = None, *, ranks: Ranks = ALONE) -> RunFolder:
+    """A new run folder with the settings of a plan; `out` defaults to runs/<name>-<date>-<time>.
+
+    ranks  the processes that train together; the one that leads makes the folder
+
+    Raises ranks.RankError if processes are given different settings, ValueError for a setting that is
     not for several processes, datasets.MissingExtraError if the
     data need a package that is not installed, datasets.MissingDataError if their files are not there, RunError if `out`
     exists and is not empty, MemoryError if the network does not fit into memory. Until all is well it makes no folder.
     """
-
-    config = configure(task, recipe, **changes)
-    require_shareable(config, ranks)
-    require_same_config(ranks, config)
+    require_shareable(plan, ranks)
+    require_same_config(ranks, plan)
 
     def make() -> RunFolder:
-        require_memory(config)
-        require_data(config)
-        run = RunFolder.create_new(task) if out is None else RunFolder.create(out)
-        run.write_config(config.to_dict())
+        require_memory(plan)
+        plan.require_data()
+        run = RunFolder.create_new(plan.name or "run") if out is None else RunFolder.create(out)
+        run.write_config(plan.to_dict())
         return run
 
     return ranks.from_first(make)
@@ -124,10 +176,17 @@ def draw(run: RunFolder) -> list[Path]:
     return pictures.draw_pictures(run, load_trained(run))
 
 
-def read_config(run: RunFolder) -> Config:
-    """The configuration of a run. Raises RunError if it is not ours."""
+def read_config(run: RunFolder) -> Plan:
+    """The configuration of a run. Raises RunError if it is not ours, or of a network that a program has built."""
+    values = run.read_config()
+    if BUILT in values:
+        raise RunError(
+            f"{run.path}: its network was built by a program, with training.fit, and config.json does not describe "
+            "it: run that program again with resume=True"
+        )
     try:
-        return Config.from_dict(run.read_config())
+        kind = EventsConfig if values.get("task") == TASK else Config
+        return kind.from_dict(values)
     except (ValueError, TypeError) as error:
         raise RunError(f"{run.path}: config.json is not valid: {error}{_writer(run)}") from error
 
@@ -138,15 +197,17 @@ def _writer(run: RunFolder) -> str:
     return f"; fireprop {version} wrote it" if version not in (None, fireprop.__version__) else ""
 
 
-def _read_own_config(run: RunFolder) -> Config:
+def _read_own_config(run: RunFolder) -> Plan:
     """The configuration of a run of this version."""
     config = read_config(run)
     _require_own_version(run, run.read_version())
     return config
 
 
-def _read_own_checkpoint(run: RunFolder) -> dict[str, Any]:
-    """The checkpoint of a run, if this version wrote it."""
+def _read_own_checkpoint(run: RunFolder, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint that a run goes on from, if this version wrote it; None if it starts."""
+    if not (resume and run.has_checkpoint()):
+        return None
     state = run.load_checkpoint()
     _require_own_version(run, state.get("version"))
     return state
@@ -167,6 +228,6 @@ def load_trained(run: RunFolder) -> Trainer:
     """The state of a run after its last finished epoch."""
     config = read_config(run)
     with memory_in_words(config):
-        trainer = Trainer(config, load_splits(config))
+        trainer = Trainer.of(config, config.load())
         trainer.load_state_dict(run.load_checkpoint())
     return trainer

@@ -3,24 +3,30 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias, TypeVar, cast
 
-import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
 import fireprop
-from fireprop import arguments, following, losses
+from fireprop import arguments, following
 from fireprop.datasets import Augmented, SpikeDataset
-from fireprop.nn import Record, Sequential
+from fireprop.nn import LIF, Record, Sequential, Trace
+from fireprop.nn.record import Stop
+from fireprop.objectives import Objective
 from fireprop.optim import Adam
+from fireprop.plans import Plan, Settings, Splits
 from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, Splits, build_network, learning_rates
 from fireprop.training import runaway
-from fireprop.training.agreement import require_same_config, require_same_data, require_same_state
+from fireprop.training.agreement import (
+    require_same_config,
+    require_same_data,
+    require_same_objective,
+    require_same_state,
+)
 from fireprop.training.interrupts import Interrupts
 from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, n_correct, n_spikes
 
@@ -47,36 +53,65 @@ class Progress:
 
 
 Report: TypeAlias = Callable[[Progress], None]
+Own = TypeVar("Own", bound="Trainer")
 
 
 class Trainer:
     """A network on its way: weights, optimiser, random state and what has been measured.
 
-    In several processes each has a trainer, and calls its methods at the same point as the others. Raises
-    ranks.RankError if the processes have different settings or data, or start an epoch in different states.
+    net        any module from `Spikes` to `Spikes`, to the `Trace` of an `nn.LI`, or to a `Record`. Those of
+               `fireprop.nn` are asked for the record of a run, with the settings of the run. A module of the caller's
+               own is called as net(inputs, t_end=t_end)
+    splits     the samples to train, validate and test on
+    objective  what the network is trained for: one of `fireprop.objectives`, or a subclass of `Objective`
+    config     how it is trained: `plans.Settings`, or those of a `Plan`, which `Trainer.of` follows
+    generator  of the order of samples, and of what augmentation draws. Default: a new one with the seed of config
+    ranks      the processes that train together
 
-    interrupts  asked between batches, evaluation included; `training.train` sets those that watch for Ctrl-C
+    In several processes each has a trainer, and calls its methods at the same point as the others. Raises
+    ranks.RankError if the processes have different settings, objectives or data, or start an epoch in different
+    states; ValueError for a setting that does not fit the network, the objective or several processes.
+
+    interrupts  asked between batches, evaluation included; `training.train` and `fit` set those that watch for Ctrl-C
     """
 
-    def __init__(self, config: Config, splits: Splits, ranks: Ranks = ALONE) -> None:
-        require_shareable(config, ranks)
-        self.config = config
-        self.splits = splits
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        splits: Splits,
+        objective: Objective,
+        config: Settings,
+        *,
+        generator: torch.Generator | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.net = arguments.instance("net", net, torch.nn.Module, "a torch module from Spikes to Spikes or a Trace")
+        self.splits = arguments.instance("splits", splits, Splits, "fireprop.plans.Splits")
+        self.objective = arguments.instance("objective", objective, Objective, "an objective of fireprop.objectives")
+        self.config = arguments.instance("config", config, Settings, "fireprop.plans.Settings")
         self.ranks = ranks
         self.interrupts = Interrupts()
+        require_shareable(config, ranks)
+        _require_fitting(config, net, objective)
         require_same_config(ranks, config)
+        require_same_objective(ranks, objective)
         require_same_data(ranks, splits)
         self._agreed = False
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.net = build_network(config, self.generator)
-        self.objective = ranks.parallel(_Objective(self.net.parameters(), self.run, self.loss))
-        self.optimizer = Adam(learning_rates(config, self.net), lr=config.lr, fused=True)
+        self.generator = torch.Generator().manual_seed(config.seed) if generator is None else generator
+        self.step = ranks.parallel(_Step(self.net.parameters(), self.run, self.loss))
+        self.optimizer = Adam(_rates(config, self.net), lr=config.lr, fused=True)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
         self.best_epoch = 0
         self.best_weights = _copy(self.net)
         self.train_seconds = 0.0
         self.compile_seconds = 0.0
+
+    @classmethod
+    def of(cls: type[Own], plan: Plan, splits: Splits, ranks: Ranks = ALONE) -> Own:
+        """A trainer of the network and the objective of a plan. The seed draws weights, then orders of samples."""
+        generator = torch.Generator().manual_seed(plan.seed)
+        return cls(plan.build(splits, generator), splits, plan.objective(), plan, generator=generator, ranks=ranks)
 
     @property
     def epoch(self) -> int:
@@ -96,11 +131,11 @@ class Trainer:
         self._require_agreement()
         start = time.perf_counter()
         loader = self.loader()
-        tally = Tally(self.net)
-        learning_rate = float(self.schedule.get_last_lr()[0])
+        tally = Tally(self.net, self.objective)
+        learning_rate = self._learning_rate()
         for done, (spikes, labels) in enumerate(loader, start=1):
             self.interrupts.check()
-            record, loss = self.objective(spikes, labels)
+            record, loss = self.step(spikes, labels)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
             guarded = self.config.guard and is_followed
@@ -114,7 +149,8 @@ class Trainer:
                 self._keep_alive(spikes, self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
             if is_followed:
-                tally.follow(following.follow(self.net, self.run, spikes, labels, record, start_weights, self.ranks))
+                batch = spikes, labels, record, start_weights
+                tally.follow(following.follow(self.net, self.run, *batch, self.ranks, self.objective.answers))
             if report:
                 report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
         self.schedule.step()
@@ -123,26 +159,12 @@ class Trainer:
         validation = self.evaluate(self.splits.validation) if self.splits.validation else None
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
-            train_loss=tally.mean_loss,
-            train_accuracy=tally.accuracy,
+            **tally.measured(),
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
-            spikes_per_unit=tally.spikes_per_unit,
-            silent_units=sum(tally.silent[:-1]),
-            grazes=tally.grazes,
             learning_rate=learning_rate,
             samples_per_second=tally.samples / seconds,
-            near_graze_share=tally.near_graze_share,
-            largest_sensitivity=tally.largest_sensitivity,
-            spikes_created=tally.per_followed(tally.created),
-            spikes_deleted=tally.per_followed(tally.deleted),
-            labels_silenced=tally.per_followed(tally.silenced),
             steps_shortened=tally.shortened if self.config.guard else None,
-            silent_hidden=" ".join(map(str, tally.silent[:-1])),
-            silent_outputs=tally.silent[-1],
-            silent_labels=tally.unanswered / tally.samples,
-            median_spikes_per_sample=float(np.median(tally.spikes_of_samples)),
-            largest_spikes_per_sample=int(tally.spikes_of_samples.max()),
         )
         warning = runaway.warning(self.metrics, metrics, tally.spikes_of_samples)
         self._keep_if_best(metrics)
@@ -163,10 +185,11 @@ class Trainer:
                 self.interrupts.check()
                 record = self.run(inputs)
                 loss += float(self.loss(record, labels)) * len(labels)
-                correct += n_correct(record[-1], labels)
-                for k, number in enumerate(n_spikes(inputs, record)):
+                correct += n_correct(self.objective, record, labels) or 0
+                for k, number in enumerate(n_spikes(self.objective, inputs, record)):
                     spikes[k] += number
-        return Evaluation(*(total / len(data) for total in self.ranks.sum([loss, correct, *spikes])))
+        loss, correct, *means = (total / len(data) for total in self.ranks.sum([loss, correct, *spikes]))
+        return Evaluation(loss, correct if self.objective.has_classes else None, *means)
 
     def use_best(self) -> None:
         """Give the network the weights of the best epoch."""
@@ -178,8 +201,9 @@ class Trainer:
         test = self.evaluate(self.splits.test)
         best = self.metrics[self.best_epoch - 1]
         rates = sorted(row.samples_per_second for row in self.metrics)
+        *hidden, outputs = self._widths()
         return {
-            "task": self.config.task,
+            "task": self.config.name,
             "test_accuracy": test.accuracy,
             "validation_accuracy": best.validation_accuracy,
             "best_epoch": self.best_epoch,
@@ -191,16 +215,24 @@ class Trainer:
             "spikes_to_decision": test.spikes_to_decision,
             "inputs_to_decision": test.inputs_to_decision,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
-            "units": {"hidden": list(self.config.hidden), "outputs": len(TASKS[self.config.task].class_names)},
+            "units": {"hidden": hidden, "outputs": outputs},
             "silent": {"best_epoch": best.silence(), "last_epoch": self.metrics[-1].silence()},
             "seed": self.config.seed,
             "version": fireprop.__version__,
         }
 
+    def _widths(self) -> list[int]:
+        """Units of each layer that fires, and of the output."""
+        with torch.no_grad():
+            record = self.run(self.splits.train.spikes[:1])
+        hidden = [layer.n_units for layer in record.spikes if layer is not record[-1]]
+        return [*hidden, record[-1].n_units]
+
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
         return {
             "config": self.config.to_dict(),
+            "objective": self.objective.describe(),
             "weights": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -214,10 +246,15 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
         try:
-            # Settings that are newer than the checkpoint, and where the files lie now, make no other configuration.
-            if replace(Config.from_dict(state["config"]), data=self.config.data) != self.config:
+            # Settings that are newer than the checkpoint make no other configuration.
+            if not self.config.continues(type(self.config).from_dict(state["config"])):
                 raise RunError(
                     "the checkpoint and config.json have different configurations: restore the config.json of this run"
+                )
+            own = self.objective.describe()
+            if state.get("objective", own) != own:  # older versions had one objective
+                raise RunError(
+                    f"the checkpoint has the objective {state['objective']}, this trainer {own}: give that one"
                 )
             _require_like(self.net.state_dict(), state["weights"], "weights")
             _require_like(self.net.state_dict(), state["best_weights"], "best_weights")
@@ -265,45 +302,41 @@ class Trainer:
 
     def loader(self) -> DataLoader[Any]:
         """The training part in batches, in the order of one epoch."""
-        is_augmented = self.config.max_shift or self.config.input_dropout or self.config.flip
-        data = self._augmented() if is_augmented else self.splits.train
+        changes = self.config.augmentation()
+        data = self._augmented(changes) if changes else self.splits.train
         order = RandomSampler(self.splits.train, generator=self.generator)
         return self._shares(data, order, self.config.batch_size, self.generator)
 
     def run(self, spikes: Spikes) -> Record:
-        """A run until every output has fired, which is what training sees, or to t_end."""
-        config = self.config
-        return self.net.record(
-            spikes, t_end=config.t_end, stop="first_spikes", on_graze="zero", gradient=config.gradient,
-            max_sensitivity=config.max_sensitivity, max_spikes=config.max_spikes,
-        )  # fmt: skip
+        """A run as far as the objective needs it, which is what training sees; the output is the last layer."""
+        return self._record(spikes, self.objective.stop)
 
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
         with torch.no_grad():
-            return self.net.record(spikes, t_end=self.config.t_end, max_spikes=self.config.max_spikes)
+            return self._record(spikes, None)
+
+    def _record(self, spikes: Spikes, stop: Stop) -> Record:
+        config, net = self.config, cast(Any, self.net)
+        if hasattr(net, "record"):
+            record: Record = net.record(
+                spikes, t_end=config.t_end, t_start=config.t_start, stop=stop, on_graze="zero",
+                gradient=config.gradient, max_sensitivity=config.max_sensitivity, max_spikes=config.max_spikes,
+            )  # fmt: skip
+            return record.with_output_last()
+        out = net(spikes, t_end=config.t_end)
+        wanted = "a network that returns fireprop.Spikes, a Trace of nn.LI or a Record"
+        arguments.instance("what net returns", out, (Record, Spikes, Trace), wanted)
+        return out if isinstance(out, Record) else Record((out,), (), places=(None,))
 
     def loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of a run, as the configuration has it."""
-        return losses.first_spike_cross_entropy(
-            record[-1],
-            labels,
-            tau=self.config.tau,
-            late_penalty=self.config.late_penalty,
-            late_tau=self.config.late_tau,
-        )
+        """The loss of a run, as the objective has it."""
+        return self.objective.loss(record, labels)
 
-    def _augmented(self) -> Augmented:
+    def _augmented(self, changes: Mapping[str, Any]) -> Augmented:
         """The training part as this epoch sees it."""
         seed = int(torch.randint(1 << 62, (), generator=self.generator))
-        return Augmented(
-            self.splits.train,
-            seed=seed,
-            max_shift=self.config.max_shift,
-            drop=self.config.input_dropout,
-            shape=TASKS[self.config.task].shape,
-            flip=self.config.flip,
-        )
+        return Augmented(self.splits.train, seed=seed, **changes)
 
     def _shares(
         self, data: SpikeDataset | Augmented, order: Sampler[int], batch_size: int, generator: torch.Generator
@@ -320,7 +353,12 @@ class Trainer:
     def _keep_alive(self, spikes: Spikes, zeta_min: float) -> None:
         from fireprop.insights import rates  # which can draw, and loads what it needs for that
 
-        rates.project_(self.net, spikes, self.run_whole(spikes), zeta_min=zeta_min)
+        rates.project_(cast(Any, self.net), spikes, self.run_whole(spikes), zeta_min=zeta_min)
+
+    def _learning_rate(self) -> float:
+        """That of the weights now, in the units of config.lr."""
+        rate = float(self.schedule.get_last_lr()[0])
+        return self.config.lr * rate / float(self.schedule.base_lrs[0]) if self.config.relative_lr else rate
 
     def _last(self) -> EpochMetrics | None:
         return self.metrics[-1] if self.metrics else None
@@ -332,7 +370,7 @@ class Trainer:
             self.best_epoch, self.best_weights = metrics.epoch, _copy(self.net)
 
 
-class _Objective(torch.nn.Module):
+class _Step(torch.nn.Module):
     """The run of a batch and its loss: what has to be one module to be wrapped for several processes.
 
     It has the parameters of the network without its buffers, which are constants: they would be sent in every step.
@@ -354,13 +392,35 @@ class _Objective(torch.nn.Module):
         return record, self.loss(record, labels)
 
 
-def _schedule(config: Config, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:
+    """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
+    named = list(net.named_parameters())
+    weights = [parameter for name, parameter in named if "parametrizations" not in name]
+    constants = [parameter for name, parameter in named if "parametrizations" in name]
+    rate = config.lr if config.constants_lr is None else config.constants_lr
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": config.lr}]
+    groups += [{"params": constants, "lr": rate}] if constants else []
+    if not config.relative_lr:
+        return groups
+    return [
+        {"params": [parameter], "lr": group["lr"] * _size(parameter)}
+        for group in groups
+        for parameter in group["params"]
+    ]
+
+
+def _size(parameter: torch.nn.Parameter) -> float:
+    """Root mean square; 1 where that is 0 and gives no measure."""
+    return float(parameter.detach().double().square().mean().sqrt()) or 1.0
+
+
+def _schedule(config: Settings, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
     return torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
 
 
-def require_shareable(config: Config, ranks: Ranks) -> None:
+def require_shareable(config: Settings, ranks: Ranks) -> None:
     """Refuse what several processes cannot share."""
     if config.keep_alive is not None and ranks.number > 1:
         raise ValueError(
@@ -369,10 +429,27 @@ def require_shareable(config: Config, ranks: Ranks) -> None:
         )
 
 
+def _require_fitting(config: Settings, net: torch.nn.Module, objective: Objective) -> None:
+    """Refuse settings that need something that the network or the objective has not."""
+    if config.guard and not (objective.has_classes and objective.reads is Spikes):
+        raise ValueError(
+            f"guard = True: objective {objective.name} has no output unit of a label that could fall silent; leave "
+            "guard out"
+        )
+    layers = list(net) if isinstance(net, Sequential) else [net]
+    odd = next((layer for layer in layers if not isinstance(layer, LIF)), None)
+    if config.keep_alive is not None and odd is not None:
+        raise ValueError(
+            f"keep_alive = {config.keep_alive}: homeostasis needs a LIF or a Sequential of LIF layers, but the network "
+            f"has a {type(odd).__name__}: leave keep_alive out"
+        )
+
+
 def _merit(metrics: EpochMetrics) -> tuple[float, float, int]:
-    if metrics.validation_accuracy is None or metrics.validation_loss is None:
+    """Without classes the accuracy is the same in every epoch, so the loss decides."""
+    if metrics.validation_loss is None:
         return 0.0, 0.0, metrics.epoch
-    return metrics.validation_accuracy, -metrics.validation_loss, metrics.epoch
+    return metrics.validation_accuracy or 0.0, -metrics.validation_loss, metrics.epoch
 
 
 def _require_like(wanted: Mapping[str, torch.Tensor], found: Mapping[str, Any], name: str) -> None:
@@ -393,5 +470,5 @@ def _form(tensor: Any) -> str:
     return f"a {kind} tensor of {tensor.dtype} and shape {tuple(tensor.shape)} on {tensor.device.type}"
 
 
-def _copy(net: Sequential) -> dict[str, torch.Tensor]:
+def _copy(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}

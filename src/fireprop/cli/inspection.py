@@ -1,0 +1,91 @@
+"""The command inspect: what a file of one's own events holds, and what is odd about it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fireprop.cli.common import Json, mistakes_in_one_line, print_json, printable
+
+MOST_CLASSES = 12  # a line names
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Events, a .csv or .npz file.")],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Labels of FILE, if they are not in FILE: columns sample, label.")
+    ] = None,
+    tau_mem: Annotated[
+        float | None, typer.Option(metavar="TIME", help="Time constant that you plan: say if it does not fit the data.")
+    ] = None,
+    raster: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw one sample of each class, six at most, into this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a file of your own events holds and what is odd about it, and draw a raster.
+
+    The file has the format that `fireprop train FILE` reads (docs/data.md). The exit code is 0 also where something
+    is odd.
+    """
+    from fireprop import datasets
+
+    with mistakes_in_one_line():
+        recordings = datasets.read_recordings(file, labels)
+        found = datasets.inspect_recordings(recordings, tau_mem=tau_mem)
+        if raster is not None:
+            _draw(recordings, raster)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for line in _lines(found):
+        typer.echo(printable(line))
+    if raster is not None:
+        typer.echo(f"raster: {printable(raster)}")
+
+
+def _draw(recordings: Any, path: Path) -> None:
+    from fireprop import plotting, runs
+
+    figure = plotting.sample_rasters(
+        recordings.spikes,
+        labels=recordings.labels,
+        class_names=recordings.class_names or None,
+        sample_names=recordings.samples,
+    )
+    runs.write_figure(path, figure)
+
+
+def _lines(found: Any) -> Iterator[str]:
+    """A line for each fact, note and fault."""
+    facts = {
+        "samples": f"{found.samples:,}",
+        "units": f"{found.units:,}",
+        "events": f"{found.events:,}",
+        "events per sample": _spread(found.events_per_sample),
+        "events per unit": _spread(found.events_per_unit),
+        "times": f"{found.t_first:.12g} to {found.t_last:.12g}; the median sample lasts {found.duration:.4g}",
+        "gap within a unit": "no unit fires twice in a sample" if found.gap is None else f"median {found.gap:.4g}",
+        "classes": _sizes(found.classes) or "no labels",
+        "groups": _sizes(found.groups) or "none",
+    }
+    for name, value in facts.items():
+        yield f"{name:20}{value}"
+    for note in found.notes:
+        yield f"note: {note}"
+    for fault in found.faults:
+        yield f"odd: {fault.what}: {fault.remedy}"
+    if not found.faults:
+        yield "nothing odd was found"
+
+
+def _spread(numbers: tuple[int, float, int]) -> str:
+    low, median, high = numbers
+    return f"{low:,} to {high:,}, median {median:,.10g}"
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    shown = [f"{name} ({number:,} samples)" for name, number in list(sizes.items())[:MOST_CLASSES]]
+    return ", ".join(shown) + (f", and {len(sizes) - MOST_CLASSES} more" if len(sizes) > MOST_CLASSES else "")

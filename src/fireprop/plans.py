@@ -1,0 +1,211 @@
+"""How a network is trained: the settings that every run has, and what a run needs to start from its configuration."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from fireprop import arguments
+from fireprop.datasets import SpikeDataset
+from fireprop.engine import DEFAULT_MAX_SPIKES
+from fireprop.objectives import Objective
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Own = TypeVar("Own", bound="Settings")
+
+
+def setting(default: Any = MISSING, *, about: str, metavar: str | None = None) -> Any:
+    """A field of a dataclass of settings that is an option of the command line too.
+
+    about    the help of the option
+    metavar  what stands for its value there; None: the kind of the value
+    """
+    return field(default=default, metadata={"about": about, "metavar": metavar})
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run. Without a validation part the last epoch counts as the best."""
+
+    train: SpikeDataset
+    validation: SpikeDataset | None
+    test: SpikeDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How any network is trained. Times in the unit of its inputs.
+
+    t_end                the horizon of a run
+    t_start              where a bias or an initial state begins to act; None where the network has neither
+    epochs, batch_size   passes over the training part, and samples per step
+    lr, lr_decay         learning rate of Adam, and its factor from one epoch to the next
+    relative_lr          give lr, and constants_lr, in units of the root mean square of each parameter at the start. A
+                         step then is as large for a layer of many inputs as for one of few, in any unit of time
+    schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
+    constants_lr         learning rate of constants that `nn.keep_positive` trains; None: lr
+    seed                 of the weights, where the run draws them, and of the order of samples
+    gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
+    keep_alive           None, or zeta_min of `insights.rates.project_`, a step after each update that lifts the weights
+                         of units too far from firing. No part of the exact gradient
+    follow               share of the steps after which their batch is run once more, to count the spikes that the step
+                         created and deleted; 0 for none
+    guard                halve a step that is followed, up to five times, if it silenced the unit of a sample's label
+    max_sensitivity      as in `LIF`: the largest 1/slope that gradients use; None: the slopes as they are
+    input_dropout        probability with which a training sample's input spike is left out, anew in every epoch
+    max_spikes           limit of spikes per layer and sample; beyond it training ends with SpikeLimitError
+
+    Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
+    """
+
+    t_end: float = setting(about="End of a run. Spikes from this time on do not exist.", metavar="TIME")
+    epochs: int = setting(about="Passes over the training data.")
+    batch_size: int = setting(about="Samples per update.")
+    lr: float = setting(about="Initial learning rate.")
+    lr_decay: float = 1.0
+    schedule: Literal["exponential", "cosine"] = setting("exponential", about="Decay of the learning rate.")
+    seed: int = setting(0, about="Seed of weights, splits and shuffling. Default: 0.")
+    gradient: Literal["adjoint", "forward"] = setting(
+        "adjoint", about="Reverse mode (adjoint) or forward propagation (forward). Both are exact."
+    )
+    keep_alive: float | None = setting(
+        None,
+        about="Homeostasis: raise the weights of units whose mean potential is below ZETA times the threshold.",
+        metavar="ZETA",
+    )
+    follow: float = setting(
+        0.0,
+        about="Audit a SHARE of the steps: count the spikes that each step creates and deletes.",
+        metavar="SHARE",
+    )
+    guard: bool = setting(False, about="Step guard: shorten an audited step that silences the output unit of a label.")
+    max_sensitivity: float | None = None
+    input_dropout: float = setting(0.0, about="SHARE of the input spikes that training drops.", metavar="SHARE")
+    max_spikes: int = setting(
+        DEFAULT_MAX_SPIKES,
+        about="Largest NUMBER of spikes per layer and sample. Training ends at more.",
+        metavar="NUMBER",
+    )
+    constants_lr: float | None = None
+    relative_lr: bool = False
+    t_start: float | None = None
+
+    def __post_init__(self) -> None:
+        arguments.choice("gradient", self.gradient, "adjoint", "forward")
+        arguments.choice("schedule", self.schedule, "exponential", "cosine")
+        if arguments.number("follow", self.follow, least=0.0) > 1.0:
+            raise ValueError(f"follow = {self.follow}: give a share of the steps, 0 to 1")
+        if arguments.flag("guard", self.guard) and self.follow == 0.0:
+            raise ValueError("guard = True, follow = 0: the guard checks audited steps only, give follow > 0")
+        for name in ("epochs", "batch_size", "max_spikes"):
+            arguments.integer(name, getattr(self, name), least=1)
+        arguments.integer("seed", self.seed, least=0)
+        arguments.flag("relative_lr", self.relative_lr)
+        self._require_numbers("lr", "lr_decay", above=0.0)
+        self._require_numbers("constants_lr", "max_sensitivity", above=0.0)
+        self._require_numbers("t_end", "t_start", "keep_alive")
+        self._require_shares("input_dropout")
+
+    def _require_numbers(self, *names: str, above: float | None = None, least: float | None = None) -> None:
+        """Refuse settings that are no numbers of a range; None stays, where that is a default."""
+        optional = {f.name for f in fields(self) if f.default is None}
+        for name in names:
+            if getattr(self, name) is not None or name not in optional:
+                arguments.number(name, getattr(self, name), above=above, least=least)
+
+    def _require_shares(self, *names: str) -> None:
+        for name in names:
+            if arguments.number(name, getattr(self, name), least=0.0) >= 1.0:
+                raise ValueError(f"{name} = {getattr(self, name)}: give a share below 1")
+
+    def _require_widths(self, name: str, widths: Sequence[int]) -> None:
+        for k, width in enumerate(arguments.instance(name, widths, (tuple, list), "a number per layer")):
+            if arguments.integer(f"{name}[{k}]", width) < 1:
+                raise ValueError(f"{name}[{k}] = {width}: a layer needs at least one unit")
+
+    @property
+    def name(self) -> str | None:
+        """What the run is of; None for a network of the caller's own."""
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """A name for each class, where they have names."""
+        return None
+
+    def augmentation(self) -> dict[str, Any]:
+        """What `datasets.Augmented` does to the training part in every epoch; empty for nothing."""
+        return {"drop": self.input_dropout} if self.input_dropout else {}
+
+    def continues(self, other: "Settings") -> bool:
+        """Whether a run with these settings may go on from a checkpoint of a run with the others."""
+        return self == other
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[Own], values: Mapping[str, Any]) -> Own:
+        """Inverse of `to_dict`; settings that older versions did not have take their defaults.
+
+        Raises ValueError for settings that are missing or unknown.
+        """
+        arguments.instance("values", values, Mapping, "a mapping from settings to values")
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        strange = sorted((needed - set(values)) | (set(values) - {f.name for f in fields(cls)}), key=str)
+        if strange:
+            raise ValueError(f"setting {strange[0]!r} is missing, or unknown to this version of fireprop")
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Settings, ABC):
+    """Settings from which a whole run follows: its data, its network and its objective.
+
+    hidden  units of each hidden layer
+    data    file or folder of the data, where the run reads any
+    dtype   of the weights: "float32" or "float64"
+    """
+
+    hidden: tuple[int, ...] = setting(
+        about="Units of a hidden layer. Repeat the option for more layers.", metavar="UNITS"
+    )
+    data: str | None = None
+    dtype: Literal["float32", "float64"] = setting("float64", about="Precision of weights and potentials.")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
+            raise ValueError(f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
+        super().__post_init__()
+        self._require_widths("hidden", self.hidden)
+        if self.data is not None:
+            arguments.instance("data", self.data, str, "the path of a file or folder")
+
+    @abstractmethod
+    def require_data(self) -> None:
+        """Look for the data without reading all of them. Raises as `load` does where they are missing."""
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """The data. Raises datasets.MissingDataError or ValueError if they are missing or damaged."""
+
+    @abstractmethod
+    def build(self, splits: Splits, generator: torch.Generator) -> nn.Module:
+        """The untrained network; its weights are drawn from `generator`."""
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What the network is trained for."""
+
+    @abstractmethod
+    def parameter_bytes(self) -> int:
+        """Bytes of the parameters of the network, without building it."""
+
+    def continues(self, other: Settings) -> bool:
+        """Where the files lie now makes no other configuration."""
+        return isinstance(other, Plan) and replace(other, data=self.data) == self

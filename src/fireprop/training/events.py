@@ -1,0 +1,256 @@
+"""Runs on the user's own events: settings that follow from the file, and the network that they describe."""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fireprop import arguments
+from fireprop.datasets import Inspection, Recordings, inspect_recordings, read_recordings, split_samples
+from fireprop.datasets.files import opened
+from fireprop.nn import LI, LIF, Sequential
+from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective
+from fireprop.plans import DTYPES, Plan, Splits, setting
+from fireprop.spikes import Spikes
+from fireprop.training.start import start_weights
+
+TASK = "events"  # in config.json, where a run of the library has the name of its task
+MEMBRANE = 2.0  # tau_mem in the median sample
+SYNAPSE = 2.0  # tau_syn in a tau_mem
+AFTER = 2.0  # tau_mem from the last event to t_end
+LATE = 4.0  # how often the penalty of a late first spike grows e-fold in a run
+SOFTNESS = 10.0  # tau of the first-spike loss in a tau_mem
+OUTPUT_SPIKES = {"first-spike": 2.0, "count": 10.0}  # of a unit per sample at the start: enough for all to take part
+BATCHES = 20  # of an epoch, where batches are not to be larger than LARGEST
+LARGEST = 32
+
+ReadOut = Literal["first-spike", "count", "li-max", "li-mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsConfig(Plan):
+    """All settings of a run on a file of events. Times in the unit of the file.
+
+    Those of `plans.Settings` and `plans.Plan`, of which `data` is the file, and:
+
+    labels               a file of labels, where they are not in the file of events
+    digest               SHA-256 of the files: a run goes on with the data that began it
+    n_inputs             units of the file, one input each
+    names                the classes, as the file names them; each has an output unit
+    readout              which output decides: the first spike, the number of spikes, the maximum or the mean of the
+                         potential of leaky integrators
+    recurrent            whether the units of a hidden layer reach one another
+    tau_mem, tau_syn     of all layers, leaky integrators included; threshold 1, no refractory period
+    t_first              the first event of the file, where maximum and mean begin
+    tau, late_penalty    of `objectives.FirstSpike`, whose late_tau is a quarter of the run; tau of `Count`
+    validation, test     share of the samples of these parts; by group where the file has groups
+    spikes_per_unit      wanted number of spikes of a unit per sample at the start
+
+    Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
+    """
+
+    task: Literal["events"] = "events"
+    labels: str | None = None
+    digest: str
+    n_inputs: int
+    names: tuple[str, ...]
+    readout: ReadOut = setting(
+        "first-spike",
+        about="What decides: the first output spike, the number of output spikes, or the maximum or the mean of the "
+        "potentials of leaky integrators. Default: first-spike.",
+    )
+    recurrent: bool = setting(False, about="Connect the units of each hidden layer to one another.")
+    tau_mem: float = setting(about="Time constant of the membranes.", metavar="TIME")
+    tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
+    t_first: float
+    tau: float = setting(
+        about="Softness of the first-spike loss, or time constant of the spike counts.", metavar="TIME"
+    )
+    late_penalty: float = 0.1
+    validation: float = setting(0.15, about="SHARE of the samples that validates. Default: 0.15.", metavar="SHARE")
+    test: float = setting(0.15, about="SHARE of the samples that tests. Default: 0.15.", metavar="SHARE")
+    spikes_per_unit: float = setting(
+        1.0, about="Wanted mean NUMBER of spikes of a unit per sample at the start. Default: 1.", metavar="NUMBER"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        arguments.choice("task", self.task, TASK)
+        arguments.choice("readout", self.readout, *OBJECTIVES)
+        arguments.flag("recurrent", self.recurrent)
+        self._require_numbers("tau_mem", "tau_syn", "tau", "spikes_per_unit", above=0.0)
+        self._require_numbers("t_first")
+        self._require_numbers("late_penalty", least=0.0)
+        self._require_shares("validation", "test")
+        arguments.integer("n_inputs", self.n_inputs, least=1)
+        for name in ("data", "digest"):
+            arguments.instance(name, getattr(self, name), str, "a text")
+        for k, name in enumerate(arguments.instance("names", self.names, (tuple, list), "a name per class")):
+            arguments.instance(f"names[{k}]", name, str, "a name")
+        if self.t_end <= self.t_first:
+            raise ValueError(f"t_end = {self.t_end}: give a time after the first event, at {self.t_first}")
+
+    @property
+    def name(self) -> str:
+        return Path(self.data or TASK).stem
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.names
+
+    def require_data(self) -> None:
+        """Raises ValueError if the files are no longer those of the run."""
+        found = digest_of(self.data or "", self.labels)
+        if found != self.digest:
+            raise ValueError(f"{self.data} has changed since this run began: train again into a new folder")
+
+    def read(self) -> Recordings:
+        """The samples of the file. Raises as `require_data` and `datasets.read_recordings` do."""
+        self.require_data()
+        return read_recordings(self.data or "", self.labels)
+
+    def load(self) -> Splits:
+        return self.split(self.read())
+
+    def split(self, recordings: Recordings) -> Splits:
+        """The parts of the samples. Raises ValueError if one would be empty, or there are no labels."""
+        whole = recordings.dataset()
+        parts = split_samples(
+            whole.labels, validation=self.validation, test=self.test, seed=self.seed, groups=recordings.groups
+        )
+        train, validation, test = (recordings.dataset(part) if len(part) else None for part in parts)
+        if train is None or test is None:
+            raise ValueError(f"test = {self.test}: give a share above 0, since a run ends with a test")
+        return Splits(train=train, validation=validation, test=test)
+
+    def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
+        options: dict[str, Any] = {"tau_mem": self.tau_mem, "tau_syn": self.tau_syn, "dtype": DTYPES[self.dtype]}
+        options["generator"] = generator
+        widths = [self.n_inputs, *self.hidden]
+        layers: list[nn.Module] = [
+            LIF(n_in, n_out, recurrent=self.recurrent, **options) for n_in, n_out in itertools.pairwise(widths)
+        ]
+        last = LIF if OBJECTIVES[self.readout].reads is Spikes else LI
+        net = Sequential(*layers, last(widths[-1], len(self.names), **options))
+        start_weights(
+            net, splits.train.spikes, t_end=self.t_end, spikes_per_unit=self.spikes_per_unit,
+            output_spikes=OUTPUT_SPIKES.get(self.readout, 1.0), generator=generator,
+        )  # fmt: skip
+        return net
+
+    def _first_spike(self) -> FirstSpike:
+        """Its penalty for late spikes counts time from the first event, not from 0."""
+        late_tau = (self.t_end - self.t_first) / LATE
+        return FirstSpike(self.tau, self.late_penalty * math.exp(-self.t_first / late_tau), late_tau)
+
+    def objective(self) -> Objective:
+        choices: dict[str, Objective] = {
+            "first-spike": self._first_spike(),
+            "count": Count(self.tau),
+            "li-max": LIMaximum(self.t_first),
+            "li-mean": LIMean(self.t_first),
+        }
+        return choices[self.readout]
+
+    def parameter_bytes(self) -> int:
+        widths = [self.n_inputs, *self.hidden, len(self.names)]
+        synapses = sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
+        synapses += self.recurrent * sum(width**2 for width in self.hidden)
+        return synapses * DTYPES[self.dtype].itemsize
+
+
+def digest_of(*paths: str | None) -> str:
+    """SHA-256 of the content of files. Raises ValueError if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path is not None:
+            with opened(path) as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+    return digest.hexdigest()
+
+
+def plan_for_events(
+    path: str | Path, labels: str | Path | None = None, **changes: Any
+) -> tuple[EventsConfig, list[str], Inspection]:
+    """Settings for a file of events: those of `changes`, and for all others what fits the data.
+
+    path, labels  as of `datasets.read_recordings`
+
+    Returns the settings, what was chosen and why, a line each, and what the file holds. Raises as
+    `datasets.read_recordings` does, and ValueError for a file without labels or with one class, for an unknown
+    setting, or one that is out of range.
+    """
+    names = {field.name for field in fields(EventsConfig)}
+    own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first"}
+    strange = next((name for name in changes if name not in names - own), None)
+    if strange is not None:
+        raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to a file of events; leave it out")
+    digest = digest_of(*(None if each is None else str(each) for each in (path, labels)))
+    recordings = read_recordings(path, labels)
+    whole = recordings.dataset()
+    if len(recordings.class_names) < 2:
+        raise ValueError(f"{path} has one class, {recordings.class_names[0]}: give samples of at least two")
+    found = inspect_recordings(recordings, tau_mem=changes.get("tau_mem"))
+    settings, lines = dict(changes), []
+    for name, value, why in _defaults(found, len(whole), settings):
+        settings[name] = value
+        lines.append(f"{name} = {_shown(value)}: {why}")
+    config = EventsConfig(
+        data=str(path), labels=None if labels is None else str(labels), digest=digest, t_first=found.t_first,
+        n_inputs=found.units, names=recordings.class_names, **settings,
+    )  # fmt: skip
+    return config, lines, found
+
+
+def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Name, value and reason of each setting that is not there yet; `settings` gets each before the next is asked."""
+    duration = found.duration or found.t_last - found.t_first or 1.0
+    if "hidden" not in settings:
+        yield "hidden", (128,), "one layer"
+    if "tau_mem" not in settings:
+        yield "tau_mem", _round(duration / MEMBRANE), f"half of the median sample, which lasts {duration:.4g}"
+    if "tau_syn" not in settings:
+        yield "tau_syn", _round(settings["tau_mem"] / SYNAPSE), "half of tau_mem"
+    if "t_end" not in settings:
+        end = _round_up(found.t_last + AFTER * settings["tau_mem"], found.t_first)
+        yield "t_end", end, f"two tau_mem after the last event, which is at {found.t_last:.12g}"
+    if "tau" not in settings:
+        softness = _round(settings["tau_mem"] / SOFTNESS)
+        readout = settings.get("readout", "first-spike")
+        if readout == "count":
+            yield "tau", _round(settings["t_end"] - found.t_first), "the whole run, so that every spike has a gradient"
+        elif readout == "first-spike":
+            yield "tau", softness, "a tenth of tau_mem"
+        else:
+            settings["tau"] = softness  # which no other read-out uses
+    if "batch_size" not in settings:
+        size = max(1, min(LARGEST, n_samples // BATCHES))
+        yield "batch_size", size, f"at least {BATCHES} steps an epoch, at most {LARGEST} samples each"
+    if "epochs" not in settings:
+        yield "epochs", 50, "see the learning curves whether it takes more"
+    if "lr" not in settings:
+        yield "lr", 0.02, "of Adam, relative to the weights of each layer at the start"
+    settings.setdefault("schedule", "cosine")
+    settings.setdefault("relative_lr", True)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:.12g}"
+
+
+def _round(number: float) -> float:
+    """Two digits, so that it can be read and given again."""
+    return float(f"{number:.2g}")
+
+
+def _round_up(time: float, start: float) -> float:
+    """A time with about three digits of what has passed since the start, not before `time`."""
+    step = 10.0 ** (math.floor(math.log10(time - start)) - 2)
+    return float(f"{math.ceil(time / step) * step:.12g}")

@@ -1,0 +1,270 @@
+"""Objectives and the open trainer: any network, any of the read-outs, with checkpoints and a resume to the bit."""
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fireprop import losses, training
+from fireprop.datasets import SpikeDataset
+from fireprop.nn import LI, LIF, Network, Sequential
+from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective, SpikeTrain
+from fireprop.plans import Settings, Splits
+from fireprop.runs import RunError, RunFolder
+from fireprop.spikes import Spikes
+from fireprop.training import pictures
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+T_END = 4.0
+TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
+CHOSEN = {"first-spike": FirstSpike(tau=0.2), "count": Count(tau=T_END), "li-max": LIMaximum(), "li-mean": LIMean()}
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take a second each."""
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])
+
+
+def patterns(n_samples, seed=0):
+    """Two classes of order: units 0 to 5 fire early and 6 to 11 late, or the other way round, each a little off."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n_samples) % 2
+    late = torch.arange(12).ge(6).long() ^ labels[:, None]
+    noise = 0.3 * torch.randn(n_samples, 12, generator=generator, dtype=torch.float64)
+    return SpikeDataset(Spikes.from_latencies((0.7 + 1.2 * late + noise).clamp(min=0.0)), labels)
+
+
+SPLITS = Splits(train=patterns(40), validation=patterns(20, seed=1), test=patterns(20, seed=2))
+
+
+def network(objective, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    options = {**TAUS, "dtype": torch.float64, "generator": generator}
+    last = LIF if objective.reads is Spikes else LI
+    return Sequential(LIF(12, 10, **options), last(10, 2, **options))
+
+
+def settings(**changes):
+    return Settings(**{"t_end": T_END, "epochs": 3, "batch_size": 10, "lr": 0.02, "seed": 3, **changes})
+
+
+def trainer_for(objective, net=None, **changes):
+    return training.Trainer(network(objective) if net is None else net, SPLITS, objective, settings(**changes))
+
+
+def test_every_objective_of_the_registry_is_tried_here():
+    assert CHOSEN.keys() == OBJECTIVES.keys()
+    for name, objective in CHOSEN.items():
+        assert (objective.name, type(objective)) == (name, OBJECTIVES[name])
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_every_read_out_learns_two_classes_of_patterns_in_seconds(name):
+    trainer = trainer_for(CHOSEN[name], epochs=12)
+    before = trainer.evaluate(SPLITS.test)
+    while trainer.epoch < 12:
+        trainer.run_epoch()
+    trainer.use_best()
+    after = trainer.evaluate(SPLITS.test)
+    assert after.accuracy > 0.9
+    assert after.loss < before.loss
+
+
+def test_scores_are_the_formulas_of_the_library():
+    data = SPLITS.train
+    for objective in (CHOSEN["count"], CHOSEN["li-max"], CHOSEN["li-mean"]):
+        record = network(objective).record(data.spikes, t_end=T_END)
+        out = record[-1]
+        scores = {
+            "count": lambda out=out: losses.smooth_counts(out, tau=T_END),
+            "li-max": lambda out=out: out.maximum(0.0, T_END).potential,
+            "li-mean": lambda out=out: out.mean(0.0, T_END),
+        }[objective.name]()
+        assert torch.equal(objective.predictions(record), scores.argmax(1))
+        wanted = functional.cross_entropy(scores, data.labels)
+        assert float(objective.loss(record, data.labels).detach()) == pytest.approx(float(wanted.detach()), rel=1e-14)
+
+
+def test_a_sample_without_output_spikes_has_no_class_in_a_count():
+    out = Spikes([0.5], [1], [0, 1, 1], 2, t_end=[T_END, T_END], t_known=[T_END, T_END])
+    net = LIF(1, 2, **TAUS)
+    record = net.record(Spikes.from_lists([[[]], [[]]]), t_end=T_END)
+    record = type(record)((out,), (), places=(None,))
+    assert CHOSEN["count"].predictions(record).tolist() == [1, -1]
+    assert CHOSEN["count"].answers(record, torch.tensor([1, 1])).tolist() == [True, False]
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_after(epoch):
+    def report(progress):
+        if progress.metrics is not None and progress.metrics.epoch == epoch:
+            raise _Stop
+
+    return report
+
+
+class Doubled(nn.Module):
+    """A network of the user's own: two layers in parallel, the sum of whose potentials is read."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        options = {**TAUS, "dtype": torch.float64, "generator": generator}
+        self.one, self.two, self.out = LIF(12, 6, **options), LIF(12, 6, **options), LI(12, 2, **options)
+
+    def forward(self, inputs, *, t_end):
+        options = {"t_end": t_end, "on_graze": "zero"}
+        return self.out(Spikes.stack_units([self.one(inputs, **options), self.two(inputs, **options)]))
+
+
+def populations():
+    """A network whose output is not its last population."""
+    net = Network(12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net.add("out", 2, tau_mem=1.0)
+    net.add("hidden", 10, tau_mem=1.0)
+    net.connect("input", "hidden", tau_syn=0.5)
+    net.connect("hidden", "out", tau_syn=0.5)
+    net.output = "out"
+    return net
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "changes"),
+    [
+        ("li-max", None, {}),
+        ("count", None, {"follow": 1.0, "guard": True, "input_dropout": 0.1}),
+        ("li-mean", Doubled, {"schedule": "cosine"}),
+        ("first-spike", populations, {"follow": 0.5}),
+    ],
+)
+def test_a_network_of_ones_own_resumes_bit_for_bit(name, make, changes, tmp_path, monkeypatch):
+    objective = CHOSEN[name]
+
+    def trainer():
+        return trainer_for(objective, None if make is None else make(), **changes)
+
+    result = training.fit(trainer(), tmp_path / "whole")
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])  # they take a second each
+    with pytest.raises(_Stop):
+        training.fit(trainer(), tmp_path / "cut", report=_stop_after(2))
+    again = training.fit(trainer(), tmp_path / "cut", resume=True)
+    clocks = {"train_seconds", "compile_seconds", "samples_per_second"}
+    assert {k: v for k, v in again.items() if k not in clocks} == {k: v for k, v in result.items() if k not in clocks}
+    whole, cut = (RunFolder.open(tmp_path / each).load_checkpoint() for each in ("whole", "cut"))
+    for key, weight in whole["weights"].items():
+        assert torch.equal(weight, cut["weights"][key])
+    assert json.loads((tmp_path / "whole" / "result.json").read_text()) == result
+    assert (tmp_path / "whole" / "sample.png").exists()
+    assert (tmp_path / "whole" / "first_spikes.png").exists() == (name == "first-spike")
+
+
+def test_what_a_read_out_of_potentials_has_not_is_none():
+    trainer = trainer_for(CHOSEN["li-max"], follow=1.0)
+    row = trainer.run_epoch()
+    assert (row.silent_outputs, row.silent_labels, row.labels_silenced) == (None, None, None)
+    assert row.silent_hidden == str(row.silent_units)
+    assert row.spikes_created is not None
+    assert row.near_graze_share is not None
+    assert trainer.result()["units"] == {"hidden": [10], "outputs": 2}
+    own = trainer_for(CHOSEN["li-max"], Doubled()).run_epoch()
+    assert (own.near_graze_share, own.largest_sensitivity, own.silent_hidden) == (None, None, "")
+
+
+def test_spikes_to_the_decision_of_a_count_are_all_of_them():
+    trainer = trainer_for(CHOSEN["count"])
+    found = trainer.evaluate(SPLITS.test)
+    assert found.spikes_to_decision == found.spikes_per_sample > 0.0
+    assert found.inputs_to_decision == SPLITS.test.spikes.n_spikes / len(SPLITS.test)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_trains_are_learnt_without_classes(tmp_path):
+    targets = Spikes.from_lists([[[1.0], [2.0]], [[2.0], [1.0]]])
+    objective = SpikeTrain(targets, tau=0.5)
+    trainer = trainer_for(objective, epochs=25)
+    result = training.fit(trainer, tmp_path / "run")
+    first, last = trainer.metrics[0], trainer.metrics[-1]
+    assert last.validation_loss < 0.5 * first.validation_loss
+    assert (last.train_accuracy, result["test_accuracy"], result["validation_accuracy"]) == (None, None, None)
+    assert result["best_epoch"] == min(trainer.metrics, key=lambda row: (row.validation_loss, -row.epoch)).epoch
+    other = SpikeTrain(targets.shift(0.5), tau=0.5)
+    with pytest.raises(RunError, match="the checkpoint has the objective"):
+        training.fit(trainer_for(other, epochs=25), tmp_path / "run", resume=True)
+
+
+def test_what_does_not_fit_together_is_refused_in_words(tmp_path):
+    with pytest.raises(TypeError, match=re.escape("objective li-max reads the Trace of an nn.LI, but the network")):
+        trainer_for(LIMaximum(), network(Count(1.0))).run_epoch()
+    with pytest.raises(TypeError, match=re.escape("objective count reads the Spikes of an output layer, but")):
+        trainer_for(Count(1.0), network(LIMaximum())).run_epoch()
+    with pytest.raises(ValueError, match="guard = True: objective li-mean has no output unit of a label"):
+        trainer_for(LIMean(), follow=1.0, guard=True)
+    with pytest.raises(
+        ValueError, match=r"keep_alive = 0\.5: homeostasis needs a LIF or a Sequential of LIF layers, bu"
+    ):
+        trainer_for(FirstSpike(0.1), populations(), keep_alive=0.5)
+    with pytest.raises(ValueError, match=r"keep_alive = 0\.5: .* has a LI"):
+        trainer_for(LIMean(), keep_alive=0.5)
+    with pytest.raises(TypeError, match="objective = 'first-spike': give an objective of"):
+        trainer_for("first-spike", network(LIMean()))
+    for objective in (CHOSEN["count"], CHOSEN["li-max"]):
+        record = network(objective).record(SPLITS.train.spikes[:1], t_end=T_END)
+        with pytest.raises(ValueError, match=re.escape("labels[0] = 2: give classes 0 to 1")):
+            objective.loss(record, torch.tensor([2]))
+
+    class Wrong(nn.Linear):
+        def forward(self, inputs, *, t_end):
+            return torch.zeros(3)
+
+    with pytest.raises(
+        TypeError, match=re.escape("what net returns is a Tensor: give a network that returns fireprop.Spikes")
+    ):
+        trainer_for(LIMean(), Wrong(1, 1)).warm_up()
+    with pytest.raises(ValueError, match="the read-out listens to data, which have no t_end"):
+        trainer_for(LIMean(), Sequential(LI(12, 2, **TAUS))).warm_up()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_commands_say_that_they_cannot_build_the_network_of_a_program(tmp_path):
+    training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
+    for command in (training.evaluate, training.draw):
+        with pytest.raises(RunError, match=r"built by a program, with training\.fit, .*run that program again with"):
+            command(RunFolder.open(tmp_path / "run"))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_goes_on_with_the_objective_that_began_it(tmp_path):
+    training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
+    with pytest.raises(
+        RunError, match=re.escape("the checkpoint has the objective {'name': 'li-mean', 't_start': 0.0}")
+    ):
+        training.fit(trainer_for(LIMaximum(), epochs=1), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="different configurations"):
+        training.fit(trainer_for(LIMean(), epochs=2), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="exists and is not empty"):
+        training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
+
+
+def test_an_objective_of_ones_own_is_a_subclass():
+    class Early(Objective):
+        """All output units should fire at 1."""
+
+        name = "early"
+        stop = "first_spikes"
+        has_classes = False
+
+        def loss(self, record, labels):
+            return losses.latency_mse(self.output(record), torch.ones(2, dtype=torch.float64))
+
+    trainer = trainer_for(Early(), epochs=5)
+    rows = [trainer.run_epoch() for _ in range(5)]
+    assert rows[-1].train_loss < rows[0].train_loss
+    assert rows[0].train_accuracy is None

@@ -1,0 +1,253 @@
+"""Own data from the command line: the page runs, every read-out learns, and a run is one like those of the tasks."""
+
+import contextlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fireprop import plotting, training
+from fireprop.cli import app
+from fireprop.nn import LI, LIF, Sequential
+from fireprop.runs import RunFolder
+from fireprop.spikes import Spikes
+from fireprop.training import EventsConfig, pictures, plan_for_events
+from fireprop.training.start import start_weights
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+PAGE = Path(__file__).parents[1] / "docs/own_data.md"
+WITH_PICTURES = "test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit"
+READOUTS = ("first-spike", "count", "li-max", "li-mean")
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def mistake(*arguments):
+    result = call(*arguments, code=2)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("fireprop: ")]
+    return line
+
+
+def orders(path, n=60, seed=0, scale=1.0, group=None):
+    """Two classes: units 0 to 5 fire before units 6 to 11, or after them."""
+    rng = np.random.default_rng(seed)
+    rows = ["time,unit,sample,label" + (",group" if group else "")]
+    for sample in range(n):
+        for unit in range(12):
+            time = scale * (0.5 + 0.5 * ((unit >= 6) ^ (sample % 2)) + 0.1 * rng.standard_normal())
+            rows.append(f"{time},{unit},s{sample},{'ab'[sample % 2]}" + (f",{group(sample)}" if group else ""))
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch, request):
+    """They take a second each, but for the test that looks for them."""
+    if request.node.name != WITH_PICTURES:
+        monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return orders(tmp_path_factory.mktemp("own") / "orders.csv")
+
+
+def test_the_commands_and_the_python_of_the_page_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python"]
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, PAGE.name, "exec"), {})
+            continue
+        for line in block.splitlines():
+            program, *arguments = line.split()
+            assert program == "fireprop"
+            call(*arguments)
+    assert json.loads(Path("runs/first/result.json").read_text())["test_accuracy"] > 0.9
+    assert Path("events.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(Path("runs/third/config.json").read_text())["hidden"] == [16, 16]
+
+
+def test_the_page_has_the_defaults_of_the_command():
+    page = PAGE.read_text()
+    for readout in READOUTS:
+        assert f"| `{readout}` |" in page
+    assert {option for option in re.findall(r"\| `(--[a-z-]+)", page)} <= set(
+        re.findall(r"--[a-z-]+", call("train", "--help").stdout)
+    )
+
+
+@pytest.mark.parametrize(("readout", "scale"), [*((readout, 1.0) for readout in READOUTS), ("li-max", 1000.0)])
+def test_every_read_out_learns_own_data_in_seconds_whatever_its_unit_of_time(readout, scale, tmp_path):
+    plan, *_ = plan_for_events(
+        orders(tmp_path / "e.csv", scale=scale), readout=readout, hidden=(32,), epochs=15, batch_size=5
+    )
+    trainer = training.Trainer.of(plan, plan.load())
+    while trainer.epoch < plan.epochs:
+        trainer.run_epoch()
+    trainer.use_best()
+    assert trainer.evaluate(trainer.splits.train).accuracy > 0.9
+    assert trainer.evaluate(trainer.splits.test).accuracy > 0.8  # 9 samples
+
+
+def test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit(file, tmp_path):
+    options = ["--hidden", 8, "--recurrent", "--epochs", 3, "--seed", 2]
+    whole = call("train", file, *options, "--out", tmp_path / "whole")
+    assert "60 samples of 12 units, 720 events, 2 classes" in whole.stderr
+    chosen = re.findall(r"^chosen: (\w+) = (\S+): ", whole.stderr, flags=re.MULTILINE)
+    assert [name for name, _ in chosen] == ["tau_mem", "tau_syn", "t_end", "tau", "batch_size", "lr"]
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert {name: f"{config[name]:g}" for name, _ in chosen} == dict(chosen)
+    assert (config["task"], config["hidden"], config["recurrent"], config["seed"]) == ("events", [8], True, 2)
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {
+        *("config.json", "metrics.csv", "result.json", "checkpoint.pt", "learning_curves.png", "sample.png"),
+        "first_spikes.png",
+    }
+    result = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert (result["task"], result["units"]) == ("orders", {"hidden": [8], "outputs": 2})
+
+    plan = EventsConfig.from_dict(RunFolder.open(tmp_path / "whole").read_config())
+    run = training.begin(plan, tmp_path / "cut")
+
+    def stop(progress):
+        if progress.metrics is not None and progress.metrics.epoch == 2:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        training.train(run, report=stop)
+    call("train", "--resume", tmp_path / "cut")
+    weights, again = (RunFolder.open(tmp_path / name).load_checkpoint()["weights"] for name in ("whole", "cut"))
+    for name, weight in weights.items():
+        assert torch.equal(weight, again[name])
+    parts = json.loads(call("evaluate", tmp_path / "cut", "--json").stdout)
+    assert parts["test"]["accuracy"] == result["test_accuracy"]
+    assert "sample.png" in call("plot", tmp_path / "cut").stdout
+
+
+def test_a_file_may_move_but_not_change(tmp_path):
+    file = orders(tmp_path / "a.csv", n=20)
+    call("train", file, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "run")
+    file.rename(tmp_path / "b.csv")
+    assert "cannot read" in mistake("evaluate", tmp_path / "run")
+    call("train", "--resume", tmp_path / "run", "--data", tmp_path / "b.csv")
+    orders(file, n=20, seed=1)
+    assert "a.csv has changed since this run began" in mistake("train", "--resume", tmp_path / "run")
+
+
+def test_groups_stay_together(tmp_path):
+    file = orders(tmp_path / "e.csv", n=24, group=lambda sample: f"speaker{sample // 6}")
+    plan, *_ = plan_for_events(file, hidden=(4,), epochs=1)
+    recordings = plan.read()
+    splits = plan.split(recordings)
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(map(len, parts)) == 24
+    times = [set(recordings.spikes[recordings.groups == k].times.tolist()) for k in range(4)]
+    for part in parts:
+        own = set(part.spikes.times.tolist())
+        assert all(own >= group or not own & group for group in times)
+
+
+def test_labels_may_come_from_a_second_file(tmp_path):
+    rows = orders(tmp_path / "e.csv", n=20).read_text().splitlines()
+    (tmp_path / "e.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    labels = tmp_path / "l.csv"
+    labels.write_text("sample,label\n" + "".join(f"s{k},{k % 2}\n" for k in range(20)))
+    assert "the file has no labels" in mistake("train", tmp_path / "e.csv")
+    assert "odd: no labels" in call("inspect", tmp_path / "e.csv").stdout
+    call("train", tmp_path / "e.csv", "--labels", labels, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "run")
+    assert call("evaluate", tmp_path / "run").exit_code == 0
+
+
+def test_what_does_not_apply_is_refused_in_one_line(file, tmp_path):
+    assert "max_shift = 2: it does not apply to a file of events" in mistake("train", file, "--max-shift", 2)
+    assert "--recipe accurate: it does not apply to a file" in mistake("train", file, "--recipe", "accurate")
+    assert "readout = 'li-max': it does not apply to xor" in mistake("train", "xor", "--readout", "li-max")
+    assert "--labels l.csv: xor has labels of its own" in mistake("train", "xor", "--labels", "l.csv")
+    assert "'yinyang' is not one of 'yin-yang'" in mistake("train", "yinyang")
+    assert "nor a file of events (.csv, .npz)" in mistake("train", "yinyang")
+    assert "No such file" in mistake("train", tmp_path / "no.csv")
+    assert "tau_mem = -1.0: give a finite number > 0" in mistake("train", file, "--tau-mem", -1)
+    assert "t_end = 0.1: give a time after the first event" in mistake("train", file, "--t-end", 0.1)
+    assert "guard = True: objective li-max has no output unit" in mistake(
+        *("train", file, "--readout", "li-max", "--follow", 1, "--guard", "--hidden", 4, "--out", tmp_path / "guard")
+    )
+    call("train", file, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "run")
+    assert "is a run of orders, not of xor" in mistake("train", "xor", "--resume", tmp_path / "run")
+    (tmp_path / "one.csv").write_text("time,unit,sample,label\n1,0,a,x\n2,0,b,x\n")
+    assert "has one class, x: give samples of at least two" in mistake("train", tmp_path / "one.csv")
+
+
+def test_times_in_seconds_beside_constants_in_milliseconds_get_a_warning(file, tmp_path):
+    said = call("train", file, "--hidden", 4, "--epochs", 1, "--tau-mem", 20, "--out", tmp_path / "run").stderr
+    assert "fireprop: warning: tau_mem = 20, but the median sample lasts 0." in said
+    assert "such as tau_mem = 0.02 (a factor of 1000, as between ms and s)" in said
+    assert "odd: tau_mem = 20, but" in call("inspect", file, "--tau-mem", 20).stdout
+
+
+def test_inspect_prints_numbers_and_draws(file, tmp_path):
+    printed = call("inspect", file, "--raster", tmp_path / "r.png").stdout
+    assert re.search(r"^classes +a \(30 samples\), b \(30 samples\)$", printed, flags=re.MULTILINE)
+    assert "nothing odd was found" in printed
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(call("inspect", file, "--json").stdout)
+    assert (found["samples"], found["units"], found["events"], found["faults"]) == (60, 12, 720, [])
+    before = file.read_bytes()
+    assert "does not end in .png" in mistake("inspect", file, "--raster", file)
+    assert file.read_bytes() == before
+
+
+def test_a_raster_has_a_panel_for_each_class_and_says_what_is_empty():
+    spikes = Spikes.from_lists([[[0.1, 0.3], []], [[], []], [[0.2], [0.4]]])
+    figure = plotting.sample_rasters(spikes, labels=[1, 0, 1], class_names=["no", "yes"], sample_names=["p", "q", "r"])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["sample p (yes), 2 events", "sample q (no), 0 events"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no events"]
+    figure = plotting.sample_rasters(spikes, samples=[2])
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [0.2, 0.4]
+    with pytest.raises(ValueError, match=re.escape("samples[0] = 3: give samples from 0 to 2")):
+        plotting.sample_rasters(spikes, samples=[3])
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_start_weights_make_every_layer_fire_about_as_often_as_wanted(recurrent, rng):
+    spikes = Spikes.from_latencies(torch.from_numpy(100.0 * rng.random((50, 40))))
+    generator, taus = torch.Generator().manual_seed(0), {"tau_mem": 50.0, "tau_syn": 10.0}
+    layers = [LIF(n_in, n_out, recurrent=recurrent, **taus) for n_in, n_out in ((40, 30), (30, 20), (20, 5))]
+    net = Sequential(*layers, LI(5, 2, **taus))
+    readout = net[-1].weight.detach().clone()
+    start_weights(net, spikes, t_end=300.0, spikes_per_unit=2.0, output_spikes=7.0, generator=generator)
+    for layer in net.record(spikes, t_end=300.0).spikes:
+        assert 1.5 < layer.n_spikes / (50 * layer.n_units) < 2.6
+    assert torch.equal(net[-1].weight, readout)
+    last = Sequential(LIF(40, 5, **taus))
+    start_weights(last, spikes, t_end=300.0, spikes_per_unit=2.0, output_spikes=7.0, generator=generator)
+    assert 5.5 < last(spikes, t_end=300.0).n_spikes / 250 < 8.5
+
+
+def test_settings_survive_json_and_are_checked(file):
+    plan, *_ = plan_for_events(file)
+    assert EventsConfig.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    net = replace(plan, hidden=(7, 3), recurrent=True).build(plan.load(), torch.Generator().manual_seed(0))
+    assert plan.parameter_bytes() == 8 * (12 * 128 + 128 * 2)
+    assert replace(plan, hidden=(7, 3), recurrent=True).parameter_bytes() == 8 * sum(
+        p.numel() for p in net.parameters()
+    )
+    for changes, words in (
+        ({"readout": "best"}, "readout = 'best': choose"),
+        ({"validation": 1.0}, "validation = 1.0: give a share below 1"),
+        ({"spikes_per_unit": 0.0}, "spikes_per_unit = 0.0: give a finite number > 0"),
+        ({"hidden": (0,)}, "hidden[0] = 0: a layer needs at least one unit"),
+        ({"nonsense": 1}, "nonsense = 1: it does not apply to a file of events"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            plan_for_events(file, **changes)
