@@ -46,7 +46,10 @@ def network(objective, seed=0):
     generator = torch.Generator().manual_seed(seed)
     options = {**TAUS, "dtype": torch.float64, "generator": generator}
     last = LIF if objective.reads is Spikes else LI
-    return Sequential(LIF(12, 10, **options), last(10, 2, **options))
+    net = Sequential(LIF(12, 10, **options), last(10, 2, **options))
+    if last is LIF:  # several spikes per output
+        net[1].reset_parameters(gain=2.8, generator=options["generator"])
+    return net
 
 
 def settings(**changes):
@@ -189,7 +192,10 @@ def test_spikes_to_the_decision_of_a_count_are_all_of_them():
 def test_trains_are_learnt_without_classes(tmp_path):
     targets = Spikes.from_lists([[[1.0], [2.0]], [[2.0], [1.0]]])
     objective = SpikeTrain(targets, tau=0.5)
-    trainer = trainer_for(objective, epochs=25)
+    net = network(objective)
+    for layer in net:  # all sources drive a unit, so that its spikes can move far
+        layer.reset_parameters(gain=2.8, generator=torch.Generator().manual_seed(0))
+    trainer = trainer_for(objective, net, epochs=25)
     result = training.fit(trainer, tmp_path / "run")
     first, last = trainer.metrics[0], trainer.metrics[-1]
     assert last.validation_loss < 0.5 * first.validation_loss
