@@ -143,6 +143,16 @@ def damaged_chunk(path):
     path.write_bytes(content)
 
 
+def heap_without_an_end(path):
+    nir.write(path, graph())
+    content = bytearray(path.read_bytes())
+    free = content.index(b"GCOL") + 16
+    while content[free : free + 2] != bytes(2):
+        free += 16 + (int.from_bytes(content[free + 8 : free + 16], "little") + 7) // 8 * 8
+    content[free : free + 16] = bytes(16)
+    path.write_bytes(content)
+
+
 FILES = {
     "absent": (absent, "cannot read {path}: No such file"),
     "a folder": (folder, "cannot read {path}: Is a directory"),
@@ -151,6 +161,7 @@ FILES = {
     "cut in the middle": (cut(0.5), "{path} is no HDF5 file, or it is damaged (Unable to synchronously open file (trunca"),
     "cut at the start": (cut(0.005), "{path} is no HDF5 file, or it is damaged"),
     "a damaged chunk": (damaged_chunk, "cannot read /node/nodes/w/weight ("),
+    "a heap without an end": (heap_without_an_end, "{path} is damaged: its heap of texts at byte "),
     "other content": (other_content, "has no NIR graph: it has no group 'node', but 'weights'"),
     "no content": (lambda path: h5py.File(path, "w").close(), "it has no group 'node', but nothing"),
     "one node": (one_node, "holds a Linear: from_nir reads a NIRGraph: put the node into one"),

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def read_nir(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
         with _damage(f"{name} is no HDF5 file, or it is damaged"):
             content = h5py.File(file, "r")
         with content:
+            _require_heaps(name, file.fileno(), content)
             values = _Reader(h5py, name, size, limit).group(content, "", 0)
     if not isinstance(values.get("node"), dict):
         found = ", ".join(map(repr, list(values)[:5])) or "nothing"
@@ -64,6 +66,32 @@ def _damage(what: str) -> Iterator[None]:
     except DAMAGE as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{what} ({text if len(text) <= 200 else text[:197] + '...'}): write it again") from error
+
+
+def _require_heaps(name: str, descriptor: int, content: Any) -> None:
+    """Refuse a heap of texts with free space of 0 bytes, which HDF5 2.0.0 reads without an end.
+
+    A heap is b"GCOL", a version, its size at 8, then entries: an index, and at 8 a size, which for free space (index 0)
+    includes the entry's own 16 bytes (HDF5 File Format Specification, III.E).
+    """
+    if content.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError(f"{name} does not have offsets and lengths of 8 bytes: write it with nir.write")
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+        left, start = len(data) // 16, data.find(b"GCOL")
+        while start >= 0:
+            at, end = start + 16, min(start + _whole(data, start + 8), len(data))
+            while at + 16 <= end:
+                index, size = _whole(data, at, 2), _whole(data, at + 8)
+                step = 16 + (size + 7) // 8 * 8 if index else size
+                left -= 1
+                if step == 0 or left < 0:
+                    raise ValueError(f"{name} is damaged: its heap of texts at byte {start} has no end: write it again")
+                at += step
+            start = data.find(b"GCOL", start + 4)
+
+
+def _whole(data: Any, at: int, n_bytes: int = 8) -> int:
+    return int.from_bytes(data[at : at + n_bytes], "little")
 
 
 class _Reader:
