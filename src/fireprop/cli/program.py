@@ -10,6 +10,7 @@ import typer
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
+from fireprop.cli.interchange import export, import_network
 from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
 
@@ -41,8 +42,9 @@ def options(
     """Options of the program itself, before the command. `app` has the help text."""
 
 
-for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, info):
+for command in (train, recipes, evaluate, plot, reproduce, gradcheck, verify, info, export):
     app.command()(command)
+app.command("import")(import_network)
 
 
 def main() -> None:

@@ -1,7 +1,18 @@
 """Run folders and checkpoints: the only room that writes files."""
 
-from fireprop.runs.files import RunError
+from fireprop.runs.files import RunError, write_new
 from fireprop.runs.folder import CHECKPOINT, CONFIG, METRICS, PAGE, RESULT, RunFolder, new_path
 from fireprop.runs.lock import LOCK
 
-__all__ = ["CHECKPOINT", "CONFIG", "LOCK", "METRICS", "PAGE", "RESULT", "RunError", "RunFolder", "new_path"]
+__all__ = [
+    "CHECKPOINT",
+    "CONFIG",
+    "LOCK",
+    "METRICS",
+    "PAGE",
+    "RESULT",
+    "RunError",
+    "RunFolder",
+    "new_path",
+    "write_new",
+]

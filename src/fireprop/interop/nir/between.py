@@ -55,8 +55,8 @@ class Signals:
         self.total += entries
         if self.total > MAX_TOTAL:
             raise ValueError(
-                f"node {name}: the weights and delays of the graph have {self.total} entries up to here, their products "
-                f"and sums included, more than {MAX_TOTAL}: split the network"
+                f"node {name}: the weights and delays of the graph have {self.total} entries up to here, products and "
+                f"sums included, more than {MAX_TOTAL}: split the network"
             )
 
     def into(self, name: str) -> Signal:

@@ -16,6 +16,7 @@ from fireprop.interop.nir.signals import Term
 from fireprop.nn import Network, Sequential
 
 JUMPS = "its potential jumps at a spike, which fireprop cannot do: "
+KNOWN = (*CELLS, *MATRICES, *STENCILS, *PASSING, "Scale", "Delay")
 REFUSED = {
     "LIF": f"{JUMPS}use CubaLIF",
     "IF": f"{JUMPS}use CubaLIF",
@@ -100,12 +101,12 @@ def _chosen_output(flat: Flat, graph: Any) -> str:
 
 
 def _check_kinds(flat: Flat) -> None:
-    for name, node in flat.nodes.items():
-        kind = kind_of(node)
-        if kind in REFUSED:
-            raise ValueError(f"node {name} is a {kind}: {REFUSED[kind]}")
-        if kind not in (*CELLS, *MATRICES, *STENCILS, *PASSING, "Scale", "Delay"):
-            raise ValueError(f"node {name} is a {kind}: fireprop has nothing like it")
+    bad = [name for name, node in flat.nodes.items() if kind_of(node) not in KNOWN]
+    if bad:
+        kind = kind_of(flat.nodes[bad[0]])
+        others = ", ".join(flat.called(name) for name in bad[1:6]) + (", ..." if len(bad) > 6 else "")
+        also = f" (refused too: {others})" if others else ""
+        raise ValueError(f"node {bad[0]} is a {kind}: {REFUSED.get(kind, 'fireprop has nothing like it')}{also}")
 
 
 def _in_order(flat: Flat, graph: Any) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fireprop import arguments
 from fireprop.datasets import files
+from fireprop.datasets.extras import require
 from fireprop.interop.nir import package
 from fireprop.interop.nir.flat import MAX_AXES, MAX_DEPTH
 
@@ -38,8 +39,7 @@ def read_nir(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
     for a file that cannot be read, is no HDF5 file, is damaged or too large, or has no NIR graph.
     """
     nir = package.load("read_nir")
-    import h5py  # nir needs it
-
+    h5py = require("h5py", extra="nir", needed_for="fireprop.interop.nir.read_nir")  # nir brings it
     limit = arguments.integer("max_bytes", max_bytes, least=0)
     name = os.fsdecode(path)
     with files.opened(path) as file:
