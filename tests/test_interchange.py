@@ -52,7 +52,7 @@ def trained(path, task, **settings):
 @pytest.fixture(scope="module", params=["float64", "float32"])
 def run(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("interchange") / "run"
-    return trained(path, "yin-yang", hidden=(12,), batch_size=50, dtype=request.param)
+    return trained(path, "yin-yang", hidden=(40,), batch_size=50, dtype=request.param)
 
 
 def test_a_run_comes_back_from_its_file_with_the_same_bits_of_spikes(run, tmp_path):

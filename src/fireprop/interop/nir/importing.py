@@ -35,7 +35,7 @@ def from_nir(
 ) -> Sequential | Network:
     """The network that a NIR graph describes, exactly as its equations say (docs/nir.md).
 
-    graph       nir.NIRGraph, e.g. `nir.read(file)`: Input, Output, Affine, Linear, Scale, CubaLIF, CubaLI, Delay,
+    graph       nir.NIRGraph, e.g. `read_nir(file)`: Input, Output, Affine, Linear, Scale, CubaLIF, CubaLI, Delay,
                 Flatten, Conv1d, Conv2d, SumPool2d, AvgPool2d, and graphs of these; cycles are recurrence
     spike_area  the integral of S over one spike, in the time unit of the file: a number > 0, or "tau_syn", with which
                 a spike raises the current by w_in times the weight. Default: 1, a Dirac pulse, as the equations say.
@@ -51,7 +51,7 @@ def from_nir(
     is rounded, else float64. All else is constant. A network with a bias needs `t_start` to run.
 
     Raises MissingExtraError without the package nir; ValueError or TypeError, with the name of the node, for a graph
-    that is malformed or that fireprop cannot run; ValueError where spike_area is needed.
+    that is malformed, too large (docs/nir.md), or that fireprop cannot run; ValueError where spike_area is needed.
 
     >>> import nir, numpy as np
     >>> taus = {"tau_mem": np.array([2.0]), "tau_syn": np.array([0.5])}

@@ -19,7 +19,7 @@ from fireprop.interop.nir.flat import MAX_AXES, MAX_DEPTH
 MAX_BYTES = 2**31
 MAX_GROUPS = 2 * MAX_DEPTH + 8  # a nested graph is a group "nodes" in the group of its node
 TEXT_BYTES = 128  # of Python, for a short text
-TEXTS_AT_ONCE = 4096
+LENGTH = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a text of any length, in an array
 SHORT = ("shape", "input_type", "input_shape", "kernel_size", "stride", "padding", "dilation")  # one entry per axis
 OPTIONAL = ("input_type", "input_shape", "metadata")
 # h5py and nir raise nearly anything where a file is damaged.
@@ -43,12 +43,11 @@ def read_nir(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
     limit = arguments.integer("max_bytes", max_bytes, least=0)
     name = os.fsdecode(path)
     with files.opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
         with _damage(f"{name} is no HDF5 file, or it is damaged"):
             content = h5py.File(file, "r")
-        with content:
-            _require_heaps(name, file.fileno(), content)
-            values = _Reader(h5py, name, size, limit).group(content, "", 0)
+        with content, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _require_heaps(name, data, content)
+            values = _Reader(h5py, name, data, limit).group(content, "", 0)
     if not isinstance(values.get("node"), dict):
         found = ", ".join(map(repr, list(values)[:5])) or "nothing"
         raise ValueError(f"{name} has no NIR graph: it has no group 'node', but {found}: write it with nir.write")
@@ -68,7 +67,7 @@ def _damage(what: str) -> Iterator[None]:
         raise ValueError(f"{what} ({text if len(text) <= 200 else text[:197] + '...'}): write it again") from error
 
 
-def _require_heaps(name: str, descriptor: int, content: Any) -> None:
+def _require_heaps(name: str, data: mmap.mmap, content: Any) -> None:
     """Refuse a heap of texts with free space of 0 bytes, which HDF5 2.0.0 reads without an end.
 
     A heap is b"GCOL", a version, its size at 8, then entries: an index, and at 8 a size, which for free space (index 0)
@@ -76,31 +75,30 @@ def _require_heaps(name: str, descriptor: int, content: Any) -> None:
     """
     if content.id.get_create_plist().get_sizes() != (8, 8):
         raise ValueError(f"{name} does not have offsets and lengths of 8 bytes: write it with nir.write")
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
-        left, start = len(data) // 16, data.find(b"GCOL")
-        while start >= 0:
-            at, end = start + 16, min(start + _whole(data, start + 8), len(data))
-            while at + 16 <= end:
-                index, size = _whole(data, at, 2), _whole(data, at + 8)
-                step = 16 + (size + 7) // 8 * 8 if index else size
-                left -= 1
-                if step == 0 or left < 0:
-                    raise ValueError(f"{name} is damaged: its heap of texts at byte {start} has no end: write it again")
-                at += step
-            start = data.find(b"GCOL", start + 4)
+    left, start = len(data) // 16, data.find(b"GCOL")
+    while start >= 0:
+        at, end = start + 16, min(start + _whole(data, start + 8), len(data))
+        while at + 16 <= end:
+            index, size = _whole(data, at, 2), _whole(data, at + 8)
+            step = 16 + (size + 7) // 8 * 8 if index else size
+            left -= 1
+            if step == 0 or left < 0:
+                raise ValueError(f"{name} is damaged: its heap of texts at byte {start} has no end: write it again")
+            at += step
+        start = data.find(b"GCOL", start + 4)
 
 
-def _whole(data: Any, at: int, n_bytes: int = 8) -> int:
+def _whole(data: mmap.mmap, at: int, n_bytes: int = 8) -> int:
     return int.from_bytes(data[at : at + n_bytes], "little")
 
 
 class _Reader:
     """Groups as dicts, and datasets as arrays and texts, below a limit of bytes in memory."""
 
-    def __init__(self, h5py: Any, file: str, size: int, limit: int) -> None:
+    def __init__(self, h5py: Any, file: str, data: mmap.mmap, limit: int) -> None:
         self.h5py = h5py
         self.file = file
-        self.size = size
+        self.data = data
         self.limit = limit
         self.left = limit
         self.seen: set[int] = set()
@@ -147,27 +145,34 @@ class _Reader:
                 return item[()]
         if len(shape) > 2 or (len(shape) == 2 and shape[1] > 2):
             raise self._refusal(where, f"is text of shape {shape}: give one text, a list or pairs")
-        return self._texts(item, where, shape)
+        return self._texts(item, where, shape, is_fixed=text.length is not None)
 
-    def _texts(self, item: Any, where: str, shape: tuple[int, ...]) -> Any:
-        """One text, or texts in an array; in parts, as each may be as long as the file."""
-        if not shape:
-            with self._reading(where):
-                return self._decoded(item[()], where)
-        rows = max(1, min(TEXTS_AT_ONCE, self.left // (2 * self.size)))
-        found: list[str] = []
-        for start in range(0, shape[0], rows):
-            with self._reading(where):
-                part = item[start : start + rows].reshape(-1).tolist()
-            found += [self._decoded(text, where) for text in part]
-        texts = np.empty(len(found), dtype=object)
-        texts[:] = found
-        return texts.reshape(shape)
-
-    def _decoded(self, text: bytes | str, where: str) -> str:
-        self._spend(where, TEXT_BYTES + len(text), "text")
+    def _texts(self, item: Any, where: str, shape: tuple[int, ...], *, is_fixed: bool) -> Any:
+        """One text, or texts in an array."""
+        count = math.prod(shape)
+        lengths = 0 if is_fixed else self._lengths(item, where, count)
+        self._spend(where, lengths + TEXT_BYTES * count, f"{count} texts")
         with self._reading(where):
-            return text.decode() if isinstance(text, bytes) else text
+            values = np.asarray(item[()], dtype=object).reshape(-1)
+            texts = [text.decode() if isinstance(text, bytes) else text for text in values.tolist()]
+        if not shape:
+            return texts[0]
+        found = np.empty(count, dtype=object)
+        found[:] = texts
+        return found.reshape(shape)
+
+    def _lengths(self, item: Any, where: str, count: int) -> int:
+        """The bytes of texts of any length together. HDF5 makes room for each before it looks whether it is there."""
+        if count == 0:
+            return 0
+        offset = item.id.get_offset()
+        if offset is None:
+            raise self._refusal(where, "has its texts in chunks: write them without, as nir.write does")
+        raw = self.data[offset : offset + LENGTH.itemsize * count]
+        lengths = np.frombuffer(raw, LENGTH, count if len(raw) == LENGTH.itemsize * count else 0)["length"]
+        if lengths.size == 0 or int(lengths.max()) > len(self.data):
+            raise self._refusal(where, "is damaged: a text is longer than the file: write it again")
+        return int(lengths.sum(dtype=np.int64))
 
     def _spend(self, where: str, n_bytes: int, what: str) -> None:
         if n_bytes > self.left:
