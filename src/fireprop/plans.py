@@ -195,8 +195,12 @@ class Plan(Settings, ABC):
         """The data. Raises datasets.MissingDataError or ValueError if they are missing or damaged."""
 
     @abstractmethod
+    def network(self, generator: torch.Generator) -> nn.Module:
+        """The network with weights that are drawn from `generator`, whatever the data are."""
+
     def build(self, splits: Splits, generator: torch.Generator) -> nn.Module:
-        """The untrained network; its weights are drawn from `generator`."""
+        """The untrained network, with weights to start from: those of `network`, if the data do not matter to them."""
+        return self.network(generator)
 
     @abstractmethod
     def objective(self) -> Objective:

@@ -128,7 +128,7 @@ class Config(Plan):
     def load(self) -> Splits:
         return load_splits(self)
 
-    def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
+    def network(self, generator: torch.Generator) -> Sequential:
         return build_network(self, generator)
 
     def objective(self) -> FirstSpike:

@@ -11,6 +11,7 @@ from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
 from fireprop.cli.inspection import inspect
+from fireprop.cli.interchange import export, import_network
 from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
 
@@ -42,8 +43,9 @@ def options(
     """Options of the program itself, before the command. `app` has the help text."""
 
 
-for command in (train, recipes, inspect, evaluate, plot, reproduce, gradcheck, verify, info):
+for command in (train, recipes, inspect, evaluate, plot, reproduce, gradcheck, verify, info, export):
     app.command()(command)
+app.command("import")(import_network)
 
 
 def main() -> None:

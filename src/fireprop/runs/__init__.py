@@ -1,6 +1,6 @@
 """Run folders and checkpoints: the only room that writes files."""
 
-from fireprop.runs.files import RunError
+from fireprop.runs.files import RunError, write_new
 from fireprop.runs.folder import CHECKPOINT, CONFIG, METRICS, PAGE, RESULT, RunFolder, new_path, write_figure
 from fireprop.runs.lock import LOCK
 
@@ -15,4 +15,5 @@ __all__ = [
     "RunFolder",
     "new_path",
     "write_figure",
+    "write_new",
 ]

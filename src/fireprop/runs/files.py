@@ -48,6 +48,13 @@ def write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
         _sync_folder(path.parent)
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that must not exist yet, whole or not at all. Raises RunError."""
+    if os.path.lexists(path):
+        raise RunError(f"{path} exists: choose another name, or remove it first")
+    write(path, "wb", lambda file: file.write(content))
+
+
 def _write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
     aside = part_of(path)
     try:

@@ -129,7 +129,7 @@ class EventsConfig(Plan):
             raise ValueError(f"test = {self.test}: give a share above 0, since a run ends with a test")
         return Splits(train=train, validation=validation, test=test)
 
-    def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
+    def network(self, generator: torch.Generator) -> Sequential:
         options: dict[str, Any] = {"tau_mem": self.tau_mem, "tau_syn": self.tau_syn, "dtype": DTYPES[self.dtype]}
         options["generator"] = generator
         widths = [self.n_inputs, *self.hidden]
@@ -137,7 +137,10 @@ class EventsConfig(Plan):
             LIF(n_in, n_out, recurrent=self.recurrent, **options) for n_in, n_out in itertools.pairwise(widths)
         ]
         last = LIF if OBJECTIVES[self.readout].reads is Spikes else LI
-        net = Sequential(*layers, last(widths[-1], len(self.names), **options))
+        return Sequential(*layers, last(widths[-1], len(self.names), **options))
+
+    def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
+        net = self.network(generator)
         start_weights(
             net, splits.train.spikes, t_end=self.t_end, spikes_per_unit=self.spikes_per_unit,
             output_spikes=OUTPUT_SPIKES.get(self.readout, 1.0), generator=generator,

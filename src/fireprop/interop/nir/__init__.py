@@ -11,5 +11,6 @@ Sequential(
 from fireprop.interop.nir.events import spikes_from_nirdata, spikes_to_nirdata
 from fireprop.interop.nir.exporting import to_nir
 from fireprop.interop.nir.importing import from_nir
+from fireprop.interop.nir.loading import read_nir
 
-__all__ = ["from_nir", "spikes_from_nirdata", "spikes_to_nirdata", "to_nir"]
+__all__ = ["from_nir", "read_nir", "spikes_from_nirdata", "spikes_to_nirdata", "to_nir"]

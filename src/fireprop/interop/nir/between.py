@@ -11,7 +11,7 @@ from fireprop.interop.nir import package, stencils
 from fireprop.interop.nir.cells import numbers
 from fireprop.interop.nir.flat import CELLS, MATRICES, STENCILS, Flat, kind_of, shape_of
 from fireprop.interop.nir.passing import delayed, scaled, transformed
-from fireprop.interop.nir.signals import Signal, Term, added, check_size, one_projection, sparse
+from fireprop.interop.nir.signals import MAX_TOTAL, Signal, Term, added, check_size, one_projection, sparse, stored
 
 
 @dataclass
@@ -30,8 +30,13 @@ class Signals:
                 shapes[name] = tuple(numbers(name, node, "v_leak").shape)
         self.sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
         self.out = {name: Signal(shape, (Term(name, self.sizes[name]),)) for name, shape in shapes.items()}
+        self.total, held = 0, set[int]()
         for name in self._between():
-            self.out[name] = self._through(name, self.into(name))
+            signal = self.out[name] = self._through(name, self.into(name))
+            tensors = [x for term in signal.terms for x in (term.weight, term.before, term.after) if x is not None]
+            new = {id(x): stored(x) for x in tensors if id(x) not in held}
+            held.update(new)
+            self._count(name, sum(new.values()))
 
     def _between(self) -> list[str]:
         """The nodes between neurons, each after those that lead to it."""
@@ -45,6 +50,14 @@ class Signals:
         except CycleError as error:
             cycle = ", ".join(sorted(set(error.args[1])))
             raise ValueError(f"nodes {cycle}: a cycle without a neuron: put a CubaLIF into it") from None
+
+    def _count(self, name: str, entries: int) -> None:
+        self.total += entries
+        if self.total > MAX_TOTAL:
+            raise ValueError(
+                f"node {name}: the weights and delays of the graph have {self.total} entries up to here, products and "
+                f"sums included, more than {MAX_TOTAL}: split the network"
+            )
 
     def into(self, name: str) -> Signal:
         """The sum of what leads to a node."""
@@ -62,6 +75,7 @@ class Signals:
             for term in self.out[before].terms:
                 edges.setdefault((term.source, term.name), edge)
         terms = self.into(name).terms
+        self._count(name, sum(term.n_entries for term in terms))
         return [
             (edge, *one_projection(f"node {name}", [term for term in terms if (term.source, term.name) == path]))
             for path, edge in edges.items()
@@ -79,7 +93,7 @@ class Signals:
                 raise ValueError(f"{where}: delay[{k}] = {float(delay[k])}: give a finite number >= 0")
             return delayed(where, signal, delay)
         if kind == "Scale":
-            return scaled(signal, numbers(name, node, "scale", signal.size), _dtype(node.scale))
+            return scaled(where, signal, numbers(name, node, "scale", signal.size), _dtype(node.scale))
         if kind in MATRICES:
             return self._matrix(name, node, signal)
         if kind in STENCILS:

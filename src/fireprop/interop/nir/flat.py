@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from fireprop import arguments
 
 MAX_DEPTH = 100
+MAX_AXES = 64
+MAX_NAME = 1000  # characters
+MAX_NODES = 10**6  # in all nested graphs together
 
 CELLS = ("CubaLIF", "CubaLI")
 MATRICES = ("Affine", "Linear")
@@ -19,12 +22,16 @@ PASSING = ("Input", "Output", "Flatten")  # inside of a graph they hand on what 
 
 @dataclass(frozen=True)
 class Flat:
-    """Nodes by path, such as "rnn/lif", edges in order, and the Input and Output nodes of the outermost graph."""
+    """Nodes by path, such as "rnn/lif", edges in order, and the Input and Output nodes of the outermost graph.
+
+    names  the paths of all nodes and nested graphs
+    """
 
     nodes: dict[str, Any]
     edges: list[tuple[str, str]]
     inputs: list[str]
     outputs: list[str]
+    names: list[str] = field(default_factory=list)
 
     def sources_of(self) -> dict[str, list[tuple[int, str]]]:
         """For each node, the edges that lead to it: their numbers, and where they come from."""
@@ -61,7 +68,16 @@ def _add(nir: Any, flat: Flat, graph: Any, prefix: str, outside: tuple[int, ...]
     ends: dict[str, tuple[list[str], list[str]]] = {}
     for name, node in nodes.items():
         arguments.instance(f"{where}: a name of a node", name, str, "a string")
+        if len(name) > MAX_NAME:
+            raise ValueError(
+                f"{where}: node {name[:57]}... has a name of {len(name)} characters: give at most {MAX_NAME}"
+            )
         path = prefix + name
+        if path in flat.nodes:
+            raise ValueError(f"{where}: two nodes have the path {path}: rename one of them")
+        flat.names.append(path)
+        if len(flat.names) > MAX_NODES:
+            raise ValueError(f"{where}: more than {MAX_NODES} nodes and nested graphs: split the network")
         if isinstance(node, nir.NIRGraph):
             ends[name] = _add(nir, flat, node, f"{path}/", (*outside, id(graph)))
         else:
@@ -101,7 +117,10 @@ def shape_of(name: str, types: object, key: str) -> tuple[int, ...]:
     given = types.get(key) if isinstance(types, dict) else None
     if given is None:
         raise ValueError(f"node {name}: its shape is missing: give the shape of one sample, e.g. (3,)")
-    shape = tuple(np.asarray(given).reshape(-1).tolist())
+    sizes = np.asarray(given)
+    if sizes.size > MAX_AXES:
+        raise ValueError(f"node {name}: its shape has {sizes.size} axes: give at most {MAX_AXES}")
+    shape = tuple(sizes.reshape(-1).tolist())
     if not all(isinstance(size, int) and size >= 1 for size in shape) or math.prod(shape) > arguments.MAX_ENTRIES:
         raise ValueError(f"node {name}: shape {shape}: give the positive sizes of one sample, e.g. (3,)")
     return shape

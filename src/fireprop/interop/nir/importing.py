@@ -16,6 +16,7 @@ from fireprop.interop.nir.signals import Term
 from fireprop.nn import Network, Sequential
 
 JUMPS = "its potential jumps at a spike, which fireprop cannot do: "
+KNOWN = (*CELLS, *MATRICES, *STENCILS, *PASSING, "Scale", "Delay")
 REFUSED = {
     "LIF": f"{JUMPS}use CubaLIF",
     "IF": f"{JUMPS}use CubaLIF",
@@ -34,7 +35,7 @@ def from_nir(
 ) -> Sequential | Network:
     """The network that a NIR graph describes, exactly as its equations say (docs/nir.md).
 
-    graph       nir.NIRGraph, e.g. `nir.read(file)`: Input, Output, Affine, Linear, Scale, CubaLIF, CubaLI, Delay,
+    graph       nir.NIRGraph, e.g. `read_nir(file)`: Input, Output, Affine, Linear, Scale, CubaLIF, CubaLI, Delay,
                 Flatten, Conv1d, Conv2d, SumPool2d, AvgPool2d, and graphs of these; cycles are recurrence
     spike_area  the integral of S over one spike, in the time unit of the file: a number > 0, or "tau_syn", with which
                 a spike raises the current by w_in times the weight. Default: 1, a Dirac pulse, as the equations say.
@@ -50,7 +51,7 @@ def from_nir(
     is rounded, else float64. All else is constant. A network with a bias needs `t_start` to run.
 
     Raises MissingExtraError without the package nir; ValueError or TypeError, with the name of the node, for a graph
-    that is malformed or that fireprop cannot run; ValueError where spike_area is needed.
+    that is malformed, too large (docs/nir.md), or that fireprop cannot run; ValueError where spike_area is needed.
 
     >>> import nir, numpy as np
     >>> taus = {"tau_mem": np.array([2.0]), "tau_syn": np.array([0.5])}
@@ -100,12 +101,12 @@ def _chosen_output(flat: Flat, graph: Any) -> str:
 
 
 def _check_kinds(flat: Flat) -> None:
-    for name, node in flat.nodes.items():
-        kind = kind_of(node)
-        if kind in REFUSED:
-            raise ValueError(f"node {name} is a {kind}: {REFUSED[kind]}")
-        if kind not in (*CELLS, *MATRICES, *STENCILS, *PASSING, "Scale", "Delay"):
-            raise ValueError(f"node {name} is a {kind}: fireprop has nothing like it")
+    bad = [name for name, node in flat.nodes.items() if kind_of(node) not in KNOWN]
+    if bad:
+        kind = kind_of(flat.nodes[bad[0]])
+        others = ", ".join(flat.called(name) for name in bad[1:6]) + (", ..." if len(bad) > 6 else "")
+        also = f" (refused too: {others})" if others else ""
+        raise ValueError(f"node {bad[0]} is a {kind}: {REFUSED.get(kind, 'fireprop has nothing like it')}{also}")
 
 
 def _in_order(flat: Flat, graph: Any) -> list[str]:

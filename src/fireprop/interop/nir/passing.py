@@ -14,12 +14,14 @@ def delayed(where: str, signal: Signal, delay: Tensor) -> Signal:
         raise ValueError(
             f"{where}: a delay of a constant input, which would begin later: put the bias behind the Delay"
         )
+    check_size(where, (len(signal.terms), signal.size))
     terms = (replace(term, after=delay if term.after is None else term.after + delay) for term in signal.terms)
     return replace(signal, terms=tuple(terms))
 
 
-def scaled(signal: Signal, factors: Tensor, dtype: torch.dtype) -> Signal:
+def scaled(where: str, signal: Signal, factors: Tensor, dtype: torch.dtype) -> Signal:
     """Every entry times a factor (n,)."""
+    check_size(where, (sum(term.n_entries for term in signal.terms),))
     terms = tuple(
         replace(term, weight=scaled_rows(term.weight, factors), dtypes=term.dtypes | {dtype}) for term in signal.terms
     )
@@ -40,6 +42,7 @@ def transformed(
     mask: Tensor | None = None, bias: Tensor | None = None, named: str = "",
 ) -> Signal:  # fmt: skip
     """A matrix (n_out, n) times the signal, plus a bias (n_out,); named: the connection that it is of, or ""."""
+    check_size(where, (matrix.shape[0], sum(term.n_source for term in signal.terms if term.weight is not None)))
     terms = [replace(_transformed(where, term, matrix, mask, dtype), name=named) for term in signal.terms]
     constants = [] if signal.constant is None else [matrix @ signal.constant]
     constants += [] if bias is None else [bias]
@@ -50,7 +53,6 @@ def _transformed(where: str, term: Term, matrix: Tensor, mask: Tensor | None, dt
     before, dtypes = _all_before(where, term), term.dtypes | {dtype}
     if term.weight is None:
         return replace(term, weight=matrix, mask=mask, before=before, after=None, dtypes=dtypes)
-    check_size(where, (matrix.shape[0], term.n_source))
     return replace(term, weight=_product(matrix, term.weight), mask=None, before=before, after=None, dtypes=dtypes)
 
 

@@ -1,13 +1,14 @@
 """What travels between neurons: sums of weighted, delayed spike trains and of a constant."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 MAX_DENSE = 2**28  # entries of a weight, 2 GiB
+MAX_TOTAL = 2**30  # entries of all weights and delays of a graph together
 MAX_PATHS = 1000  # from sources to one node
 
 
@@ -31,6 +32,15 @@ class Term:
     after: Tensor | None = None
     dtypes: frozenset[torch.dtype] = frozenset()
     name: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.n_source if self.weight is None else self.weight.shape[0]
+
+    @property
+    def n_entries(self) -> int:
+        """Of the weight, as it is stored."""
+        return self.n_source if self.weight is None else stored(self.weight)
 
     def matrix(self) -> Tensor:
         return diagonal(torch.ones(self.n_source, dtype=torch.float64)) if self.weight is None else self.weight
@@ -56,6 +66,11 @@ class Term:
             return self.before[None, :]
         check_size(where, (self.after.numel(), self.before.numel()))
         return self.before[None, :] + self.after[:, None]
+
+
+def stored(values: Tensor) -> int:
+    """Entries of a dense tensor, or of a sparse one."""
+    return (values.values() if values.is_sparse else values).numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +112,8 @@ def added(where: str, signals: Sequence[Signal]) -> Signal:
     for other in signals[1:]:
         if other.size != first.size:
             raise ValueError(f"{where}: its inputs have {first.size} and {other.size} entries: they must be equal")
+    if len(signals) == 1:
+        return first
     terms = merged(where, [term for signal in signals for term in signal.terms])
     constants = [signal.constant for signal in signals if signal.constant is not None]
     return Signal(first.shape, terms, torch.stack(constants).sum(0) if constants else None)
@@ -104,27 +121,21 @@ def added(where: str, signals: Sequence[Signal]) -> Signal:
 
 def merged(where: str, terms: Sequence[Term]) -> tuple[Term, ...]:
     """The same sum with one term for each source, name and delay."""
-    found: list[Term] = []
+    found: dict[tuple[Hashable, ...], Term] = {}
     for term in terms:
-        twin = next((k for k, other in enumerate(found) if _same_path(term, other)), None)
-        if twin is None:
-            found.append(term)
-        else:
-            found[twin] = _sum(where, found[twin], term)
+        path = (term.source, term.name, _digits(term.before), _digits(term.after))
+        found[path] = _sum(where, found[path], term) if path in found else term
     if len(found) > MAX_PATHS:
         raise ValueError(f"{where}: more than {MAX_PATHS} paths of different delays lead to it")
-    return tuple(found)
+    return tuple(found.values())
 
 
-def _same_path(a: Term, b: Term) -> bool:
-    return (a.source, a.name) == (b.source, b.name) and _equal(a.before, b.before) and _equal(a.after, b.after)
-
-
-def _equal(a: Tensor | None, b: Tensor | None) -> bool:
-    return (a is None) == (b is None) and (a is None or b is None or torch.equal(a, b))
+def _digits(delay: Tensor | None) -> bytes | None:
+    return None if delay is None else (delay + 0.0).numpy().tobytes()  # -0.0 + 0.0 is 0.0
 
 
 def _sum(where: str, a: Term, b: Term) -> Term:
+    check_size(where, (a.n_entries + b.n_entries,))
     dtypes = a.dtypes | b.dtypes
     if a.matrix().is_sparse and b.matrix().is_sparse:
         return replace(a, weight=(a.matrix() + b.matrix()).coalesce(), dtypes=dtypes)
@@ -139,6 +150,7 @@ def one_projection(where: str, terms: Sequence[Term]) -> tuple[Term, Tensor | No
     """
     if len(terms) == 1:
         return terms[0], terms[0].delay(where)
+    check_size(where, (len(terms) * terms[0].size, terms[0].n_source))
     weight, mask = (part.clone() for part in terms[0].dense(where))
     total = _delays(where, terms[0], weight)
     for term in terms[1:]:

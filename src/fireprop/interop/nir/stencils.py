@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments
-from fireprop.interop.nir.signals import MAX_DENSE, sparse
+from fireprop.interop.nir.signals import sparse
+
+MAX_SYNAPSES = 2**26  # of a convolution or a pool, whose indices take about 120 bytes each while they are made
 
 
 def matrix_of(
@@ -59,8 +61,8 @@ def _matrix(
     if min(size) < 1:
         raise ValueError(f"{where}: its input {shape} is smaller than its kernel {tuple(kernel)}")
     out = (n_out, *size)
-    if math.prod(taps.shape) * math.prod(size) > MAX_DENSE:
-        raise ValueError(f"{where}: it has more than {MAX_DENSE} synapses: split it")
+    if math.prod(taps.shape) * math.prod(size) > MAX_SYNAPSES:
+        raise ValueError(f"{where}: it has more than {MAX_SYNAPSES} synapses: split it")
     o, i, ky, kx, y, x = torch.meshgrid(*(torch.arange(n) for n in (*taps.shape, *size)), indexing="ij")
     source_y = y * stride[0] - padding[0][0] + ky * dilation[0]
     source_x = x * stride[1] - padding[1][0] + kx * dilation[1]
