@@ -10,7 +10,7 @@ from fireprop import Spikes
 from fireprop.engine.graph import layout
 from fireprop.nn import LIF, Network, Sequential
 
-pytestmark = [pytest.mark.white_box, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 N_IN = 9
 
@@ -108,6 +108,7 @@ def told(build, seed, dtype, times, **options):
     return found, record
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_units_in_blocks_have_the_bits_that_they_have_one_by_one(monkeypatch, name, dtype):
@@ -125,6 +126,7 @@ def test_units_in_blocks_have_the_bits_that_they_have_one_by_one(monkeypatch, na
             assert torch.equal(found[key], values), (key, seed, ties)
 
 
+@pytest.mark.white_box
 def test_a_stop_at_the_first_spikes_ends_alike(monkeypatch):
     times = numbers(torch.Generator().manual_seed(5), 4, 30, high=3.0).sort().values
     found, record = told(two_currents, 5, torch.float64, times, stop="first_spikes")
@@ -164,6 +166,7 @@ def test_a_block_that_not_all_inputs_reach_does_not_wait_for_them():
     assert record["far"].n_spikes > 0
 
 
+@pytest.mark.white_box
 @pytest.mark.parametrize("kind", ["several tau_syn with ties", "delays in float32", "trained constants"])
 def test_frozen_networks_have_the_same_bits_in_blocks_of_two(monkeypatch, kind):
     """Their populations are too small for blocks of their own."""
