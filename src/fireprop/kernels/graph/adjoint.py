@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.compiling import called, merged, njit, piece
 from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
@@ -163,7 +163,7 @@ def cross_back(graph, log, gradient, state, k, zero_grazes):
     return status.OK
 
 
-@njit(cache=True)
+@merged
 def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
     """One sample, from its last spike that matters back to its first arrival, from a clear state: (code, spike)."""
     first, spike = log.offsets[1, sample], log.offsets[1, sample + 1] - 1

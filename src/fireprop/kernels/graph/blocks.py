@@ -125,8 +125,8 @@ def take_over(lanes, graph):
 
 @called
 def move_lanes(blocks, own, channels, memo, single, t):
-    """Bring the lanes of a block to an arrival at t > at, as `state.move_many` does one unit; flag those that have
-    reached theta: is there any."""
+    """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
+    theta: is there any. The caller sets the time of the block."""
     first, n = np.uint64(own.start), np.uint64(own.width)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
     brought, rounded = blocks.scratch[0], blocks.scratch[1]
@@ -161,7 +161,6 @@ def move_lanes(blocks, own, channels, memo, single, t):
             flags[j] = v >= theta[first + j]
             found |= v >= theta[first + j]
             lanes_v[first + j] = v
-    own.at = t
     return found
 
 

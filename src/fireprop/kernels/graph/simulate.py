@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, kernel, piece
+from fireprop.kernels.compiling import called, kernel, merged, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import (
     Blocks,
@@ -129,7 +129,7 @@ def bound(loop, u):
     return np.inf if duration == NONE_AHEAD else t + duration
 
 
-@called
+@merged
 def expect_reached(loop, t_end):
     """`expect` for all units that were reached at this instant."""
     nodes, channels, reached = loop.graph.nodes, loop.graph.channels, loop.reached
@@ -346,7 +346,7 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@piece
+@merged
 def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
     """`deliver` along the synapses from the first on to all units of a block."""
     graph, weight, lanes = loop.graph, loop.graph.weight, blocks.lanes
@@ -529,7 +529,7 @@ def move(loop, u, t):
     return move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
 
 
-@called
+@merged
 def sort_instant(loop, first):
     """Bring the spikes of one instant, logged from `first` on, in order of unit."""
     for k in range(first + 1, loop.counts[SPIKES]):
@@ -544,7 +544,7 @@ def sort_instant(loop, first):
         loop.graph.nodes[loop.events[k].unit].last_spike = k
 
 
-@called
+@merged
 def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, unit, time). The time of an OK is what is known.
 
