@@ -42,7 +42,7 @@ def patterns(n_samples, seed=0):
 SPLITS = Splits(train=patterns(40), validation=patterns(20, seed=1), test=patterns(20, seed=2))
 
 
-def network(objective, seed=0):
+def network(objective, seed=0):  # from seeds 1 and 2 li-max does not reach 90 % in 12 epochs
     generator = torch.Generator().manual_seed(seed)
     options = {**TAUS, "dtype": torch.float64, "generator": generator}
     last = LIF if objective.reads is Spikes else LI

@@ -62,19 +62,28 @@ class Count(Scores):
 
 
 @dataclass(frozen=True)
-class LIMaximum(Scores):
+class Potentials(Scores):
+    """Scores from the potentials of leaky integrators between t_start and the end of the run.
+
+    t_start  default 0; potentials are 0 before the first spike
+    """
+
+    t_start: float = 0.0
+
+    reads: ClassVar[type[Spikes] | type[Trace]] = Trace
+
+    def __post_init__(self) -> None:
+        arguments.number("t_start", self.t_start)
+
+
+@dataclass(frozen=True)
+class LIMaximum(Potentials):
     """The class of the leaky integrator whose potential rises highest between t_start and t_end.
 
     t_start  where the maximum begins; potentials are 0 before the first spike. The run ends at t_end
     """
 
-    t_start: float = 0.0
-
     name: ClassVar[str] = "li-max"
-    reads: ClassVar[type[Spikes] | type[Trace]] = Trace
-
-    def __post_init__(self) -> None:
-        arguments.number("t_start", self.t_start)
 
     def scores(self, record: Record) -> Tensor:
         trace: Trace = self.output(record)
@@ -82,19 +91,13 @@ class LIMaximum(Scores):
 
 
 @dataclass(frozen=True)
-class LIMean(Scores):
+class LIMean(Potentials):
     """The class of the leaky integrator whose potential is highest on average over t_start to t_end.
 
     t_start  where the mean begins; potentials are 0 before the first spike. The run ends at t_end
     """
 
-    t_start: float = 0.0
-
     name: ClassVar[str] = "li-mean"
-    reads: ClassVar[type[Spikes] | type[Trace]] = Trace
-
-    def __post_init__(self) -> None:
-        arguments.number("t_start", self.t_start)
 
     def scores(self, record: Record) -> Tensor:
         trace: Trace = self.output(record)
