@@ -51,7 +51,7 @@ def report_against_step(trainer):
     for _ in range(30):
         start = time.thread_time()
         trainer.optimizer.zero_grad()
-        trainer.loss(trainer.run(spikes), labels).backward()
+        trainer.loss(spikes, trainer.run(spikes), labels).backward()
         trainer.optimizer.step()
         middle = time.thread_time()
         options = {"t_end": trainer.config.t_end, "stop": "first_spikes", "along": "descent"}

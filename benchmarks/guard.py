@@ -96,7 +96,7 @@ def steps(number: int) -> Callable[[], Any]:
         trainer.net.load_state_dict(weights)
         trainer.optimizer.state.clear()
         for spikes, labels in batches:
-            loss = trainer.loss(trainer.run(spikes), labels)
+            loss = trainer.loss(spikes, trainer.run(spikes), labels)
             trainer.optimizer.zero_grad()
             loss.backward()
             trainer.optimizer.step()

@@ -9,8 +9,9 @@ import torch
 
 import reference
 from fireprop import Spikes
-from fireprop.nn import LIF, Sequential
-from fireprop.silent import bump_, silent_hinge, silent_peaks
+from fireprop.losses import first_spike_cross_entropy
+from fireprop.nn import LI, LIF, Network, Sequential
+from fireprop.silent import bump_, missing_times, silent_hinge, silent_peaks
 from fireprop.validity import validity_report
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -40,16 +41,28 @@ LAYERS = {
     },
     "masked": {"mask": torch.tensor([[1, 1, 0, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1]]).bool()},
     "recurrent": {"recurrent": True},
+    "per source": {"tau_syn": torch.tensor([[0.5, 0.2, 1.0, 0.7]], dtype=torch.float64)},
+    "per synapse": {"tau_syn": torch.linspace(0.2, 1.3, 20, dtype=torch.float64).reshape(5, 4)},
+    "other recurrent rate": {"recurrent": True, "tau_syn_rec": 0.1},
+    "delayed": {"delay": torch.linspace(0.0, 0.4, 20, dtype=torch.float64).reshape(5, 4)},
+    "delayed recurrence": {"recurrent": True, "delay": 0.1, "delay_rec": torch.linspace(0.1, 0.3, 5)[:, None].double()},
+    "started": {"bias": 0.1, "v_start": 0.3, "i_start": torch.linspace(-0.5, 0.5, 5, dtype=torch.float64)},
 }
+
+
+def start_of(layer):
+    """When a bias or an initial state begins to act, of a layer that has one."""
+    return {} if layer.bias is None else {"t_start": -0.1}
 
 
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
 def test_peaks_are_those_of_the_potentials_that_the_simulator_records(rng, options):
     layer, inputs = layer_of(rng, 4, 5, 0.8, **options), inputs_of(rng)
-    record = layer.record(inputs, t_end=T_END)
+    begin = start_of(layer)
+    record = layer.record(inputs, t_end=T_END, **begin)
     with torch.no_grad():
-        peaks = silent_peaks(layer, inputs, record[0])
-    report = validity_report(layer, inputs, t_end=T_END).layers[0]
+        peaks = silent_peaks(layer, inputs, record[0], **begin)
+    report = validity_report(layer, inputs, t_end=T_END, **begin).layers[0]
     grid = torch.linspace(0.0, T_END, 3001, dtype=torch.float64)
     assert peaks.silent.any()
     assert not peaks.silent.all()
@@ -75,7 +88,8 @@ def test_the_hinge_has_the_gradient_of_its_difference(rng, options, over):
 
     def loss(times):
         inputs = Spikes._trusted(times, data.units, data.offsets, 4)
-        return silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END), over=over)
+        record = layer.record(inputs, t_end=T_END, **start_of(layer))
+        return silent_hinge(layer, inputs, record, over=over, **start_of(layer))
 
     times = data.times.clone().requires_grad_()
     loss(times).backward()
@@ -186,27 +200,92 @@ def test_an_empty_batch_lifts_nobody():
     assert bump_(layer, inputs, record, amount=1.0) == [0]
 
 
+def network():
+    """Two receptors with delays, a cycle, trained constants, and a read-out population that is not the last."""
+    torch.manual_seed(3)
+    net = Network(4, dtype=torch.float64)
+    net.add("hidden", 6, tau_mem=torch.nn.Parameter(torch.linspace(0.8, 1.2, 6, dtype=torch.float64)))
+    net.add("out", 3, tau_mem=1.0, v_threshold=torch.tensor([1.0, 1.2, 0.9]).double())
+    net.add("brake", 2, tau_mem=0.5)
+    net.connect("input", "hidden", tau_syn=0.5, weight=2.0 * torch.rand(6, 4).double())
+    net.connect("hidden", "out", tau_syn=0.5, weight=0.9 * torch.rand(3, 6).double())
+    delays = torch.nn.Parameter(0.1 + 0.3 * torch.rand(3, 6).double())
+    net.connect("hidden", "out", tau_syn=1.5, delay=delays, name="slow", weight=0.3 * torch.rand(3, 6).double())
+    net.connect("hidden", "brake", tau_syn=0.3, weight=6.0 * torch.rand(2, 6).double())
+    net.connect("brake", "hidden", tau_syn=0.3, delay=0.05, weight=-0.2 * torch.rand(6, 2).double())
+    net.output = "out"
+    return net
+
+
+def test_a_network_with_receptors_delays_and_cycles_has_the_gradient_of_its_difference(rng):
+    net, inputs, labels = network(), inputs_of(rng, batch=6), torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def loss():
+        record = net.record(inputs, t_end=T_END)
+        missing = missing_times(net, inputs, record, labels, patience=0.7)
+        entropy = first_spike_cross_entropy(
+            record["out"], labels, tau=0.3, late_penalty=0.1, late_tau=2.0, missing=missing
+        )
+        return entropy + silent_hinge(net, inputs, record, over="sample")
+
+    record = net.record(inputs, t_end=T_END)
+    assert 0 < (record["out"].counts() > 0).sum() < 18
+    loss().backward()
+    for name, tensor in net.named_parameters():
+
+        def moved(x, tensor=tensor):
+            kept = tensor.detach().clone()
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(x))
+                value = loss().item()
+                tensor.copy_(kept)
+            return value
+
+        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
+        np.testing.assert_allclose(tensor.grad.numpy(), difference, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert np.abs(difference).max() > 1e-4, name
+
+
+def test_a_missing_spike_counts_later_than_t_end_the_lower_its_peak_stays():
+    layer = LIF(1, 3, **TAUS)
+    layer.weight.data = torch.tensor([[2.0], [3.0], [5.0]], dtype=torch.float64)  # peaks 0.5, 0.75, and a spike
+    inputs = Spikes.from_latencies([[0.1]] * 3)
+    record = layer.record(inputs, t_end=T_END, stop="first_spikes")
+    times = missing_times(layer, inputs, record, torch.arange(3), patience=2.0)
+    assert times.tolist() == pytest.approx([T_END + 1.0, T_END + 0.5, T_END])
+    plain = first_spike_cross_entropy(record[-1], torch.arange(3), tau=0.5)
+    assert first_spike_cross_entropy(record[-1], torch.arange(3), tau=0.5, missing=times) > plain
+    with pytest.raises(ValueError, match=re.escape("missing[1] = 1.0 is before t_end = 3.0: give later times")):
+        first_spike_cross_entropy(record[-1], torch.arange(3), tau=0.5, missing=[4.0, 1.0, 4.0])
+
+
+def test_a_network_may_end_with_a_read_out(rng):
+    net, inputs = Sequential(layer_of(rng, 4, 5, 0.3), LI(5, 2, tau_mem=1.0, tau_syn=0.5)).double(), inputs_of(rng)
+    record = net.record(inputs, t_end=T_END)
+    alone = silent_hinge(net[0], inputs, net[0].record(inputs, t_end=T_END))
+    assert silent_hinge(net, inputs, record).item() == alone.item() > 0.0
+
+
 def test_layers_and_runs_that_are_not_understood_are_refused(rng):
     inputs = inputs_of(rng)
-    refused = {
-        "tau_syn has shape (1, 4): give a layer with one per receiver, (out, 1)": LIF(
-            4, 5, tau_mem=1.0, tau_syn=torch.full((1, 4), 0.5), dtype=torch.float64
-        ),
-        "tau_syn_rec differs from tau_syn": LIF(4, 5, recurrent=True, tau_syn_rec=0.1, **TAUS),
-    }
-    delayed = LIF(4, 5, delay=0.1, **TAUS)
-    refused["layer has delay: the peak of a silent unit does not support it"] = delayed
-    for text, layer in refused.items():
-        with pytest.raises(ValueError, match=re.escape(text)):
-            silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END))
+    sparse = LIF(4, 5, mask=torch.ones(5, 4).bool().to_sparse(), **TAUS)
+    with torch.no_grad():
+        sparse.weight.mul_(0.01)
+    with pytest.raises(TypeError, match="a layer has a sparse mask, this function needs a dense one"):
+        silent_hinge(sparse, inputs, sparse.record(inputs, t_end=T_END))
+    started = LIF(4, 5, bias=0.1, **TAUS)
+    with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from t_start on")):
+        silent_hinge(started, inputs, started.record(inputs, t_end=T_END, t_start=0.0))
     layer = layer_of(rng, 4, 5, 2.0)
     with pytest.raises(ValueError, match=re.escape('early stop (stop="first_spikes"): run the network without stop')):
         silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END, stop="first_spikes"))
-    with pytest.raises(ValueError, match=re.escape("record has 1 layers, net has 2: give the record of this net")):
+    with pytest.raises(ValueError, match=re.escape("record has 1 layers, net has more: give the record of this net")):
         silent_hinge(Sequential(layer, layer_of(rng, 5, 2, 1.0)), inputs, layer.record(inputs, t_end=T_END))
     with pytest.raises(ValueError, match=re.escape("the layer 4 inputs and 5 units: give the run of this layer")):
         silent_peaks(layer, inputs[:2], layer(inputs, t_end=T_END))
-    with pytest.raises(TypeError, match=re.escape("net is a Linear: give a fireprop.nn.LIF or a Sequential of them")):
+    with pytest.raises(
+        TypeError, match=re.escape("net contains a Linear: give a fireprop.nn.LIF, a Network, or a Sequential")
+    ):
         bump_(torch.nn.Linear(4, 5), inputs, layer.record(inputs, t_end=T_END), amount=1.0)
     with pytest.raises(ValueError, match=re.escape("amount = 0.0: give a finite number > 0")):
         bump_(layer, inputs, layer.record(inputs, t_end=T_END), amount=0.0)

@@ -26,6 +26,16 @@ def setting(default: Any = MISSING, *, about: str, metavar: str | None = None) -
     return field(default=default, metadata={"about": about, "metavar": metavar})
 
 
+def patience_setting() -> Any:
+    """The setting of `objectives.FirstSpike`."""
+    return setting(
+        None,
+        about="Keep output units firing: a missing first spike of the label's unit counts up to TIME after t-end, the "
+        "later the lower the potential stays.",
+        metavar="TIME",
+    )
+
+
 @dataclass(frozen=True)
 class Splits:
     """The data of a run. Without a validation part the last epoch counts as the best."""

@@ -5,23 +5,27 @@ loss or a step of its own:
 
 - `silent_hinge`: a loss on how far the peak potential of a silent unit stays below its threshold. It is exact itself:
   the derivative of a peak is that of V at its fixed time. But it is another loss than that of the spikes.
+- `missing_times`: times after t_end that stand for missing spikes in a loss on first spikes. The lower the peak, the
+  later they are.
 - `bump_`: a constant added to the weights of dead units. The derivative of nothing.
 - `fireprop.insights.rates.project_`: the paper's projection onto a mean potential (Lee et al. 2023), a step as well.
 
 docs/silent.md compares them from a dead start.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fireprop import arguments
-from fireprop.nn import LIF, Maximum, Record, Sequential, Trace
-from fireprop.nn.connectivity import Connectivity, dense_only
-from fireprop.nn.constants import refuse_more
-from fireprop.nn.sequential import stages_of
+from fireprop.listening import Listener, listener_of, listeners, peaks, what_starts
+from fireprop.losses.common import require_labels
+from fireprop.nn import LIF, Record
+from fireprop.nn.checks import start
+from fireprop.nn.connectivity import Connectivity
 from fireprop.spikes import Spikes
 
 Over: TypeAlias = Literal["batch", "sample"]
@@ -40,17 +44,16 @@ class SilentPeaks(NamedTuple):
     silent: Tensor
 
 
-def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes) -> SilentPeaks:
+def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes, *, t_start: float | Tensor | None = None) -> SilentPeaks:
     """The peak potential, up to t_end, of every unit of a layer in the samples in which it does not fire.
 
     heard, fired  the spikes that the layer was given, and those that it fired, of a run without stop
+    t_start       as for the run, where a bias or an initial state acts
 
-    Exact, and differentiable in the weights, in the time constants where they require it, and in the times of what the
-    unit hears, recurrent spikes included: a silent unit is a leaky integrator (`nn.Trace.maximum`). A unit that nothing
-    excites peaks at rest, at 0 and with derivative 0.
+    Exact, and differentiable in the weights, in constants that are parameters, and in the times of what the unit hears,
+    recurrent spikes included. A unit that nothing excites peaks at rest, at 0 and with derivative 0.
 
-    Raises ValueError after an early stop, for a layer whose units hear synapses of several tau_syn, and for one with
-    constants that are not understood here, such as delays; TypeError for a sparse mask.
+    Raises ValueError after an early stop, TypeError for a sparse mask.
 
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.constant_(layer.weight, 2.0)
@@ -60,10 +63,14 @@ def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes) -> SilentPeaks:
     """
     arguments.instance("layer", layer, LIF, "a fireprop.nn.LIF")
     _require_run(layer, heard, fired)
-    _require_understood(layer)
+    listener = listener_of(layer, heard, fired)
     silent = fired.counts() == 0
-    peak, time = _maxima(layer, heard, fired, torch.arange(layer.out_features))
-    return SilentPeaks(torch.where(silent, peak, layer.v_threshold.detach()), time, silent)
+    samples, units = torch.nonzero(silent, as_tuple=True)
+    found = peaks(listener, samples, units, start(t_start, heard, needed=what_starts([listener])))
+    # Of a unit that fires its threshold, at the end of the run.
+    potential = _thresholds(listener).expand(silent.shape).index_put((samples, units), found.potential)
+    time = listener.t_end[:, None].expand(silent.shape).index_put((samples, units), found.time)
+    return SilentPeaks(potential, time, silent)
 
 
 def silent_hinge(
@@ -73,15 +80,17 @@ def silent_hinge(
     *,
     margin: float = 0.1,
     over: Over | Sequence[Over] = "batch",
+    t_start: float | Tensor | None = None,
 ) -> Tensor:
     r"""How far silent units stay below their thresholds: a loss of its own, not part of the gradient of the spikes.
 
     .. math:: \sum_{layers} \mathrm{mean}_{units} \left[ (1 + m) - \hat V / \theta \right]_+ ,
               \qquad 0 \text{ for units that fire}
 
-    net, inputs, record  a LIF or a Sequential of LIF layers, what it was given, and what `net.record` returned, without
-                         stop
+    net, inputs, record  a LIF, a Network, or a Sequential of these, which an LI may end; what it was given; and what
+                         `net.record` returned, without stop
     margin               m >= 0, how far above threshold a peak is wanted, relative to it. At threshold is a graze
+    t_start              as for the run, where a bias or an initial state acts
     over                 "batch": units without a spike in the whole batch, by their highest peak in it; "sample": every
                          sample in which a unit is silent. For all layers, or one for each: ("batch", "sample") leaves a
                          hidden layer sparse and asks every output to fire
@@ -98,29 +107,76 @@ def silent_hinge(
     tensor(0.6000, dtype=torch.float64)
     """
     margin = arguments.number("margin", margin, least=0.0)
-    runs = list(_runs(net, inputs, record))
-    each = [over] * len(runs) if isinstance(over, str) else list(over)
+    found = listeners(net, inputs, record)
+    begin = start(t_start, inputs, needed=what_starts(found))
+    each = [over] * len(found) if isinstance(over, str) else list(over)
     for k, choice in enumerate(each):
         arguments.choice("over" if isinstance(over, str) else f"over[{k}]", choice, "batch", "sample")
-    if len(each) != len(runs):
-        raise ValueError(f"over has {len(each)} entries, net has {len(runs)} layers: give one, or one for each")
+    if len(each) != len(found):
+        raise ValueError(f"over has {len(each)} entries, net has {len(found)} layers: give one, or one for each")
     total = torch.zeros((), dtype=torch.float64)
-    for (layer, heard, fired), choice in zip(runs, each, strict=True):
-        _require_run(layer, heard, fired)
-        _require_understood(layer)
-        silent = fired.counts() == 0
+    for listener, choice in zip(found, each, strict=True):
+        listener.fired._require_complete("a peak potential")
+        silent = listener.fired.counts() == 0
         if choice == "batch":
-            silent = silent.all(dim=0, keepdim=True) & (len(fired) > 0)
-        units = torch.nonzero(silent.any(dim=0))[:, 0]
+            silent = silent.all(dim=0, keepdim=True).expand(silent.shape)
+        samples, units = torch.nonzero(silent, as_tuple=True)
         if units.numel() == 0:
             continue
-        peak, _ = _maxima(layer, heard, fired, units)
-        threshold = layer.v_threshold.expand(layer.out_features)[units]
-        lacking = (1.0 + margin - peak / threshold).clamp(min=0.0)
+        number = silent.numel()
         if choice == "batch":
-            lacking = lacking.amin(dim=0, keepdim=True)
-        total = total + torch.where(silent[:, units], lacking, 0.0).sum() / silent.numel()
+            samples, units = _nearest(listener, samples, units, begin)
+            number = listener.size
+        peak = peaks(listener, samples, units, begin).potential
+        total = total + _lacking(listener, peak, units, margin).sum() / number
     return total
+
+
+def missing_times(
+    net: nn.Module,
+    inputs: Spikes,
+    record: Record,
+    labels: Tensor,
+    *,
+    patience: float,
+    t_start: float | Tensor | None = None,
+) -> Tensor:
+    r"""Times that stand for the missing first spikes of the labels' output units, (batch,) float64, in torch's graph.
+
+    .. math:: t_{end} + p\, \left[ 1 - \hat V / \theta \right]_+ , \qquad t_{end} \text{ where the unit fires}
+
+    net, inputs, record  as for `silent_hinge`; the record may end with first spikes, for a sample in which an output
+                         unit is silent runs to t_end. The output is the last layer that fires, or that of the Network
+    labels               (batch,) int64
+    patience             > 0, in units of time: how much later than t_end the spike of a unit counts that stays at rest
+    t_start              as for the run, where a bias or an initial state acts
+
+    For `missing=` of `losses.first_spike_cross_entropy`: the loss then lifts the peak of a label's unit that fell
+    silent, where it otherwise has no gradient. The height of a peak is exact and so is its derivative; that it counts
+    as a time is a choice. Raises as `silent_hinge` does.
+
+    >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    >>> _ = torch.nn.init.constant_(layer.weight, 2.0)
+    >>> inputs = Spikes.from_latencies([[0.1]])
+    >>> record = layer.record(inputs, t_end=2.0)
+    >>> missing_times(layer, inputs, record, torch.tensor([0]), patience=1.0).detach()
+    tensor([2.5000], dtype=torch.float64)
+    """
+    patience = arguments.number("patience", patience, above=0.0)
+    found = listeners(net, inputs, record)
+    output = _output(found, record)
+    out = output.fired
+    require_labels(out, labels)
+    begin = start(t_start, inputs, needed=what_starts(found))
+    silent = torch.ones(len(out), dtype=torch.bool)
+    silent[out.samples[out.units == labels[out.samples]]] = False
+    samples = torch.nonzero(silent)[:, 0]
+    if samples.numel() == 0:
+        return output.t_end
+    out[samples]._require_complete("a peak potential")
+    units = labels[samples]
+    peak = peaks(output, samples, units, begin).potential
+    return output.t_end.index_add(0, samples, patience * _lacking(output, peak, units, 0.0))
 
 
 @torch.no_grad()
@@ -141,14 +197,18 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
     """
     amount = arguments.number("amount", amount, above=0.0)
     moved = []
-    for layer, _, fired in _runs(net, inputs, record):
-        dead = (fired.counts() == 0).all(dim=0) & (len(fired) > 0)
-        step = amount * dead.double()[:, None]
-        if isinstance(layer.mask, Connectivity):
-            step = layer.mask.at_synapses(step)
-        elif layer.mask is not None:
-            step = step * layer.mask
-        layer.weight.add_(step.to(layer.weight.dtype))
+    for listener in listeners(net, inputs, record):
+        listener.fired._require_complete("a dead unit")
+        dead = (listener.fired.counts() == 0).all(dim=0) & (len(listener.fired) > 0)
+        for synapses in listener.synapses:
+            if synapses.heard is listener.fired:
+                continue
+            step = amount * dead.double()[:, None]
+            if isinstance(synapses.mask, Connectivity):
+                step = synapses.mask.at_synapses(step)
+            elif synapses.mask is not None:
+                step = step * synapses.mask
+            synapses.weight.add_(step.to(synapses.weight.dtype))
         moved.append(int(dead.sum()))
     return moved
 
@@ -156,26 +216,30 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
 # ------------------------------------------------------------------------------------------------------------ inside
 
 
-def _runs(net: nn.Module, inputs: Spikes, record: Record) -> Iterator[tuple[LIF, Spikes, Spikes]]:
-    """Every layer with what it heard and what it fired."""
-    layers = _layers(net)
-    arguments.instance("record", record, Record, "what net.record returned")
-    if len(layers) != len(record):
-        raise ValueError(f"record has {len(record)} layers, net has {len(layers)}: give the record of this net")
-    yield from zip(layers, (inputs, *record.layers[:-1]), record.layers, strict=True)
+def _thresholds(listener: Listener) -> Tensor:
+    return listener.units.v_threshold.detach().expand(listener.size)
 
 
-def _layers(net: nn.Module) -> list[LIF]:
-    if isinstance(net, LIF):
-        return [net]
-    if not isinstance(net, Sequential):
-        raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF or a Sequential of them")
-    found: list[LIF] = []
-    for stage in stages_of(net):
-        if not isinstance(stage, list):
-            raise TypeError(f"net contains a {type(stage).__name__}: give a Sequential of fireprop.nn.LIF layers only")
-        found += stage
-    return found
+def _lacking(listener: Listener, peak: Tensor, units: Tensor, margin: float) -> Tensor:
+    """How far peaks stay below what is wanted of them, relative to the threshold."""
+    threshold = listener.units.v_threshold.expand(listener.size)[units]
+    return (1.0 + margin - peak / threshold).clamp(min=0.0)
+
+
+def _nearest(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of every unit the sample in which its peak is highest."""
+    with torch.no_grad():
+        potential = peaks(listener, samples, units, t_start).potential
+    order = torch.from_numpy(np.lexsort((-potential.numpy(), units.numpy())))
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = units[order].diff() != 0
+    return samples[order][first], units[order][first]
+
+
+def _output(found: Sequence[Listener], record: Record) -> Listener:
+    """The layer whose spikes are the output of a run: the last one that fires, or the output of a Network."""
+    out = record.spikes[-1] if record.output is None else record[record.output]
+    return next(listener for listener in found if listener.fired is out)
 
 
 def _require_run(layer: LIF, heard: Spikes, fired: Spikes) -> None:
@@ -188,39 +252,3 @@ def _require_run(layer: LIF, heard: Spikes, fired: Spikes) -> None:
             f"the layer {layer.in_features} inputs and {layer.out_features} units: give the run of this layer"
         )
     fired._require_complete("a peak potential")
-    if fired.t_end is None:
-        raise ValueError("fired has no t_end: give the output of the layer")
-
-
-def _require_understood(layer: LIF) -> None:
-    """Refuse a layer of which V is not the sum of the responses of one current to its spikes."""
-    refuse_more(layer, "layer", "the peak of a silent unit")
-    if layer.tau_syn.dim() > 0 and tuple(layer.tau_syn.shape) != (layer.out_features, 1):
-        raise ValueError(
-            f"tau_syn has shape {tuple(layer.tau_syn.shape)}: give a layer with one per receiver, (out, 1)"
-        )
-    if layer.tau_syn_rec is not None and not bool((layer.tau_syn_rec == layer.tau_syn).all()):
-        raise ValueError("tau_syn_rec differs from tau_syn: give a layer whose synapses have one tau_syn")
-
-
-def _maxima(layer: LIF, heard: Spikes, fired: Spikes, units: Tensor) -> Maximum:
-    """The maxima up to t_end of some units, if they fire nothing themselves."""
-    arrivals, weight = _bare(heard), _masked(layer.weight, layer.mask)
-    if layer.recurrent:
-        arrivals = Spikes.stack_units([arrivals, _bare(fired)])
-        weight = torch.cat((weight, _masked(layer.recurrent_weight, layer.recurrent_mask)), dim=1)
-    n, t_end = layer.out_features, fired.t_end if fired.t_end is not None else torch.zeros(0)
-    tau_mem, tau_syn = layer.tau_mem.expand(n), layer.tau_syn.reshape(-1).expand(n)
-    trace = Trace.of(arrivals, weight[units], tau_mem[units], tau_syn[units])
-    first = arrivals.times.detach().amin() if arrivals.n_spikes else torch.inf
-    return trace.maximum(t_end.clamp(max=first), t_end)
-
-
-def _masked(weight: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
-    dense = dense_only(mask)
-    return weight if dense is None else torch.where(dense, weight, 0.0)
-
-
-def _bare(spikes: Spikes) -> Spikes:
-    """As data: what is known of them was asked before."""
-    return Spikes._trusted(spikes.times, spikes.units, spikes.offsets, spikes.n_units)

@@ -15,7 +15,7 @@ from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
 from fireprop.nn import LIF, Sequential, keep_positive
 from fireprop.objectives import FirstSpike
-from fireprop.plans import DTYPES, Plan, Splits, setting
+from fireprop.plans import DTYPES, Plan, Splits, patience_setting, setting
 from fireprop.spikes import Spikes
 
 TRAINABLE = ("tau_mem", "tau_syn", "v_threshold")
@@ -34,6 +34,7 @@ class Config(Plan):
     hidden_weight        mean and standard deviation of the initial weights of the hidden layers
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
+    patience             of `silent.missing_times`: keeps the labels' output units firing; None: nothing does
     data                 folder of a task's files, where it has any
     threshold            features below it do not fire; None: all do
     held_out             share of the training part that validates, drawn by the seed, where the files have no such part
@@ -59,6 +60,7 @@ class Config(Plan):
     tau: float = setting(about="Softness of the loss, in units of time.", metavar="TIME")
     late_penalty: float = 0.0
     late_tau: float = 1.0
+    patience: float | None = patience_setting()
     threshold: float | None = None
     held_out: float = setting(
         0.0, about="SHARE of the training files that is held out for validation.", metavar="SHARE"
@@ -73,7 +75,7 @@ class Config(Plan):
         if not isinstance(self.task, str) or self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
         super().__post_init__()
-        self._require_numbers("tau_mem", "tau_syn", "tau", "late_tau", above=0.0)
+        self._require_numbers("tau_mem", "tau_syn", "tau", "late_tau", "patience", above=0.0)
         self._require_numbers("t_low", "t_high", "threshold")
         if self.bias_time is not None:
             arguments.number("bias_time", self.bias_time)
@@ -132,7 +134,7 @@ class Config(Plan):
         return build_network(self, generator)
 
     def objective(self) -> FirstSpike:
-        return FirstSpike(tau=self.tau, late_penalty=self.late_penalty, late_tau=self.late_tau)
+        return FirstSpike(self.tau, self.late_penalty, self.late_tau, self.patience)
 
     def parameter_bytes(self) -> int:
         widths = [self.n_inputs, *self.hidden, len(self.class_names)]

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from fireprop import arguments, losses
+from fireprop import arguments, losses, silent
 from fireprop.nn import Record
 from fireprop.nn.record import Stop
 from fireprop.objectives.objective import Objective
+from fireprop.spikes import Spikes
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,14 @@ class FirstSpike(Objective):
     """Cross entropy of the order of first output spikes; the class is the unit that fires first.
 
     tau, late_penalty, late_tau  of `losses.first_spike_cross_entropy`
+    patience  of `silent.missing_times`: the loss lifts the peak of a label's unit that is silent, for networks that
+              `silent` understands. None: nothing does, and such a unit stays silent
     """
 
     tau: float
     late_penalty: float = 0.0
     late_tau: float = 1.0
+    patience: float | None = None
 
     name: ClassVar[str] = "first-spike"
     stop: ClassVar[Stop] = "first_spikes"
@@ -29,11 +33,26 @@ class FirstSpike(Objective):
         for name in ("tau", "late_tau"):
             arguments.number(name, getattr(self, name), above=0.0)
         arguments.number("late_penalty", self.late_penalty, least=0.0)
+        if self.patience is not None:
+            arguments.number("patience", self.patience, above=0.0)
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
+        return self._loss(record, labels, None)
+
+    def loss_of_run(
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+    ) -> Tensor:
+        missing = None
+        if self.patience is not None:
+            self.output(record)
+            missing = silent.missing_times(net, inputs, record, labels, patience=self.patience, t_start=t_start)
+        return self._loss(record, labels, missing)
+
+    def _loss(self, record: Record, labels: Tensor, missing: Tensor | None) -> Tensor:
         return losses.first_spike_cross_entropy(
-            self.output(record), labels, tau=self.tau, late_penalty=self.late_penalty, late_tau=self.late_tau
-        )
+            self.output(record), labels, tau=self.tau, late_penalty=self.late_penalty, late_tau=self.late_tau,
+            missing=missing,
+        )  # fmt: skip
 
     def predictions(self, record: Record) -> Tensor:
         return losses.first_spike_predictions(self.output(record))

@@ -5,7 +5,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fireprop.nn import Record, Trace
 from fireprop.nn.record import Stop
@@ -34,6 +34,15 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         """The mean loss of the batch, a number with a graph."""
+
+    def loss_of_run(
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+    ) -> Tensor:
+        """The loss of a run of `net`, which the trainer asks for. Default: `loss`, for which the record is enough.
+
+        t_start  as of the run
+        """
+        return self.loss(record, labels)
 
     def predictions(self, record: Record) -> Tensor:
         """The predicted class of each sample, (batch,) int64, -1 for none. Asked only of an objective with classes."""

@@ -16,7 +16,7 @@ from fireprop.datasets import Inspection, Recordings, inspect_recordings, read_r
 from fireprop.datasets.files import opened
 from fireprop.nn import LI, LIF, Sequential
 from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective
-from fireprop.plans import DTYPES, Plan, Splits, setting
+from fireprop.plans import DTYPES, Plan, Splits, patience_setting, setting
 from fireprop.spikes import Spikes
 from fireprop.training.start import start_weights
 
@@ -48,7 +48,7 @@ class EventsConfig(Plan):
     recurrent            whether the units of a hidden layer reach one another
     tau_mem, tau_syn     of all layers, leaky integrators included; threshold 1, no refractory period
     t_first              the first event of the file, where maximum and mean begin
-    tau, late_penalty    of `objectives.FirstSpike`, whose late_tau is a quarter of the run; tau of `Count`
+    tau, late_penalty, patience   of `objectives.FirstSpike`, whose late_tau is a quarter of the run; tau of `Count`
     validation, test     share of the samples of these parts; by group where the file has groups
     spikes_per_unit      wanted number of spikes of a unit per sample at the start
 
@@ -73,6 +73,7 @@ class EventsConfig(Plan):
         about="Softness of the first-spike loss, or time constant of the spike counts.", metavar="TIME"
     )
     late_penalty: float = 0.1
+    patience: float | None = patience_setting()
     validation: float = setting(0.15, about="SHARE of the samples that validates. Default: 0.15.", metavar="SHARE")
     test: float = setting(0.15, about="SHARE of the samples that tests. Default: 0.15.", metavar="SHARE")
     spikes_per_unit: float = setting(
@@ -84,7 +85,7 @@ class EventsConfig(Plan):
         arguments.choice("task", self.task, TASK)
         arguments.choice("readout", self.readout, *OBJECTIVES)
         arguments.flag("recurrent", self.recurrent)
-        self._require_numbers("tau_mem", "tau_syn", "tau", "spikes_per_unit", above=0.0)
+        self._require_numbers("tau_mem", "tau_syn", "tau", "patience", "spikes_per_unit", above=0.0)
         self._require_numbers("t_first")
         self._require_numbers("late_penalty", least=0.0)
         self._require_shares("validation", "test")
@@ -150,7 +151,7 @@ class EventsConfig(Plan):
     def _first_spike(self) -> FirstSpike:
         """Its penalty for late spikes counts time from the first event, not from 0."""
         late_tau = (self.t_end - self.t_first) / LATE
-        return FirstSpike(self.tau, self.late_penalty * math.exp(-self.t_first / late_tau), late_tau)
+        return FirstSpike(self.tau, self.late_penalty * math.exp(-self.t_first / late_tau), late_tau, self.patience)
 
     def objective(self) -> Objective:
         choices: dict[str, Objective] = {
@@ -233,6 +234,8 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
             yield "tau", softness, "a tenth of tau_mem"
         else:
             settings["tau"] = softness  # which no other read-out uses
+    if "patience" not in settings and settings.get("readout", "first-spike") == "first-spike":
+        yield "patience", settings["tau_mem"], "a tau_mem, which keeps the labels' output units firing"
     if "batch_size" not in settings:
         size = max(1, min(LARGEST, n_samples // BATCHES))
         yield "batch_size", size, f"at least {BATCHES} steps an epoch, at most {LARGEST} samples each"

@@ -122,7 +122,7 @@ class Trainer:
         """Compile the kernels, or load them from Numba's cache, on one sample; changes no state."""
         start = time.perf_counter()
         spikes, labels = self.splits.train[0]
-        self.loss(self.run(spikes), labels.reshape(1)).backward()  # type: ignore[no-untyped-call]
+        self.loss(spikes, self.run(spikes), labels.reshape(1)).backward()  # type: ignore[no-untyped-call]
         self.net.zero_grad()
         self.compile_seconds = time.perf_counter() - start
 
@@ -184,7 +184,7 @@ class Trainer:
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
                 self.interrupts.check()
                 record = self.run(inputs)
-                loss += float(self.loss(record, labels)) * len(labels)
+                loss += float(self.loss(inputs, record, labels)) * len(labels)
                 correct += n_correct(self.objective, record, labels) or 0
                 for k, number in enumerate(n_spikes(self.objective, inputs, record)):
                     spikes[k] += number
@@ -329,9 +329,9 @@ class Trainer:
         arguments.instance("what net returns", out, (Record, Spikes, Trace), wanted)
         return out if isinstance(out, Record) else Record((out,), (), places=(None,))
 
-    def loss(self, record: Record, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of a run, as the objective has it."""
-        return self.objective.loss(record, labels)
+    def loss(self, spikes: Spikes, record: Record, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of a run of these inputs, as the objective has it."""
+        return self.objective.loss_of_run(self.net, spikes, record, labels, t_start=self.config.t_start)
 
     def _augmented(self, changes: Mapping[str, Any]) -> Augmented:
         """The training part as this epoch sees it."""
@@ -380,7 +380,7 @@ class _Step(torch.nn.Module):
         self,
         parameters: Iterable[torch.nn.Parameter],
         run: Callable[[Spikes], Record],
-        loss: Callable[[Record, torch.Tensor], torch.Tensor],
+        loss: Callable[[Spikes, Record, torch.Tensor], torch.Tensor],
     ) -> None:
         super().__init__()
         self.weights = torch.nn.ParameterList(parameters)
@@ -389,7 +389,7 @@ class _Step(torch.nn.Module):
 
     def forward(self, spikes: Spikes, labels: torch.Tensor) -> tuple[Record, torch.Tensor]:
         record = self.run(spikes)
-        return record, self.loss(record, labels)
+        return record, self.loss(spikes, record, labels)
 
 
 def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:

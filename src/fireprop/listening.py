@@ -1,0 +1,274 @@
+"""What the units of a network hear, and the highest potential of those that do not fire, in torch's graph."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fireprop import arguments
+from fireprop.engine.arrays import records, spans
+from fireprop.kernels.graph import silent as kernel
+from fireprop.kernels.graph.layout import CHANNEL, NODE
+from fireprop.nn import LI, LIF, Network, Record, Sequential
+from fireprop.nn.connectivity import Connectivity, dense_only
+from fireprop.nn.network import INPUT, Connection, Population
+from fireprop.nn.sequential import stages_of
+from fireprop.responses import response
+from fireprop.spikes import Spikes
+
+
+class Synapses(NamedTuple):
+    """Synapses (out, in) that bring `heard` to a population; constants as in `LIF`."""
+
+    heard: Spikes
+    weight: Tensor
+    tau_syn: Tensor
+    delay: Tensor | None
+    mask: Tensor | Connectivity | None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A layer or population in one run: what it heard, and what it fired.
+
+    units  holds its constants
+    """
+
+    name: str
+    units: LIF | Population
+    synapses: tuple[Synapses, ...]
+    fired: Spikes
+
+    @property
+    def size(self) -> int:
+        return self.fired.n_units
+
+    @property
+    def t_end(self) -> Tensor:
+        """(batch,). Raises ValueError for spikes that are no output of a network."""
+        if self.fired.t_end is None:
+            raise ValueError("fired has no t_end: give the output of the layer")
+        return self.fired.t_end
+
+
+class Peaks(NamedTuple):
+    """Highest potentials (n,) float64, in torch's graph, and when they are, constants."""
+
+    potential: Tensor
+    time: Tensor
+
+
+def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
+    """The layers and populations of a network that fire, in the order of its record.
+
+    net, inputs, record  a LIF, a Network, or a Sequential of these, which an `LI` may end; what it was given; and what
+                         `net.record` returned
+
+    Raises TypeError for another module, ValueError for the record of another network.
+    """
+    stages = stages_of(net) if isinstance(net, Sequential) else [[net] if isinstance(net, LIF) else net]
+    layers = arguments.instance("record", record, Record, "what net.record returned").layers
+    found: list[Listener] = []
+    heard, done = inputs, 0
+    for stage in stages:
+        if isinstance(stage, LI):
+            done += 1
+        elif isinstance(stage, Network):
+            part = _named(record, done, stage)
+            found += [_population(stage, name, heard, part) for name in stage.populations]
+            done += len(part)
+            heard = part[stage.output_population]
+        elif isinstance(stage, list):
+            for layer in stage:
+                _require_layer(layers, done)
+                found.append(_layer(f"layer {done}", layer, heard, layers[done]))
+                heard, done = layers[done], done + 1
+        else:
+            raise TypeError(
+                f"net contains a {type(stage).__name__}: give a fireprop.nn.LIF, a Network, or a Sequential of these, "
+                "which an LI may end"
+            )
+    if done != len(layers):
+        raise ValueError(f"record has {len(layers)} layers, net has {done}: give the record of this net")
+    return found
+
+
+def what_starts(found: Sequence[Listener]) -> str:
+    """In words, what acts at the start of a sample in any of these; empty if nothing does."""
+    acting = (
+        f"the {name} of {listener.name}"
+        for listener in found
+        for name in ("bias", "v_start", "i_start")
+        if getattr(listener.units, name) is not None
+    )
+    return next(acting, "")
+
+
+def listener_of(layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
+    """A layer by itself, with what it heard and fired."""
+    return _layer("layer", layer, heard, fired)
+
+
+def peaks(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Peaks:
+    """The highest potential up to t_end of units that do not fire: unit units[k] in sample samples[k], (n,) int64 each.
+
+    t_start  (batch,), when biases and initial states begin to act; None where there are none
+
+    A silent unit is a leaky integrator. At a smooth peak V' = 0, so the derivative of its height is that of V at this
+    fixed time; where an arrival turns V, the peak moves with the arrival. Differentiable in weights, constants that are
+    parameters, and the times of what is heard. A unit that never rises above its start has its peak there.
+
+    Raises TypeError for sparse synapses.
+    """
+    t_end = listener.t_end[samples]
+    arrivals = _arrivals(listener, samples, units, t_start)
+    module = listener.units
+    beta = (1.0 / module.tau_mem).expand(listener.size)[units]
+    begin = None if t_start is None else t_start[samples]
+    v_start = None if module.v_start is None else module.v_start.expand(listener.size)[units]
+    time, kink = _highest(arrivals, beta, t_end, begin, v_start)
+    moving = torch.where(kink >= 0, arrivals.times[kink.clamp(min=0)], time) if arrivals.times.numel() else time
+    gap = moving[arrivals.pair] - arrivals.times
+    acts = torch.nonzero(gap.detach() > 0.0)[:, 0]
+    pair = arrivals.pair[acts]
+    parts = arrivals.weight[acts] * response(gap[acts], arrivals.alpha[acts], beta[pair])
+    potential = torch.zeros(len(units), dtype=torch.float64).index_add(0, pair, parts)
+    if v_start is not None and begin is not None:
+        potential = potential + v_start * torch.exp(-beta * (moving - begin))
+    return Peaks(potential, time)
+
+
+# ------------------------------------------------------------------------------------------------------------ inside
+
+
+class _Arrivals(NamedTuple):
+    """All that arrives at some units, by unit and in order of time: number of the unit, time, weight, 1 / tau_syn."""
+
+    pair: Tensor
+    times: Tensor
+    weight: Tensor
+    alpha: Tensor
+
+
+def _named(record: Record, done: int, net: Network) -> dict[str, Spikes]:
+    """The spikes of the populations of a network, whose layers begin at `done` in a record."""
+    names = record.names[done : done + len(net.populations)]
+    part = {name.rpartition(".")[2]: record.layers[done + k] for k, name in enumerate(names)}
+    if set(part) != set(net.populations):
+        raise ValueError(
+            f"record has the populations {', '.join(part) or 'none'}, net has {', '.join(net.populations)}: give the "
+            "record of this net"
+        )
+    return part
+
+
+def _require_layer(layers: Sequence[object], k: int) -> None:
+    if k >= len(layers):
+        raise ValueError(f"record has {len(layers)} layers, net has more: give the record of this net")
+
+
+def _layer(name: str, layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
+    synapses = [_synapses(name, heard, layer.weight, layer.tau_syn, layer.delay, layer.mask)]
+    if layer.recurrent and layer.tau_syn_rec is not None:
+        synapses.append(
+            _synapses(name, fired, layer.recurrent_weight, layer.tau_syn_rec, layer.delay_rec, layer.recurrent_mask)
+        )
+    return Listener(name, layer, tuple(synapses), fired)
+
+
+def _population(net: Network, name: str, inputs: Spikes, part: dict[str, Spikes]) -> Listener:
+    synapses = []
+    for key, connection in net.connections.items():
+        pre, post = net.ends(key)
+        if post == name:
+            c: Connection = connection  # type: ignore[assignment]
+            heard = inputs if pre == INPUT else part[pre]
+            synapses.append(_synapses(f"connection {key}", heard, c.weight, c.tau_syn, c.delay, c.mask))
+    return Listener(f"population {name}", net.populations[name], tuple(synapses), part[name])  # type: ignore[arg-type]
+
+
+def _synapses(
+    where: str,
+    heard: Spikes,
+    weight: Tensor,
+    tau_syn: Tensor,
+    delay: Tensor | None,
+    mask: Tensor | Connectivity | None,
+) -> Synapses:
+    n_in = (mask if isinstance(mask, Connectivity) else weight).shape[1]
+    if n_in != heard.n_units:
+        raise ValueError(f"{where} hears {n_in} units, but the spikes are of {heard.n_units}: give its own run")
+    return Synapses(heard, weight, tau_syn, delay, mask)
+
+
+def _arrivals(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> _Arrivals:
+    parts = [*_from_synapses(listener, samples, units), *_from_start(listener, samples, units, t_start)]
+    pair, times, weight, alpha = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    order = torch.from_numpy(np.lexsort((times.detach().numpy(), pair.numpy())))
+    return _Arrivals(pair[order], times[order], weight[order], alpha[order])
+
+
+def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterator[_Arrivals]:
+    for heard, weight, tau_syn, delay, mask in listener.synapses:
+        first = heard.offsets[samples]
+        pair, event = map(torch.from_numpy, spans(first.numpy(), (heard.offsets[samples + 1] - first).numpy()))
+        mask = dense_only(mask)
+        if mask is not None:
+            there = mask[units[pair], heard.units[event]]
+            pair, event = pair[there], event[there]
+        unit, source = units[pair], heard.units[event]
+        times = heard.times[event]
+        if delay is not None:
+            times = times + _at(delay, unit, source)
+        yield _Arrivals(pair, times, weight[unit, source].double(), 1.0 / _at(tau_syn, unit, source))
+
+
+def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Iterator[_Arrivals]:
+    """A bias is a current that stays; an initial current belongs to those of the first synapses."""
+    module = listener.units
+    for values, tau_syn in ((module.bias, None), (module.i_start, listener.synapses[0].tau_syn)):
+        if values is not None and t_start is not None:
+            weight = values.expand(listener.size)[units].double()
+            alpha = torch.zeros_like(weight) if tau_syn is None else 1.0 / _at(tau_syn, units, torch.zeros_like(units))
+            yield _Arrivals(torch.arange(len(units)), t_start[samples], weight, alpha)
+
+
+def _at(constant: Tensor, unit: Tensor, source: Tensor) -> Tensor:
+    """A constant of synapses at some of them: a number, (1, in), (out, 1) or (out, in)."""
+    if constant.dim() == 0:
+        return constant.expand(unit.shape)
+    return constant[unit if constant.shape[0] > 1 else 0, source if constant.shape[1] > 1 else 0].expand(unit.shape)
+
+
+def _highest(
+    arrivals: _Arrivals, beta: Tensor, t_end: Tensor, t_start: Tensor | None, v_start: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """When the potential of each unit is highest, and the arrival that turned it there, -1 for none; constants."""
+    n = beta.numel()
+    pair, times, weight, alpha = (part.detach().numpy() for part in arrivals)
+    offsets = np.searchsorted(pair, np.arange(n + 1))
+    by_rate = np.lexsort((alpha, pair))
+    is_new = np.ones(pair.size, bool)
+    is_new[1:] = (np.diff(pair[by_rate]) != 0) | (np.diff(alpha[by_rate]) != 0.0)
+    channels = np.empty(pair.size, np.int64)
+    channels[by_rate] = np.cumsum(is_new) - 1
+    currents = records(int(is_new.sum()) + 1, CHANNEL)
+    currents["alpha"] = np.append(alpha[by_rate][is_new], 1.0)  # the last for units that hear nothing
+    nodes = records(n, NODE)
+    nodes["beta"] = beta.detach().numpy()
+    bounds = np.searchsorted(pair[by_rate][is_new], np.arange(n + 1))
+    nodes["first_channel"], nodes["n_channels"] = bounds[:-1], np.diff(bounds)
+    if t_start is None:
+        begin = t_end.numpy().copy()
+        heard = offsets[1:] > offsets[:-1]
+        begin[heard] = np.minimum(begin[heard], times[offsets[:-1][heard]])
+    else:
+        begin = t_start.numpy()
+    bench = kernel.Bench(nodes, currents, np.zeros(n) if v_start is None else v_start.detach().numpy(), begin)
+    best, time, kink = np.empty(n), np.empty(n), np.empty(n, np.int64)
+    scratch = np.empty((3, int(nodes["n_channels"].max(initial=0)) + 1))
+    kernel.highest_potentials(bench, offsets, times, weight, channels, t_end.numpy(), scratch, best, time, kink)
+    return torch.from_numpy(time), torch.from_numpy(kink)
