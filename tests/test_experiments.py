@@ -275,7 +275,7 @@ def test_the_authors_yin_yang_begins_at_the_recorded_loss():
 @pytest.mark.slow
 def test_surrogates_report_both_comparisons(tmp_path, monkeypatch):
     pytest.importorskip("snntorch")
-    monkeypatch.setattr(surrogates, "QUICK", Budget(1, 1, (1e-2,), 1, 1, 0.1, 150))
+    monkeypatch.setattr(surrogates, "QUICK", Budget(1, 1, (5e-3, 1e-2), 1, 1, 0.1, 150))
     few = [
         row
         for row in published.SURROGATES

@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fireprop import losses, tasks
+from fireprop import losses, silent, tasks
 from fireprop.datasets import SpikeDataset
 from fireprop.datasets.extras import require
 from fireprop.experiments.clocked import Clock, Surrogate, fire, potentials
+from fireprop.nn import Record
 from fireprop.spikes import Spikes
 
 BATCH = 150
@@ -30,7 +31,8 @@ class Budget:
     exact_epochs      of exact as published
     lrs               learning rates to choose from
     seeds             runs with the chosen one
-    epochs, seconds   a run goes on until it has done both: `epochs` of `samples`, and `seconds` of training
+    epochs            of `samples`, of a run that counts samples
+    seconds           of training, of a run that counts time
     samples           of the training part in use
     """
 
@@ -45,13 +47,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Run:
-    """Which run a point belongs to. stage: what for, such as plan.FAIR."""
+    """Which run a point belongs to. stage: what for, such as plan.FAIR; tau: the softness of a loss that has one."""
 
     stage: str
     method: str
     loss: str
     seed: int
     lr: float
+    tau: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,20 @@ class EventDriven:
     def loss(self, index: Tensor) -> Tensor:
         spikes, labels = self._splits["train"].__getitems__(index.tolist())
         config = self._config
-        options = {"tau": config.tau, "late_penalty": config.late_penalty, "late_tau": config.late_tau}
-        return self._loss(self._run(spikes), labels, **options)
+        record = self._record(spikes)
+        options: dict[str, Any] = {name: getattr(config, name) for name in ("tau", "late_penalty", "late_tau")}
+        if config.patience is not None:
+            options["missing"] = silent.missing_times(self.net, spikes, record, labels, patience=config.patience)
+        return self._loss(record[-1], labels, **options)
 
     def accuracy(self, part: str) -> float:
         data = self._splits[part]
         with torch.no_grad():
-            out = self._run(data.spikes)
+            out = self._record(data.spikes)[-1]
         return float((losses.first_spike_predictions(out) == data.labels).double().mean())
 
-    def _run(self, spikes: Spikes) -> Spikes:
-        out: Spikes = self.net(spikes, t_end=self._config.t_end, stop="first_spikes", on_graze="zero")
-        return out
+    def _record(self, spikes: Spikes) -> Record:
+        return self.net.record(spikes, t_end=self._config.t_end, stop="first_spikes", on_graze="zero")
 
 
 @dataclass(frozen=True)
@@ -185,18 +190,27 @@ def snntorch_surrogates() -> ModuleType:
     return require("snntorch.surrogate", extra="surrogate", needed_for="surrogates")
 
 
-def learn(model: Model, run: Run, order: Iterator[list[Tensor]], until: Callable[[int, float], bool]) -> list[Point]:
-    """Adam at a constant rate; a point before the first update and after every epoch.
+def learn(
+    model: Model,
+    run: Run,
+    order: Iterator[list[Tensor]],
+    until: Callable[[int, float], bool],
+    decay: Callable[[float, float], float] = lambda epochs, seconds: 1.0,
+) -> list[Point]:
+    """Adam; a point before the first update and after every epoch.
 
     order  the batches of one epoch after another
     until  whether to stop after an epoch, from its number and the seconds of training so far
+    decay  the factor of the learning rate before a step, from the epochs, with their fraction, and seconds so far
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
     points = [_point(model, run, 0, 0, 0.0, None)]
     samples, seconds = 0, 0.0
     for epoch, batches in enumerate(order, start=1):
         start, total, seen = time.process_time(), 0.0, 0
-        for index in batches:
+        for k, index in enumerate(batches):
+            factor = decay(epoch - 1 + k / len(batches), seconds + time.process_time() - start)
+            optimizer.param_groups[0]["lr"] = run.lr * factor
             loss = model.loss(index)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from fireprop.experiments.plan import Plan, Watch
 from fireprop.experiments.report import Report
 
 TITLE = "Exact against surrogate gradients"
-FULL = Budget(20, 300, (2e-3, 5e-3, 1e-2, 2e-2), 5, 6, 12.0, 5000)
+FULL = Budget(20, 300, (1e-3, 2e-3, 4e-3, 8e-3, 1.5e-2, 3e-2, 6e-2, 1.2e-1), 5, 6, 12.0, 5000)
 QUICK = Budget(2, 30, (2e-3, 1e-2), 2, 2, 1.5, 1500)
 
 
@@ -30,7 +30,7 @@ def run(plan: Plan, report: Report, watch: Watch) -> None:
         report.say(surrogates_published.words(budget))
         report.show_rows(rows)
     fair = surrogates_fair.run_all(budget, seeds, watch)
-    summaries = surrogates_fair.summarise(fair, budget)
+    summaries = surrogates_fair.summarise(fair)
     report.find(*surrogates_fair.findings(summaries))
     report.say(surrogates_fair.words(budget, seeds))
     for measure in surrogates_fair.MEASURES:

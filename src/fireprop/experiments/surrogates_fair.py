@@ -1,6 +1,7 @@
-"""The fair comparison: exact and surrogate gradients on one network, from one start, each at its own best rate."""
+"""The fair comparison: exact and surrogate gradients on one network, from one start, each at its own best settings."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,15 +48,16 @@ TUNING = "fair, learning rates"
 TUNING_SEED = 1000  # of the runs that choose learning rates, apart from those that are reported
 
 # The fair comparison. The as-published initial weights make an output fire more than once per step: no grid can follow.
-# These are Yin-Yang's defaults, moved to start at 0, with a softmax of four steps' width, so that a grid resolves it.
+# These are Yin-Yang's defaults, moved to start at 0.
 FAIR_CHANGES = {
     "hidden": (yin_yang.HIDDEN,),
     "t_low": 0.0,
     "t_high": 1.5,
     "bias_time": 0.5,
     "t_end": 2.5,
-    "tau": 0.05,
+    "patience": 1.0,  # a tau_mem
 }
+TAUS = 0.0125, 0.05  # of the softmax over first spikes, to choose from: one step of the grid, and four
 FAIR_DT, FAIR_STEPS = 0.0125, 200
 FAIR_ALPHA, FAIR_BETA = 4.0, 1.0
 # The neurons of the fair configuration on the grid: V in the unit of the threshold, propagated exactly over a step.
@@ -82,9 +84,9 @@ def make_parts(config: tasks.Config, samples: int) -> dict[str, SpikeDataset]:
     return parts
 
 
-def make_config(seed: int) -> tasks.Config:
+def make_config(seed: int, tau: float = TAUS[0]) -> tasks.Config:
     """The configuration of both kinds of net: same initial weights from the same seed, same loss."""
-    return tasks.default_config("yin-yang", **FAIR_CHANGES, seed=seed)
+    return tasks.default_config("yin-yang", **FAIR_CHANGES, seed=seed, tau=tau)
 
 
 def surrogate_functions() -> dict[str, Surrogate]:
@@ -100,26 +102,35 @@ def surrogate_functions() -> dict[str, Surrogate]:
     }
 
 
-def make_models(budget: Budget) -> dict[Pair, Callable[[int], Model]]:
-    """A maker of untrained models for each method and loss, from a seed; equal seeds have equal initial weights."""
+def make_models(budget: Budget) -> dict[Pair, Callable[[Run], Model]]:
+    """A maker of untrained models for each method and loss, from a run; equal seeds have equal initial weights."""
     parts = make_parts(make_config(0), budget.samples)
     inputs = {name: (on_grid(part.spikes.to_latencies(), FAIR_CLOCK), part.labels) for name, part in parts.items()}
-    objectives = {"first spike": _first_spike_objective(), "count": OBJECTIVES["count"]}
 
-    def clock_driven(surrogate: Surrogate, objective: Objective, seed: int) -> Model:
-        weights = list(tasks.build_network(make_config(seed), torch.Generator().manual_seed(seed)).parameters())
+    def clock_driven(surrogate: Surrogate, run: Run) -> Model:
+        generator = torch.Generator().manual_seed(run.seed)
+        weights = list(tasks.build_network(make_config(run.seed), generator).parameters())
+        objective = OBJECTIVES["count"] if run.tau is None else _first_spike_objective(run.tau)
         return ClockDriven(weights, None, inputs, FAIR_CLOCK, surrogate, objective)
 
-    models: dict[Pair, Callable[[int], Model]] = {
-        (EXACT, "first spike"): lambda seed: EventDriven(make_config(seed), parts, losses.first_spike_cross_entropy)
-    }
-    for (method, surrogate), (loss, objective) in itertools.product(surrogate_functions().items(), objectives.items()):
-        models[method, loss] = partial(clock_driven, surrogate, objective)
+    def event_driven(run: Run) -> Model:
+        return EventDriven(make_config(run.seed, run.tau or TAUS[0]), parts, losses.first_spike_cross_entropy)
+
+    models: dict[Pair, Callable[[Run], Model]] = {(EXACT, "first spike"): event_driven}
+    for (method, surrogate), loss in itertools.product(surrogate_functions().items(), ("first spike", "count")):
+        models[method, loss] = partial(clock_driven, surrogate)
     return models
 
 
-def _first_spike_objective() -> Objective:
-    config = make_config(0)
+def candidates(loss: str, budget: Budget) -> list[tuple[float, float | None]]:
+    """Learning rates and softnesses to choose from, equally many for each loss: the count has more rates instead."""
+    if loss == "count":
+        return [(lr, None) for lr in budget.lrs]
+    return list(itertools.product(budget.lrs[1::2], TAUS))
+
+
+def _first_spike_objective(tau: float) -> Objective:
+    config = make_config(0, tau)
 
     def loss(spikes: Tensor, labels: Tensor) -> Tensor:
         out = Spikes.from_latencies(first_spike_times(spikes, FAIR_CLOCK).double())
@@ -135,46 +146,60 @@ def _first_spike_objective() -> Objective:
 
 
 def run_all(budget: Budget, seeds: int, watch: Watch) -> list[Point]:
-    """Try every learning rate for as long as a run lasts, then train several seeds with the best.
-
-    The best rate after equal samples may be another than after equal time: then both are run.
-    """
+    """Try every candidate for as long as a run lasts, then train several seeds with the best; for each measure."""
     models = make_models(budget)
-    trials = [Run(TUNING, *pair, TUNING_SEED, lr) for pair in models for lr in budget.lrs]
-    tuning = _train(trials, models, budget, watch)
-    rates = {pair: dict.fromkeys(best_rate(tuning, pair, measure, budget) for measure in MEASURES) for pair in models}
-    runs = [Run(FAIR, *pair, seed, lr) for pair in models for lr in rates[pair] for seed in range(seeds)]
-    return tuning + _train(runs, models, budget, watch)
+    points: list[Point] = []
+    for measure in MEASURES:
+        trials = [
+            Run(_stage(TUNING, measure), *pair, TUNING_SEED, *choice)
+            for pair in models
+            for choice in candidates(pair[1], budget)
+        ]
+        points += _train(trials, measure, models, budget, watch)
+        runs = [
+            Run(_stage(FAIR, measure), *pair, seed, best.lr, best.tau)
+            for pair in models
+            for best in [best_trial(points, pair, measure)]
+            for seed in range(seeds)
+        ]
+        points += _train(runs, measure, models, budget, watch)
+    return points
+
+
+def _stage(stage: str, measure: str) -> str:
+    return f"{stage}, equal {measure}"
 
 
 def _train(
-    runs: Sequence[Run], models: Mapping[Pair, Callable[[int], Model]], budget: Budget, watch: Watch
+    runs: Sequence[Run], measure: str, models: Mapping[Pair, Callable[[Run], Model]], budget: Budget, watch: Watch
 ) -> list[Point]:
     points: list[Point] = []
-    until = after(budget.epochs, budget.seconds)
+    until, decay = MEASURES[measure](budget)
     for done, run in enumerate(runs, start=1):
-        points += learn(models[run.method, run.loss](run.seed), run, _order(budget, run.seed), until)
+        points += learn(models[run.method, run.loss](run), run, _order(budget, run.seed), until, decay)
         watch(Step(run.stage, done, len(runs), short(points[-1])))
     return points
 
 
-def _after_samples(run: Sequence[Point], budget: Budget) -> Point:
-    return next(point for point in run if point.epoch == budget.epochs)
+def _half_wave(progress: float) -> float:
+    """The factor of the learning rate, from 1 to 0."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def _after_time(run: Sequence[Point], budget: Budget) -> Point:
-    return [point for point in run if point.seconds <= budget.seconds][-1]
+Until: TypeAlias = Callable[[int, float], bool]
+Decay: TypeAlias = Callable[[float, float], float]
+
+# When a run ends, and how its learning rate falls until then.
+MEASURES: dict[str, Callable[[Budget], tuple[Until, Decay]]] = {
+    "samples": lambda budget: (after(budget.epochs), lambda epochs, seconds: _half_wave(epochs / budget.epochs)),
+    "time": lambda budget: (after(0, budget.seconds), lambda epochs, seconds: _half_wave(seconds / budget.seconds)),
+}
 
 
-# The point of a run that counts.
-MEASURES: dict[str, Callable[[Sequence[Point], Budget], Point]] = {"samples": _after_samples, "time": _after_time}
-
-
-def best_rate(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> float:
-    """The learning rate whose tuning run has the best validation accuracy at the point that counts."""
-    runs = _runs(points, TUNING, pair)
-    best = max(runs, key=lambda run: MEASURES[measure](runs[run], budget).validation_accuracy)
-    return best.lr
+def best_trial(points: Sequence[Point], pair: Pair, measure: str) -> Run:
+    """The tuning run with the best validation accuracy at its end."""
+    runs = _runs(points, _stage(TUNING, measure), pair)
+    return max(runs, key=lambda run: runs[run][-1].validation_accuracy)
 
 
 def _runs(points: Sequence[Point], stage: str, pair: Pair) -> dict[Run, list[Point]]:
@@ -184,12 +209,6 @@ def _runs(points: Sequence[Point], stage: str, pair: Pair) -> dict[Run, list[Poi
         if point.run.stage == stage and (point.run.method, point.run.loss) == pair:
             runs.setdefault(point.run, []).append(point)
     return runs
-
-
-def _reported(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> dict[Run, list[Point]]:
-    """The runs of a method whose rate is the best of a measure."""
-    lr = best_rate(points, pair, measure, budget)
-    return {run: rows for run, rows in _runs(points, FAIR, pair).items() if run.lr == lr}
 
 
 def _order(budget: Budget, seed: int) -> Iterator[list[Tensor]]:
@@ -222,50 +241,58 @@ def compare_start(budget: Budget) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One method of the fair comparison after equal samples or equal time: its rate, and test accuracies by seed.
+    """One method of the fair comparison after equal samples or equal time: its settings, and test accuracies by seed.
 
-    rates  validation accuracy of the tuning run of each learning rate, at the same point
+    trials  validation accuracy at the end of each tuning run
     """
 
     measure: str
     method: str
     loss: str
     lr: float
+    tau: float | None
     accuracies: tuple[float, ...]
     samples: float
     seconds: float
-    rates: dict[float, float]
+    trials: dict[tuple[float, float | None], float]
 
     def as_row(self) -> dict[str, str]:
-        tried = {f"validation at {lr:g}": f"{accuracy:.1%}" for lr, accuracy in self.rates.items()}
+        tried = ", ".join(f"{_words(*choice)}: {accuracy:.1%}" for choice, accuracy in self.trials.items())
         return {
             "gradient": self.method,
             "loss": self.loss,
-            "rate": f"{self.lr:g}",
+            "settings": _words(self.lr, self.tau),
             "test accuracy": mean_and_spread(self.accuracies),
+            "worst seed": f"{min(self.accuracies):.1%}",
             "thousand samples": f"{self.samples / 1000:.0f}",
             "seconds": f"{self.seconds:.1f}",
-            **tried,
+            "validation of the trials": tried,
         }
 
 
-def summarise(points: Sequence[Point], budget: Budget) -> list[Summary]:
+def _words(lr: float, tau: float | None) -> str:
+    return f"{lr:g}" if tau is None else f"{lr:g} ({tau:g})"
+
+
+def summarise(points: Sequence[Point]) -> list[Summary]:
     """The fair comparison: after equal samples, then after equal time."""
-    pairs = dict.fromkeys((point.run.method, point.run.loss) for point in points if point.run.stage == FAIR)
-    return [_summary(points, pair, measure, budget) for measure in MEASURES for pair in pairs]
+    pairs = dict.fromkeys((point.run.method, point.run.loss) for point in points if point.run.stage.startswith(FAIR))
+    return [_summary(points, pair, measure) for measure in MEASURES for pair in pairs]
 
 
-def _summary(points: Sequence[Point], pair: Pair, measure: str, budget: Budget) -> Summary:
-    counted = [MEASURES[measure](rows, budget) for rows in _reported(points, pair, measure, budget).values()]
-    tried = {run.lr: MEASURES[measure](rows, budget) for run, rows in _runs(points, TUNING, pair).items()}
+def _summary(points: Sequence[Point], pair: Pair, measure: str) -> Summary:
+    runs = _runs(points, _stage(FAIR, measure), pair)
+    ends = [rows[-1] for rows in runs.values()]
+    trials = _runs(points, _stage(TUNING, measure), pair)
     return Summary(
         measure,
         *pair,
-        lr=counted[0].run.lr,
-        accuracies=tuple(point.test_accuracy for point in counted),
-        samples=statistics.mean(point.samples for point in counted),
-        seconds=statistics.mean(point.seconds for point in counted),
-        rates={lr: point.validation_accuracy for lr, point in tried.items()},
+        lr=ends[0].run.lr,
+        tau=ends[0].run.tau,
+        accuracies=tuple(point.test_accuracy for point in ends),
+        samples=statistics.mean(point.samples for point in ends),
+        seconds=statistics.mean(point.seconds for point in ends),
+        trials={(run.lr, run.tau): rows[-1].validation_accuracy for run, rows in trials.items()},
     )
 
 
@@ -298,10 +325,16 @@ Each surrogate learns with the loss that exact gradients use here, first-spike c
 is a sum of products of 1 - S), and with the loss that did best in the authors' comparison, cross entropy of spike
 counts.
 
-For each, every learning rate of {", ".join(f"{lr:g}" for lr in budget.lrs)} is tried for a whole run with a seed that
-is not reported; the one with the best validation accuracy at the point that counts is run with {seeds} seeds, at a
-constant rate. "Equal samples" counts after {samples:,} ({budget.epochs} epochs), "equal time" after the last epoch
-that ends within {budget.seconds:g} s of training on one core (CPU time).
+Each tries {len(budget.lrs)} settings for a whole run with a seed that is not reported. The count has the learning
+rates {", ".join(f"{lr:g}" for lr in budget.lrs)}. First-spike cross entropy has every second one of them, from the
+second on, with a softness tau of {TAUS[0]:g} and of {TAUS[1]:g}, which stands in brackets. The one with the best
+validation accuracy at the end is run with {seeds} seeds. The learning rate falls along a half cosine to 0 at the end.
+"Equal samples" ends after {samples:,} ({budget.epochs} epochs), "equal time" with the first epoch that ends after
+{budget.seconds:g} s of training on one core (CPU time).
+
+With exact gradients, the spike of a label's unit that does not fire counts as later than the end of the run, the later
+the lower its potential stays (`silent.missing_times`, patience {FAIR_CHANGES["patience"]:g}). Surrogate gradients reach
+silent units by themselves.
 """
 
 
@@ -317,16 +350,17 @@ Spikes per sample of the test part before the first update, seed 0:
 
 
 def draw_curves(points: Sequence[Point], budget: Budget) -> Figure:
-    """Test accuracy of the fair runs against samples and against seconds, each at the rate that is best for it."""
+    """Test accuracy of the fair runs against samples and against seconds."""
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     by_samples, by_seconds = figure.subplots(1, 2, sharey=True)
-    pairs = list(dict.fromkeys((point.run.method, point.run.loss) for point in points if point.run.stage == FAIR))
+    fair = [point for point in points if point.run.stage.startswith(FAIR)]
+    pairs = list(dict.fromkeys((point.run.method, point.run.loss) for point in fair))
     methods = list(dict.fromkeys(method for method, _ in pairs))
     most = budget.epochs * budget.samples / 1000
     for method, loss in pairs:
         color = INK if method == EXACT else CLASS_COLORS[methods.index(method) - 1]
         style = {"color": color, "ls": "--" if loss == "count" else "-", "label": f"{method}, {loss}"}
-        runs = [_reported(points, (method, loss), measure, budget) for measure in MEASURES]
+        runs = [_runs(points, _stage(FAIR, measure), (method, loss)) for measure in MEASURES]
         _draw_band(by_samples, runs[0], lambda point: point.samples / 1000, most, style)
         _draw_band(by_seconds, runs[1], lambda point: point.seconds, budget.seconds, style)
     by_samples.set(xlabel="thousand samples", ylabel="test accuracy", xlim=(0, most))
