@@ -14,6 +14,7 @@ import torch
 import fireprop
 from fireprop import training
 from fireprop.datasets import MissingDataError
+from fireprop.experiments.surrogates_fair import FAIR_CHANGES
 from fireprop.nn import LIF, Sequential
 from fireprop.objectives import FirstSpike
 from fireprop.recipes import RECIPES, configure
@@ -239,6 +240,45 @@ def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(small_run, tm
 
 def _losses(run):
     return [(row.epoch, row.train_loss, row.validation_accuracy) for row in training.load_trained(run).metrics]
+
+
+def test_a_run_with_warm_up_and_clipping_resumes_bit_for_bit(tmp_path):
+    changes = {**SMALL, "warmup": 200, "clip": 0.05, "patience": 1.0}
+    runs = [training.start("yin-yang", tmp_path / str(k), **changes) for k in range(2)]
+    training.train(runs[0])
+    with pytest.raises(KeyboardInterrupt):
+        training.train(runs[1], report=_Interrupt(2, 1))
+    training.train(runs[1], resume=True)
+    assert _losses(runs[0]) == _losses(runs[1])
+
+
+def test_the_rate_rises_over_the_warm_up_and_a_long_gradient_is_cut():
+    config = default_config("yin-yang", **{**SMALL, "epochs": 1, "warmup": 4, "clip": 0.01})
+    trainer = training.Trainer.of(config, config.load())
+    rates, norms = [], []
+
+    def watch(*_):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.net.parameters()]).norm()))
+
+    trainer.optimizer.register_step_pre_hook(watch)
+    trainer.run_epoch()
+    assert rates[:5] == pytest.approx([config.lr * share for share in (0.25, 0.5, 0.75, 1.0, 1.0)])
+    assert max(norms) <= 0.01 * (1 + 1e-6)
+
+
+def test_patience_keeps_output_units_firing_that_fall_silent_without_it():
+    accuracies = {}
+    for patience in (None, 1.0):
+        changes = {**FAIR_CHANGES, "tau": 0.05, "patience": patience, "batch_size": 150}
+        config = default_config("yin-yang", **changes, lr=0.03, lr_decay=1.0, epochs=5, seed=1000)
+        trainer = training.Trainer.of(config, config.load())
+        for _ in range(config.epochs):
+            row = trainer.run_epoch()
+        accuracies[patience] = row.validation_accuracy, row.silent_labels
+    assert accuracies[None][1] > 0.3
+    assert accuracies[1.0][1] < 0.05
+    assert accuracies[1.0][0] > accuracies[None][0] + 0.3
 
 
 AUGMENTED = {

@@ -56,6 +56,8 @@ class Settings:
     relative_lr          give lr, and constants_lr, in units of the root mean square of each parameter at the start. A
                          step then is as large for a layer of many inputs as for one of few, in any unit of time
     schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
+    warmup               first steps over which the learning rate rises from 0 to lr
+    clip                 largest norm of the gradient of all parameters together; a larger one is scaled down. None: any
     constants_lr         learning rate of constants that `nn.keep_positive` trains; None: lr
     seed                 of the weights, where the run draws them, and of the order of samples
     gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
@@ -99,6 +101,10 @@ class Settings:
         about="Largest NUMBER of spikes per layer and sample. Training ends at more.",
         metavar="NUMBER",
     )
+    warmup: int = setting(0, about="First STEPS, over which the learning rate rises to --lr.", metavar="STEPS")
+    clip: float | None = setting(
+        None, about="Largest NORM of a step's gradient; a larger one is scaled down.", metavar="NORM"
+    )
     constants_lr: float | None = None
     relative_lr: bool = False
     t_start: float | None = None
@@ -112,10 +118,11 @@ class Settings:
             raise ValueError("guard = True, follow = 0: the guard checks audited steps only, give follow > 0")
         for name in ("epochs", "batch_size", "max_spikes"):
             arguments.integer(name, getattr(self, name), least=1)
-        arguments.integer("seed", self.seed, least=0)
+        for name in ("seed", "warmup"):
+            arguments.integer(name, getattr(self, name), least=0)
         arguments.flag("relative_lr", self.relative_lr)
         self._require_numbers("lr", "lr_decay", above=0.0)
-        self._require_numbers("constants_lr", "max_sensitivity", above=0.0)
+        self._require_numbers("constants_lr", "max_sensitivity", "clip", above=0.0)
         self._require_numbers("t_end", "t_start", "keep_alive")
         self._require_shares("input_dropout")
 

@@ -19,12 +19,15 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-DELAYS = {"hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
+# As they were measured: without patience.
+DELAYS = {"patience": None, "hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
         # Without the guard some seeds lose an output unit for good.
-        "first-spike": Recipe("5-200-3, first spike", {"dtype": "float32", "follow": 1.0, "guard": True}),
+        "first-spike": Recipe(
+            "5-200-3, first spike", {"patience": None, "dtype": "float32", "follow": 1.0, "guard": True}
+        ),
         "delays-30": Recipe(
             "5-30-3 with a trained delay per hidden synapse, 390 parameters", {**DELAYS, "hidden": (30,)}
         ),

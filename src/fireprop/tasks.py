@@ -420,6 +420,7 @@ TASKS: dict[str, Task] = {
             "t_high": 2.0,
             "hidden_weight": (1.5, 1.2),
             "tau": 0.0125,
+            "patience": 1.0,
         },
     ),
     # The paper's setting.

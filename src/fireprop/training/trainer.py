@@ -144,7 +144,7 @@ class Trainer:
             weight = self.ranks.weight(len(labels), self._batch_size(done))
             # Given a gradient to start from, torch would import sympy, which takes a third of a second.
             (loss if weight == 1.0 else loss * weight).backward()
-            self.optimizer.step()
+            self._update(step)
             if self.config.keep_alive is not None:
                 self._keep_alive(spikes, self.config.keep_alive)
             tally.add(record, labels, float(loss.detach()))
@@ -174,6 +174,21 @@ class Trainer:
             done = len(loader)
             report(Progress(self.epoch, self.config.epochs, done, done, tally.mean_loss, metrics, warning))
         return metrics
+
+    def _update(self, step: int) -> None:
+        """Follow the gradient, in step `step` of the run."""
+        config = self.config
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip, error_if_nonfinite=True)
+        if step >= config.warmup:
+            self.optimizer.step()
+            return
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] *= step / config.warmup
+        self.optimizer.step()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def evaluate(self, data: SpikeDataset) -> Evaluation:
         """Loss, accuracy and activity of the present weights."""
