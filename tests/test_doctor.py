@@ -16,6 +16,7 @@ from fireprop.datasets import SpikeDataset
 from fireprop.diagnosis import Diagnosis, Finding
 from fireprop.diagnosis.kinds import REMEDIES
 from fireprop.nn import LI, LIF, Network, Sequential, SpikeDropout, keep_positive
+from fireprop.plans import Settings, Splits
 from fireprop.spikes import Spikes
 from fireprop.tasks import build_network, default_config, load_splits
 from fireprop.training import pictures
@@ -469,7 +470,7 @@ def rows(**columns):
     [
         ("steps-too-large", {"spikes_deleted": [30.0, 40.0], "spikes_created": [35.0, 45.0]}),
         ("steps-silence-labels", {"labels_silenced": [0.2, 0.1]}),
-        ("loss-rises", {"train_loss": [0.5, 0.6, 2.0, 3.0, 3.5]}),
+        ("loss-rises", {"train_loss": [0.5, 0.6, 2.0, 3.0, 3.5], "train_accuracy": [0.4, 0.8, 0.7, 0.6, 0.6]}),
         ("loss-stands", {"train_loss": [1.1, 1.0999, 1.0998, 1.0999, 1.0999]}),
         ("training-ran-away", {"largest_spikes_per_sample": [200, 50_000]}),
     ],
@@ -479,6 +480,7 @@ def test_faults_of_training_are_read_from_its_metrics(healthy, kind, columns):
     assert found(fireprop.diagnose(net, data, **rest, history=rows(**columns)), kind)
     changes = {"spikes_created": [0.5] * 5, "spikes_deleted": [0.5] * 5, "labels_silenced": [0.0] * 5}
     good = rows(train_loss=[1.0, 0.5, 0.3, 0.2, 0.2], **changes)
+    good += rows(train_loss=[0.2] * 9 + [3.0])  # an outlier
     assert kind not in kinds(fireprop.diagnose(net, data, **rest, history=good))
 
 
@@ -605,7 +607,7 @@ def call(*arguments, code=0):
 
 def test_the_command_says_what_it_looked_at_and_that_nothing_was_found(runs):
     path = runs("xor", "fine", epochs=5).path
-    printed = call("doctor", path).stdout
+    printed = " ".join(call("doctor", path).stdout.split())
     assert "after epoch 5 of 5" in printed
     assert "nothing was found that keeps this network from learning" in printed
     answer = json.loads(call("doctor", path, "--json", "--samples", 2).stdout, parse_constant=pytest.fail)
@@ -615,7 +617,7 @@ def test_the_command_says_what_it_looked_at_and_that_nothing_was_found(runs):
 
 def test_the_command_finds_a_learning_rate_that_is_far_too_large(runs):
     path = runs("xor", "wild", epochs=20, lr=20.0, follow=1.0).path
-    printed = call("doctor", path, code=1).stdout
+    printed = " ".join(call("doctor", path, code=1).stdout.split())
     assert "problem: learning-rate in layer 0" in printed
     assert "What to do: Lower the learning rate (--lr)" in printed
     answer = json.loads(call("doctor", path, "--json", code=1).stdout, parse_constant=pytest.fail)
@@ -630,8 +632,13 @@ def test_a_run_that_no_epoch_of_ended_is_examined_as_it_started(runs):
     assert found(report, "runaway").level == "problem"
 
 
-def test_what_is_no_run_is_one_line(tmp_path):
+def test_what_cannot_be_examined_is_one_line(tmp_path, healthy):
     assert "is not the folder of a run" in call("doctor", tmp_path, code=2).stderr
+    net, data, rest = healthy
+    settings = Settings(t_end=4.0, epochs=1, batch_size=80, lr=0.01)
+    training.fit(training.Trainer(net, Splits(data, None, data), rest["objective"], settings), tmp_path / "own")
+    said = " ".join(call("doctor", tmp_path / "own", code=2).stderr.split())
+    assert "call fireprop.diagnose(net, data, ...) in that program" in said
 
 
 # --------------------------------------------------------------------------------------------------- the report
@@ -645,17 +652,13 @@ def test_every_kind_is_planted_here_and_on_the_page():
         assert f"`{kind}`" in page, kind
 
 
-def test_findings_come_in_the_order_of_their_weight():
-    def finding(level, sure):
-        return Finding("frozen", "", level, sure, 0.0, 0.0)
+def test_the_most_severe_findings_come_first_and_causes_before_what_follows():
+    def finding(kind, level):
+        return Finding(kind, "", level, "certain", 0.0, 0.0)
 
-    mixed = [finding("note", "certain"), finding("problem", "possible"), finding("problem", "certain")]
+    mixed = [finding("dead-inputs", "note"), finding("loss-stands", "problem"), finding("silent-layer", "problem")]
     report = Diagnosis.of(mixed, {"samples": "1 of 1"})
-    assert [(each.level, each.sure) for each in report.findings] == [
-        ("problem", "certain"),
-        ("problem", "possible"),
-        ("note", "certain"),
-    ]
+    assert [each.kind for each in report.findings] == ["silent-layer", "loss-stands", "dead-inputs"]
     assert str(report).splitlines()[-1] == "2 problems, 1 note"
     assert Diagnosis.of([], {}).healthy
 

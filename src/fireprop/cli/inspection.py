@@ -67,7 +67,7 @@ def doctor(
         found = [{name: or_null(value) for name, value in each.to_dict().items()} for each in report.findings]
         print_json({"facts": report.facts, "findings": found, "healthy": report.healthy})
     else:
-        Console(soft_wrap=True, highlight=False).print(report)
+        Console(highlight=False).print(report)
     raise typer.Exit(0 if report.healthy else 1)
 
 

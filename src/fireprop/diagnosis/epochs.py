@@ -1,7 +1,7 @@
 """Evidence in the epochs of a run: a loss that rises or stands, and steps that change too many spikes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean, median
+from statistics import median
 from typing import Any, TypeAlias
 
 from fireprop.diagnosis.activity import far_more
@@ -10,7 +10,7 @@ from fireprop.diagnosis.report import Finding
 Row: TypeAlias = Mapping[str, Any]
 
 FEW = 3  # epochs from which on there is a trend
-LAST = 5  # the last fifth of the epochs is their end
+LAST = 5  # the end of a run is the last fifth of its epochs
 ROSE = 1.5  # loss at the end, over the least
 DROPPED = 0.05  # accuracy at the end, below the best
 STANDS = 0.01  # fall of the loss over the first, and gain of accuracy
@@ -24,9 +24,9 @@ def rising(rows: Sequence[Row]) -> Iterator[Finding]:
     losses, accuracies = _losses(rows), _accuracies(rows)
     if len(losses) < FEW:
         return
-    least, end = min(losses), fmean(losses[-max(1, len(losses) // LAST) :])
+    least, end = min(losses), _end(losses)
     if end > ROSE * least:
-        dropped = bool(accuracies) and accuracies[-1] < max(accuracies) - DROPPED
+        dropped = bool(accuracies) and _end(accuracies) < max(accuracies) - DROPPED
         yield Finding(
             "loss-rises",
             f"The training loss was {least:.3g} in epoch {losses.index(least) + 1}. At the end it is {end:.3g}.",
@@ -87,6 +87,11 @@ def runaways(rows: Sequence[Row]) -> Iterator[Finding]:
             f"A sample fired {most:,} spikes in epoch {worst['epoch']}. {usual:,.0f} are usual.",
             "warning", "certain", most / max(usual, 1.0), limit / max(usual, 1.0),
         )  # fmt: skip
+
+
+def _end(values: Sequence[float]) -> float:
+    """The median of the last epochs: one of them may be an outlier."""
+    return median(values[-max(1, len(values) // LAST) :])
 
 
 def _losses(rows: Sequence[Row]) -> list[float]:

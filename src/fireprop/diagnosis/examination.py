@@ -176,7 +176,8 @@ def _of_loss(case: Case, run: LossRun, silent: set[str], trained: bool) -> Itera
 
 def _in_words(each: Activity) -> str:
     silent = int((each.counts == 0).all(0).sum())
-    return f"{each.layer.size:,} units, {each.rate:.3g} spikes per unit and sample, {silent:,} silent"
+    rate = f"{each.rate:.3g}" if each.rate < 100.0 else f"{each.rate:,.0f}"
+    return f"{each.layer.size:,} units, {rate} spikes per unit and sample, {silent:,} silent"
 
 
 def _progress_in_words(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:

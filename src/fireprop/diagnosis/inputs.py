@@ -17,7 +17,7 @@ IDLE = 0.5  # share of a run after its last spike
 IDLE_TAUS = 10.0  # of the slowest time constant: whatever came before has faded
 # Inputs far shorter than a time constant are added up, not told apart. The recipe of MNIST is at 8. Seconds beside
 # milliseconds are a factor of 1000 off what was meant.
-SHORT_TIMES, VERY_SHORT_TIMES = 16.0, 100.0
+SHORT_TIMES, VERY_SHORT_TIMES = 16.0, 50.0
 MOSTLY_DEAD = 0.75  # share of the input units; in images, margins are dead
 MANY = 0.1  # share of the samples that equal another
 

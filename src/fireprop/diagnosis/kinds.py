@@ -1,9 +1,14 @@
-"""The kinds of findings, and what to do about each. docs/doctor.md has the same list, with the limits."""
+"""The kinds of findings, causes before what follows from them, and what to do about each.
+
+docs/doctor.md has the same list, with the limits.
+"""
 
 SLOWER = "Lower the learning rate (--lr), or shorten steps with --follow 1 --guard."
 ONE_UNIT = "Give input times, t_end and time constants in one unit of time."
 WAKE = "See docs/silent.md: raise the weights at the start, or add silent.silent_hinge to the loss."
-RESCALE = "Scale the weights to the data: nn.initialise(net, inputs, t_end=..., spikes_per_unit=1.0)."
+RESCALE = (
+    "Scale the weights to the data: nn.initialise(net, inputs, t_end=...), or --spikes-per-unit for your own data."
+)
 
 REMEDIES = {
     # The data.
@@ -40,7 +45,6 @@ REMEDIES = {
     "loss-fails": "Do what the message says.",
     "loss-not-finite": "Check the formula of the loss. Silent units have infinite spike times.",
     "flat-loss": "Look for silent outputs. Make tau of the loss as long as the time differences that it reads.",
-    "one-answer": f"See the other findings first. {SLOWER}",
     # How near the spikes are to a change.
     "steep-spikes": "Bound 1/slope with max_sensitivity=, an option of every run (docs/gradients.md).",
     "near-change": f"{SLOWER} Start from weights that vary more (docs/exactness.md).",
@@ -50,10 +54,12 @@ REMEDIES = {
     "dead-end": "Connect the layer, or check which population is the output.",
     "gradient-explodes": "Bound 1/slope (max_sensitivity=), clip gradients, lower t_end, or shrink recurrent weights.",
     "early-inputs": "Give longer time constants or delays, or recurrent weights that keep activity going.",
-    # The epochs of a run.
-    "loss-rises": f"{SLOWER} If the accuracy is good, look for silent labels (docs/silent.md).",
-    "loss-stands": "See the other findings first. Without any, try a learning rate ten times as large.",
+    # The steps of a run.
     "steps-too-large": SLOWER,
     "steps-silence-labels": SLOWER,
     "training-ran-away": f"{SLOWER} --max-spikes ends such a run.",
+    # What follows, of a run that has been trained.
+    "one-answer": f"See the other findings first. {SLOWER}",
+    "loss-rises": f"{SLOWER} If the accuracy is good, look for silent labels (docs/silent.md).",
+    "loss-stands": "See the other findings first. Without any, try a learning rate ten times as large.",
 }

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from fireprop.diagnosis.kinds import REMEDIES
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.console import Group
 
 Level: TypeAlias = Literal["problem", "warning", "note"]
 Sure: TypeAlias = Literal["certain", "likely", "possible"]
 
 LEVELS: tuple[Level, ...] = ("problem", "warning", "note")
-DEGREES: tuple[Sure, ...] = ("certain", "likely", "possible")
 COLOURS = {"problem": "red", "warning": "yellow", "note": "cyan"}
 MOST = 8  # units and samples that a line names
 
@@ -76,7 +75,7 @@ class Finding:
 class Diagnosis:
     """Why a network does not learn. `str` gives a text, and rich prints it in colours.
 
-    findings  the most severe first; of one level the surer first, then causes before what follows from them
+    findings  the most severe first; of one level causes before what may follow from them
     facts     what was looked at and measured, in words
     """
 
@@ -85,9 +84,10 @@ class Diagnosis:
 
     @classmethod
     def of(cls, findings: Iterable[Finding], facts: Mapping[str, str]) -> "Diagnosis":
-        """A report of findings in the order of causes, and of facts."""
-        rank = {name: k for names in (LEVELS, DEGREES) for k, name in enumerate(names)}
-        return cls(tuple(sorted(findings, key=lambda each: (rank[each.level], rank[each.sure]))), dict(facts))
+        """A report of findings in any order, and of facts."""
+        kinds = list(REMEDIES)
+        order = sorted(findings, key=lambda each: (LEVELS.index(each.level), kinds.index(each.kind)))
+        return cls(tuple(order), dict(facts))
 
     @property
     def healthy(self) -> bool:
@@ -106,15 +106,17 @@ class Diagnosis:
 
     __repr__ = __str__
 
-    def __rich__(self) -> "Text":
+    def __rich__(self) -> "Group":
+        from rich.console import Group
+        from rich.padding import Padding
         from rich.text import Text
 
-        text = Text("\n".join(self._facts()) + "\n")
+        parts: list[Text | Padding] = [Text(line, no_wrap=True, overflow="ignore") for line in self._facts()]
         for finding in self.findings:
             heading, *rest = finding.lines()
-            text.append(heading + "\n", f"bold {COLOURS[finding.level]}")
-            text.append("".join(f"{line}\n" for line in rest))
-        return text.append(self.verdict, "bold")
+            parts.append(Text(heading, f"bold {COLOURS[finding.level]}"))
+            parts += [Padding(Text(line.strip()), (0, 0, 0, 2), expand=False) for line in rest]
+        return Group(*parts, Text(self.verdict, "bold"))
 
     def _facts(self) -> list[str]:
         return [f"{name:20}{value}" for name, value in self.facts.items()]

@@ -8,9 +8,9 @@ from fireprop.diagnosis.examination import MAX_SPIKES, SAMPLES
 from fireprop.diagnosis.subject import subject_of
 from fireprop.diagnosis.weights import learning_rate, relative_steps
 from fireprop.plans import Plan
-from fireprop.runs import RunFolder
+from fireprop.runs import RunError, RunFolder
 from fireprop.training.memory import memory_in_words
-from fireprop.training.run import read_config
+from fireprop.training.run import BUILT, read_config
 from fireprop.training.trainer import Trainer
 
 
@@ -23,6 +23,11 @@ def examine(run: RunFolder, *, samples: int = SAMPLES) -> Diagnosis:
 
     The learning rate is compared with the weights of the start. Raises as `evaluate` does.
     """
+    if BUILT in run.read_config():
+        raise RunError(
+            f"{run.path}: its network was built by a program, and config.json does not describe it: call "
+            "fireprop.diagnose(net, data, ...) in that program"
+        )
     plan = read_config(run)
     with memory_in_words(plan):
         trainer = Trainer.of(plan, plan.load())
