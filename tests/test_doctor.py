@@ -532,6 +532,12 @@ def default_networks():
     yield Sequential(LIF(20, 30, mask=sparse, **own), LIF(30, 3, **own)), objectives.FirstSpike(tau=0.1)
 
 
+def test_a_weight_of_a_parametrization_is_no_obstacle(healthy):
+    net, data, rest = healthy
+    torch.nn.utils.parametrize.register_parametrization(net[0], "weight", torch.nn.Identity())
+    assert alarms(fireprop.diagnose(net, data, **rest)) == []
+
+
 def test_default_networks_raise_no_alarm_and_stay_as_they_are():
     generator = torch.Generator().manual_seed(1)
     inputs, labels = Spikes.from_latencies(torch.rand(40, 20, generator=generator)), torch.arange(40) % 3
@@ -560,12 +566,12 @@ def runs(tmp_path_factory):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "recipe", "changes"),
     [
         ("xor", None, {"epochs": 20}),
         ("iris", None, {"epochs": 3}),
-        ("yin-yang", None, {"epochs": 2, "batch_size": 500}),
         ("yin-yang", "first-spike", {"epochs": 2, "batch_size": 500}),
         ("yin-yang", "delays-30", {"epochs": 2, "batch_size": 500}),
         ("yin-yang", "delays-5", {"epochs": 2, "batch_size": 500}),
@@ -577,6 +583,7 @@ def test_runs_of_the_tasks_raise_no_alarm(runs, task, recipe, changes):
     assert report.facts["weights"] == f"after epoch {changes['epochs']} of {changes['epochs']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "recipe"), [("mnist", "accurate"), ("mnist", "sparse"), ("nmnist", "subset")])
 def test_runs_on_files_raise_no_alarm(runs, tmp_path, rng, task, recipe):
     write_task(task, tmp_path, rng)
@@ -584,6 +591,7 @@ def test_runs_on_files_raise_no_alarm(runs, tmp_path, rng, task, recipe):
     assert alarms(report) == [], str(report)
 
 
+@pytest.mark.slow
 def test_runs_on_own_events_raise_no_alarm(tmp_path, rng):
     """Two classes: units 0 to 5 fire before units 6 to 11, or after them."""
     sample, unit = np.repeat(np.arange(60), 12), np.tile(np.arange(12), 60)
@@ -623,6 +631,15 @@ def test_the_command_finds_a_learning_rate_that_is_far_too_large(runs):
     answer = json.loads(call("doctor", path, "--json", code=1).stdout, parse_constant=pytest.fail)
     assert "steps-too-large" in [finding["kind"] for finding in answer["findings"]]
     assert all(finding["remedy"] for finding in answer["findings"])
+
+
+def test_a_run_whose_weights_no_run_accepts_is_examined_without_one(runs):
+    run = training.start("xor", runs("xor", "another", epochs=1).path.parent / "endless", lr=1e300)
+    with pytest.raises(ValueError, match="weights must be finite"):
+        training.train(run)
+    report = training.examine(run)
+    assert places(report, "not-finite") == ["0", "1"]
+    assert places(report, "learning-rate") == ["0", "1"]
 
 
 def test_a_run_that_no_epoch_of_ended_is_examined_as_it_started(runs):
@@ -676,5 +693,13 @@ def test_arguments_that_do_not_fit_are_named(healthy):
         fireprop.diagnose(net, data, labels=data.labels, **rest)
     with pytest.raises(ValueError, match="net has no layer that fires"):
         fireprop.diagnose(LI(5, 3, tau_mem=1.0, tau_syn=0.5), data, **rest)
+    with pytest.raises(ValueError, match="data has no samples"):
+        fireprop.diagnose(net, data.spikes[:0], **rest)
+    with pytest.raises(ValueError, match=r"lr = 0\.0: give a finite number > 0"):
+        fireprop.diagnose(net, data, lr=0.0, **rest)
+    with pytest.raises(ValueError, match=r'history\[1\] has no "train_loss"'):
+        fireprop.diagnose(net, data, history=[ROW, {}], **rest)
+    with pytest.raises(ValueError, match="give a network in which no module occurs twice"):
+        fireprop.diagnose(Sequential(*[LIF(5, 5, tau_mem=1.0, tau_syn=0.5)] * 2), data.spikes, t_end=4.0)
     with pytest.raises(ValueError, match="n_units"):
         fireprop.diagnose(LIF(4, 3, tau_mem=1.0, tau_syn=0.5), data, **rest)

@@ -19,6 +19,7 @@ from fireprop.spikes import Spikes
 SAMPLES = 256  # that are run
 DIFFERENTIATED = 64  # of these, for what needs a gradient, or a look at every peak
 MAX_SPIKES = 100_000
+UNRUNNABLE = "not-finite", "constant-bounds"  # problems of these kinds: a run would raise
 
 
 def diagnose(
@@ -64,6 +65,9 @@ def diagnose(
     checks.check_options(t_end=t_end, t_start=t_start, max_spikes=max_spikes)
     subject = subject_of(net)
     checks.check_inputs(subject.n_inputs, "the network's number of inputs", spikes)
+    if len(spikes) == 0:
+        raise ValueError("data has no samples: give some of those that the network is trained on")
+    _require_rows(history)
     horizon = checks.horizon(t_end, spikes)
     start = None if t_start is None else checks.start(t_start, spikes, needed="t_start")
     whole = Case(
@@ -73,16 +77,20 @@ def diagnose(
     facts = {"samples": f"{len(case.numbers):,} of {len(spikes):,}"}
     findings = list(_without_a_run(whole))
     if lr is not None:
-        findings += weights.learning_rate(subject, weights.relative_steps(subject, lr))
+        rates = lr if isinstance(lr, Mapping) else arguments.number("lr", lr, above=0.0)
+        findings += weights.learning_rate(subject, weights.relative_steps(subject, rates))
     with measure.as_it_is(net):
-        if len(spikes) and not any(finding.kind in UNRUNNABLE and finding.level == "problem" for finding in findings):
+        if not any(finding.kind in UNRUNNABLE and finding.level == "problem" for finding in findings):
             findings += _with_runs(case, facts, trained=len(history) >= epochs.FEW)
     checks_of_epochs = epochs.rising, epochs.standing, epochs.steps, epochs.silencing, epochs.runaways
     findings += [finding for check in checks_of_epochs for finding in check(history)]
     return Diagnosis.of(findings, facts | _progress_in_words(history))
 
 
-UNRUNNABLE = "not-finite", "constant-bounds"
+def _require_rows(history: Sequence[Mapping[str, object]]) -> None:
+    for k, row in enumerate(history):
+        if "train_loss" not in arguments.instance(f"history[{k}]", row, Mapping, "a mapping, a row of metrics.csv"):
+            raise ValueError(f'history[{k}] has no "train_loss": give mappings with the names of training.EpochMetrics')
 
 
 def _parts(data: SpikeDataset | Spikes, labels: arguments.Values | None) -> tuple[Spikes, Tensor | None]:
@@ -98,8 +106,6 @@ def _parts(data: SpikeDataset | Spikes, labels: arguments.Values | None) -> tupl
 def _without_a_run(whole: Case) -> Iterator[Finding]:
     """What all samples, and the parameters, say by themselves."""
     subject, spikes, t_end = whole.subject, whole.inputs, whole.t_end
-    if len(spikes) == 0:
-        return
     yield from inputs.late(spikes, t_end)
     yield from inputs.units_of_time(spikes, t_end, subject.taus())
     yield from inputs.activity(spikes, t_end)

@@ -10,7 +10,7 @@ from fireprop.diagnosis.report import Finding
 from fireprop.diagnosis.subject import Subject
 from fireprop.nn.network import INPUT
 
-VANISHED = 1e-6  # of the layer that the loss feels most; recipes stay above 0.1
+VANISHED = 1e-6  # of the layer that moves the loss most; recipes stay above 0.1
 FORGOTTEN = 1e-6  # share of the gradient that falls on the first half of the inputs; recipes stay above 0.4
 EXPLODED, OVERFLOWING = 1e3, 1e6  # by how much a median sample amplifies its inputs; recipes stay below 2
 GREW = 100.0  # from the first quarter of the run to the last
@@ -18,19 +18,22 @@ WORST = 3  # samples that are named
 
 
 def vanishing(subject: Subject, run: LossRun, silent: set[str]) -> Iterator[Finding]:
-    """Layers that fire and are trained, and whose weights the loss does not feel."""
+    """Layers that fire and are trained, and whose weights hardly move the loss."""
     felt: dict[str, float] = {}
     for each in subject.synapses:
         if each.parameter in run.scale:
             felt[each.layer] = max(felt.get(each.layer, 0.0), run.scale[each.parameter])
-    most = max(felt.values(), default=0.0)
+    if not felt:
+        return
+    most = max(felt, key=lambda layer: felt[layer])
     for layer, size in felt.items():
-        if size < VANISHED * most and layer not in silent and subject.leads_on(layer):
+        if size < VANISHED * felt[most] and layer not in silent and subject.leads_on(layer):
+            share = size / felt[most]
             yield Finding(
                 "gradient-vanishes",
-                f"The loss feels a relative change of the weights of this layer {size / most:.1g} times as much as one "
-                "of the layer that it feels most.",
-                "warning", "certain", size / most, VANISHED, layer,
+                f"Scaling the weights of this layer moves the loss {share:.1g} times as far as scaling those of layer "
+                f"{most}.",
+                "warning", "certain", share, VANISHED, layer,
             )  # fmt: skip
 
 

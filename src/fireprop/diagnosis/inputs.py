@@ -148,20 +148,20 @@ def labels(given: Tensor, width: int, output: str) -> Iterator[Finding]:
         rarest = int(torch.nonzero(sizes == small)[0])
         yield Finding(
             "unbalanced-labels",
-            f"Label {int(sizes.argmax())} has {large:,} samples, label {rarest} has {small:,}. The answer "
-            f"{int(sizes.argmax())} is right in {large / given.numel():.0%}.",
+            f"Label {int(sizes.argmax())} has {large:,} samples, label {rarest} has {small:,}. Always "
+            f"answering {int(sizes.argmax())} is right in {large / given.numel():.0%}.",
             "warning", "certain", large / small, UNEVEN, output,
         )  # fmt: skip
 
 
 def equal_samples(inputs: Spikes, given: Tensor) -> Iterator[Finding]:
-    """Samples with the same spikes and different labels: no network can tell them apart."""
+    """Samples with the same spikes, if they have any, and different labels: no network can tell them apart."""
     times, units, offsets = inputs.times.numpy(), inputs.units.numpy(), inputs.offsets.tolist()
     seen: dict[tuple[bytes, bytes], int] = {}
     clashes = []
     for sample, label in enumerate(given.tolist()):
         part = slice(offsets[sample], offsets[sample + 1])
-        if label != seen.setdefault((times[part].tobytes(), units[part].tobytes()), label):
+        if part.start < part.stop and label != seen.setdefault((times[part].tobytes(), units[part].tobytes()), label):
             clashes.append(sample)
     share = len(clashes) / max(len(inputs), 1)
     if clashes:

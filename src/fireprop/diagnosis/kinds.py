@@ -23,12 +23,12 @@ REMEDIES = {
     "unbalanced-labels": "Compare the accuracy with that share. Draw the classes equally often, or weight the loss.",
     "equal-samples": "Look for an encoding that clips, and for labels in another order than the samples.",
     # The parameters.
+    "learning-rate": "Lower the learning rate (--lr) until a step changes weights by a few percent.",
     "not-finite": "Start again from finite weights, with a smaller learning rate and max_sensitivity=.",
     "constant-bounds": "Train the logarithm (nn.keep_positive), at a smaller rate (constants_lr).",
     "huge-weights": f"{SLOWER} Start from smaller weights (docs/starting_weights.md).",
     "delays-past-end": "Give delays in the unit of the times, or raise t_end.",
     "frozen": "Call requires_grad_(True) on the parameters that should be trained.",
-    "learning-rate": "Lower the learning rate (--lr) until a step changes weights by a few percent.",
     # The activity.
     "runaway": f"Weaken excitation, or add a refractory period (t_ref). {RESCALE}",
     "runaway-samples": "Look at these samples. If they are as meant, shrink recurrent weights, and set max_spikes.",

@@ -77,6 +77,12 @@ class Case:
         net = cast(Any, self.subject.net)
         options: dict[str, Any] = {"t_end": self.t_end, "max_spikes": self.max_spikes, "on_graze": "zero"}
         record: Record = net.record(inputs, t_start=self.t_start, stop=stop, **options)
+        fired, known = len(record.spikes), len(self.subject.layers)
+        if fired != known:
+            raise ValueError(
+                f"net returned the spikes of {fired} layers, but {known} that fire are in it: "
+                "give a network in which no module occurs twice"
+            )
         return record.with_output_last()
 
 
@@ -114,7 +120,7 @@ class LossRun(NamedTuple):
     """A run as the objective asks for it, with the gradient of its loss.
 
     accuracy     None without classes; predictions: (batch,), likewise
-    scale        by the name of a weight: sum of |gradient * weight|, what the loss feels of a change in proportion
+    scale        by the name of a weight: sum of |gradient * weight|, how far the loss moves if the weight is scaled
     early_share  share of the gradient by input times that falls on the first half of each sample's inputs, the mean
                  over samples; None where no sample has inputs in both halves
     """
@@ -181,7 +187,7 @@ def _layer_named(subject: Subject, name: str) -> str:
     number = name.removeprefix("layer ")
     if number != name and number.isdigit() and int(number) < len(subject.layers):
         return subject.layers[int(number)].name
-    return next((each.name for each in subject.layers if each.name.endswith(name)), name)
+    return next((each.name for each in subject.layers if each.name == name or each.name.endswith(f".{name}")), name)
 
 
 def _activities(case: Case, record: Record) -> list[Activity]:
@@ -228,7 +234,8 @@ def measure_loss(case: Case) -> LossRun:
     predictions = objective.predictions(record) if objective.has_classes else None
     accuracy = None if predictions is None else float((predictions == labels).double().mean())
     parameters = dict(case.subject.net.named_parameters())
-    keys = [each.parameter for each in case.subject.synapses if parameters[each.parameter].requires_grad]
+    known = [each.parameter for each in case.subject.synapses if each.parameter in parameters]  # no parametrization
+    keys = [key for key in known if parameters[key].requires_grad]
     scale, early = {}, None
     if loss.requires_grad and bool(torch.isfinite(loss)):
         wanted = [*(parameters[key] for key in keys), inputs.times]

@@ -82,7 +82,7 @@ def one_answer(run: LossRun, labels: Tensor) -> Iterator[Finding]:
     if share > ONE_ANSWER and largest < VARIED:
         yield Finding(
             "one-answer",
-            f"{share:.0%} of the samples get class {int(torch.bincount(answers).argmax())}. The most frequent label is "
-            f"that of {largest:.0%}.",
+            f"{share:.0%} of the samples get class {int(torch.bincount(answers).argmax())}. The most frequent label has "
+            f"{largest:.0%} of them.",
             "problem", "certain", share, ONE_ANSWER,
         )  # fmt: skip

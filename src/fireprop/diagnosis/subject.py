@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop.diagnosis.inputs import Taus
+from fireprop.engine.arrays import MAX_WEIGHT
 from fireprop.nn import LI, LIF, Connection, Network, Population, Sequential, scaled
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.constants import is_trained
@@ -33,6 +34,7 @@ class Synapses(NamedTuple):
     layer, source  names of the layers that they lead to and come from; the first source is "input"
     parameter      name of the weight, as in `named_parameters` of the network
     weight         (n,) float64; units: (n,) receiver of each
+    largest        size of the largest weight that a run accepts
     rise           (n,) the highest potential after one spike, over the threshold; None for a read-out
     delay          (n,), or None without delays
     """
@@ -41,6 +43,7 @@ class Synapses(NamedTuple):
     source: str
     parameter: str
     weight: Tensor
+    largest: float
     units: Tensor
     rise: Tensor | None
     delay: Tensor | None
@@ -189,7 +192,7 @@ class _Builder:
         units = torch.arange(readout.out_features).repeat_interleave(readout.in_features)
         weight = readout.weight.detach().double().flatten()
         key = self.keys.get(id(readout.weight), f"{name}.weight")
-        self.synapses.append(Synapses(name, self.last, key, weight, units, None, None))
+        self.synapses.append(Synapses(name, self.last, key, weight, largest_of(readout.weight), units, None, None))
         self._add_constants(name, readout, readout.out_features)
         self.last, self.width = name, readout.out_features
 
@@ -202,23 +205,20 @@ class _Builder:
         self, layer: str, source: str, module: LIF | Connection, attribute: str, shape: tuple[int, int],
         target: LIF | Population, mask: Tensor | Connectivity | None, suffix: str = "",
     ) -> None:  # fmt: skip
-        weight = getattr(module, attribute)
-        theta = target.v_threshold.detach().double().expand(shape[0])
+        weight, delay = getattr(module, attribute), getattr(module, f"delay{suffix}")
         tau_syn = getattr(module, f"tau_syn{suffix}").detach()
-        delay = getattr(module, f"delay{suffix}")
-        every = torch.arange(shape[0], dtype=torch.float64)[:, None]
-        usable = bool((tau_syn > 0.0).all() and (target.tau_mem > 0.0).all() and torch.isfinite(tau_syn).all())
-        rise = None
-        if usable:
-            heights = peaks(target.tau_mem.detach(), tau_syn, mask=mask)
-            heights = heights if isinstance(mask, Connectivity) else _at(heights, mask, shape)
-            rise = weight_of(weight, mask) * heights / _at(theta[:, None], mask, shape)
-        self.synapses.append(
-            Synapses(
-                layer, source, self.keys.get(id(weight), attribute), weight_of(weight, mask),
-                _at(every, mask, shape).long(), rise, None if delay is None else _at(delay.detach(), mask, shape),
-            )
-        )  # fmt: skip
+        receivers = torch.arange(shape[0], dtype=torch.float64)[:, None]
+        found = Synapses(
+            layer=layer,
+            source=source,
+            parameter=self.keys.get(id(weight), f"{layer}.{attribute}"),
+            weight=weight_of(weight, mask),
+            largest=largest_of(weight),
+            units=_at(receivers, mask, shape).long(),
+            rise=_rise(weight, target, tau_syn, mask, shape),
+            delay=None if delay is None else _at(delay.detach(), mask, shape),
+        )
+        self.synapses.append(found)
 
     def _add_constants(self, layer: str, module: Any, size: int) -> None:
         for name in (*OF_UNITS, *OF_SYNAPSES):
@@ -228,10 +228,32 @@ class _Builder:
                 self.constants.append(Constant(layer, name, values.detach(), by_unit, is_trained(module, name)))
 
 
+def _rise(
+    weight: Tensor,
+    target: LIF | Population,
+    tau_syn: Tensor,
+    mask: Tensor | Connectivity | None,
+    shape: tuple[int, int],
+) -> Tensor | None:
+    """The highest potential after one spike of each synapse, over the threshold; None for time constants of no run."""
+    tau_mem = target.tau_mem.detach()
+    if not all(bool(((tau > 0.0) & torch.isfinite(tau)).all()) for tau in (tau_mem, tau_syn)):
+        return None
+    heights = peaks(tau_mem, tau_syn, mask=mask)  # with a sparse mask one for each synapse, or one for all
+    heights = heights if isinstance(mask, Connectivity) else _at(heights, mask, shape)
+    theta = target.v_threshold.detach().double().expand(shape[0])
+    return weight_of(weight, mask) * heights / _at(theta[:, None], mask, shape)
+
+
 def weight_of(weight: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
     """The weights of the synapses that exist, (n,) float64."""
     values = weight.detach().double()
     return values[mask] if isinstance(mask, Tensor) else values.flatten()
+
+
+def largest_of(weight: Tensor) -> float:
+    """The size of the largest weight of this dtype that a run accepts."""
+    return MAX_WEIGHT[weight.detach().numpy().dtype]
 
 
 def _at(values: Tensor, mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fireprop.diagnosis.report import Finding
 from fireprop.diagnosis.subject import Constant, Subject
+from fireprop.engine import MAX_CONSTANT
 from fireprop.nn.checks import NOT_NEGATIVE
 
 HUGE = 100.0  # thresholds that one spike reaches; recipes stay below 2
@@ -16,12 +17,14 @@ FAST, FASTER = 0.3, 1.0  # steps of Adam in units of the weights; recipes start 
 
 
 def numbers(subject: Subject) -> Iterator[Finding]:
-    """Weights that are not finite: no run is possible then."""
+    """Weights that are not finite, or too large for any run."""
     for each in subject.synapses:
-        bad = torch.nonzero(~torch.isfinite(each.weight)).flatten()
+        bad = torch.nonzero(~(each.weight.abs() <= each.largest)).flatten()
         if bad.numel():
             yield Finding(
-                "not-finite", f"{bad.numel():,} of {each.weight.numel():,} numbers of {each.parameter} are not finite.",
+                "not-finite",
+                f"{bad.numel():,} of {each.weight.numel():,} numbers of {each.parameter} are not finite, or beyond "
+                f"{each.largest:g}. No run accepts that.",
                 "problem", "certain", float(bad.numel()), 0.0, each.layer, _distinct(each.units[bad]),
             )  # fmt: skip
 
@@ -29,14 +32,17 @@ def numbers(subject: Subject) -> Iterator[Finding]:
 def huge(subject: Subject) -> Iterator[Finding]:
     """Synapses of which one spike moves the potential by many thresholds."""
     for each in subject.synapses:
-        size = torch.zeros(0) if each.rise is None else each.rise.abs()
-        large = size > HUGE
+        if each.rise is None:
+            continue
+        size = each.rise.abs()
+        large = (size > HUGE) & (each.weight.abs() <= each.largest)
         if bool(large.any()):
             yield Finding(
                 "huge-weights",
-                f"One spike moves the potential by up to {float(size.max()):.3g} thresholds, by {int(large.sum()):,} "
-                f"weights of {each.parameter}. A unit so far from its threshold hardly reacts to training.",
-                "warning", "likely", float(size.max()), HUGE, each.layer, _distinct(each.units[large]),
+                f"{int(large.sum()):,} weights of {each.parameter} move the potential by up to "
+                f"{float(size[large].max()):.3g} thresholds with one spike. A unit so far from its threshold hardly "
+                "reacts to training.",
+                "warning", "likely", float(size[large].max()), HUGE, each.layer, _distinct(each.units[large]),
             )  # fmt: skip
 
 
@@ -50,7 +56,7 @@ def bounds(subject: Subject) -> Iterator[Finding]:
 
 def _impossible(each: Constant) -> Iterator[Finding]:
     good = (each.values >= 0.0) if each.name in NOT_NEGATIVE else (each.values > 0.0)
-    bad = ~(good & torch.isfinite(each.values))
+    bad = ~(good & (each.values <= MAX_CONSTANT))
     if bool(bad.any()):
         worst = float(each.values[bad].flatten()[0])
         yield Finding(
