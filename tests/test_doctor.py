@@ -243,6 +243,9 @@ def test_silent_hidden_units_are_found(healthy):
     assert finding.layer == "0"
     assert set(range(10, 30)) <= set(finding.units)
     assert finding.level == "warning"
+    answers = rest["objective"].predictions(net.record(data.spikes, t_end=rest["t_end"]))
+    right = SpikeDataset(data.spikes[answers >= 0], answers[answers >= 0])
+    assert found(fireprop.diagnose(net, right, **rest), "silent-units").level == "note"  # as the accuracy is good
 
 
 def test_an_output_that_never_fires_and_its_label_are_found(healthy):
@@ -480,7 +483,7 @@ def test_faults_of_training_are_read_from_its_metrics(healthy, kind, columns):
     assert found(fireprop.diagnose(net, data, **rest, history=rows(**columns)), kind)
     changes = {"spikes_created": [0.5] * 5, "spikes_deleted": [0.5] * 5, "labels_silenced": [0.0] * 5}
     good = rows(train_loss=[1.0, 0.5, 0.3, 0.2, 0.2], **changes)
-    good += rows(train_loss=[0.2] * 9 + [3.0])  # an outlier
+    good += rows(train_loss=[0.2, *[0.01] * 4, *[0.02] * 4, 3.0])  # a rise that is small beside the start, an outlier
     assert kind not in kinds(fireprop.diagnose(net, data, **rest, history=good))
 
 

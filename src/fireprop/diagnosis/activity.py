@@ -14,6 +14,7 @@ MULTIPLE = 20
 LEAST = 1000
 
 MOSTLY_SILENT = 0.5  # share of the hidden units
+GOOD = 0.9  # accuracy
 LOW_RATE = 0.01  # spikes of a unit per sample; the sparse recipe of MNIST has 0.05
 MOSTLY_EMPTY = 0.25  # share of the samples in which a hidden layer fires nothing
 HIGH_RATE, HIGHER_RATE = 30.0, 300.0  # spikes of a unit per tau_mem while its layer is active; recipes stay below 8
@@ -35,15 +36,15 @@ def silent_layers(subject: Subject, activities: Sequence[Activity]) -> Iterator[
             )  # fmt: skip
 
 
-def silent_units(activities: Sequence[Activity], sure: Sure) -> Iterator[Finding]:
-    """Units that fire in no sample, of layers that fire."""
+def silent_units(activities: Sequence[Activity], sure: Sure, accuracy: float | None) -> Iterator[Finding]:
+    """Units that fire in no sample, of layers that fire. If the accuracy is good, hidden ones are worth a note only."""
     for each in activities:
         silent = torch.nonzero((each.counts == 0).all(0)).flatten()
         if silent.numel() == 0 or each.spikes.n_spikes == 0:
             continue
         share = silent.numel() / each.layer.size
         number = f"{silent.numel():,} of {each.layer.size:,}"
-        most = share > MOSTLY_SILENT
+        most = share > MOSTLY_SILENT and (accuracy is None or accuracy < GOOD)
         if each.is_output:
             yield Finding(
                 "silent-outputs", f"{number} output units fire in no sample. Their classes are never the answer.",

@@ -12,6 +12,7 @@ Row: TypeAlias = Mapping[str, Any]
 FEW = 3  # epochs from which on there is a trend
 LAST = 5  # the end of a run is the last fifth of its epochs
 ROSE = 1.5  # loss at the end, over the least
+SMALL = 0.1  # a rise, over the first loss
 DROPPED = 0.05  # accuracy at the end, below the best
 STANDS = 0.01  # fall of the loss over the first, and gain of accuracy
 GOOD = 0.95  # accuracy from which on a loss may stand
@@ -25,7 +26,7 @@ def rising(rows: Sequence[Row]) -> Iterator[Finding]:
     if len(losses) < FEW:
         return
     least, end = min(losses), _end(losses)
-    if end > ROSE * least:
+    if end > ROSE * least and end - least > SMALL * losses[0]:
         dropped = bool(accuracies) and _end(accuracies) < max(accuracies) - DROPPED
         yield Finding(
             "loss-rises",

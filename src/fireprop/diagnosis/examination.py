@@ -129,17 +129,18 @@ def _with_runs(case: Case, facts: dict[str, str], *, trained: bool) -> Iterator[
     if not activities:
         return
     facts |= {f"layer {each.layer.name}": _in_words(each) for each in activities}
-    yield from _of_spikes(case, activities)
-    few = case.spread(DIFFERENTIATED)
-    silent = {each.layer.name for each in activities if each.spikes.n_spikes == 0}
+    run = None
     if case.objective is not None and case.labels is not None and case.labels_fit:
         try:
             run = measure.measure_loss(case)
         except ValueError as error:
             yield outputs.failure(error)
-        else:
-            facts["loss"] = f"{run.loss:.4g}" + ("" if run.accuracy is None else f", accuracy {run.accuracy:.1%}")
-            yield from _of_loss(case, run, silent, trained)
+    yield from _of_spikes(case, activities, None if run is None else run.accuracy)
+    if run is not None:
+        facts["loss"] = f"{run.loss:.4g}" + ("" if run.accuracy is None else f", accuracy {run.accuracy:.1%}")
+        silent = {each.layer.name for each in activities if each.spikes.n_spikes == 0}
+        yield from _of_loss(case, run, silent, trained)
+    few = case.spread(DIFFERENTIATED)
     _, of_few, _ = measure.run_to_the_end(few)
     near = measure.measure_validity(few, of_few)
     yield from brink.steep(near, few.numbers)
@@ -148,11 +149,11 @@ def _with_runs(case: Case, facts: dict[str, str], *, trained: bool) -> Iterator[
     yield from gradients.exploding(few, measure.measure_growth(few))
 
 
-def _of_spikes(case: Case, activities: Sequence[Activity]) -> Iterator[Finding]:
+def _of_spikes(case: Case, activities: Sequence[Activity], accuracy: float | None) -> Iterator[Finding]:
     subject = case.subject
     sure: Any = "certain" if case.whole else "likely"
     yield from activity.silent_layers(subject, activities)
-    yield from activity.silent_units(activities, sure)
+    yield from activity.silent_units(activities, sure, accuracy)
     stops = case.objective is not None and case.objective.stop is not None
     # Where the first output spikes end a run, nothing follows from those that come later.
     lasting = [each for each in activities if not (stops and each.is_output)]

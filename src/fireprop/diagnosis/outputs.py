@@ -79,10 +79,11 @@ def one_answer(run: LossRun, labels: Tensor) -> Iterator[Finding]:
     if not answers.numel() or labels.numel() < FEW:
         return
     share, largest = (float(torch.bincount(each).max()) / labels.numel() for each in (answers, labels))
+    favourite = int(torch.bincount(answers).argmax())
     if share > ONE_ANSWER and largest < VARIED:
         yield Finding(
             "one-answer",
-            f"{share:.0%} of the samples get class {int(torch.bincount(answers).argmax())}. The most frequent label has "
+            f"{share:.0%} of the samples get class {favourite}. The most frequent label has "
             f"{largest:.0%} of them.",
             "problem", "certain", share, ONE_ANSWER,
         )  # fmt: skip
