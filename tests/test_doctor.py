@@ -318,10 +318,10 @@ def test_a_network_that_runs_away_is_found_in_bounded_time():
 
 
 def test_a_single_sample_beyond_the_limit_leaves_the_others_to_be_looked_at(healthy):
-    net, data, rest = healthy
+    net, data, _ = healthy
     trains = data.spikes.to_lists()
     trains[17] = [torch.linspace(0.5, 3.9, 400, dtype=torch.float64).tolist()] * 5
-    report = fireprop.diagnose(net, Spikes.from_lists(trains), labels=data.labels, max_spikes=2000, **rest)
+    report = fireprop.diagnose(net, Spikes.from_lists(trains), labels=data.labels, max_spikes=2000, t_end=4.0)
     assert found(report, "runaway").samples == (17,)
     assert "silent-layer" not in kinds(report)
 
@@ -634,6 +634,12 @@ def test_the_command_finds_a_learning_rate_that_is_far_too_large(runs):
     answer = json.loads(call("doctor", path, "--json", code=1).stdout, parse_constant=pytest.fail)
     assert "steps-too-large" in [finding["kind"] for finding in answer["findings"]]
     assert all(finding["remedy"] for finding in answer["findings"])
+
+
+def test_spikes_after_the_decision_count_for_no_limit(runs):
+    """The objective ends each run at the first output spikes; until t_end the outputs would fire more than 12."""
+    report = training.examine(runs("xor", "limited", epochs=3, max_spikes=12))
+    assert alarms(report) == [], str(report)
 
 
 def test_a_run_whose_weights_no_run_accepts_is_examined_without_one(runs):

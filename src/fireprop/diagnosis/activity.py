@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from fireprop.diagnosis.measure import Activity, Case, Runaways, intervals
-from fireprop.diagnosis.report import Finding, Sure
+from fireprop.diagnosis.report import Finding, Sure, counted
 from fireprop.diagnosis.subject import Subject
 
 # Of the samples of an epoch, in `training.runaway` too. Yin-Yang, Iris and XOR, at their settings, stay below 3 times
@@ -47,12 +47,12 @@ def silent_units(activities: Sequence[Activity], sure: Sure, accuracy: float | N
         most = share > MOSTLY_SILENT and (accuracy is None or accuracy < GOOD)
         if each.is_output:
             yield Finding(
-                "silent-outputs", f"{number} output units fire in no sample. Their classes are never the answer.",
+                "silent-outputs", f"Output units that fire in no sample: {number}. Their classes are never the answer.",
                 "problem", sure, share, 0.0, each.layer.name, tuple(silent.tolist()),
             )  # fmt: skip
         else:
             yield Finding(
-                "silent-units", f"{number} units fire in no sample. They do nothing, and learn nothing.",
+                "silent-units", f"Units that fire in no sample: {number}. They do nothing, and learn nothing.",
                 "warning" if most else "note", sure, share, MOSTLY_SILENT if most else 0.0, each.layer.name,
                 tuple(silent.tolist()),
             )  # fmt: skip
@@ -108,8 +108,8 @@ def bursts(activities: Sequence[Activity]) -> Iterator[Finding]:
             worst = float(share[bursting].max())
             yield Finding(
                 "bursts",
-                f"{bursting.numel():,} units fire again within {CLOSE:.0%} of tau_mem, in up to {worst:.0%} of their "
-                "intervals.",
+                f"In {counted(bursting.numel(), 'unit')}, up to {worst:.0%} of the intervals are shorter than "
+                f"{CLOSE:.0%} of tau_mem.",
                 "warning", "likely", worst, BURSTING, each.layer.name, tuple(bursting.tolist()),
             )  # fmt: skip
 
@@ -124,8 +124,8 @@ def refractory(case: Case, activities: Sequence[Activity]) -> Iterator[Finding]:
         if stuck.numel():
             yield Finding(
                 "refractory-limit",
-                f"{stuck.numel():,} units are refractory in up to {float(busy.max()):.0%} of the run. They fire as "
-                "often as t_ref admits, whatever their input is.",
+                f"In {counted(stuck.numel(), 'unit')}, up to {float(busy.max()):.0%} of the run is refractory. They fire "
+                "as often as t_ref admits, whatever their input is.",
                 "problem" if each.is_output else "warning", "certain", float(busy.max()), AT_THE_LIMIT,
                 each.layer.name, tuple(stuck.tolist()),
             )  # fmt: skip
@@ -135,8 +135,8 @@ def runaway(found: Runaways, max_spikes: int) -> Finding:
     """Samples that no run finished."""
     return Finding(
         "runaway",
-        f"{len(found.samples):,} samples were stopped at {max_spikes:,} spikes of a layer, or where spikes came too "
-        "close to tell apart.",
+        f"{counted(len(found.samples), 'sample')} stopped at {max_spikes:,} spikes of a layer, or where spikes came "
+        "too close to tell apart.",
         "problem", "certain", found.share, 0.0, found.layer, samples=found.samples,
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def runaway_samples(case: Case, activities: Sequence[Activity]) -> Iterator[Find
     far = torch.nonzero(total > far_more(usual)).flatten()
     if far.numel():
         yield Finding(
-            "runaway-samples", f"The median sample fires {usual:,.0f} spikes, but {far.numel():,} fire up to {most:,}.",
+            "runaway-samples", f"The median sample fires {usual:,.0f} spikes, the most active one {most:,}.",
             "warning", "certain", most / max(usual, 1.0), float(MULTIPLE),
             samples=tuple(case.numbers[far].tolist()),
         )  # fmt: skip

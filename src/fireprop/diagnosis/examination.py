@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fireprop import arguments
 from fireprop.datasets import SpikeDataset
 from fireprop.diagnosis import activity, brink, epochs, gradients, inputs, measure, outputs, weights
-from fireprop.diagnosis.measure import Activity, Case, LossRun
+from fireprop.diagnosis.measure import MAX_SPIKES, Activity, Case, LossRun
 from fireprop.diagnosis.report import Diagnosis, Finding
 from fireprop.diagnosis.subject import subject_of
 from fireprop.nn import checks
@@ -18,7 +18,6 @@ from fireprop.spikes import Spikes
 
 SAMPLES = 256  # that are run
 DIFFERENTIATED = 64  # of these, for what needs a gradient, or a look at every peak
-MAX_SPIKES = 100_000
 UNRUNNABLE = "not-finite", "constant-bounds"  # problems of these kinds: a run would raise
 
 
@@ -46,7 +45,8 @@ def diagnose(
     history         rows of metrics.csv: mappings with the names of `training.EpochMetrics`
     samples         how many samples are run at most, evenly spread over the data. Times, labels and inputs are looked
                     at in all of them
-    max_spikes      where a run of a sample ends, and counts as a runaway
+    max_spikes      spikes of a layer at which a sample counts as a runaway; up to the decision, where the objective
+                    ends runs there
 
     A finding is no proof: its `sure` says whether it states a count or draws a conclusion. docs/doctor.md lists all
     kinds, with the limits and how they were chosen.
@@ -154,9 +154,8 @@ def _of_spikes(case: Case, activities: Sequence[Activity], accuracy: float | Non
     sure: Any = "certain" if case.whole else "likely"
     yield from activity.silent_layers(subject, activities)
     yield from activity.silent_units(activities, sure, accuracy)
-    stops = case.objective is not None and case.objective.stop is not None
     # Where the first output spikes end a run, nothing follows from those that come later.
-    lasting = [each for each in activities if not (stops and each.is_output)]
+    lasting = [each for each in activities if case.stop is None or not each.is_output]
     yield from activity.low_rates(lasting)
     yield from activity.high_rates(lasting)
     yield from activity.bursts(lasting)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fireprop.datasets.inspection import SHORT, UNEVEN
-from fireprop.diagnosis.report import Finding
+from fireprop.diagnosis.report import Finding, counted
 from fireprop.nn.network import INPUT
 from fireprop.spikes import Spikes
 
@@ -119,7 +119,8 @@ def activity(inputs: Spikes, t_end: Tensor) -> Iterator[Finding]:
     if dead.numel():
         yield Finding(
             "dead-inputs",
-            f"{dead.numel():,} of {inputs.n_units:,} input units fire in no sample. Their weights are never trained.",
+            f"Input units that fire in no sample: {dead.numel():,} of {inputs.n_units:,}. Their weights are never "
+            "trained.",
             "warning" if share > MOSTLY_DEAD else "note", "certain", share, MOSTLY_DEAD if share > MOSTLY_DEAD else 0.0,
             INPUT, tuple(dead.tolist()),
         )  # fmt: skip
@@ -131,8 +132,8 @@ def labels(given: Tensor, width: int, output: str) -> Iterator[Finding]:
     if outside.numel():
         yield Finding(
             "label-range",
-            f"{outside.numel():,} labels are not in 0 to {width - 1}, the numbers of the output units. The first of "
-            f"them is {int(given[outside[0]])}.",
+            f"{counted(outside.numel(), 'label')} out of 0 to {width - 1}, the numbers of the output units. The first "
+            f"is {int(given[outside[0]])}.",
             "problem", "certain", float(outside.numel()), 0.0, output, samples=tuple(outside.tolist()),
         )  # fmt: skip
         return
@@ -140,7 +141,7 @@ def labels(given: Tensor, width: int, output: str) -> Iterator[Finding]:
     unused = torch.nonzero(sizes == 0).flatten()
     if unused.numel():
         yield Finding(
-            "unused-outputs", f"{unused.numel():,} output units are the label of no sample.",
+            "unused-outputs", f"{counted(unused.numel(), 'output unit')} without a sample of this label.",
             "note", "certain", float(unused.numel()), 0.0, output, tuple(unused.tolist()),
         )  # fmt: skip
     large, small = int(sizes.max()), int(sizes[sizes > 0].min())

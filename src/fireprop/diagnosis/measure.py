@@ -18,6 +18,7 @@ from fireprop.objectives import Objective
 from fireprop.spikes import Spikes
 from fireprop.validity import LayerValidity
 
+MAX_SPIKES = 100_000  # of a layer in a sample
 MOST_RUNAWAYS = 8  # samples beyond the limit of spikes, after which nothing more is run
 QUARTERS = 4  # parts of a run whose spikes are differentiated apart
 
@@ -29,6 +30,7 @@ class Case:
     inputs   the chosen samples; numbers: (batch,) their places in the data; n_samples: of the data
     labels   (batch,), or None
     t_end    (batch,); t_start: likewise, or None
+    max_spikes  of a layer in a sample, as far as training runs it; beyond that at least MAX_SPIKES
     """
 
     subject: Subject
@@ -73,9 +75,20 @@ class Case:
             t_start=start,
         )  # fmt: skip
 
+    @property
+    def stop(self) -> Stop:
+        """How far training runs a sample."""
+        return None if self.objective is None else self.objective.stop
+
+    @property
+    def limit(self) -> int:
+        """Of the spikes of a layer in a run to the end."""
+        return self.max_spikes if self.stop is None else max(self.max_spikes, MAX_SPIKES)
+
     def record(self, inputs: Spikes, stop: Stop = None) -> Record:
         net = cast(Any, self.subject.net)
-        options: dict[str, Any] = {"t_end": self.t_end, "max_spikes": self.max_spikes, "on_graze": "zero"}
+        limit = self.limit if stop is None else self.max_spikes
+        options: dict[str, Any] = {"t_end": self.t_end, "max_spikes": limit, "on_graze": "zero"}
         record: Record = net.record(inputs, t_start=self.t_start, stop=stop, **options)
         fired, known = len(record.spikes), len(self.subject.layers)
         if fired != known:
@@ -167,6 +180,8 @@ def run_to_the_end(case: Case) -> tuple[Case, list[Activity], Runaways | None]:
     while len(case.numbers):
         try:
             with torch.no_grad():
+                if case.stop is not None:
+                    case.record(case.inputs, case.stop)
                 activities = _activities(case, case.record(case.inputs))
             break
         except (SpikeLimitError, TimeResolutionError) as error:
@@ -217,7 +232,7 @@ def measure_validity(case: Case, activities: Sequence[Activity]) -> list[LayerVa
     spikes, heard, found = {each.layer.name: each.spikes for each in activities}, case.inputs, []
     for stage in case.subject.stages:
         report = validity.validity_report(
-            stage.module, _bare(heard), t_end=case.t_end, t_start=case.t_start, max_spikes=2 * case.max_spikes
+            stage.module, _bare(heard), t_end=case.t_end, t_start=case.t_start, max_spikes=2 * case.limit
         )
         ordered = sorted(report.layers, key=lambda each: each.name == getattr(stage.module, "output_population", None))
         found += [replace(layer, name=name) for layer, name in zip(ordered, stage.names, strict=True)]
@@ -229,7 +244,7 @@ def measure_loss(case: Case) -> LossRun:
     """The loss of the samples and its gradient. The network keeps the gradients that it has."""
     objective, labels = cast(Objective, case.objective), cast(Tensor, case.labels)
     inputs = _moving(case.inputs)
-    record = case.record(inputs, objective.stop)
+    record = case.record(inputs, case.stop)
     loss = objective.loss(record, labels)
     predictions = objective.predictions(record) if objective.has_classes else None
     accuracy = None if predictions is None else float((predictions == labels).double().mean())

@@ -14,6 +14,7 @@ Sure: TypeAlias = Literal["certain", "likely", "possible"]
 
 LEVELS: tuple[Level, ...] = ("problem", "warning", "note")
 COLOURS = {"problem": "red", "warning": "yellow", "note": "cyan"}
+LEAST_WIDTH = 20  # of the names of facts
 MOST = 8  # units and samples that a line names
 
 
@@ -98,8 +99,8 @@ class Diagnosis:
     def verdict(self) -> str:
         """The numbers of findings, in words."""
         numbers = {level: sum(finding.level == level for finding in self.findings) for level in LEVELS}
-        counted = [f"{n} {level}{'s' * (n != 1)}" for level, n in numbers.items() if n]
-        return ", ".join(counted) if counted else "nothing was found that keeps this network from learning"
+        parts = [counted(n, level) for level, n in numbers.items() if n]
+        return ", ".join(parts) if parts else "nothing was found that keeps this network from learning"
 
     def __str__(self) -> str:
         return "\n".join([*self._facts(), *map(str, self.findings), self.verdict])
@@ -119,7 +120,13 @@ class Diagnosis:
         return Group(*parts, Text(self.verdict, "bold"))
 
     def _facts(self) -> list[str]:
-        return [f"{name:20}{value}" for name, value in self.facts.items()]
+        width = max([LEAST_WIDTH, *(len(name) + 2 for name in self.facts)])
+        return [f"{name:{width}}{value}" for name, value in self.facts.items()]
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 unit", "2 units"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def listed(what: str, numbers: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from fireprop.diagnosis.report import Finding
+from fireprop.diagnosis.report import Finding, counted
 from fireprop.diagnosis.subject import Constant, Subject
 from fireprop.engine import MAX_CONSTANT
 from fireprop.nn.checks import NOT_NEGATIVE
@@ -23,8 +23,8 @@ def numbers(subject: Subject) -> Iterator[Finding]:
         if bad.numel():
             yield Finding(
                 "not-finite",
-                f"{bad.numel():,} of {each.weight.numel():,} numbers of {each.parameter} are not finite, or beyond "
-                f"{each.largest:g}. No run accepts that.",
+                f"Numbers of {each.parameter} that are not finite, or beyond {each.largest:g}: {bad.numel():,} of "
+                f"{each.weight.numel():,}. No run accepts that.",
                 "problem", "certain", float(bad.numel()), 0.0, each.layer, _distinct(each.units[bad]),
             )  # fmt: skip
 
@@ -39,8 +39,8 @@ def huge(subject: Subject) -> Iterator[Finding]:
         if bool(large.any()):
             yield Finding(
                 "huge-weights",
-                f"{int(large.sum()):,} weights of {each.parameter} move the potential by up to "
-                f"{float(size[large].max()):.3g} thresholds with one spike. A unit so far from its threshold hardly "
+                f"One spike moves the potential by up to {float(size[large].max()):.3g} thresholds "
+                f"({counted(int(large.sum()), 'weight')} of {each.parameter}). A unit so far from its threshold hardly "
                 "reacts to training.",
                 "warning", "likely", float(size[large].max()), HUGE, each.layer, _distinct(each.units[large]),
             )  # fmt: skip
@@ -61,7 +61,7 @@ def _impossible(each: Constant) -> Iterator[Finding]:
         worst = float(each.values[bad].flatten()[0])
         yield Finding(
             "constant-bounds",
-            f"{int(bad.sum()):,} values of {each.name} are out of range, such as {worst:.4g}. No run accepts that.",
+            f"{counted(int(bad.sum()), 'value')} of {each.name} out of range, such as {worst:.4g}. No run accepts it.",
             "problem", "certain", worst, 0.0, each.layer, _units(each, bad),
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _far_below(each: Constant) -> Iterator[Finding]:
         least = float(each.values[low].min())
         yield Finding(
             "constant-bounds",
-            f"{int(low.sum()):,} values of {each.name} are far below the median. The least is {least:.4g}.",
+            f"{counted(int(low.sum()), 'value')} of {each.name} far below the median. The least is {least:.4g}.",
             "warning", "likely", least, limit, each.layer, _units(each, low),
         )  # fmt: skip
 

@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from fireprop.diagnosis import Diagnosis, diagnose
-from fireprop.diagnosis.examination import MAX_SPIKES, SAMPLES
+from fireprop.diagnosis.examination import SAMPLES
+from fireprop.diagnosis.measure import MAX_SPIKES
 from fireprop.diagnosis.subject import subject_of
 from fireprop.diagnosis.weights import learning_rate, relative_steps
 from fireprop.plans import Plan
