@@ -29,7 +29,7 @@ def silent_layers(subject: Subject, activities: Sequence[Activity]) -> Iterator[
     for each in activities:
         name, sources = each.layer.name, subject.sources(each.layer.name)
         if name in silent and not (sources and sources <= silent):
-            after = "" if len(silent) == 1 else f" Silent are also: {', '.join(sorted(silent - {name}))}."
+            after = "" if len(silent) == 1 else f" Also silent: {', '.join(sorted(silent - {name}))}."
             yield Finding(
                 "silent-layer", f"No unit fires in any sample. A silent layer has no gradient.{after}",
                 "problem", "certain", 0.0, LOW_RATE, name,
@@ -124,8 +124,8 @@ def refractory(case: Case, activities: Sequence[Activity]) -> Iterator[Finding]:
         if stuck.numel():
             yield Finding(
                 "refractory-limit",
-                f"In {counted(stuck.numel(), 'unit')}, up to {float(busy.max()):.0%} of the run is refractory. They fire "
-                "as often as t_ref admits, whatever their input is.",
+                f"In {counted(stuck.numel(), 'unit')}, up to {float(busy.max()):.0%} of the run is refractory. They "
+                "fire as often as t_ref admits, whatever their input is.",
                 "problem" if each.is_output else "warning", "certain", float(busy.max()), AT_THE_LIMIT,
                 each.layer.name, tuple(stuck.tolist()),
             )  # fmt: skip
