@@ -48,7 +48,7 @@ def xor_run(tmp_path_factory):
 def test_help_names_every_command():
     result = _call("--help")
     assert result.exit_code == 0
-    for command in ("train", "evaluate", "plot", "verify", "gradcheck", "info"):
+    for command in ("train", "doctor", "evaluate", "plot", "verify", "gradcheck", "info"):
         assert command in result.stdout
 
 

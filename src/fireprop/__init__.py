@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from fireprop import encoding, external, ift, losses, nn
+from fireprop.diagnosis import diagnose
 from fireprop.engine import (
     GrazeError,
     ReplayError,
@@ -21,6 +22,7 @@ __all__ = [
     "SpikeLimitError",
     "Spikes",
     "TimeResolutionError",
+    "diagnose",
     "encoding",
     "external",
     "get_num_threads",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,3 +57,8 @@ def printable(text: object) -> str:
 
 def print_json(values: Any) -> None:
     sys.stdout.write(json.dumps(values, indent=2) + "\n")
+
+
+def or_null(value: Any) -> Any:
+    """JSON has neither nan, of what could not be judged, nor inf."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import Enum
@@ -16,7 +15,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
 from fireprop.cli import lines
-from fireprop.cli.common import Json, Threads, mistakes_in_one_line, print_json, printable, use_threads
+from fireprop.cli.common import Json, Threads, mistakes_in_one_line, or_null, print_json, printable, use_threads
 
 
 class NetworkKind(str, Enum):
@@ -123,7 +122,7 @@ def _answer(report: Any, as_json: bool, *judged: str) -> NoReturn:
     """Print a report, its rows with these of their properties if as JSON, and exit with code 1 unless it has passed."""
     if as_json:
         rows = [asdict(row) | {name: getattr(row, name) for name in judged} for row in report.rows]
-        print_json([{key: _or_null(value) for key, value in row.items()} for row in rows])
+        print_json([{key: or_null(value) for key, value in row.items()} for row in rows])
     else:
         Console().print(report)
     raise typer.Exit(0 if report.passed else 1)
@@ -191,8 +190,3 @@ def _findings_table(result: dict[str, Any]) -> Table:
     for finding in result["findings"]:
         table.add_row(finding["quantity"], finding["setting"], finding["ours"], finding["recorded"])
     return table
-
-
-def _or_null(value: Any) -> Any:
-    """JSON has neither nan, of what could not be judged, nor inf."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The command inspect: what a file of one's own events holds, and what is odd about it."""
+"""The commands inspect and doctor: what is odd about a file of one's own events, and why a run does not learn."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from fireprop.cli.common import Json, mistakes_in_one_line, print_json, printable
+from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, or_null, print_json, printable, use_threads
 
 MOST_CLASSES = 12  # a line names
 
@@ -44,6 +45,30 @@ def inspect(
         typer.echo(printable(line))
     if raster is not None:
         typer.echo(f"raster: {printable(raster)}")
+
+
+def doctor(
+    run: Run,
+    samples: Annotated[int, typer.Option(min=1, help="Largest number of training samples to run.")] = 256,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Say why a run does not learn: what was found, where, how sure it is, and what to do.
+
+    Looks at the data, the network, its gradients and the epochs of the run (docs/doctor.md). The exit code is 1 if
+    there is a problem. Warnings and notes alone give 0.
+    """
+    from fireprop import runs, training
+
+    with mistakes_in_one_line():
+        use_threads(threads)
+        report = training.examine(runs.RunFolder.open(run), samples=samples)
+    if as_json:
+        found = [{name: or_null(value) for name, value in each.to_dict().items()} for each in report.findings]
+        print_json({"facts": report.facts, "findings": found, "healthy": report.healthy})
+    else:
+        Console(highlight=False).print(report)
+    raise typer.Exit(0 if report.healthy else 1)
 
 
 def _draw(recordings: Any, path: Path) -> None:

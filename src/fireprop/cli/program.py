@@ -10,7 +10,7 @@ import typer
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
-from fireprop.cli.inspection import inspect
+from fireprop.cli.inspection import doctor, inspect
 from fireprop.cli.interchange import export, import_network
 from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.training import evaluate, plot, recipes, train
@@ -43,7 +43,7 @@ def options(
     """Options of the program itself, before the command. `app` has the help text."""
 
 
-for command in (train, recipes, inspect, evaluate, plot, reproduce, gradcheck, verify, info, export):
+for command in (train, recipes, inspect, doctor, evaluate, plot, reproduce, gradcheck, verify, info, export):
     app.command()(command)
 app.command("import")(import_network)
 

@@ -3,11 +3,21 @@
 from fireprop.kernels import status
 
 
-class SpikeLimitError(RuntimeError):
+class _StoppedRun(RuntimeError):
+    """A run that cannot go on.
+
+    sample  its number in the batch; layer: "layer 2", or the name of the population. None where nobody has said
+    """
+
+    sample: int | None = None
+    layer: str | None = None
+
+
+class SpikeLimitError(_StoppedRun):
     """A layer fired more than `max_spikes` times in one sample."""
 
 
-class TimeResolutionError(RuntimeError):
+class TimeResolutionError(_StoppedRun):
     """A unit's next spike comes within 2**-42 of the time of its previous one: float64 does not resolve them there."""
 
 
@@ -21,6 +31,13 @@ class ReplayError(ValueError):
 
 def in_words(code: int, sample: int, layer: str, unit: int, t: float, max_spikes: int = 0) -> Exception:
     """The error for a status of a kernel. layer: "layer 2", or what else the units are called."""
+    error = _in_words(code, sample, layer, unit, t, max_spikes)
+    if isinstance(error, _StoppedRun):
+        error.sample, error.layer = sample, layer
+    return error
+
+
+def _in_words(code: int, sample: int, layer: str, unit: int, t: float, max_spikes: int) -> Exception:
     where = f"sample {sample}, {layer}, unit {unit}, t = {float(t)!r}"
     if code == status.SPIKE_LIMIT:
         return SpikeLimitError(

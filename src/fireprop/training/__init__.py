@@ -1,6 +1,7 @@
 """Training: epochs of exact gradients, checkpoints after each, and the same weights, bit for bit, after a resume."""
 
 from fireprop.training.agreement import require_same
+from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
@@ -17,6 +18,7 @@ __all__ = [
     "begin",
     "draw",
     "evaluate",
+    "examine",
     "fit",
     "load_trained",
     "plan_for_events",

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fireprop.diagnosis.activity import LEAST, MULTIPLE
 from fireprop.engine import Array
 from fireprop.training.metrics import EpochMetrics
 
 EPOCHS = 5  # whose medians are compared: an epoch in which all samples run away does not pass for usual
-MULTIPLE = 20  # yin-yang, iris and xor, at their settings, stay below 3; runs that went wrong reached 180
-LEAST = 1000  # spikes of a sample that cost milliseconds: fewer are no runaway, whatever is usual
 
 
 def warning(before: Sequence[EpochMetrics], now: EpochMetrics, spikes: Array) -> str | None:
