@@ -1,9 +1,9 @@
 """fireprop: spiking neural networks with exact gradients of their firing times."""
 
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 from fireprop import encoding, external, ift, losses, nn
-from fireprop.diagnosis import diagnose
 from fireprop.engine import (
     GrazeError,
     ReplayError,
@@ -13,6 +13,9 @@ from fireprop.engine import (
     set_num_threads,
 )
 from fireprop.spikes import Spikes
+
+if TYPE_CHECKING:
+    from fireprop.diagnosis import diagnose
 
 __version__ = _version("fireprop")
 
@@ -31,3 +34,12 @@ __all__ = [
     "nn",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`diagnose`, imported when it is asked for: training needs none of what it loads."""
+    if name == "diagnose":
+        from fireprop.diagnosis import diagnose
+
+        return diagnose
+    raise AttributeError(f"module 'fireprop' has no attribute {name!r}")
