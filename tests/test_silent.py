@@ -9,9 +9,9 @@ import torch
 
 import reference
 from fireprop import Spikes
-from fireprop.losses import first_spike_cross_entropy
+from fireprop.losses import first_spike_cross_entropy, spike_time_mse
 from fireprop.nn import LI, LIF, Network, Sequential
-from fireprop.silent import bump_, missing_times, silent_hinge, silent_peaks
+from fireprop.silent import bump_, missing_times, next_times, silent_hinge, silent_peaks
 from fireprop.validity import validity_report
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -257,6 +257,40 @@ def test_a_missing_spike_counts_later_than_t_end_the_lower_its_peak_stays():
     assert first_spike_cross_entropy(record[-1], torch.arange(3), tau=0.5, missing=times) > plain
     with pytest.raises(ValueError, match=re.escape("missing[1] = 1.0 is before t_end = 3.0: give later times")):
         first_spike_cross_entropy(record[-1], torch.arange(3), tau=0.5, missing=[4.0, 1.0, 4.0])
+
+
+def test_the_next_spike_of_every_unit_has_the_gradient_of_its_difference(rng):
+    net, inputs = network(), inputs_of(rng, batch=3)
+    net.populations["out"].t_ref.fill_(0.2)
+
+    def loss():
+        record = net.record(inputs, t_end=T_END)
+        return (next_times(net, inputs, record, "out", patience=0.7, units=[0, 2]) ** 2).sum()
+
+    assert (net.record(inputs, t_end=T_END)["out"].counts()[:, [0, 2]] > 0).any()
+    loss().backward()
+    for name, tensor in net.named_parameters():
+
+        def moved(x, tensor=tensor):
+            kept = tensor.detach().clone()
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(x))
+                value = loss().item()
+                tensor.copy_(kept)
+            return value
+
+        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
+        np.testing.assert_allclose(tensor.grad.numpy(), difference, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_a_missing_partner_is_called_by_the_next_spike_alone():
+    out = Spikes([0.5, 1.0], [1, 0], [0, 2], 2, t_end=[4.0], t_known=[4.0])
+    targets = Spikes.from_lists([[[1.5, 2.0, 3.0], [0.5]]])
+    times = torch.tensor([[4.5, 9.0]], dtype=torch.float64, requires_grad=True)
+    loss = spike_time_mse(out, targets, missing=times)
+    assert loss.item() == pytest.approx((0.5**2 + 2.5**2 + 1.0**2) / 4)
+    loss.backward()
+    assert times.grad.tolist() == [[2 * 2.5 / 4, 0.0]]
 
 
 def test_a_network_may_end_with_a_read_out(rng):

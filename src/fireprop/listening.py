@@ -112,23 +112,30 @@ def listener_of(layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
     return _layer("layer", layer, heard, fired)
 
 
-def peaks(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Peaks:
+def peaks(
+    listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None, *, released: Tensor | None = None
+) -> Peaks:
     """The highest potential up to t_end of units that do not fire: unit units[k] in sample samples[k], (n,) int64 each.
 
-    t_start  (batch,), when biases and initial states begin to act; None where there are none
+    t_start   (batch,), when biases and initial states begin to act; None where there are none
+    released  (n,): the end of the last refractory period of each unit, after which it fires no more; default: it is
+              silent
 
-    A silent unit is a leaky integrator. At a smooth peak V' = 0, so the derivative of its height is that of V at this
-    fixed time; where an arrival turns V, the peak moves with the arrival. Differentiable in weights, constants that are
-    parameters, and the times of what is heard. A unit that never rises above its start has its peak there.
+    A unit that does not fire is a leaky integrator. At a smooth peak V' = 0, so the derivative of its height is that of
+    V at this fixed time; where an arrival turns V, the peak moves with the arrival. Differentiable in weights,
+    constants that are parameters, and the times of what is heard. A unit that never rises above its start has its peak
+    there.
 
     Raises TypeError for sparse synapses.
     """
     t_end = listener.t_end[samples]
     arrivals = _arrivals(listener, samples, units, t_start)
+    if released is not None:
+        arrivals = _as_at(released, arrivals)
     module = listener.units
     beta = (1.0 / module.tau_mem).expand(listener.size)[units]
-    begin = None if t_start is None else t_start[samples]
-    v_start = None if module.v_start is None else module.v_start.expand(listener.size)[units]
+    begin = released if released is not None or t_start is None else t_start[samples]
+    v_start = None if module.v_start is None or released is not None else module.v_start.expand(listener.size)[units]
     time, kink = _highest(arrivals, beta, t_end, begin, v_start)
     moving = torch.where(kink >= 0, arrivals.times[kink.clamp(min=0)], time) if arrivals.times.numel() else time
     gap = moving[arrivals.pair] - arrivals.times
@@ -211,6 +218,14 @@ def _arrivals(listener: Listener, samples: Tensor, units: Tensor, t_start: Tenso
     return _Arrivals(pair[order], times[order], weight[order], alpha[order])
 
 
+def _as_at(released: Tensor, arrivals: _Arrivals) -> _Arrivals:
+    """Arrivals from `released` (n,) on, when V is 0; what is left of earlier ones arrives then."""
+    release = released[arrivals.pair]
+    gap = (release - arrivals.times).clamp(min=0.0)
+    weight = arrivals.weight * torch.exp(-arrivals.alpha * gap)
+    return arrivals._replace(times=torch.maximum(arrivals.times, release), weight=weight)
+
+
 def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterator[_Arrivals]:
     for heard, weight, tau_syn, delay, mask in listener.synapses:
         first = heard.offsets[samples]
@@ -266,7 +281,7 @@ def _highest(
         heard = offsets[1:] > offsets[:-1]
         begin[heard] = np.minimum(begin[heard], times[offsets[:-1][heard]])
     else:
-        begin = t_start.numpy()
+        begin = t_start.detach().numpy()
     bench = kernel.Bench(nodes, currents, np.zeros(n) if v_start is None else v_start.detach().numpy(), begin)
     best, time, kink = np.empty(n), np.empty(n), np.empty(n, np.int64)
     scratch = np.empty((3, int(nodes["n_channels"].max(initial=0)) + 1))

@@ -5,8 +5,8 @@ loss or a step of its own:
 
 - `silent_hinge`: a loss on how far the peak potential of a silent unit stays below its threshold. It is exact itself:
   the derivative of a peak is that of V at its fixed time. But it is another loss than that of the spikes.
-- `missing_times`: times after t_end that stand for missing spikes in a loss on first spikes. The lower the peak, the
-  later they are.
+- `missing_times`, `next_times`: times after t_end that stand for missing spikes in a loss, the later the lower the peak
+  of the unit.
 - `bump_`: a constant added to the weights of dead units. The derivative of nothing.
 - `fireprop.insights.rates.project_`: the paper's projection onto a mean potential (Lee et al. 2023), a step as well.
 
@@ -179,6 +179,63 @@ def missing_times(
     return output.t_end.index_add(0, samples, patience * _lacking(output, peak, units, 0.0))
 
 
+def next_times(
+    net: nn.Module,
+    inputs: Spikes,
+    record: Record,
+    layer: int | str = -1,
+    *,
+    patience: float,
+    units: Sequence[int] | Tensor | None = None,
+    t_start: float | Tensor | None = None,
+) -> Tensor:
+    r"""Times after t_end that stand for the next spike of each unit, the one that is missing, (batch, units) float64.
+
+    .. math:: t_{end} + p\, \left[ 1 - \hat V / \theta \right]_+
+
+    V is the highest potential after the unit's last spike and its refractory period, or of the whole run if it is
+    silent.
+
+    net, inputs, record  as for `silent_hinge`
+    layer                name or number of the layer in the record; default: the last one
+    units                their numbers; default: all
+    patience, t_start    as for `missing_times`
+
+    For `missing=` of `losses.spike_time_mse`. Raises as `silent_hinge` does, IndexError or KeyError for a layer that is
+    not there.
+
+    >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    >>> _ = torch.nn.init.constant_(layer.weight, 6.0)
+    >>> inputs = Spikes.from_latencies([[0.1]])
+    >>> record = layer.record(inputs, t_end=2.0)
+    >>> record[0].n_spikes, next_times(layer, inputs, record, patience=1.0).item()
+    (1, 2.1)
+    """
+    patience = arguments.number("patience", patience, above=0.0)
+    found = listeners(net, inputs, record)
+    fired = record[layer]
+    listener = next((each for each in found if each.fired is fired), None)
+    if listener is None:
+        raise ValueError(f"layer = {layer!r} does not fire: give one that does")
+    fired._require_complete("a peak potential")
+    begin = start(t_start, inputs, needed=what_starts(found))
+    chosen = torch.arange(listener.size) if units is None else torch.as_tensor(units, dtype=torch.int64)
+    samples = torch.arange(len(fired)).repeat_interleave(len(chosen))
+    each = chosen.repeat(len(fired))
+    last = _last_spikes(fired)[samples, each]
+    spiked = torch.isfinite(last.detach())
+    peak = torch.zeros(len(samples), dtype=torch.float64)
+    for fires in (False, True):
+        k = torch.nonzero(spiked == fires)[:, 0]
+        released = None
+        if fires:
+            hold = listener.units.t_ref.expand(listener.size)[each[k]]
+            released = torch.minimum(last[k] + hold, listener.t_end[samples[k]])
+        peak = peak.index_add(0, k, peaks(listener, samples[k], each[k], begin, released=released).potential)
+    times = listener.t_end[samples] + patience * _lacking(listener, peak, each, 0.0)
+    return times.view(len(fired), len(chosen))
+
+
 @torch.no_grad()
 def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> list[int]:
     """Add a constant to all weights of the units that fire in no sample, in place; returns how many per layer.
@@ -234,6 +291,15 @@ def _nearest(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = units[order].diff() != 0
     return samples[order][first], units[order][first]
+
+
+def _last_spikes(fired: Spikes) -> Tensor:
+    """(batch, units): the last spike of each unit; -inf of one that is silent."""
+    cell = fired.samples * fired.n_units + fired.units
+    last = torch.full((len(fired) * fired.n_units,), -1, dtype=torch.int64)
+    last = last.scatter_reduce(0, cell, torch.arange(fired.n_spikes), "amax")
+    padded = torch.cat((fired.times, fired.times.new_full((1,), -torch.inf)))
+    return padded[last].view(len(fired), fired.n_units)
 
 
 def _output(found: Sequence[Listener], record: Record) -> Listener:

@@ -94,10 +94,14 @@ def first_spike_lead_mse(out: Spikes, labels: Tensor, *, lead: float) -> Tensor:
     return finite("lead", mean((leads[others] - lead).square()), "smaller")
 
 
-def spike_time_mse(out: Spikes, targets: Spikes, *, shift_invariant: bool = False) -> Tensor:
+def spike_time_mse(
+    out: Spikes, targets: Spikes, *, shift_invariant: bool = False, missing: Tensor | None = None
+) -> Tensor:
     r"""Mean squared difference between the k-th spike of each unit and the k-th spike of its target train.
 
     shift_invariant  whether the mean difference of a sample is free: its targets are shifted to where they fit best
+    missing          (batch, n_units) float64: when the next spike counts of a unit that fires less often than its
+                     target, such as `silent.next_times`, whose gradient calls it. Default: t_end
 
     The mean is over all pairs; where one train is longer than the other, the missing spikes of the shorter count as at
     t_end, constants. `targets` has the same batch size and n_units. Raises ValueError after an early stop.
@@ -119,7 +123,11 @@ def spike_time_mse(out: Spikes, targets: Spikes, *, shift_invariant: bool = Fals
             b, u, k = torch.nonzero(lonely)[0].tolist()
             raise ValueError(f"sample {b}, unit {u}: spike {k} has no partner, and out has no t_end to replace it")
         t_end = out.t_end[:, None, None].expand_as(ours)
-        ours = torch.where(lonely & torch.isinf(ours), t_end, ours)
+        absent = lonely & torch.isinf(ours)
+        ours = torch.where(absent, t_end, ours)
+        if missing is not None:
+            following = absent & (absent.cumsum(dim=2) == 1)
+            ours = torch.where(following, _of_units(missing, out)[:, :, None], ours)
         wanted = torch.where(lonely & torch.isinf(wanted), t_end, wanted)
     paired = torch.isfinite(ours)
     differences = ours[paired] - wanted[paired]
@@ -128,6 +136,13 @@ def spike_time_mse(out: Spikes, targets: Spikes, *, shift_invariant: bool = Fals
         totals = differences.new_zeros(len(out)).index_add(0, samples, differences)
         differences = differences - (totals / paired.sum(dim=(1, 2)).clamp(min=1))[samples]
     return finite("targets", mean(differences.square()), "nearer")
+
+
+def _of_units(missing: Tensor, out: Spikes) -> Tensor:
+    times = arguments.finite("missing", arguments.reals("missing", missing))
+    if times.shape != (len(out), out.n_units):
+        raise ValueError(f"missing has shape {tuple(times.shape)}: give ({len(out)}, {out.n_units})")
+    return times
 
 
 def _widen(trains: Tensor, width: int) -> Tensor:
