@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # The extra `bench` holds the first of each. snnTorch uses NumPy and does not ask for it; neither it nor SpikingJelly
@@ -29,12 +30,19 @@ def python_of(name: str) -> Path:
 
     Raises subprocess.CalledProcessError if pip cannot install it.
     """
-    folder = cache_folder() / "environments" / name
+    return python_in(cache_folder() / "environments" / name, REQUIREMENTS[name])
+
+
+def python_in(folder: Path, requirements: Sequence[str]) -> Path:
+    """The interpreter of a virtual environment with these requirements, which is made first where it is missing.
+
+    Raises subprocess.CalledProcessError if pip cannot install them.
+    """
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = folder / "installed.txt"
     if not done.exists():
-        print(f"making an environment for {name}", file=sys.stderr, flush=True)
+        print(f"making an environment for {folder.name}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *REQUIREMENTS[name]], check=True)
-        done.write_text("\n".join(REQUIREMENTS[name]))
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+        done.write_text("\n".join(requirements))
     return python

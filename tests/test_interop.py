@@ -338,9 +338,9 @@ def test_brian2_tends_to_the_run_of_a_delayed_recurrent_network(rng, brian2):
 
 
 @pytest.mark.parametrize("constants", [{"bias": 0.5}, {"v_start": 0.5}, {"i_start": 0.5}])
-def test_brian2_is_not_given_what_acts_at_the_start(monkeypatch, constants):
+def test_brian2_needs_t_start_where_something_acts_then(monkeypatch, constants):
     monkeypatch.setitem(sys.modules, "brian2", object())
     layer = one_unit(**constants)
-    message = f"the {next(iter(constants))} of layer 0 is given: the Brian2 interface supports neither"
+    message = f"t_start is missing: the {next(iter(constants))} of layer 0 acts from t_start on"
     with pytest.raises(ValueError, match=re.escape(message)):
         brian.simulate(layer, Spikes.from_latencies([[0.2]]), t_end=1.0, dt=0.1)

@@ -40,7 +40,7 @@ def sources(tmp_path_factory):
 @pytest.mark.slow
 def test_the_sdist_has_everything_that_tests_and_readers_need(sources):
     copy, unpacked = sources
-    rooms = "src tests docs examples benchmarks parity mutation .ci".split()
+    rooms = "src tests docs examples benchmarks conformance parity mutation .ci".split()
     wanted = [path for room in rooms for path in (copy / room).rglob("*") if path.is_file()]
     wanted += [copy / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "LICENSE", "Makefile")]
     assert len(wanted) > 300

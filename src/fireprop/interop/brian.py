@@ -10,60 +10,77 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fireprop import engine
 from fireprop.datasets.extras import require
-from fireprop.interop.clock_driven import Floats, by_population, check_step, hold_steps, last_step, owners
+from fireprop.interop.clock_driven import by_population, check_step, hold_steps, last_step, owners
+from fireprop.interop.wiring import Floats, Starts, Synapses, wiring
 from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
 
 
-def simulate(
-    net: nn.Module, inputs: Spikes, *, t_end: float | Tensor, dt: float, method: str = "rk4"
+def to_brian(
+    net: nn.Module,
+    inputs: Spikes,
+    *,
+    t_end: float | Tensor,
+    dt: float,
+    t_start: float | Tensor | None = None,
+    method: str = "rk4",
 ) -> tuple[Spikes, ...]:
     """The spikes of every layer or population as Brian2 finds them, constants.
 
-    net, inputs, t_end, dt  as for `clock_driven.simulate`; one unit of time is called a second
-    method                  how Brian2 integrates V and I. Its "exact" is as good and slower to set up, and divides by
-                            1/tau_mem - 1/tau_syn: not where they are equal
+    net, inputs, t_end, t_start  as for a run; one unit of time is called a second
+    dt                           the step, in the unit of the spike times; the grid is that of its multiples, counted
+                                 from t_start where a bias or an initial state acts
+    method                       how Brian2 integrates V and I. Its "exact" is as good and slower to set up, and divides
+                                 by 1/tau_mem - 1/tau_syn: not where they are equal, and not with a bias
 
     The order of a step of Brian2 that begins at t: V and I advance to t + dt; thresholds are tested; synapses act,
     those of the spikes found just now and those of the inputs in [t, t + dt); V is reset. Brian2 writes t on such
     spikes. The potential that was tested is that of t + dt, and so is the time given here, one step after that of its
-    SpikeMonitor. t_ref is rounded up to whole steps. Thus both simulators do the same with inputs off the grid. Delays,
-    which the other has not, Brian2 rounds to the nearest whole step: below half a step to none.
+    SpikeMonitor. t_ref is rounded up to whole steps. Thus `clock_driven.simulate` does the same with inputs off the
+    grid. Delays, which the other has not, Brian2 rounds to the nearest whole step: below half a step to none. A bias is
+    a current that does not decay.
 
-    Raises MissingExtraError without Brian2, ValueError for a network with a bias or an initial state, and what Brian2
-    raises: ValueError for two spikes of an input in one step.
+    Raises MissingExtraError without Brian2, and what Brian2 raises: ValueError for two spikes of an input in one step.
     """
     brian2 = require("brian2", extra="interop", needed_for="fireprop.interop.brian")
     check_step(dt)
-    checks.check_options(t_end=t_end)
+    checks.check_options(t_end=t_end, t_start=t_start)
     view = graph_view(net)
-    if view.starts:
-        raise ValueError(f"{view.starts} is given: the Brian2 interface supports neither biases nor initial states")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
-    first = math.floor(float(inputs.times.detach().min()) / dt) if inputs.n_spikes else 0
-    n_steps = last_step(horizon, dt) - first
-    if n_steps < 1 or not inputs.n_spikes:
+    start = checks.start(t_start, inputs, needed=view.starts)
+    origin = np.zeros(inputs.batch_size) if start is None else start.numpy()
+    since = inputs.times.detach().numpy() - origin[inputs.samples.numpy()]
+    first = math.floor(since.min(initial=np.inf) / dt) if start is None and inputs.n_spikes else 0
+    n_steps = last_step(horizon - torch.from_numpy(origin), dt) - first
+    if n_steps < 1 or not (inputs.n_spikes or view.starts):
         nothing = np.empty(0, np.int64)
         return by_population(view, inputs.batch_size, horizon, np.empty(0), nothing, nothing)
     step = dt * brian2.second
     with _without_compiler(brian2):
-        units = _units(brian2, view, inputs.batch_size, step, method)
-        starts = (inputs.times.detach().numpy() - first * dt) * brian2.second
+        synapses, starts = wiring(view)
+        units = _units(brian2, view, starts, inputs.batch_size, step, method)
         trains = (inputs.samples * inputs.n_units + inputs.units).numpy()
-        source = brian2.SpikeGeneratorGroup(inputs.batch_size * inputs.n_units, trains, starts, dt=step)
+        source = brian2.SpikeGeneratorGroup(
+            inputs.batch_size * inputs.n_units, trains, (since - first * dt) * brian2.second, dt=step
+        )
         monitor = brian2.SpikeMonitor(units)
-        synapses = list(_synapses(brian2, view, source, units, inputs.batch_size))
-        brian2.Network(units, source, monitor, *synapses).run(n_steps * step, namespace={})
+        connected = list(_connect(brian2, view, synapses, source, units, inputs.batch_size))
+        brian2.Network(units, source, monitor, *connected).run(n_steps * step, namespace={})
         times: Floats = dt * (np.rint(np.asarray(monitor.t) / dt) + first + 1)
         fired = np.array(monitor.i, np.int64)
     n_units = view.structure.nodes.size
-    return by_population(view, inputs.batch_size, horizon, times, fired % n_units, fired // n_units)
+    samples = fired // n_units
+    return by_population(view, inputs.batch_size, horizon, times + origin[samples], fired % n_units, samples)
+
+
+simulate = to_brian  # as `convergence` and its pages call every simulator
 
 
 # ------------------------------------------------------------------------------------------------------------ inside
@@ -80,7 +97,7 @@ def _without_compiler(brian2: Any) -> Iterator[None]:
         brian2.prefs["codegen.target"] = before
 
 
-def _units(brian2: Any, view: GraphView, batch_size: int, step: Any, method: str) -> Any:
+def _units(brian2: Any, view: GraphView, starts: Starts, batch_size: int, step: Any, method: str) -> Any:
     """All units of all samples as one group: unit u of sample b is number b * n_units + u."""
     nodes, channels = view.structure.nodes, view.structure.channels
     slots = range(int(nodes["n_channels"].max(initial=0)))
@@ -100,9 +117,24 @@ def _units(brian2: Any, view: GraphView, batch_size: int, step: Any, method: str
     slot = _slots(view.structure)
     for k in slots:
         tau = np.ones(nodes.size)  # of units that have no such current, which stays 0
-        tau[owners(view.structure)[slot == k]] = 1.0 / channels["alpha"][slot == k]
+        with np.errstate(divide="ignore"):  # a bias does not decay
+            tau[owners(view.structure)[slot == k]] = 1.0 / channels["alpha"][slot == k]
         setattr(group, f"tau_syn{k}", np.tile(tau, batch_size) * brian2.second)
+    _set_start(group, view, starts, batch_size)
     return group
+
+
+def _set_start(group: Any, view: GraphView, starts: Starts, batch_size: int) -> None:
+    """The potential and the currents at the start; a bias is a current of infinite tau_syn."""
+    slot, owner = _slots(view.structure), owners(view.structure)
+    current = np.where(view.structure.channels["alpha"] == 0.0, starts.bias[owner], 0.0)
+    charged = starts.current >= 0
+    current[starts.current[charged]] += starts.i_start[charged]
+    group.v = np.tile(starts.v_start, batch_size)
+    for k in range(int(slot.max(initial=-1)) + 1):
+        of_units = np.zeros(view.structure.nodes.size)
+        of_units[owner[slot == k]] = current[slot == k]
+        setattr(group, f"i{k}", np.tile(of_units, batch_size))
 
 
 def _slots(structure: engine.graph.Structure) -> engine.Array:
@@ -111,13 +143,13 @@ def _slots(structure: engine.graph.Structure) -> engine.Array:
     return slots
 
 
-def _synapses(brian2: Any, view: GraphView, inputs: Any, units: Any, batch_size: int) -> Iterator[Any]:
+def _connect(
+    brian2: Any, view: GraphView, synapses: Synapses, inputs: Any, units: Any, batch_size: int
+) -> Iterator[Any]:
     """The synapses that exist, a Brian2 object for each kind of source and number of current."""
     structure = view.structure
-    weight = structure.gather(view.solve_arrays()[0])
-    slot = _slots(structure)[structure.synapses["channel"]]
-    sender, delay = _senders(structure)
-    is_input = sender < structure.n_inputs
+    slot = _slots(structure)[synapses.current]
+    is_input = synapses.source < structure.n_inputs
     sample = np.arange(batch_size)[:, None]
     for group, chosen, start, n_sources in (
         (inputs, is_input, 0, structure.n_inputs),
@@ -125,20 +157,11 @@ def _synapses(brian2: Any, view: GraphView, inputs: Any, units: Any, batch_size:
     ):
         for k in np.unique(slot[chosen]):
             mine = chosen & (slot == k)
-            source = (sample * n_sources + sender[mine] - start).reshape(-1)
-            target = (sample * structure.nodes.size + structure.synapses["target"][mine]).reshape(-1)
+            source = (sample * n_sources + synapses.source[mine] - start).reshape(-1)
+            target = (sample * structure.nodes.size + synapses.target[mine]).reshape(-1)
             equations, on_pre = "w : 1 (constant)", f"i{k}_post += w"
-            synapses = brian2.Synapses(group, units, equations, on_pre=on_pre, dt=units.clock.dt, namespace={})
-            synapses.connect(i=source, j=target)
-            synapses.w = np.tile(weight[mine], batch_size)
-            synapses.delay = np.tile(delay[mine], batch_size) * brian2.second
-            yield synapses
-
-
-def _senders(structure: engine.graph.Structure) -> tuple[engine.Array, Floats]:
-    """(n_synapses,): the input or unit, inputs first, that each synapse hears, and how long a spike travels to it."""
-    lines, n_inputs = structure.lines, structure.n_inputs
-    ends = np.arange(lines.rows.size - 1)
-    senders = np.concatenate([ends[:n_inputs], np.repeat(ends, np.diff(lines.rows)), ends[n_inputs:]])
-    delays = np.concatenate([np.zeros(n_inputs), lines.delay, np.zeros(structure.nodes.size)])
-    return senders[structure.sources], delays[structure.sources]
+            part = brian2.Synapses(group, units, equations, on_pre=on_pre, dt=units.clock.dt, namespace={})
+            part.connect(i=source, j=target)
+            part.w = np.tile(synapses.weight[mine], batch_size)
+            part.delay = np.tile(synapses.delay[mine], batch_size) * brian2.second
+            yield part
