@@ -23,9 +23,10 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Gradient, Part
 from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start, held_below
-from fireprop.engine.state import State, check_kind, check_stop
+from fireprop.engine.state import N_ROWS as N_MOVING
+from fireprop.engine.state import State, check_kind, check_stop, joint_of
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import resume as resume_kernel
@@ -129,11 +130,13 @@ class Run(interface.Run):
         want_input_times: bool = True,
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
+        after: Cotangents | None = None,
     ) -> Gradient:
         chain_constants.check_parts(parts)
         chain, log = self.chain, self.log
-        edges, order = chunk_edges(self.t_known.size), _hold_order(self)
-        flow = self.flow(grad_times)
+        edges = chunk_edges(self.t_known.size)
+        joint, order = (None, _hold_order(self)) if after is None and not self.resumed else _joint(self, after)
+        flow = self.flow(grad_times, after)
         want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
@@ -148,7 +151,7 @@ class Run(interface.Run):
             lanes = _taken(idle, lambda: _lanes(chain, by_rates=gradient.constants is not None))
             _cleared(gradient)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
-                chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
+                chain, log, gradient, lanes, order, joint, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
             if code != status.OK:
                 raise in_words(code, sample, *self.names(layer, unit), t)
@@ -175,7 +178,10 @@ class Run(interface.Run):
             if not np.isfinite(sums).all():
                 raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-        return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts])
+        before = None
+        if joint is not None and self.resumed:
+            before = Cotangents(joint.before.reshape(self.t_known.size, -1), flow[self.n_own() :].copy())
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts], before)
 
     def tangent(
         self,
@@ -316,6 +322,7 @@ class Engine(interface.Engine):
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
+        parts: Sequence[Part] = (),
     ) -> Run:
         """As `interface.Engine.simulate`; a stop waits for the last layer."""
         return simulate(
@@ -465,11 +472,18 @@ def simulate(
     if stop_at_first and any(layer.delay > 0.0 for layer in layers[1:]):
         raise ValueError("a chain with delays between its layers has no stop: simulate with the graph engine")
     chain = lay_out(layers)
-    start = None if t_start is None else Start(t_start, tuple(layer.start for layer in layers))
     if initial is not None:
         check_kind(initial, State)
         initial.check(chain, times, offsets, t_end)
-    final = State.of(chain, t_end) if want_state else None
+        t_start = initial.t_start
+        if acts != (t_start is not None):
+            raise ValueError("initial: the state is of a network with biases or initial states, or this one: not both")
+        initial = initial.with_t_ref(chain)
+    start = None
+    if t_start is not None:
+        before = (None, None) if initial is None else (initial.arrays.hold_end, initial.attached)
+        start = Start(t_start, tuple(layer.start for layer in layers), *before)
+    final = State.of(chain, t_end, t_start, initial) if want_state else None
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
@@ -504,7 +518,13 @@ def simulate(
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(log, t_known, chain, names, start, state=final, resumed=resumes)
+    joint = None
+    if resumes or want_state:
+        carried = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
+        events = for_kernels(np.concatenate([log.events, *carried]))
+        log = log._replace(events=events)
+        joint = joint_of(chain, events, log.offsets, sum(part.size for part in carried), initial, final)
+    return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint)
 
 
 def _chunk(n_samples: int) -> int:
@@ -688,6 +708,26 @@ def _lanes(chain: Chain, *, by_rates: bool = False) -> Lanes:
         columns=_columns(chain),
         by_rates=chain_constants.new_by_rates(chain) if by_rates else None,
     )
+
+
+def _joint(run: Run, after: Cotangents | None) -> tuple[adjoint_kernel.Joint, Array]:
+    """Where a run joins others, and what `_hold_order` is then: the spikes whose refractory periods end in it."""
+    joint, chain, events, offsets = run.joining(), run.chain, run.log.events, run.log.offsets
+    batch, n_own, shape = run.t_known.size, run.n_own(), (run.t_known.size, N_MOVING, chain.units.size)
+    held = np.zeros((chain.layers.size, batch + 1), int)
+    order: list[Array] = []
+    for layer, units in enumerate(_units_of(chain, chain.units)):
+        carried = np.flatnonzero(joint.layers == layer)
+        places = np.concatenate([n_own + carried, np.arange(*offsets[layer + 1, [0, -1]])])
+        own = np.repeat(np.arange(batch), np.diff(offsets[layer + 1]))
+        samples = np.concatenate([joint.samples[carried], own])
+        ends = events["time"][places] + units["t_ref"][events["unit"][places]]
+        kept = np.flatnonzero((ends >= joint.begin[samples]) & (ends < run.t_known[samples]))
+        kept = kept[np.lexsort((ends[kept], samples[kept]))]
+        held[layer] = sum(part.size for part in order) + np.searchsorted(samples[kept], np.arange(batch + 1))
+        order.append(places[kept])
+    moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float).reshape(shape)
+    return adjoint_kernel.Joint(joint.begin, run.t_known, moving, np.zeros(shape), held, n_own), np.concatenate(order)
 
 
 def _hold_order(run: Run) -> Array:

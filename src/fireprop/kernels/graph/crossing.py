@@ -78,6 +78,16 @@ def within_reach(gap, slowest):
     return FAR / slowest if slowest * gap > FAR else gap
 
 
+@piece
+def slowest_decay(graph, node):
+    """The slowest rate of V and of the currents of a unit that decay."""
+    slowest = node.beta
+    for c in channels_of(node):
+        if graph.channels[c].alpha > 0.0:
+            slowest = min(slowest, graph.channels[c].alpha)
+    return slowest
+
+
 @called
 def first_crossing(graph, node, theta, horizon, zeros, turns):
     """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
@@ -89,6 +99,8 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
         only = graph.channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     end = within_reach(horizon, slowest)
+    if end == math.inf:  # the horizon, of a unit whose bias stays
+        end = FAR / slowest_decay(graph, node)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
     calm = np.bool_(False)  # of literals Numba would compile what takes it twice
