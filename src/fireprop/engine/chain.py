@@ -101,6 +101,7 @@ class Run(interface.Run):
     chain: Chain
     names: Names = Numbered()
     start: Start | None = None
+    constant: Array | None = None  # (batch, 2, n_units): I and V of an initial state that is a constant
 
     engine = "chain"
 
@@ -478,7 +479,7 @@ def simulate(
         t_start = initial.t_start
         if acts != (t_start is not None):
             raise ValueError("initial: the state is of a network with biases or initial states, or this one: not both")
-        initial = initial.with_t_ref(chain)
+        initial = initial.adapted(chain)
     start = None
     if t_start is not None:
         before = (None, None) if initial is None else (initial.arrays.hold_end, initial.attached)
@@ -520,11 +521,17 @@ def simulate(
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     joint = None
     if resumes or want_state:
-        carried = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
-        events = for_kernels(np.concatenate([log.events, *carried]))
+        parts = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
+        carried = np.concatenate([NO_EVENTS[0:0].reshape(-1), *parts])
+        if initial is not None:
+            carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
+        events = for_kernels(np.concatenate([log.events, carried]))
         log = log._replace(events=events)
-        joint = joint_of(chain, events, log.offsets, sum(part.size for part in carried), initial, final)
-    return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint)
+        joint = joint_of(chain, events, log.offsets, carried.size, initial, final)
+    constant = None
+    if initial is not None and initial.is_constant:
+        constant = np.stack([initial.arrays.i, initial.arrays.v], axis=1, dtype=float)
+    return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant)
 
 
 def _chunk(n_samples: int) -> int:
@@ -722,12 +729,14 @@ def _joint(run: Run, after: Cotangents | None) -> tuple[adjoint_kernel.Joint, Ar
         own = np.repeat(np.arange(batch), np.diff(offsets[layer + 1]))
         samples = np.concatenate([joint.samples[carried], own])
         ends = events["time"][places] + units["t_ref"][events["unit"][places]]
-        kept = np.flatnonzero((ends >= joint.begin[samples]) & (ends < run.t_known[samples]))
+        kept = np.flatnonzero((ends > -np.inf) & (ends < run.t_known[samples]))
         kept = kept[np.lexsort((ends[kept], samples[kept]))]
         held[layer] = sum(part.size for part in order) + np.searchsorted(samples[kept], np.arange(batch + 1))
         order.append(places[kept])
     moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float).reshape(shape)
-    return adjoint_kernel.Joint(joint.begin, run.t_known, moving, np.zeros(shape), held, n_own), np.concatenate(order)
+    constant = np.zeros((batch, 2, chain.units.size)) if run.constant is None else run.constant
+    begin, end, before = joint.begin, run.t_known, np.zeros(shape)
+    return adjoint_kernel.Joint(begin, end, moving, before, constant, held, n_own), np.concatenate(order)
 
 
 def _hold_order(run: Run) -> Array:

@@ -54,7 +54,8 @@ class Gradient(NamedTuple):
 class Joint:
     """Where a run joins others.
 
-    begin    (batch,) float64: of the run; -inf from rest
+    begin    float64, where the sweep back ends, and -inf from rest: (batch, n_layers) of a chain, (batch, n_units) of a
+             graph. That is the beginning of the run, or, if its initial state is a constant, where that is valid
     origin   (n_carried,) int64: places in the log of what `State.times` of the final state has; empty without one
     samples  (n,) int64: of the events that an earlier run has made, which are the last ones of the log
     layers   (n,) int64, of a chain: likewise
@@ -69,12 +70,12 @@ class Joint:
 class State(ABC):
     """What a run leaves for the one that continues it.
 
-    t_end     (batch,) float64, of the run
-    attached  (batch,) float64: since when derivatives go through states; -inf: from the start
+    t_end       (batch,) float64, of the run
+    is_constant  for derivatives
     """
 
     t_end: Array
-    attached: Array
+    is_constant: bool
 
     @property
     @abstractmethod

@@ -216,6 +216,7 @@ class Run(interface.Run):
     layering: Layering
     chain: Chain
     start: Start | None
+    constant: Array | None = None  # see `chain.Run`
 
     engine = "chain"
 
@@ -225,7 +226,7 @@ class Run(interface.Run):
         names = Named(self.structure, self.layering)
         return chains.Run(
             self.log, self.t_known, self.chain, names, self.start, state=self.state, resumed=self.resumed,
-            joint=self.joint,
+            joint=self.joint, constant=self.constant,
         )  # fmt: skip
 
     @property
@@ -384,6 +385,7 @@ class Engine(interface.Engine):
             state=run.state,
             resumed=run.resumed,
             joint=run.joint,
+            constant=run.constant,
         )
 
     def _layers(self, layering: Layering) -> list[chains.Layer]:

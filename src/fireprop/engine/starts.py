@@ -39,7 +39,7 @@ class Start:
     Of a run that continues another:
 
     hold_end  (batch, n_units): the ends of the last refractory periods before it; -inf of units that have not fired
-    attached  (batch,): see `interface.State`
+    attached  (batch, n_layers): see `state.State`
     """
 
     t_start: Array
@@ -101,7 +101,7 @@ def _rises(run: "Run", start: Start, layer: int) -> dict[str, Array]:
     free = np.repeat(start.t_start[:, None], units.size, axis=1)
     if start.hold_end is not None:
         free = np.maximum(free, start.hold_end[:, first : first + units.size])
-    attached = np.full(free.shape[0], -np.inf) if start.attached is None else start.attached
+    attached = np.full(free.shape[0], -np.inf) if start.attached is None else start.attached[:, layer].copy()
     kernel.rise_by(run.log.events[part], offsets, units, start.t_start, attached, free, kernel.Rise(*found.values()))
     return found
 

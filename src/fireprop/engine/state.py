@@ -20,15 +20,18 @@ class State(interface.State):
     t_end     (batch,) float64, of the run
     widths    of the layers
     arrays    of `resume_kernel.State`, (batch, ...) each
-    attached  (batch,) float64: see `interface.State`
+    rest      (n_units,) float64: of the chain, see UNIT
+    attached  (batch, n_layers) float64: since when derivatives go through states; -inf: from the start
     t_start   (batch,) float64, when biases and initial states began to act; None where there are none
     """
 
     t_end: Array
     widths: tuple[int, ...]
     arrays: resume_kernel.State
+    rest: Array
     attached: Array
     t_start: Array | None
+    is_constant: bool = False
 
     @classmethod
     def of(cls, chain: Chain, t_end: Array, t_start: Array | None, initial: "State | None") -> "State":
@@ -37,9 +40,10 @@ class State(interface.State):
         sizes = (chain.layers.size, *4 * (chain.units.size,))
         dtypes = (np.dtype(float), real, real, np.dtype(float), np.dtype(float))
         arrays = [np.empty((batch, size), dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
-        attached = np.full(batch, -np.inf) if initial is None else initial.attached
+        attached = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.attached
         widths = tuple(chain.layers["width"].tolist())
-        return cls(t_end.copy(), widths, resume_kernel.State(*arrays), attached, t_start)
+        rest = np.array(chain.units["rest"])
+        return cls(t_end.copy(), widths, resume_kernel.State(*arrays), rest, attached, t_start)
 
     def sample(self, k: int) -> resume_kernel.State:
         return resume_kernel.State(*(array[k] for array in self.arrays))
@@ -63,7 +67,7 @@ class State(interface.State):
         return int(N_ROWS * self.arrays.v.shape[1])
 
     def detach(self) -> "State":
-        return replace(self, attached=self.t_end)
+        return replace(self, attached=self.arrays.t_last, is_constant=True)
 
     def pick(self, samples: Array) -> tuple["State", Array]:
         number = np.full(self.fired.shape, -1)
@@ -77,9 +81,31 @@ class State(interface.State):
         )
         return picked, number[samples][picked.fired]
 
-    def with_t_ref(self, chain: Chain) -> "State":
-        """The state with the refractory periods as they are now, after training."""
-        return replace(self, arrays=self.arrays._replace(hold_end=self.arrays.last_spike + chain.units["t_ref"]))
+    def adapted(self, chain: Chain) -> "State":
+        """The state with refractory periods, biases and thresholds as they are now, after training.
+
+        V stays where it was, and below the threshold.
+        """
+        units, v = chain.units, self.arrays.v
+        moved = units["rest"] - self.rest
+        if moved.any():
+            v = (v + moved).astype(v.dtype)
+        theta = (units["theta"] + units["rest"]).astype(v.dtype)
+        v = np.where(v < theta, v, np.nextafter(theta, v.dtype.type(-np.inf)))
+        hold_end = self.arrays.last_spike + units["t_ref"]
+        return replace(self, arrays=self.arrays._replace(v=v, hold_end=hold_end), rest=np.array(units["rest"]))
+
+    def begins(self) -> Array:
+        """(batch, n_layers): where a sweep back from a run that it begins ends."""
+        shape = self.arrays.t_last.shape
+        return self.arrays.t_last if self.is_constant else np.broadcast_to(self.t_end[:, None], shape)
+
+    def waits(self, chain: Chain) -> Array:
+        """(batch, n_units) bool: units whose refractory period ends in a run that it begins."""
+        owner = np.repeat(np.arange(chain.layers.size), chain.layers["stop"] - chain.layers["start"])
+        if self.is_constant:
+            return self.arrays.hold_end > self.arrays.t_last[:, owner]
+        return self.arrays.hold_end >= self.t_end[:, None]
 
     def describe(self) -> str:
         return "layers of {} units in {}".format(", ".join(map(str, self.widths)), self.arrays.v.dtype)
@@ -113,8 +139,8 @@ def joint_of(
             owners = np.repeat(np.arange(batch), np.diff(offsets[layer + 1]))
             last[owners, start + events["unit"][part]] = np.arange(part.start, part.stop)  # of several the last one
         origin = last[final.fired]
-    begin = np.full(batch, -np.inf) if initial is None else initial.t_end
-    return Joint(begin, origin, samples, layers)
+    begin = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.begins()
+    return Joint(np.ascontiguousarray(begin), origin, samples, layers)
 
 
 def check_continues(t_before: Array, times: Array, offsets: Array, t_end: Array) -> None:

@@ -51,9 +51,12 @@ class Gradient(NamedTuple):
 class Joint(NamedTuple):
     """Where a run joins those before and after it, in reverse mode.
 
-    begin, end   (batch,) float64: of the run; begin is -inf if it starts from rest
-    after        (batch, 5, n_units) float64: the derivatives by the state at the end, in the rows BY_I to BY_BOTH
+    begin        (batch, n_layers) float64: the beginning of the run, or where its initial state is valid, if that is a
+                 constant; -inf if it starts from rest
+    end          (batch,) float64
+    after        (batch, 5, n_units) float64: the derivatives by the state at the end; see BY_I
     before       likewise at the beginning, written
+    constant     (batch, 2, n_units) float64: I and V of an initial state that is a constant; else 0
     held         (n_layers, batch + 1) int64: which part of `order` has the refractory periods that end in the run, also
                  those of spikes of an earlier run
     first_carried  place in the log of the first of these spikes, which come after all others
@@ -63,6 +66,7 @@ class Joint(NamedTuple):
     end: np.ndarray
     after: np.ndarray
     before: np.ndarray
+    constant: np.ndarray
     held: np.ndarray
     first_carried: int
 
@@ -216,7 +220,7 @@ def span_of(joint, chain, log, gradient, order, layer, sample):
     """
     first, spike = log.offsets[layer + 1, sample], log.offsets[layer + 1, sample + 1] - 1
     if joint is not None:
-        until = joint.begin[sample]
+        until = joint.begin[sample, layer]
         if until == -np.inf:
             until = log.events[first].time if spike >= first else joint.end[sample]
         held_from, held = joint.held[layer, sample], joint.held[layer, sample + 1] - 1
@@ -263,11 +267,11 @@ def enter_rates(by_rates, after, start, n_units, sample):
 
 
 @piece
-def leave(joint, chain, lanes, layer, sample, t, before):
+def leave(joint, sums, chain, lanes, layer, sample, t, before):
     """Bring a layer back to the beginning of the run, and keep its derivatives for the run before."""
     if joint is None:
         return
-    if joint.begin[sample] > -np.inf:
+    if joint.begin[sample, layer] > -np.inf:
         state = chain.layers[layer]
         decays = 1.0, 1.0, 0.0
         if state.uniform:
@@ -278,6 +282,7 @@ def leave(joint, chain, lanes, layer, sample, t, before):
             joint.before[sample, BY_I, state.start + u] = lanes.all[DRIVEN, u]
             joint.before[sample, BY_V, state.start + u] = lanes.all[DRIVER, u]
         leave_rates(lanes.by_rates, joint.before, state.start, state.width, sample)
+        constants.start_back(sums, lanes.by_rates, joint.constant[sample], state.start, state.width)
 
 
 @piece
@@ -339,7 +344,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, joint, layer, sample, want
         while arrival >= arrivals_from and arrival_from_below(state, log.events[arrival]) == t:
             arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)
             arrival -= 1
-    leave(joint, chain, lanes, layer, sample, t, before)
+    leave(joint, gradient.constants, chain, lanes, layer, sample, t, before)
     constants.end(gradient.constants, state.start, n_units)
     return status.OK, -1
 

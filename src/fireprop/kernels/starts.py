@@ -33,7 +33,7 @@ def rise_by(events, offsets, units, t_start, attached, free, out):
     free      (batch, n_units) float64: since when V of each unit moves freely, at first; overwritten
     """
     for sample in range(t_start.size):
-        start, counts = t_start[sample], attached[sample] <= t_start[sample]
+        start, counts = t_start[sample], attached[sample] < t_start[sample]
         for u in range(units.size):
             free[sample, u] = max(free[sample, u], attached[sample])
         for k in range(offsets[sample], offsets[sample + 1]):

@@ -37,7 +37,7 @@ def part_of(run: "Run") -> sweep_kernel.Part:
     """Which part of a simulation a run is, of one that joins others."""
     joint = run.joining()
     carried = run.n_own() + np.searchsorted(joint.samples, np.arange(run.t_known.size + 1))
-    return sweep_kernel.Part(joint.begin, run.t_known, carried)
+    return sweep_kernel.Part(run.t_known, carried)
 
 
 def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
@@ -89,20 +89,12 @@ def begin_walk(run: "Run", initial: State | None) -> Walked:
     batch, graph = run.t_known.size, run.graph
     if initial is not None and initial.walked is not None:
         return initial.walked
-    nodes, currents = (
-        records((batch, graph.nodes.size), kernel.OWN),
-        records((batch, graph.channels.size), kernel.CURRENT),
-    )
+    nodes = records((batch, graph.nodes.size), kernel.OWN)
+    currents = records((batch, graph.channels.size), kernel.CURRENT)
     nodes["at"] = -np.inf
     if initial is None:
         return nodes, currents
-    # Bring units whose refractory period is over, without an arrival since, to its end.
-    first, number = graph.nodes["first_channel"], graph.nodes["n_channels"]
-    over = (initial.at < initial.hold_end) & (initial.hold_end < initial.t_end[:, None])
-    nodes["at"], nodes["v"] = np.where(over, initial.hold_end, initial.at), initial.v
-    owner = np.repeat(np.arange(first.size), number)
-    gap = np.where(over, initial.hold_end - initial.at, 0.0)[:, owner]
-    currents["i"] = initial.i * np.exp(-graph.channels["alpha"] * gap)
+    nodes["at"], nodes["v"], currents["i"] = initial.at, initial.v, initial.i
     return nodes, currents
 
 

@@ -13,6 +13,7 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, part_of, rise_along
 from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
+from fireprop.engine.graph.state import bias_synapses
 from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
@@ -73,6 +74,9 @@ def adjoint(
             theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
     structure = run.structure
+    if joint is not None and run.starts_constant:  # what a bias brings of itself is none
+        synapses, channels = bias_synapses(structure)
+        weight[synapses] += joint.before[:, graph.nodes.size + channels].sum(axis=0)
     by_part = gradient_of_parts(run, flow, parts)
     totals = [
         ("weights", weight),
@@ -93,7 +97,7 @@ def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:
     """Where a run joins others."""
     shape = run.t_known.size, run.graph.nodes.size + run.graph.channels.size
     moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float)
-    return adjoint_kernel.Joint(part_of(run), moving, np.zeros(shape))
+    return adjoint_kernel.Joint(part_of(run), run.joining().begin, moving, np.zeros(shape))
 
 
 def tangent(

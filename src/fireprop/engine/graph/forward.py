@@ -110,7 +110,7 @@ def simulate(
         check_kind(initial, State)
         initial.check(structure, dtype, inputs, t_end)
         initial.check_walked(parts)
-        initial = initial.with_t_ref(structure)
+        initial = initial.adapted(structure, graph)
     horizon = horizon_of(t_end, horizon, initial, want_state)
     late = None
     if initial is not None:  # their parents do not matter yet
@@ -179,9 +179,10 @@ def simulate(
         state, places = state_of(structure, dtype, t_end, horizon, finals, inputs, initial)
         origin = _places_of(structure, log, places, inputs.times.size)
     samples = np.empty(0, int) if initial is None else initial.spikes.samples
-    begin = np.full(t_end.size, -np.inf) if initial is None else initial.t_end
+    begin = np.full((t_end.size, graph.nodes.size), -np.inf) if initial is None else initial.begins()
     joint = Joint(begin, origin, samples, np.empty(0, int))
-    run = Run(log, t_known, structure, graph, state=state, resumed=resumes, joint=joint)
+    constant = initial is not None and initial.is_constant
+    run = Run(log, t_known, structure, graph, state=state, resumed=resumes, joint=joint, starts_constant=constant)
     return _with_walk(run, initial) if any(part.kind != "delay" for part in parts) else run
 
 

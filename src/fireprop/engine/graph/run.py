@@ -20,13 +20,15 @@ from fireprop.kernels.graph.layout import Graph
 class Run(interface.Run):
     """A graph and the event log of one forward pass over it: level 1 of the log holds the spikes of all populations.
 
-    walked  where the derivatives by constants begin, of a run that joins others and has trained ones
+    walked           where the derivatives by constants begin, of a run that joins others and has trained ones
+    starts_constant  whether it continues a state that is a constant
     """
 
     structure: Structure
     graph: Graph
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
     walked: tuple[Array, Array] | None = field(default=None, repr=False)
+    starts_constant: bool = False
 
     engine = "graph"
 

@@ -12,6 +12,7 @@ from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Late, Trains, arrivals_from, from_on, joined, joined_order
 from fireprop.engine.interface import Part
 from fireprop.engine.state import check_continues
+from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.resume import Before
 from fireprop.kernels.log import EVENT
 
@@ -27,7 +28,6 @@ class State(interface.State):
     spikes           the last one of each unit, and all that are under way along delay lines
     arrivals         of inputs, under way along delay lines: their units are sources of the graph
     dtype            of the weights
-    attached         (batch,) float64: see `interface.State`
     walked           derivatives by constants, with all spike times held: see `graph.constants`; None: of no constant
     """
 
@@ -40,8 +40,8 @@ class State(interface.State):
     spikes: Trains
     arrivals: Trains
     dtype: np.dtype[np.floating]
-    attached: Array
     walked: tuple[Array, Array] | None = None
+    is_constant: bool = False
 
     @property
     def times(self) -> Array:
@@ -53,7 +53,7 @@ class State(interface.State):
         return int(self.at.shape[1] + self.i.shape[1])
 
     def detach(self) -> "State":
-        return replace(self, attached=self.t_end, walked=None)
+        return replace(self, walked=None, is_constant=True)
 
     def describe(self) -> str:
         n_units, n_channels = self.at.shape[1], self.i.shape[1]
@@ -62,18 +62,39 @@ class State(interface.State):
     def pick(self, samples: Array) -> tuple["State", Array]:
         (spikes, of_spikes), (arrivals, of_arrivals) = (part.pick(samples) for part in (self.spikes, self.arrivals))
         walked = None if self.walked is None else (self.walked[0][samples], self.walked[1][samples])
-        one = {
-            name: getattr(self, name)[samples] for name in ("t_end", "horizon", "at", "v", "hold_end", "i", "attached")
-        }
+        one = {name: getattr(self, name)[samples] for name in ("t_end", "horizon", "at", "v", "hold_end", "i")}
         picked = replace(self, **one, spikes=spikes, arrivals=arrivals, walked=walked)
         return picked, np.concatenate([of_spikes, self.spikes.times.size + of_arrivals])
 
-    def with_t_ref(self, structure: Structure) -> "State":
-        """The state with the refractory periods as they are now, after training."""
+    def adapted(self, structure: Structure, graph: Graph) -> "State":
+        """The state with refractory periods, biases and thresholds as they are now, after training.
+
+        V stays where it was, and below the threshold.
+        """
         hold_end = np.full(self.hold_end.shape, -np.inf)
-        units = self.spikes.units
+        units, theta = self.spikes.units, graph.nodes["theta"]
         np.maximum.at(hold_end, (self.spikes.samples, units), self.spikes.times + structure.nodes["t_ref"][units])
-        return replace(self, hold_end=hold_end)
+        v = np.where(self.v < theta, self.v, np.nextafter(theta.astype(self.dtype), self.dtype.type(-np.inf)))
+        synapses, channels = bias_synapses(structure)
+        i = self.i.copy()
+        i[:, channels] = np.where(
+            self.at[:, structure.synapses["target"][synapses]] > -np.inf, graph.weight[synapses], 0
+        )
+        return replace(self, hold_end=hold_end, v=v, i=i)
+
+    def begins(self) -> Array:
+        """(batch, n_units): where a sweep back from a run that it begins ends."""
+        return self.at if self.is_constant else np.repeat(self.t_end[:, None], self.at.shape[1], axis=1)
+
+    def waits(self) -> Array:
+        """(n_spikes,) bool: the last spikes of units whose refractory period ends in a run that it begins."""
+        samples, units = self.spikes.samples, self.spikes.units
+        since = self.at if self.is_constant else self.begins()
+        later = self.hold_end > since if self.is_constant else self.hold_end >= since
+        last = np.full(self.at.shape, -1)
+        last[samples, units] = np.arange(units.size)  # of several the last one
+        found: Array = later[samples, units] & (last[samples, units] == np.arange(units.size))
+        return found
 
     def before(self, sample: int) -> Before:
         """A sample as the kernel reads it."""
@@ -89,7 +110,7 @@ class State(interface.State):
     def check_walked(self, parts: Sequence[Part]) -> None:
         """Refuse a state through which derivatives by constants are to go, if it was made without them."""
         kinds = sorted({part.kind for part in parts if part.kind != "delay"})
-        if kinds and self.walked is None and (self.attached < self.t_end).any():
+        if kinds and self.walked is None and not self.is_constant:
             raise ValueError(
                 f"initial: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
             )
@@ -116,6 +137,13 @@ class State(interface.State):
             raise ValueError(
                 f"t_end[{k}] = {float(t_end[k])} comes after the horizon of the initial state, {float(self.horizon[k])}"
             )
+
+
+def bias_synapses(structure: Structure) -> tuple[Array, Array]:
+    """The synapses of biases, and their channels."""
+    channels = structure.synapses["channel"]
+    synapses = np.flatnonzero(structure.channels["alpha"][channels] == 0.0)
+    return synapses, channels[synapses]
 
 
 def remaining(structure: Structure, times: Array, units: Array, t_end: float) -> Array:
@@ -178,9 +206,8 @@ def state_of(
     origin.append(np.concatenate(places)[order])
     at, v, hold_end = (np.ascontiguousarray(nodes[name]) for name in ("at", "v", "hold_end"))
     i = np.ascontiguousarray(channels["i"])
-    attached = np.full(t_end.size, -np.inf) if initial is None else initial.attached
     arrivals = joined(parts, order)
-    state = State(t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype, attached)
+    state = State(t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype)
     return state, np.concatenate(origin)
 
 
@@ -189,7 +216,9 @@ def carried_of(state: State, samples: Sequence[Array]) -> Array:
 
     samples  EVENT, those spikes at the end of the run that it began
     """
-    return for_kernels(np.concatenate([*samples, np.zeros(state.arrivals.times.size, EVENT)]))
+    spikes = np.concatenate([np.empty(0, EVENT), *samples])
+    spikes["time"][~state.waits()] = -np.inf  # nothing happens to them any more, but late arrivals
+    return for_kernels(np.concatenate([spikes, np.zeros(state.arrivals.times.size, EVENT)]))
 
 
 def horizon_of(t_end: Array, horizon: Array | None, initial: State | None, want_state: bool) -> Array:

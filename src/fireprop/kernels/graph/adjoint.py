@@ -30,11 +30,14 @@ class Joint(NamedTuple):
     """Where a run joins those before and after it, in reverse mode.
 
     part    of the simulation
+    begin   (batch, n_units) float64: the beginning of the run, or where its initial state is valid, if that is a
+            constant; -inf if it starts from rest
     after   (batch, n_units + n_channels) float64: the derivatives by V and the currents at the end
     before  likewise at the beginning, written
     """
 
     part: Part
+    begin: np.ndarray
     after: np.ndarray
     before: np.ndarray
 
@@ -236,8 +239,9 @@ def enter_blocks(lanes, graph, after, sample, t):
 @called
 def leave(graph, state, joint, sample):
     """Bring all units back to the beginning of the run, and keep their derivatives for the run before."""
-    before, t, n_units = joint.before, joint.part.begin[sample], graph.nodes.size
+    before, n_units = joint.before, graph.nodes.size
     for u in range(n_units):
+        t = joint.begin[sample, u]
         if t > -np.inf:
             single_out(state.lanes, graph, state, u)
             move_backward(graph, state, u, t)

@@ -15,11 +15,11 @@ SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
 class Part(NamedTuple):
     """Which part of a simulation a run is, of one that starts from a state or ends with one.
 
-    begin, end  (batch,) float64; begin is -inf from rest
-    carried     (batch + 1,) int64: places in the log of the spikes of an earlier run that still act in a sample
+    end      (batch,) float64
+    carried  (batch + 1,) int64: places in the log of the spikes of an earlier run that still act in a sample; those
+             whose refractory period has ended before are at -inf
     """
 
-    begin: np.ndarray
     end: np.ndarray
     carried: np.ndarray
 
@@ -85,5 +85,5 @@ def steps_within(nodes, log, sample, part):
         else:
             time[n], event[n], kind[n] = end, carried + order[held], END_OF_HOLD
             held += 1
-            n += part.begin[sample] <= end < part.end[sample]
+            n += -np.inf < end < part.end[sample]
     return time[:n], event[:n], kind[:n]
