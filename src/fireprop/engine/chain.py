@@ -517,21 +517,26 @@ def simulate(
             buffers, loop = _enlarge(buffers, done), _new_loop(chain, start, resumes=resumes, want_state=want_state)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
-    log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
+    carried = _carried(chain, chunks, initial)
+    log = _assemble(inputs, offsets, chunks, edges, chain.layers.size, carried)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     joint = None
     if resumes or want_state:
-        parts = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
-        carried = np.concatenate([NO_EVENTS[0:0].reshape(-1), *parts])
-        if initial is not None:
-            carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
-        events = for_kernels(np.concatenate([log.events, carried]))
-        log = log._replace(events=events)
-        joint = joint_of(chain, events, log.offsets, carried.size, initial, final)
+        joint = joint_of(chain, log.events, log.offsets, carried.size, initial, final)
     constant = None
     if initial is not None and initial.is_constant:
         constant = np.stack([initial.arrays.i, initial.arrays.v], axis=1, dtype=float)
     return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant)
+
+
+def _carried(chain: Chain, chunks: Sequence[simulate_kernel.Buffers], initial: State | None) -> Array:
+    """The spikes of an earlier run that still act, with what has become of them: EVENT."""
+    if initial is None:
+        return NO_EVENTS.reshape(-1)
+    parts = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
+    carried = np.concatenate([NO_EVENTS.reshape(-1), *parts])
+    carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
+    return for_kernels(carried)
 
 
 def _chunk(n_samples: int) -> int:
@@ -650,14 +655,21 @@ def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.B
 
 
 def _assemble(
-    inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], edges: Sequence[int], n_layers: int
+    inputs: Array,
+    offsets: Array,
+    chunks: Sequence[simulate_kernel.Buffers],
+    edges: Sequence[int],
+    n_layers: int,
+    carried: Array,
 ) -> Log:
-    """One log from the inputs and the buffers of all chunks, level by level."""
+    """One log from the inputs and the buffers of all chunks, level by level, and what is carried over."""
     sizes = np.array([chunk.offsets[:, -1] - chunk.offsets[:, 0] for chunk in chunks], np.int64)
     sizes = sizes.reshape(-1, n_layers).T
     starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
-    events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
+    n_own = inputs.size + int(sizes.sum())
+    events = for_kernels(np.empty(n_own + carried.size, EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
+    as_bytes(events[n_own:])[:] = as_bytes(carried)
     ends = np.empty((n_layers + 1, offsets.size), np.int64)
     ends[0] = offsets
     ends[1:, 0] = starts[:, 0] if chunks else inputs.size

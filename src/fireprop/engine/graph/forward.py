@@ -166,14 +166,12 @@ def simulate(
         fired = Trains(spikes["time"], spikes["unit"], spike_offsets)
         all_late = None if initial is None else initial.late(structure)
         given = arrivals_of(structure, inputs, fired, t_start, t_end, all_late)
-    log = _log(given, spikes, spike_offsets)
+    finals = [ends[k] for k in range(t_end.size)] if resumes or want_state else []
+    carried = [] if initial is None else [carried_of(initial, [end.events[: end.n_before] for end in finals])]
+    log = _log(given, spikes, spike_offsets, *carried)
     t_known = np.concatenate([part[2] for part in found]) if found else np.zeros(0)
     if not (resumes or want_state):
         return Run(log, t_known, structure, graph)
-    finals = [ends[k] for k in range(t_end.size)]
-    if initial is not None:
-        carried = carried_of(initial, [end.events[: end.n_before] for end in finals])
-        log = log._replace(events=for_kernels(np.concatenate([log.events, carried])))
     state, origin = None, np.empty(0, int)
     if want_state:
         state, places = state_of(structure, dtype, t_end, horizon, finals, inputs, initial)
@@ -215,8 +213,8 @@ def _check(
     check_start(t_start, times, units, offsets, t_end, starts=structure.has_start, resumes=resumes)
 
 
-def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> Log:
-    events = for_kernels(np.concatenate([given.events, spikes]))
+def _log(given: Arrivals, spikes: Array, spike_offsets: Array, *carried: Array) -> Log:
+    events = for_kernels(np.concatenate([given.events, spikes, *carried]))
     return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
