@@ -98,9 +98,10 @@ def first_crossing(graph, node, theta, horizon, zeros, turns):
     if n_flowing <= 1 and graph.channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
         only = graph.channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
-    end = within_reach(horizon, slowest)
-    if end == math.inf:  # the horizon, of a unit whose bias stays
+    if slowest == 0.0 and horizon == math.inf:  # of a unit whose bias stays
         end = FAR / slowest_decay(graph, node)
+    else:
+        end = within_reach(horizon, slowest)
     n_zeros = current_turns(graph, node, end, zeros, turns)
     zeros[n_zeros] = end
     calm = np.bool_(False)  # of literals Numba would compile what takes it twice
