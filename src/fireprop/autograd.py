@@ -47,6 +47,7 @@ class Simulation:
     parts             what these constants are, by which the run is differentiated too
     by_forward_rules  whether gradients come from forward propagation instead of the adjoint
     max_sensitivity   the largest 1/slope that derivatives may use; None: the slopes as they are
+    n_initial         how many tensors stand for the state from which the run starts; 0: it starts from rest
 
     One object, so that `backward` has no row of anonymous Nones.
     """
@@ -62,12 +63,14 @@ class Simulation:
         parts: Sequence[Part] = (),
         by_forward_rules: bool = False,
         max_sensitivity: float | None = None,
+        n_initial: int = 0,
     ) -> None:
         self.solve = solve
         self.zero_grazes = zero_grazes
         self.parts = tuple(parts)
         self.max_sensitivity = max_sensitivity
         self.by_forward_rules = by_forward_rules
+        self.n_initial = n_initial
 
     def make(self, parameters: Sequence[Array], n_weights: int, times: Array) -> list[Array]:
         """Make the run, and part it into what a node keeps itself and the arrays that it lets torch keep.
@@ -77,9 +80,11 @@ class Simulation:
         weights, thresholds, constants = _split(parameters, n_weights, len(self.parts))
         self.run = self.solve(weights, thresholds, times, constants)
         bare, arrays = self.run.detach()
+        n_final = 0 if self.run.state is None else N_STATE
         self.kept = _Kept(
-            bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules, self.max_sensitivity
-        )
+            bare, len(arrays), n_weights, self.zero_grazes, self.parts, self.by_forward_rules, self.max_sensitivity,
+            self.n_initial, n_final,
+        )  # fmt: skip
         return arrays
 
 
@@ -91,7 +96,10 @@ def _split(parameters: Sequence[T], n_weights: int, n_parts: int) -> tuple[Seque
 
 @dataclass(frozen=True)
 class _Kept:
-    """What derivatives need of a simulation beside tensors: its run without the log, of n_arrays arrays."""
+    """What derivatives need of a simulation beside tensors: its run without the log, of n_arrays arrays.
+
+    n_initial, n_final  tensors of the states from which the run starts and that it leaves
+    """
 
     bare: engine.Run
     n_arrays: int
@@ -100,6 +108,8 @@ class _Kept:
     parts: tuple[Part, ...]
     by_forward_rules: bool
     max_sensitivity: float | None
+    n_initial: int
+    n_final: int
 
     def run(self, tensors: Sequence[Tensor | None]) -> engine.Run:
         """The run to be differentiated, whose arrays are the last of these tensors."""
@@ -114,15 +124,29 @@ def fire_times(
     weights: Sequence[Tensor],
     thresholds: Sequence[Tensor],
     constants: Sequence[Tensor] = (),
-) -> tuple[tuple[Tensor, ...], engine.Run]:
-    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,) and
-    the constants that simulation.parts names, float64; and the run.
+    initial: Sequence[Tensor] = (),
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], engine.Run]:
+    """Spike times of every layer, differentiable in the input times, the weights (out, in), the thresholds (out,), the
+    constants that simulation.parts names, and the state from which it starts, float64; the final state; and the run.
+
+    A state is the tensors of `state_tensors`, or none: these hold no numbers, only its place in torch's graph.
 
     Raises what the engine raises, and GrazeError from backward and jvp.
     """
-    outputs: tuple[Tensor, ...] = _FireTimes.apply(simulation, len(weights), times, *weights, *thresholds, *constants)
-    run = simulation.run
-    return outputs[: run.n_layers], run
+    outputs: tuple[Tensor, ...] = _FireTimes.apply(
+        simulation, len(weights), times, *weights, *thresholds, *constants, *initial
+    )
+    run, n_final = simulation.run, simulation.kept.n_final
+    return outputs[: run.n_layers], outputs[run.n_layers : run.n_layers + n_final], run
+
+
+N_STATE = 2  # tensors that stand for a state
+
+
+def state_tensors(state: engine.State) -> tuple[Tensor, Tensor]:
+    """What stands for a state in torch's graph: (batch, n_moving) and (n_carried,) float64, all 0."""
+    nothing = torch.zeros((), dtype=torch.float64)
+    return nothing.expand(state.t_end.size, state.n_moving), nothing.expand(state.times.size)
 
 
 class Node(torch.autograd.Function):
@@ -141,11 +165,13 @@ class Node(torch.autograd.Function):
 class _FireTimes(Node):
     @staticmethod
     def forward(simulation: Simulation, n_weights: int, times: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        arrays = [arguments.array(parameter) for parameter in parameters]
-        log = simulation.make(arrays, n_weights, arguments.array(times))
+        n = len(parameters) - simulation.n_initial
+        arrays = [arguments.array(parameter) for parameter in parameters[:n]]
+        log = [torch.from_numpy(array) for array in simulation.make(arrays, n_weights, arguments.array(times))]
         run = simulation.run
-        fired = [run.times(layer + 1) for layer in range(run.n_layers)]
-        return tuple(torch.from_numpy(array) for array in (*fired, *log))
+        fired = [torch.from_numpy(run.times(layer + 1)) for layer in range(run.n_layers)]
+        final = () if run.state is None else state_tensors(run.state)
+        return *fired, *final, *log
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -159,13 +185,15 @@ class _FireTimes(Node):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        grad_times = grads[: -ctx.kept.n_arrays]
+        given = grads[: -ctx.kept.n_arrays]
         gradient = _ForwardPropagation if ctx.kept.by_forward_rules else _Adjoint
-        found = gradient.apply(ctx.kept, ctx.needs_input_grad[2:], len(grad_times), *grad_times, *ctx.saved_tensors)
+        found = gradient.apply(ctx.kept, ctx.needs_input_grad[2:], len(given), *given, *ctx.saved_tensors)
         return None, None, *found
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        if ctx.kept.n_initial or ctx.kept.n_final:
+            raise RuntimeError("a run with a state has no forward-mode derivatives: use backward, or leave state out")
         d_fire: tuple[Tensor, ...] = _Tangent.apply(ctx.kept, len(tangents), *tangents, *ctx.saved_tensors)
         return *d_fire, *[None] * ctx.kept.n_arrays
 
@@ -206,18 +234,33 @@ class Once(Node):
 
 
 class _Adjoint(Once):
-    """From dL/df of every layer to the gradients of input times, weights, thresholds and further constants."""
+    """From dL/df of every layer, and dL by the final state, to the gradients of input times, weights, thresholds,
+    further constants, and of the initial state."""
 
     @staticmethod
-    def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        gradient = kept.run(tensors).adjoint(
+    def forward(kept: _Kept, wanted: Sequence[bool], n_given: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        run, n_layers = kept.run(tensors), n_given - kept.n_final
+        gradient = run.adjoint(
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
             parts=kept.parts,
             zero_grazes=kept.zero_grazes,
+            after=_cotangents(run, tensors[n_layers:n_given]),
         )
         found = [*gradient.weights, *gradient.thresholds, *gradient.parts]
-        return _as_tensors(gradient.times, found, tensors[n_layers + 1 : -kept.n_arrays])
+        if kept.n_initial and gradient.state is not None:
+            found += gradient.state
+        return _as_tensors(gradient.times, found, tensors[n_given + 1 : -kept.n_arrays])
+
+
+def _cotangents(run: engine.Run, grads: Sequence[Tensor | None]) -> engine.Cotangents | None:
+    """Derivatives by the final state of a run; None if all are 0."""
+    given = [_array(grad) for grad in grads]
+    if run.state is None or all(grad is None for grad in given):
+        return None
+    shapes = (run.state.t_end.size, run.state.n_moving), run.state.times.shape
+    moving, times = (np.zeros(shape) if grad is None else grad for grad, shape in zip(given, shapes, strict=True))
+    return engine.Cotangents(moving, times)
 
 
 class _ForwardPropagation(Once):

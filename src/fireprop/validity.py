@@ -162,11 +162,18 @@ class ValidityReport:
     layers     of each layer or population
     t_end      (batch,)
     directed   whether steps were asked for
+    growth     (batch,) float64, if asked for: at what rate the gradient by the state grows backwards in time,
+               ln(|x(t_0)| / |x(t_end)|) / (t_end - t_0). It tends to the largest Lyapunov exponent in a long run. x are
+               the derivatives by V / v_threshold, by each I tau_mem / v_threshold, and by f / tau_mem of spikes f that
+               still act: in a refractory period, or under way along a delay. x(t_end) is 1 by each V and I, 0 by V of
+               a refractory unit and by f. t_0 is t_start or the first input. Nothing flows through a graze. nan for a
+               sample without inputs. 0 or less: gradients do not grow; g > 0: by exp(g) in each unit of time
     """
 
     layers: tuple[LayerValidity, ...]
     t_end: Tensor
     directed: bool
+    growth: Tensor | None = None
 
     def __getitem__(self, layer: int | str) -> LayerValidity:
         if isinstance(layer, int):
@@ -236,6 +243,10 @@ class ValidityReport:
         if self.directed:
             first = self.first_change
             table.append(f"first change along the direction: {first}" if first else "no count changes along it")
+        if self.growth is not None and self.growth.numel():
+            table.append(
+                f"growth of the gradient per unit of time: at most {float(self.growth.nan_to_num().max()):.3g}"
+            )
         return "\n".join(table)
 
 
@@ -277,6 +288,7 @@ def validity_report(
     t_start: float | Tensor | None = None,
     stop: Stop = None,
     along: Along = None,
+    growth: bool = False,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> ValidityReport:
     """How steep the spikes of a run are, how near it is to a run with other spikes, and how far along a direction.
@@ -288,6 +300,8 @@ def validity_report(
     along               the direction of a step of weights, thresholds, biases and initial currents, not of other
                         constants: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
+    growth              whether to measure how the gradient grows backwards in time, which costs a second run and a
+                        backward sweep
     max_spikes          as for a run
 
     A spike appears where a peak of V reaches the threshold, and disappears where the peak that V would have had without
@@ -312,7 +326,17 @@ def validity_report(
     d_weights, d_thresholds = _direction(net, view, along)
     margins = engine.graph.margins(run, horizon.numpy(), d_weights, d_thresholds)
     layers = tuple(_layer(view, run, margins, horizon, layer) for layer in range(run.n_layers))
-    return ValidityReport(layers, horizon, along is not None)
+    found = _growth(view, inputs, run.t_known, start, max_spikes) if growth else None
+    return ValidityReport(layers, horizon, along is not None, found)
+
+
+def _growth(view: GraphView, inputs: Spikes, t_end: engine.Array, t_start: Tensor | None, max_spikes: int) -> Tensor:
+    trains = engine.graph.Trains(arguments.array(inputs.times), inputs.units.numpy(), inputs.offsets.numpy())
+    found = engine.graph.growth(
+        view.structure, *view.float64_arrays(), trains, t_end, t_start=None if t_start is None else t_start.numpy(),
+        max_spikes=max_spikes,
+    )  # fmt: skip
+    return torch.from_numpy(found)
 
 
 def measure_reach(

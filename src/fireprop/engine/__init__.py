@@ -8,7 +8,7 @@ else is a graph. `interface` says what an engine offers. All that comes after a 
 from fireprop.engine import chain, graph, layered
 from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Engine, Gradient, Part, Run
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Engine, Gradient, Part, Run, State
 from fireprop.engine.starts import Acting
 from fireprop.engine.threads import get_num_threads, set_num_threads
 
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_CONSTANT",
     "Acting",
     "Array",
+    "Cotangents",
     "Engine",
     "Gradient",
     "GrazeError",
@@ -24,6 +25,7 @@ __all__ = [
     "ReplayError",
     "Run",
     "SpikeLimitError",
+    "State",
     "TimeResolutionError",
     "chain",
     "get_num_threads",

@@ -23,9 +23,10 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Gradient, Part
 from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start, held_below
-from fireprop.engine.state import State, check_kind, check_stop
+from fireprop.engine.state import N_ROWS as N_MOVING
+from fireprop.engine.state import State, check_kind, check_stop, joint_of
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
 from fireprop.kernels import resume as resume_kernel
@@ -100,6 +101,7 @@ class Run(interface.Run):
     chain: Chain
     names: Names = Numbered()
     start: Start | None = None
+    constant: Array | None = None  # (batch, 2, n_units): I and V of an initial state that is a constant
 
     engine = "chain"
 
@@ -129,11 +131,13 @@ class Run(interface.Run):
         want_input_times: bool = True,
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
+        after: Cotangents | None = None,
     ) -> Gradient:
         chain_constants.check_parts(parts)
         chain, log = self.chain, self.log
-        edges, order = chunk_edges(self.t_known.size), _hold_order(self)
-        flow = self.flow(grad_times)
+        edges = chunk_edges(self.t_known.size)
+        joint, order = (None, _hold_order(self)) if after is None and not self.resumed else _joint(self, after)
+        flow = self.flow(grad_times, after)
         want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
@@ -148,7 +152,7 @@ class Run(interface.Run):
             lanes = _taken(idle, lambda: _lanes(chain, by_rates=gradient.constants is not None))
             _cleared(gradient)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
-                chain, log, gradient, lanes, order, want_input_times, zero_grazes, edges[k], edges[k + 1]
+                chain, log, gradient, lanes, order, joint, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
             if code != status.OK:
                 raise in_words(code, sample, *self.names(layer, unit), t)
@@ -175,7 +179,10 @@ class Run(interface.Run):
             if not np.isfinite(sums).all():
                 raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
         thresholds = [part.copy() for part in _units_of(chain, total.theta)]
-        return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts])
+        before = None
+        if joint is not None and self.resumed:
+            before = Cotangents(joint.before.reshape(self.t_known.size, -1), flow[self.n_own() :].copy())
+        return Gradient(weights, thresholds, flow[self.members(0)].copy(), [by_part[part] for part in parts], before)
 
     def tangent(
         self,
@@ -316,6 +323,7 @@ class Engine(interface.Engine):
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
+        parts: Sequence[Part] = (),
     ) -> Run:
         """As `interface.Engine.simulate`; a stop waits for the last layer."""
         return simulate(
@@ -465,11 +473,18 @@ def simulate(
     if stop_at_first and any(layer.delay > 0.0 for layer in layers[1:]):
         raise ValueError("a chain with delays between its layers has no stop: simulate with the graph engine")
     chain = lay_out(layers)
-    start = None if t_start is None else Start(t_start, tuple(layer.start for layer in layers))
     if initial is not None:
         check_kind(initial, State)
         initial.check(chain, times, offsets, t_end)
-    final = State.of(chain, t_end) if want_state else None
+        t_start = initial.t_start
+        if acts != (t_start is not None):
+            raise ValueError("initial: the state is of a network with biases or initial states, or this one: not both")
+        initial = initial.adapted(chain)
+    start = None
+    if t_start is not None:
+        before = (None, None) if initial is None else (initial.arrays.hold_end, initial.attached)
+        start = Start(t_start, tuple(layer.start for layer in layers), *before)
+    final = State.of(chain, t_end, t_start, initial) if want_state else None
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
@@ -502,9 +517,26 @@ def simulate(
             buffers, loop = _enlarge(buffers, done), _new_loop(chain, start, resumes=resumes, want_state=want_state)
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
-    log = _assemble(inputs, offsets, chunks, edges, chain.layers.size)
+    carried = _carried(chain, chunks, initial)
+    log = _assemble(inputs, offsets, chunks, edges, chain.layers.size, carried)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
-    return Run(log, t_known, chain, names, start, state=final, resumed=resumes)
+    joint = None
+    if resumes or want_state:
+        joint = joint_of(chain, log.events, log.offsets, carried.size, initial, final)
+    constant = None
+    if initial is not None and initial.is_constant:
+        constant = np.stack([initial.arrays.i, initial.arrays.v], axis=1, dtype=float)
+    return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant)
+
+
+def _carried(chain: Chain, chunks: Sequence[simulate_kernel.Buffers], initial: State | None) -> Array:
+    """The spikes of an earlier run that still act, with what has become of them: EVENT."""
+    if initial is None:
+        return NO_EVENTS.reshape(-1)
+    parts = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
+    carried = np.concatenate([NO_EVENTS.reshape(-1), *parts])
+    carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
+    return for_kernels(carried)
 
 
 def _chunk(n_samples: int) -> int:
@@ -623,14 +655,21 @@ def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.B
 
 
 def _assemble(
-    inputs: Array, offsets: Array, chunks: Sequence[simulate_kernel.Buffers], edges: Sequence[int], n_layers: int
+    inputs: Array,
+    offsets: Array,
+    chunks: Sequence[simulate_kernel.Buffers],
+    edges: Sequence[int],
+    n_layers: int,
+    carried: Array,
 ) -> Log:
-    """One log from the inputs and the buffers of all chunks, level by level."""
+    """One log from the inputs and the buffers of all chunks, level by level, and what is carried over."""
     sizes = np.array([chunk.offsets[:, -1] - chunk.offsets[:, 0] for chunk in chunks], np.int64)
     sizes = sizes.reshape(-1, n_layers).T
     starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
-    events = for_kernels(np.empty(inputs.size + int(sizes.sum()), EVENT))
+    n_own = inputs.size + int(sizes.sum())
+    events = for_kernels(np.empty(n_own + carried.size, EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
+    as_bytes(events[n_own:])[:] = as_bytes(carried)
     ends = np.empty((n_layers + 1, offsets.size), np.int64)
     ends[0] = offsets
     ends[1:, 0] = starts[:, 0] if chunks else inputs.size
@@ -688,6 +727,28 @@ def _lanes(chain: Chain, *, by_rates: bool = False) -> Lanes:
         columns=_columns(chain),
         by_rates=chain_constants.new_by_rates(chain) if by_rates else None,
     )
+
+
+def _joint(run: Run, after: Cotangents | None) -> tuple[adjoint_kernel.Joint, Array]:
+    """Where a run joins others, and what `_hold_order` is then: the spikes whose refractory periods end in it."""
+    joint, chain, events, offsets = run.joining(), run.chain, run.log.events, run.log.offsets
+    batch, n_own, shape = run.t_known.size, run.n_own(), (run.t_known.size, N_MOVING, chain.units.size)
+    held = np.zeros((chain.layers.size, batch + 1), int)
+    order: list[Array] = []
+    for layer, units in enumerate(_units_of(chain, chain.units)):
+        carried = np.flatnonzero(joint.layers == layer)
+        places = np.concatenate([n_own + carried, np.arange(*offsets[layer + 1, [0, -1]])])
+        own = np.repeat(np.arange(batch), np.diff(offsets[layer + 1]))
+        samples = np.concatenate([joint.samples[carried], own])
+        ends = events["time"][places] + units["t_ref"][events["unit"][places]]
+        kept = np.flatnonzero((ends > -np.inf) & (ends < run.t_known[samples]))
+        kept = kept[np.lexsort((ends[kept], samples[kept]))]
+        held[layer] = sum(part.size for part in order) + np.searchsorted(samples[kept], np.arange(batch + 1))
+        order.append(places[kept])
+    moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float).reshape(shape)
+    constant = np.zeros((batch, 2, chain.units.size)) if run.constant is None else run.constant
+    begin, end, before = joint.begin, run.t_known, np.zeros(shape)
+    return adjoint_kernel.Joint(begin, end, moving, before, constant, held, n_own), np.concatenate(order)
 
 
 def _hold_order(run: Run) -> Array:

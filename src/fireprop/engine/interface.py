@@ -22,6 +22,17 @@ class Part(NamedTuple):
     number: int
 
 
+class Cotangents(NamedTuple):
+    """Derivatives of a loss by a state.
+
+    moving  (batch, n) float64: by what moves with time, potentials and currents; n depends on the engine
+    times   (n_carried,) float64: by the times of what the state keeps of the past, as `State.times` has them
+    """
+
+    moving: Array
+    times: Array
+
+
 class Gradient(NamedTuple):
     """Gradients of a loss.
 
@@ -29,12 +40,64 @@ class Gradient(NamedTuple):
     thresholds  per population or layer, (n,)
     times       (n_inputs,), of the input times
     parts       of the further constants that were asked for, in their shapes
+    state       by the state from which the run started; None for a run from rest
     """
 
     weights: list[Array]
     thresholds: list[Array]
     times: Array
     parts: list[Array]
+    state: Cotangents | None = None
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Where a run joins others.
+
+    begin    float64, where the sweep back ends, and -inf from rest: (batch, n_layers) of a chain, (batch, n_units) of a
+             graph. That is the beginning of the run, or, if its initial state is a constant, where that is valid
+    origin   (n_carried,) int64: places in the log of what `State.times` of the final state has; empty without one
+    samples  (n,) int64: of the events that an earlier run has made, which are the last ones of the log
+    layers   (n,) int64, of a chain: likewise
+    """
+
+    begin: Array
+    origin: Array
+    samples: Array
+    layers: Array
+
+
+class State(ABC):
+    """What a run leaves for the one that continues it.
+
+    t_end       (batch,) float64, of the run
+    is_constant  for derivatives
+    """
+
+    t_end: Array
+    is_constant: bool
+
+    @property
+    @abstractmethod
+    def times(self) -> Array:
+        """(n_carried,) float64: of spikes and arrivals that still act at the end of the run."""
+
+    @property
+    @abstractmethod
+    def n_moving(self) -> int:
+        """How many numbers of `Cotangents.moving` a sample has."""
+
+    @abstractmethod
+    def detach(self) -> "State":
+        """The same state, a constant for derivatives."""
+
+    @abstractmethod
+    def pick(self, samples: Array) -> tuple["State", Array]:
+        """The state of some samples, and the places of its `times` among these."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Units and precision, in words."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +108,14 @@ class Run(ABC):
     t_known  (batch,): t_end, or earlier after an early stop
     state    what another run continues from, if that was asked for: opaque, of the engine
     resumed  whether this run has continued another
+    joint    where it joins others; None of a run that has neither a state nor continues one
     """
 
     log: Log
     t_known: Array
-    state: object = field(default=None, kw_only=True, repr=False)
+    state: State | None = field(default=None, kw_only=True, repr=False)
     resumed: bool = field(default=False, kw_only=True)
+    joint: Joint | None = field(default=None, kw_only=True, repr=False)
 
     engine: ClassVar[str]  # the name of the engine that made the run
 
@@ -101,10 +166,12 @@ class Run(ABC):
         want_input_times: bool = True,
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
+        after: Cotangents | None = None,
     ) -> Gradient:
         """Reverse mode: gradients of weights (out, in), thresholds (out,), input times and parts from those of spikes.
 
         grad_times  per layer dL/df (n_spikes,), or None for zeros
+        after       dL by the final state; None for zeros
 
         Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it,
         and ValueError where a gradient overflows.
@@ -146,16 +213,17 @@ class Run(ABC):
         if self.resumed:
             raise ValueError(
                 "this run continues an earlier one, whose spikes its log does not have: simulate from the start to get "
-                "derivatives or potentials"
+                "forward-mode derivatives or potentials"
             )
 
-    def flow(self, grad_times: Sequence[Array | None]) -> Array:
-        """dL/df of every event from that of each layer's spikes; None is a zero."""
-        self.refuse_resumed()
+    def flow(self, grad_times: Sequence[Array | None], after: Cotangents | None = None) -> Array:
+        """dL/df of every event from that of each layer's spikes, and from that of the final state; None is a zero."""
         flow = np.zeros(self.log.events.size)
         for layer, grad in enumerate(grad_times):
             if grad is not None:
                 flow[self.members(layer + 1)] = grad
+        if after is not None and self.joint is not None:
+            np.add.at(flow, self.joint.origin, after.times)
         refuse_non_finite(self.log.events, flow, "the loss has the derivative")
         return flow
 
@@ -165,6 +233,16 @@ class Run(ABC):
         slopes, least = events["slope"], 1.0 / max_sensitivity  # 0 of what comes from outside
         slopes[(slopes > 0.0) & (slopes < least)] = least
         return replace(self, log=self.log._replace(events=events))
+
+    def joining(self) -> Joint:
+        """Where the run joins others. Raises ValueError if it does not."""
+        if self.joint is None:
+            raise ValueError("this run has no state: simulate with want_state")
+        return self.joint
+
+    def n_own(self) -> int:
+        """How many events of the log are of this run; those of an earlier one come last."""
+        return int(self.log.offsets[-1, -1])
 
     # -------------------------------------------------------------------------------------------------- inspect
 
@@ -246,6 +324,7 @@ class Engine(ABC):
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
+        parts: Sequence[Part] = (),
     ) -> Run:
         """Simulate the network on a batch of input spikes.
 
@@ -255,9 +334,11 @@ class Engine(ABC):
         max_spikes             limit of spikes per layer and sample
         initial                the `state` of an earlier run, at whose t_end this one continues it; without a stop
         want_state             keep the final state, as Run.state; without a stop
+        parts                  constants that derivatives are asked for, through states too
 
         A run that is cut anywhere has the bits of the whole: spikes at a cut belong to the part that starts there. The
-        slope after a refractory period that ends in a later part stays 0.
+        slope after a refractory period that ends in a later part stays 0. The last events of the log, which belong to
+        no level, are those of earlier runs that still act: spikes whose refractory period may end here.
 
         Raises ValueError for a weight that is not finite or a threshold that is not above 0, as training may make them,
         SpikeLimitError and TimeResolutionError, each with sample, layer, unit and time.

@@ -13,17 +13,27 @@ from fireprop.engine.errors import SpikeLimitError
 from fireprop.engine.graph.forward import check_parameters
 from fireprop.engine.graph.layering import INPUT, Layering
 from fireprop.engine.graph.layout import BIAS, STARTS, STATE, Connection, Sparsity, Structure, once
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Gradient, Part
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Gradient, Part
 from fireprop.engine.starts import Acting, Start
 from fireprop.kernels.chain import Chain
 
 
 def engine_for(
-    structure: Structure, weights: Sequence[Array], thresholds: Sequence[Array], *, stop_at: int | None = None
+    structure: Structure,
+    weights: Sequence[Array],
+    thresholds: Sequence[Array],
+    *,
+    stop_at: int | None = None,
+    has_state: bool = False,
 ) -> interface.Engine:
-    """The faster engine for a network, no constant of which is trained."""
+    """The faster engine for a network, no constant of which is trained.
+
+    has_state  whether the run continues another, or keeps its final state: that of a chain does not hold what is late
+    """
     engine = graph.Engine(structure, weights, thresholds)
     in_layers = runs_in_layers(structure, stop_at) and _are_quiet(structure, weights, thresholds)
+    if has_state and any(connection.delay is not None for connection in structure.connections):
+        in_layers = False
     return Engine(structure, weights, thresholds, engine) if in_layers else engine
 
 
@@ -206,6 +216,7 @@ class Run(interface.Run):
     layering: Layering
     chain: Chain
     start: Start | None
+    constant: Array | None = None  # see `chain.Run`
 
     engine = "chain"
 
@@ -213,7 +224,10 @@ class Run(interface.Run):
     def layers(self) -> chains.Run:
         """The run, told by layer."""
         names = Named(self.structure, self.layering)
-        return chains.Run(self.log, self.t_known, self.chain, names, self.start, state=self.state, resumed=self.resumed)
+        return chains.Run(
+            self.log, self.t_known, self.chain, names, self.start, state=self.state, resumed=self.resumed,
+            joint=self.joint, constant=self.constant,
+        )  # fmt: skip
 
     @property
     def n_layers(self) -> int:
@@ -252,12 +266,13 @@ class Run(interface.Run):
         want_input_times: bool = True,
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
+        after: Cotangents | None = None,
     ) -> Gradient:
         flow = self.flow(grad_times)
         layers = self.layers
         found = layers.adjoint(
             [flow[layers.members(level)] for level in range(1, layers.n_layers + 1)],
-            want_input_times=want_input_times, parts=parts, zero_grazes=zero_grazes,
+            want_input_times=want_input_times, parts=parts, zero_grazes=zero_grazes, after=after,
         )  # fmt: skip
         weights = [
             connection.only_existing(found.weights[number][rows, columns])
@@ -343,6 +358,7 @@ class Engine(interface.Engine):
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
+        parts: Sequence[Part] = (),
     ) -> interface.Run:
         structure = self.structure
         layering: Layering = structure.layering  # type: ignore[assignment]
@@ -360,7 +376,16 @@ class Engine(interface.Engine):
                 times, units, offsets, t_end, t_start=t_start, stop_at=stop_at, max_spikes=max_spikes
             )
         return Run(
-            run.log, run.t_known, structure, layering, run.chain, run.start, state=run.state, resumed=run.resumed
+            run.log,
+            run.t_known,
+            structure,
+            layering,
+            run.chain,
+            run.start,
+            state=run.state,
+            resumed=run.resumed,
+            joint=run.joint,
+            constant=run.constant,
         )
 
     def _layers(self, layering: Layering) -> list[chains.Layer]:

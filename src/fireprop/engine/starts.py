@@ -34,10 +34,18 @@ class Acting(NamedTuple):
 
 @dataclass(frozen=True)
 class Start:
-    """t_start (batch,), and what acts on each layer from then on."""
+    """t_start (batch,), and what acts on each layer from then on.
+
+    Of a run that continues another:
+
+    hold_end  (batch, n_units): the ends of the last refractory periods before it; -inf of units that have not fired
+    attached  (batch, n_layers): see `state.State`
+    """
 
     t_start: Array
     layers: tuple[Acting, ...]
+    hold_end: Array | None = None
+    attached: Array | None = None
 
     def potential(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         """When a sample starts, and V of a unit there."""
@@ -90,8 +98,11 @@ def _rises(run: "Run", start: Start, layer: int) -> dict[str, Array]:
     units = run.chain.units[first : first + int(run.chain.layers["width"][layer])]
     found = {name: np.empty(part.stop - part.start) for name in Acting._fields}
     offsets = run.log.offsets[layer + 1] - part.start
-    free = np.empty(units.size)
-    kernel.rise_by(run.log.events[part], offsets, units, start.t_start, free, kernel.Rise(*found.values()))
+    free = np.repeat(start.t_start[:, None], units.size, axis=1)
+    if start.hold_end is not None:
+        free = np.maximum(free, start.hold_end[:, first : first + units.size])
+    attached = np.full(free.shape[0], -np.inf) if start.attached is None else start.attached[:, layer].copy()
+    kernel.rise_by(run.log.events[part], offsets, units, start.t_start, attached, free, kernel.Rise(*found.values()))
     return found
 
 

@@ -1,54 +1,146 @@
 """What a run leaves for the next one that continues it: the state of a chain, and checks that both engines share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fireprop.engine import interface
 from fireprop.engine.arrays import Array
+from fireprop.engine.interface import Joint
 from fireprop.kernels import resume as resume_kernel
 from fireprop.kernels.chain import Chain
 
+N_ROWS = 5  # derivatives of a unit that cross a cut: by I and V, and three that lead to those by its rates
+
 
 @dataclass(frozen=True)
-class State:
+class State(interface.State):
     """Where every unit of a batch stands at the end of a run: opaque, for `simulate(initial=...)` of the same chain.
 
-    t_end   (batch,) float64, of the run
-    widths  of the layers
-    arrays  of `resume_kernel.State`, (batch, ...) each
+    t_end     (batch,) float64, of the run
+    widths    of the layers
+    arrays    of `resume_kernel.State`, (batch, ...) each
+    rest      (n_units,) float64: of the chain, see UNIT
+    attached  (batch, n_layers) float64: since when derivatives go through states; -inf: from the start
+    t_start   (batch,) float64, when biases and initial states began to act; None where there are none
     """
 
     t_end: Array
     widths: tuple[int, ...]
     arrays: resume_kernel.State
+    rest: Array
+    attached: Array
+    t_start: Array | None
+    is_constant: bool = False
 
     @classmethod
-    def of(cls, chain: Chain, t_end: Array) -> "State":
-        """A state in which nothing is written yet."""
+    def of(cls, chain: Chain, t_end: Array, t_start: Array | None, initial: "State | None") -> "State":
+        """A state in which nothing is written yet; initial: that from which the run starts."""
         batch, real = t_end.size, chain.weight.dtype
         sizes = (chain.layers.size, *4 * (chain.units.size,))
         dtypes = (np.dtype(float), real, real, np.dtype(float), np.dtype(float))
         arrays = [np.empty((batch, size), dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
-        return cls(t_end.copy(), tuple(chain.layers["width"].tolist()), resume_kernel.State(*arrays))
+        attached = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.attached
+        widths = tuple(chain.layers["width"].tolist())
+        rest = np.array(chain.units["rest"])
+        return cls(t_end.copy(), widths, resume_kernel.State(*arrays), rest, attached, t_start)
 
     def sample(self, k: int) -> resume_kernel.State:
         return resume_kernel.State(*(array[k] for array in self.arrays))
 
+    @property
+    def fired(self) -> Array:
+        """(batch, n_units) bool: the units that have fired."""
+        return self.arrays.last_spike > -np.inf
+
     def n_fired(self, chain: Chain, k: int) -> Array:
         """(n_layers,): the units of each layer that have fired in a sample."""
-        fired = self.arrays.last_spike[k] > -np.inf
-        return np.add.reduceat(fired, chain.layers["start"], dtype=int)
+        return np.add.reduceat(self.fired[k], chain.layers["start"], dtype=int)
+
+    @property
+    def times(self) -> Array:
+        """Of the last spikes of units, sample by sample."""
+        return self.arrays.last_spike[self.fired]
+
+    @property
+    def n_moving(self) -> int:
+        return int(N_ROWS * self.arrays.v.shape[1])
+
+    def detach(self) -> "State":
+        return replace(self, attached=self.arrays.t_last, is_constant=True)
+
+    def pick(self, samples: Array) -> tuple["State", Array]:
+        number = np.full(self.fired.shape, -1)
+        number[self.fired] = np.arange(np.count_nonzero(self.fired))
+        picked = replace(
+            self,
+            t_end=self.t_end[samples],
+            arrays=resume_kernel.State(*(array[samples] for array in self.arrays)),
+            attached=self.attached[samples],
+            t_start=None if self.t_start is None else self.t_start[samples],
+        )
+        return picked, number[samples][picked.fired]
+
+    def adapted(self, chain: Chain) -> "State":
+        """The state with refractory periods, biases and thresholds as they are now, after training.
+
+        V stays where it was, and below the threshold.
+        """
+        units, v = chain.units, self.arrays.v
+        moved = units["rest"] - self.rest
+        if moved.any():
+            v = (v + moved).astype(v.dtype)
+        theta = (units["theta"] + units["rest"]).astype(v.dtype)
+        v = np.where(v < theta, v, np.nextafter(theta, v.dtype.type(-np.inf)))
+        hold_end = self.arrays.last_spike + units["t_ref"]
+        return replace(self, arrays=self.arrays._replace(v=v, hold_end=hold_end), rest=np.array(units["rest"]))
+
+    def begins(self) -> Array:
+        """(batch, n_layers): where a sweep back from a run that it begins ends."""
+        shape = self.arrays.t_last.shape
+        return self.arrays.t_last if self.is_constant else np.broadcast_to(self.t_end[:, None], shape)
+
+    def waits(self, chain: Chain) -> Array:
+        """(batch, n_units) bool: units whose refractory period ends in a run that it begins."""
+        owner = np.repeat(np.arange(chain.layers.size), chain.layers["stop"] - chain.layers["start"])
+        if self.is_constant:
+            return self.arrays.hold_end > self.arrays.t_last[:, owner]
+        return self.arrays.hold_end >= self.t_end[:, None]
+
+    def describe(self) -> str:
+        return "layers of {} units in {}".format(", ".join(map(str, self.widths)), self.arrays.v.dtype)
 
     def check(self, chain: Chain, times: Array, offsets: Array, t_end: Array) -> None:
         """Refuse another chain, or inputs and ends that come before this state."""
-        found = self.widths, self.arrays.v.dtype
         wanted = tuple(chain.layers["width"].tolist()), chain.weight.dtype
-        if found != wanted:
-            words = [
-                "layers of {} units in {}".format(", ".join(map(str, one)), dtype) for one, dtype in (found, wanted)
-            ]
-            raise ValueError(f"initial: the state is of {words[0]}, these are {words[1]}")
+        if (self.widths, self.arrays.v.dtype) != wanted:
+            these = "layers of {} units in {}".format(", ".join(map(str, wanted[0])), wanted[1])
+            raise ValueError(f"initial: the state is of {self.describe()}, these are {these}")
         check_continues(self.t_end, times, offsets, t_end)
+
+
+def joint_of(
+    chain: Chain, events: Array, offsets: Array, n_carried: int, initial: State | None, final: State | None
+) -> Joint:
+    """Where a run joins others.
+
+    events, offsets  of its log, of whose events the last n_carried are those that the initial state keeps
+    """
+    batch, n_units = offsets.shape[1] - 1, chain.units.size
+    before = np.zeros((batch, n_units), bool) if initial is None else initial.fired
+    samples, units = np.nonzero(before)
+    layers = np.searchsorted(chain.layers["start"], units, side="right") - 1
+    origin = np.empty(0, int)
+    if final is not None:
+        last = np.full((batch, n_units), -1)
+        last[samples, units] = events.size - n_carried + np.arange(n_carried)
+        for layer, start in enumerate(chain.layers["start"].tolist()):
+            part = slice(int(offsets[layer + 1, 0]), int(offsets[layer + 1, -1]))
+            owners = np.repeat(np.arange(batch), np.diff(offsets[layer + 1]))
+            last[owners, start + events["unit"][part]] = np.arange(part.start, part.stop)  # of several the last one
+        origin = last[final.fired]
+    begin = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.begins()
+    return Joint(np.ascontiguousarray(begin), origin, samples, layers)
 
 
 def check_continues(t_before: Array, times: Array, offsets: Array, t_end: Array) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fireprop.kernels import rates
 from fireprop.kernels.compiling import piece
-from fireprop.kernels.rates import DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN, DRIVENS, DRIVERS
+from fireprop.kernels.rates import DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN, DRIVENS, DRIVER_BY_OWN, DRIVERS
 
 # Rows of `Sums`: by beta, by alpha of what arrives from below, by alpha of own spikes
 BY_BETA, BY_ALPHA, BY_OWN_ALPHA = range(3)
@@ -72,6 +72,23 @@ def arrive_back(sums, by_rates, weight, first, n_units, own):
         which = np.uint64(BY_OWN_ALPHA if own else BY_ALPHA)
         for u in range(np.uint64(n_units)):
             sample[which, u] += weight[first + u] * rows[DRIVEN_BY_OWN, u]
+
+
+@piece
+def start_back(sums, by_rates, constant, start, n_units):
+    """Where a run starts from a constant state: V and I there are what arrives, from below.
+
+    constant  (2, n_units): I and V
+    """
+    if sums is None:
+        return
+    rows, sample = by_rates.all, sums.sample
+    for u in range(n_units):
+        i, v = sample.dtype.type(constant[0, start + u]), sample.dtype.type(constant[1, start + u])
+        if by_rates.wanted[DRIVERS]:
+            sample[BY_BETA, u] += i * rows[DRIVEN_BY_DRIVERS, u] + v * rows[DRIVER_BY_OWN, u]
+        if by_rates.wanted[DRIVENS]:
+            sample[BY_ALPHA, u] += i * rows[DRIVEN_BY_OWN, u]
 
 
 @piece

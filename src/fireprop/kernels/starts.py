@@ -23,22 +23,25 @@ class Rise(NamedTuple):
 
 
 @kernel
-def rise_by(events, offsets, units, t_start, free, out):
+def rise_by(events, offsets, units, t_start, attached, free, out):
     """Write the derivatives by bias, initial current and initial potential of the spikes of one layer.
 
-    events   (n_spikes,) EVENT of the layer; offsets (batch + 1,)
-    units    (n_units,) UNIT of the layer
-    t_start  (batch,)
-    free     (n_units,) float64, scratch: since when V of each unit moves freely
+    events    (n_spikes,) EVENT of the layer; offsets (batch + 1,)
+    units     (n_units,) UNIT of the layer
+    t_start   (batch,)
+    attached  (batch,): since when anything counts; what acted before is a constant
+    free      (batch, n_units) float64: since when V of each unit moves freely, at first; overwritten
     """
     for sample in range(t_start.size):
-        free[:] = t_start[sample]
+        start, counts = t_start[sample], attached[sample] < t_start[sample]
+        for u in range(units.size):
+            free[sample, u] = max(free[sample, u], attached[sample])
         for k in range(offsets[sample], offsets[sample + 1]):
             event = events[k]
             unit = units[event.unit]
-            since = free[event.unit]
-            left, gap = decay(unit.alpha * (since - t_start[sample])), event.time - since
+            since = free[sample, event.unit]
+            left, gap = decay(unit.alpha * (since - start)) if counts else 0.0, event.time - since
             out.bias[k] = response(gap, 0.0, unit.beta)
             out.current[k] = left * response(gap, unit.alpha, unit.beta)
-            out.potential[k] = decay(unit.beta * gap) if since == t_start[sample] else 0.0
-            free[event.unit] = event.time + unit.t_ref
+            out.potential[k] = decay(unit.beta * gap) if counts and since == start else 0.0
+            free[sample, event.unit] = event.time + unit.t_ref

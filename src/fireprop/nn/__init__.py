@@ -8,6 +8,7 @@ from fireprop.nn.readout import LI, Maximum, Trace
 from fireprop.nn.record import EngineUsed, Record
 from fireprop.nn.scaling import LayerStart, Start, initialise
 from fireprop.nn.sequential import Sequential
+from fireprop.nn.state import State
 
 __all__ = [
     "LI",
@@ -23,6 +24,7 @@ __all__ = [
     "Sequential",
     "SpikeDropout",
     "Start",
+    "State",
     "Trace",
     "initialise",
     "keep_positive",

@@ -13,6 +13,7 @@ from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import Part, Values, check_gradient, has_trained, is_trained, synapse_shapes
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
+from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.structure import sites_of, start_names, start_weights, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
@@ -31,9 +32,11 @@ def run_layers(
     gradient: GradientBy = "adjoint",
     max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+    state: From = None,
 ) -> Record:
     """One fused run of neighbouring layers."""
     first_layer = next_layer()
+    check_state(state, t_start=t_start, stop=stop, gradient=gradient)
     checks.check_options(
         t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
         max_sensitivity=max_sensitivity, max_spikes=max_spikes,
@@ -43,7 +46,11 @@ def run_layers(
     horizon = checks.horizon(t_end, inputs)
     waits = stop is not None and any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:])
     as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
-    start = checks.start(t_start, inputs, needed=what_starts(layers, first_layer))
+    as_graph = as_graph or (state is not None and any(map(_is_late, layers)))
+    kind = "" if state is None else kind_of(layers)
+    initial = initial_of(state, kind, len(inputs))
+    starts = "" if initial else what_starts(layers, first_layer)
+    start = checks.start(t_start, inputs, needed=starts)
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in _chain_weights(lif)]
     sites = sites_of(layers) if any(map(has_trained, layers)) else []
     check_gradient(gradient, sites)
@@ -64,12 +71,29 @@ def run_layers(
         return chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
-            max_spikes=max_spikes,
+            max_spikes=max_spikes, initial=None if initial is None else initial.state, want_state=state is not None,
+            parts=parts,
         )  # fmt: skip
 
-    simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
+    simulation = simulation_of(
+        solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity, initial=initial
+    )
     constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
-    return record_of(simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants)
+    return record_of(
+        simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants, initial=initial, kind=kind
+    )
+
+
+def kind_of(layers: Sequence["LIF"]) -> str:
+    """What a state of the layers is of, in words."""
+    return ", ".join(
+        f"LIF({lif.in_features}, {lif.out_features}{', recurrent=True' if lif.recurrent else ''})" for lif in layers
+    )
+
+
+def _is_late(lif: "LIF") -> bool:
+    """Whether anything arrives late in a layer: the state of a chain does not hold that."""
+    return lif.delay is not None or lif.delay_rec is not None
 
 
 def plain_layers(

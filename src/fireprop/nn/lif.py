@@ -13,6 +13,7 @@ from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import OPTIONAL, adapt_state, exact_constants, is_trained, keep_constant, keep_synaptic
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
+from fireprop.nn.state import From
 from fireprop.spikes import Spikes
 
 EXACT = (
@@ -233,11 +234,12 @@ class LIF(nn.Module):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
         spikes: Spikes = self.record(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )[-1]  # fmt: skip
         return spikes
 
@@ -253,11 +255,12 @@ class LIF(nn.Module):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Record:
         """As `forward`, but as a `Record`, which has the slopes too."""
         return run_layers(
             [self], inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -32,6 +32,7 @@ from fireprop.nn.constants import (
     values_of,
 )
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
+from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.structure import (
     StructureCache,
     connection_of,
@@ -338,11 +339,12 @@ class Network(nn.Module):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
         spikes: Spikes = self.record(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )[self.output_population]  # fmt: skip
         return spikes
 
@@ -358,11 +360,13 @@ class Network(nn.Module):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Record:
         """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph.
 
         `record[-1]` is the population that was added last, which is the output unless `output` names another.
         """
+        check_state(state, t_start=t_start, stop=stop, gradient=gradient)
         checks.check_options(
             t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
             max_sensitivity=max_sensitivity, max_spikes=max_spikes,
@@ -370,7 +374,9 @@ class Network(nn.Module):
         weights, thresholds = self.tensors()
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
         horizon = checks.horizon(t_end, inputs)
-        start = checks.start(t_start, inputs, needed=self.what_starts())
+        kind = "" if state is None else self._kind()
+        initial = initial_of(state, kind, len(inputs))
+        start = checks.start(t_start, inputs, needed="" if initial else self.what_starts())
         stop_at = list(self.populations).index(self.output_population) if stop else None
         sites = self.sites()
         check_gradient(gradient, sites)
@@ -389,17 +395,28 @@ class Network(nn.Module):
             if self._as_graph or gradient == "forward" or parts:
                 chosen = engine.graph.Engine(structure, w, theta)
             else:
-                chosen = engine.layered.engine_for(structure, w, theta, stop_at=stop_at)
+                chosen = engine.layered.engine_for(structure, w, theta, stop_at=stop_at, has_state=state is not None)
             return chosen.simulate(
                 times, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
-                max_spikes=max_spikes,
+                max_spikes=max_spikes, initial=None if initial is None else initial.state,
+                want_state=state is not None, parts=parts,
             )  # fmt: skip
 
-        simulation = simulation_of(solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity)
+        simulation = simulation_of(
+            solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity, initial=initial
+        )
         constants = [site.tensor() for site in trained]
         names = tuple(self.populations)
         output = self.output_population
-        return record_of(simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants)
+        return record_of(
+            simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants,
+            initial=initial, kind=kind,
+        )  # fmt: skip
+
+    def _kind(self) -> str:
+        """What a state of the network is of, in words."""
+        sizes = ", ".join(f"{name} of {self._population(name).size}" for name in self.populations)
+        return f"a Network of {self.n_inputs} inputs, {sizes}, with {', '.join(self.connections)}"
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights of all connections, also those with which something acts at the start, and thresholds (n,) of all

@@ -13,6 +13,7 @@ from torch import Tensor
 from fireprop import arguments, autograd, engine
 from fireprop.nn.checks import check_index
 from fireprop.nn.readout import Trace
+from fireprop.nn.state import Standing, State
 from fireprop.spikes import Spikes
 
 Stop: TypeAlias = Literal["first_spikes"] | None
@@ -45,6 +46,7 @@ class Record:
     names   of the layers; empty where they have numbers only
     places  per layer: the number of its run, and its number in that run; None where it has none. Default: in order
     output  name of the population that is the output of a `Network`, which may be another than the last; else None
+    states  per run, the state at its end, if it was asked for
     """
 
     layers: tuple[Any, ...]
@@ -52,6 +54,21 @@ class Record:
     names: tuple[str, ...] = ()
     places: tuple[Place | None, ...] | None = None
     output: str | None = None
+    states: tuple[Standing, ...] = ()
+
+    def state(self) -> State:
+        """The state at the end of a run that was made with a state, for `record(state=...)` of the same network.
+
+        >>> from fireprop.nn import LIF
+        >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5)
+        >>> first = layer.record(Spikes.from_latencies([[0.1, 0.4]]), t_end=0.5, state="rest")
+        >>> second = layer.record(Spikes.from_latencies([[0.6, 0.9]]), t_end=1.0, state=first.state())
+
+        Raises ValueError for a run without a state.
+        """
+        if not self.runs or len(self.states) != len(self.runs):
+            raise ValueError('the run kept no state: give state="rest" to the first run, and a State to those after it')
+        return State(self.states)
 
     @property
     def spikes(self) -> tuple[Spikes, ...]:
@@ -152,7 +169,7 @@ class Record:
         same = [place for layer, place in zip(self.layers, self._places(), strict=True) if _same(layer, out)]
         names = self.names if len(self.names) == after + 1 else ()
         places = (*self._places()[:after], same[-1] if same else None)
-        return Record((*self.layers[:after], out), self.runs, names, places)
+        return Record((*self.layers[:after], out), self.runs, names, places, states=self.states)
 
     def with_output_last(self) -> "Record":
         """The same layers, the output population at the end."""
@@ -160,7 +177,7 @@ class Record:
             return self
         order = sorted(range(len(self)), key=lambda k: self.names[k] == self.output)
         layers, names = (tuple(values[k] for k in order) for values in (self.layers, self.names))
-        return Record(layers, self.runs, names, tuple(self._places()[k] for k in order))
+        return Record(layers, self.runs, names, tuple(self._places()[k] for k in order), states=self.states)
 
     def _locate(self, layer: int | str) -> tuple[engine.Run, int]:
         """The run that a layer is in, and its number there."""
@@ -205,7 +222,8 @@ def joined(records: Sequence[Record], names: tuple[str, ...] = ()) -> Record:
         places += [None if place is None else (first + place[0], place[1]) for place in record._places()]
         first += len(record.runs)
     layers = tuple(layer for record in records for layer in record.layers)
-    return Record(layers, tuple(run for record in records for run in record.runs), names, tuple(places))
+    states = tuple(standing for record in records for standing in record.states)
+    return Record(layers, tuple(run for record in records for run in record.runs), names, tuple(places), states=states)
 
 
 class _Recorder:
@@ -251,6 +269,7 @@ def simulation_of(
     on_graze: OnGraze,
     gradient: GradientBy,
     max_sensitivity: float | None,
+    initial: Standing | None = None,
 ) -> autograd.Simulation:
     """A simulation with the options of a run; parts: the constants by which it is differentiated too."""
     return autograd.Simulation(
@@ -259,6 +278,7 @@ def simulation_of(
         parts=parts,
         by_forward_rules=gradient == "forward",
         max_sensitivity=max_sensitivity,
+        n_initial=0 if initial is None else autograd.N_STATE,
     )
 
 
@@ -272,12 +292,20 @@ def record_of(
     *,
     output: str | None = None,
     constants: Sequence[Tensor] = (),
+    initial: Standing | None = None,
+    kind: str = "",
 ) -> Record:
-    """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says."""
-    all_times, run = autograd.fire_times(simulation, inputs.times, weights, thresholds, constants)
+    """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says.
+
+    initial  where it starts; None: from rest
+    kind     what its state is of, in words
+    """
+    given = () if initial is None else initial.tensors
+    all_times, final, run = autograd.fire_times(simulation, inputs.times, weights, thresholds, constants, given)
     t_known = torch.from_numpy(run.t_known)
     spikes = []
     for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
-    return contribute(Record(tuple(spikes), (run,), names, output=output))
+    states = () if run.state is None else (Standing(run.state, final, kind),)
+    return contribute(Record(tuple(spikes), (run,), names, output=output, states=states))

@@ -1,5 +1,6 @@
 """Chains of modules that map Spikes to Spikes."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.readout import LI, Trace
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, contribute, joined, next_layer, recording
+from fireprop.nn.state import From, State, check_state
 from fireprop.spikes import Spikes
 
 
@@ -42,6 +44,7 @@ class Sequential(nn.Sequential):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Spikes | Trace:
         """What the last module returns: Spikes with differentiable times, or the Trace of an `LI`.
 
@@ -58,14 +61,19 @@ class Sequential(nn.Sequential):
                     most as far as one of slope 1/max_sensitivity. Spikes stay as they are; a gradient that needed it
                     is not exact any more (docs/gradients.md)
         max_spikes  limit of spikes per layer and sample, a million by default; beyond it SpikeLimitError
+        state       where the run starts. None: at rest. "rest": at rest, and the `state()` of its record is that at
+                    t_end. A `State`: where an earlier run ended, of which no input may come before its end. Runs one
+                    after the other have the spikes of one run, bit for bit if that has a state too, and its gradients
+                    unless a state is detached (docs/long_runs.md). Not with stop or gradient="forward"
 
-        Raises ValueError for inputs, constants or weights that are out of range, TypeError for a dtype other than
+        Raises ValueError for inputs, constants or weights that are out of range and for a state of another network,
+        TypeError for a dtype other than
         float32 and float64, TimeResolutionError if spikes of a unit come within 2**-42 of their time.
         """
         out: Spikes | Trace
         out, _ = self._run(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )  # fmt: skip
         return out
 
@@ -81,6 +89,7 @@ class Sequential(nn.Sequential):
         gradient: GradientBy = "adjoint",
         max_sensitivity: float | None = None,
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
+        state: From = None,
     ) -> Record:
         """As `forward`, but what every layer returned, all in one graph: a loss may use any of them together.
 
@@ -92,7 +101,7 @@ class Sequential(nn.Sequential):
         """
         out, record = self._run(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes,
+            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )  # fmt: skip
         if len(record) and record[-1] is not out:
             *_, (path, last) = _flat(self)
@@ -102,12 +111,14 @@ class Sequential(nn.Sequential):
             )
         return record
 
-    def _run(self, inputs: Spikes, *, stop: Stop, **options: Any) -> tuple[Any, Record]:
+    def _run(self, inputs: Spikes, *, stop: Stop, state: From = None, **options: Any) -> tuple[Any, Record]:
         """What the last module returns, and what every layer does."""
         stages = stages_of(self)
         if len(stages) == 1 and isinstance(stages[0], list):
-            record = run_layers(stages[0], inputs, stop=stop, **options)
+            record = run_layers(stages[0], inputs, stop=stop, state=state, **options)
             return record[-1], record
+        check_state(state, t_start=options["t_start"], stop=stop, gradient=options["gradient"])
+        states = _states(state, stages)
         if not any(isinstance(stage, KINDS) for stage in stages):  # a run of layers checks them itself
             check_options(stop=stop, **options)
         _check_stop(stop, stages)
@@ -119,9 +130,9 @@ class Sequential(nn.Sequential):
         for stage in stages:
             with recording(first + len(names)) as found:
                 if isinstance(stage, list):
-                    out = run_layers(stage, out, stop=stop, **options)[-1]
+                    out = run_layers(stage, out, stop=stop, state=next(states), **options)[-1]
                 elif isinstance(stage, RUNS):  # one that does more than ours
-                    out = stage(out, stop=stop, **given)
+                    out = stage(out, stop=stop, **given, **({} if state is None else {"state": next(states)}))
                 else:
                     out = stage(out)
             parts.append(joined(found) if isinstance(stage, list) else _part(stage, found, out))
@@ -132,6 +143,26 @@ class Sequential(nn.Sequential):
 
 RUNS = LIF, Sequential, Network
 KINDS = (list, *RUNS)
+
+
+def _states(state: From, stages: Sequence[list[LIF] | nn.Module]) -> Iterator[From]:
+    """Where each run of a `Sequential` starts. Raises ValueError for modules whose state it cannot hold."""
+    if state is None:
+        return itertools.repeat(None)
+    for stage in stages:
+        if isinstance(stage, list | LIF | Network):
+            continue
+        if any(isinstance(module, LI | LIF | Network) for module in stage.modules()):
+            raise ValueError(
+                f"state: that of a {type(stage).__name__} within a Sequential is not kept: apply it to the spikes of "
+                "the record"
+            )
+    n_runs = sum(isinstance(stage, KINDS) for stage in stages)
+    if not isinstance(state, State):
+        return itertools.repeat(state)
+    if len(state.parts) != n_runs:
+        raise ValueError(f"state: it has the states of {len(state.parts)} runs, this network makes {n_runs}")
+    return iter([State((part,)) for part in state.parts])
 
 
 def _check_stop(stop: Stop, stages: Sequence[list[LIF] | nn.Module]) -> None:

@@ -2,8 +2,10 @@
 
 from fireprop.engine.graph.derivatives import Margins, margins, tangent
 from fireprop.engine.graph.forward import Engine, replay, simulate
+from fireprop.engine.graph.growth import growth
 from fireprop.engine.graph.layering import INPUT
 from fireprop.engine.graph.layout import BIAS, STATE, Connection, Population, Sparsity, Structure, lay_out
+from fireprop.engine.graph.relays import Trains
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.system import (
@@ -31,8 +33,10 @@ __all__ = [
     "Run",
     "Sparsity",
     "Structure",
+    "Trains",
     "columns",
     "forward_propagation",
+    "growth",
     "has_holds",
     "is_run_of",
     "lay_out",

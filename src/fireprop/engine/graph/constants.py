@@ -1,18 +1,23 @@
 """Derivatives by the constants of a graph: time constants, refractory periods, delays, initial potentials."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, records
+from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.graph.layout import Structure, once
+from fireprop.engine.graph.state import State
 from fireprop.engine.interface import Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import constants as kernel
+from fireprop.kernels.graph import sweep as sweep_kernel
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
+
+
+Walked: TypeAlias = tuple[Array, Array]  # (batch, n_units) OWN and (batch, n_channels) CURRENT
 
 
 def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Array]:
@@ -26,6 +31,13 @@ def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Ar
                 sum_ += own
     by_line = _by_line(run, flow) if any(part.kind == "delay" for part in parts) else np.empty(0)
     return [_in_shape(run.structure, part, total, by_line) for part in parts]
+
+
+def part_of(run: "Run") -> sweep_kernel.Part:
+    """Which part of a simulation a run is, of one that joins others."""
+    joint = run.joining()
+    carried = run.n_own() + np.searchsorted(joint.samples, np.arange(run.t_known.size + 1))
+    return sweep_kernel.Part(run.t_known, carried)
 
 
 def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
@@ -56,14 +68,51 @@ def _walk(run: "Run", mu: Array, direction: kernel.Constants, rise: Array | None
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
     out = np.empty(log.events.size) if rise is None else rise
+    joint = None if run.walked is None else _joint(run, run.walked)
 
     def run_chunk(k: int) -> kernel.Constraint:
         state = kernel.State(records(graph.nodes.size, kernel.OWN), records(graph.channels.size, kernel.CURRENT))
         found = kernel.Constraint(mu, _zeros(run), direction, out)
-        kernel.walk(graph, log, state, found, edges[k], edges[k + 1])
+        kernel.walk(graph, log, state, found, joint, edges[k], edges[k + 1])
         return found
 
     return list(threads.map(run_chunk, len(edges) - 1))
+
+
+def _joint(run: "Run", walked: Walked) -> kernel.Joint:
+    """Where a run joins others, the final numbers not yet written."""
+    return kernel.Joint(part_of(run), *walked, *(for_kernels(np.empty_like(part)) for part in walked))
+
+
+def begin_walk(run: "Run", initial: State | None) -> Walked:
+    """Where the walk begins: at rest, or at a state; with derivatives by constants that this state has."""
+    batch, graph = run.t_known.size, run.graph
+    if initial is not None and initial.walked is not None:
+        return initial.walked
+    nodes = records((batch, graph.nodes.size), kernel.OWN)
+    currents = records((batch, graph.channels.size), kernel.CURRENT)
+    nodes["at"] = -np.inf
+    if initial is None:
+        return nodes, currents
+    nodes["at"], nodes["v"], currents["i"] = initial.at, initial.v, initial.i
+    return nodes, currents
+
+
+def finish_walk(run: "Run", begun: Walked) -> Walked:
+    """Where the walk of a run ends that has begun there."""
+    joint = _joint(run, begun)
+    none = kernel.Constraint(np.zeros(run.log.events.size), _zeros(run), _zeros(run), np.empty(run.log.events.size))
+
+    def run_chunk(k: int) -> None:
+        state = kernel.State(
+            records(run.graph.nodes.size, kernel.OWN), records(run.graph.channels.size, kernel.CURRENT)
+        )
+        kernel.walk(run.graph, run.log, state, none, joint, edges[k], edges[k + 1])
+
+    edges = chunk_edges(run.t_known.size)
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
+    return joint.final_nodes, joint.final_currents
 
 
 def _zeros(run: "Run") -> kernel.Constants:

@@ -11,9 +11,10 @@ from fireprop.engine.arrays import (
     records,
     refuse_non_finite,
 )
-from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, rise_along
+from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, part_of, rise_along
 from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
-from fireprop.engine.interface import Gradient, Part
+from fireprop.engine.graph.state import bias_synapses
+from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
@@ -35,12 +36,18 @@ def _state(graph: Graph, lanes: Lanes | None = None) -> walk_kernel.State:
 
 
 def adjoint(
-    run: "Run", grad_times: Sequence[Array | None], *, parts: Sequence[Part] = (), zero_grazes: bool = False
+    run: "Run",
+    grad_times: Sequence[Array | None],
+    *,
+    parts: Sequence[Part] = (),
+    zero_grazes: bool = False,
+    after: Cotangents | None = None,
 ) -> Gradient:
     """Reverse mode."""
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
-    flow = run.flow(grad_times)
+    flow = run.flow(grad_times, after)
+    joint = None if after is None and not run.resumed else _joint(run, after)
     weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
@@ -53,6 +60,7 @@ def adjoint(
                 log,
                 gradient,
                 _state(graph, lanes_of(run.structure, np.inf)),
+                joint,
                 zero_grazes,
                 edges[k],
                 edges[k + 1],
@@ -66,6 +74,9 @@ def adjoint(
             theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
     structure = run.structure
+    if joint is not None and run.starts_constant:  # what a bias brings of itself is none
+        synapses, channels = bias_synapses(structure)
+        weight[synapses] += joint.before[:, graph.nodes.size + channels].sum(axis=0)
     by_part = gradient_of_parts(run, flow, parts)
     totals = [
         ("weights", weight),
@@ -76,7 +87,17 @@ def adjoint(
         if not np.isfinite(total).all():
             raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
     thresholds = np.split(theta, structure.starts[1:-1])
-    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part)
+    before = None
+    if joint is not None and run.resumed:
+        before = Cotangents(joint.before, flow[run.n_own() :].copy())
+    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part, before)
+
+
+def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:
+    """Where a run joins others."""
+    shape = run.t_known.size, run.graph.nodes.size + run.graph.channels.size
+    moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float)
+    return adjoint_kernel.Joint(part_of(run), run.joining().begin, moving, np.zeros(shape))
 
 
 def tangent(

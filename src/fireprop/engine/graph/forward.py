@@ -1,7 +1,7 @@
 """Both ways to an event log: simulation, and the replay of spikes that somebody else found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from fireprop.engine.arrays import (
     records,
 )
 from fireprop.engine.errors import ReplayError, in_words
+from fireprop.engine.graph.constants import begin_walk, finish_walk
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_from, arrivals_of, from_on, joined, no_spikes
+from fireprop.engine.graph.relays import Arrivals, Late, Trains, arrivals_of, no_spikes
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
-from fireprop.engine.graph.state import State, horizon_of, state_of
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES
+from fireprop.engine.graph.state import End, State, carried_of, horizon_of, state_of
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Joint, Part
 from fireprop.engine.starts import check_start, check_v_start, held_below
 from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
@@ -88,12 +89,12 @@ def simulate(
     horizon: Array | None = None,
     initial: State | None = None,
     want_state: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Run:
-    """As `interface.Engine.simulate`, and a state in and out.
+    """As `interface.Engine.simulate`, and a horizon.
 
     horizon     (batch,) float64: up to where crossings of units with several synaptic currents are sought. The last
-                bits of their spikes depend on it. Default t_end; infinite if a state is wanted, but with biases it must
-                be given then
+                bits of their spikes depend on it. Default t_end; infinite if a state is wanted
     initial     the state of a run of the same network, at whose t_end this one continues it; without t_start, stop_at
                 and horizon, which the state has
     want_state  keep the final state, as Run.state; without stop_at
@@ -108,14 +109,18 @@ def simulate(
     if initial is not None:
         check_kind(initial, State)
         initial.check(structure, dtype, inputs, t_end)
-    horizon = horizon_of(structure, t_end, horizon, initial, want_state)
-    late = no_spikes(t_end.size) if initial is None else initial.arrivals
+        initial.check_walked(parts)
+        initial = initial.adapted(structure, graph)
+    horizon = horizon_of(t_end, horizon, initial, want_state)
+    late = None
+    if initial is not None:  # their parents do not matter yet
+        late = Late(initial.arrivals, np.zeros(initial.arrivals.times.size, int))
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
     ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
     outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
-    finals: dict[int, tuple[Array, Array, Array]] = {}  # nodes, channels and events by sample
+    ends: dict[int, End] = {}  # by sample
 
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
         first, last = edges[k], edges[k + 1]
@@ -137,10 +142,9 @@ def simulate(
                 last, done, out_offsets, t_known,
             )  # fmt: skip
             if code == status.OK:
-                if want_state:
-                    if loop.blocks is not None:
-                        blocks_kernel.copy_all(loop.blocks.lanes, loop.graph)
-                    finals[k] = loop.graph.nodes, loop.graph.channels, loop.events[: out_offsets[-1]]
+                if want_state or resumes:
+                    resume_kernel.keep(loop, t_end[k])
+                    ends[k] = End(loop.graph.nodes, loop.graph.channels, loop.events[: out_offsets[-1]], n_before)
                 return loop.events[n_before : out_offsets[-1]], out_offsets - n_before, t_known
             if code != status.FULL:
                 population, local = structure.locate(unit)
@@ -151,23 +155,52 @@ def simulate(
             if structure.has_lines:
                 loop = loop._replace(lines=loop.lines._replace(sent=_longer(loop.lines.sent, room)))
 
-    parts = list(threads.map(run_chunk, len(edges) - 1))
-    spikes = np.concatenate([np.empty(0, EVENT), *(part[0] for part in parts)])
-    ends, end = [np.zeros(1, int)], 0
-    for _, out_offsets, _ in parts:
-        ends.append(out_offsets[1:] + end)
-        end += int(out_offsets[-1])
-    spike_offsets = np.concatenate(ends)
-    if structure.has_lines_of_units:  # what they have sent is known now
+    found = list(threads.map(run_chunk, len(edges) - 1))
+    spikes = np.concatenate([np.empty(0, EVENT), *(part[0] for part in found)])
+    edges_of_spikes, edge = [np.zeros(1, int)], 0
+    for _, out_offsets, _ in found:
+        edges_of_spikes.append(out_offsets[1:] + edge)
+        edge += int(out_offsets[-1])
+    spike_offsets = np.concatenate(edges_of_spikes)
+    if structure.has_lines_of_units or (resumes and structure.has_lines):  # what they have sent is known now
         fired = Trains(spikes["time"], spikes["unit"], spike_offsets)
-        all_late = late if initial is None else initial.late(structure)
+        all_late = None if initial is None else initial.late(structure)
         given = arrivals_of(structure, inputs, fired, t_start, t_end, all_late)
-    t_known = np.concatenate([part[2] for part in parts]) if parts else np.zeros(0)
-    state = None
+    finals = [ends[k] for k in range(t_end.size)] if resumes or want_state else []
+    carried = [] if initial is None else [carried_of(initial, [end.events[: end.n_before] for end in finals])]
+    log = _log(given, spikes, spike_offsets, *carried)
+    t_known = np.concatenate([part[2] for part in found]) if found else np.zeros(0)
+    if not (resumes or want_state):
+        return Run(log, t_known, structure, graph)
+    state, origin = None, np.empty(0, int)
     if want_state:
-        late = joined([from_on(late, t_end), arrivals_from(structure, inputs, 0, t_end)])
-        state = state_of(structure, dtype, t_end, horizon, [finals[k] for k in range(t_end.size)], late)
-    return Run(_log(given, spikes, spike_offsets), t_known, structure, graph, state=state, resumed=resumes)
+        state, places = state_of(structure, dtype, t_end, horizon, finals, inputs, initial)
+        origin = _places_of(structure, log, places, inputs.times.size)
+    samples = np.empty(0, int) if initial is None else initial.spikes.samples
+    begin = np.full((t_end.size, graph.nodes.size), -np.inf) if initial is None else initial.begins()
+    joint = Joint(begin, origin, samples, np.empty(0, int))
+    constant = initial is not None and initial.is_constant
+    run = Run(log, t_known, structure, graph, state=state, resumed=resumes, joint=joint, starts_constant=constant)
+    return _with_walk(run, initial) if any(part.kind != "delay" for part in parts) else run
+
+
+def _with_walk(run: Run, initial: State | None) -> Run:
+    """A run that joins others, with what derivatives by its constants need."""
+    walked = begin_walk(run, initial)
+    run = replace(run, walked=walked)
+    if isinstance(run.state, State):
+        run = replace(run, state=replace(run.state, walked=finish_walk(run, walked)))
+    return run
+
+
+def _places_of(structure: Structure, log: Log, places: Array, n_inputs: int) -> Array:
+    """The places in a log that `state_of` numbers as it does."""
+    n_external, n_own = int(log.offsets[0, -1]), int(log.offsets[1, -1])
+    inputs = np.flatnonzero(log.events["unit"][:n_external] < structure.n_inputs)  # in their order
+    found = np.where(places < 0, n_own - 1 - places, n_external + places - n_inputs)
+    own = (places >= 0) & (places < n_inputs)
+    found[own] = inputs[places[own]]
+    return found
 
 
 def _check(
@@ -180,8 +213,8 @@ def _check(
     check_start(t_start, times, units, offsets, t_end, starts=structure.has_start, resumes=resumes)
 
 
-def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> Log:
-    events = for_kernels(np.concatenate([given.events, spikes]))
+def _log(given: Arrivals, spikes: Array, spike_offsets: Array, *carried: Array) -> Log:
+    events = for_kernels(np.concatenate([given.events, spikes, *carried]))
     return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
@@ -286,10 +319,11 @@ class Engine(interface.Engine):
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
+        parts: Sequence[Part] = (),
     ) -> Run:
         return simulate(
             self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
-            stop_at=stop_at, max_spikes=max_spikes, initial=initial, want_state=want_state,
+            stop_at=stop_at, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
         )  # fmt: skip
 
     def replay(

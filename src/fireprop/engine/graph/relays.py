@@ -29,6 +29,20 @@ class Trains(NamedTuple):
         """(n,): the sample of each spike."""
         return np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets))
 
+    def pick(self, samples: Array) -> tuple["Trains", Array]:
+        """Those of some samples, and which of the spikes these are."""
+        first = self.offsets[samples]
+        number = self.offsets[samples + 1] - first
+        _, which = spans(first, number)
+        return Trains(self.times[which], self.units[which], np.cumsum([0, *number])), which
+
+
+class Late(NamedTuple):
+    """Arrivals of what an earlier run has sent along lines, and by arrival its parent among `State.times`."""
+
+    trains: Trains
+    parents: Array
+
 
 class Arrivals(NamedTuple):
     """Level 0 of a log: EVENT records whose units are sources, offsets (batch + 1,), and by event the place of its
@@ -49,12 +63,12 @@ def arrivals_of(
     spikes: Trains,
     t_start: Array | None,
     t_end: Array,
-    late: Trains | None = None,
+    late: Late | None = None,
 ) -> Arrivals:
     """All arrivals from outside and along lines, in order of time: of inputs and of spikes of the units.
 
     t_start, t_end  (batch,)
-    late            arrivals of what an earlier run has sent along lines; their parents are not in the log
+    late            what an earlier run has sent; its parents come after all events of the log
     """
     if not structure.has_lines and t_start is None:
         return Arrivals(events_of(inputs.times, inputs.units), inputs.offsets, np.empty(0, int))
@@ -77,10 +91,11 @@ def arrivals_of(
         parents.append(first + sender[before])
         first += trains.times.size
     if late is not None:
-        before = late.times < t_end[late.samples]
-        parts.append((late.times[before], late.units[before], LINE))
-        samples.append(late.samples[before])
-        parents.append(np.full(np.count_nonzero(before), NO_PARENT))
+        trains = late.trains
+        before = trains.times < t_end[trains.samples]
+        parts.append((trains.times[before], trains.units[before], LINE))
+        samples.append(trains.samples[before])
+        parents.append(first + late.parents[before])
     return _in_order(parts, np.concatenate(samples), np.concatenate(parents), n_starts + inputs.times.size, batch)
 
 
@@ -92,29 +107,37 @@ def _sent(structure: Structure, trains: Trains, first_source: int) -> tuple[Arra
     return trains.times[sender] + structure.lines.delay[lines], lines, sender
 
 
-def arrivals_from(structure: Structure, trains: Trains, first_source: int, t: Array) -> Trains:
-    """Arrivals from t (batch,) on of what trains have sent along lines before t; their units are sources."""
+def arrivals_from(structure: Structure, trains: Trains, first_source: int, t: Array) -> tuple[Trains, Array]:
+    """Arrivals from t (batch,) on of what trains have sent along lines before t, and the spikes that sent them.
+
+    The units of arrivals are sources.
+    """
     times, lines, sender = _sent(structure, trains, first_source)
     samples = trains.samples[sender]
     under_way = (times >= t[samples]) & (trains.times[sender] < t[samples])
     order = np.flatnonzero(under_way)[np.lexsort((times[under_way], samples[under_way]))]
-    return Trains(times[order], structure.n_inputs + lines[order], _offsets(samples[order], t.size))
+    return Trains(times[order], structure.n_inputs + lines[order], _offsets(samples[order], t.size)), sender[order]
 
 
-def from_on(trains: Trains, t: Array) -> Trains:
-    """What trains have from t (batch,) on."""
+def from_on(trains: Trains, t: Array) -> tuple[Trains, Array]:
+    """What trains have from t (batch,) on, and which of their spikes that is."""
     samples = trains.samples
-    kept = trains.times >= t[samples]
-    return Trains(trains.times[kept], trains.units[kept], _offsets(samples[kept], t.size))
+    kept = np.flatnonzero(trains.times >= t[samples])
+    return Trains(trains.times[kept], trains.units[kept], _offsets(samples[kept], t.size)), kept
 
 
-def joined(parts: Sequence[Trains]) -> Trains:
-    """Trains of the same samples in one, in order of sample and time."""
+def joined_order(parts: Sequence[Trains]) -> Array:
+    """The order of sample and time of trains of the same samples, one after the other."""
+    times, samples = (np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "samples"))
+    return np.lexsort((times, samples))
+
+
+def joined(parts: Sequence[Trains], order: Array) -> Trains:
+    """Trains of the same samples in one, in an order of all of them."""
     times, units, samples = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "units", "samples")
+        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("times", "units", "samples")
     )
-    order = np.lexsort((times, samples))
-    return Trains(times[order], units[order], _offsets(samples[order], parts[0].offsets.size - 1))
+    return Trains(times, units, _offsets(samples, parts[0].offsets.size - 1))
 
 
 def _offsets(samples: Array, batch: int) -> Array:

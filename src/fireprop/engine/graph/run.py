@@ -11,18 +11,24 @@ from fireprop.engine.arrays import Array, spans
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph import derivatives, rows
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.interface import Gradient, Part
+from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.kernels import status
 from fireprop.kernels.graph.layout import Graph
 
 
 @dataclass(frozen=True)
 class Run(interface.Run):
-    """A graph and the event log of one forward pass over it: level 1 of the log holds the spikes of all populations."""
+    """A graph and the event log of one forward pass over it: level 1 of the log holds the spikes of all populations.
+
+    walked           where the derivatives by constants begin, of a run that joins others and has trained ones
+    starts_constant  whether it continues a state that is a constant
+    """
 
     structure: Structure
     graph: Graph
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
+    walked: tuple[Array, Array] | None = field(default=None, repr=False)
+    starts_constant: bool = False
 
     engine = "graph"
 
@@ -36,7 +42,7 @@ class Run(interface.Run):
 
     @property
     def t_start(self) -> Array | None:
-        if not self.structure.has_start:
+        if not self.structure.has_start or self.resumed:
             return None
         times: Array = self.log.events["time"][self.log.offsets[0, :-1]]  # the start comes before all else
         return times
@@ -49,7 +55,7 @@ class Run(interface.Run):
             if level == 0:
                 members = np.flatnonzero(self.log.events["unit"][:n_external] < self.structure.n_inputs)
             else:
-                units = self.log.events["unit"][n_external:]
+                units = self.log.events["unit"][n_external : self.n_own()]
                 starts = self.structure.starts
                 members = n_external + np.flatnonzero((units >= starts[level - 1]) & (units < starts[level]))
             self._members[level] = members
@@ -69,12 +75,12 @@ class Run(interface.Run):
     def all_spikes(self) -> tuple[Array, Array, Array]:
         """Times, units numbered through, and offsets of the spikes of all populations, in order of the log."""
         first = int(self.log.offsets[1, 0])
-        events = self.log.events[first:]
+        events = self.log.events[first : self.n_own()]
         return np.array(events["time"]), np.array(events["unit"]), self.log.offsets[1] - first
 
     def all_slopes(self) -> Array:
         """V'(f-) of every spike, in order of the log (design 2)."""
-        return np.array(self.log.events["slope"][int(self.log.offsets[1, 0]) :])
+        return np.array(self.log.events["slope"][int(self.log.offsets[1, 0]) : self.n_own()])
 
     def adjoint(
         self,
@@ -83,8 +89,9 @@ class Run(interface.Run):
         want_input_times: bool = True,
         parts: Sequence[Part] = (),
         zero_grazes: bool = False,
+        after: Cotangents | None = None,
     ) -> Gradient:
-        return derivatives.adjoint(self, grad_times, parts=parts, zero_grazes=zero_grazes)
+        return derivatives.adjoint(self, grad_times, parts=parts, zero_grazes=zero_grazes, after=after)
 
     def tangent(
         self,
@@ -120,7 +127,7 @@ class Run(interface.Run):
         reached = (targets >= structure.starts[layer]) & (targets < structure.starts[layer + 1])
         reaches = np.zeros(structure.rows.size - 1, bool)
         reaches[structure.sources[reached]] = True
-        source = log.events["unit"].copy()
+        source = log.events["unit"][: self.n_own()].copy()
         source[log.offsets[0, -1] :] += structure.n_external
         batch = self.t_known.size
         sample = np.concatenate([np.repeat(np.arange(batch), np.diff(offsets)) for offsets in log.offsets])

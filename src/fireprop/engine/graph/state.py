@@ -1,19 +1,24 @@
 """The state of a graph at the end of a run, from which another run continues to the bit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.engine.arrays import Array
+from fireprop.engine import interface
+from fireprop.engine.arrays import Array, for_kernels
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.relays import Trains, arrivals_from, joined
+from fireprop.engine.graph.relays import Late, Trains, arrivals_from, from_on, joined, joined_order
+from fireprop.engine.interface import Part
 from fireprop.engine.state import check_continues
+from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.resume import Before
+from fireprop.kernels.log import EVENT
 
 
 @dataclass(frozen=True)
-class State:
+class State(interface.State):
     """Where every unit of a batch stands at the end of a run: opaque, for `simulate(initial=...)` of the same network.
 
     The state of a unit is that of its last arrival, so that no cut moves a bit.
@@ -23,6 +28,7 @@ class State:
     spikes           the last one of each unit, and all that are under way along delay lines
     arrivals         of inputs, under way along delay lines: their units are sources of the graph
     dtype            of the weights
+    walked           derivatives by constants, with all spike times held: see `graph.constants`; None: of no constant
     """
 
     t_end: Array
@@ -34,6 +40,61 @@ class State:
     spikes: Trains
     arrivals: Trains
     dtype: np.dtype[np.floating]
+    walked: tuple[Array, Array] | None = None
+    is_constant: bool = False
+
+    @property
+    def times(self) -> Array:
+        """Of the spikes, then of the arrivals."""
+        return np.concatenate([self.spikes.times, self.arrivals.times])
+
+    @property
+    def n_moving(self) -> int:
+        return int(self.at.shape[1] + self.i.shape[1])
+
+    def detach(self) -> "State":
+        return replace(self, walked=None, is_constant=True)
+
+    def describe(self) -> str:
+        n_units, n_channels = self.at.shape[1], self.i.shape[1]
+        return f"a network with {n_units} units, {n_channels} synaptic currents and {self.dtype} weights"
+
+    def pick(self, samples: Array) -> tuple["State", Array]:
+        (spikes, of_spikes), (arrivals, of_arrivals) = (part.pick(samples) for part in (self.spikes, self.arrivals))
+        walked = None if self.walked is None else (self.walked[0][samples], self.walked[1][samples])
+        one = {name: getattr(self, name)[samples] for name in ("t_end", "horizon", "at", "v", "hold_end", "i")}
+        picked = replace(self, **one, spikes=spikes, arrivals=arrivals, walked=walked)
+        return picked, np.concatenate([of_spikes, self.spikes.times.size + of_arrivals])
+
+    def adapted(self, structure: Structure, graph: Graph) -> "State":
+        """The state with refractory periods, biases and thresholds as they are now, after training.
+
+        V stays where it was, and below the threshold.
+        """
+        hold_end = np.full(self.hold_end.shape, -np.inf)
+        units, theta = self.spikes.units, graph.nodes["theta"]
+        np.maximum.at(hold_end, (self.spikes.samples, units), self.spikes.times + structure.nodes["t_ref"][units])
+        v = np.where(self.v < theta, self.v, np.nextafter(theta.astype(self.dtype), self.dtype.type(-np.inf)))
+        synapses, channels = bias_synapses(structure)
+        i = self.i.copy()
+        i[:, channels] = np.where(
+            self.at[:, structure.synapses["target"][synapses]] > -np.inf, graph.weight[synapses], 0
+        )
+        return replace(self, hold_end=hold_end, v=v, i=i)
+
+    def begins(self) -> Array:
+        """(batch, n_units): where a sweep back from a run that it begins ends."""
+        return self.at if self.is_constant else np.repeat(self.t_end[:, None], self.at.shape[1], axis=1)
+
+    def waits(self) -> Array:
+        """(n_spikes,) bool: the last spikes of units whose refractory period ends in a run that it begins."""
+        samples, units = self.spikes.samples, self.spikes.units
+        since = self.at if self.is_constant else self.begins()
+        later = self.hold_end > since if self.is_constant else self.hold_end >= since
+        last = np.full(self.at.shape, -1)
+        last[samples, units] = np.arange(units.size)  # of several the last one
+        found: Array = later[samples, units] & (last[samples, units] == np.arange(units.size))
+        return found
 
     def before(self, sample: int) -> Before:
         """A sample as the kernel reads it."""
@@ -46,17 +107,29 @@ class State:
     def n_spikes(self, sample: int) -> int:
         return int(self.spikes.offsets[sample + 1] - self.spikes.offsets[sample])
 
-    def late(self, structure: Structure) -> Trains:
-        """All arrivals under way, also those of units."""
-        return joined([self.arrivals, arrivals_from(structure, self.spikes, structure.n_inputs, self.t_end)])
+    def check_walked(self, parts: Sequence[Part]) -> None:
+        """Refuse a state through which derivatives by constants are to go, if it was made without them."""
+        kinds = sorted({part.kind for part in parts if part.kind != "delay"})
+        if kinds and self.walked is None and not self.is_constant:
+            raise ValueError(
+                f"initial: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
+            )
+
+    def late(self, structure: Structure) -> Late:
+        """All arrivals under way, also those of units; their parents are places in `times`."""
+        sent, senders = arrivals_from(structure, self.spikes, structure.n_inputs, self.t_end)
+        n_spikes = self.spikes.times.size
+        order = joined_order([self.arrivals, sent])
+        parents = np.concatenate([n_spikes + np.arange(self.arrivals.times.size), senders])
+        return Late(joined([self.arrivals, sent], order), parents[order])
 
     def check(self, structure: Structure, dtype: np.dtype[np.floating], inputs: Trains, t_end: Array) -> None:
         """Refuse another network, or inputs and ends that come before this state."""
         found = self.at.shape[1], self.i.shape[1], self.dtype
         wanted = structure.nodes.size, structure.channels.size, dtype
         if found != wanted:
-            numbers = ["{} units, {} synaptic currents and {} weights".format(*values) for values in (found, wanted)]
-            raise ValueError(f"initial: the state is of a network with {numbers[0]}, this one has {numbers[1]}")
+            this = "{} units, {} synaptic currents and {} weights".format(*wanted)
+            raise ValueError(f"initial: the state is of {self.describe()}, this one has {this}")
         check_continues(self.t_end, inputs.times, inputs.offsets, t_end)
         beyond = t_end > self.horizon
         if beyond.any():
@@ -64,6 +137,13 @@ class State:
             raise ValueError(
                 f"t_end[{k}] = {float(t_end[k])} comes after the horizon of the initial state, {float(self.horizon[k])}"
             )
+
+
+def bias_synapses(structure: Structure) -> tuple[Array, Array]:
+    """The synapses of biases, and their channels."""
+    channels = structure.synapses["channel"]
+    synapses = np.flatnonzero(structure.channels["alpha"][channels] == 0.0)
+    return synapses, channels[synapses]
 
 
 def remaining(structure: Structure, times: Array, units: Array, t_end: float) -> Array:
@@ -79,39 +159,75 @@ def remaining(structure: Structure, times: Array, units: Array, t_end: float) ->
     return kept
 
 
+class End(NamedTuple):
+    """Where a sample stands at the end of a run.
+
+    nodes, channels  as the kernel leaves them
+    events           EVENT: those that the initial state keeps, n_before of them, then those of the run
+    """
+
+    nodes: Array
+    channels: Array
+    events: Array
+    n_before: int
+
+
 def state_of(
-    structure: Structure, dtype: np.dtype[np.floating], t_end: Array, horizon: Array,
-    samples: Sequence[tuple[Array, Array, Array]], arrivals: Trains,
-) -> State:  # fmt: skip
-    """The state at t_end, from the nodes, channels and events of each sample, and the arrivals of inputs under way."""
-    nodes = np.array([sample[0] for sample in samples]).reshape(-1, structure.nodes.size)
-    channels = np.array([sample[1] for sample in samples]).reshape(-1, structure.channels.size)
+    structure: Structure, dtype: np.dtype[np.floating], t_end: Array, horizon: Array, samples: Sequence[End],
+    inputs: Trains, initial: State | None,
+) -> tuple[State, Array]:  # fmt: skip
+    """The state at t_end, and where what its `times` tell stands: a place k < 0 is the event n_own - 1 - k of the log,
+    k >= n_inputs a spike of the run, all others inputs. (n_own: as `interface.Run.n_own` has it.)
+    """
+    nodes = np.array([sample.nodes for sample in samples]).reshape(-1, structure.nodes.size)
+    channels = np.array([sample.channels for sample in samples]).reshape(-1, structure.channels.size)
     kept = [
-        events[remaining(structure, events["time"], events["unit"], float(t))]
-        for (_, _, events), t in zip(samples, t_end, strict=True)
+        np.flatnonzero(remaining(structure, sample.events["time"], sample.events["unit"], float(t)))
+        for sample, t in zip(samples, t_end, strict=True)
     ]
     spikes = Trains(
-        np.concatenate([np.empty(0), *(events["time"] for events in kept)]),
-        np.concatenate([np.empty(0, int), *(events["unit"] for events in kept)]),
-        np.cumsum([0, *(events.size for events in kept)]),
+        np.concatenate([np.empty(0), *(own.events["time"][which] for own, which in zip(samples, kept, strict=True))]),
+        np.concatenate(
+            [np.empty(0, int), *(own.events["unit"][which] for own, which in zip(samples, kept, strict=True))]
+        ),
+        np.cumsum([0, *(which.size for which in kept)]),
     )
+    origin, before, fired = [np.empty(0, int)], 0, inputs.times.size
+    for sample, which in zip(samples, kept, strict=True):
+        own = which - sample.n_before
+        origin.append(np.where(own < 0, -1 - (before + which), fired + own))
+        before, fired = before + sample.n_before, fired + sample.events.size - sample.n_before
+    sent, senders = arrivals_from(structure, inputs, 0, t_end)
+    parts, places = [sent], [senders]
+    if initial is not None:
+        later, of_initial = from_on(initial.arrivals, t_end)
+        parts, places = [later, sent], [-1 - (before + of_initial), senders]
+    order = joined_order(parts)
+    origin.append(np.concatenate(places)[order])
     at, v, hold_end = (np.ascontiguousarray(nodes[name]) for name in ("at", "v", "hold_end"))
-    return State(t_end.copy(), horizon, at, v, hold_end, np.ascontiguousarray(channels["i"]), spikes, arrivals, dtype)
+    i = np.ascontiguousarray(channels["i"])
+    arrivals = joined(parts, order)
+    state = State(t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype)
+    return state, np.concatenate(origin)
 
 
-def horizon_of(
-    structure: Structure, t_end: Array, horizon: Array | None, initial: State | None, want_state: bool
-) -> Array:
+def carried_of(state: State, samples: Sequence[Array]) -> Array:
+    """What a log ends with: the spikes that a state keeps, with what has become of them, and room for its arrivals.
+
+    samples  EVENT, those spikes at the end of the run that it began
+    """
+    spikes = np.concatenate([np.empty(0, EVENT), *samples])
+    spikes["time"][~state.waits()] = -np.inf  # nothing happens to them any more, but late arrivals
+    return for_kernels(np.concatenate([spikes, np.zeros(state.arrivals.times.size, EVENT)]))
+
+
+def horizon_of(t_end: Array, horizon: Array | None, initial: State | None, want_state: bool) -> Array:
     """Up to where crossings are sought, (batch,); a run without a state needs none beyond its end."""
     if initial is not None:
         if horizon is not None:
             raise ValueError("leave horizon out: the initial state has one")
         return initial.horizon
     if horizon is None:
-        if want_state and (structure.channels["alpha"] == 0.0).any():
-            raise ValueError(
-                "give horizon, the last t_end that will follow: a bias never decays, so the search must end"
-            )
         return np.full(t_end.size, np.inf) if want_state else t_end
     if horizon.shape != t_end.shape or not (horizon >= t_end).all():
         raise ValueError(f"horizon = {horizon.tolist()}: give (batch,) times, none before its t_end")

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, merged, njit, piece
+from fireprop.kernels.compiling import called, inlined, merged, njit, piece
 from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
-from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
+from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.walk import N_SUMS, total_of
@@ -23,6 +24,22 @@ class Gradient(NamedTuple):
     times: np.ndarray
     weight: np.ndarray
     theta: np.ndarray
+
+
+class Joint(NamedTuple):
+    """Where a run joins those before and after it, in reverse mode.
+
+    part    of the simulation
+    begin   (batch, n_units) float64: the beginning of the run, or where its initial state is valid, if that is a
+            constant; -inf if it starts from rest
+    after   (batch, n_units + n_channels) float64: the derivatives by V and the currents at the end
+    before  likewise at the beginning, written
+    """
+
+    part: Part
+    begin: np.ndarray
+    after: np.ndarray
+    before: np.ndarray
 
 
 @called
@@ -163,29 +180,82 @@ def cross_back(graph, log, gradient, state, k, zero_grazes):
     return status.OK
 
 
-@merged
-def sample_adjoint(graph, log, gradient, state, sample, zero_grazes):
-    """One sample, from its last spike that matters back to its first arrival, from a clear state: (code, spike)."""
+@piece
+def settle_carried(joint, gradient, state, log, k):
+    """Add what a spike of an earlier run owes to the end of its hold: the sweep does not come to that spike."""
+    if joint is None:
+        return
+    if k >= joint.part.carried[0]:
+        gradient.times[k] -= state.owed[log.events[k].unit]
+        state.owed[log.events[k].unit] = 0.0
+
+
+@piece
+def last_that_matters(joint, log, gradient, sample):
+    """The first spike of a sample, and the last one that matters; before the first if nothing does."""
     first, spike = log.offsets[1, sample], log.offsets[1, sample + 1] - 1
+    if joint is not None:
+        return first, max(spike, first)
     while spike >= first and gradient.times[spike] == 0.0:
         spike -= 1
-    if spike < first:
-        return status.OK, spike
-    times, events, kinds = steps_of(graph.nodes, log, sample, spike + 1, False)
-    for n in range(times.size - 1, -1, -1):
-        k, t = events[n], times[n]
-        if kinds[n] == SPIKE:
-            code = cross_back(graph, log, gradient, state, k, zero_grazes)
-            if code != status.OK:
-                return code, k
-        elif kinds[n] == END_OF_HOLD:
-            release_back(graph, log, state, k, t)
-        else:
-            arrive_back(state.lanes, graph, log, gradient, state, k, t)
-            # It came as much later as its parent did.
-            if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
-                gradient.times[parent_of(log, k)] += gradient.times[k]
-    return status.OK, -1
+    return first, spike
+
+
+@inlined
+def steps_back(joint, graph, log, sample, spike):
+    """The steps of a sweep, forwards in time: up to that spike, or, of a run that joins others, up to its end."""
+    if joint is not None:
+        return steps_within(graph.nodes, log, sample, joint.part)
+    return steps_of(graph.nodes, log, sample, spike + 1, False)
+
+
+@called
+def enter(graph, state, joint, sample):
+    """Let the derivatives of all units be those that the run after this one has found."""
+    after, t, n_units = joint.after, joint.part.end[sample], graph.nodes.size
+    for u in range(n_units):
+        state.nodes[u].v = after[sample, u]
+        wake(state, u, t)
+        for c in channels_of(graph.nodes[u]):
+            state.currents[c].value = after[sample, n_units + c]
+    enter_blocks(state.lanes, graph, after, sample, t)
+
+
+@piece
+def enter_blocks(lanes, graph, after, sample, t):
+    """`enter`, of the units of blocks."""
+    if lanes is None:
+        return
+    for number in range(lanes.blocks.size):
+        own = lanes.blocks[number]
+        own.at = t
+        for u in range(own.start, own.start + own.width):
+            lanes.v[u] = after[sample, u]
+            for c in range(own.n_channels):
+                place = graph.nodes.size + graph.nodes[u].first_channel + c
+                lanes.i[lane(own, u, c)] = after[sample, place]
+
+
+@called
+def leave(graph, state, joint, sample):
+    """Bring all units back to the beginning of the run, and keep their derivatives for the run before."""
+    before, n_units = joint.before, graph.nodes.size
+    for u in range(n_units):
+        t = joint.begin[sample, u]
+        if t > -np.inf:
+            single_out(state.lanes, graph, state, u)
+            move_backward(graph, state, u, t)
+            before[sample, u] = state.nodes[u].v
+            for c in channels_of(graph.nodes[u]):
+                before[sample, n_units + c] = state.currents[c].value
+        clear(graph, state, u)
+
+
+@piece
+def begin_back(joint, graph, state, sample):
+    """`enter`, if the run joins others."""
+    if joint is not None:
+        enter(graph, state, joint, sample)
 
 
 @piece
@@ -196,14 +266,51 @@ def clear_blocks(lanes):
             clear_block(lanes, lanes.blocks[number], np.inf)
 
 
-@njit(cache=True, nogil=True)
-def adjoint(graph, log, gradient, state, zero_grazes, first, last):
-    """Samples first to last - 1: (code, sample, unit, time)."""
-    for sample in range(first, last):
-        code, k = sample_adjoint(graph, log, gradient, state, sample, zero_grazes)
-        if code != status.OK:
-            return code, sample, log.events[k].unit, log.events[k].time
+@piece
+def end_back(joint, graph, log, state, sample):
+    """Leave all units clear."""
+    if joint is not None:
+        leave(graph, state, joint, sample)
+    else:
         for k in range(log.offsets[1, sample], log.offsets[1, sample + 1]):  # no other units are active
             clear(graph, state, log.events[k].unit)
-        clear_blocks(state.lanes)
+    clear_blocks(state.lanes)
+
+
+@merged
+def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes):
+    """One sample, from its last spike that matters, or its end, back to its first arrival: (code, spike)."""
+    first, spike = last_that_matters(joint, log, gradient, sample)
+    if spike < first:
+        return status.OK, spike
+    times, events, kinds = steps_back(joint, graph, log, sample, spike)
+    begin_back(joint, graph, state, sample)
+    for n in range(times.size - 1, -1, -1):
+        k, t = events[n], times[n]
+        if kinds[n] == SPIKE:
+            code = cross_back(graph, log, gradient, state, k, zero_grazes)
+            if code != status.OK:
+                return code, k
+        elif kinds[n] == END_OF_HOLD:
+            release_back(graph, log, state, k, t)
+            settle_carried(joint, gradient, state, log, k)
+        else:
+            arrive_back(state.lanes, graph, log, gradient, state, k, t)
+            # It came as much later as its parent did.
+            if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
+                gradient.times[parent_of(log, k)] += gradient.times[k]
+    return status.OK, -1
+
+
+@njit(cache=True, nogil=True)
+def adjoint(graph, log, gradient, state, joint, zero_grazes, first, last):
+    """Samples first to last - 1: (code, sample, unit, time).
+
+    joint  where the run joins others; None: it does not, and the sweep is compiled without
+    """
+    for sample in range(first, last):
+        code, k = sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes)
+        if code != status.OK:
+            return code, sample, log.events[k].unit, log.events[k].time
+        end_back(joint, graph, log, state, sample)
     return status.OK, last, 0, 0.0

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.compiling import called, inlined, njit, piece
 from fireprop.kernels.graph.state import channels_of
-from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import factors, response_slopes
 
@@ -63,6 +63,17 @@ class Constraint(NamedTuple):
     gradient: Constants
     direction: Constants
     rise: np.ndarray
+
+
+class Joint(NamedTuple):
+    """Where a run joins those before and after it: part of the simulation, and (batch, n_units) OWN and
+    (batch, n_channels) CURRENT at its beginning, and at its end, written."""
+
+    part: Part
+    nodes: np.ndarray
+    currents: np.ndarray
+    final_nodes: np.ndarray
+    final_currents: np.ndarray
 
 
 @called
@@ -143,11 +154,45 @@ def rest(state):
         current.i, current.by_alpha, current.v_by_alpha = 0.0, 0.0, 0.0
 
 
+@piece
+def copy_all(to, records):
+    for k in range(records.size):
+        to[k] = records[k]
+
+
+@piece
+def begin(joint, state, sample):
+    """Every unit where the run begins."""
+    if joint is None:
+        rest(state)
+    else:
+        copy_all(state.nodes, joint.nodes[sample])
+        copy_all(state.currents, joint.currents[sample])
+
+
+@piece
+def end(joint, graph, state, sample):
+    """Keep where every unit stands at the end of the run."""
+    if joint is not None:
+        for u in range(state.nodes.size):
+            move(graph, state, u, joint.part.end[sample])
+        copy_all(joint.final_nodes[sample], state.nodes)
+        copy_all(joint.final_currents[sample], state.currents)
+
+
+@inlined
+def steps_ahead(joint, graph, log, sample):
+    """The steps of a sample up to its last spike, or, of a run that joins others, up to its end."""
+    if joint is None:
+        return steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+    return steps_within(graph.nodes, log, sample, joint.part)
+
+
 @njit(cache=True)
-def walk_sample(graph, log, state, constraint, sample):
-    """One sample, from its first arrival to its last spike."""
-    rest(state)
-    times, events, kinds = steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+def walk_sample(graph, log, state, constraint, joint, sample):
+    """One sample, from its first arrival to its last spike, or from the beginning of the run to its end."""
+    begin(joint, state, sample)
+    times, events, kinds = steps_ahead(joint, graph, log, sample)
     for n in range(times.size):
         if kinds[n] == SPIKE:
             cross(graph, log, state, constraint, events[n])
@@ -155,13 +200,14 @@ def walk_sample(graph, log, state, constraint, sample):
             release(graph, log, state, events[n], times[n])
         else:
             arrive(graph, log, state, events[n], times[n])
+    end(joint, graph, state, sample)
 
 
 @njit(cache=True, nogil=True)
-def walk(graph, log, state, constraint, first, last):
-    """Samples first to last - 1."""
+def walk(graph, log, state, constraint, joint, first, last):
+    """Samples first to last - 1; joint: None of a run that joins no other, and the walk is compiled without."""
     for sample in range(first, last):
-        walk_sample(graph, log, state, constraint, sample)
+        walk_sample(graph, log, state, constraint, joint, sample)
 
 
 @called

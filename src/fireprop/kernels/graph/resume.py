@@ -1,4 +1,4 @@
-"""The state of a graph at the end of an earlier run, put back where it stood.
+"""The state of a graph at the end of a run: kept, and put back where it stood.
 
 The event log starts with the spikes of the earlier run that still matter: the last one of each unit, and all that are
 under way along delay lines. The caller removes them from the log in the end.
@@ -10,10 +10,10 @@ import numpy as np
 
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import take_over
+from fireprop.kernels.graph.blocks import copy_all, take_over
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.simulate import CURSOR, FULL, SPIKES, TOUCHED, catch_up, expect, look_ahead
-from fireprop.kernels.graph.state import NEVER, rest
+from fireprop.kernels.graph.state import NEVER, current_at, rest
 
 
 class Before(NamedTuple):
@@ -31,6 +31,24 @@ class Before(NamedTuple):
     i: np.ndarray
     times: np.ndarray
     units: np.ndarray
+
+
+@piece
+def leave_blocks(blocks, graph):
+    """`copy_all`, if there are blocks."""
+    if blocks is not None:
+        copy_all(blocks.lanes, graph)
+
+
+@kernel
+def keep(loop, t_end):
+    """Let the nodes and channels hold the state at t_end, and log the slopes after all refractory periods before."""
+    graph = loop.graph
+    leave_blocks(loop.blocks, graph)
+    for u in range(graph.nodes.size):
+        node = graph.nodes[u]
+        if node.at < node.hold_end < t_end:
+            loop.events[node.last_spike].restart_slope = current_at(graph, node, node.hold_end)
 
 
 @piece

@@ -1,5 +1,7 @@
 """What happens in a sample, in order of time: the one place that says so, for every sweep over the log of a graph."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fireprop.kernels.compiling import njit
@@ -8,6 +10,18 @@ from fireprop.kernels.walk import release_order
 
 # A spike; the end of its refractory period; what comes from outside, or late; the arrival of a spike where it is sent.
 SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
+
+
+class Part(NamedTuple):
+    """Which part of a simulation a run is, of one that starts from a state or ends with one.
+
+    end      (batch,) float64
+    carried  (batch + 1,) int64: places in the log of the spikes of an earlier run that still act in a sample; those
+             whose refractory period has ended before are at -inf
+    """
+
+    end: np.ndarray
+    carried: np.ndarray
 
 
 @njit(cache=True)
@@ -46,4 +60,30 @@ def steps_of(nodes, log, sample, last, beyond):
             event[n], kind[n] = arrival, ARRIVAL
             arrival += 1
         n += 1
+    return time[:n], event[:n], kind[:n]
+
+
+@njit(cache=True)
+def steps_within(nodes, log, sample, part):
+    """`steps_of` all events of a sample of such a run: with ends of hold of carried spikes, without those that come
+    later."""
+    times, events, kinds = steps_of(nodes, log, sample, log.offsets[1, sample + 1], True)
+    carried, last = part.carried[sample], part.carried[sample + 1]
+    order, ends = release_order(nodes, 0, log, carried, last)
+    size = times.size + ends.size
+    time, event, kind = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
+    n = own = held = 0
+    while own < times.size or held < ends.size:
+        end = ends[order[held]] if held < ends.size else np.inf
+        is_own = held == ends.size
+        if own < times.size and not is_own:
+            is_own = times[own] < end or (times[own] == end and kinds[own] <= END_OF_HOLD)
+        if is_own:
+            time[n], event[n], kind[n] = times[own], events[own], kinds[own]
+            own += 1
+            n += kind[n] != END_OF_HOLD or time[n] < part.end[sample]
+        else:
+            time[n], event[n], kind[n] = end, carried + order[held], END_OF_HOLD
+            held += 1
+            n += -np.inf < end < part.end[sample]
     return time[:n], event[:n], kind[:n]
