@@ -121,11 +121,10 @@ class Loop(NamedTuple):
 
 
 @piece
-def bound(loop, u):
-    """A time before which unit u does not cross if nothing more arrives; inf if it never will. Sets the base."""
-    node = loop.graph.nodes[u]
-    t = set_base(loop.graph, node)
-    duration = earliest_crossing(loop.graph, node, node.theta)
+def bound(channels, node):
+    """A time before which a unit does not cross if nothing more arrives; inf if it never will. Sets the base."""
+    t = set_base(channels, node)
+    duration = earliest_crossing(channels, node, node.theta)
     return np.inf if duration == NONE_AHEAD else t + duration
 
 
@@ -142,7 +141,7 @@ def expect_reached(loop, t_end):
         elif node.hold_end <= node.at:
             wait_until(queue, node, u, bound_of_many(node, channels), t_end)
         else:
-            expect(loop, u, t_end)
+            expect_alone(queue, channels, node, u, t_end)
 
 
 @piece
@@ -189,21 +188,25 @@ def leave(queue, node, u):
     waiting.remove(queue, u)
 
 
-@called
+@piece
 def expect(loop, u, t_end):
     """Let unit u, which was reached, wait in the queue for its next crossing, if it can cross before t_end."""
-    t = bound(loop, u)
-    wait_until(loop.queue, loop.graph.nodes[u], u, t, t_end)
+    expect_alone(loop.queue, loop.graph.channels, loop.graph.nodes[u], u, t_end)
+
+
+@called
+def expect_alone(queue, channels, node, u, t_end):
+    """`expect` from a few arrays: a call copies all that its function takes."""
+    wait_until(queue, node, u, bound(channels, node), t_end)
 
 
 @piece
-def put_or_remove(loop, u, t, t_end, known):
+def put_or_remove(queue, node, u, t, t_end, known):
     """Give unit u, on top of the queue, a new time, or take it out if it need not wait for that."""
-    node = loop.graph.nodes[u]
     if t < t_end and t <= node.next_input:
-        wait(loop.queue, node, u, t, known)
+        wait(queue, node, u, t, known)
     else:
-        leave(loop.queue, node, u)
+        leave(queue, node, u)
 
 
 @piece
@@ -217,33 +220,34 @@ def catch_up(blocks, graph, u):
             node.known = STALE
 
 
-@called
+@merged
 def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
+    queue, channels = loop.queue, loop.graph.channels
     while True:
-        u = waiting.first(loop.queue)
-        if u == ABSENT or waiting.first_time(loop.queue) > t_limit:
+        u = waiting.first(queue)
+        if u == ABSENT or waiting.first_time(queue) > t_limit:
             return ABSENT, t_limit
         node = loop.graph.nodes[u]
         catch_up(loop.blocks, loop.graph, u)
         if node.known == FOUND:
             return u, node.queued
         if node.known == STALE:
-            put_or_remove(loop, u, bound(loop, u), t_end, BOUND)
+            put_or_remove(queue, node, u, bound(channels, node), t_end, BOUND)
             continue
-        t = set_base(loop.graph, node)
-        duration = first_crossing(loop.graph, node, node.theta, loop.horizon[0] - t, loop.zeros, loop.turns)
+        t = set_base(channels, node)
+        duration = first_crossing(channels, node, node.theta, loop.horizon[0] - t, loop.zeros, loop.turns)
         if duration == NONE_AHEAD:
-            leave(loop.queue, node, u)
+            leave(queue, node, u)
             continue
         f = max(t + duration, node.queued)
         if f <= t:
             # What an arrival or an end of hold caused must come after it, at the next float64 at the earliest.
             f = np.nextafter(t, np.inf)
-        put_or_remove(loop, u, f, t_end, FOUND)
+        put_or_remove(queue, node, u, f, t_end, FOUND)
 
 
-@called
+@merged
 def emit(loop, u, f, t_end, max_spikes):
     """Log the spike of unit u at f and let it wait for its next one: (status, time that it speaks of)."""
     k = loop.counts[SPIKES]
@@ -263,6 +267,12 @@ def emit(loop, u, f, t_end, max_spikes):
         send(loop.lines, u, f, k)
     expect(loop, u, t_end)
     return status.OK, f
+
+
+@called
+def emit_on_arrival(loop, u, f, t_end, max_spikes):
+    """`emit`, where an arrival finds a unit that rounding has brought to its threshold, which is rare."""
+    return emit(loop, u, f, t_end, max_spikes)
 
 
 @piece
@@ -359,15 +369,15 @@ def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
         own.at = t
         for n in range(n_alone):
             u = lanes.listed[own.start + n]
-            if move(loop, u, t) >= nodes[u].theta:
-                code, at = emit(loop, u, t, t_end, max_spikes)
+            if move(channels, graph.memo, single, loop.events, nodes[u], t) >= nodes[u].theta:
+                code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                 if code != status.OK:
                     return code, u, at
         if reached:
             for u in range(own.start, own.start + own.width):
                 if blocks.flags[u - own.start] and not lanes.is_alone[u]:
                     copy_to_node(lanes, own, nodes, channels, u)
-                    code, at = emit(loop, u, t, t_end, max_spikes)
+                    code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                     if code != status.OK:
                         return code, u, at
     n_alone = 0
@@ -425,9 +435,9 @@ def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
         elif NEVER < node.at and node.hold_end <= node.at:
             v = move_many(node, channels, memo, t, single)
         else:
-            v = move(loop, reached[n], t)
+            v = move(channels, memo, single, events, node, t)
         if v >= node.theta:
-            code, at = emit(loop, reached[n], t, t_end, max_spikes)
+            code, at = emit_on_arrival(loop, reached[n], t, t_end, max_spikes)
             if code != status.OK:
                 return code, reached[n], at
     if single:
@@ -478,24 +488,25 @@ def look_ahead(loop, inputs, first, stop):
             latest[u] = k
 
 
-@called
-def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
-    """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit fires, or
+@merged
+def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant):
+    """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit may fire, or
     whose unit has fired since its last arrival.
 
     Such a unit is looked at again when its next input comes, so it waits in the queue only if it may cross before.
-    Returns the cursor, and the time of the last instant: it may go on with what has other targets, and lists the units
-    that were reached.
+    Returns the cursor, the time of the last instant, and whether a unit may fire: the instant may go on with what has
+    other targets, and lists the units that were reached. instant: that of the call before, or NEVER.
     """
     nodes, channels, synapses, weight = loop.graph.nodes, loop.graph.channels, loop.graph.synapses, loop.graph.weight
     rows, queue, ahead = loop.graph.rows, loop.queue, loop.ahead
     reached, touched, single, memo = loop.reached, loop.touched, loop.graph.single, loop.graph.memo[0]
-    limit, instant = min(t_end, next_arrival(loop.lines)), NEVER
+    limit, may_fire = min(t_end, next_arrival(loop.lines)), False
     while cursor < n_inputs:
         t, source = arrival_time(inputs[cursor]), inputs[cursor].unit
         if t >= limit or not reaches_one(loop.graph, source):
             break
-        if queue.size[0] > 0 and queue.entries[0].time <= t and next_crossing(loop, t, t_end)[0] != ABSENT:
+        may_fire = queue.size[0] > 0 and queue.entries[0].time <= t
+        if may_fire:
             break
         s = rows[source]
         u = np.int64(synapses[s].target)  # of int32 Numba would compile the queue once more
@@ -520,13 +531,13 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end):
         duration = earliest_crossing_of(node.v, drive, drive * channel.reach, node.beta, node.theta)
         wait_until(queue, node, u, np.inf if duration == NONE_AHEAD else t + duration, t_end)
         cursor += 1
-    return cursor, instant
+    return cursor, instant, may_fire
 
 
 @called
-def move(loop, u, t):
-    """Bring unit u to an arrival at t: V(t-)."""
-    return move_to(loop.graph, loop.events, loop.graph.nodes[u], t)
+def move(channels, memo, single, events, node, t):
+    """`move_to`."""
+    return move_to(channels, memo, single, events, node, t)
 
 
 @merged
@@ -558,30 +569,31 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
     if loop.counts[FULL]:
         cursor, silent = loop.counts[CURSOR], loop.counts[SILENT]
         loop.counts[FULL] = 0
+    instant = NEVER
     while True:
         if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
             loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
             return status.FULL, ABSENT, t_end
-        instant = NEVER
+        may_fire = False
         if cursor < n_inputs and reaches_one(loop.graph, inputs[cursor].unit):
-            cursor, instant = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end)
+            cursor, instant, may_fire = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant)
         t_input = arrival_time(inputs[cursor]) if cursor < n_inputs else t_end
-        t_arrival = min(t_input, next_arrival(loop.lines), t_end)
-        u, t = ABSENT, t_arrival
-        if loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t_arrival:
-            u, t = next_crossing(loop, t_arrival, t_end)
-        if t >= t_end:
-            return status.OK, ABSENT, t_end
-        first = loop.counts[SPIKES]
-        if t > instant:
-            loop.counts[REACHED] = 0
-        while u != ABSENT:
+        t, first = min(t_input, next_arrival(loop.lines), t_end), loop.counts[SPIKES]
+        while loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t:
+            u, f = next_crossing(loop, t, t_end)
+            if u == ABSENT or f >= t_end:
+                break
+            t = f
             code, at = emit(loop, u, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
-            u = ABSENT
-            if loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t:
-                u, _ = next_crossing(loop, t, t_end)
+        if t >= t_end:
+            return status.OK, ABSENT, t_end
+        if may_fire and first == loop.counts[SPIKES]:  # nobody does
+            continue
+        if t > instant:
+            loop.counts[REACHED] = 0
+        instant = NEVER
         # A unit that fires while others are delivered is delivered in its turn, and may have a line without delay.
         k = first
         while True:
