@@ -111,6 +111,7 @@ def simulate(
     horizon = horizon_of(structure, t_end, horizon, initial, want_state)
     late = no_spikes(t_end.size) if initial is None else initial.arrivals
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
+    weight = graph.weight.astype(dtype, copy=False) if structure.blocks[0].size else graph.weight
     ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
@@ -125,7 +126,7 @@ def simulate(
         loop = simulate_kernel.Loop(
             own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph),
+            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph, weight),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
@@ -199,13 +200,15 @@ def _lines(structure: Structure, capacity: int) -> simulate_kernel.Lines:
     )  # fmt: skip
 
 
-def _blocks(structure: Structure, graph: Graph) -> blocks_kernel.Blocks | None:
-    lanes = lanes_of(structure, -np.inf)
+def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.Blocks | None:
+    dtype = weight.dtype
+    lanes = lanes_of(structure, -np.inf, dtype)
     if lanes is None:
         return None
-    n_units, theta = graph.nodes.size, np.ascontiguousarray(graph.nodes["theta"])
+    n_units, theta = graph.nodes.size, graph.nodes["theta"].astype(dtype)
     flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
-    return blocks_kernel.Blocks(lanes, theta, np.empty((2, n_units)), flags, flags.view(np.uint64))
+    scratch = np.empty((2, n_units), dtype)
+    return blocks_kernel.Blocks(*structure.segments, weight, lanes, theta, scratch, flags, flags.view(np.uint64))
 
 
 def _longer(old: Array, room: int) -> Array:

@@ -11,10 +11,16 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after, state_after
+from fireprop.kernels.graph.state import (
+    calm_slope_after,
+    channels_of,
+    potential_after,
+    slope_after,
+    state_after,
+    state_at_base,
+)
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
-    GENTLE,
     MAX_ITERATIONS,
     NONE_AHEAD,
     UNRESOLVED,
@@ -54,11 +60,14 @@ def earliest_crossing_of(v, drive, lift, beta, theta):
 
 
 @inlined
-def may_cross_within(gap, v, drive, lift, beta, theta):
-    """Whether `earliest_crossing_of` may be in a gap; without the quotient, for vector passes."""
-    slope = rise(v, drive, beta) + GENTLE * (drive + beta * abs(v))
-    near = ((v if v > 0.0 else 0.0) + lift) * SLACK >= theta
-    return near & (v + slope * gap * SLACK >= theta * (1.0 - GENTLE))
+def stays_below(reach, v, drive, lift, beta, theta, up, down):
+    """Whether `earliest_crossing_of` is surely not in a gap; without the quotient, for vector passes.
+
+    `reach` is the gap with slack; `up` and `down` make up for rounding. Where a number overflows, nothing is sure.
+    """
+    slope = rise(v, drive, beta) + up * (drive + beta * abs(v))
+    twice = v + abs(v) + lift + lift  # V stays below max(v, 0) + lift
+    return (twice < (theta + theta) * down) | (v + up * abs(v) + slope * reach < theta * down)
 
 
 @piece
@@ -105,7 +114,7 @@ def _rise_in_pieces(channels, node, theta, ends, n_turns, calm):
 
     calm  whether the sign of V' is asked of `calm_slope_after`
     """
-    left, slope_left = 0.0, _slope(channels, node, 0.0, calm)
+    left, slope_left = 0.0, _first_slope(channels, node)
     for k in range(n_turns + 1):
         right = ends[k]
         if slope_left > 0.0 and not calm and _falls(channels, node, 0.5 * (left + right)):
@@ -123,6 +132,13 @@ def _rise_in_pieces(channels, node, theta, ends, n_turns, calm):
             return _rise_to(channels, node, theta, low, high)
         left, slope_left = right, slope_right
     return NONE_AHEAD
+
+
+@piece
+def _first_slope(channels, node):
+    """V' at the base, to the bit that of `_slope`: all decays are 1 there, and all responses 0."""
+    v, i = state_at_base(channels, node)
+    return rise(v, i, node.beta)
 
 
 @piece
@@ -148,7 +164,9 @@ def _climb(channels, node, theta, left, right):
         size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
         height += abs(channel.base_i) * channel.reach
     t = left
-    v, i = state_after(channels, node, t)
+    v, i = state_at_base(channels, node)
+    if t > 0.0:
+        v, i = state_after(channels, node, t)
     for _ in range(MOST_STEPS):
         missing, slope = theta - v, rise(v, i, node.beta)
         if abs(missing) <= CLOSE_ENOUGH * theta and slope > 0.0:
@@ -187,7 +205,7 @@ def peaks_ahead(channels, node, gap, out, zeros, turns):
     n_zeros = current_turns(channels, node, end, zeros, turns)
     zeros[n_zeros] = end
     n_peaks, calm = 0, slowest == 0.0  # see `first_crossing`
-    left, rises = 0.0, _slope(channels, node, 0.0, calm) > 0.0
+    left, rises = 0.0, _first_slope(channels, node) > 0.0
     for k in range(n_zeros + 1):
         right = zeros[k]
         rises_on = _slope(channels, node, right, calm) > 0.0

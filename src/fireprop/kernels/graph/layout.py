@@ -70,6 +70,12 @@ BLOCK = np.dtype(
     align=True,
 )
 
+# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none.
+SEGMENT = np.dtype(
+    [("first", np.int64), ("stop", np.int64), ("number", np.int32), ("place", np.int32)],
+    align=True,
+)
+
 # Half a register each: what an arrival reads in sequence is 16 bytes a synapse, the weight included.
 SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 

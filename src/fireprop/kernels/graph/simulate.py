@@ -18,7 +18,9 @@ from fireprop.kernels.compiling import called, kernel, merged, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import (
     Blocks,
+    bound_of_lanes,
     clear_block,
+    clear_lane,
     copy_to_node,
     leave_lanes,
     move_lanes,
@@ -282,6 +284,7 @@ def go_alone(blocks, node, u):
         number = blocks.lanes.number[node.population]
         if number >= 0:
             leave_lanes(blocks.lanes, blocks.lanes.blocks[number], u)
+            clear_lane(blocks.lanes, blocks.lanes.blocks[number], u)
 
 
 @called
@@ -335,37 +338,30 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
 
     blocks, t_look  the loop's; see `next_from_outside`
     """
-    graph = loop.graph
-    first, stop = graph.rows[source], graph.rows[source + 1]
     if blocks is None:
-        return deliver_some(loop, source, first, stop, t, t_end, max_spikes)
-    lanes = blocks.lanes
-    while first < stop:
-        number = lanes.number[graph.nodes[graph.synapses[first].target].population]
-        if number >= 0:
-            upto = first + lanes.blocks[number].width
-            code, u, at = deliver_to_block(loop, blocks, lanes.blocks[number], first, t, t_look, t_end, max_spikes)
+        rows = loop.graph.rows
+        return deliver_some(loop, source, rows[source], rows[source + 1], t, t_end, max_spikes)
+    for k in range(blocks.rows[source], blocks.rows[source + 1]):
+        part = blocks.segments[k]
+        if part.number >= 0:
+            own = blocks.lanes.blocks[part.number]
+            code, u, at = deliver_to_block(loop, blocks, own, part.first, part.place, t, t_look, t_end, max_spikes)
         else:
-            upto = first + 1
-            while upto < stop and lanes.number[graph.nodes[graph.synapses[upto].target].population] < 0:
-                upto += 1
-            code, u, at = deliver_some(loop, source, first, upto, t, t_end, max_spikes)
+            code, u, at = deliver_some(loop, source, part.first, part.stop, t, t_end, max_spikes)
         if code != status.OK:
             return code, u, at
-        first = upto
     return status.OK, ABSENT, t
 
 
 @merged
-def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
-    """`deliver` along the synapses from the first on to all units of a block."""
-    graph, weight, lanes = loop.graph, loop.graph.weight, blocks.lanes
+def deliver_to_block(loop, blocks, own, first, place, t, t_look, t_end, max_spikes):
+    """`deliver` along the synapses from the first on to the currents at one place in all units of a block."""
+    graph, weight, lanes = loop.graph, blocks.weight, blocks.lanes
     nodes, channels, single = graph.nodes, graph.channels, graph.single
-    place = graph.synapses[first].channel - nodes[graph.synapses[first].target].first_channel
     if own.at < t:
         n_alone, reached = own.n_alone, False  # what fires on the way is alone too
         if own.at > NEVER:
-            reached = move_lanes(blocks, own, channels, graph.memo, single, t)
+            reached = move_lanes(blocks, own, nodes, channels, graph.memo, t)
         own.at = t
         for n in range(n_alone):
             u = lanes.listed[own.start + n]
@@ -387,21 +383,32 @@ def deliver_to_block(loop, blocks, own, first, t, t_look, t_end, max_spikes):
             take_back(lanes, own, nodes, channels, u)
         else:
             channel = channels[nodes[u].first_channel + place]
-            channel.i = added(channel.i, weight[first + (u - own.start)], single)
+            channel.i = added(channel.i, np.float64(weight[first + (u - own.start)]), single)
             expect(loop, u, t_end)
             lanes.listed[own.start + n_alone] = u
             n_alone += 1
     own.n_alone = n_alone
     own.arrivals += 1
-    if receive(blocks, own, channels, weight, first, place, single, t_look if own.fed else t_end):
+    if receive(blocks, own, channels, weight, first, place, t_look if own.fed else t_end):
         for word in range((own.width + 7) // 8):
             if blocks.words[word] != 0:
                 for j in range(8 * word, min(8 * word + 8, own.width)):
                     u = own.start + j
                     if blocks.flags[j] and not lanes.is_alone[u]:
-                        copy_to_node(lanes, own, nodes, channels, u)
-                        wait_until(loop.queue, nodes[u], u, bound_of_many(nodes[u], channels), t_end)
+                        expect_in_block(loop, lanes, own, u, t_end)
     return status.OK, ABSENT, t
+
+
+@piece
+def expect_in_block(loop, lanes, own, u, t_end):
+    """`expect` for a unit that is not alone: its node is a copy only if the unit may be the next to cross."""
+    node, channels = loop.graph.nodes[u], loop.graph.channels
+    t = bound_of_lanes(lanes, own, channels, u, node.theta)
+    if node.queued <= t:
+        node.known = STALE
+    elif t < t_end and t <= node.next_input:
+        copy_to_node(lanes, own, loop.graph.nodes, channels, u)
+        wait(loop.queue, node, u, t, BOUND)
 
 
 @called

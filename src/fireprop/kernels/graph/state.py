@@ -83,6 +83,15 @@ def set_base(channels, node):
 
 
 @piece
+def state_at_base(channels, node):
+    """`state_after` no time at all, to the bit."""
+    i = 0.0
+    for c in channels_of(node):
+        i += channels[c].base_i
+    return node.base_v, i
+
+
+@piece
 def state_after(channels, node, gap):
     """V and the whole current a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
