@@ -14,6 +14,7 @@ from fireprop.engine.arrays import (
     check_trains,
     check_weight,
     copy_of,
+    end_to_end,
     events_of,
     for_kernels,
     records,
@@ -153,7 +154,7 @@ def simulate(
                 loop = loop._replace(lines=loop.lines._replace(sent=_longer(loop.lines.sent, room)))
 
     parts = list(threads.map(run_chunk, len(edges) - 1))
-    spikes = np.concatenate([np.empty(0, EVENT), *(part[0] for part in parts)])
+    spikes = end_to_end([part[0] for part in parts], EVENT)
     ends, end = [np.zeros(1, int)], 0
     for _, out_offsets, _ in parts:
         ends.append(out_offsets[1:] + end)
@@ -182,7 +183,7 @@ def _check(
 
 
 def _log(given: Arrivals, spikes: Array, spike_offsets: Array) -> Log:
-    events = for_kernels(np.concatenate([given.events, spikes]))
+    events = end_to_end([given.events, spikes], EVENT)
     return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
@@ -212,7 +213,7 @@ def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.
 
 
 def _longer(old: Array, room: int) -> Array:
-    return for_kernels(np.concatenate([old, np.empty(room, old.dtype)]))
+    return end_to_end([old, records(room, old.dtype)], old.dtype)
 
 
 def replay(
