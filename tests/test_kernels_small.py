@@ -543,7 +543,7 @@ def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or
     where, falls = changes(dense(graph)[1])
     assert falls[0] == (sign < 0.0)
     high = GRID[-1] if where.size == 1 else 0.5 * (where[0] + where[1])
-    assert crossing._slope_zero(graph, graph.nodes[0], 0.0, high, calm) == pytest.approx(where[0], abs=CELL)
+    assert crossing._slope_zero(graph.channels, graph.nodes[0], 0.0, high, calm) == pytest.approx(where[0], abs=CELL)
 
 
 def of_rates(alphas, currents, base_v, unit=1.0):

@@ -31,6 +31,7 @@ from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
 from fireprop.kernels.graph import blocks as blocks_kernel
+from fireprop.kernels.graph import loop as loop_kernel
 from fireprop.kernels.graph import replay as replay_kernel
 from fireprop.kernels.graph import resume as resume_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
@@ -48,7 +49,8 @@ def check_parameters(structure: Structure, weights: Sequence[Array], thresholds:
         head, _, tail = connection.name.rpartition(": ")
         if weight.shape != connection.weight_shape:
             raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
-        check_weight(head, tail, connection.only_existing(weight), dtype)
+        existing = weight if connection.is_whole else connection.only_existing(weight)
+        check_weight(head, tail, existing, dtype)
     for population, theta in zip(structure.populations, thresholds, strict=True):
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
@@ -124,8 +126,8 @@ def simulate(
         n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
         log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
         out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
-        loop = simulate_kernel.Loop(
-            own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+        loop = loop_kernel.Loop(
+            own_state(graph), log, _queue(n_units), np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
             ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph, weight),
         )  # fmt: skip
@@ -191,11 +193,11 @@ def _queue(size: int) -> Queue:
     return Queue(records(size, ENTRY), np.full(size, ABSENT, np.int32), np.zeros(1, int))
 
 
-def _lines(structure: Structure, capacity: int) -> simulate_kernel.Lines:
+def _lines(structure: Structure, capacity: int) -> loop_kernel.Lines:
     """The lines of units, with nothing on its way, and room for `capacity` spikes."""
     lines, n_units = structure.lines, structure.nodes.size
-    sent = for_kernels(np.empty(capacity if structure.has_lines else 0, simulate_kernel.SENT))
-    return simulate_kernel.Lines(
+    sent = for_kernels(np.empty(capacity if structure.has_lines else 0, loop_kernel.SENT))
+    return loop_kernel.Lines(
         structure.n_inputs, lines.rows[structure.n_inputs :], lines.delay, _queue(lines.number),
         np.full(lines.number, ABSENT), sent, np.full(n_units, ABSENT),
     )  # fmt: skip

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fireprop.engine.arrays import (
-    Array,
-    check_at_least,
-    check_taus,
-    copy_of,
-    records,
-)
+from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, records
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
@@ -108,7 +102,7 @@ class Connection:
         return self.mask if isinstance(self.mask, Sparsity) else Sparsity.of_mask(self.mask)
 
     @cached_property
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether there is a synapse for each weight."""
         return isinstance(self.mask, Sparsity) or bool(self.mask.all())
 
@@ -122,7 +116,7 @@ class Connection:
 
     def only_existing(self, weight: Array) -> Array:
         """Weights in their shape, 0 where there is no synapse."""
-        return weight if self._is_whole else np.where(self.mask, weight, weight.dtype.type(0))
+        return weight if isinstance(self.mask, Sparsity) else np.where(self.mask, weight, weight.dtype.type(0))
 
     def of_synapses(self, values: Array) -> Array:
         """(n_synapses,), in order of (out, in): those of values in the shape of the weights."""

@@ -125,11 +125,8 @@ def _offsets(samples: Array, batch: int) -> Array:
     return offsets
 
 
-def _order_of(samples: Array, times: Array, units: Array, kinds: Array) -> Array:
-    """`np.lexsort((rank, times, samples))`: samples by radix, each of them by times, and ties by themselves.
-
-    The rank of what comes along a line is that of the line, after all of other kinds, which keep their order.
-    """
+def _order_of(samples: Array, times: Array, rank: Array) -> Array:
+    """`np.lexsort((rank, times, samples))`: samples by radix, each of them by times, and ties by themselves."""
     last = samples.max(initial=0)
     narrow = samples.astype(np.min_scalar_type(last))  # NumPy sorts integers of 16 bits by radix
     if samples.size < FEW * last:
@@ -147,8 +144,7 @@ def _order_of(samples: Array, times: Array, units: Array, kinds: Array) -> Array
     is_same[1:-1] = (ordered[1:] == ordered[:-1]) & (owner[1:] == owner[:-1])
     tied = np.flatnonzero(is_same[:-1] | is_same[1:])
     among, group = order[tied], np.cumsum(~is_same)[tied]
-    rank = np.where(kinds[among] == LINE, units[among] + LINE, kinds[among])
-    order[tied] = among[np.lexsort((among, rank, group))]
+    order[tied] = among[np.lexsort((among, rank[among], group))]
     return order
 
 
@@ -157,8 +153,10 @@ def _in_order(
 ) -> Arrivals:
     """Arrivals in order of sample and time; of parents, the first n_outside are among them, the others follow."""
     times, units = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    kinds = np.repeat(np.array([kind for _, _, kind in parts], np.int8), [part[0].size for part in parts])
-    order = _order_of(samples, times, units, kinds)
+    # Inputs keep their order; those of units come after those of inputs among lines.
+    rank = units + LINE
+    rank[:n_outside] = np.repeat([kind for _, _, kind in parts[:2]], [part[0].size for part in parts[:2]])
+    order = _order_of(samples, times, rank)
     place = np.arange(max(parents.max(initial=0) + 1, n_outside) + 1) + (order.size - n_outside)
     outside = np.flatnonzero(order < n_outside)
     place[order[outside]] = outside

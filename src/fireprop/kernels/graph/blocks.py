@@ -14,8 +14,8 @@ import numpy as np
 from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, stays_below
 from fireprop.kernels.graph.state import remembered
+from fireprop.kernels.lanes import BELOW, ROUNDED
 from fireprop.kernels.membrane import NONE_AHEAD
-from fireprop.kernels.simulate import BELOW, ROUNDED
 from fireprop.kernels.walk import N_SUMS
 
 NOT_COPIED = -1

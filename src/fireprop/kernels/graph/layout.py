@@ -31,7 +31,7 @@ NODE = in_lines(
         ("first_channel", np.int32),
         ("n_channels", np.int32),
         ("population", np.int32),
-        ("known", np.int8),  # what `queued` is: see `kernels.graph.simulate`
+        ("known", np.int8),  # what `queued` is: see `kernels.graph.expect`
         ("fired", np.bool_),
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought

@@ -13,8 +13,8 @@ import numpy as np
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.lanes import settled
 from fireprop.kernels.membrane import factors, rise, step
-from fireprop.kernels.simulate import settled
 
 NEVER = -math.inf
 NEARLY = 1.0 - 2.0**-20  # below the threshold by more than float32 rounds
