@@ -146,7 +146,7 @@ def move_lanes(blocks, own, nodes, channels, memo, t):
     lanes_v, lanes_i, theta = blocks.lanes.v, blocks.lanes.i, blocks.theta
     moved, size = blocks.scratch[0], blocks.scratch[1]
     real = lanes_v.dtype.type
-    gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED), real(BELOW)
+    gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED * own.n_channels), real(BELOW)
     for j in range(n):
         moved[j] = 0.0
         size[j] = 0.0
