@@ -144,6 +144,10 @@ def test_which_populations_are_blocks():
     assert number.tolist() == [0, -1, 1]  # "b" hears a part of the inputs
     assert blocks["width"].tolist() == [12, 10]
     assert blocks["fed"].tolist() == [True, True]
+    rows, segments = net.structure().segments
+    assert segments["number"][rows[0] : rows[1]].tolist() == [0, -1, 1]  # of the first input
+    assert segments["stop"][:-1].tolist() == segments["first"][1:].tolist()
+    assert (segments["first"][0], segments["stop"][-1]) == (0, net.structure().synapses.size)
     net.connect("b", "c", tau_syn=0.5, mask=torch.rand(10, 17, generator=generator) < 0.9)
     assert net.structure().blocks[1].tolist() == [0, -1, -1]
     net.populations["a"].tau_mem = torch.linspace(0.5, 1.0, 12, dtype=torch.float64)

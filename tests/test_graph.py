@@ -49,7 +49,9 @@ def assert_agree(found, wanted, rtol):
 
 
 @pytest.mark.white_box
-def test_arrivals_are_in_order_of_sample_time_and_rank_and_equal_ones_stay_as_they_are(rng):
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_arrivals_are_in_order_of_sample_time_and_rank_and_equal_ones_stay_as_they_are(monkeypatch, rng, few):
+    monkeypatch.setattr(relays, "FEW", few)
     for _ in range(200):
         n = rng.integers(40)
         samples, times, rank = rng.integers(4, size=n), rng.integers(6, size=n) / 3.0, rng.integers(3, size=n)

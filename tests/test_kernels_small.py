@@ -381,13 +381,13 @@ def test_turns_and_peaks_of_several_currents_are_where_dense_sampling_sees_them(
     for _ in range(60):
         graph, out, zeros, turns = unit_of(rng, int(rng.integers(1, 5)))
         _, slope, d_i = dense(graph)
-        n = crossing.current_turns(graph, graph.nodes[0], GRID[-1], zeros, turns)
+        n = crossing.current_turns(graph.channels, graph.nodes[0], GRID[-1], zeros, turns)
         expected, _ = changes(d_i)
         assert n == expected.size
         np.testing.assert_allclose(zeros[:n], expected, rtol=0, atol=CELL)
         where, falls = changes(slope)
         for gap in (GRID[-1], 1.5):
-            n = crossing.peaks_ahead(graph, graph.nodes[0], gap, out, zeros, turns)
+            n = crossing.peaks_ahead(graph.channels, graph.nodes[0], gap, out, zeros, turns)
             peaks = where[falls & (where < gap)]
             assert n == peaks.size
             np.testing.assert_allclose(out[:n], peaks, rtol=0, atol=CELL)
@@ -405,19 +405,19 @@ def test_the_first_crossing_of_several_currents_is_the_first_that_dense_sampling
         theta = max(node["base_v"], 0.0) + 1e-3 + rng.uniform(0.0, 1.2) * max(v.max() - node["base_v"], 0.01)
         above = np.flatnonzero(v >= theta)
         size = theta + abs(graph.channels["base_i"]).sum()  # of the terms of which V is the sum
-        found = crossing.first_crossing(graph, node, theta, GRID[-1], zeros, turns)
+        found = crossing.first_crossing(graph.channels, node, theta, GRID[-1], zeros, turns)
         if not above.size:
             # a peak between two points of the grid is no higher than this above them
             assert found == membrane.NONE_AHEAD or theta - v.max() < CELL**2 * np.abs(np.gradient(slope, CELL)).max()
             continue
         crossed += 1
         assert found == pytest.approx(GRID[above[0]] - CELL / 2, abs=0.51 * CELL)
-        assert abs(state.potential_after(graph, node, found) - theta) <= 2.0**-48 * size
+        assert abs(state.potential_after(graph.channels, node, found) - theta) <= 2.0**-48 * size
         # the least that it may be called with, and a horizon before it
         graph.channels["reach"] = [response(a, node["beta"]).max() * (1 + 1e-5) for a in graph.channels["alpha"]]
-        assert 0.0 <= crossing.earliest_crossing(graph, node, theta) <= found
+        assert 0.0 <= crossing.earliest_crossing(graph.channels, node, theta) <= found
         if graph.channels.size > 1:
-            early = crossing.first_crossing(graph, node, theta, 0.9 * found, zeros, turns)
+            early = crossing.first_crossing(graph.channels, node, theta, 0.9 * found, zeros, turns)
             assert early == membrane.NONE_AHEAD
     assert crossed > 15
 
@@ -451,8 +451,8 @@ def test_slow_inhibition_does_not_hide_a_crossing_that_comes_before_it_acts(shar
     v, _, _ = dense(graph)
     theta = share * v.max()
     wanted = GRID[np.flatnonzero(v >= theta)[0]]
-    assert 0.0 <= crossing.earliest_crossing(graph, graph.nodes[0], theta) <= wanted
-    assert crossing.first_crossing(graph, graph.nodes[0], theta, GRID[-1], zeros, turns) == pytest.approx(
+    assert 0.0 <= crossing.earliest_crossing(graph.channels, graph.nodes[0], theta) <= wanted
+    assert crossing.first_crossing(graph.channels, graph.nodes[0], theta, GRID[-1], zeros, turns) == pytest.approx(
         wanted, abs=CELL
     )
 
@@ -460,24 +460,24 @@ def test_slow_inhibition_does_not_hide_a_crossing_that_comes_before_it_acts(shar
 @pytest.mark.white_box
 def test_a_potential_just_below_its_threshold_that_nothing_drives_never_crosses():
     graph, _, _ = two_currents([0.5, 2.0], [0.0, -1.0], base_v=1.0 - 1e-9)
-    assert crossing.earliest_crossing(graph, graph.nodes[0], 1.0) == membrane.NONE_AHEAD
+    assert crossing.earliest_crossing(graph.channels, graph.nodes[0], 1.0) == membrane.NONE_AHEAD
 
 
 @pytest.mark.white_box
 def test_a_peak_at_the_very_end_of_a_gap_belongs_to_it():
     graph, zeros, turns = two_currents([0.5, 2.0], [3.0, 0.0])
     out = np.zeros(3)
-    assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
+    assert crossing.peaks_ahead(graph.channels, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
     at = float(out[0])
-    assert crossing.peaks_ahead(graph, graph.nodes[0], at, out, zeros, turns) == 1
-    assert crossing.peaks_ahead(graph, graph.nodes[0], math.nextafter(at, 0.0), out, zeros, turns) == 0
+    assert crossing.peaks_ahead(graph.channels, graph.nodes[0], at, out, zeros, turns) == 1
+    assert crossing.peaks_ahead(graph.channels, graph.nodes[0], math.nextafter(at, 0.0), out, zeros, turns) == 0
 
 
 @pytest.mark.white_box
 def test_a_potential_that_falls_as_far_as_it_is_followed_has_no_peak():
     for currents in ([-0.2, 0.4], [-0.2, 0.8]):
         graph, zeros, turns = two_currents([0.5, 2.0], currents, base_v=0.9)
-        assert crossing.peaks_ahead(graph, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
+        assert crossing.peaks_ahead(graph.channels, graph.nodes[0], 0.5, np.zeros(3), zeros, turns) == 0
 
 
 @pytest.mark.white_box
@@ -485,13 +485,13 @@ def test_a_unit_that_inhibition_has_left_low_peaks_and_crosses_where_dense_sampl
     graph, zeros, turns = two_currents([0.5, 3.0], [-2.0, 1.4], base_v=-1.0)
     where, falls = changes(dense(graph)[1])
     out = np.zeros(3)
-    assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
+    assert crossing.peaks_ahead(graph.channels, graph.nodes[0], GRID[-1], out, zeros, turns) == 1
     assert out[0] == pytest.approx(where[falls][0], abs=CELL)
     graph, zeros, turns = two_currents([0.5, 3.0], [8.0, -8.6], base_v=-1.0)
     v, _, _ = dense(graph)
     for theta in (0.01, 0.1, 0.3, 2.0):
         wanted = GRID[np.flatnonzero(v >= theta)[0]]
-        found = crossing.first_crossing(graph, graph.nodes[0], theta, GRID[-1], zeros, turns)
+        found = crossing.first_crossing(graph.channels, graph.nodes[0], theta, GRID[-1], zeros, turns)
         assert found == pytest.approx(wanted, abs=CELL)
 
 
@@ -501,9 +501,9 @@ def test_a_peak_above_a_current_that_stays_is_found_however_far_it_is_followed()
     graph, zeros, turns = two_currents([0.0, 2.0], [0.3, 2.0])
     for gap in np.linspace(2.0, 200.0, 500):
         out = np.zeros(3)
-        assert crossing.peaks_ahead(graph, graph.nodes[0], gap, out, zeros, turns) == 1
+        assert crossing.peaks_ahead(graph.channels, graph.nodes[0], gap, out, zeros, turns) == 1
         assert out[0] == pytest.approx(math.log(4.0 / 1.7), rel=1e-12)
-        assert crossing.first_crossing(graph, graph.nodes[0], 0.6, gap, zeros, turns) < out[0]
+        assert crossing.first_crossing(graph.channels, graph.nodes[0], 0.6, gap, zeros, turns) < out[0]
 
 
 @pytest.mark.white_box
@@ -511,9 +511,9 @@ def test_a_potential_follows_a_current_that_stays_without_a_peak():
     # V = c + (v - c) exp(-t)
     for v in (0.0, 0.9):
         graph, zeros, turns = two_currents([0.0, 2.0], [0.5, 0.0], base_v=v)
-        assert crossing.peaks_ahead(graph, graph.nodes[0], GRID[-1], np.zeros(3), zeros, turns) == 0
+        assert crossing.peaks_ahead(graph.channels, graph.nodes[0], GRID[-1], np.zeros(3), zeros, turns) == 0
     graph, zeros, turns = two_currents([0.0, 2.0], [0.5, 0.0])
-    found = crossing.first_crossing(graph, graph.nodes[0], 0.3, GRID[-1], zeros, turns)
+    found = crossing.first_crossing(graph.channels, graph.nodes[0], 0.3, GRID[-1], zeros, turns)
     assert found == pytest.approx(-math.log(1.0 - 0.3 / 0.5), rel=1e-12)
 
 
@@ -521,9 +521,9 @@ def test_a_potential_follows_a_current_that_stays_without_a_peak():
 def test_a_unit_of_strong_currents_is_looked_at_before_it_crosses_to_the_last_digits():
     # V is straight but for 1e-14 of it
     graph, zeros, turns = two_currents([0.5, 2.0], [3e14, 1e14])
-    found = crossing.first_crossing(graph, graph.nodes[0], 1.0, GRID[-1], zeros, turns)
+    found = crossing.first_crossing(graph.channels, graph.nodes[0], 1.0, GRID[-1], zeros, turns)
     assert found == pytest.approx(2.5e-15, rel=1e-13)
-    assert 0.0 <= crossing.earliest_crossing(graph, graph.nodes[0], 1.0) <= found
+    assert 0.0 <= crossing.earliest_crossing(graph.channels, graph.nodes[0], 1.0) <= found
 
 
 @pytest.mark.white_box
@@ -532,7 +532,7 @@ def test_a_current_that_turns_at_the_very_start_does_not_turn_afterwards(sign):
     # I' = -2 x + 2 x^2 with x = exp(-t): 0 at t = 0 alone
     graph, zeros, turns = two_currents([1.0, 2.0], [2.0 * sign, -1.0 * sign])
     for gap in (GRID[-1], 0.0):
-        assert crossing.current_turns(graph, graph.nodes[0], gap, zeros, turns) == 0
+        assert crossing.current_turns(graph.channels, graph.nodes[0], gap, zeros, turns) == 0
 
 
 @pytest.mark.white_box
@@ -543,7 +543,7 @@ def test_a_slope_is_0_where_dense_sampling_sees_v_turn_whether_it_rises_first_or
     where, falls = changes(dense(graph)[1])
     assert falls[0] == (sign < 0.0)
     high = GRID[-1] if where.size == 1 else 0.5 * (where[0] + where[1])
-    assert crossing._slope_zero(graph, graph.nodes[0], 0.0, high, calm) == pytest.approx(where[0], abs=CELL)
+    assert crossing._slope_zero(graph.channels, graph.nodes[0], 0.0, high, calm) == pytest.approx(where[0], abs=CELL)
 
 
 def of_rates(alphas, currents, base_v, unit=1.0):
@@ -583,25 +583,31 @@ def test_peaks_and_first_crossings_of_a_cubic_are_its_roots(unit):
 
         # I' = 0 where V' exp(t) is as large as it can be: half way between the two
         turn = -unit * math.log((p + q) / 2.0)
-        assert crossing.current_turns(graph, node, 12.0 * unit, zeros, turns) == (turn > 0.0)
+        assert crossing.current_turns(graph.channels, node, 12.0 * unit, zeros, turns) == (turn > 0.0)
         assert turn < 0.0 or zeros[0] == pytest.approx(turn, rel=1e-9)
         for horizon in (12.0 * unit, 1e6 * unit):
-            assert crossing.peaks_ahead(graph, node, horizon, out, zeros, turns) == 1
+            assert crossing.peaks_ahead(graph.channels, node, horizon, out, zeros, turns) == 1
             assert out[0] == pytest.approx(-unit * math.log(q), rel=1e-12)
             for share in (0.05, 0.5, 0.999):
                 low = max(v(1.0), 0.0)
                 theta = low + share * (v(q) - low)
                 roots = np.roots([*c[::-1], -theta])
                 wanted = max(x.real for x in roots if abs(x.imag) < 1e-12 and q < x.real < min(1.0, p))
-                found = crossing.first_crossing(graph, node, theta, horizon, zeros, turns)
+                found = crossing.first_crossing(graph.channels, node, theta, horizon, zeros, turns)
                 assert found == pytest.approx(-unit * math.log(wanted), rel=1e-9)
                 assert v(math.exp(-found / unit)) == pytest.approx(theta, rel=1e-12)
-            assert crossing.first_crossing(graph, node, v(q) * (1 + 1e-9), horizon, zeros, turns) == membrane.NONE_AHEAD
+            assert (
+                crossing.first_crossing(graph.channels, node, v(q) * (1 + 1e-9), horizon, zeros, turns)
+                == membrane.NONE_AHEAD
+            )
         # what comes after the horizon does not count, whatever the scratch holds
         peak = -unit * math.log(q)
         zeros[:] = peak
-        assert crossing.first_crossing(graph, node, v(q) * 0.999999, 0.9 * peak, zeros, turns) == membrane.NONE_AHEAD
-        assert crossing.peaks_ahead(graph, node, 0.9 * peak, out, zeros, turns) == 0
+        assert (
+            crossing.first_crossing(graph.channels, node, v(q) * 0.999999, 0.9 * peak, zeros, turns)
+            == membrane.NONE_AHEAD
+        )
+        assert crossing.peaks_ahead(graph.channels, node, 0.9 * peak, out, zeros, turns) == 0
 
 
 @pytest.mark.white_box
@@ -611,11 +617,11 @@ def test_a_potential_with_two_peaks_crosses_at_the_first_that_reaches_the_thresh
     c = np.polyint(-100.0 * np.poly([0.8, 0.5, last]))
     alphas = np.arange(2, 5)
     graph, node, out, zeros, turns = of_rates(alphas, -(alphas - 1) * c[2::-1], c.sum())
-    assert crossing.peaks_ahead(graph, node, 12.0, out, zeros, turns) == 2
+    assert crossing.peaks_ahead(graph.channels, node, 12.0, out, zeros, turns) == 2
     assert out[:2].tolist() == pytest.approx([-math.log(0.8), -math.log(last)], rel=1e-12)
     for theta in (1.02, 0.999) if last == 0.25 else (0.2, 0.3, 0.38):
         crossings = [x.real for x in np.roots([*c[:-1], -theta]) if abs(x.imag) < 1e-12 and 0.0 < x.real < 1.0]
-        found = crossing.first_crossing(graph, node, theta, 12.0, zeros, turns)
+        found = crossing.first_crossing(graph.channels, node, theta, 12.0, zeros, turns)
         assert found == (pytest.approx(-math.log(max(crossings)), rel=1e-10) if crossings else membrane.NONE_AHEAD)
 
 
@@ -626,7 +632,7 @@ def test_a_total_current_turns_at_the_roots_of_its_polynomial(unit):
     for roots in ([0.2, 0.6, 2.0], [0.3, 0.35, 0.9], [0.1, 0.5], [0.4, 1.5], [1.5, 2.0], [0.7]):
         alphas = np.arange(1, len(roots) + 2)
         graph, node, _, zeros, turns = of_rates(alphas, np.poly(roots)[::-1] / alphas, 0.0, unit)
-        n = crossing.current_turns(graph, node, 12.0 * unit, zeros, turns)
+        n = crossing.current_turns(graph.channels, node, 12.0 * unit, zeros, turns)
         wanted = sorted(-unit * math.log(x) for x in roots if x < 1.0)
         assert zeros[:n].tolist() == pytest.approx(wanted, rel=1e-9)
 
@@ -639,7 +645,7 @@ def test_a_total_current_of_many_rates_turns_at_the_roots_of_its_polynomial(rng)
             continue
         alphas = np.arange(1, roots.size + 2)
         graph, node, _, zeros, turns = of_rates(alphas, np.poly(roots)[::-1] / alphas, 0.0)
-        n = crossing.current_turns(graph, node, 12.0, zeros, turns)
+        n = crossing.current_turns(graph.channels, node, 12.0, zeros, turns)
         assert zeros[:n].tolist() == pytest.approx(sorted(-math.log(x) for x in roots if x < 1.0), rel=1e-9)
 
 
@@ -656,9 +662,9 @@ def test_a_unit_that_will_cross_is_looked_at_before_it_does(currents, unit):
             if theta <= base_v:
                 continue
             at = GRID[np.flatnonzero(v >= theta)[0]]
-            found = crossing.first_crossing(graph, node, theta * unit, 12.0 * unit, zeros, turns)
+            found = crossing.first_crossing(graph.channels, node, theta * unit, 12.0 * unit, zeros, turns)
             assert found == pytest.approx((at - CELL / 2) * unit, abs=0.51 * CELL * unit)
-            assert 0.0 <= crossing.earliest_crossing(graph, node, theta * unit) <= found
+            assert 0.0 <= crossing.earliest_crossing(graph.channels, node, theta * unit) <= found
 
 
 # --- small parts ---

@@ -21,7 +21,7 @@ from fireprop.engine.interface import Part
 from fireprop.kernels import adjoint, rates, simulate, tangent, varied, walk
 from fireprop.kernels.constants import arrive_back
 from fireprop.kernels.graph import blocks
-from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO
+from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.log import EVENT, Log
 
 TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
@@ -73,24 +73,28 @@ def loops(dtype):
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
         "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),
-        **loops_of_blocks(dtype == "float32"),
+        **loops_of_blocks(dtype),
     }
 
 
-def loops_of_blocks(single):
-    """Of graphs, whose lanes are float64; single: whether they hold numbers of float32."""
+def loops_of_blocks(dtype):
+    """Of graphs, whose derivatives are float64."""
     numbers = np.zeros(70)
-    lanes = blocks.Lanes(
-        np.empty(1, BLOCK), np.zeros(1, int), numbers, numbers, np.zeros(70, bool), np.zeros(70, int)
-    )  # fmt: skip
+
+    def lanes_of(dtype):
+        state = np.zeros(70, dtype)
+        return blocks.Lanes(np.empty(1, BLOCK), np.zeros(1, int), state, state, np.zeros(70, bool), np.zeros(70, int))
+
+    state, lanes = lanes_of(dtype), lanes_of("float64")
     flags = np.zeros(80, np.uint8)
-    room = blocks.Blocks(lanes, numbers, np.zeros((2, 70)), flags, flags.view(np.uint64))
-    own, channels, memo = lanes.blocks[0], np.empty(70, CHANNEL), np.empty(1, MEMO)
+    rows, segments = np.zeros(1, int), np.empty(1, SEGMENT)
+    room = blocks.Blocks(
+        rows, segments, state.v, state, state.v, np.zeros((2, 70), dtype), flags, flags.view(np.uint64)
+    )
+    own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
     return {
-        "a block at an arrival": (blocks.move_lanes, (room, own, channels, memo, single, 0.5), ANY, "float64"),
-        "what a block receives": (
-            blocks.receive, (room, own, channels, numbers, 0, 0, single, 0.5), ANY, "float64"
-        ),
+        "a block at an arrival": (blocks.move_lanes, (room, own, nodes, channels, memo, 0.5), ANY, dtype),
+        "what a block receives": (blocks.receive, (room, own, channels, state.v, 0, 0, 0.5), ANY, dtype),
         "a block backwards": (blocks.move_lanes_back, (lanes, own, channels, memo, 0.5), ANY, "float64"),
         "an arrival at a block backwards": (
             blocks.add_from_lanes, (lanes, own, 0.5, numbers, numbers, 0, 0, numbers), ANY, "float64"

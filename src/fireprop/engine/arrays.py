@@ -1,6 +1,7 @@
 """Arrays and records on their way to the kernels."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numba
@@ -33,6 +34,15 @@ def copy_of(old: Array) -> Array:
     new = records(old.shape, old.dtype)
     as_bytes(new)[...] = as_bytes(old)
     return new
+
+
+def end_to_end(parts: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+    """Records one after the other, as `np.concatenate` makes them of plain numbers."""
+    joined, end = records(sum(part.size for part in parts), dtype), 0
+    for part in parts:
+        as_bytes(joined)[end * dtype.itemsize : (end + part.size) * dtype.itemsize] = as_bytes(part)
+        end += part.size
+    return joined
 
 
 def as_bytes(records: Array) -> Array:

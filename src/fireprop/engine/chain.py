@@ -29,6 +29,7 @@ from fireprop.engine.state import N_ROWS as N_MOVING
 from fireprop.engine.state import State, check_kind, check_stop, joint_of
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import adjoint as adjoint_kernel
+from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels import resume as resume_kernel
 from fireprop.kernels import rise as rise_kernel
 from fireprop.kernels import simulate as simulate_kernel
@@ -56,7 +57,7 @@ MOST_PAIRS = N_PAIRS  # distinct pairs of rates whose factors are found once for
 ALL_VARIED = False  # whether uniform layers are treated as varied: for tests. No bit depends on it
 FIXED_LOOK = 0.0  # how far a recurrent layer looks ahead at first; 0: it adapts. No spike depends on it
 LEAK_ROWS = slice(int(LEAK) // LANES, int(LEAK_UP) // LANES + 1)
-LEAK_SCALES = np.array([[1.0], [1.0 - simulate_kernel.ROUNDED], [simulate_kernel.SLACK]])
+LEAK_SCALES = np.array([[1.0], [1.0 - lanes_kernel.ROUNDED], [lanes_kernel.SLACK]])
 NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
 NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 
@@ -574,7 +575,7 @@ def _new_loop(
     units = chain.units.copy()
     units["theta"] += units["rest"]
     lanes, rates, columns = np.zeros((3, n_units), real), chain.rates, _columns(chain)
-    lanes[simulate_kernel.THETA] = units["theta"]
+    lanes[lanes_kernel.THETA] = units["theta"]
     if columns is not None:
         columns.reshape(-1, N_ROWS, LANES)[:, LEAK_ROWS] = chain.units["beta"].reshape(-1, 1, LANES) * LEAK_SCALES
     if not layers["uniform"].all():
@@ -591,7 +592,7 @@ def _new_loop(
         places=chain.places,
         columns=columns,
         lanes=lanes,
-        lowest=lanes[simulate_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - simulate_kernel.ROUNDED),
+        lowest=lanes[lanes_kernel.THETA].reshape(-1, LANES).min(axis=1) * real.type(1.0 - lanes_kernel.ROUNDED),
         marked=np.zeros(n_units // LANES, bool),
         flags=flags,
         words=flags.view(np.uint64),
@@ -615,14 +616,14 @@ def _new_loop(
 def _at_start(chain: Chain, start: Start) -> Array:
     """(2, n_units): V and I of each unit at the start of a sample, as the event loop has them."""
     state = np.zeros((2, chain.units.size))
-    own = [_units_of(chain, row) for row in (state[simulate_kernel.V], state[simulate_kernel.I])]
+    own = [_units_of(chain, row) for row in (state[lanes_kernel.V], state[lanes_kernel.I])]
     for v, i, acting in zip(*own, start.layers, strict=True):
         v[:] = 0.0 if acting.v_start is None else acting.v_start
         i[:] = 0.0 if acting.i_start is None else acting.i_start
-    state[simulate_kernel.V] += chain.units["rest"]
+    state[lanes_kernel.V] += chain.units["rest"]
     theta = (chain.units["theta"] + chain.units["rest"]).astype(chain.weight.dtype)  # as the lanes have it
-    v = held_below(state[simulate_kernel.V], theta, theta.dtype)
-    return np.stack([v, state[simulate_kernel.I].astype(v.dtype)])
+    v = held_below(state[lanes_kernel.V], theta, theta.dtype)
+    return np.stack([v, state[lanes_kernel.I].astype(v.dtype)])
 
 
 def _columns(chain: Chain) -> Array | None:

@@ -20,9 +20,30 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import agenda, status
-from fireprop.kernels.chain import ALPHA, GAP, LANES, N_PAIRS, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import called, inlined, kernel, merged, piece
+from fireprop.kernels.chain import ALPHA, LANES, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.compiling import inlined, kernel, merged, piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.lanes import (
+    BLOCK,
+    DURATION,
+    GOAL,
+    MEMBRANE,
+    ROUNDED,
+    SLACK,
+    START,
+    START_I,
+    START_V,
+    SYNAPSE,
+    THETA,
+    I,
+    V,
+    look_ahead,
+    may_cross,
+    may_cross_in_look,
+    receive,
+    search_one,
+    settled,
+)
 from fireprop.kernels.membrane import (
     GENTLE,
     NONE_AHEAD,
@@ -31,8 +52,6 @@ from fireprop.kernels.membrane import (
     UNRESOLVED,
     crossing_ahead,
     factors,
-    is_plain,
-    plain_crossing,
     propagate,
     response,
     rise,
@@ -42,24 +61,18 @@ from fireprop.kernels.membrane import (
     up_to,
 )
 from fireprop.kernels.varied import (
-    LEAK,
     LEAK_DOWN,
-    LEAK_UP,
     OTHER_SET,
     SIZE,
-    A,
-    B,
-    H,
+    advance_varied,
+    deliver_varied,
     factors_of,
-    find_each,
     find_few,
+    flag_varied,
+    search_varied,
 )
 
 NEVER = -math.inf
-SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
-ROUNDED = 2.0**-20  # far more than float32 lanes round: no look misses a unit that crosses in it
-BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
-BLOCK = np.uint64(LANES)
 WORDS = LANES // 8
 ZERO, ONE = np.uint64(0), np.uint64(1)
 SEARCHED_AT_ONCE = 8
@@ -67,11 +80,6 @@ SEARCHED_AT_ONCE = 8
 # LONGER times as long. If it finds more units than are searched at once, later ones start so short that it finds FEW.
 FURTHER, LONGER, FEW = 3.0, 1.5, 6.0
 
-# Rows of `Loop.lanes`
-V, I, THETA = range(3)  # noqa: E741 - the field's own letter
-
-# Rows of `Loop.search`
-START, START_V, START_I, GOAL, SYNAPSE, MEMBRANE, DURATION = range(7)
 
 # Rows of `Loop.found`
 FIRES, HOLD_END, LAST_I, FADES, LEAKS, CURRENT, RESTART_CURRENT, RESTARTED = range(8)
@@ -193,21 +201,6 @@ def reset(loop, first_input):
 
 
 @piece
-def look_ahead(v, i, reach, beta):
-    """Where the tangent of V is at the end of a gap, which a rising V stays below; `reach` is the gap with slack."""
-    return v + reach * rise(v, i, beta)
-
-
-@piece
-def may_cross(v, i, v_end, i_end, reach, beta, beta_up, theta):
-    """Whether V may cross in a gap: it ends above threshold, or does not end rising and its tangent reached it.
-
-    `reach` and `beta_up` are the gap and beta with slack. V and I may both have decayed to 0, hence not "ends falling".
-    """
-    return (v_end >= theta) | ((look_ahead(v, i, reach, beta) >= theta) & (i_end <= beta_up * v_end))
-
-
-@piece
 def advance(loop, layer, decays, reach):
     """The vector pass: every unit at the last arrival, and the blocks marked in which one may cross within `reach`.
 
@@ -230,64 +223,6 @@ def advance(loop, layer, decays, reach):
         loop.marked[block] = found
         any_marked |= found
     return any_marked
-
-
-@called
-def deliver_varied(state, weight, lanes, lowest_of, marked, columns, rates, decays):
-    """`advance_varied`, of arrivals that others follow at once."""
-    advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, state.span, state.factors, decays, 0.0)
-
-
-@piece
-def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span, factors_at, decays, reach):
-    """`advance` of a varied layer over the gap before, which is `span`; decays: of all units, if that is 0.
-
-    factors_at  the set of columns in which the factors of this gap lie
-    """
-    real = lanes.dtype.type
-    a, b, h, reach = real(decays[0]), real(decays[1]), real(decays[2]), real(reach)
-    w = np.uint64(state.row - state.start)
-    any_marked = False
-    for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
-        first, at, lowest = block * BLOCK, block * SIZE, lowest_of[block]
-        found = False
-        if span == 0.0:
-            for k in range(BLOCK):
-                v, i = receive(lanes, weight, first + k, w, a, b, h)
-                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
-        else:
-            need_factors(columns, rates, state, block, span)
-            at_set = at + np.uint64(factors_at)
-            for k in range(BLOCK):
-                a_k, b_k, h_k = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
-                v, i = receive(lanes, weight, first + k, w, a_k, b_k, h_k)
-                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
-        marked[block] = found
-        any_marked |= found
-    return any_marked
-
-
-@merged
-def need_factors(columns, rates, state, block, gap):
-    """Have the columns of a block hold the `factors` of a gap, where they are found only when they are needed.
-
-    Where pairs of rates are few they have been found by `end_look`, beside the pass before.
-    """
-    first = np.int64(block) * LANES
-    if state.n_pairs == 0 and rates[GAP, first] != gap:
-        n = min(LANES, (state.start + state.width - first + N_PAIRS - 1) // N_PAIRS * N_PAIRS)
-        find_each(columns, rates, first, n, gap, ALPHA)
-        rates[GAP, first] = gap
-
-
-@piece
-def receive(lanes, weight, u, w, a, b, h):
-    """Bring unit u over a gap whose `factors` these are, and add what arrives then: V and I."""
-    v, i = step(lanes[V, u], lanes[I, u], a, b, h)
-    i += weight[w + u]
-    lanes[V, u] = v
-    lanes[I, u] = i
-    return v, i
 
 
 @piece
@@ -503,30 +438,6 @@ def flag_units(loop, state, block, reach, rounded):
         flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
 
 
-@called
-def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
-    """`flag_units` of a varied layer, as a function of arrays as `advance_varied` is."""
-    need_factors(columns, rates, state, block, state.span)
-    real = lanes.dtype.type
-    low = LEAK_DOWN if rounded > 0.0 else LEAK
-    reach, up, down = real(reach), real(rounded), real(1.0 - rounded)
-    first, at = np.uint64(block * LANES), np.uint64(block) * SIZE
-    at_set = at + np.uint64(state.factors)
-    for k in range(BLOCK):
-        a, b, h = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
-        beta_down, beta_up = columns[at + low + k], columns[at + LEAK_UP + k]
-        flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
-
-
-@piece
-def may_cross_in_look(lanes, u, a, b, h, reach, beta_down, beta_up, up, down):
-    """`may_cross` of a unit in a look whose `factors` are a, b, h; `up` and `down` make up for rounding."""
-    v, i = lanes[V, u], lanes[I, u]
-    v_end, i_end = step(v, i, a, b, h)
-    v_end += up * (abs(v) + h * abs(i))
-    return may_cross(v, i, v_end, i_end, reach, beta_down, beta_up, lanes[THETA, u] * down)
-
-
 @piece
 def seek(loop, layer, u, t, v, i, not_before):
     """Let a unit that may cross, in state (v, i) at time t, stand in line; it does not cross before a given time."""
@@ -577,21 +488,6 @@ def search_line(columns, search, state, first, n):
     alpha, beta = state.alpha, state.beta
     for k in range(np.uint64(n)):
         search_one(search, first + k, alpha, beta)
-
-
-@called
-def search_varied(search, first, n):
-    """`search_line` in a varied layer."""
-    for m in range(np.uint64(first), np.uint64(first + n)):
-        search_one(search, m, search[SYNAPSE, m], search[MEMBRANE, m])
-
-
-@piece
-def search_one(search, m, alpha, beta):
-    """Seek the crossing of the unit at place m in the line the short way."""
-    v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
-    plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
-    search[DURATION, m] = duration if plain else UNRESOLVED
 
 
 @piece
@@ -741,12 +637,6 @@ def remains(rest, elapsed, beta):
 def settle(loop, u, v):
     """A potential that has not crossed, as the lanes may hold it."""
     return settled(loop.lanes.dtype.type(v), loop.lanes[THETA, u])
-
-
-@piece
-def settled(v, theta):
-    """A potential that has not crossed: below threshold even where the dtype of the lanes rounds it up."""
-    return v if v < theta else theta * BELOW
 
 
 @piece

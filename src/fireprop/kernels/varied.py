@@ -7,8 +7,9 @@ are found once for each pair and handed out to the units; else in a vector pass 
 import numpy as np
 
 from fireprop.kernels.bits import hand_out
-from fireprop.kernels.chain import BETA, LANES, N_PAIRS, PAIRS
-from fireprop.kernels.compiling import called, piece
+from fireprop.kernels.chain import ALPHA, BETA, GAP, LANES, N_PAIRS, PAIRS
+from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.lanes import BLOCK, MEMBRANE, SYNAPSE, look_ahead, may_cross_in_look, receive, search_one
 from fireprop.kernels.membrane import factors
 
 # What a block of units has in `columns`, in the dtype of the weights: rows of LANES, one after the other, since LLVM
@@ -61,3 +62,73 @@ def write_factors(columns, place, rates, driver, driven, first, n, gap):
 def factors_of(unit, gap):
     """`factors` of one unit: of UNIT."""
     return factors(gap, unit.alpha, unit.beta)
+
+
+@called
+def deliver_varied(state, weight, lanes, lowest_of, marked, columns, rates, decays):
+    """`advance_varied`, of arrivals that others follow at once."""
+    advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, state.span, state.factors, decays, 0.0)
+
+
+@piece
+def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span, factors_at, decays, reach):
+    """`advance` of a varied layer over the gap before, which is `span`; decays: of all units, if that is 0.
+
+    factors_at  the set of columns in which the factors of this gap lie
+    """
+    real = lanes.dtype.type
+    a, b, h, reach = real(decays[0]), real(decays[1]), real(decays[2]), real(reach)
+    w = np.uint64(state.row - state.start)
+    any_marked = False
+    for block in range(np.uint64(state.start) // BLOCK, np.uint64(state.stop) // BLOCK):
+        first, at, lowest = block * BLOCK, block * SIZE, lowest_of[block]
+        found = False
+        if span == 0.0:
+            for k in range(BLOCK):
+                v, i = receive(lanes, weight, first + k, w, a, b, h)
+                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
+        else:
+            need_factors(columns, rates, state, block, span)
+            at_set = at + np.uint64(factors_at)
+            for k in range(BLOCK):
+                a_k, b_k, h_k = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+                v, i = receive(lanes, weight, first + k, w, a_k, b_k, h_k)
+                found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
+        marked[block] = found
+        any_marked |= found
+    return any_marked
+
+
+@merged
+def need_factors(columns, rates, state, block, gap):
+    """Have the columns of a block hold the `factors` of a gap, where they are found only when they are needed.
+
+    Where pairs of rates are few they have been found by `end_look`, beside the pass before.
+    """
+    first = np.int64(block) * LANES
+    if state.n_pairs == 0 and rates[GAP, first] != gap:
+        n = min(LANES, (state.start + state.width - first + N_PAIRS - 1) // N_PAIRS * N_PAIRS)
+        find_each(columns, rates, first, n, gap, ALPHA)
+        rates[GAP, first] = gap
+
+
+@called
+def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
+    """`flag_units` of a varied layer, as a function of arrays as `advance_varied` is."""
+    need_factors(columns, rates, state, block, state.span)
+    real = lanes.dtype.type
+    low = LEAK_DOWN if rounded > 0.0 else LEAK
+    reach, up, down = real(reach), real(rounded), real(1.0 - rounded)
+    first, at = np.uint64(block * LANES), np.uint64(block) * SIZE
+    at_set = at + np.uint64(state.factors)
+    for k in range(BLOCK):
+        a, b, h = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+        beta_down, beta_up = columns[at + low + k], columns[at + LEAK_UP + k]
+        flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
+
+
+@called
+def search_varied(search, first, n):
+    """`search_line` in a varied layer."""
+    for m in range(np.uint64(first), np.uint64(first + n)):
+        search_one(search, m, search[SYNAPSE, m], search[MEMBRANE, m])

@@ -14,6 +14,7 @@ from fireprop.engine.arrays import (
     check_trains,
     check_weight,
     copy_of,
+    end_to_end,
     events_of,
     for_kernels,
     records,
@@ -31,6 +32,7 @@ from fireprop.engine.state import check_kind, check_stop
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
 from fireprop.kernels.graph import blocks as blocks_kernel
+from fireprop.kernels.graph import loop as loop_kernel
 from fireprop.kernels.graph import replay as replay_kernel
 from fireprop.kernels.graph import resume as resume_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
@@ -48,7 +50,8 @@ def check_parameters(structure: Structure, weights: Sequence[Array], thresholds:
         head, _, tail = connection.name.rpartition(": ")
         if weight.shape != connection.weight_shape:
             raise ValueError(f"{head}: {tail} has shape {weight.shape}, its synapses {connection.weight_shape}")
-        check_weight(head, tail, connection.only_existing(weight), dtype)
+        existing = weight if connection.is_whole else connection.only_existing(weight)
+        check_weight(head, tail, existing, dtype)
     for population, theta in zip(structure.populations, thresholds, strict=True):
         if theta.shape != (population.size,):
             raise ValueError(f"{population.name}: v_threshold has shape {theta.shape}, give ({population.size},)")
@@ -116,6 +119,7 @@ def simulate(
     if initial is not None:  # their parents do not matter yet
         late = Late(initial.arrivals, np.zeros(initial.arrivals.times.size, int))
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
+    weight = graph.weight.astype(dtype, copy=False) if structure.blocks[0].size else graph.weight
     ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
@@ -127,10 +131,10 @@ def simulate(
         n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
         log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
         out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
-        loop = simulate_kernel.Loop(
-            own_state(graph), log, _queue(n_units), np.zeros(simulate_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+        loop = loop_kernel.Loop(
+            own_state(graph), log, _queue(n_units), np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph),
+            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph, weight),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
@@ -156,7 +160,7 @@ def simulate(
                 loop = loop._replace(lines=loop.lines._replace(sent=_longer(loop.lines.sent, room)))
 
     found = list(threads.map(run_chunk, len(edges) - 1))
-    spikes = np.concatenate([np.empty(0, EVENT), *(part[0] for part in found)])
+    spikes = end_to_end([part[0] for part in found], EVENT)
     edges_of_spikes, edge = [np.zeros(1, int)], 0
     for _, out_offsets, _ in found:
         edges_of_spikes.append(out_offsets[1:] + edge)
@@ -214,7 +218,7 @@ def _check(
 
 
 def _log(given: Arrivals, spikes: Array, spike_offsets: Array, *carried: Array) -> Log:
-    events = for_kernels(np.concatenate([given.events, spikes, *carried]))
+    events = end_to_end([given.events, spikes, *carried], EVENT)
     return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
@@ -222,27 +226,29 @@ def _queue(size: int) -> Queue:
     return Queue(records(size, ENTRY), np.full(size, ABSENT, np.int32), np.zeros(1, int))
 
 
-def _lines(structure: Structure, capacity: int) -> simulate_kernel.Lines:
+def _lines(structure: Structure, capacity: int) -> loop_kernel.Lines:
     """The lines of units, with nothing on its way, and room for `capacity` spikes."""
     lines, n_units = structure.lines, structure.nodes.size
-    sent = for_kernels(np.empty(capacity if structure.has_lines else 0, simulate_kernel.SENT))
-    return simulate_kernel.Lines(
+    sent = for_kernels(np.empty(capacity if structure.has_lines else 0, loop_kernel.SENT))
+    return loop_kernel.Lines(
         structure.n_inputs, lines.rows[structure.n_inputs :], lines.delay, _queue(lines.number),
         np.full(lines.number, ABSENT), sent, np.full(n_units, ABSENT),
     )  # fmt: skip
 
 
-def _blocks(structure: Structure, graph: Graph) -> blocks_kernel.Blocks | None:
-    lanes = lanes_of(structure, -np.inf)
+def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.Blocks | None:
+    dtype = weight.dtype
+    lanes = lanes_of(structure, -np.inf, dtype)
     if lanes is None:
         return None
-    n_units, theta = graph.nodes.size, np.ascontiguousarray(graph.nodes["theta"])
+    n_units, theta = graph.nodes.size, graph.nodes["theta"].astype(dtype)
     flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
-    return blocks_kernel.Blocks(lanes, theta, np.empty((2, n_units)), flags, flags.view(np.uint64))
+    scratch = np.empty((2, n_units), dtype)
+    return blocks_kernel.Blocks(*structure.segments, weight, lanes, theta, scratch, flags, flags.view(np.uint64))
 
 
 def _longer(old: Array, room: int) -> Array:
-    return for_kernels(np.concatenate([old, np.empty(room, old.dtype)]))
+    return end_to_end([old, records(room, old.dtype)], old.dtype)
 
 
 def replay(

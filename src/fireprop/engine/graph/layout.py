@@ -9,17 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fireprop.engine.arrays import (
-    Array,
-    check_at_least,
-    check_taus,
-    copy_of,
-    records,
-)
+from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, records
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
-from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SYNAPSE
+from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SEGMENT, SYNAPSE
 
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
@@ -106,6 +100,11 @@ class Connection:
     @cached_property
     def sparsity(self) -> Sparsity:
         return self.mask if isinstance(self.mask, Sparsity) else Sparsity.of_mask(self.mask)
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether there is a synapse for each weight."""
+        return isinstance(self.mask, Sparsity) or bool(self.mask.all())
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -241,6 +240,18 @@ class Structure:
             blocks[name] = self.nodes[name][first]
         blocks["fed"] = fed[is_block]
         return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
+
+    @cached_property
+    def segments(self) -> tuple[Array, Array]:
+        """The synapses of each source, block by block: (n_sources + 1,), and (n_segments,) SEGMENT. See `Blocks`."""
+        units = self.synapses["target"]
+        number = self.blocks[1][self.nodes["population"][units]]
+        first = np.flatnonzero((np.diff(number, prepend=-2) != 0) | (np.diff(self.sources, prepend=-1) != 0))
+        segments = records(first.size, SEGMENT)
+        segments["first"], segments["stop"] = first, np.append(first[1:], units.size)
+        segments["number"] = number[first]
+        segments["place"] = self.synapses["channel"][first] - self.nodes["first_channel"][units[first]]
+        return np.searchsorted(first, self.rows), segments
 
     @cached_property
     def v_start(self) -> Array:

@@ -4,6 +4,7 @@ A spike that travels along a line arrives after the delay of that line, and that
 own: the walks over a log treat it as the spike of a further input, whose time depends on that of its parent.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from fireprop.kernels.log import NO_PARENT
 
 # Of arrivals at one instant, in this order: the start, inputs, and what comes along lines, in order of these.
 START, INPUT, LINE = range(3)
+FEW = 100  # arrivals in a sample: all samples are sorted at once
 
 
 class Trains(NamedTuple):
@@ -85,9 +87,10 @@ def arrivals_of(
     first = n_starts
     for trains, first_source in ((inputs, 0), (spikes, structure.n_inputs)):
         times, lines, sender = _sent(structure, trains, first_source)
-        before = times < t_end[trains.samples[sender]]
+        owner = trains.samples[sender]
+        before = times < t_end[owner]
         parts.append((times[before], structure.n_inputs + lines[before], LINE))
-        samples.append(trains.samples[sender[before]])
+        samples.append(owner[before])
         parents.append(first + sender[before])
         first += trains.times.size
     if late is not None:
@@ -146,11 +149,20 @@ def _offsets(samples: Array, batch: int) -> Array:
 
 
 def _order_of(samples: Array, times: Array, rank: Array) -> Array:
-    """`np.lexsort((rank, times, samples))`: a quick sort by times, then one by samples, and ties by themselves."""
-    order = np.argsort(times)
-    narrow = samples.astype(np.min_scalar_type(samples.max(initial=0)))  # NumPy sorts integers of 16 bits by radix
-    order = order[np.argsort(narrow[order], kind="stable")]
-    ordered, owner = times[order], samples[order]
+    """`np.lexsort((rank, times, samples))`: samples by radix, each of them by times, and ties by themselves."""
+    last = samples.max(initial=0)
+    narrow = samples.astype(np.min_scalar_type(last))  # NumPy sorts integers of 16 bits by radix
+    if samples.size < FEW * last:
+        order = np.argsort(times)
+        order = order[np.argsort(narrow[order], kind="stable")]
+        ordered = times[order]
+    else:
+        order = np.argsort(narrow, kind="stable")
+        ordered = times[order]
+        for first, stop in itertools.pairwise(_edges(samples, last + 1)):
+            among = first + np.argsort(ordered[first:stop])
+            order[first:stop], ordered[first:stop] = order[among], ordered[among]
+    owner = narrow[order]
     is_same = np.zeros(order.size + 1, bool)  # as the one before
     is_same[1:-1] = (ordered[1:] == ordered[:-1]) & (owner[1:] == owner[:-1])
     tied = np.flatnonzero(is_same[:-1] | is_same[1:])
@@ -165,10 +177,16 @@ def _in_order(
     """Arrivals in order of sample and time; of parents, the first n_outside are among them, the others follow."""
     times, units = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     # Inputs keep their order; those of units come after those of inputs among lines.
-    rank = np.concatenate([units + LINE if kind == LINE else np.full(units.size, kind) for _, units, kind in parts])
+    rank = units + LINE
+    rank[:n_outside] = np.repeat([kind for _, _, kind in parts[:2]], [part[0].size for part in parts[:2]])
     order = _order_of(samples, times, rank)
-    place = np.empty(order.size, int)
-    place[order] = np.arange(order.size)
-    own = (parents >= 0) & (parents < n_outside)
-    moved = np.where(own, place[np.where(own, parents, 0)], parents + (parents >= n_outside) * (order.size - n_outside))
-    return Arrivals(events_of(times[order], units[order]), _offsets(samples[order], batch), moved[order])
+    place = np.arange(max(parents.max(initial=0) + 1, n_outside) + 1) + (order.size - n_outside)
+    outside = np.flatnonzero(order < n_outside)
+    place[order[outside]] = outside
+    place[NO_PARENT] = NO_PARENT  # the last
+    return Arrivals(events_of(times[order], units[order]), _edges(samples, batch), place[parents[order]])
+
+
+def _edges(samples: Array, batch: int) -> Array:
+    """(batch + 1,): offsets of what belongs to samples, in whatever order."""
+    return np.concatenate([[0], np.cumsum(np.bincount(samples, minlength=batch))])

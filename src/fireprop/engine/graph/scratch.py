@@ -1,6 +1,7 @@
 """What a thread works on."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.graph.layout import Structure
@@ -20,7 +21,7 @@ def new_memo(nodes: Array) -> Array:
     return memo
 
 
-def lanes_of(structure: Structure, at: float) -> Lanes | None:
+def lanes_of(structure: Structure, at: float, dtype: DTypeLike = np.float64) -> Lanes | None:
     """The units of blocks, all at 0, or None: there are no blocks. at: the time of no arrival."""
     blocks, number = structure.blocks
     if blocks.size == 0:
@@ -28,7 +29,7 @@ def lanes_of(structure: Structure, at: float) -> Lanes | None:
     blocks, n_units = copy_of(blocks), structure.nodes.size
     blocks["at"] = at
     return Lanes(
-        blocks, number, np.zeros(n_units), np.zeros(structure.channels.size), np.zeros(n_units, bool),
+        blocks, number, np.zeros(n_units, dtype), np.zeros(structure.channels.size, dtype), np.zeros(n_units, bool),
         np.empty(n_units, int),
     )  # fmt: skip
 

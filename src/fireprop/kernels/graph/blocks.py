@@ -12,20 +12,23 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, kernel, piece
-from fireprop.kernels.graph.crossing import may_cross_within
-from fireprop.kernels.graph.state import added, faded, in_state, kept, remembered
+from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, stays_below
+from fireprop.kernels.graph.state import remembered
+from fireprop.kernels.lanes import BELOW, ROUNDED
+from fireprop.kernels.membrane import NONE_AHEAD
 from fireprop.kernels.walk import N_SUMS
 
 NOT_COPIED = -1
 
 
 class Lanes(NamedTuple):
-    """Where the units of all blocks stand. Arrays by unit or channel have room for all those of the graph.
+    """Where the units of all blocks stand. Arrays by unit or channel have room for all those of the graph. In a
+    simulation V and currents have the dtype of the state; derivatives are float64.
 
     blocks   (n_blocks,) BLOCK
     number   (n_populations,) int64: the block that a population is, or -1
-    v        (n_units,) float64: V, or the derivative by it
-    i        (n_channels,) float64: currents, or derivatives by them: of a block the first of each unit, then the second
+    v        (n_units,): V, or the derivative by it
+    i        (n_channels,): currents, or derivatives by them: of a block the first of each unit, then the second
     is_alone  (n_units,) bool; listed (n_units,) int64: list, of each block from its start on, of these units
     """
 
@@ -40,13 +43,17 @@ class Lanes(NamedTuple):
 class Blocks(NamedTuple):
     """What a simulation has of blocks.
 
+    rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
+    weight   (n_synapses,), theta (n_units,) in the dtype of the state
     lanes    V and currents
-    theta    (n_units,) float64
-    scratch  (2, n_units) float64
+    scratch  (2, n_units) in the dtype of the state
     flags    (n_units + some,) uint8, scratch: of the units of one block, from the first entry on; words, the same
              memory, 8 units each
     """
 
+    rows: np.ndarray
+    segments: np.ndarray
+    weight: np.ndarray
     lanes: Lanes
     theta: np.ndarray
     scratch: np.ndarray
@@ -80,6 +87,14 @@ def leave_lanes(lanes, own, u):
 
 
 # ---------------------------------------------------------------------------------------------------- simulation
+
+
+@piece
+def clear_lane(lanes, own, u):
+    """Let the lane of a unit that is alone be 0, so that no pass takes it for one that may cross."""
+    lanes.v[u] = 0.0
+    for k in range(own.n_channels):
+        lanes.i[lane(own, u, k)] = 0.0
 
 
 @piece
@@ -124,69 +139,92 @@ def take_over(lanes, graph):
 
 
 @called
-def move_lanes(blocks, own, channels, memo, single, t):
+def move_lanes(blocks, own, nodes, channels, memo, t):
     """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
     theta: is there any. The caller sets the time of the block."""
     first, n = np.uint64(own.start), np.uint64(own.width)
-    lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
-    brought, rounded = blocks.scratch[0], blocks.scratch[1]
-    gap, b, found = t - own.at, 1.0, False
+    lanes_v, lanes_i, theta = blocks.lanes.v, blocks.lanes.i, blocks.theta
+    moved, size = blocks.scratch[0], blocks.scratch[1]
+    real = lanes_v.dtype.type
+    gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED * own.n_channels), real(BELOW)
     for j in range(n):
-        brought[j] = 0.0
-        rounded[j] = 0.0
+        moved[j] = 0.0
+        size[j] = 0.0
     for k in range(own.n_channels):
-        a, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
-        at = np.uint64(own.first_channel + k * own.width)
-        if single:
-            for j in range(n):
-                i = lanes_i[at + j]
-                brought[j] += h * i
-                rounded[j] = added(rounded[j], faded(i, h, True), True)
-                lanes_i[at + j] = faded(i, a, True)
-        else:
-            for j in range(n):
-                i = lanes_i[at + j]
-                brought[j] += h * i
-                lanes_i[at + j] = i * a
-    if single:
+        _, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
+        at, h = np.uint64(own.first_channel + k * own.width), real(h)
         for j in range(n):
-            v = b * lanes_v[first + j] + brought[j]
-            flags[j] = v >= theta[first + j]
-            found |= v >= theta[first + j]
-            v = added(faded(lanes_v[first + j], b, True), rounded[j], True)
-            lanes_v[first + j] = kept(v, theta[first + j], True)
-    else:
+            brought = h * lanes_i[at + j]
+            moved[j] += brought
+            size[j] += abs(brought)
+    b = real(b)
+    for j in range(n):
+        left = b * lanes_v[first + j]
+        v = left + moved[j]
+        reached |= v + rounded * (abs(left) + size[j]) >= theta[first + j]
+        moved[j] = v if v < theta[first + j] else theta[first + j] * below
+    if reached:
+        reached = flag_reached(blocks, own, nodes, memo)
+    for j in range(n):
+        lanes_v[first + j] = moved[j]
+    for k in range(own.n_channels):
+        at, a = np.uint64(own.first_channel + k * own.width), real(memo[k].a)
         for j in range(n):
-            v = b * lanes_v[first + j] + brought[j]
-            flags[j] = v >= theta[first + j]
-            found |= v >= theta[first + j]
-            lanes_v[first + j] = v
-    return found
+            lanes_i[at + j] *= a
+    return reached
 
 
 @called
-def receive(blocks, own, channels, weight, first_weight, place, single, t_look):
+def flag_reached(blocks, own, nodes, memo):
+    """Flag the units of a block that have reached theta, by V in float64: is there any. The gap is that of the memo."""
+    reached = False
+    for u in range(own.start, own.start + own.width):
+        v = 0.0
+        for k in range(own.n_channels):
+            v += memo[k].h * np.float64(blocks.lanes.i[lane(own, u, k)])
+        v = memo[0].b * np.float64(blocks.lanes.v[u]) + v
+        blocks.flags[u - own.start] = v >= nodes[u].theta
+        reached |= v >= nodes[u].theta
+    return reached
+
+
+@called
+def receive(blocks, own, channels, weight, first_weight, place, t_look):
     """Add the weights of an arrival to the currents at that place in the units of a block; flag the units that may
-    cross up to t_look if nothing more arrives: is there any."""
+    cross up to t_look if nothing more arrives, whatever the lanes round: is there any."""
     first, n, w = np.uint64(own.start), np.uint64(own.width), np.uint64(first_weight)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
     drive, lift = blocks.scratch[0], blocks.scratch[1]
+    real = lanes_v.dtype.type
     at = np.uint64(own.first_channel + place * own.width)
     for j in range(n):
         drive[j] = 0.0
         lift[j] = 0.0
-        lanes_i[at + j] = in_state(lanes_i[at + j] + weight[w + j], single)
+        lanes_i[at + j] += weight[w + j]
     for k in range(own.n_channels):
-        reach, at = channels[own.first_channel + k].reach, np.uint64(own.first_channel + k * own.width)
+        reach, at = real(channels[own.first_channel + k].reach), np.uint64(own.first_channel + k * own.width)
         for j in range(n):
-            i = lanes_i[at + j] if lanes_i[at + j] > 0.0 else 0.0
+            i = lanes_i[at + j] if lanes_i[at + j] > 0.0 else real(0.0)
             drive[j] += i
             lift[j] += i * reach
-    ahead, beta, found = t_look - own.at, own.beta, False
+    up, beta, found = real(ROUNDED * own.n_channels), real(own.beta), False
+    reach, down = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED * own.n_channels)
     for j in range(n):
-        flags[j] = may_cross_within(ahead, lanes_v[first + j], drive[j], lift[j], beta, theta[first + j])
+        flags[j] = not stays_below(reach, lanes_v[first + j], drive[j], lift[j], beta, theta[first + j], up, down)
         found |= flags[j] != 0
     return found
+
+
+@piece
+def bound_of_lanes(lanes, own, channels, u, theta):
+    """A time before which a unit that is not alone does not cross if nothing more arrives; inf if it never will."""
+    drive, lift = 0.0, 0.0
+    for k in range(own.n_channels):
+        i = max(np.float64(lanes.i[lane(own, u, k)]), 0.0)
+        drive += i
+        lift += i * channels[own.first_channel + k].reach
+    duration = earliest_crossing_of(np.float64(lanes.v[u]), drive, lift, own.beta, theta)
+    return np.inf if duration == NONE_AHEAD else own.at + duration
 
 
 # ----------------------------------------------------------------------------------------------------- reverse mode

@@ -11,10 +11,16 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.graph.state import calm_slope_after, channels_of, potential_after, slope_after, state_after
+from fireprop.kernels.graph.state import (
+    calm_slope_after,
+    channels_of,
+    potential_after,
+    slope_after,
+    state_after,
+    state_at_base,
+)
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
-    GENTLE,
     MAX_ITERATIONS,
     NONE_AHEAD,
     UNRESOLVED,
@@ -31,12 +37,12 @@ FAR = 690.0  # slowest time constants after which nothing can be left of any pot
 
 
 @piece
-def earliest_crossing(graph, node, theta):
+def earliest_crossing(channels, node, theta):
     """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD: it never does."""
     drive, lift = 0.0, 0.0
     for c in channels_of(node):
-        drive += max(graph.channels[c].base_i, 0.0)
-        lift += max(graph.channels[c].base_i, 0.0) * graph.channels[c].reach
+        drive += max(channels[c].base_i, 0.0)
+        lift += max(channels[c].base_i, 0.0) * channels[c].reach
     return earliest_crossing_of(node.base_v, drive, lift, node.beta, theta)
 
 
@@ -54,20 +60,23 @@ def earliest_crossing_of(v, drive, lift, beta, theta):
 
 
 @inlined
-def may_cross_within(gap, v, drive, lift, beta, theta):
-    """Whether `earliest_crossing_of` may be in a gap; without the quotient, for vector passes."""
-    slope = rise(v, drive, beta) + GENTLE * (drive + beta * abs(v))
-    near = ((v if v > 0.0 else 0.0) + lift) * SLACK >= theta
-    return near & (v + slope * gap * SLACK >= theta * (1.0 - GENTLE))
+def stays_below(reach, v, drive, lift, beta, theta, up, down):
+    """Whether `earliest_crossing_of` is surely not in a gap; without the quotient, for vector passes.
+
+    `reach` is the gap with slack; `up` and `down` make up for rounding. Where a number overflows, nothing is sure.
+    """
+    slope = rise(v, drive, beta) + up * (drive + beta * abs(v))
+    twice = v + abs(v) + lift + lift  # V stays below max(v, 0) + lift
+    return (twice < (theta + theta) * down) | (v + up * abs(v) + slope * reach < theta * down)
 
 
 @piece
-def flowing(graph, node):
+def flowing(channels, node):
     """How many currents flow, the channel of one (any, if none does), and the slowest rate of V and of these."""
     number, one, slowest = 0, node.first_channel, node.beta
     for c in channels_of(node):
-        if graph.channels[c].base_i != 0.0:
-            slowest = min(slowest, graph.channels[c].alpha)
+        if channels[c].base_i != 0.0:
+            slowest = min(slowest, channels[c].alpha)
             number, one = number + 1, c
     return number, one, slowest
 
@@ -79,77 +88,84 @@ def within_reach(gap, slowest):
 
 
 @piece
-def slowest_decay(graph, node):
+def slowest_decay(channels, node):
     """The slowest rate of V and of the currents of a unit that decay."""
     slowest = node.beta
     for c in channels_of(node):
-        if graph.channels[c].alpha > 0.0:
-            slowest = min(slowest, graph.channels[c].alpha)
+        if channels[c].alpha > 0.0:
+            slowest = min(slowest, channels[c].alpha)
     return slowest
 
 
 @called
-def first_crossing(graph, node, theta, horizon, zeros, turns):
+def first_crossing(channels, node, theta, horizon, zeros, turns):
     """Duration from the base until V first reaches theta if nothing arrives, or NONE_AHEAD if it is not before horizon.
 
     zeros, turns  (most channels of a unit + 1,) float64, scratch
     """
-    n_flowing, one, slowest = flowing(graph, node)
-    if n_flowing <= 1 and graph.channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
-        only = graph.channels[one]
+    n_flowing, one, slowest = flowing(channels, node)
+    if n_flowing <= 1 and channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
+        only = channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     if slowest == 0.0 and horizon == math.inf:  # of a unit whose bias stays
-        end = FAR / slowest_decay(graph, node)
+        end = FAR / slowest_decay(channels, node)
     else:
         end = within_reach(horizon, slowest)
-    n_zeros = current_turns(graph, node, end, zeros, turns)
+    n_zeros = current_turns(channels, node, end, zeros, turns)
     zeros[n_zeros] = end
     calm = np.bool_(False)  # of literals Numba would compile what takes it twice
-    duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, calm)
+    duration = _rise_in_pieces(channels, node, theta, zeros, n_zeros, calm)
     if duration == NONE_AHEAD and slowest == 0.0:
         # Rounding of V' may have hidden a peak: it leaves any sign long after all other currents.
-        duration = _rise_in_pieces(graph, node, theta, zeros, n_zeros, not calm)
+        duration = _rise_in_pieces(channels, node, theta, zeros, n_zeros, not calm)
     return duration
 
 
 @called
-def _rise_in_pieces(graph, node, theta, ends, n_turns, calm):
+def _rise_in_pieces(channels, node, theta, ends, n_turns, calm):
     """Duration until V first reaches theta, or NONE_AHEAD, from the ends of n_turns + 1 pieces between turns of I.
 
     calm  whether the sign of V' is asked of `calm_slope_after`
     """
-    left, slope_left = 0.0, _slope(graph, node, 0.0, calm)
+    left, slope_left = 0.0, _first_slope(channels, node)
     for k in range(n_turns + 1):
         right = ends[k]
-        if slope_left > 0.0 and not calm and _falls(graph, node, 0.5 * (left + right)):
-            duration = _climb(graph, node, theta, left, right)
+        if slope_left > 0.0 and not calm and _falls(channels, node, 0.5 * (left + right)):
+            duration = _climb(channels, node, theta, left, right)
             if duration != UNRESOLVED and (duration != NONE_AHEAD or k == n_turns):
                 return duration
-        slope_right = _slope(graph, node, right, calm)
+        slope_right = _slope(channels, node, right, calm)
         low, high = left, right  # where V rises in this piece
         if slope_left > 0.0 >= slope_right:  # far away both terms of V' may underflow to 0
-            high = _slope_zero(graph, node, left, right, calm)
+            high = _slope_zero(channels, node, left, right, calm)
         elif slope_left < 0.0 < slope_right:  # mutant: the bracket matters only where V rises in it
-            low = _slope_zero(graph, node, left, right, calm)
+            low = _slope_zero(channels, node, left, right, calm)
         # mutant: a falling piece that ends above theta begins above it, so the piece before has returned
-        if (slope_left > 0.0 or slope_right > 0.0) and potential_after(graph, node, high) >= theta:
-            return _rise_to(graph, node, theta, low, high)
+        if (slope_left > 0.0 or slope_right > 0.0) and potential_after(channels, node, high) >= theta:
+            return _rise_to(channels, node, theta, low, high)
         left, slope_left = right, slope_right
     return NONE_AHEAD
 
 
 @piece
-def _falls(graph, node, gap):
+def _first_slope(channels, node):
+    """V' at the base, to the bit that of `_slope`: all decays are 1 there, and all responses 0."""
+    v, i = state_at_base(channels, node)
+    return rise(v, i, node.beta)
+
+
+@piece
+def _falls(channels, node, gap):
     """Whether the whole current falls a while after the base."""
     fall = 0.0
     for c in channels_of(node):
-        channel = graph.channels[c]
+        channel = channels[c]
         fall += channel.alpha * channel.base_i * decay(channel.alpha * gap)
     return fall > 0.0
 
 
 @called
-def _climb(graph, node, theta, left, right):
+def _climb(channels, node, theta, left, right):
     """Duration until V first reaches theta in (left, right], NONE_AHEAD, or UNRESOLVED. V rises at left, and I falls.
 
     exp(beta t) V' falls too, so V is concave while it rises. Newton's method from the left stays before the crossing,
@@ -157,11 +173,13 @@ def _climb(graph, node, theta, left, right):
     """
     size, height = node.beta * abs(node.base_v), theta + abs(node.base_v)
     for c in channels_of(node):
-        channel = graph.channels[c]
+        channel = channels[c]
         size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
         height += abs(channel.base_i) * channel.reach
     t = left
-    v, i = state_after(graph, node, t)
+    v, i = state_at_base(channels, node)
+    if t > 0.0:
+        v, i = state_after(channels, node, t)
     for _ in range(MOST_STEPS):
         missing, slope = theta - v, rise(v, i, node.beta)
         if abs(missing) <= CLOSE_ENOUGH * theta and slope > 0.0:
@@ -172,51 +190,51 @@ def _climb(graph, node, theta, left, right):
         if least >= right:
             return NONE_AHEAD
         t += missing / slope
-        v, i = state_after(graph, node, t)
+        v, i = state_after(channels, node, t)
         if rise(v, i, node.beta) <= 0.0:
-            v, i = state_after(graph, node, least)
+            v, i = state_after(channels, node, least)
             return NONE_AHEAD if rise(v, i, node.beta) <= 0.0 else UNRESOLVED
     return UNRESOLVED
 
 
 @called
-def _slope(graph, node, gap, calm):
+def _slope(channels, node, gap, calm):
     """V' a while after the base."""
-    return calm_slope_after(graph, node, gap) if calm else slope_after(graph, node, gap)
+    return calm_slope_after(channels, node, gap) if calm else slope_after(channels, node, gap)
 
 
 @called
-def peaks_ahead(graph, node, gap, out, zeros, turns):
+def peaks_ahead(channels, node, gap, out, zeros, turns):
     """Write the durations from the base, up to `gap`, at which V peaks if nothing arrives, ascending; their number.
 
     out, zeros, turns  (most channels of a unit + 1,) float64; the latter two are scratch
     """
-    n_flowing, one, slowest = flowing(graph, node)
-    if n_flowing <= 1 and graph.channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
-        only = graph.channels[one]
+    n_flowing, one, slowest = flowing(channels, node)
+    if n_flowing <= 1 and channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
+        only = channels[one]
         out[0] = peak_time(node.base_v, only.base_i, only.alpha, node.beta)
         return 1 if NONE_AHEAD < out[0] <= gap else 0
     end = within_reach(gap, slowest)
-    n_zeros = current_turns(graph, node, end, zeros, turns)
+    n_zeros = current_turns(channels, node, end, zeros, turns)
     zeros[n_zeros] = end
     n_peaks, calm = 0, slowest == 0.0  # see `first_crossing`
-    left, rises = 0.0, _slope(graph, node, 0.0, calm) > 0.0
+    left, rises = 0.0, _first_slope(channels, node) > 0.0
     for k in range(n_zeros + 1):
         right = zeros[k]
-        rises_on = _slope(graph, node, right, calm) > 0.0
+        rises_on = _slope(channels, node, right, calm) > 0.0
         if rises and not rises_on:
-            out[n_peaks] = _slope_zero(graph, node, left, right, calm)
+            out[n_peaks] = _slope_zero(channels, node, left, right, calm)
             n_peaks += 1
         left, rises = right, rises_on
     return n_peaks
 
 
 @called
-def current_turns(graph, node, end, zeros, scratch):
+def current_turns(channels, node, end, zeros, scratch):
     """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
     falling = True
     for c in channels_of(node):
-        falling = falling and graph.channels[c].base_i >= 0.0  # mutant: without it no turn is found
+        falling = falling and channels[c].base_i >= 0.0  # mutant: without it no turn is found
     n_zeros = 0
     if falling:
         return n_zeros
@@ -225,49 +243,49 @@ def current_turns(graph, node, end, zeros, scratch):
             scratch[k] = zeros[k]
         scratch[n_zeros] = end
         n_above, n_zeros = n_zeros, 0
-        left, value_left = 0.0, _rung(graph, node, rung, 0.0)
+        left, value_left = 0.0, _rung(channels, node, rung, 0.0)
         for k in range(n_above + 1):
             right = scratch[k]
-            value_right = _rung(graph, node, rung, right)
+            value_right = _rung(channels, node, rung, right)
             if value_left * value_right < 0.0:
-                zeros[n_zeros] = _rung_zero(graph, node, rung, left, right)
+                zeros[n_zeros] = _rung_zero(channels, node, rung, left, right)
                 n_zeros += 1
             left, value_left = right, value_right
     return n_zeros
 
 
 @called
-def _rung(graph, node, rung, t):
+def _rung(channels, node, rung, t):
     """The sum of exponentials that is left of -I' when the `rung` slowest have been divided out, scaled to the slowest
     that remains so that it does not underflow; clipped, for its sign alone matters."""
     first = node.first_channel
     total = 0.0
     for c in range(first + rung, first + node.n_channels):
-        channel = graph.channels[c]
-        term = channel.alpha * channel.base_i * math.exp(-(channel.alpha - graph.channels[first + rung].alpha) * t)
+        channel = channels[c]
+        term = channel.alpha * channel.base_i * math.exp(-(channel.alpha - channels[first + rung].alpha) * t)
         for j in range(first, first + rung):
-            term *= graph.channels[j].alpha - channel.alpha
+            term *= channels[j].alpha - channel.alpha
         total += term
     return math.copysign(1.0, total) if total != 0.0 else 0.0
 
 
 @called
-def _rung_zero(graph, node, rung, low, high):
-    sign = _rung(graph, node, rung, low)
+def _rung_zero(channels, node, rung, low, high):
+    sign = _rung(channels, node, rung, low)
     while True:
         middle = 0.5 * (low + high)
         if not low < middle < high:
             return high
-        if _rung(graph, node, rung, middle) == sign:
+        if _rung(channels, node, rung, middle) == sign:
             low = middle
         else:
             high = middle
 
 
 @called
-def _slope_zero(graph, node, low, high, calm):
+def _slope_zero(channels, node, low, high, calm):
     """Where V' changes sign, by false position (Illinois), bisected where that is slow."""
-    value_low, value_high = _slope(graph, node, low, calm), _slope(graph, node, high, calm)
+    value_low, value_high = _slope(channels, node, low, calm), _slope(channels, node, high, calm)
     rises_first = value_low > 0.0
     for k in range(MAX_ITERATIONS):
         # Slopes that are halved too often, or are subnormal to begin with, become 0, both of them.
@@ -277,7 +295,7 @@ def _slope_zero(graph, node, low, high, calm):
             t = 0.5 * (low + high)
         if not low < t < high or high - low <= 2.0**-50 * high:  # mutant: neighbours in float64 end the search as well
             break
-        value = _slope(graph, node, t, calm)
+        value = _slope(channels, node, t, calm)
         if (value > 0.0) == rises_first:
             low, value_low = t, value
             value_high *= 0.5  # mutant: a trial point: bisection ends the search
@@ -288,18 +306,18 @@ def _slope_zero(graph, node, low, high, calm):
 
 
 @called
-def _rise_to(graph, node, theta, low, high):
+def _rise_to(channels, node, theta, low, high):
     """The crossing that is known to lie in (low, high], where V rises: Newton's method, bracketed."""
     t = low
     for k in range(MAX_ITERATIONS):
-        missing = theta - potential_after(graph, node, t)
+        missing = theta - potential_after(channels, node, t)
         if abs(missing) <= CLOSE_ENOUGH * theta:  # mutant: the search goes on to neighbours in float64
             return t
         if missing > 0.0:
             low = t
         else:
             high = t
-        slope = slope_after(graph, node, t)
+        slope = slope_after(channels, node, t)
         t_next = t + missing / slope if slope > 0.0 else high  # mutant: a trial point: the residual ends the search
         if not low < t_next < high or k % 8 == 7:  # mutant: a trial point: the residual ends the search
             t_next = 0.5 * (low + high)

@@ -31,7 +31,7 @@ NODE = in_lines(
         ("first_channel", np.int32),
         ("n_channels", np.int32),
         ("population", np.int32),
-        ("known", np.int8),  # what `queued` is: see `kernels.graph.simulate`
+        ("known", np.int8),  # what `queued` is: see `kernels.graph.expect`
         ("fired", np.bool_),
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought
@@ -67,6 +67,12 @@ BLOCK = np.dtype(
         ("arrivals", np.int64),  # how many have come, in all samples
         ("n_alone", np.int64),  # units that stand in its list
     ],
+    align=True,
+)
+
+# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none.
+SEGMENT = np.dtype(
+    [("first", np.int64), ("stop", np.int64), ("number", np.int32), ("place", np.int32)],
     align=True,
 )
 

@@ -142,7 +142,7 @@ def find_peaks(state, u, v, i, gap):
     node.base_v = v
     for c in channels_of(node):
         state.graph.channels[c].base_i = i[c]
-    return peaks_ahead(state.graph, node, gap, state.peaks, state.zeros, state.turns)
+    return peaks_ahead(state.graph.channels, node, gap, state.peaks, state.zeros, state.turns)
 
 
 @piece

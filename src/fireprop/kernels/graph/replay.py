@@ -33,15 +33,15 @@ class Replay(NamedTuple):
 @called
 def missed_crossing(replay, u, t):
     """When, before t, the potential of unit u rises above theta by more than the excess; NONE_AHEAD if it does not."""
-    node, graph = replay.graph.nodes[u], replay.graph
+    node, channels = replay.graph.nodes[u], replay.graph.channels
     if node.at == -np.inf or replay.excess[u] == np.inf:  # mutant: only speed: such a unit has no crossing
         return NONE_AHEAD
-    base = set_base(graph, node)
+    base = set_base(channels, node)
     theta = node.theta + replay.excess[u]
-    duration = earliest_crossing(graph, node, theta)
+    duration = earliest_crossing(channels, node, theta)
     if duration == NONE_AHEAD or base + duration >= t:  # mutant: only speed: the last line decides
         return NONE_AHEAD
-    duration = first_crossing(graph, node, theta, t - base, replay.zeros, replay.turns)
+    duration = first_crossing(channels, node, theta, t - base, replay.zeros, replay.turns)
     return NONE_AHEAD if duration == NONE_AHEAD or base + duration >= t else base + duration
 
 
@@ -53,7 +53,7 @@ def recognise(replay, log, k):
     node = replay.graph.nodes[u]
     if f <= node.hold_end:
         return status.IN_HOLD, u, f
-    replay.residual[k] = potential_at(replay.graph, node, f) - node.theta
+    replay.residual[k] = potential_at(replay.graph.channels, node, f) - node.theta
     if abs(replay.residual[k]) > replay.excess[u]:
         return status.OFF_THRESHOLD, u, f
     missed = missed_crossing(replay, u, f)
@@ -75,7 +75,7 @@ def deliver(replay, log, k, t):
             missed = missed_crossing(replay, u, t)
             if missed != NONE_AHEAD:
                 return status.MISSED, u, missed
-            move_to(graph, log.events, node, t)
+            move_to(graph.channels, graph.memo, graph.single, log.events, node, t)
         channel = graph.channels[graph.synapses[s].channel]
         channel.i = added(channel.i, graph.weight[s], graph.single)
     if source == graph.start:

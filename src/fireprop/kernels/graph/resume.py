@@ -11,8 +11,10 @@ import numpy as np
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import copy_all, take_over
+from fireprop.kernels.graph.deliver import look_ahead
+from fireprop.kernels.graph.expect import catch_up, expect
+from fireprop.kernels.graph.loop import CURSOR, FULL, SPIKES, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
-from fireprop.kernels.graph.simulate import CURSOR, FULL, SPIKES, TOUCHED, catch_up, expect, look_ahead
 from fireprop.kernels.graph.state import NEVER, current_at, rest
 
 
@@ -48,7 +50,7 @@ def keep(loop, t_end):
     for u in range(graph.nodes.size):
         node = graph.nodes[u]
         if node.at < node.hold_end < t_end:
-            loop.events[node.last_spike].restart_slope = current_at(graph, node, node.hold_end)
+            loop.events[node.last_spike].restart_slope = current_at(graph.channels, node, node.hold_end)
 
 
 @piece

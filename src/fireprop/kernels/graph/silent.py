@@ -56,10 +56,10 @@ def highest_potentials(bench, offsets, times, weights, channels, t_end, scratch,
             t = t_end[u] if last else times[k]
             gap = t - at
             if gap > 0.0:
-                for m in range(peaks_ahead(bench, node, gap, scratch[0], scratch[1], scratch[2])):
+                for m in range(peaks_ahead(bench.channels, node, gap, scratch[0], scratch[1], scratch[2])):
                     peak = scratch[0, m]
-                    note(potential_after(bench, node, peak), at + peak, NONE, best, u, time, kink)
-                node.base_v = potential_after(bench, node, gap)
+                    note(potential_after(bench.channels, node, peak), at + peak, NONE, best, u, time, kink)
+                node.base_v = potential_after(bench.channels, node, gap)
                 for c in channels_of(node):
                     bench.channels[c].base_i *= decay(bench.channels[c].alpha * gap)
                 at = t

@@ -13,8 +13,8 @@ import numpy as np
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.lanes import settled
 from fireprop.kernels.membrane import factors, rise, step
-from fireprop.kernels.simulate import settled
 
 NEVER = -math.inf
 NEARLY = 1.0 - 2.0**-20  # below the threshold by more than float32 rounds
@@ -58,80 +58,89 @@ def rest(graph):
 
 
 @piece
-def current_at(graph, node, t):
+def current_at(channels, node, t):
     """I(t-) of a unit, t not before its last arrival."""
     total = 0.0
     if node.at > NEVER:
         for c in channels_of(node):
-            total += graph.channels[c].i * decay(graph.channels[c].alpha * (t - node.at))
+            total += channels[c].i * decay(channels[c].alpha * (t - node.at))
     return total
 
 
 @piece
-def set_base(graph, node):
+def set_base(channels, node):
     """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
     if node.hold_end > node.at:
         node.base_v = 0.0
         for c in channels_of(node):
-            channel = graph.channels[c]
+            channel = channels[c]
             channel.base_i = channel.i * decay(channel.alpha * (node.hold_end - node.at))
         return node.hold_end
     node.base_v = node.v
     for c in channels_of(node):
-        graph.channels[c].base_i = graph.channels[c].i
+        channels[c].base_i = channels[c].i
     return node.at
 
 
 @piece
-def state_after(graph, node, gap):
+def state_at_base(channels, node):
+    """`state_after` no time at all, to the bit."""
+    i = 0.0
+    for c in channels_of(node):
+        i += channels[c].base_i
+    return node.base_v, i
+
+
+@piece
+def state_after(channels, node, gap):
     """V and the whole current a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
     for c in channels_of(node):
-        a, b, h = factors(gap, graph.channels[c].alpha, node.beta)
-        v += h * graph.channels[c].base_i
-        i += a * graph.channels[c].base_i
+        a, b, h = factors(gap, channels[c].alpha, node.beta)
+        v += h * channels[c].base_i
+        i += a * channels[c].base_i
     return b * node.base_v + v, i
 
 
 @piece
-def potential_after(graph, node, gap):
+def potential_after(channels, node, gap):
     """V a while after the base of a unit."""
-    return state_after(graph, node, gap)[0]
+    return state_after(channels, node, gap)[0]
 
 
 @piece
-def slope_after(graph, node, gap):
+def slope_after(channels, node, gap):
     """V' a while after the base of a unit."""
-    v, i = state_after(graph, node, gap)
+    v, i = state_after(channels, node, gap)
     return rise(v, i, node.beta)
 
 
 @piece
-def calm_slope_after(graph, node, gap):
+def calm_slope_after(channels, node, gap):
     """`slope_after`, without the difference of equal numbers that a constant current leaves long after all others."""
     b, slope = decay(node.beta * gap), 0.0
     for c in channels_of(node):
-        a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
-        slope += graph.channels[c].base_i * (a - node.beta * h if graph.channels[c].alpha > 0.0 else b)
+        a, _, h = factors(gap, channels[c].alpha, node.beta)
+        slope += channels[c].base_i * (a - node.beta * h if channels[c].alpha > 0.0 else b)
     return slope - node.beta * b * node.base_v
 
 
 @piece
-def potential_at(graph, node, t):
+def potential_at(channels, node, t):
     """V(t-) of a unit, t not before its last arrival. Sets the base."""
     if node.at == NEVER or t <= node.hold_end:
         return 0.0
-    return potential_after(graph, node, t - set_base(graph, node))
+    return potential_after(channels, node, t - set_base(channels, node))
 
 
 @piece
-def log_release(graph, events, node, t):
+def log_release(channels, events, node, t):
     """Log V' at the end of the hold of a unit's last spike, if that comes after its last arrival and up to t: V is 0.
 
     Nothing reads that of a spike after which no arrival and no spike of its unit came: it stays 0.
     """
     if node.at < node.hold_end <= t:
-        events[node.last_spike].restart_slope = current_at(graph, node, node.hold_end)
+        events[node.last_spike].restart_slope = current_at(channels, node, node.hold_end)
 
 
 @piece
@@ -159,22 +168,21 @@ def kept(v, theta, single):
 
 
 @piece
-def move_to(graph, events, node, t):
+def move_to(channels, memo, single, events, node, t):
     """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged. V(t-)."""
-    log_release(graph, events, node, t)
-    single = graph.single
+    log_release(channels, events, node, t)
     if node.n_channels == 1:
-        return move_one(node, graph.channels[node.first_channel], graph.memo[0], t, single)
+        return move_one(node, channels[node.first_channel], memo[0], t, single)
     v = 0.0
     if node.hold_end > node.at:
-        v = potential_at(graph, node, t)
+        v = potential_at(channels, node, t)
         node.v = kept(v, node.theta, single)
         for c in channels_of(node):
-            channel = graph.channels[c]
+            channel = channels[c]
             channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
         node.at = t
     elif node.at > NEVER:
-        v = move_many(node, graph.channels, graph.memo, t, single)
+        v = move_many(node, channels, memo, t, single)
     else:
         node.at = t
     return v
@@ -244,9 +252,9 @@ def move_one(node, channel, memo, t, single):
 @piece
 def fire(graph, events, node, k, f):
     """Log spike k of a unit at f, with V' there, and hold V."""
-    log_release(graph, events, node, f)
+    log_release(graph.channels, events, node, f)
     event = events[k]
-    current = current_at(graph, node, f)
+    current = current_at(graph.channels, node, f)
     event.slope = rise(node.theta, current, node.beta)
     event.restart_slope = 0.0  # mutant: the end of the refractory period writes it
     node.last_spike = k
