@@ -4,11 +4,12 @@ from fireprop.training.agreement import require_same
 from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
+from fireprop.training.run import Ends, begin, draw, evaluate, fit, load_trained, read_config, start, train
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
 __all__ = [
     "EVALUATION_BATCH",
+    "Ends",
     "EpochMetrics",
     "Evaluation",
     "EventsConfig",
