@@ -39,12 +39,12 @@ def take_part(folder, trials):
     sweeping.run(sweep, folder, trials=trials)
 
 
-def killed_in_a_trial(folder, trials):
-    """Take part until the second epoch of the first trial has begun."""
+def killed_in_a_trial(folder, trials, epoch=1):
+    """Take part until `epoch` epochs of a trial are finished, and the next one has begun."""
     begin = training.Trainer.run_epoch
 
     def run_epoch(trainer, report=None):
-        if trainer.epoch == 1:
+        if trainer.epoch == epoch:
             os.kill(os.getpid(), signal.SIGKILL)
         return begin(trainer, report)
 
@@ -114,14 +114,26 @@ def check_writes(folder):
     return n - 1
 
 
+def check_deadly(folder):
+    """The first trial kills each process; after three it fails, and the second one is trained."""
+    for _ in range(3):
+        assert wait(in_child(lambda: killed_in_a_trial(folder, 2, epoch=0))) == -signal.SIGKILL
+    assert wait(in_child(lambda: take_part(folder, 2))) == 0
+    complete, failed = sweeping.read_trials(folder)
+    assert (complete.number, complete.state) == (1, "complete")
+    assert (failed.number, failed.state) == (0, "failed")
+    assert failed.error == "3 processes were killed in epoch 1: perhaps memory ran out"
+
+
 def main(folder):
     torch.set_num_threads(1)
     fireprop.set_num_threads(1)
-    # A study, two trials, two settings, an accuracy for each epoch, spikes and part, an end.
+    # A study, a trial, its state, that a process has it, settings, accuracies, spikes and part, an end.
     deaths = check_writes(folder)
-    assert deaths == 1 + 1 + 1 + 2 + EPOCHS + 2 + 1, deaths
+    assert deaths == 1 + 1 + 1 + 1 + 2 + EPOCHS + 2 + 1, deaths
     check_three(folder / "three")
-    sys.stdout.write(f"killed {deaths + 1}\n")
+    check_deadly(folder / "deadly")
+    sys.stdout.write(f"killed {deaths + 4}\n")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_a_process_that_is_killed_loses_and_doubles_no_trial(tmp_path):
     command = [sys.executable, str(HOUSE / "tests/swept.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.removeprefix("killed ")) == 12
+    assert int(done.stdout.removeprefix("killed ")) == 16
 
 
 @pytest.mark.slow
@@ -102,6 +102,20 @@ def test_more_trials_may_be_wanted_later_and_all_that_ended_stay(tmp_path):
     sweeping.run(sweep(), tmp_path / "study", trials=2, report=said.append)
     assert [row.number for row in said] == [1]
     assert sorted(sweeping.read_trials(tmp_path / "study"), key=lambda row: row.number) == [first, *said]
+
+
+def test_a_study_is_read_while_others_train_and_nothing_is_written_to_its_journal(tmp_path):
+    def look(row):
+        journal = (tmp_path / "journal.log").read_bytes()
+        seen.append(sweeping.read_trials(tmp_path))
+        assert (tmp_path / "journal.log").read_bytes() == journal
+
+    seen = []
+    sweeping.run(sweep(), tmp_path, trials=2, report=look)
+    assert [[row.state for row in rows] for rows in seen] == [["complete"], ["complete", "complete"]]
+    (tmp_path / "journal.log").write_text("{}\n")
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path / 'journal.log'} is not a journal of Optuna")):
+        sweeping.read_trials(tmp_path)
 
 
 def test_the_study_of_another_sweep_is_refused(tmp_path):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 NAME = "sweep"
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "begun", "FAIL": "failed"}
-SPIKES, PART, ERROR = "spikes_per_sample", "part", "error"  # attributes of a trial
+# Attributes of a trial. BEGUN has the number of finished epochs each time a process took it up.
+SPIKES, PART, ERROR, BEGUN = "spikes_per_sample", "part", "error", "begun"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class TrialRow:
     number             its folder is trial-0007 for 7
     state              "complete"; "pruned": ended early; "begun": not ended; "failed": ended with an error
     accuracy           the best validation accuracy of all epochs, or the accuracy on the training part after the last
-                       one where there is no validation part. Pruned: of the last epoch. None if there is none
+                       one where there is no validation part. Pruned: of the last epoch. Begun: the best so far.
+                       None if there is none
     spikes_per_sample  mean number of spikes of all layers up to the decision; None before the end
     settings           that differ between trials
     part               of the data that accuracy and spikes are of, "validation" or "training"; None before the end
@@ -46,8 +48,13 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / f"trial-{number:04}"
 
 
-def open_study(folder: Path) -> "Study":
-    """The study in a folder, a new one if there is none. Raises MissingExtraError without optuna, RunError."""
+def open_study(folder: Path, *, new: bool = False) -> "Study":
+    """The study in a folder.
+
+    new  begin one if there is none
+
+    Raises MissingExtraError without optuna, RunError.
+    """
     optuna = require("optuna", extra="sweep", needed_for="a sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it says each trial on stderr, as others do here
     path = str((folder / JOURNAL).resolve())
@@ -55,13 +62,10 @@ def open_study(folder: Path) -> "Study":
         try:
             lock = optuna.storages.journal.JournalFileOpenLock(path)
             backend = optuna.storages.journal.JournalFileBackend(path, lock_obj=lock)
-            study: Study = optuna.create_study(
-                study_name=NAME,
-                storage=optuna.storages.JournalStorage(backend),
-                pruner=optuna.pruners.MedianPruner(),
-                direction="maximize",
-                load_if_exists=True,
-            )
+            storage = optuna.storages.JournalStorage(backend)
+            if new and not storage.get_all_studies():
+                optuna.create_study(study_name=NAME, storage=storage, direction="maximize", load_if_exists=True)
+            study: Study = optuna.load_study(study_name=NAME, storage=storage, pruner=optuna.pruners.MedianPruner())
         except (ValueError, KeyError) as error:
             raise RunError(f"{folder / JOURNAL} is not a journal of Optuna: {error}") from error
     return study
@@ -83,11 +87,12 @@ def read_trials(folder: str | Path) -> list[TrialRow]:
 
 def row_of(trial: "FrozenTrial") -> TrialRow:
     attributes, finished = trial.user_attrs, trial.state.is_finished()
+    best = trial.value if finished else max(trial.intermediate_values.values(), default=None)
     settings = {name: json.loads(value) if isinstance(value, str) else value for name, value in trial.params.items()}
     return TrialRow(
         trial.number,
         STATES[trial.state.name],
-        trial.value if finished else None,
+        best,
         attributes.get(SPIKES),
         settings,
         attributes.get(PART),

@@ -5,12 +5,14 @@ settings that are drawn stay, training goes on from the checkpoint, and a trial 
 """
 
 import multiprocessing
+import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
@@ -19,12 +21,13 @@ from fireprop import arguments, training
 from fireprop.datasets.extras import require
 from fireprop.runs import LockedError, RunError, RunFolder, in_words
 from fireprop.sweeping.space import draw
-from fireprop.sweeping.study import ERROR, PART, SPIKES, TrialRow, open_study, row_of, trial_folder
+from fireprop.sweeping.study import BEGUN, ERROR, PART, SPIKES, TrialRow, open_study, row_of, trial_folder
 from fireprop.sweeping.sweep import Sweep
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
+GIVE_UP = 3  # processes that were killed in the same epoch of a trial: the next ones would be, too
 PAUSE = 1.0  # seconds between two looks at the trials of other processes
 
 TellTrial: TypeAlias = Callable[[TrialRow], None]
@@ -41,7 +44,8 @@ def run(sweep: Sweep, folder: str | Path, *, trials: int, jobs: int = 1, report:
 
     A trial is a run of `training.train` in a folder of its own, trial-0000 and on. It is judged by its best validation
     accuracy. The test part is not read. What makes a single trial impossible, such as a SpikeLimitError, ends this
-    trial and no other. The trials of a process of this host that was killed go on from their last epoch.
+    trial and no other. If a process of this host is killed, its trial goes on from the last epoch. The trial fails if
+    three processes were killed in the same epoch.
 
     Returns when all trials have ended but those that processes of other hosts train. Raises MissingExtraError without
     optuna, RunError if the folder cannot be written, or has the study of another sweep, or if processes were killed
@@ -62,8 +66,8 @@ def run(sweep: Sweep, folder: str | Path, *, trials: int, jobs: int = 1, report:
             process.join()
     except KeyboardInterrupt:
         for process in processes:
-            if process.is_alive():
-                process.terminate()  # at most the epoch in progress is lost
+            if process.is_alive():  # it may have had the signal already, from the terminal
+                os.kill(cast(int, process.pid), signal.SIGINT)
         raise
     if not errors.empty():
         raise RunError(errors.get())
@@ -101,7 +105,7 @@ def _prepare(sweep: Sweep, folder: Path) -> "Study":
     with in_words(f"cannot make the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     sweep.record(folder)
-    return open_study(folder)
+    return open_study(folder, new=True)
 
 
 def _work_alone(sweep: Sweep, folder: Path, trials: int, report: TellTrial | None, errors: Any) -> None:
@@ -124,14 +128,22 @@ def _end_trial(sweep: Sweep, study: "Study", number: int, run: RunFolder, report
     """Begin a trial, or go on with it, and end it; nothing if it has ended since it was seen."""
     import optuna
 
-    states, storage = optuna.trial.TrialState, study._storage
+    states = optuna.trial.TrialState
     found = study.get_trials(deepcopy=False)[number]
     if found.state.is_finished():
         return
-    storage.set_trial_state_values(found._trial_id, states.RUNNING)  # does nothing if it is
+    if found.state is states.WAITING:
+        study._storage.set_trial_state_values(found._trial_id, states.RUNNING)
     trial = optuna.trial.Trial(study, found._trial_id)
+    begun, now = found.user_attrs.get(BEGUN, []), len(found.intermediate_values)
+    trial.set_user_attr(BEGUN, [*begun, now])
     try:
+        if begun[-GIVE_UP:] == [now] * GIVE_UP:
+            raise MemoryError(f"{GIVE_UP} processes were killed in epoch {now + 1}: perhaps memory ran out")
         accuracy, pruned = _train(sweep, trial, run, set(found.intermediate_values))
+    except KeyboardInterrupt:
+        trial.set_user_attr(BEGUN, begun)
+        raise
     except RunError:
         raise
     except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
