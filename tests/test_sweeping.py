@@ -63,7 +63,7 @@ def test_a_command_trains_with_several_processes_and_writes_table_and_picture(tm
     )
     rows = json.loads(done.stdout)
     assert sorted(row["number"] for row in rows) == [0, 1, 2]
-    assert rows == sorted(rows, key=lambda row: (-row["accuracy"], row["number"]))
+    assert rows == sorted(rows, key=lambda row: (-row["accuracy"], row["spikes_per_sample"], row["number"]))
     for row in rows:
         config = RunFolder.open(folder / f"trial-{row['number']:04}").read_config()
         assert {name: config[name] for name in SPACE} == row["settings"]
@@ -84,7 +84,7 @@ def test_a_command_trains_with_several_processes_and_writes_table_and_picture(tm
 def test_the_commands_and_the_python_of_the_page_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|sh)\n(.*?)```", (HOUSE / "docs/sweeps.md").read_text(), flags=re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["python", "sh", "python", "python"]
+    assert [kind for kind, _ in blocks] == ["python", "sh", "python", "python", "python"]
     for kind, block in blocks:
         if kind == "python":
             exec(compile(block, "sweeps.md", "exec"), {})
@@ -93,6 +93,7 @@ def test_the_commands_and_the_python_of_the_page_run_one_after_the_other(tmp_pat
             assert program == "fireprop"
             call(*arguments)
     assert len(sweeping.read_trials("studies/xor")) == 8
+    assert list(Path("logs/first").glob("events.out.tfevents.*"))
 
 
 def test_more_trials_may_be_wanted_later_and_all_that_ended_stay(tmp_path):

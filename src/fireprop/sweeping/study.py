@@ -74,6 +74,8 @@ def open_study(folder: Path, *, new: bool = False) -> "Study":
 def read_trials(folder: str | Path) -> list[TrialRow]:
     """The trials of a study that have begun, best first: complete ones, then pruned, unfinished and failed ones.
 
+    Of equal accuracies the one with fewer spikes comes first.
+
     Raises RunError if the folder has no study, MissingExtraError without optuna.
     """
     path = Path(folder)
@@ -81,8 +83,12 @@ def read_trials(folder: str | Path) -> list[TrialRow]:
         raise RunError(f"{path} is not the folder of a study: it has no {SWEEP}, or no {JOURNAL}")
     trials = open_study(path).get_trials(deepcopy=False)
     rows = [row_of(trial) for trial in trials if trial.state.name in STATES]
-    order = list(STATES.values())
-    return sorted(rows, key=lambda row: (order.index(row.state), -(row.accuracy or 0.0), row.number))
+    return sorted(rows, key=_rank)
+
+
+def _rank(row: TrialRow) -> tuple[float, ...]:
+    state = list(STATES.values()).index(row.state)
+    return state, -(row.accuracy or 0.0), row.spikes_per_sample or 0.0, row.number
 
 
 def row_of(trial: "FrozenTrial") -> TrialRow:
