@@ -17,7 +17,7 @@ from fireprop.cli import app
 from fireprop.runs import RunError, RunFolder
 from fireprop.runs.lock import Holder
 from fireprop.sweeping import Sweep
-from fireprop.training import Trainer
+from fireprop.training import Trainer, pictures
 
 HOUSE = Path(__file__).parents[1]
 SPACE = {"lr": {"low": 0.001, "high": 0.1, "log": True}, "hidden": [[4], [5, 4]]}
@@ -83,6 +83,7 @@ def test_a_command_trains_with_several_processes_and_writes_table_and_picture(tm
 @pytest.mark.slow
 def test_the_commands_and_the_python_of_the_page_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])  # of runs: they take a second each
     blocks = re.findall(r"```(python|sh)\n(.*?)```", (HOUSE / "docs/sweeps.md").read_text(), flags=re.DOTALL)
     assert [kind for kind, _ in blocks] == ["python", "sh", "python", "python", "python"]
     for kind, block in blocks:
