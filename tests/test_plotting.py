@@ -21,6 +21,7 @@ from fireprop.nn import LI, LIF, Network, Record, Sequential
 from fireprop.plotting import (
     CLASS_COLORS,
     UNDECIDED_COLOR,
+    accuracy_against_spikes,
     decision_map,
     first_spike_histograms,
     learning_curves,
@@ -987,3 +988,27 @@ def test_validity_of_a_silent_network_draws_nothing_and_says_so():
     layer.weight.data.fill_(0.0)
     figure = drawn(validity(validity_report(layer, Spikes.from_latencies([[0.0]]), t_end=2.0)))
     assert all(notes(ax) == ["none"] for ax in figure.axes)
+
+
+# ------------------------------------------------------------------------------------------------------------- trials
+
+
+def test_a_line_joins_the_trials_that_no_other_beats_in_both():
+    spikes, accuracy = [40.0, 10.0, 20.0, 20.0, 30.0, 10.0], [0.97, 0.8, 0.95, 0.9, 0.94, 0.7]
+    figure = drawn(accuracy_against_spikes(spikes, accuracy, names=list("abcdef")))
+    (ax,) = figure.axes
+    assert ax.lines[0].get_xydata().tolist() == [[10.0, 0.8], [20.0, 0.95], [40.0, 0.97]]
+    assert ax.collections[0].get_offsets().tolist() == [list(pair) for pair in zip(spikes, accuracy, strict=True)]
+    assert notes(ax) == ["b", "c", "a"]
+
+
+def test_trials_are_drawn_into_given_axes_and_checked():
+    figure = Figure(layout="constrained")
+    assert accuracy_against_spikes([1.0], [0.5], ax=figure.subplots()) is figure
+    assert notes(drawn(figure).axes[0]) == []
+    with pytest.raises(ValueError, match=re.escape("spikes has shape (2,), accuracy (1,): give both (n,)")):
+        accuracy_against_spikes([1.0, 2.0], [0.5])
+    with pytest.raises(ValueError, match=re.escape("spikes has shape (0,), accuracy (0,)")):
+        accuracy_against_spikes([], [])
+    with pytest.raises(ValueError, match=re.escape("names has 2 names: give one per trial, 1")):
+        accuracy_against_spikes([1.0], [0.5], names=["a", "b"])

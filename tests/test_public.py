@@ -14,6 +14,7 @@ import fireprop
 HOUSE = Path(__file__).parents[1]
 WITH_EXAMPLES = [
     "plotting.samples",
+    "sweeping.sweep",
     "spikes",
     "external",
     "ift",
@@ -61,6 +62,7 @@ WITH_MEMBERS = {
     "objectives",
     "plans",
     "plotting",
+    "sweeping",
     "training",
 }
 
@@ -81,6 +83,7 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "plans",
             "plotting",
             "silent",
+            "sweeping",
             "training",
             "validity",
             "verify",

@@ -217,6 +217,25 @@ def network():
     return net
 
 
+def assert_gradients_are_differences(net, loss):
+    """Of every parameter of a network, by name; returns the differences."""
+    loss().backward()
+    found = {}
+    for name, tensor in net.named_parameters():
+
+        def moved(x, tensor=tensor):
+            kept = tensor.detach().clone()
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(x))
+                value = loss().item()
+                tensor.copy_(kept)
+            return value
+
+        found[name] = reference.central_difference(moved, tensor.detach().numpy().copy())
+        np.testing.assert_allclose(tensor.grad.numpy(), found[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    return found
+
+
 def test_a_network_with_receptors_delays_and_cycles_has_the_gradient_of_its_difference(rng):
     net, inputs, labels = network(), inputs_of(rng, batch=6), torch.tensor([0, 1, 2, 0, 1, 2])
 
@@ -230,19 +249,7 @@ def test_a_network_with_receptors_delays_and_cycles_has_the_gradient_of_its_diff
 
     record = net.record(inputs, t_end=T_END)
     assert 0 < (record["out"].counts() > 0).sum() < 18
-    loss().backward()
-    for name, tensor in net.named_parameters():
-
-        def moved(x, tensor=tensor):
-            kept = tensor.detach().clone()
-            with torch.no_grad():
-                tensor.copy_(torch.from_numpy(x))
-                value = loss().item()
-                tensor.copy_(kept)
-            return value
-
-        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
-        np.testing.assert_allclose(tensor.grad.numpy(), difference, rtol=1e-6, atol=1e-7, err_msg=name)
+    for name, difference in assert_gradients_are_differences(net, loss).items():
         assert np.abs(difference).max() > 1e-4, name
 
 
@@ -268,19 +275,7 @@ def test_the_next_spike_of_every_unit_has_the_gradient_of_its_difference(rng):
         return (next_times(net, inputs, record, "out", patience=0.7, units=[0, 2]) ** 2).sum()
 
     assert (net.record(inputs, t_end=T_END)["out"].counts()[:, [0, 2]] > 0).any()
-    loss().backward()
-    for name, tensor in net.named_parameters():
-
-        def moved(x, tensor=tensor):
-            kept = tensor.detach().clone()
-            with torch.no_grad():
-                tensor.copy_(torch.from_numpy(x))
-                value = loss().item()
-                tensor.copy_(kept)
-            return value
-
-        difference = reference.central_difference(moved, tensor.detach().numpy().copy())
-        np.testing.assert_allclose(tensor.grad.numpy(), difference, rtol=1e-6, atol=1e-7, err_msg=name)
+    assert_gradients_are_differences(net, loss)
 
 
 def test_a_missing_partner_is_called_by_the_next_spike_alone():

@@ -29,6 +29,14 @@ def use_threads(threads: int | None) -> None:
         fireprop.set_num_threads(threads)
 
 
+def absolute(option: str, path: Path) -> str:
+    """A file or folder as a run records it: the run goes on from anywhere."""
+    try:
+        return str(path.expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
+        raise typer.BadParameter(f"{option} {path}: {' '.join(str(error).split())}") from error
+
+
 @contextlib.contextmanager
 def mistakes_in_one_line() -> Iterator[None]:
     """Turn errors that the user can fix into one line and exit code 2; other errors keep their traceback."""

@@ -13,6 +13,7 @@ from fireprop.cli.info import info
 from fireprop.cli.inspection import doctor, inspect
 from fireprop.cli.interchange import export, import_network
 from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
+from fireprop.cli.sweeping import sweep
 from fireprop.cli.training import evaluate, plot, recipes, train
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ def options(
     """Options of the program itself, before the command. `app` has the help text."""
 
 
-for command in (train, recipes, inspect, doctor, evaluate, plot, reproduce, gradcheck, verify, info, export):
+for command in (train, sweep, recipes, inspect, doctor, evaluate, plot, reproduce, gradcheck, verify, info, export):
     app.command()(command)
 app.command("import")(import_network)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fireprop.cli import lines
-from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, print_json, printable, use_threads
+from fireprop.cli.common import Json, Run, Threads, absolute, mistakes_in_one_line, print_json, printable, use_threads
 from fireprop.cli.options import given, option_name, with_settings
 from fireprop.tasks import Config
 from fireprop.training.events import EventsConfig
@@ -81,11 +81,11 @@ def train(
         elif task in tuple(TaskName):
             if labels:
                 raise ValueError(f"--labels {labels}: {task} has labels of its own; leave it out")
-            place = {"data": _absolute("--data", data)} if data else {}
+            place = {"data": absolute("--data", data)} if data else {}
             run = training.start(task, out, ranks=group, recipe=recipe, **place, **changes)
         else:
             run = _start_events(task, labels, {"recipe": recipe, "data": data}, out, group, changes)
-        moved = _absolute("--data", data) if resume and data else None
+        moved = absolute("--data", data) if resume and data else None
         result = _train_live(run, group, resume=bool(resume), data=moved)
         if group.leads:
             _print_result(result, run.path, as_json)
@@ -104,8 +104,8 @@ def _start_events(
     for name, value in unwanted.items():
         if value:
             raise ValueError(f"--{name} {value}: it does not apply to a file of events; leave it out")
-    second = _absolute("--labels", labels) if labels else None
-    plan, chosen, found = training.plan_for_events(_absolute("FILE", Path(file)), second, **changes)
+    second = absolute("--labels", labels) if labels else None
+    plan, chosen, found = training.plan_for_events(absolute("FILE", Path(file)), second, **changes)
     run = training.begin(plan, out, ranks=group)
     if group.leads:
         lines.say(
@@ -116,14 +116,6 @@ def _start_events(
         for fault in found.faults:
             lines.say(f"{WARNING}{fault.what}: {fault.remedy}")
     return run
-
-
-def _absolute(option: str, path: Path) -> str:
-    """A file or folder as a run records it: the run goes on from anywhere."""
-    try:
-        return str(path.expanduser().resolve())
-    except (OSError, RuntimeError) as error:  # a home that nobody has, a circle of links
-        raise typer.BadParameter(f"{option} {path}: {' '.join(str(error).split())}") from error
 
 
 def _reopen(path: Path, task: str | None) -> Any:

@@ -6,6 +6,7 @@ CLASS_COLORS, which stay apart also for colour-blind readers; from the eleventh 
 unit of the data.
 """
 
+from fireprop.plotting.choices import accuracy_against_spikes
 from fireprop.plotting.curves import learning_curves
 from fireprop.plotting.histograms import first_spike_histograms
 from fireprop.plotting.look import CLASS_COLORS, DPI, FAINT, GREY, INK, SMALL, UNDECIDED_COLOR
@@ -22,6 +23,7 @@ __all__ = [
     "INK",
     "SMALL",
     "UNDECIDED_COLOR",
+    "accuracy_against_spikes",
     "decision_map",
     "first_spike_histograms",
     "learning_curves",

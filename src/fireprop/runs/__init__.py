@@ -1,8 +1,8 @@
 """Run folders and checkpoints: the only room that writes files."""
 
-from fireprop.runs.files import RunError, write_new
+from fireprop.runs.files import RunError, in_words, write_first, write_new
 from fireprop.runs.folder import CHECKPOINT, CONFIG, METRICS, PAGE, RESULT, RunFolder, new_path, write_figure
-from fireprop.runs.lock import LOCK
+from fireprop.runs.lock import LOCK, LockedError
 
 __all__ = [
     "CHECKPOINT",
@@ -11,9 +11,12 @@ __all__ = [
     "METRICS",
     "PAGE",
     "RESULT",
+    "LockedError",
     "RunError",
     "RunFolder",
+    "in_words",
     "new_path",
     "write_figure",
+    "write_first",
     "write_new",
 ]

@@ -55,6 +55,36 @@ def write_new(path: Path, content: bytes) -> None:
     write(path, "wb", lambda file: file.write(content))
 
 
+def write_first(path: Path, content: bytes) -> bytes:
+    """Write a file unless there is one, and return what it holds: of several processes one decides. Raises RunError."""
+    aside = part_of(path)
+    with in_words(f"cannot write {path}"):
+        try:
+            with create(aside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            put(aside, path, content)
+        finally:
+            remove(aside)
+    return read(path)
+
+
+def put(aside: Path, path: Path, content: bytes) -> bool:
+    """Put a file with this content, which `aside` has too, in its place; False if there is one already."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    except (OSError, AttributeError):  # a file system, or a Python, without hard links
+        with contextlib.suppress(FileExistsError):
+            with create(path, "wb") as file:
+                file.write(content)
+            return True
+        return False
+    return True
+
+
 def _write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
     aside = part_of(path)
     try:

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._claim: lock.Lock | None = None
+        self._kept = False
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
@@ -81,8 +82,27 @@ class RunFolder:
                 raise RunError(f"{path} is not the folder of a run: it has no {CONFIG}")
         return cls(path)
 
+    @classmethod
+    @contextlib.contextmanager
+    def kept(cls, path: Path) -> Iterator["RunFolder"]:
+        """The folder at `path`, made if need be, kept to this process until the end of the block.
+
+        Raises runs.LockedError if another process has it, RunError if it cannot be made.
+        """
+        with in_words(f"cannot make the folder {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        with run.locked():
+            run._kept = True
+            try:
+                yield run
+            finally:
+                run._kept = False
+
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from training here. Raises RunError if one does."""
+        if self._kept:
+            return contextlib.nullcontext()
         self._release()
         return lock.held(self.path)
 
@@ -105,6 +125,9 @@ class RunFolder:
 
     def read_result(self) -> dict[str, Any]:
         return self._read_json(RESULT)
+
+    def has_config(self) -> bool:
+        return (self.path / CONFIG).is_file()
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).is_file()

@@ -14,10 +14,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fireprop import reading
-from fireprop.runs.files import RunError, create, in_words, part_of, remove, remove_parts
+from fireprop.runs.files import RunError, create, in_words, part_of, put, remove, remove_parts
 
 LOCK = ".lock"
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+class LockedError(RunError):
+    """Another process has the lock of a folder. host: where that process runs."""
+
+    def __init__(self, text: str, host: str) -> None:
+        super().__init__(text)
+        self.host = host
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Lock:
 
 
 def take(folder: Path) -> Lock:
-    """Take the lock of a folder. Raises RunError if another process has it, or if the folder cannot be written."""
+    """Take the lock of a folder. Raises LockedError if another process has it, RunError if it cannot be written."""
     me = Holder.me()
     lock = Lock(folder / LOCK, json.dumps(asdict(me)).encode())
     with in_words(f"cannot write {lock.path}"):
@@ -110,18 +118,8 @@ def _try(lock: Lock, me: Holder) -> bool:
 
 
 def _put(aside: Path, lock: Lock) -> bool:
-    """Put the lock in its place, with its content, unless there is one."""
-    try:
-        os.link(aside, lock.path)
-    except FileExistsError:
-        return False
-    except (OSError, AttributeError):  # a file system, or a Python, without hard links
-        with contextlib.suppress(FileExistsError):
-            with create(lock.path, "wb") as file:
-                file.write(lock.content)
-            return True
-        return False
-    return True
+    """Put the lock in its place, unless there is one."""
+    return put(aside, lock.path, lock.content)
 
 
 def _take_over(aside: Path, path: Path, me: Holder) -> bool:
@@ -134,7 +132,7 @@ def _take_over(aside: Path, path: Path, me: Holder) -> bool:
             if holder is None:
                 raise RunError(f"{path} is not a lock of fireprop: delete it if no process trains in this folder")
             if not (holder.is_gone(me) and _lock_exclusively(file.fileno())):
-                raise RunError(_refusal(path, holder, me))
+                raise LockedError(_refusal(path, holder, me), holder.host)
             if not os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
                 return False
             os.replace(aside, path)

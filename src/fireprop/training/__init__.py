@@ -4,11 +4,13 @@ from fireprop.training.agreement import require_same
 from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import begin, draw, evaluate, fit, load_trained, read_config, start, train
+from fireprop.training.run import Ends, begin, draw, evaluate, fit, load_trained, read_config, start, train
+from fireprop.training.sinks import each_epoch, to_tensorboard
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
 __all__ = [
     "EVALUATION_BATCH",
+    "Ends",
     "EpochMetrics",
     "Evaluation",
     "EventsConfig",
@@ -17,6 +19,7 @@ __all__ = [
     "Trainer",
     "begin",
     "draw",
+    "each_epoch",
     "evaluate",
     "examine",
     "fit",
@@ -25,5 +28,6 @@ __all__ = [
     "read_config",
     "require_same",
     "start",
+    "to_tensorboard",
     "train",
 ]

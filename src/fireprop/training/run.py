@@ -1,10 +1,10 @@
 """A run and its folder: begun, trained or resumed, evaluated, drawn."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fireprop
 from fireprop.plans import Plan
@@ -17,9 +17,11 @@ from fireprop.training.agreement import require_same_config
 from fireprop.training.events import TASK, EventsConfig
 from fireprop.training.interrupts import Interrupts, watched
 from fireprop.training.memory import memory_in_words, require_memory
-from fireprop.training.metrics import Evaluation
+from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.trainer import Report, Trainer, require_shareable
 
+# Whether training ends, given the metrics of all epochs so far.
+Ends: TypeAlias = Callable[[Sequence[EpochMetrics]], bool]
 BUILT = "built_by_a_program"  # in a configuration that does not describe the network
 
 
@@ -30,6 +32,8 @@ def train(
     report: Report | None = None,
     ranks: Ranks = ALONE,
     data: str | None = None,
+    ends: Ends | None = None,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Train what the folder's configuration says, write everything into the folder, and return the result.
 
@@ -40,6 +44,9 @@ def train(
     ranks   the processes that train together; each batch is split among them, and the one that leads reads and writes
             the folder. The weights are those of one process, to rounding
     data    where the file or folder of the data lies on this host; None: where the configuration says
+    ends    asked before every epoch and after the last, with the metrics of all epochs so far; True ends training there
+    test    False: leave the test part unread. The result has no test accuracy, its spikes are those of the validation
+            part, or of the training part where there is none, and no pictures are drawn
 
     After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress. In
     the main thread, and unless the program has a handler of its own, Ctrl-C ends training after the batch in progress,
@@ -52,7 +59,7 @@ def train(
         plan = plan if data is None else replace(plan, data=data)
         with memory_in_words(plan):
             state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
-            return _fit(Trainer.of(plan, plan.load(), ranks), run, state, report, interrupts)
+            return _fit(Trainer.of(plan, plan.load(), ranks), run, state, report, interrupts, ends, test)
 
 
 def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Report | None = None) -> dict[str, Any]:
@@ -99,9 +106,15 @@ def _supervised(run: RunFolder, ranks: Ranks) -> Iterator[Interrupts]:
 
 
 def _fit(
-    trainer: Trainer, run: RunFolder, state: dict[str, Any] | None, report: Report | None, interrupts: Interrupts
+    trainer: Trainer,
+    run: RunFolder,
+    state: dict[str, Any] | None,
+    report: Report | None,
+    interrupts: Interrupts,
+    ends: Ends | None = None,
+    test: bool = True,
 ) -> dict[str, Any]:
-    """Train to the last epoch, from a checkpoint's state if there is one."""
+    """Train to the last epoch, or until `ends` says so, from a checkpoint's state if there is one."""
     leads = trainer.ranks.leads
     trainer.interrupts = interrupts
     if state is not None:
@@ -112,18 +125,24 @@ def _fit(
         report(trainer.start())
     trainer.warm_up()
     with interrupts.deferred():
-        while trainer.epoch < trainer.config.epochs:
+        while not _is_over(trainer, ends):
             interrupts.check()
             trainer.run_epoch(report)
             if leads:
                 run.save_checkpoint(trainer.state_dict())
                 run.write_metrics([asdict(row) for row in trainer.metrics])
     interrupts.check()
-    result = trainer.result()
+    result = trainer.result(test=test)
     if leads:
         run.write_result(result)
-        pictures.draw_pictures(run, trainer)
+        if test:
+            pictures.draw_pictures(run, trainer)
     return result
+
+
+def _is_over(trainer: Trainer, ends: Ends | None) -> bool:
+    wanted = ends is not None and ends(trainer.metrics)  # asked after the last epoch too, which it may want to know
+    return wanted or trainer.epoch >= trainer.config.epochs
 
 
 def start(

@@ -210,25 +210,29 @@ class Trainer:
         """Give the network the weights of the best epoch."""
         self.net.load_state_dict(self.best_weights)
 
-    def result(self) -> dict[str, Any]:
-        """The outcome of the run; leaves the network with its best weights."""
+    def result(self, *, test: bool = True) -> dict[str, Any]:
+        """The outcome of the run; leaves the network with its best weights.
+
+        test  False: leave the test part unread. The test accuracy then is None, and the spikes are those of the
+              validation part, or of the training part where there is none
+        """
         self.use_best()
-        test = self.evaluate(self.splits.test)
+        measured = self.evaluate(self.splits.test if test else self.splits.validation or self.splits.train)
         best = self.metrics[self.best_epoch - 1]
         rates = sorted(row.samples_per_second for row in self.metrics)
         *hidden, outputs = self._widths()
         return {
             "task": self.config.name,
-            "test_accuracy": test.accuracy,
+            "test_accuracy": measured.accuracy if test else None,
             "validation_accuracy": best.validation_accuracy,
             "best_epoch": self.best_epoch,
             "epochs": self.epoch,
             "train_seconds": self.train_seconds,
             "compile_seconds": self.compile_seconds,
             "samples_per_second": rates[len(rates) // 2],
-            "spikes_per_sample": test.spikes_per_sample,
-            "spikes_to_decision": test.spikes_to_decision,
-            "inputs_to_decision": test.inputs_to_decision,
+            "spikes_per_sample": measured.spikes_per_sample,
+            "spikes_to_decision": measured.spikes_to_decision,
+            "inputs_to_decision": measured.inputs_to_decision,
             "parameters": sum(parameter.numel() for parameter in self.net.parameters()),
             "units": {"hidden": hidden, "outputs": outputs},
             "silent": {"best_epoch": best.silence(), "last_epoch": self.metrics[-1].silence()},
