@@ -67,10 +67,15 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
     net, inputs, record  a LIF, a Network, or a Sequential of these, which an `LI` may end; what it was given; and what
                          `net.record` returned
 
-    Raises TypeError for another module, ValueError for the record of another network.
+    Raises TypeError for another module, ValueError for the record of another network, or of a run that continues one.
     """
     stages = stages_of(net) if isinstance(net, Sequential) else [[net] if isinstance(net, LIF) else net]
     layers = arguments.instance("record", record, Record, "what net.record returned").layers
+    if any(run.resumed for run in record.runs):
+        raise ValueError(
+            "record continues an earlier run, whose spikes it does not have: the peaks of silent units need a run from "
+            "the start"
+        )
     found: list[Listener] = []
     heard, done = inputs, 0
     for stage in stages:
