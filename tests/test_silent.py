@@ -302,11 +302,11 @@ def test_layers_and_runs_that_are_not_understood_are_refused(rng):
         sparse.weight.mul_(0.01)
     with pytest.raises(TypeError, match="a layer has a sparse mask, this function needs a dense one"):
         silent_hinge(sparse, inputs, sparse.record(inputs, t_end=T_END))
-    first = layer_of(rng, 4, 5, 0.3).record(inputs, t_end=T_END, state="rest")
-    nothing = Spikes.from_lists([[[]] * 4] * 3)
+    net, nothing = layer_of(rng, 4, 5, 0.3), Spikes.from_lists([[[]] * 4] * 3)
+    first = net.record(inputs, t_end=T_END, state="rest")
+    second = net.record(nothing, t_end=T_END + 1.0, state=first.state())
     with pytest.raises(ValueError, match="record continues an earlier run"):
-        net = layer_of(rng, 4, 5, 0.3)
-        silent_hinge(net, nothing, net.record(nothing, t_end=T_END + 1.0, state=first.state()))
+        silent_hinge(net, nothing, second)
     started = LIF(4, 5, bias=0.1, **TAUS)
     with pytest.raises(ValueError, match=re.escape("t_start is missing: the bias of layer 0 acts from t_start on")):
         silent_hinge(started, inputs, started.record(inputs, t_end=T_END, t_start=0.0))
