@@ -9,7 +9,7 @@ from fireprop.experiments.plan import Plan, Watch
 from fireprop.experiments.report import Report
 
 TITLE = "Exact against surrogate gradients"
-FULL = Budget(20, 300, (5e-3, 1e-2, 2e-2, 4e-2), 5, 6, 12.0, 5000)
+FULL = Budget(20, 300, (5e-3, 1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), 5, 6, 12.0, 5000)
 QUICK = Budget(2, 30, (2e-3, 1e-2), 2, 2, 1.5, 1500)
 
 
