@@ -690,6 +690,8 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
         "max_sensitivity": (None, 1.5),
         "relative_lr": (True,),
         "t_start": (None, -1, 1.5),
+        "patience": (None, 1.5),
+        "clip": (None, 1.5),
     }
     for name in config:
         for value in wrong:

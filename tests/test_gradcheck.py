@@ -312,7 +312,8 @@ def test_a_scaled_adjoint_fails_in_reverse_mode_only(monkeypatch, kind):
 
     def wrap(right):
         def wrong(*args, **kwargs):
-            weights, thresholds, times, parts = right(*args, **kwargs)
+            weights, thresholds, times, parts, state = right(*args, **kwargs)
+            assert state is None  # a run from rest
             groups = ([part * 1.001 for part in group] for group in (weights, thresholds, [times], parts))
             weights, thresholds, (times,), parts = groups
             return engine.Gradient(weights, thresholds, times, parts)

@@ -106,7 +106,7 @@ def test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit(file, t
     whole = call("train", file, *options, "--out", tmp_path / "whole")
     assert "60 samples of 12 units, 720 events, 2 classes" in whole.stderr
     chosen = re.findall(r"^chosen: (\w+) = (\S+): ", whole.stderr, flags=re.MULTILINE)
-    assert [name for name, _ in chosen] == ["tau_mem", "tau_syn", "t_end", "tau", "batch_size", "lr"]
+    assert [name for name, _ in chosen] == ["tau_mem", "tau_syn", "t_end", "tau", "patience", "batch_size", "lr"]
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert {name: f"{config[name]:g}" for name, _ in chosen} == dict(chosen)
     assert (config["task"], config["hidden"], config["recurrent"], config["seed"]) == ("events", [8], True, 2)

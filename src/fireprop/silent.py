@@ -208,8 +208,8 @@ def next_times(
     >>> _ = torch.nn.init.constant_(layer.weight, 6.0)
     >>> inputs = Spikes.from_latencies([[0.1]])
     >>> record = layer.record(inputs, t_end=2.0)
-    >>> record[0].n_spikes, next_times(layer, inputs, record, patience=1.0).item()
-    (1, 2.1)
+    >>> record[0].n_spikes, round(next_times(layer, inputs, record, patience=1.0).item(), 3)
+    (1, 2.067)
     """
     patience = arguments.number("patience", patience, above=0.0)
     found = listeners(net, inputs, record)

@@ -26,6 +26,7 @@ TITLE = "Yin-Yang with 120 hidden units"
 HIDDEN = 120
 
 PUBLISHED: dict[str, Any] = {
+    "patience": None,
     "hidden": (HIDDEN,),
     "epochs": 300,
     "batch_size": 150,

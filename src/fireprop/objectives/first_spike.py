@@ -42,10 +42,10 @@ class FirstSpike(Objective):
     def loss_of_run(
         self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
     ) -> Tensor:
-        missing = None
-        if self.patience is not None:
-            self.output(record)
-            missing = silent.missing_times(net, inputs, record, labels, patience=self.patience, t_start=t_start)
+        if self.patience is None:
+            return self.loss(record, labels)
+        self.output(record)
+        missing = silent.missing_times(net, inputs, record, labels, patience=self.patience, t_start=t_start)
         return self._loss(record, labels, missing)
 
     def _loss(self, record: Record, labels: Tensor, missing: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ MEMBRANE = 2.0  # tau_mem in the median sample
 SYNAPSE = 2.0  # tau_syn in a tau_mem
 AFTER = 2.0  # tau_mem from the last event to t_end
 LATE = 4.0  # how often the penalty of a late first spike grows e-fold in a run
-WARMUP = 60  # steps
+WARMUP = 60, 10.0  # steps at most, and this part of all
 SOFTNESS = 10.0  # tau of the first-spike loss in a tau_mem
 OUTPUT_SPIKES = {"first-spike": 2.0, "count": 10.0}  # of a unit per sample at the start: enough for all to take part
 BATCHES = 20  # of an epoch, where batches are not to be larger than LARGEST
@@ -246,7 +246,8 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "lr", 0.02, "of Adam, relative to the weights of each layer at the start"
     settings.setdefault("schedule", "cosine")
     settings.setdefault("relative_lr", True)
-    settings.setdefault("warmup", WARMUP)
+    steps = settings["epochs"] * math.ceil(n_samples / settings["batch_size"])
+    settings.setdefault("warmup", min(WARMUP[0], int(steps / WARMUP[1])))
 
 
 def _shown(value: Any) -> str:
