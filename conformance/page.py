@@ -61,8 +61,8 @@ def _lines(found: dict[str, Measured]) -> Iterator[str]:
         "# Conformance: the same NIR file in several tools",
         "",
         *wrap(
-            """Nodes of NIR and small networks are written by fireprop, read by other tools, run there on a time grid,
-            and compared with the exact spike times of fireprop. The error must fall with the step of the grid, in
+            """fireprop writes nodes of NIR and small networks. Other tools read them and run them on a time grid. Their
+            spike times are compared with the exact ones of fireprop. The error must fall with the step of the grid, in
             proportion to it. In the other direction the tools write networks of their own modules, and fireprop
             reads them."""
         ),

@@ -163,16 +163,17 @@ def missing_times(
     tensor([2.5000], dtype=torch.float64)
     """
     patience = arguments.number("patience", patience, above=0.0)
-    found = listeners(net, inputs, record)
-    output = _output(found, record)
-    out = output.fired
+    arguments.instance("record", record, Record, "what net.record returned")
+    out = record.spikes[-1] if record.output is None else record[record.output]
     require_labels(out, labels)
-    begin = start(t_start, inputs, needed=what_starts(found))
     silent = torch.ones(len(out), dtype=torch.bool)
     silent[out.samples[out.units == labels[out.samples]]] = False
     samples = torch.nonzero(silent)[:, 0]
-    if samples.numel() == 0:
-        return output.t_end
+    if samples.numel() == 0 and out.t_end is not None:
+        return out.t_end
+    found = listeners(net, inputs, record)
+    output = next(listener for listener in found if listener.fired is out)
+    begin = start(t_start, inputs, needed=what_starts(found))
     out[samples]._require_complete("a peak potential")
     units = labels[samples]
     peak = peaks(output, samples, units, begin).potential
@@ -300,12 +301,6 @@ def _last_spikes(fired: Spikes) -> Tensor:
     last = last.scatter_reduce(0, cell, torch.arange(fired.n_spikes), "amax")
     padded = torch.cat((fired.times, fired.times.new_full((1,), -torch.inf)))
     return padded[last].view(len(fired), fired.n_units)
-
-
-def _output(found: Sequence[Listener], record: Record) -> Listener:
-    """The layer whose spikes are the output of a run: the last one that fires, or the output of a Network."""
-    out = record.spikes[-1] if record.output is None else record[record.output]
-    return next(listener for listener in found if listener.fired is out)
 
 
 def _require_run(layer: LIF, heard: Spikes, fired: Spikes) -> None:
