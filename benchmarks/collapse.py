@@ -1,17 +1,18 @@
-"""Why exact gradients collapse in the fair surrogate comparison.
+"""Why exact gradients collapse without patience, at a constant rate.
 
     python -m benchmarks.collapse [--rate 0.01] [--seed 0] [--guard] [--decay 0.9]
 
-Its network and constants at a rate that is constant unless a factor from epoch to epoch is given, 40 epochs: accuracy
-beside the share of samples in which the output unit of the label fires, and what steps do to the spikes. Not bit for
-bit a run of the comparison: input times are not rounded to its grid, and batches come in another order.
+The network and constants of the fair surrogate comparison at a rate that is constant unless a factor from epoch to
+epoch is given, 40 epochs: accuracy beside the share of samples in which the output unit of the label fires, and what
+steps do to the spikes. Not bit for bit a run of the comparison: input times are not rounded to its grid, and batches
+come in another order.
 """
 
 import argparse
 
 from fireprop import following, set_num_threads, tasks
 from fireprop.experiments.learners import BATCH
-from fireprop.experiments.surrogates_fair import FAIR_CHANGES
+from fireprop.experiments.surrogates_fair import FAIR_CHANGES, TAUS
 from fireprop.training import Trainer
 
 EPOCHS = 40
@@ -19,7 +20,16 @@ EPOCHS = 40
 
 def main(rate, seed, guard, decay):
     set_num_threads(1)
-    changes = {**FAIR_CHANGES, "seed": seed, "lr": rate, "lr_decay": decay, "epochs": EPOCHS, "batch_size": BATCH}
+    changes = {
+        **FAIR_CHANGES,
+        "tau": TAUS[1],
+        "patience": None,
+        "seed": seed,
+        "lr": rate,
+        "lr_decay": decay,
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+    }
     config = tasks.default_config("yin-yang", **changes, follow=1.0, guard=guard)
     trainer = Trainer.of(config, config.load())
     validation = trainer.splits.validation
