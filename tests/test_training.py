@@ -268,6 +268,7 @@ def test_the_rate_rises_over_the_warm_up_and_a_long_gradient_is_cut():
 
 
 def test_patience_keeps_output_units_firing_that_fall_silent_without_it():
+    # A seed that collapses within five epochs without patience; seed 0 does not.
     accuracies = {}
     for patience in (None, 1.0):
         changes = {**FAIR_CHANGES, "tau": 0.05, "patience": patience, "batch_size": 150}
