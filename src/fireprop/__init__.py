@@ -1,23 +1,22 @@
 """fireprop: spiking neural networks with exact gradients of their firing times."""
 
-from importlib.metadata import version as _version
+import importlib
 from typing import TYPE_CHECKING
 
-from fireprop import encoding, external, ift, losses, nn
-from fireprop.engine import (
-    GrazeError,
-    ReplayError,
-    SpikeLimitError,
-    TimeResolutionError,
-    get_num_threads,
-    set_num_threads,
-)
+from fireprop._version import __version__ as __version__
 from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
+    from fireprop import encoding, external, ift, losses, nn
     from fireprop.diagnosis import diagnose
-
-__version__ = _version("fireprop")
+    from fireprop.engine import (
+        GrazeError,
+        ReplayError,
+        SpikeLimitError,
+        TimeResolutionError,
+        get_num_threads,
+        set_num_threads,
+    )
 
 __all__ = [
     "GrazeError",
@@ -35,11 +34,30 @@ __all__ = [
     "set_num_threads",
 ]
 
+# Where a public name lives that is imported when it is first asked for: whoever only reads spikes does not wait for
+# Numba, and training does not wait for what diagnoses it.
+_LATER = {
+    "GrazeError": "engine",
+    "ReplayError": "engine",
+    "SpikeLimitError": "engine",
+    "TimeResolutionError": "engine",
+    "diagnose": "diagnosis",
+    "get_num_threads": "engine",
+    "set_num_threads": "engine",
+}
+_MODULES = {"encoding", "external", "ift", "losses", "nn"}
+
 
 def __getattr__(name: str) -> object:
-    """`diagnose`, imported when it is asked for: training needs none of what it loads."""
-    if name == "diagnose":
-        from fireprop.diagnosis import diagnose
-
-        return diagnose
+    """A public name that has not been imported yet."""
+    if name in _MODULES:
+        return importlib.import_module(f"fireprop.{name}")
+    if name in _LATER:
+        value: object = getattr(importlib.import_module(f"fireprop.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'fireprop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,7 @@
 """The pictures of a trained run; what draws them is loaded only when they are drawn."""
 
+import importlib.util
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,18 @@ from fireprop.training.trainer import EVALUATION_BATCH, Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loaded where pictures are drawn: it takes as long as all of fireprop
+
+
+def draw_where_possible(run: RunFolder, trainer: Trainer) -> None:
+    """Draw the pictures of a trained run, or warn that matplotlib is not installed: all else of the run is written."""
+    if importlib.util.find_spec("matplotlib"):
+        draw_pictures(run, trainer)
+    else:
+        warnings.warn(
+            f"{run.path}: the run has no plots, since matplotlib is not installed: pip install matplotlib, and draw "
+            "them with training.draw",
+            stacklevel=2,
+        )
 
 
 def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:

@@ -136,7 +136,7 @@ def _fit(
     if leads:
         run.write_result(result)
         if test:
-            pictures.draw_pictures(run, trainer)
+            pictures.draw_where_possible(run, trainer)
     return result
 
 
