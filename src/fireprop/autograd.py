@@ -14,19 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import in_forward_mode, transforms_active, unwrap_dead_wrappers
 from fireprop.eager import eagerly
-
-try:
-    from torch._C import _are_functorch_transforms_active as transforms_active
-    from torch._functorch.utils import unwrap_dead_wrappers
-except ImportError:  # torch promises neither; without them nodes go torch's own way, as they do under a transform
-
-    def transforms_active() -> bool:
-        return True
-
 
 NO_VMAP = (
     "fireprop networks cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of "
@@ -212,8 +203,7 @@ class Once(Node):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         # In an ordinary backward, without create_graph, nobody can differentiate it again: it needs no node.
-        in_forward_mode = getattr(forward_ad, "_current_level", 0) >= 0
-        watched = torch.is_grad_enabled() or in_forward_mode or transforms_active()
+        watched = torch.is_grad_enabled() or in_forward_mode() or transforms_active()
         return super().apply(*args) if watched else cls.forward(*unwrap_dead_wrappers(args))
 
     @staticmethod

@@ -11,16 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
-
-if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
 FAILED = "fireprop/failed"  # in the store of the launcher: how many processes have failed
@@ -155,7 +152,7 @@ def launched() -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-def _meet() -> "tuple[Store, Ranks]":
+def _meet() -> "tuple[dist.Store, Ranks]":  # type: ignore[name-defined]
     if not dist.is_available():
         raise RankError("this build of torch has no torch.distributed: train in one process")
     from torch.distributed.rendezvous import rendezvous
@@ -216,15 +213,13 @@ def _keeps_silent(host: str, port: int) -> bool:
 
 def _answers(host: str, port: int) -> bool:
     """Whether a store of torch answers there."""
-    from torch._C._distributed_c10d import TCPStore
-
     found: list[bool] = []
 
     def greet() -> None:
         # The thread should end before the program does, if it can.
         wait = timedelta(seconds=ANSWER / 2)
         try:
-            TCPStore(host, port, is_master=False, timeout=wait, wait_for_workers=False)
+            dist.TCPStore(host, port, is_master=False, timeout=wait, wait_for_workers=False)  # type: ignore[attr-defined]
         except (RuntimeError, ValueError):
             found.append(False)
         else:

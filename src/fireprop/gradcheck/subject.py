@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from fireprop.compat.tensors import buffers_of, parameters_of
 from fireprop.gradcheck.pattern import pattern_of
 from fireprop.ift import INPUT_TIMES
 from fireprop.nn import LIF, Connection, Population, Record
@@ -102,11 +103,11 @@ def _swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     for key, value in values.items():
         path, _, name = key.rpartition(".")
         owner = net.get_submodule(path)
-        if name in owner._buffers:
-            places = [(owner._buffers, name)]
+        if name in buffers_of(owner):
+            places = [(buffers_of(owner), name)]
         else:
-            old = owner._parameters[name]
-            tables: list[Any] = [module._parameters for module in net.modules()]
+            old = parameters_of(owner)[name]
+            tables: list[Any] = [parameters_of(module) for module in net.modules()]
             places = [(table, name) for table in tables for name, tensor in table.items() if tensor is old]
         for table, name in places:
             saved.append((table, name, table[name]))

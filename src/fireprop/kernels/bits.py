@@ -5,9 +5,9 @@ LLVM takes them in vectors on AVX2, AVX-512 and NEON. With the JIT off, plain Py
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from fireprop.compat.compiler import cgutils, ir, types
 
 __all__ = ["bits_of", "fma", "from_bits", "hand_out"]
 

@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+from numba import config
 
-try:
-    from numba.core.caching import CompileResultCacheImpl
-    from numba.core.serialize import dumps
-    from numba.core.sigutils import normalize_signature
-except ImportError:  # no interface that Numba promises to keep: without it, kernels are compiled in every process
-    CompileResultCacheImpl = None
+from fireprop.compat.compiler import (
+    INLINED,
+    UNCOUNTED,
+    WITHOUT_WRAPPER,
+    CompileResultCacheImpl,
+    dumps,
+    keep_in,
+    normalize_signature,
+)
 
 __all__ = ["called", "inlined", "kernel", "merged", "njit", "on_disk", "piece"]
 
@@ -48,12 +51,12 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
     if function is None:
         return functools.partial(njit, cache=cache, **options)
     # Nobody calls a kernel through a C pointer; its wrapper would be compiled with each of them.
-    kernel = numba.njit(no_cfunc_wrapper=True, error_model="numpy", **options)(function)
+    kernel = numba.njit(error_model="numpy", **WITHOUT_WRAPPER, **options)(function)
     if not config.DISABLE_JIT:
         kernel.compile = _without_collections(kernel.compile)
         if cache and CompileResultCacheImpl is not None:
             with contextlib.suppress(RuntimeError, AttributeError):  # Numba found no folder, or has other names
-                kernel._cache = _Cache(function)
+                keep_in(kernel, _Cache(function))
     return kernel
 
 
@@ -77,14 +80,14 @@ def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., An
 # call, and to every view that is taken: for a step of a few operations on a NamedTuple of arrays that costs more than
 # the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without. They are not
 # kept on disk, for what they are copied into is.
-inlined = njit(forceinline=True, cache=False)
+inlined = njit(cache=False, **INLINED)
 
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
-kernel = njit(nogil=True, _nrt=False)
-piece = njit(forceinline=True, _nrt=False, cache=False)
-called = njit(_nrt=False)  # too long to be copied into every caller
+kernel = njit(nogil=True, **UNCOUNTED)
+piece = njit(cache=False, **INLINED, **UNCOUNTED)
+called = njit(**UNCOUNTED)  # too long to be copied into every caller
 # Into its caller before anything is compiled: for a large piece with one caller, which LLVM then takes once, not twice.
-merged = njit(inline="always", _nrt=False, cache=False)
+merged = njit(inline="always", cache=False, **UNCOUNTED)
 
 
 class _Cache:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import n_stored, stored_entries
 
 SPARSE = (torch.sparse_coo, torch.sparse_csr)
 MAX_SOURCES = 2**31 - 1  # numbered in int32
@@ -87,7 +88,8 @@ def from_sparse(name: str, tensor: Tensor, shape: tuple[int, int]) -> tuple[Conn
         if not _ascending(crow, col):
             crow, col, values = _rows_of(name, torch.repeat_interleave(crow.diff()), col.long(), values, shape)
     else:
-        crow, col, values = _rows_of(name, tensor._indices()[0], tensor._indices()[1], tensor._values(), shape)
+        (out, source), values = stored_entries(tensor)
+        crow, col, values = _rows_of(name, out, source, values, shape)
     if values.dtype == torch.bool and not bool(values.all()):
         k = int(torch.nonzero(~values)[0])
         out = int(torch.searchsorted(crow, k, right=True)) - 1
@@ -143,7 +145,7 @@ def weight_shape(mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> 
     """The shape of the weights: (out, in), or one per synapse for a sparse mask, kept or as the user gives it."""
     if isinstance(mask, Connectivity):
         return (mask.n_synapses,)
-    return (mask._nnz(),) if mask is not None and is_sparse(mask) else shape
+    return (n_stored(mask),) if mask is not None and is_sparse(mask) else shape
 
 
 def for_engine(kept: Tensor | Connectivity | None, shape: tuple[int, int]) -> engine.Array | engine.graph.Sparsity:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import buffers_of, modules_of, parameters_of
 from fireprop.nn import checks
 
 Part: TypeAlias = engine.graph.Part
@@ -91,14 +92,14 @@ def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: l
 def is_trained(module: nn.Module, name: str) -> bool:
     """Whether a constant of a module is a parameter, or computed from one: whatever requires_grad says of it now."""
     # Of a module without parametrisations `is_parametrized` makes and catches an AttributeError.
-    parametrized = "parametrizations" in module._modules and parametrize.is_parametrized(module, name)
-    return parametrized or module._parameters.get(name) is not None
+    parametrized = "parametrizations" in modules_of(module) and parametrize.is_parametrized(module, name)
+    return parametrized or parameters_of(module).get(name) is not None
 
 
 def has_trained(module: nn.Module) -> bool:
     """Whether any constant of a module, but its thresholds and what counts as weights, is trained."""
     names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start")
-    return "parametrizations" in module._modules or any(name in module._parameters for name in names)
+    return "parametrizations" in modules_of(module) or any(name in parameters_of(module) for name in names)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Site:
 
     @property
     def exists(self) -> bool:
-        return self.trained or self.module._buffers.get(self.name) is not None
+        return self.trained or buffers_of(self.module).get(self.name) is not None
 
     def tensor(self) -> Tensor:
         """(n,), or, of synapses, (1, 1), (1, in), (out, 1) or (out, in)."""
@@ -195,7 +196,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     """
     arguments.instance("module", module, nn.Module, "a module of fireprop.nn")
     for name in names:
-        parameter = module._parameters.get(arguments.instance("names", name, str, "names of parameters"))
+        parameter = parameters_of(module).get(arguments.instance("names", name, str, "names of parameters"))
         if parameter is None:
             raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
         bad = arguments.first_true(~(parameter.detach() > 0.0))
@@ -225,4 +226,4 @@ def _leaf(module: nn.Module, name: str) -> Callable[[], Tensor | None]:
     """How to read what a module keeps of a constant, or of what it is computed from."""
     if parametrize.is_parametrized(module, name):
         return lambda: module.parametrizations[name].original  # type: ignore[index,union-attr]
-    return lambda: module._parameters.get(name, module._buffers.get(name))
+    return lambda: parameters_of(module).get(name, buffers_of(module).get(name))

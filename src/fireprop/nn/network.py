@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
@@ -313,7 +314,7 @@ class Network(nn.Module):
             given = tuple(weight.shape)  # type: ignore[union-attr]
             if given != shape:
                 raise ValueError(f"weight has shape {given}: give {shape}")
-            values = weight._values() if weight.layout == torch.sparse_coo else weight.values()  # type: ignore[union-attr]
+            values = stored_entries(weight)[1] if weight.layout == torch.sparse_coo else weight.values()  # type: ignore
             _require_held(values, dtype)
             return weight.detach().to(dtype, copy=True)  # type: ignore[union-attr]
         wanted = weight_shape(mask, shape)

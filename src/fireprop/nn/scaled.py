@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fireprop.compat.tensors import parameters_of
 from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import initial
 from fireprop.nn.lif import LIF
@@ -105,7 +106,7 @@ def _stage(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def scaled_weight(module: nn.Module, name: str, where: str, mask: object = None) -> tuple[Scaled, ...]:
     """A weight of a module, if it is not frozen. Raises TypeError for one that a parametrization computes."""
-    parameter = module._parameters.get(name)
+    parameter = parameters_of(module).get(name)
     if parameter is None:
         raise TypeError(
             f"{where}: {name} is computed by a parametrization, so that it cannot be scaled: call initialise first, "

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fireprop import engine
+from fireprop.compat.tensors import has_hooks, modules_of
 from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
 from fireprop.nn.fused import run_layers
@@ -205,7 +206,7 @@ def _names(path: str, part: Record) -> list[str]:
 
 def _is_plain(module: LIF | Sequential, kind: type[LIF | Sequential]) -> bool:
     """Whether a module of a kind does what this does and nothing else: no method of its own for a run, no hooks."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+    if has_hooks(module):
         return False
     own, cls = module.__dict__, type(module)
     if cls.forward is not kind.forward or cls.record is not kind.record:
@@ -215,7 +216,7 @@ def _is_plain(module: LIF | Sequential, kind: type[LIF | Sequential]) -> bool:
 
 def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules in order with their paths, those of nested Sequentials in their place."""
-    for name, module in net._modules.items():
+    for name, module in modules_of(net).items():
         if isinstance(module, Sequential) and _is_plain(module, Sequential):
             yield from _flat(module, f"{prefix}{name}.")
         elif module is not None:

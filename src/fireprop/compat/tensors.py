@@ -1,0 +1,67 @@
+"""What torch does not promise: whether a transform is active, tables of a module, entries of a sparse tensor."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+__all__ = [
+    "buffers_of",
+    "has_hooks",
+    "in_forward_mode",
+    "modules_of",
+    "n_stored",
+    "parameters_of",
+    "stored_entries",
+    "transforms_active",
+    "unwrap_dead_wrappers",
+]
+
+try:
+    from torch._C import _are_functorch_transforms_active as transforms_active
+    from torch._functorch.utils import unwrap_dead_wrappers
+except ImportError:  # without them nodes go torch's own way, as they do under a transform
+
+    def transforms_active() -> bool:
+        return True
+
+    def unwrap_dead_wrappers(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return args
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def in_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is open."""
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters that a module itself registers, by name. Writing to the table replaces them."""
+    return module._parameters
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers that a module itself registers, by name. Writing to the table replaces them."""
+    return module._buffers
+
+
+def modules_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The modules directly within a module, by name, each as often as it was added."""
+    return module._modules
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything runs before or after the forward or backward pass of a module."""
+    return any(getattr(module, name) for name in HOOKS)
+
+
+def stored_entries(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (2, n) and values (n,) of a sparse COO matrix as they are stored: in any order, and perhaps twice."""
+    return tensor._indices(), tensor._values()
+
+
+def n_stored(tensor: Tensor) -> int:
+    """How many entries a sparse tensor stores, COO or CSR."""
+    return tensor._nnz()
