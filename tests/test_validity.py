@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch import nn
 
 import reference_graph as oracle
 from fireprop import SpikeLimitError, Spikes, validity
+from fireprop.engine import threads
+from fireprop.engine.graph import derivatives
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import margins
 from fireprop.nn import LIF, Network, Sequential
@@ -675,3 +678,29 @@ def test_a_step_after_which_a_loop_runs_away_has_changed_the_counts():
         counts.append(moved(inputs, t_end=3.0).n_spikes)
     assert 0.0 < reach < 1.0
     assert counts[0] == counts[1] < counts[2]
+
+
+@pytest.mark.white_box
+@pytest.mark.parametrize("seed", [5, 21, 38])
+def test_distances_do_not_depend_on_the_order_in_which_threads_take_the_samples(monkeypatch, seed):
+    # units rise again after their hold, when the peak that their spike has hidden has been noted already
+    rng, layers = np.random.default_rng(seed), []
+    for shape in ((3, 2), (2, 3)):
+        layer = LIF(shape[1], shape[0], tau_mem=1.0, tau_syn=0.5, t_ref=0.7, recurrent=True, dtype=torch.float64)
+        layer.recurrent_weight.data.copy_(torch.from_numpy(rng.uniform(-0.5, 0.5, layer.recurrent_weight.shape)))
+        layer.weight.data.copy_(torch.from_numpy(rng.uniform(2.5, 6.0, shape)))
+        layers.append(layer)
+    inputs = Spikes.from_lists([[[0.3, 0.9], [0.5]], [[0.1, 1.3], [0.1, 0.2]], [[], [0.4]]])
+    monkeypatch.setattr(threads.chunk_edges, "__defaults__", (1,))
+
+    def distances(order):
+        def done(task, n_tasks):
+            results = {k: task(k) for k in order(range(n_tasks))}
+            return [results[k] for k in range(n_tasks)]
+
+        monkeypatch.setattr(derivatives, "threads", SimpleNamespace(map=done))
+        report = validity.validity_report(Sequential(*layers), inputs, t_end=2.0)
+        return [part for layer in report for part in (layer.clearance, layer.order_gap, layer.margin)]
+
+    for found, wanted in zip(distances(reversed), distances(iter), strict=True):
+        assert torch.equal(found, wanted)

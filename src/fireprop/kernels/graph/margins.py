@@ -123,7 +123,9 @@ def note_clearance(state, direction, margins, u, v, d_v):
     k = own.free_of
     margins.clear[k] = max(0.0, v - state.graph.nodes[u].theta)  # below 0 by rounding alone: the spike is there
     margins.delete[k] = step_to(margins.clear[k], direction.theta[u] - d_v)
-    own.free_of = NONE
+    # A gap that begins at the end of a hold is entered without `look_back`: whether the potential rose before has to be
+    # forgotten here, or the peak of no spike would be noted, at the last event of the log.
+    own.free_of, own.free_rose = NONE, False
 
 
 @piece
