@@ -42,7 +42,8 @@ CERTIFY = ("certify", [])  # a check of the others, not part of any result; only
 LEFT_OUT = {"compiling.py", "status.py", "layout.py", "__init__.py"}  # no physics: how to compile, names of records
 TEST_FILES = [
     "parity", "exponential", "membrane", "derivatives", "graph", "ift", "replay", "validity", "simulate",
-    "kernels_small",
+    "kernels_derivatives", "kernels_currents", "kernels_queues", "kernels_layout", "kernels_chain", "kernels_graph",
+    "kernels_replay", "kernels_batches", "kernels_margins",
 ]  # fmt: skip
 UNKNOWN = {"limit": 0.0}
 CONSTANTS = (float, int, np.generic, np.ndarray)  # of a module: numbers and tables
