@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench guard mutants
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench guard mutants release-check
 
 check: lint types imports test
 
@@ -57,3 +57,8 @@ guard:
 # Needs the extra `mutation`; see mutation/README.md. `make mutants MUTANTS="--sample 80"` takes a sample of each file.
 mutants:
 	python -m mutation.run $(MUTANTS)
+
+# Builds and checks sdist and wheel, runs the whole suite on the wheel with every Python that is here, and follows links.
+# Takes hours; says what it could not check. `make release-check RELEASE="--python 3.12"` takes one Python.
+release-check:
+	python .ci/release_check.py $(RELEASE)
