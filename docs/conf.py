@@ -1,17 +1,26 @@
 """Settings of Sphinx for the documentation site: `make docs` builds it offline; warnings are errors."""
 
+import functools
 import re
 import sys
 from pathlib import Path
 
+import numpy.typing as npt
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.typing import stringify_annotation
+
 DOCS = Path(__file__).resolve().parent
 HOUSE = DOCS.parent
-sys.path.insert(0, str(HOUSE / "src"))
+sys.path[:0] = [str(HOUSE / "src"), str(DOCS)]
+
+import docstrings  # noqa: E402 - beside this file
 
 project = "fireprop"
 author = "the fireprop authors"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "fireprop"
 html_show_copyright = False
@@ -21,6 +30,11 @@ html_show_sourcelink = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # some reports begin their sections one level further down
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
 
 # Tutorials are notebooks written in Markdown. Outputs are kept in build/notebooks until the text of a tutorial changes.
 nb_execution_mode = "cache"
@@ -52,5 +66,40 @@ def linked(link, folder, page):
     return f"[{words}]({up}{target.relative_to(DOCS)}{anchor})"
 
 
+def read_docstring(app, what, name, what_it_is, options, lines):
+    """Turn a docstring into reStructuredText. Those that torch hands down are left out: its `forward` has one."""
+    if what_it_is is not None and "recipe for forward pass" in "".join(lines):
+        lines.clear()
+    lines[:] = docstrings.to_rst(lines, targets())
+
+
+def read_signature(app, what, name, what_it_is, options, signature, returned):
+    """Write a type by its short name where Python has only the members of the union that it stands for."""
+    long = stringify_annotation(npt.ArrayLike, "smart")
+    return tuple(words and words.replace(long, "ArrayLike") for words in (signature, returned))
+
+
+def write_formula(translator, node):
+    """A formula as MathML, which browsers show by themselves: MathJax would come from the network."""
+    block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=block)
+    translator.body.append(f"<div>{formula}</div>" if block else formula)
+    raise nodes.SkipNode
+
+
+@functools.cache
+def targets():
+    """Full names of what the reference documents, by each shorter name that is nobody else's."""
+    full = [name for page in (DOCS / "reference").glob("*.md") for name in docstrings.documented(page.read_text())]
+    short = [name.rpartition(".")[2] for name in full]
+    return {
+        key: name for name, last in zip(full, short, strict=True) for key in (name.removeprefix("fireprop."), last)
+        if key != last or short.count(last) == 1
+    }  # fmt: skip
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("source-read", read_source)
+    app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", read_signature)

@@ -185,6 +185,7 @@ class ValidityReport:
 
     @property
     def n_spikes(self) -> int:
+        """How many spikes all layers and samples have together."""
         return sum(layer.spikes.n_spikes for layer in self.layers)
 
     @property
@@ -199,14 +200,17 @@ class ValidityReport:
 
     @property
     def nearest_creation(self) -> Change | None:
+        """The spike that the smallest step would create; None where no layer has one."""
         return _nearest([change for layer in self.layers for change in layer.creations()])
 
     @property
     def nearest_deletion(self) -> Change | None:
+        """The spike that the smallest step would delete; None where no layer has one."""
         return _nearest([change for layer in self.layers for change in layer.deletions()])
 
     @property
     def nearest_swap(self) -> Change | None:
+        """The two spikes whose order the smallest step would exchange; None where no layer has any."""
         return _nearest([change for layer in self.layers for change in layer.swaps()])
 
     @property

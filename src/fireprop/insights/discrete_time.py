@@ -46,6 +46,7 @@ class Network:
 
     @property
     def n_inputs(self) -> int:
+        """Number of input channels."""
         return int(self.weight.shape[1] - self.weight.shape[0])
 
 

@@ -43,6 +43,7 @@ class Graze:
 
     @property
     def power(self) -> float:
+        """Exponent of |df/dw| against the distance, from the two nearest distances."""
         ratio = np.log(self.derivatives[-1] / self.derivatives[-2])
         return float(ratio / np.log(self.distances[-1] / self.distances[-2]))
 

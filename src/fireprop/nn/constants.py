@@ -173,6 +173,7 @@ class Positive(nn.Module):
         return raw.exp()
 
     def right_inverse(self, x: Tensor) -> Tensor:
+        """The logarithm of x > 0, elementwise: what is trained."""
         return x.log()
 
 

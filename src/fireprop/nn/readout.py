@@ -148,6 +148,7 @@ class Trace:
 
     @property
     def n_units(self) -> int:
+        """Number of leaky integrators."""
         return self.weight.shape[0]
 
     def __repr__(self) -> str:

@@ -100,10 +100,12 @@ class EventsConfig(Plan):
 
     @property
     def name(self) -> str:
+        """Name of the file of events, without its ending."""
         return Path(self.data or TASK).stem
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """The labels of the file; class k has `class_names[k]`."""
         return self.names
 
     def require_data(self) -> None:

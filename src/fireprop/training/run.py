@@ -244,7 +244,12 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
 
 
 def load_trained(run: RunFolder) -> Trainer:
-    """The state of a run after its last finished epoch."""
+    """The trainer of a run after its last finished epoch: network, data and settings.
+
+    run  its folder, a `runs.RunFolder`
+
+    Raises RunError if the folder is of no run, has no finished epoch, or holds a network that a program has built.
+    """
     config = read_config(run)
     with memory_in_words(config):
         trainer = Trainer.of(config, config.load())
