@@ -44,9 +44,12 @@ def _table(lines: list[str], targets: Mapping[str, str]) -> list[str]:
 
 def inline(text: str, targets: Mapping[str, str]) -> str:
     """One line of prose: code in backticks, bold words, links to pages; every other sign stands for itself."""
-    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)
-    return "".join(part if k % 2 and part[0] == "*" else _code(part, targets) if k % 2 else _plain(part)
-                   for k, part in enumerate(parts))  # fmt: skip
+    parts = re.split(r"(:math:`[^`]+`|`[^`]+`|\*\*[^*]+\*\*)", text)
+    return "".join(_marked(part, targets) if k % 2 else _plain(part) for k, part in enumerate(parts))
+
+
+def _marked(part: str, targets: Mapping[str, str]) -> str:
+    return rf"\ {part}\ " if part.startswith(":math:") else _code(part, targets) if part.startswith("`") else part
 
 
 def _code(part: str, targets: Mapping[str, str]) -> str:

@@ -143,6 +143,19 @@ def test_a_docstring_becomes_restructured_text():
 # ---------------------------------------------------------------- links
 
 
+def test_what_sources_and_tests_refer_to_exists():
+    numbers = re.findall(r"^(\d+)\. ", (DOCS / "deviations.md").read_text(), flags=re.MULTILINE)
+    assert numbers == [str(n + 1) for n in range(len(numbers))]
+    for folder in ("src", "tests", "parity", "examples", "benchmarks", "conformance", "docs"):
+        for file in [*(HOUSE / folder).rglob("*.py"), *(HOUSE / folder).rglob("*.md")]:
+            text = file.read_text()
+            assert "paper/" + "spec" not in text, file
+            for page in re.findall(r"\bdocs/[\w/]+\.md\b", text):
+                assert (HOUSE / page).exists(), f"{file}: {page}"
+            for number in re.findall(r"\bdeviations? (\d+)|deviations\.md, (\d+)", text):
+                assert "".join(number) in numbers, f"{file}: deviation {''.join(number)}"
+
+
 def anchors(page):
     """The anchors of the headings of a page, as GitHub and MyST make them."""
     for heading in re.findall(r"^#+ +(.*)$", prose(page), flags=re.MULTILINE):
