@@ -20,9 +20,15 @@ DOCS = HOUSE / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 AT_THE_ROOT = [HOUSE / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 
-spec = importlib.util.spec_from_file_location("docstrings", DOCS / "docstrings.py")
-docstrings = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(docstrings)
+
+def beside_the_pages(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+docstrings, readability = beside_the_pages("docstrings"), beside_the_pages("readability")
 
 
 def prose(page):
@@ -138,6 +144,25 @@ def test_a_docstring_becomes_restructured_text():
         "2",
         "",
     ]
+
+
+# ---------------------------------------------------------------- plain English
+
+
+def test_few_sentences_have_more_than_thirty_words():
+    texts = [page.read_text() for page in readability.pages()]
+    prose, cells = ([each for text in texts for each in readability.sentences_of(text, cells=c)] for c in (False, True))
+    assert readability.measure(prose).long < 0.01
+    assert readability.measure(cells).long < 0.01
+
+
+def test_sentences_are_counted_without_code_links_and_tables():
+    prose = "# Title\n\nOne `a b` two. [Four more\nwords](x.md) here, et al. 2023.\n"
+    text = prose + "\n```\nno sentence here\n```\n\n| no | a cell here |\n"
+    assert readability.sentences_of(text) == ["One code two.", "Four more words here, et al 2023."]
+    assert [cell.strip() for cell in readability.sentences_of(text, cells=True)] == ["a cell here"]
+    measured = readability.measure(["One two three.", "word " * 31])
+    assert measured == pytest.approx((2, 17.0, 0.5, 206.835 - 1.015 * 17.0 - 84.6), rel=1e-12)
 
 
 # ---------------------------------------------------------------- links
