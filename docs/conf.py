@@ -29,10 +29,10 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # they would bend the quotes of code, and the prime of V'
 suppress_warnings = ["myst.header"]  # some reports begin their sections one level further down
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 
@@ -56,12 +56,14 @@ def read_source(app, page, source):
 
 
 def linked(link, folder, page):
-    """The link as the site needs it: to the page that shows a file of the root, or its words alone for other files."""
+    """The link as the site needs it: by the title of a page; to the page of a file of the root; or its words alone."""
     words, target, anchor = link[1], (folder / link[2]).resolve(), link[3] or ""
     shown = {HOUSE / file: DOCS / f"{shown}.md" for shown, file in AT_THE_ROOT.items()}
     target = shown.get(target, DOCS / "index.md" if target == HOUSE / "README.md" else target)
     if not target.is_relative_to(DOCS):
         return words
+    if words.endswith(".md"):
+        words = re.search(r"^# (.+)$", target.read_text(), flags=re.MULTILINE)[1]
     up = "../" * page.count("/")
     return f"[{words}]({up}{target.relative_to(DOCS)}{anchor})"
 

@@ -58,9 +58,9 @@ def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
     spikes  the other units; their numbers stay as they are
     time    a number in the unit of the spikes, finite; a tensor that requires a gradient gets that of the spike
 
-    The spike has a channel of its own whatever its place among the times: inserted among the features by its time, it
-    would shift them to other channels, differently from sample to sample (docs/deviations.md, 9).
-    Raises ValueError if `time` is not finite.
+    The spike has a channel of its own, whatever its time. If it were inserted among the features by its time, it would
+    shift them to other channels, differently from sample to sample (docs/deviations.md, 9). Raises ValueError if `time`
+    is not finite.
 
     >>> spikes = bias_spike(latency([[0.2, 1.0]], t_range=(0.0, 2.0)), 0.9)
     >>> spikes.times.tolist(), spikes.units.tolist()

@@ -68,7 +68,7 @@ class LayerValidity:
                  where a stop does
     delete_step  the step at which it disappears: its clearance is used up (where it is a lower bound: V at the time of
                  the next spike falls to the threshold), or it reaches t_end
-    order_gap    time between it, or the end of its hold, and the nearest arrival at its unit
+    order_gap    time between it, or the end of its refractory period, and the nearest arrival at its unit
     swap_step    the step at which the two change places
     to_end       t_end - f
 
@@ -308,12 +308,13 @@ def validity_report(
                         backward sweep
     max_spikes          as for a run
 
-    A spike appears where a peak of V reaches the threshold, and disappears where the peak that V would have had without
-    it falls to the threshold; the derivative of the height of a peak is that of V at its fixed time. Arrivals at one
+    A spike appears where a peak of V reaches the threshold. It disappears where the peak that V would have had without
+    it falls to the threshold. The derivative of the height of a peak is that of V at its fixed time. Arrivals at one
     instant count as moving together.
 
-    Raises TypeError for another module, ValueError for a Sequential with other modules than LIF among its layers, for a
-    direction that does not fit or overflows, and if there is no gradient; what a run raises.
+    Raises TypeError for another module, and ValueError for a Sequential with other modules than LIF among its layers.
+    Raises ValueError too for a direction that does not fit or overflows, and if there is no gradient. Raises what a run
+    raises.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
