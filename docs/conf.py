@@ -52,6 +52,11 @@ def read_source(app, page, source):
     folder = (DOCS / page).parent
     if page in AT_THE_ROOT:
         folder, source[0] = HOUSE, (HOUSE / AT_THE_ROOT[page]).read_text()
+    if page == "api":  # a module leads to its page of the reference
+        modules = "|".join(each.stem for each in (DOCS / "reference").glob("*.md"))
+        source[0] = re.sub(
+            rf"^\| (`fireprop\.({modules})`) \|", r"| [\1](reference/\2.md) |", source[0], flags=re.MULTILINE
+        )
     source[0] = re.sub(r"(?<!!)\[([^\]]*)\]\(([^)#:]+)(#[^)]*)?\)", lambda link: linked(link, folder, page), source[0])
 
 
