@@ -61,16 +61,20 @@ def read_source(app, page, source):
 
 
 def linked(link, folder, page):
-    """The link as the site needs it: by the title of a page; to the page of a file of the root; or its words alone."""
+    """The link as the site needs it: by the title of a page; to the page of a file of the root; or its words alone.
+
+    What needs no change stays as it is: code such as `net[0](inputs)` looks like a link too.
+    """
     words, target, anchor = link[1], (folder / link[2]).resolve(), link[3] or ""
     shown = {HOUSE / file: DOCS / f"{shown}.md" for shown, file in AT_THE_ROOT.items()}
-    target = shown.get(target, DOCS / "index.md" if target == HOUSE / "README.md" else target)
-    if not target.is_relative_to(DOCS):
+    file = shown.get(target, DOCS / "index.md" if target == HOUSE / "README.md" else target)
+    if not file.exists():
+        return link[0]
+    if not file.is_relative_to(DOCS):
         return words
     if words.endswith(".md"):
-        words = re.search(r"^# (.+)$", target.read_text(), flags=re.MULTILINE)[1]
-    up = "../" * page.count("/")
-    return f"[{words}]({up}{target.relative_to(DOCS)}{anchor})"
+        words = re.search(r"^# (.+)$", file.read_text(), flags=re.MULTILINE)[1]
+    return f"[{words}]({'../' * page.count('/')}{file.relative_to(DOCS)}{anchor})"
 
 
 def read_docstring(app, what, name, what_it_is, options, lines):
