@@ -357,9 +357,9 @@ def measure_reach(
     """How many times a direction may be added before the spike count of a unit changes in a sample, by simulation.
 
     t_start  as for `validity_report`
-    upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2
-             to the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
-             factor of 2 may be missed
+    upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2 to
+             the first that changes a count. Bisection then finds the change to 1e-12 of it. A change that is undone
+             within a factor of 2 may be missed
 
     `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
     `validity_report` does.

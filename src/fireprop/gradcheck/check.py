@@ -36,12 +36,12 @@ def check_gradients(
     tolerance  largest difference allowed, relative to the largest derivative of the same kind of parameter
     explicit   whether to check the explicit methods too, whose memory grows with the square of the number of spikes
 
-    The roads (docs/gradients.md) are `backward`; forward mode along the unit direction of every single component; the
-    triangular solve of the explicit system; and forward propagation. The loss is differentiated by autograd, and the
+    The methods (docs/gradients.md) are `backward`, forward mode along the unit direction of every component, the
+    triangular solve of the explicit system, and forward propagation. The loss is differentiated by autograd, and the
     last three start from its :math:`\partial L / \partial f_k`. In a chain that ends in a read-out (`LI`), forward mode
-    goes through the loss too. The two explicit methods are skipped (error `None`) for a network that is not one
-    system of equations: with modules other than LIF layers, or with a layer that is used twice. They differentiate by
-    weights, biases, i_start, thresholds and input times, and are skipped for the other constants that are trained.
+    goes through the loss too. The two explicit methods are skipped (error `None`) for a network that is not one system
+    of equations: with modules other than LIF layers, or with a layer that is used twice. They differentiate by weights,
+    biases, i_start, thresholds and input times, and are skipped for the other constants that are trained.
 
     All kinds of parameters are checked that fireprop differentiates in: weights and recurrent weights (synapses that a
     mask removes must have derivative 0), the weights of connections, thresholds, unit by unit also where they are
@@ -53,9 +53,9 @@ def check_gradients(
     if its run differs from the unperturbed one in the number, the units or the order of spikes. It does not count
     either if another arrival comes before a spike or the end of a refractory period. Beyond such a change the
     derivative is another, or one-sided (design, 3). If a change is so near on one side that the steps within it say too
-    little, steps to the other side are extrapolated. Where the change is at the very point, where the derivative is
-    infinite or nearly so (a spike about to be deleted), or where the error estimate exceeds the tolerance and the
-    derivative is not plainly wrong, the component is inconclusive.
+    little, steps to the other side are extrapolated. A component is inconclusive where the change is exactly at the
+    point, or where the derivative is nearly infinite because a spike is about to be deleted. It is inconclusive too
+    where the error estimate exceeds the tolerance and the derivative is not plainly wrong.
 
     Costs about 7 runs and one forward-mode run per component.
 

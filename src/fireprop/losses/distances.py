@@ -86,8 +86,8 @@ def _filtered_square(
 def victor_purpura_distance(out: Spikes, targets: Spikes, *, cost: float) -> Tensor:
     r"""The Victor-Purpura distance of each unit's train to its target, (batch, units); its mean is a loss.
 
-    The least total cost of turning one train into the other, where adding or removing a spike costs 1 and moving it by
-    d costs `cost` times abs(d) (Victor and Purpura 1996).
+    The least total cost of turning one train into the other (Victor and Purpura 1996). Adding or removing a spike costs
+    1, and moving it by d costs `cost` times abs(d).
 
     cost  q >= 0, per unit of time. A spike is moved at most 2 / cost; at 0 the distance is the difference of the counts
 
