@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench guard mutants release-check
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds docs bench guard mutants release-check
 
 check: lint types imports test
 
@@ -44,6 +44,10 @@ test-bounds:
 coverage:
 	coverage run -m pytest -q
 	coverage report
+
+# The documentation site, into build/site: needs the extra `docs` and no network. Tutorials are run; warnings are errors.
+docs:
+	python -m sphinx -q -W --keep-going -b html docs build/site
 
 # `make bench BENCH="growth --quick"`, `BENCH="peers --data DIR"`; see `python -m benchmarks --help`.
 BENCH ?= kernels

@@ -15,7 +15,7 @@ import torch
 import fireprop
 from fireprop import tasks, training
 
-# The paper's network and batch. Its inputs, time constants and initial weights: spec E3.
+# The paper's network and batch. Its inputs, time constants and initial weights: docs/deviations.md.
 PAPER = {
     "hidden": (150,),
     "batch_size": 150,

@@ -75,11 +75,11 @@ def _measured(results: dict[str, Any]) -> str:
 
 def _circumstances(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
-    yield f"{result['day']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']},"
+    yield f"{result['day']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}."
     if "instruction_set" in machine:
-        yield f"{machine['instruction_set']} (Numba compiles for {machine['numba_cpu']}),"
+        yield f"Vectors: {machine['instruction_set']} (Numba compiles for {machine['numba_cpu']})."
     yield (
-        f"Python {machine['python']}, "
+        f"Versions: Python {machine['python']}, "
         + ", ".join(f"{name} {machine[name]}" for name in ("numba", "numpy", "torch"))
         + ","
     )

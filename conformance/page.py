@@ -143,12 +143,12 @@ def _cause(tool: str, direction: str, case: str) -> str:
 
 DIRECTIONS = (*FORMS, "reverse")
 MEANINGS = {
-    "agrees": f"""at {max(RESOLUTIONS)} steps per tau_mem each spike is within 0.05 tau_mem of the exact one, and the
-    error falls with the step, or is at most two steps; in brackets its power, 1 for a method of first order""",
-    "factor": """agrees if all weights of the file are multiplied by this factor, which was found with the case "Linear,
-    CubaLIF", or with LIF and IF themselves""",
+    "agrees": f"""at {max(RESOLUTIONS)} steps per tau_mem each spike is within 0.05 tau_mem of the exact one. The error
+    falls with the step, or is at most two steps. The brackets give the power with which it falls: 1 is first order""",
+    "factor": """agrees if all weights of the file are multiplied by this factor. The factor was found with the case
+    "Linear, CubaLIF", or with LIF and IF themselves""",
     "**differs**": "another number of spikes, or an error that does not fall",
-    "refuses": "an error of the reader or the writer; the messages are below",
+    "refuses": "an error of the reader or the writer. The messages are below",
     "-": "not measured",
 }
 INTRODUCTIONS = {

@@ -1,8 +1,8 @@
 """The oracle of the test-suite: chains of LIF layers, naive and slow, from the closed form of the potential.
 
 It imports nothing of fireprop and takes another road. The library carries a state from event to event; here the
-potential at any moment is one sum over spikes (`paper/spec.md` (a), Theorem 1), a spike is found by bisection down to
-neighbouring doubles, and a gradient is the solution of the dense explicit system (`paper/spec.md` (b)). Conventions
+potential at any moment is one sum over spikes (Lee et al. 2023, Theorem 1), a spike is found by bisection down to
+neighbouring doubles, and a gradient is the solution of the dense explicit system (docs/design.md, 3). Conventions
 are those of `design.md`, section 3: what arrives exactly at t does not act on V(t-); spikes at t >= t_end do not
 exist; V is held at 0 for t_ref after a spike while the current goes on. Thresholds are positive.
 

@@ -1,9 +1,9 @@
 """The oracle for arbitrary networks: one flat population, any recurrence, any constants, from sums over spikes.
 
 It imports nothing of fireprop and carries no state from event to event. The potential at any moment is a sum over the
-spikes so far, each with the time constant of its own synapse (`paper/spec.md` (a), Theorem 1; with a hold the sum
+spikes so far, each with the time constant of its own synapse (Lee et al. 2023, Theorem 1; with a hold the sum
 starts anew where the hold ends); a spike is found by bisection of that sum down to neighbouring doubles; a gradient is
-the solution of the dense explicit system (`paper/spec.md` (b); design.md 3). `reference.py` knows chains only and one
+the solution of the dense explicit system (docs/design.md, 3). `reference.py` knows chains only and one
 tau_syn a unit; what it knows of a kernel is imported from there.
 
 A network is a dict of arrays for N units that hear n_in inputs and one another without delay:

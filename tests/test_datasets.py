@@ -147,7 +147,7 @@ def test_iris_is_the_known_table():
     assert features.shape == (150, 4)
     assert (features.dtype, labels.dtype) == (torch.float64, torch.int64)
     assert labels.bincount().tolist() == [50, 50, 50]
-    assert features.min(0).values.tolist() == [4.3, 2.0, 1.0, 0.1]  # spec, (e) E2
+    assert features.min(0).values.tolist() == [4.3, 2.0, 1.0, 0.1]  # docs/deviations.md, Iris
     assert features.max(0).values.tolist() == [7.9, 4.4, 6.9, 2.5]
 
 

@@ -234,7 +234,7 @@ def test_float32_weights_have_the_gradient_of_float64_to_their_precision(rng, t_
     ("w", "percent_low"), [(6.0, [0, 10, 22]), (12.0, [0, 5, 9, 15, 20, 27, 34, 42, 51])], ids=["w=6", "w=12"]
 )
 def test_a_neurons_own_earlier_spikes_count_in_full(w, percent_low):
-    # defect D1: a rule without them is low by these percentages, while the exact one equals the difference
+    # deviation 1: a rule without them is low by these percentages, while the exact one equals the difference
     net = Sequential(lif([[w]], **PUBLISHED))
     _, inputs = one_sample([0.0], [0], 1)
     times = net(inputs, t_end=2.0).times
@@ -251,7 +251,7 @@ def test_a_neurons_own_earlier_spikes_count_in_full(w, percent_low):
         f = times[n].item()
         slope = reference.slope(f, [0.0], [w], times.tolist(), **PUBLISHED, theta=1.0, t_ref=0.0)
         short = -reference.response(f, 0.999, 1.0) / slope
-        # the spec prints whole percents
+        # known to whole percents
         assert 100 * (1 - short / exact) == pytest.approx(expected, abs=0.5)
 
 
@@ -259,8 +259,8 @@ def test_the_gradient_of_defect_d1_is_the_true_one():
     net = Sequential(lif([[6.0]], **PUBLISHED), lif([[1.2], [0.0]], **PUBLISHED))
     out = net(Spikes.from_latencies([[0.1]]), t_end=2.0)
     loss = first_spike_cross_entropy(out, torch.tensor([0]), tau=0.2)
-    (loss - 0.005 * torch.expm1(out.times[0])).backward()  # the penalty with its published sign (D8)
-    # the spec prints five decimals; the authors' own value is -0.01022
+    (loss - 0.005 * torch.expm1(out.times[0])).backward()  # the penalty with its published sign (deviation 7)
+    # known to five decimals; the authors' own value is -0.01022
     assert float(net[0].weight.grad) == pytest.approx(-0.01280, abs=5e-6)
     assert net[1].weight.grad[:, 0].tolist() == pytest.approx([-0.03645, 0.0], abs=5e-6)
 
@@ -274,7 +274,7 @@ def test_the_first_spike_has_the_gradient_of_its_closed_form(tau_mem, tau_syn):
     alpha, beta, t = 1 / tau_syn, 1 / tau_mem, f.item()
     h = [reference.response(t - s, alpha, beta) for s in (0.0, 0.1)]
     rise = [w * reference.response_slope(t - s, alpha, beta) for w, s in ((4.0, 0.0), (2.0, 0.1))]
-    # spec (b): df/dw = -h / V', df/dt_in = w h' / V', df/dtheta = 1 / V'
+    # docs/design.md, 3: df/dw = -h / V', df/dt_in = w h' / V', df/dtheta = 1 / V'
     assert layer.weight.grad[0].tolist() == pytest.approx([-x / sum(rise) for x in h], rel=1e-13)
     assert leaf.grad.tolist() == pytest.approx([x / sum(rise) for x in rise], rel=1e-13)
     assert float(layer.v_threshold.grad) == pytest.approx(1 / sum(rise), rel=1e-13)
@@ -321,7 +321,7 @@ def test_samples_of_one_time_do_not_hear_each_other_s_events(recurrent):
 
 
 def test_identical_units_have_identical_gradients():
-    # defect D3: spikes at one instant overwrote each other
+    # deviation 3: spikes at one instant overwrote each other
     net = Sequential(lif([[3.0], [3.0], [3.0]]), lif([[1.0, 1.0, 1.0]]))
     net(Spikes.from_latencies([[0.0]]), t_end=9.0).times.sum().backward()
     grad = net[0].weight.grad.flatten()
@@ -792,5 +792,5 @@ def test_the_gradient_near_a_graze_grows_like_one_over_the_root_of_the_distance(
         layer(Spikes.from_latencies([[0.0]]), t_end=1.5).times[0].backward()
         return float(layer.weight.grad)
 
-    # spec (b): slope -0.503 over the last decade that it measured
+    # measured once: slope -0.503 over the last decade
     assert math.log10(sensitivity(1e-4) / sensitivity(1e-5)) == pytest.approx(-0.503, abs=1e-3)

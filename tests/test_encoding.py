@@ -39,7 +39,7 @@ def test_small_values_come_early():
 def test_large_values_come_early_if_t_range_falls():
     x = np.array([[4.3, 4.4], [7.9, 2.0], [6.1, 3.2]])
     spikes = latency(x, x_range=([4.3, 2.0], [7.9, 4.4]), t_range=(16.0, 0.0))
-    # t = T (1 - (x - min) / (max - min)), spec (e) E2, to a few roundings of T
+    # t = T (1 - (x - min) / (max - min)) (Iris, docs/deviations.md), to a few roundings of T
     expected = torch.tensor([[16.0, 0.0], [0.0, 16.0], [8.0, 8.0]], dtype=torch.float64)
     torch.testing.assert_close(spikes.to_latencies(), expected, rtol=0.0, atol=16 * 4 * 2.0**-53)
 

@@ -22,7 +22,7 @@ from fireprop.experiments.plan import AS_PUBLISHED, FAIR, Plan
 from fireprop.experiments.report import Finding, markdown_table
 from fireprop.spikes import Spikes
 
-# --------------------------------------------------------------------------------------- the authors' own (D6, D8, D10)
+# ----------------------------------------------------------------------------- the authors' own (deviations 5, 7, 9)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def bias_places():
 def test_the_misplaced_bias_lands_where_the_specification_counted_it(bias_places):
     places, _ = bias_places
     shares = np.bincount(places, minlength=5) / len(places)
-    # Spec, D10, in percent with one decimal.
+    # docs/deviations.md, 9, in percent with one decimal.
     assert shares * 100 == pytest.approx([10.7, 29.8, 17.0, 31.6, 11.0], abs=0.05)
 
 
 def test_the_place_of_the_misplaced_bias_tells_the_class(bias_places):
     places, labels = bias_places
     by_class = [np.bincount(places[labels == k], minlength=5) for k in range(3)]
-    # Spec, D10: class 0 never at 1, class 1 never at 3, class 2 almost only at 1 or 3.
+    # docs/deviations.md, 9: class 0 never at 1, class 1 never at 3, class 2 almost only at 1 or 3.
     assert by_class[0][1] == 0
     assert by_class[1][3] == 0
     assert by_class[2][[1, 3]].sum() > 0.99 * by_class[2].sum()
@@ -66,7 +66,7 @@ def test_library_defaults_keep_the_bias_on_its_own_channel_and_the_penalty_its_s
 def test_lateness_is_rewarded_by_the_specified_amount():
     out = Spikes.from_latencies([[0.5, 1.0, 1.5]])
     loss = published.rewarded_lateness(out, torch.tensor([0]), tau=0.2, late_penalty=0.005, late_tau=1.0)
-    # Spec, D8: 0.08185 where the right sign gives 0.08834.
+    # docs/deviations.md, 7: 0.08185 where the right sign gives 0.08834.
     assert float(loss) == pytest.approx(0.08185, abs=5e-6)
 
 
@@ -78,7 +78,7 @@ def test_the_gradient_of_the_rewarded_lateness_is_the_authors_formula():
     t = times.detach().numpy()
     p = np.exp(-t / 0.2) / np.exp(-t / 0.2).sum(1, keepdims=True)
     is_label = np.eye(3)[labels]
-    # Spec (e), with the sign of D8, averaged over the batch.
+    # With the sign of deviation 7, averaged over the batch.
     wanted = ((is_label - p) / 0.2 - is_label * 0.005 / 0.5 * np.exp(t / 0.5)) / 2
     assert times.grad.numpy() == pytest.approx(wanted, rel=1e-12)
 
@@ -266,7 +266,7 @@ def test_yin_yang_reports_what_its_budget_was(tmp_path, monkeypatch):
 def test_the_authors_yin_yang_begins_at_the_recorded_loss():
     config = tasks.default_config("yin-yang", **yin_yang.PUBLISHED)
     trainer = yin_yang.SETTINGS[AS_PUBLISHED].trainer(config)
-    # Spec (e) E4: 1.090 in the first epoch of 5000 samples, and its own reproduction says 1.0900 at the start.
+    # The recorded run: 1.090 in the first epoch of 5000 samples, and a repetition of it 1.0900 at the start.
     assert trainer.evaluate(trainer.splits.train).loss == pytest.approx(1.090, abs=5e-3)
     batches = [labels for _, labels in trainer.loader()]
     assert torch.equal(torch.cat(batches), trainer.splits.train.labels)

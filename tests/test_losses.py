@@ -63,7 +63,7 @@ def assert_gradient_is_the_difference(loss, trains, t_end):
 
 def test_the_loss_of_the_spec_has_its_value_with_the_right_sign():
     out, labels = Spikes.from_latencies([[0.5, 1.0, 1.5]]), torch.tensor([0])
-    # spec D8, to the five decimals that it prints, cut off
+    # docs/deviations.md, 7, to the five decimals that it prints, cut off
     assert first_spike_cross_entropy(out, labels, tau=0.2).item() == pytest.approx(0.08509, abs=1e-5)
     with_penalty = first_spike_cross_entropy(out, labels, tau=0.2, late_penalty=0.005)
     assert with_penalty.item() == pytest.approx(0.08834, abs=1e-5)
@@ -87,7 +87,7 @@ def test_first_spike_cross_entropy_has_the_gradient_of_its_formula(rng):
     loss.backward()
     t, one_hot = x.detach().numpy(), np.eye(3)[labels.numpy()]
     p = np.exp(-t / 0.3) / np.exp(-t / 0.3).sum(axis=1, keepdims=True)
-    # spec (e), averaged over the batch; a dozen roundings
+    # the derivative of the formula, averaged over the batch; a dozen roundings
     expected = ((one_hot - p) / 0.3 + one_hot * 0.02 / 0.7 * np.exp(t / 0.7)) / 5
     np.testing.assert_allclose(x.grad.numpy(), expected, rtol=0, atol=1e-14)
 

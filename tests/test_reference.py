@@ -1,4 +1,4 @@
-"""The oracle against itself, against known numbers of `paper/spec.md`, and against differences and integration."""
+"""The oracle against itself, against known numbers of the released code, and against differences and integration."""
 
 from itertools import pairwise
 
@@ -11,12 +11,11 @@ import reference
 EPS = np.finfo(float).eps
 KINDS = [pytest.param(t_ref, equal, id=f"t_ref={t_ref}-equal_tau={equal}") for t_ref in (0, 1) for equal in (0, 1)]
 
-# The net of defect D1. The spec gives w = 6, the rates and the firing times. An input at 0.1, an output weight of 1.2,
-# a silent second output and the published loss of E3 (tau0 = .2, gamma = .005 with the sign of D8, T = 2) are
-# inferred: with them every number that it records comes out.
+# A net that shows deviation 1 of docs/deviations.md: one hidden unit fires several times. The loss is that of Yin-Yang
+# as published, with the sign of deviation 7 (tau0 = .2, gamma = .005, T = 2).
 ALPHA, BETA, T = 0.999, 1.0, 2.0
 PUBLISHED = {"tau_mem": 1 / BETA, "tau_syn": 1 / ALPHA, "v_threshold": 1.0, "t_ref": 0.0}
-D1 = [{"weight": np.array([[6.0]]), **PUBLISHED}, {"weight": np.array([[1.2], [0.0]]), **PUBLISHED}]
+OWN_SPIKES = [{"weight": np.array([[6.0]]), **PUBLISHED}, {"weight": np.array([[1.2], [0.0]]), **PUBLISHED}]
 
 
 def neuron(tau_mem=1.0, tau_syn=0.7, theta=1.0, t_ref=0.0):
@@ -256,9 +255,9 @@ def test_a_tau_syn_per_source_is_refused():
 
 
 def test_a_chain_without_input_is_silent_and_has_no_gradient():
-    spikes_per_layer = reference.simulate_chain(D1, [], [], T)
+    spikes_per_layer = reference.simulate_chain(OWN_SPIKES, [], [], T)
     assert [len(times) for times, _ in spikes_per_layer] == [0, 0]
-    gradient = reference.chain_gradient(D1, [], [], T, spikes_per_layer, [None, None])
+    gradient = reference.chain_gradient(OWN_SPIKES, [], [], T, spikes_per_layer, [None, None])
     assert gradient["weight"][0].tolist() == [[0.0]]
     assert gradient["times"].shape == (0,)
 
@@ -290,24 +289,24 @@ def test_a_random_chain_is_what_it_promises(rng, t_ref, equal_tau):
             assert layer["weight"].min() < 0 or layer["weight"].shape[1] == 1
 
 
-# --- known numbers of the spec ---
+# --- known numbers ---
 
 
 def test_the_spikes_of_defect_d1_are_the_published_ones():
-    (hidden, _), (output, who) = reference.simulate_chain(D1, [0.1], [0], T)
-    # the spec prints three decimals
+    (hidden, _), (output, who) = reference.simulate_chain(OWN_SPIKES, [0.1], [0], T)
+    # known to three decimals
     np.testing.assert_allclose(hidden, [0.304, 0.571, 0.968], rtol=0, atol=5e-4)
     assert output[0] == pytest.approx(1.144, abs=5e-4)
     assert who.tolist() == [0]
 
 
 def test_the_gradient_of_defect_d1_is_the_true_one():
-    spikes_per_layer = reference.simulate_chain(D1, [0.1], [0], T)
+    spikes_per_layer = reference.simulate_chain(OWN_SPIKES, [0.1], [0], T)
     t = spikes_per_layer[1][0][0]
     p_silent = 1 / (1 + np.exp((T - t) / 0.2))
     grad = p_silent / 0.2 - 0.005 * np.exp(t)
-    gradient = reference.chain_gradient(D1, [0.1], [0], T, spikes_per_layer, [None, [grad]])
-    # the spec prints five decimals; the authors' own value is -0.01022
+    gradient = reference.chain_gradient(OWN_SPIKES, [0.1], [0], T, spikes_per_layer, [None, [grad]])
+    # known to five decimals; the authors' own value is -0.01022
     assert gradient["weight"][0][0, 0] == pytest.approx(-0.01280, abs=5e-6)
     assert gradient["weight"][1][:, 0].tolist() == pytest.approx([-0.03645, 0.0], abs=5e-6)
 
@@ -324,7 +323,7 @@ def test_leaving_out_earlier_own_spikes_errs_by_the_published_percentages(w, per
         exact = reference.chain_gradient([layer], [0.0], [0], T, spikes_per_layer, [one_hot])["weight"][0][0, 0]
         rise = reference.slope(times[n], [0.0], [w], times, **neuron(1 / BETA, 1 / ALPHA))
         short = -reference.response(times[n], ALPHA, BETA) / rise
-        # the spec prints whole percents
+        # known to whole percents
         assert 100 * (1 - short / exact) == pytest.approx(expected, abs=0.5)
 
 
@@ -340,7 +339,7 @@ def test_the_gradient_diverges_at_a_graze_like_one_over_the_root_of_the_distance
         spikes_per_layer = reference.simulate_chain([layer], [0.0], [0], 1.5)
         return reference.chain_gradient([layer], [0.0], [0], 1.5, spikes_per_layer, [[1.0]])["weight"][0][0, 0]
 
-    # the spec measures -0.503 over the last decade; the next term of the law, sqrt(distance), is the .003
+    # measured once: -0.503 over the last decade; the next term of the law, sqrt(distance), is the .003
     assert np.log10(sensitivity(1e-4) / sensitivity(1e-5)) == pytest.approx(-0.503, abs=1e-3)
 
 
@@ -410,7 +409,7 @@ def test_every_own_spike_enters_theorem_1_as_the_last_one_does_in_the_restarted_
     spikes_per_layer = reference.simulate_chain([layer], [0.0], [0], T)
     times = spikes_per_layer[0][0]
     gaps = np.subtract.outer(times, times)
-    # spec (b): slopes on the diagonal, -theta beta exp(-beta gap) for all earlier own spikes, y(f) by the weight
+    # docs/design.md, 3: slopes on the diagonal, -theta beta exp(-beta gap) for earlier own spikes, y(f) by the weight
     slopes = [reference.slope(f, [0.0], [12.0], times, **neuron(1 / BETA, 1 / ALPHA)) for f in times]
     firing = np.diag(slopes) - np.tril(BETA * np.exp(-BETA * np.maximum(gaps, 0)), -1)
     by_weight = [-reference.response(f, ALPHA, BETA) for f in times]
@@ -423,7 +422,7 @@ def test_every_own_spike_enters_theorem_1_as_the_last_one_does_in_the_restarted_
 
 
 def test_an_input_at_or_after_t_end_has_no_gradient():
-    layers, spikes = D1[:1], reference.simulate_chain(D1[:1], [0.1, T, 3.0], [0, 0, 0], T)
+    layers, spikes = OWN_SPIKES[:1], reference.simulate_chain(OWN_SPIKES[:1], [0.1, T, 3.0], [0, 0, 0], T)
     gradient = reference.chain_gradient(layers, [0.1, T, 3.0], [0, 0, 0], T, spikes, [[1.0, 0.0, 0.0]])
     assert gradient["times"].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-14)  # one rounded quotient
 

@@ -233,7 +233,7 @@ def test_every_level_is_in_order_of_time_then_unit(rng):
     assert ties > 50
 
 
-# --- the known cases of the spec ---
+# --- known cases of docs/deviations.md ---
 
 PUBLISHED = {"tau_mem": 1.0, "tau_syn": 1 / 0.999}
 
@@ -241,14 +241,14 @@ PUBLISHED = {"tau_mem": 1.0, "tau_syn": 1 / 0.999}
 @pytest.mark.white_box
 def test_defect_d1_has_the_published_spikes():
     run = simulate([layer([[6.0]], **PUBLISHED), layer([[1.2], [0.0]], **PUBLISHED)], [0.1], t_end=2.0)
-    # the spec prints three decimals
+    # known to three decimals
     np.testing.assert_allclose(trains(run, 1)[0], [0.304, 0.571, 0.968], rtol=0, atol=5e-4)
     np.testing.assert_allclose(trains(run, 2)[0], [1.144], rtol=0, atol=5e-4)
 
 
 @pytest.mark.white_box
 def test_an_own_spike_does_not_make_a_unit_forget_its_inputs():
-    # defect D2: after a spike only inputs newer than it counted. One of no weight tells
+    # deviation 2: after a spike only inputs newer than it counted. One of no weight tells
     without = fired([[6.0, 0.0]], [0.0], [0], **PUBLISHED)
     within = fired([[6.0, 0.0]], [0.0, 0.3], [0, 1], **PUBLISHED)
     assert len(without) == 3
@@ -258,7 +258,7 @@ def test_an_own_spike_does_not_make_a_unit_forget_its_inputs():
 
 @pytest.mark.white_box
 def test_no_input_before_the_horizon_means_no_spike():
-    # defect D7: a spike appeared at the horizon itself
+    # deviation 6: a spike appeared at the horizon itself
     assert fired([[50.0]], [3.0], t_end=2.0) == []
     run = simulate([layer([[50.0]]), layer([[50.0]])], [3.0], t_end=2.0)
     assert [trains(run, level)[0].size for level in (1, 2)] == [0, 0]
@@ -301,7 +301,7 @@ def test_identical_units_fire_at_identical_times_and_none_is_lost(rng):
 @pytest.mark.white_box
 @pytest.mark.parametrize("shares", [[1.5, 2.5], [6.0, -2.0], [1.0, 1.0, 1.0, 1.0, 4.0, -4.0]], ids=str)
 def test_spikes_at_one_instant_act_as_one_spike_of_their_summed_weight(shares):
-    # defect D3: identical spike times collided. The units of the hidden layer all fire at once
+    # deviation 3: identical spike times collided. The units of the hidden layer all fire at once
     n = len(shares)
     together = simulate([layer(np.full((n, 1), 3.0)), layer([shares])], [0.0], t_end=20.0)
     alone = simulate([layer([[3.0]]), layer([[sum(shares)]])], [0.0], t_end=20.0)

@@ -145,11 +145,11 @@ def certify_crossings(
     max_spikes  limit of spikes per layer and sample of the run that is made here
     name     for the table
 
-    The network is taken as float64 holds it, with rates 1 / tau and ends of hold f + t_ref rounded to float64; V(f-)
-    and the gaps are those that follow from the given times, exactly. Between two events of a unit V is bounded from
-    above by interval arithmetic of second order, over pieces that shrink where V comes near to v_threshold; before a
-    spike V' > 0 is proven up to it, so that the crossing at it is the first. A proof means: with the errors of all
-    operations bounded, given that float64 rounds correctly and exp is within 2 ulp.
+    The network is taken with its float64 values. Rates 1 / tau and ends of refractory periods f + t_ref are rounded to
+    float64. V(f-) and the gaps follow exactly from the given times. Between two events of a unit, interval arithmetic
+    of second order bounds V from above. The pieces shrink where V comes near to v_threshold. Before a spike, V' > 0 is
+    proven up to it, so the crossing at it is the first. A proof means: with the errors of all operations bounded, given
+    that float64 rounds correctly and exp is within 2 ulp.
 
     A spike is at its crossing if V(f-) - v_threshold is no more than its error bound, V' 2 ulp(f), and 2^-46
     v_threshold together. A crossing that lies within 2 ulp before t_end or t_known need not have a spike.

@@ -31,7 +31,7 @@ def latency(
     time in x is (t_range[1] - t_range[0]) / (high - low); with `clip` it is 0 outside and one-sided at the ends.
     Raises ValueError if a value is NaN or outside x_range, or if a range is empty or not finite. A spike at the
     horizon does not exist, so t_range must end before `t_end` if every feature is to be seen.
-    Source: spec, (e) E2 and E3.
+    Source: the authors' Iris and Yin-Yang experiments (docs/deviations.md).
 
     >>> latency([[0.0, 0.5, 1.0]], t_range=(0.5, 2.5)).times
     tensor([0.5000, 1.5000, 2.5000], dtype=torch.float64)
@@ -58,9 +58,9 @@ def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
     spikes  the other units; their numbers stay as they are
     time    a number in the unit of the spikes, finite; a tensor that requires a gradient gets that of the spike
 
-    The spike has a channel of its own whatever its place among the times: inserted among the features by its time, it
-    would shift them to other channels, differently from sample to sample (spec, D10).
-    Raises ValueError if `time` is not finite.
+    The spike has a channel of its own, whatever its time. If it were inserted among the features by its time, it would
+    shift them to other channels, differently from sample to sample (docs/deviations.md, 9). Raises ValueError if `time`
+    is not finite.
 
     >>> spikes = bias_spike(latency([[0.2, 1.0]], t_range=(0.0, 2.0)), 0.9)
     >>> spikes.times.tolist(), spikes.units.tolist()

@@ -58,7 +58,7 @@ def replay(
     gradient: GradientBy = "adjoint",
     max_sensitivity: float | None = None,
 ) -> Replay:
-    """The run of a network whose spikes somebody else found; its gradients are those of these spikes.
+    """The run of a network with the spikes of another simulator; its gradients are those of these spikes.
 
     net          a LIF, a Sequential of LIF layers, or a Network
     inputs       Spikes, as for a run
@@ -69,12 +69,13 @@ def replay(
     on_mismatch  "raise", or "warn" and use the spikes as they are: their gradient is then that of a network in which
                  every threshold is shifted by the residual. `polish` repairs rounded spikes
 
-    Spikes of a run of fireprop give back the log of that run bit for bit, and so the gradient. Where a chain ran with
-    a dense mask, a bias, an initial state or float32 weights, or for a Network, the gradient comes back to rounding,
-    since a replay is a graph (design, section 4).
+    Spikes of a run of fireprop give back the log of that run bit for bit, and so the gradient. For a chain with a dense
+    mask, a bias, an initial state or float32 weights, or for a Network, the gradient agrees to rounding. A replay is a
+    graph (design, section 4).
 
-    Raises ReplayError, a ValueError, for a spike that is impossible (within the hold of the one before), is missing, or
-    lies off its threshold, with sample, layer, unit and time; ValueError for spikes that do not fit the network.
+    Raises ReplayError, a ValueError, with sample, layer, unit and time. It does so for a spike that is missing, lies
+    off its threshold, or is within the refractory period of the one before. Raises ValueError for spikes that do not
+    fit the network.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
@@ -124,15 +125,15 @@ def polish(
 
     net, inputs, spikes, t_end, t_start  as for `replay`
 
-    Newton's method on all firing times at once, swept in causal order: each sweep solves the triangular system dG/dF dF
-    = -G by forward substitution (the tangent rules with the residuals on their right-hand side). Which unit fires how
-    often stays as it is given; which spike comes first may change on the way.
+    Newton's method on all firing times at once, in causal order. Each sweep solves the triangular system dG/dF dF = -G
+    by forward substitution (the tangent rules with the residuals on their right-hand side). Which unit fires how often
+    stays as it is given; which spike comes first may change on the way.
 
     Returns the spikes of every layer, constants, each at its threshold to the rounding of float64. All is computed in
     float64: a float32 network rounds its own spikes by more.
 
-    Raises ReplayError if the sweeps do not settle, if a spike turns out to be impossible, or if the network has spikes
-    that are not given: then the simulator that found them has another order or another number of spikes.
+    Raises ReplayError if the sweeps do not converge, if a spike is impossible, or if the network has spikes that are
+    not given. Then the other simulator has another order or another number of spikes.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)

@@ -320,8 +320,8 @@ def forward_propagation(
     parameters  the names of what is differentiated by, as in `named_parameters`; "v_threshold" of a layer may be named
                 also where it is no parameter, and "input times". Default: all parameters of the network
 
-    A streaming form: every unit carries the derivatives of its potential, its currents and its latest spike by all P
-    parameters, and nothing of its past but the rows of spikes whose delayed arrivals are under way. Time O(synaptic
+    This is a streaming form. Every unit carries the derivatives of its potential, its currents and its latest spike by
+    all P parameters. Of its past it keeps only the rows of spikes whose delayed arrivals are under way. Time O(synaptic
     events * P), memory O((units + spikes under way) * P) and the rows asked for. The network may have delays, biases
     and initial states. Parameters are weights, biases, i_start, thresholds and input times.
 

@@ -50,7 +50,7 @@ def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes, *, t_start: float | T
     heard, fired  the spikes that the layer was given, and those that it fired, of a run without stop
     t_start       as for the run, where a bias or an initial state acts
 
-    Exact, and differentiable in the weights, in constants that are parameters, and in the times of what the unit hears,
+    Exact, and differentiable in the weights, in constants that are parameters, and in the arrival times at the unit,
     recurrent spikes included. A unit that nothing excites peaks at rest, at 0 and with derivative 0.
 
     Raises ValueError after an early stop, TypeError for a sparse mask.
@@ -96,8 +96,8 @@ def silent_hinge(
                          hidden layer sparse and asks every output to fire
 
     Add it to the loss, by a factor. Its derivative is exact wherever no unit starts or stops firing: there it jumps, by
-    m at most, as a unit that fires costs nothing. It reaches the layers below through the times of their spikes; where
-    these fire nothing, there is nothing to lift a unit by, and layers wake one after the other. Raises as
+    m at most, as a unit that fires costs nothing. It reaches the layers below through the times of their spikes. If
+    these layers are silent, nothing can raise the potential of a unit, so layers wake one after the other. Raises as
     `silent_peaks` does.
 
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
@@ -243,9 +243,9 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
 
     amount  in units of weight, > 0. Added to synapses that exist, recurrent ones excepted
 
-    No derivative of anything, and blind to how far a unit is from firing: a step to take after the optimiser's, in the
-    manner of EventProp's code (Wunderlich and Pehle 2021). Arguments else as of `silent_hinge`. Raises ValueError after
-    an early stop.
+    This is not a derivative, and does not depend on how far a unit is from firing. Call it after the step of the
+    optimiser, as EventProp's code does (Wunderlich and Pehle 2021). Arguments else as of `silent_hinge`. Raises
+    ValueError after an early stop.
 
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.constant_(layer.weight, 2.0)

@@ -118,6 +118,7 @@ class Spikes:
 
     @property
     def batch_size(self) -> int:
+        """Number of samples."""
         return self.offsets.shape[0] - 1
 
     def __len__(self) -> int:
@@ -125,6 +126,7 @@ class Spikes:
 
     @property
     def n_spikes(self) -> int:
+        """Number of spikes of all samples together."""
         return self.units.shape[0]
 
     @property

@@ -68,7 +68,7 @@ class LayerValidity:
                  where a stop does
     delete_step  the step at which it disappears: its clearance is used up (where it is a lower bound: V at the time of
                  the next spike falls to the threshold), or it reaches t_end
-    order_gap    time between it, or the end of its hold, and the nearest arrival at its unit
+    order_gap    time between it, or the end of its refractory period, and the nearest arrival at its unit
     swap_step    the step at which the two change places
     to_end       t_end - f
 
@@ -185,6 +185,7 @@ class ValidityReport:
 
     @property
     def n_spikes(self) -> int:
+        """How many spikes all layers and samples have together."""
         return sum(layer.spikes.n_spikes for layer in self.layers)
 
     @property
@@ -199,14 +200,17 @@ class ValidityReport:
 
     @property
     def nearest_creation(self) -> Change | None:
+        """The spike that the smallest step would create; None where no layer has one."""
         return _nearest([change for layer in self.layers for change in layer.creations()])
 
     @property
     def nearest_deletion(self) -> Change | None:
+        """The spike that the smallest step would delete; None where no layer has one."""
         return _nearest([change for layer in self.layers for change in layer.deletions()])
 
     @property
     def nearest_swap(self) -> Change | None:
+        """The two spikes whose order the smallest step would exchange; None where no layer has any."""
         return _nearest([change for layer in self.layers for change in layer.swaps()])
 
     @property
@@ -304,12 +308,13 @@ def validity_report(
                         backward sweep
     max_spikes          as for a run
 
-    A spike appears where a peak of V reaches the threshold, and disappears where the peak that V would have had without
-    it falls to the threshold; the derivative of the height of a peak is that of V at its fixed time. Arrivals at one
+    A spike appears where a peak of V reaches the threshold. It disappears where the peak that V would have had without
+    it falls to the threshold. The derivative of the height of a peak is that of V at its fixed time. Arrivals at one
     instant count as moving together.
 
-    Raises TypeError for another module, ValueError for a Sequential with other modules than LIF among its layers, for a
-    direction that does not fit or overflows, and if there is no gradient; what a run raises.
+    Raises TypeError for another module, and ValueError for a Sequential with other modules than LIF among its layers.
+    Raises ValueError too for a direction that does not fit or overflows, and if there is no gradient. Raises what a run
+    raises.
 
     >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
@@ -352,9 +357,9 @@ def measure_reach(
     """How many times a direction may be added before the spike count of a unit changes in a sample, by simulation.
 
     t_start  as for `validity_report`
-    upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2
-             to the first that changes a count, and are halved between to 1e-12 of it: a change that is undone within a
-             factor of 2 may be missed
+    upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2 to
+             the first that changes a count. Bisection then finds the change to 1e-12 of it. A change that is undone
+             within a factor of 2 may be missed
 
     `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
     `validity_report` does.

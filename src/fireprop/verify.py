@@ -69,6 +69,7 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
+        """Whether every row passed."""
         return all(row.passed for row in self.rows)
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ def inspect(
 ) -> None:
     """Print what a file of your own events holds and what is odd about it, and draw a raster.
 
-    The file has the format that `fireprop train FILE` reads (docs/data.md). The exit code is 0 also where something
+    The file has the format that `fireprop train FILE` reads (docs/own_data.md). The exit code is 0 even if something
     is odd.
     """
     from fireprop import datasets

@@ -49,8 +49,8 @@ def sweep(
 ) -> None:
     """Train a task or your own data with many settings, and say which are best on validation.
 
-    Start the command as often as you like, on one host or several that share the folder: together the processes train
-    so many trials. If one is killed, another goes on with its trial. --seed is the seed of the choices too.
+    Start the command as often as you like, on one host or on several that share the folder. Together the processes
+    train --trials trials. If one is killed, another continues its trial. --seed is the seed of the choices too.
     """
     from fireprop import sweeping
 

@@ -29,7 +29,7 @@ class Augmented(Dataset[Pair]):
     max_shift   rows and columns by which an image moves at most, each way, all moves equally likely. Needs `shape`
     drop        probability, in [0, 1), with which an input spike is left out
     flip        mirror half of the images, left to right, drawn anew for each seed. Needs `shape`
-    shape       (planes, rows, columns) of the units, of which more may follow that are not moved
+    shape       (planes, rows, columns) of the units. More units may follow that are not moved
 
     >>> data = SpikeDataset(Spikes.from_latencies(torch.rand(4, 9)), torch.arange(4))
     >>> moved = Augmented(data, seed=0, max_shift=1, shape=(1, 3, 3))

@@ -38,8 +38,8 @@ def load_idx(folder: str | os.PathLike[str], train: bool) -> tuple[Tensor, Tenso
     train   the training part, or else the test part (t10k)
 
     Returns the images (n, 28, 28) uint8, 0 to 255, and the labels (n,) int64 in [0, 10).
-    Raises MissingDataError if a file is missing; ValueError if one is damaged, or is no IDX file of this form, or if
-    there is not one label per image, or if one cannot be read. Format: yann.lecun.org/exdb/mnist.
+    Raises MissingDataError if a file is missing. Raises ValueError if one is damaged, cannot be read or is no IDX file
+    of this form, or if there is not one label per image. Format: yann.lecun.org/exdb/mnist.
     """
     images_file, labels_file = find_idx(folder, train)
     # Of both files the head first: what they say of each other costs no memory.

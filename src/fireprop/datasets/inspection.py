@@ -59,9 +59,9 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
 
     tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them
 
-    Faults: samples without events, units that never fire, a unit numbered far beyond the others, events that are there
-    twice, classes of very different size or in one group only, no labels, samples that last very differently, that
-    begin at very different times or far from 0, and a tau_mem of another unit of time.
+    Faults are samples without events, units that never fire, a unit numbered far beyond the others, and events that are
+    there twice. Also classes of very different size or in one group only, or no labels. Also samples of very different
+    length, or that begin at very different times or far from 0, and a tau_mem in another unit of time.
     """
     arguments.instance("recordings", recordings, Recordings, "what datasets.read_recordings returns")
     spikes = recordings.spikes

@@ -1,4 +1,4 @@
-"""Labelled events of the user's own, in a CSV or NPZ file (docs/data.md has the format)."""
+"""Labelled events of the user's own, in a CSV or NPZ file (docs/own_data.md has the format)."""
 
 import csv
 import io
@@ -69,10 +69,10 @@ def read_recordings(path: str | os.PathLike[str], labels: str | os.PathLike[str]
             that have no events. Default: the labels are in `path`
 
     Units are integers from 0 on; there are as many as the largest of them needs. Events are put in order of time. A
-    sample without events is a row of the CSV whose time and unit are empty. Raises ValueError, which names the file,
-    the line or the index, the value and what to do: for a file that cannot be read or has no events, for missing,
-    unknown or doubled columns, rows of another length than the header, a time that is no finite number, a unit that is
-    no integer >= 0, a sample without a label, and a sample with two labels or groups.
+    sample without events is a row of the CSV whose time and unit are empty. Raises ValueError for a file that cannot be
+    read or has no events, and for missing, unknown or doubled columns. Also for rows of another length than the header,
+    a time that is no finite number, and a unit that is no integer >= 0. Also for a sample without a label, or with two
+    labels or groups. The error names the file, the line or the index, the value and what to do.
     """
     name = os.fspath(path)
     suffix = Path(name).suffix.lower()

@@ -14,7 +14,7 @@ def xor() -> tuple[Tensor, Tensor]:
     """The four patterns of exclusive or.
 
     Returns the features (4, 2) float64, bits 0 or 1, and the labels (4,) int64: class 1 where the bits differ.
-    Source: spec, (e) E1, where a bit b is a spike at time b.
+    Source: the authors' XOR experiment (docs/deviations.md), where a bit b is a spike at time b.
 
     >>> features, labels = xor()
     >>> features.tolist(), labels.tolist()
@@ -47,7 +47,8 @@ def iris_split(seed: int, test_fraction: float = 0.2) -> tuple[Tensor, Tensor]:
     test_fraction  in (0, 1), rounded to whole flowers, at least one on either side
 
     Returns the indices of the flowers to train on and of those to test on, both int64 in random order.
-    Raises ValueError if one side would be empty. Source: spec, (e) E2 (120 to train, 30 to test).
+    Raises ValueError if one side would be empty. Source: the authors' Iris experiment,
+    120 to train and 30 to test (docs/deviations.md).
 
     >>> train, test = iris_split(seed=0)
     >>> len(train), len(test)

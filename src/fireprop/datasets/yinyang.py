@@ -35,7 +35,7 @@ def yin_yang(n_samples: int, seed: int) -> tuple[Tensor, Tensor]:
     Returns the features (n_samples, 4) float64 with the columns x, y, 1 - x, 1 - y, all in [0, 1], and the labels
     (n_samples,) int64: 0 and 1 the two halves, 2 the dots.
     Raises ValueError if n_samples < 0 or the seed is out of range.
-    Source: github.com/lkriener/yin_yang_data_set; spec, (e) E3.
+    Source: github.com/lkriener/yin_yang_data_set (Kriener, Göltz and Petrovici 2022).
 
     >>> features, labels = yin_yang(5000, seed=42)
     >>> features[0, :2].tolist(), labels.bincount().tolist()

@@ -9,7 +9,7 @@ one node of the graph for the whole net:
 
 A hidden spike of step n arrives in step n. With gain = h(dt) (design, 3) and arrivals on the grid, V[n] is the exact
 potential at (n + 1) dt, up to the reset, which comes a step late. With gain = 1 and threshold = 1 / dt it is the
-authors' net (spec, E4).
+authors' net (docs/deviations.md).
 """
 
 import math

@@ -1,7 +1,7 @@
 """The authors' configuration where it differs from the method, and what they recorded: for comparison only.
 
-Nothing here is a default of the library. D6, D8, D10: deviations of the released code as spec.md (b) numbers them.
-Sources: [NB] recorded output in the authors' notebooks, [.npy] their result files, both as listed in spec.md (e).
+Nothing here is a default of the library. docs/deviations.md numbers the deviations of the released code, and says from
+which of its notebooks and result files the recorded numbers come.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor
 from fireprop import encoding, losses
 from fireprop.spikes import Spikes
 
-XOR_NOTEBOOK = "[NB] xor_snn_np.ipynb, one run of 1000; spec (e) E1"
-IRIS_NOTEBOOK = "[NB] iris_snn_np.ipynb, one 80/20 split; spec (e) E2"
-YIN_YANG_ARRAY = "[.npy] exact run of the surrogate comparison, 1 seed, last epoch; spec (e) E4"
+XOR_NOTEBOOK = "the authors' xor_snn_np.ipynb, one run of 1000"
+IRIS_NOTEBOOK = "the authors' iris_snn_np.ipynb, one 80/20 split"
+YIN_YANG_ARRAY = "the authors' result file of the surrogate comparison, exact, 1 seed, last epoch"
 
 XOR: dict[str, dict[str, str]] = {
     "share": {"recorded": "99.5% (995 of 1000, inferred from the mean)", "source": XOR_NOTEBOOK},
@@ -28,9 +28,9 @@ IRIS: dict[str, dict[str, str]] = {
 }
 YIN_YANG: dict[str, dict[str, str]] = {"test": {"recorded": "93.6%", "source": YIN_YANG_ARRAY}}
 
-SURROGATE_ARRAYS = "[.npy] one run each; spec (e) E4"
+SURROGATE_ARRAYS = "the authors' result files, one run each"
 SURROGATE_EPOCHS = 300
-# E4: accuracy and loss on the test part, and mean training loss of the last epoch, after 300 epochs; one run each.
+# Accuracy and loss on the test part, and mean training loss of the last epoch, after 300 epochs; one run each.
 SURROGATES: tuple[dict[str, Any], ...] = (
     {"method": "exact", "loss": "first spike", "test accuracy": 0.936, "test loss": 0.2025, "train loss": 0.1895},
     {"method": "STE", "loss": "count", "test accuracy": 0.688, "test loss": 0.6855, "train loss": 0.687},
@@ -46,7 +46,9 @@ SURROGATES: tuple[dict[str, Any], ...] = (
 
 
 def first_spike_decision(out: Spikes) -> Tensor:
-    """The authors' decision, (batch,) int64: argmin of first spikes, a silent unit at t_end, the lowest of equals (D6).
+    """The authors' decision, (batch,) int64: argmin of first spikes, a silent unit at t_end, the lowest of equals.
+
+    This is deviation 5 (docs/deviations.md).
 
     So a sample whose outputs are all silent is of class 0, where `losses.first_spike_predictions` says -1.
     """
@@ -55,7 +57,9 @@ def first_spike_decision(out: Spikes) -> Tensor:
 
 
 def misplaced_bias(features: Tensor, bias: float) -> tuple[Tensor, Tensor]:
-    """Features (n, d) with `bias` inserted at searchsorted(row, bias) of the row as it is, unsorted: D10.
+    """Features (n, d) with `bias` inserted at searchsorted(row, bias) of the row as it is, unsorted.
+
+    This is deviation 9 (docs/deviations.md).
 
     Returns the values (n, d + 1) and the place of the bias in each row (n,) int64. The place depends on the sample, and
     features at or behind it move on by one channel.
@@ -74,7 +78,9 @@ def misplaced_bias_spikes(features: Tensor, *, bias_time: float, t_range: tuple[
 
 
 def rewarded_lateness(out: Spikes, labels: Tensor, *, tau: float, late_penalty: float, late_tau: float) -> Tensor:
-    r"""The authors' loss, whose late penalty has the wrong sign (D8): late spikes of the label's unit are rewarded.
+    r"""The authors' loss, whose late penalty has the wrong sign: late spikes of the label's unit are rewarded.
+
+    This is deviation 7 (docs/deviations.md).
 
     .. math:: L = -\log\mathrm{softmax}(-t/\tau)_y - \gamma\,(e^{t_y/\tau_1} - 1)
 

@@ -1,4 +1,4 @@
-"""Exact gradients against surrogate gradients on Yin-Yang 5-120-3 (spec, E4): as the authors did, and fairly."""
+"""Exact against surrogate gradients on Yin-Yang 5-120-3: as the authors did (docs/deviations.md), and fairly."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,4 +1,4 @@
-"""Yin-Yang (spec, E3 and E4): 5-120-3, the only network of the method whose accuracy the authors recorded."""
+"""Yin-Yang (docs/deviations.md): 5-120-3, the only network of the method whose accuracy the authors recorded."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ PUBLISHED: dict[str, Any] = {
     "epochs": 300,
     "batch_size": 150,
     "lr": 5e-4,
-    "lr_decay": 1.0,  # D9: the authors' schedule never ran
+    "lr_decay": 1.0,  # deviation 8: the authors' schedule never ran
     "tau_mem": 1.0,
     "tau_syn": 1.0 / 0.99,
     "t_end": 2.0,
@@ -47,7 +47,7 @@ PUBLISHED: dict[str, Any] = {
 
 
 class RewardedLateness(FirstSpike):
-    """First spikes with the authors' loss (D8)."""
+    """First spikes with the authors' loss (docs/deviations.md, 7)."""
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         return published.rewarded_lateness(
@@ -63,7 +63,7 @@ class PublishedTrainer(Trainer):
 
 
 def published_parts(config: tasks.Config) -> dict[str, SpikeDataset]:
-    """The three parts of Yin-Yang as the authors encoded them (D10)."""
+    """The three parts of Yin-Yang as the authors encoded them (docs/deviations.md, 9)."""
     if config.bias_time is None:
         raise ValueError("bias_time = None: the authors' encoding has a bias spike, give its time")
     parts = {}
@@ -107,11 +107,11 @@ SETTINGS = {
         seeds=3,
         quick_seeds=1,
         quick_epochs=100,
-        words="the authors' configuration (E4): tau_syn 1/0.99, tau_mem 1, t_end 2, initial weights N(1.5, 0.8) and "
-        "N(2, 0.1), tau 0.2, Adam at a constant 5e-4 (D9), batches of 150 in the same order in every epoch, 300 "
-        "epochs; the penalty 0.005 (exp(t) - 1) with the wrong sign (D8), the bias spike inserted at a place that "
-        "depends on the sample (D10). Accuracy after the last epoch. Not theirs: the gradient, which is exact also "
-        "for second spikes (D1).",
+        words="the authors' configuration: tau_syn 1/0.99, tau_mem 1, t_end 2, initial weights N(1.5, 0.8) and "
+        "N(2, 0.1), tau 0.2. Adam runs at a constant 5e-4 (deviation 8), with batches of 150 in the same order in "
+        "every epoch, for 300 epochs. The penalty 0.005 (exp(t) - 1) has the wrong sign (deviation 7). The bias spike "
+        "is inserted at a place that depends on the sample (deviation 9). Accuracy after the last epoch. The gradient "
+        "is not theirs: it is exact also for second spikes (deviation 1). docs/deviations.md lists the deviations.",
     ),
     FAIR: Setting(
         {"hidden": (HIDDEN,)},
@@ -125,7 +125,7 @@ SETTINGS = {
         "validation part, the accuracy is that on the test part.",
     ),
 }
-# Mean training loss of the recorded run by epoch: spec (e) E4, [.npy].
+# Mean training loss of the recorded run by epoch, from the authors' result file.
 RECORDED_LOSS = {1: 1.090, 10: 1.076, 50: 0.897, 100: 0.571, 200: 0.259, 300: 0.190}
 
 

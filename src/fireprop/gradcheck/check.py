@@ -34,14 +34,14 @@ def check_gradients(
     step       the largest step tried, relative to the size of the parameter (of the shortest time constant for input
                times); default eps**(1/5)
     tolerance  largest difference allowed, relative to the largest derivative of the same kind of parameter
-    explicit   whether to go the explicit roads too, whose memory grows with the square of the number of spikes
+    explicit   whether to check the explicit methods too, whose memory grows with the square of the number of spikes
 
-    The roads (docs/gradients.md) are `backward`; forward mode along the unit direction of every single component; the
-    triangular solve of the explicit system; and forward propagation. The loss is differentiated by autograd, and the
+    The methods (docs/gradients.md) are `backward`, forward mode along the unit direction of every component, the
+    triangular solve of the explicit system, and forward propagation. The loss is differentiated by autograd, and the
     last three start from its :math:`\partial L / \partial f_k`. In a chain that ends in a read-out (`LI`), forward mode
-    goes through the loss too. The two explicit methods are skipped (error `None`) for a network that is not one
-    system of equations: with modules other than LIF layers, or with a layer that is used twice. They differentiate by
-    weights, biases, i_start, thresholds and input times, and are skipped for the other constants that are trained.
+    goes through the loss too. The two explicit methods are skipped (error `None`) for a network that is not one system
+    of equations: with modules other than LIF layers, or with a layer that is used twice. They differentiate by weights,
+    biases, i_start, thresholds and input times, and are skipped for the other constants that are trained.
 
     All kinds of parameters are checked that fireprop differentiates in: weights and recurrent weights (synapses that a
     mask removes must have derivative 0), the weights of connections, thresholds, unit by unit also where they are
@@ -49,18 +49,18 @@ def check_gradients(
     whatever parameters other modules of the network have. A delay or a t_ref of 0 has no difference: start above it.
 
     The difference of a component is Ridders' extrapolation (C. J. F. Ridders 1982, Advances in Engineering Software
-    4(2), 75) over steps that shrink by 4 until its own error estimate is far below the tolerance. A step does not
-    count if a run of it differs from the unperturbed one in the number, the units or the order of spikes, or in what
-    arrives before a spike or an end of hold: beyond such a change the derivative is another, or one-sided (design, 3).
-    If a change is so near on one side that the steps within it say too little, steps to the other side are
-    extrapolated. Where the change is at the very point, where the derivative is infinite or nearly so (a spike about to
-    be deleted), or where the error estimate exceeds the tolerance and the derivative is not plainly wrong, the
-    component is inconclusive.
+    4(2), 75) over steps that shrink by 4 until its own error estimate is far below the tolerance. A step does not count
+    if its run differs from the unperturbed one in the number, the units or the order of spikes. It does not count
+    either if another arrival comes before a spike or the end of a refractory period. Beyond such a change the
+    derivative is another, or one-sided (design, 3). If a change is so near on one side that the steps within it say too
+    little, steps to the other side are extrapolated. A component is inconclusive where the change is exactly at the
+    point, or where the derivative is nearly infinite because a spike is about to be deleted. It is inconclusive too
+    where the error estimate exceeds the tolerance and the derivative is not plainly wrong.
 
     Costs about 7 runs and one forward-mode run per component.
 
-    Raises TypeError if net is no fireprop network in float64 or the loss is no scalar tensor, ValueError for a
-    loss that is not finite and for arguments out of range, GrazeError at a spike of slope 0.
+    Raises TypeError if net is no fireprop network in float64, or if the loss is no scalar tensor. Raises ValueError for
+    a loss that is not finite and for arguments out of range, and GrazeError at a spike of slope 0.
 
     >>> from fireprop.gradcheck import random_chain
     >>> net, inputs, t_end = random_chain(torch.Generator().manual_seed(1))

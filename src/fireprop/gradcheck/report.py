@@ -74,6 +74,7 @@ class GradcheckRow:
 
     @property
     def passed(self) -> bool:
+        """Whether the verdict is "passed"."""
         return self.verdict == "passed"
 
 

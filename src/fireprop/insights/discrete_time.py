@@ -8,7 +8,7 @@ The simulator is forward Euler with a linear crossing inside a step. With V_n, I
 
 with r = t_n+1 - f for the unit's own spikes (theta) and the arrivals (W) of the step. As equations G(x, W) = 0 in all
 unknowns x they are lower triangular, and dx/dW = -G_x^-1 G_W is exact for this simulator. As dt -> 0 it tends to the
-derivative in continuous time, whose unknowns are the firing times alone. Source: Lee et al. 2023, introduction; spec f.
+derivative in continuous time, whose unknowns are the firing times alone. Source: Lee et al. 2023, introduction.
 
 Simulator and equations share nothing with fireprop's, on purpose: its explicit system is only what they tend to.
 """
@@ -46,6 +46,7 @@ class Network:
 
     @property
     def n_inputs(self) -> int:
+        """Number of input channels."""
         return int(self.weight.shape[1] - self.weight.shape[0])
 
 

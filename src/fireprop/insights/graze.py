@@ -1,7 +1,7 @@
 """Where the gradient ends: the implicit function theorem needs V'(f-) > 0, and near a graze it tells how it fails.
 
 One unit, one input spike, weight w. The peak of V is w h(t*), so w_c = theta / h(t*) only touches the threshold. Just
-above it the first spike has the derivative df/dw ~ (w - w_c)^(-1/2) (spec b, conditions of the theorem; Lee et al.
+above it the first spike has the derivative df/dw ~ (w - w_c)^(-1/2) (derived from the formula of V; Lee et al.
 2023, section 1: "the conditions for IFT are always satisfied at firing times").
 """
 
@@ -43,6 +43,7 @@ class Graze:
 
     @property
     def power(self) -> float:
+        """Exponent of |df/dw| against the distance, from the two nearest distances."""
         ratio = np.log(self.derivatives[-1] / self.derivatives[-2])
         return float(ratio / np.log(self.distances[-1] / self.distances[-2]))
 

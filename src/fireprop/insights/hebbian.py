@@ -2,7 +2,7 @@ r"""The gradient as a Hebbian rule: dL/dW_ji is a weighted sum of the feeding ke
 
 .. math:: \frac{dL}{dW_{ji}} = \sum_{f \in F_i} \mu_f \, y_{ji}(f)
 
-Source: Lee et al. 2023, introduction ("almost an average of the feeding kernel"); spec b for mu.
+Source: Lee et al. 2023, introduction ("almost an average of the feeding kernel"); design, section 3, for mu.
 """
 
 from dataclasses import dataclass

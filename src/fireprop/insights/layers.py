@@ -43,9 +43,11 @@ class Blocks:
         return self.system.layers == layer
 
     def within(self, layer: int) -> Tensor:
+        """The block of the layer's spikes by each other, (spikes, spikes)."""
         return self._dense[self.spikes(layer)][:, self.spikes(layer)]
 
     def between(self, layer: int) -> Tensor:
+        """The block of the layer's spikes by those of the layer below, (spikes, spikes below)."""
         return self._dense[self.spikes(layer)][:, self.spikes(layer - 1)]
 
     @cached_property

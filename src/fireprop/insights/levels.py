@@ -2,7 +2,7 @@
 
 A spike that inputs alone fed has level 1, any other 1 more than the deepest spike that fed it, its unit's own earlier
 spikes included. Spikes of one level do not depend on one another: `ExplicitSystem.derivatives_by_level` takes a level
-at a time. Source: Lee et al. 2023, introduction (parallel, forward in time); spec c.
+at a time. Source: Lee et al. 2023, introduction (parallel, forward in time).
 """
 
 from collections.abc import Mapping

@@ -7,10 +7,10 @@ Integrate V' = -beta V + I, minus theta at each spike, from before the first inp
 
 S_o is the unit's number of spikes. For T far beyond tau_syn and tau_mem, Q_j(T)/T is the rate of j times tau_syn, and
 with rates r = S/T the law becomes the authors', sum w r/alpha = theta (r_o + zeta beta), zeta = mean V / theta. At T of
-a few time constants that form is wrong by the tail of the current (spec d): hence the finite form is the default here.
+a few time constants that form is wrong by the tail of the current: hence the finite form is the default here.
 
 The projection is no part of the exact gradient. It is a step of its own after the optimiser's, for units that are too
-far from firing to have a gradient. Source: the authors' notebooks, as given in spec d.
+far from firing to have a gradient. Source: `SNN Simulation.ipynb` of the released code (docs/deviations.md).
 """
 
 import math
@@ -134,7 +134,7 @@ def project_(
 
     A unit with :math:`w \cdot a < \theta (r_o + \zeta_{min} \beta)`, a being the charge per time of its sources, takes
     the smallest step onto equality, :math:`w \leftarrow w + (\theta (r_o + \zeta_{min} \beta) - w \cdot a)\, a/|a|^2`.
-    This goes sample after sample, so that the last sample of a batch has the last word (spec d). Where all sources are
+    This goes sample after sample, as in the released code, so the last sample of a batch decides. Where all sources are
     silent, a = 0 and no weight can help: nothing is done. With t_ref > 0 a unit also loses what arrives while it is
     held, which the law leaves out: units that fire are then left alone too easily. Not part of the exact gradient: call
     it after the optimiser.

@@ -1,4 +1,4 @@
-r"""Surrogate gradients beside the exact one (Lee et al. 2023, remark 2 and introduction; spec f3).
+r"""Surrogate gradients beside the exact one (Lee et al. 2023, remark 2 and introduction).
 
 Two questions. First, the local factor: by the implicit function theorem a spike at f passes y_ji(f)/V'(f) on to the
 weight, and a surrogate passes the integral of sigma'(V - theta) y_ji along the whole path of V. As the window sigma'

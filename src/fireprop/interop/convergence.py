@@ -145,14 +145,17 @@ class Convergence:
 
     @property
     def times(self) -> Floats:
+        """Largest error of a spike time at each step, (n,)."""
         return np.array([error.times for error in self.errors])
 
     @property
     def raw(self) -> Floats:
+        """Error of the gradient of the spikes as they are, at each step, (n,)."""
         return np.array([error.raw for error in self.errors])
 
     @property
     def polished(self) -> Floats:
+        """Error of the gradient of the refined spikes, at each step, (n,)."""
         return np.array([error.polished for error in self.errors])
 
 

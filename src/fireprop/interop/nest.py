@@ -52,9 +52,9 @@ def to_nest(
 
     This resets the kernel of NEST, so a network that was built in the same process is lost.
 
-    Raises ValueError, with layer and unit, for what NEST has not: t_ref below one step, a t_ref or a delay that is no
-    multiple of the step, synapses of one sign and several tau_syn in a unit, and recurrence without enough delay;
-    MissingExtraError without NEST.
+    Raises MissingExtraError without NEST, and ValueError, with layer and unit, for a network that NEST cannot simulate.
+    These are a t_ref below one step, a t_ref or a delay that is no multiple of the step, and recurrence without enough
+    delay. NEST cannot simulate synapses of one sign with several tau_syn in a unit either.
 
     >>> from fireprop.nn import LIF
     >>> to_nest(LIF(1, 1, tau_mem=1.0, tau_syn=0.5), Spikes.from_latencies([[0.1]]), t_end=1.0)

@@ -49,8 +49,8 @@ def spike_count_loss(out: Spikes, counts: Values, *, tau: float, weighting: Weig
     r"""Squared difference between `smooth_counts` and `counts` (batch, n_units), averaged over samples and units.
 
     A number of spikes has derivative 0 wherever it has one. This count weighs each spike by how far it is from the
-    horizon, :math:`n = \sum_k 1 - e^{-(t_{end} - t_k)/\tau}`: it tends to the number of spikes for tau << t_end, and
-    it does not jump when a spike crosses t_end. Raises ValueError after an early stop, and if `out` has no t_end.
+    horizon, :math:`n = \sum_k 1 - e^{-(t_{end} - t_k)/\tau}`. It tends to the number of spikes for tau << t_end, and
+    does not jump when a spike crosses t_end. Raises ValueError after an early stop, and if `out` has no t_end.
 
     >>> spikes = Spikes([0.1, 0.2], [0, 0], [0, 2], 1, t_end=[5.0], t_known=[5.0])
     >>> spike_count_loss(spikes, torch.tensor([[2.0]]), tau=0.1)

@@ -86,15 +86,15 @@ def _filtered_square(
 def victor_purpura_distance(out: Spikes, targets: Spikes, *, cost: float) -> Tensor:
     r"""The Victor-Purpura distance of each unit's train to its target, (batch, units); its mean is a loss.
 
-    The least total cost of turning one train into the other, where adding or removing a spike costs 1 and moving it by
-    d costs `cost` times abs(d) (Victor and Purpura 1996).
+    The least total cost of turning one train into the other (Victor and Purpura 1996). Adding or removing a spike costs
+    1, and moving it by d costs `cost` times abs(d).
 
     cost  q >= 0, per unit of time. A spike is moved at most 2 / cost; at 0 the distance is the difference of the counts
 
     Found by the exact dynamic programme, in time and memory n m per train. The derivative is that of the best
-    alignment: `cost` times the sign of the difference for every spike that is moved, 0 for a spike that is removed,
-    which nothing pulls. It is one-sided where two alignments cost the same, and 0, the mean of its sides, where a spike
-    is exactly where its partner is. Raises ValueError after an early stop and for trains of other shapes.
+    alignment. It is `cost` times the sign of the difference for a spike that is moved, and 0 for a spike that is
+    removed. It is one-sided where two alignments cost the same, and 0, the mean of its sides, where a spike is exactly
+    where its partner is. Raises ValueError after an early stop and for trains of other shapes.
 
     >>> out, targets = Spikes.from_lists([[[0.5, 2.0]]]), Spikes.from_lists([[[0.7]]])
     >>> victor_purpura_distance(out, targets, cost=1.0)

@@ -165,7 +165,7 @@ def values_of(sites: Sequence[Site], parts: Sequence[Part], arrays: Sequence[eng
 
 
 class Positive(nn.Module):
-    """A parametrisation by the logarithm: x = exp(raw), above 0 whatever an optimiser does to raw.
+    """A parametrisation by the logarithm: x = exp(raw) is above 0 for every raw.
 
     A step of raw by 0.01 changes x by 1 %.
     """
@@ -174,6 +174,7 @@ class Positive(nn.Module):
         return raw.exp()
 
     def right_inverse(self, x: Tensor) -> Tensor:
+        """The logarithm of x > 0, elementwise: what is trained."""
         return x.log()
 
 

@@ -26,21 +26,21 @@ class LIF(nn.Module):
 
     .. math:: I' = -I/\tau_{syn} + \sum_j w_j \delta(t - t_j), \qquad V' = -V/\tau_{mem} + I
 
-    A neuron fires when V reaches v_threshold from below; V is then held at 0 for t_ref. (Lee et al. 2023, equations
-    1-4, plus the hold.) A unit that hears synapses of several tau_syn has one such current for each.
+    A neuron fires when V reaches v_threshold from below. V is then 0 for the refractory period t_ref (Lee et al. 2023,
+    equations 1-4, plus the refractory period). A unit with synapses of several tau_syn has one such current for each.
 
     in_features, out_features  numbers of units
     tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times. This and all
                      constants below may be an nn.Parameter (float64), which is then trained, exactly; `keep_positive`
                      trains its logarithm
-    tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse;
-                     any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
+    tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse; any
+                     may equal a tau_mem. Each distinct value adds a state variable per unit, and run time
     v_threshold      > 0, a number or (out,). Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
-    mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
-                     stored entry is a synapse: then weight is (n_synapses,), in the order of CSR, and memory and time
+    mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR) whose stored
+                     entries are the synapses. Then weight is (n_synapses,) in the order of CSR, and memory and time
                      grow with the synapses alone (docs/sparse.md). Default: everywhere
-    recurrent        whether the units reach one another, and themselves, by recurrent_weight (out, out)
+    recurrent        whether the units connect to one another and to themselves by recurrent_weight (out, out)
     recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
     tau_syn_rec      of the recurrent synapses: a number, (1, out) per source, (out, 1), (out, out). Default: tau_syn,
                      where that is a number or (out, 1) and not trained; otherwise required
@@ -62,10 +62,10 @@ class LIF(nn.Module):
     >>> layer(Spikes.from_latencies([[0.1, 0.4]]), t_end=2.0)
     Spikes(batch=1, units=1, spikes=3, t in [0.405949, 0.849378], t_end=2.0)
 
-    The derivative is one-sided where an arrival meets a spike or an end of hold. Where a delay of a unit to itself
-    equals its t_ref, dL/ddelay_rec is the derivative from the right (a longer delay) and dL/dt_ref the one from the
-    left (a shorter t_ref). The derivative is infinite at a graze. It knows nothing of spikes that a finite change of
-    the parameters would create or delete (design, section 3).
+    The derivative is one-sided where an arrival coincides with a spike or with the end of a refractory period. Where a
+    delay of a unit to itself equals its t_ref, dL/ddelay_rec is the derivative from the right, for a longer delay.
+    dL/dt_ref is then the derivative from the left, for a shorter t_ref. The derivative is infinite at a graze. It does
+    not include spikes that a finite change of the parameters would create or delete (design, section 3).
     """
 
     tau_mem: Tensor
@@ -169,9 +169,9 @@ class LIF(nn.Module):
 
         **Without arguments** nothing is assumed about the inputs, but that each source fires about once. Each unit has
         one strong synapse, from its principal source; the sources take turns. A spike of that source makes the unit
-        fire once, whatever the others do: it takes V to (1 + (0.7 ± 0.05) m) * threshold, and from (1 + m) * threshold
-        on the unit would fire twice. m is 0.56 at tau_syn = tau_mem / 2, less for longer synapses. All other weights
-        have mean 0, those of recurrent synapses too. If each source fires once at one instant, they move V by 0.05 m *
+        fire once, whatever the others do. It takes V to (1 + (0.7 ± 0.05) m) * threshold; from (1 + m) * threshold on
+        the unit would fire twice. m is 0.56 at tau_syn = tau_mem / 2, less for longer synapses. All other weights have
+        mean 0, those of recurrent synapses too. If each source fires once at one instant, they move V by 0.05 m *
         threshold (one standard deviation). So every layer of a chain, recurrent or not, fires about one spike per unit.
         The more spikes of a source overlap, the more a unit fires: `initialise` scales the weights to any inputs
         (docs/starting_weights.md).

@@ -251,8 +251,8 @@ class Network(nn.Module):
         delay    >= 0, in the shapes of tau_syn. Default: none
         name     of the connection, without ".", ":" and "->". Default: none
 
-        Raises ValueError for a population that is not there, for a name that is taken, missing or has such characters,
-        and for a weight that the dtype of the network would round.
+        Raises ValueError for an unknown population, and for a weight that the dtype of the network would round. It also
+        raises ValueError for a name that is taken, missing or has such characters.
         """
         for role, end in (("pre", pre), ("post", post)):
             arguments.instance(role, end, str, "the name of a population")

@@ -125,9 +125,9 @@ class Trace:
     weight       (units, sources) float64; alpha = 1/tau_syn and beta = 1/tau_mem, (units,)
     states       V and I just after every arrival
 
-    What its methods return is float64 and differentiable in the weight, in the times of the inputs and in tau_mem and
-    tau_syn, in reverse and forward mode (torch.func.jvp), once. Before the first spike of a sample V is 0. Whatever
-    asks for a time at which an early stop has left the inputs unknown raises ValueError and names `stop`.
+    Its methods return float64 tensors. They are differentiable once in the weight, the times of the inputs, tau_mem and
+    tau_syn, in reverse and forward mode (torch.func.jvp). Before the first spike of a sample V is 0. Whatever asks for
+    a time at which an early stop has left the inputs unknown raises ValueError and names `stop`.
     """
 
     inputs: Spikes
@@ -148,6 +148,7 @@ class Trace:
 
     @property
     def n_units(self) -> int:
+        """Number of leaky integrators."""
         return self.weight.shape[0]
 
     def __repr__(self) -> str:
@@ -170,8 +171,8 @@ class Trace:
         """The highest V of every unit within [t_start, t_end], numbers or (batch,), and when it is reached first.
 
         It is found in closed form in every gap between arrivals, not on a grid. Its derivative is that of V at fixed
-        time, since V' = 0 there or the time is an end of the window (envelope theorem); where V peaks in a kink, at an
-        inhibitory arrival, the peak moves with that arrival. One-sided where two times are equally high.
+        time, since V' = 0 there or the time is an end of the window (envelope theorem). If V peaks at an inhibitory
+        arrival, the peak moves with that arrival. One-sided where two times are equally high.
         """
         start, end = self._window(t_start, t_end)
         found = responses.maxima(self.inputs, self.states, self.alpha, self.beta, start, end)

@@ -85,7 +85,7 @@ def initialise(
                      and modules without parameters
     inputs           typical samples; 10 to 100 are enough
     t_end, t_start   of the runs, as in `Sequential.forward`
-    spikes_per_unit  the wanted spikes per unit and sample, a mean over units and samples: a number, one number for each
+    spikes_per_unit  the wanted spikes per unit and sample, a mean over units and samples. A number, one number for each
                      layer that fires, or a mapping from the names of these layers to numbers. Names are paths in a
                      Sequential ("0", "1.hidden") and those of the populations in a Network; a single LIF is "0"
     potential        the wanted root mean square, over units and samples, of the highest potentials of an `LI`

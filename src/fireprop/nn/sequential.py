@@ -53,8 +53,8 @@ class Sequential(nn.Sequential):
         t_end       a number or (batch,): spikes from t_end on do not exist, input spikes included
         t_start     a number or (batch,), not after any input: where a bias or an initial state begins to act; needed
                     where there is one
-        stop        "first_spikes" ends a sample as soon as every output unit has fired once; what comes after is then
-                    unknown, and whatever needs it raises
+        stop        "first_spikes" ends a sample as soon as every output unit has fired once. Later spikes are then
+                    unknown, and functions that need them raise
         on_graze    what a derivative does that needs a spike of slope 0: "raise" GrazeError, or "zero": nothing flows
         gradient    how `backward` finds the gradient: "adjoint", or "forward", the paper's forward propagation, with
                     the same result, to float32 rounding if weights are float32 (docs/gradients.md)
@@ -67,9 +67,9 @@ class Sequential(nn.Sequential):
                     after the other have the spikes of one run, bit for bit if that has a state too, and its gradients
                     unless a state is detached (docs/long_runs.md). Not with stop or gradient="forward"
 
-        Raises ValueError for inputs, constants or weights that are out of range and for a state of another network,
-        TypeError for a dtype other than
-        float32 and float64, TimeResolutionError if spikes of a unit come within 2**-42 of their time.
+        Raises ValueError for inputs, constants or weights that are out of range, and for a state of another network.
+        Raises TypeError for a dtype other than float32 and float64, TimeResolutionError if spikes of a unit come within
+        2**-42 of their time.
         """
         out: Spikes | Trace
         out, _ = self._run(

@@ -41,8 +41,8 @@ class Standing:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
-    """Where every unit of a network stands at the end of a run, per sample: potentials, currents, refractory periods,
-    and what is under way along delays. `Record.state` returns it, and `record(state=...)` of the same network continues
+    """The state of every unit of a network at the end of a run, per sample: potentials, currents, refractory periods,
+    and delayed arrivals under way. `Record.state` returns it, and `record(state=...)` of the same network continues
     from it.
 
     Gradients go through a state into the runs before it. `detach` stops them there. What is saved by `torch.save` is

@@ -40,8 +40,8 @@ class Scores(Objective):
 class Count(Scores):
     """The class of the output unit that fires most, by `losses.smooth_counts`, in which late spikes fade out.
 
-    tau  > 0, time constant of the smooth count. A large one gives every spike a gradient, and early spikes a larger
-         share; a small one comes near the number of spikes, and only spikes near t_end have a gradient
+    tau  > 0, time constant of the smooth count. A large tau gives every spike a gradient, and early spikes a larger
+         share. With a small tau the count is near the number of spikes, and only spikes near t_end have a gradient
 
     A sample in which no output fires has the class -1.
     """

@@ -37,6 +37,7 @@ class ParityRow:
 
     @property
     def passed(self) -> bool:
+        """Whether times and, where there are any, gradients are within their tolerances."""
         if self.gradient_error is None or self.gradient_tolerance is None:
             return self.time_error <= self.time_tolerance
         return self.time_error <= self.time_tolerance and self.gradient_error <= self.gradient_tolerance

@@ -147,7 +147,7 @@ class RunFolder:
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save tensors and plain values; see `load_checkpoint`. A seal at the end tells whether a file is whole."""
-        # By way of memory: a full disk, met by torch itself, has no name, and is met once more when torch gives up.
+        # Serialise in memory first: torch.save reports a full disk without the file name, and fails again on cleanup.
         buffer = io.BytesIO()
         torch.save({"format": CHECKPOINT_FORMAT, VERSION: fireprop.__version__, **state}, buffer)
         content = buffer.getvalue()

@@ -75,8 +75,8 @@ class EventsConfig(Plan):
     )
     late_penalty: float = 0.1
     patience: float | None = patience_setting()
-    validation: float = setting(0.15, about="SHARE of the samples that validates. Default: 0.15.", metavar="SHARE")
-    test: float = setting(0.15, about="SHARE of the samples that tests. Default: 0.15.", metavar="SHARE")
+    validation: float = setting(0.15, about="SHARE of the samples for validation. Default: 0.15.", metavar="SHARE")
+    test: float = setting(0.15, about="SHARE of the samples for the test part. Default: 0.15.", metavar="SHARE")
     spikes_per_unit: float = setting(
         1.0, about="Wanted mean NUMBER of spikes of a unit per sample at the start. Default: 1.", metavar="NUMBER"
     )
@@ -100,10 +100,12 @@ class EventsConfig(Plan):
 
     @property
     def name(self) -> str:
+        """Name of the file of events, without its ending."""
         return Path(self.data or TASK).stem
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """The labels of the file; class k has `class_names[k]`."""
         return self.names
 
     def require_data(self) -> None:

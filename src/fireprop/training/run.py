@@ -51,8 +51,8 @@ def train(
     After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress. In
     the main thread, and unless the program has a handler of its own, Ctrl-C ends training after the batch in progress,
     a second one at once. Raises RunError if the folder cannot be read or written, if another process trains there, or
-    if another version of fireprop began the run, ranks.RankError if the processes have different settings or data, and
-    MemoryError if the network does not fit into memory.
+    if another version of fireprop began the run. Raises ranks.RankError if the processes have different settings or
+    data, and MemoryError if the network does not fit into memory.
     """
     with _supervised(run, ranks) as interrupts:
         plan = ranks.from_first(lambda: _read_own_config(run))
@@ -163,10 +163,10 @@ def begin(plan: Plan, out: Path | None = None, *, ranks: Ranks = ALONE) -> RunFo
 
     ranks  the processes that train together; the one that leads makes the folder
 
-    Raises ranks.RankError if processes are given different settings, ValueError for a setting that is
-    not for several processes, datasets.MissingExtraError if the
-    data need a package that is not installed, datasets.MissingDataError if their files are not there, RunError if `out`
-    exists and is not empty, MemoryError if the network does not fit into memory. Until all is well it makes no folder.
+    Raises ranks.RankError if processes are given different settings, and ValueError for a setting that is not for
+    several processes. Raises datasets.MissingExtraError if the data need a package that is not installed, and
+    datasets.MissingDataError if their files are missing. Raises RunError if `out` exists and is not empty, and
+    MemoryError if the network does not fit into memory. No folder is made if an error is raised.
     """
     require_shareable(plan, ranks)
     require_same_config(ranks, plan)
@@ -244,7 +244,12 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
 
 
 def load_trained(run: RunFolder) -> Trainer:
-    """The state of a run after its last finished epoch."""
+    """The trainer of a run after its last finished epoch: network, data and settings.
+
+    run  its folder, a `runs.RunFolder`
+
+    Raises RunError if the folder is of no run, has no finished epoch, or holds a network that a program has built.
+    """
     config = read_config(run)
     with memory_in_words(config):
         trainer = Trainer.of(config, config.load())

@@ -69,8 +69,8 @@ class Trainer:
     ranks      the processes that train together
 
     In several processes each has a trainer, and calls its methods at the same point as the others. Raises
-    ranks.RankError if the processes have different settings, objectives or data, or start an epoch in different
-    states; ValueError for a setting that does not fit the network, the objective or several processes.
+    ranks.RankError if the processes have different settings, objectives or data, or start an epoch in different states.
+    Raises ValueError for a setting that does not fit the network, the objective or several processes.
 
     interrupts  asked between batches, evaluation included; `training.train` and `fit` set those that watch for Ctrl-C
     """

@@ -35,8 +35,9 @@ def read_nir(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any
     Unlike `nir.read` it checks sizes before it reads arrays, because a small file can claim any size. It follows no
     links, and it infers no shapes: `from_nir` checks them.
 
-    Raises MissingExtraError without the package nir; ValueError, with the name of the file and of the entry or node,
-    for a file that cannot be read, is no HDF5 file, is damaged or too large, or has no NIR graph.
+    Raises MissingExtraError without the package nir. Raises ValueError, with the name of the file and of the entry or
+    node, for a file that cannot be read or is no HDF5 file. So it does for a file that is damaged, too large, or has no
+    NIR graph.
     """
     nir = package.load("read_nir")
     h5py = require("h5py", extra="nir", needed_for="fireprop.interop.nir.read_nir")  # nir brings it
