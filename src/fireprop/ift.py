@@ -261,7 +261,12 @@ def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -
         slopes=torch.from_numpy(system.spikes.slopes),
         dG_dF=_sparse(*system.by_spikes),
         dG_dinputs=_sparse(*system.by_inputs),
-        dG_dW={name: _sparse(*part) for name, part in zip(view.weight_names, system.by_weights, strict=True)},
+        dG_dW={
+            name: _sparse(places, sign * values, shape)
+            for name, sign, (places, values, shape) in zip(
+                view.weight_names, view.signs, system.by_weights, strict=True
+            )
+        },
         dG_dtheta={name: _sparse(*part) for name, part in zip(view.threshold_names, system.by_thresholds, strict=True)},
         form=form,
     )
@@ -360,7 +365,10 @@ def forward_propagation(
     weights, thresholds, times = columns.spread(jacobian)
     shapes = [engine.graph.shape_of_weights(connection) for connection in view.structure.connections]
     parts = {
-        **{name: by.reshape(-1, *shape) for name, by, shape in zip(view.weight_names, weights, shapes, strict=True)},
+        **{
+            name: sign * by.reshape(-1, *shape)
+            for name, sign, by, shape in zip(view.weight_names, view.signs, weights, shapes, strict=True)
+        },
         **dict(zip(view.threshold_names, thresholds, strict=True)),
         INPUT_TIMES: times,
     }

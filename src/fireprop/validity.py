@@ -455,8 +455,8 @@ def _direction(
         )
     sizes = [theta.shape for theta in view.thresholds]
     weights = [
-        _array(tensors.get(keys[name]), weight.shape)
-        for name, weight in zip(view.weight_names, view.weights, strict=True)
+        _array(tensors.get(keys[name]), weight.shape, sign)
+        for name, sign, weight in zip(view.weight_names, view.signs, view.weights, strict=True)
     ]
     thresholds = [
         _array(tensors.get(keys[name]), shape) for name, shape in zip(view.threshold_names, sizes, strict=True)
@@ -476,10 +476,10 @@ def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor
     return tensor
 
 
-def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
+def _array(tensor: Tensor | None, shape: torch.Size, sign: float = 1.0) -> engine.Array | None:
     if tensor is None:
         return None
-    tensor = tensor.detach().double()
+    tensor = sign * tensor.detach().double()
     if len(shape) == 2 and tensor.dim() < 2:  # of a bias or an initial current
         tensor = tensor.reshape(-1, 1)
     return arguments.array(tensor.expand(shape))
