@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from benchmarks import adaptation
 from torch import nn
 from torch.func import functional_call, jvp
 
@@ -414,6 +415,21 @@ def test_what_cannot_say_it_refuses_by_name(generator):
         eventprop.eventprop_gradients(lif, inputs, lif.record(inputs, t_end=T_END), torch.zeros(()))
 
 
+def test_potentials_and_currents_are_those_of_the_equations(generator):
+    lif, (_, inputs) = layer(generator, trained=False, t_ref=0.2), drawn(generator, 3, batch=1)
+    record = lif.record(inputs, t_end=T_END)
+    unit = int(record[0].counts().argmax())
+    fired = record[0].times[record[0].units == unit].detach()
+    grid = torch.linspace(0.0, T_END, 501, **DOUBLE)
+    v, i = record.potential(0, unit, grid), record.current(0, unit, grid)
+    own = torch.where(grid[:, None] >= fired, torch.exp(-(grid[:, None] - fired) / lif.tau_adapt[unit]), 0.0)
+    gaps = grid[:, None] - inputs.times.detach()
+    heard = lif.weight.detach()[unit, inputs.units] * torch.where(gaps >= 0.0, torch.exp(-gaps / 0.5), 0.0)
+    assert torch.allclose(i, heard.sum(1) - lif.adaptation[unit] * own.sum(1), rtol=1e-11, atol=1e-11)
+    assert torch.allclose(record.potential(0, unit, fired - 1e-9), torch.ones_like(fired), atol=1e-7)
+    assert (v[((grid[:, None] > fired) & (grid[:, None] < fired + 0.2)).any(1)] == 0.0).all()
+
+
 def test_hebbian_terms_add_up_to_the_gradient(generator):
     lif = layer(generator)
     times, inputs = drawn(generator, 3, batch=1)
@@ -477,3 +493,25 @@ def test_a_value_that_was_written_later_is_refused_in_the_run(generator):
     lif.tau_adapt.data[1] = -2.0
     with pytest.raises(ValueError, match=re.escape("layer 0: adaptation: tau_syn")):
         lif(inputs, t_end=T_END)
+
+
+# --- the task of the page ---
+
+
+def test_the_task_is_what_it_says_and_its_networks_have_equal_numbers_of_weights(generator):
+    samples = adaptation.draw(40, generator)
+    for k, label in enumerate(samples.labels.tolist()):
+        mine = samples.inputs[k]
+        first, second = mine.units[:5] // 5, mine.units[5:] // 5
+        assert len(set(first.tolist())) == len(set(second.tolist())) == 1
+        assert label == int(first[0] == second[0])
+        assert 3.0 - 0.5 < float(mine.times[5:].min() - mine.times[:5].max())
+        assert float(mine.times[5:].max() - mine.times[:5].min()) < 10.0 + 0.5
+    sizes = {
+        sum(p.numel() for p in adaptation.Classifier(options, torch.Generator()).parameters())
+        for options in adaptation.NETWORKS.values()
+    }
+    assert len(sizes) == 1
+    small = {"training": 30, "validation": 10, "test": 0}
+    run = adaptation.train(adaptation.NETWORKS["adaptation"], 0.01, 0, sizes=small, epochs=1)
+    assert run.validation == run.classifier.accuracy(adaptation.parts(0, small)[1])

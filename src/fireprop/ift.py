@@ -45,7 +45,7 @@ class ExplicitSystem:
     dG_dF                 (F, F) sparse, lower triangular: the causal graph, with the unit's own earlier spikes
     dG_dinputs            (F, n_inputs) sparse: by the sample's input times
     dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires;
-                          by a bias or an i_start (F, units), even if it is one number
+                          by a bias, an i_start or an adaptation (F, units), even if it is one number
     dG_dtheta             by name of the threshold, (F, units) sparse
     form                  "paper": all arrivals and all own resets (needs t_ref = 0). "restarted": V starts from 0 after
                           the unit's last spike (design 3). Their entries differ, their solutions do not
@@ -182,7 +182,7 @@ def explicit_system(
     Size: up to F**2 / 2 entries in dG/dF, F being the number of spikes, and F times the fan-in in dG/dW.
 
     The network may have delays, biases and initial states. Its derivatives are those by weights, biases, i_start,
-    thresholds and input times, whatever else is trained.
+    adaptation, thresholds and input times, whatever else is trained.
 
     Raises what `replay` raises, IndexError for a sample that is not there, ValueError for form="paper" with t_ref > 0
     and for a bias or an initial state without t_start.
@@ -287,7 +287,8 @@ class Jacobian:
 
     samples, layers, units, times  (R,) the spikes, in order of (sample, time, unit)
     by                             by name of the parameter, (R, *shape): weights, and "input times" (R, inputs of the
-                                   whole batch); thresholds, biases and i_start (R, units), even if one number
+                                   whole batch); thresholds, biases, i_start and adaptation (R, units), even if
+                                   they are one number
     """
 
     samples: Tensor
@@ -328,7 +329,8 @@ def forward_propagation(
     A streaming form: every unit carries the derivatives of its potential, its currents and its latest spike by all P
     parameters, and nothing of its past but the rows of spikes whose delayed arrivals are under way. Time O(synaptic
     events * P), memory O((units + spikes under way) * P) and the rows asked for. The network may have delays, biases
-    and initial states. Parameters are weights, biases, i_start, thresholds and input times.
+    and initial states. Parameters are weights, biases, i_start, adaptation, thresholds and input
+    times.
 
     Raises what `replay` raises, GrazeError at a spike of slope 0, ValueError for a name that is not there, for another
     trained constant unless `parameters` leaves it out, and for a bias or an initial state without t_start.

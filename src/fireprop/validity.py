@@ -297,8 +297,8 @@ def validity_report(
                         for float32 weights: a run of these rounds its spikes by more
     t_start             where a bias or an initial state begins to act, as for a run
     stop                "first_spikes": only what happens up to the decision of each sample
-    along               the direction of a step of weights, thresholds, biases and initial currents, not of other
-                        constants: tensors by the names of `net.named_parameters()`, absent ones stay;
+    along               the direction of a step of weights, thresholds, biases, initial currents and adaptation, not
+                        of other constants: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
     growth              whether to measure how the gradient grows backwards in time, which costs a second run and a
                         backward sweep
