@@ -163,8 +163,9 @@ def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
     for site in sites:
         if site.trained:
             raise ValueError(
-                f'gradient = "forward": forward propagation supports only weights, biases, i_start, adaptation, thresholds '
-                f'and input times, but {site.name} is trained: use gradient="adjoint", or give it as a number'
+                f'gradient = "forward": forward propagation supports only weights, biases, i_start, adaptation, '
+                f'thresholds and input times, but {site.name} is trained: use gradient="adjoint", or give it as a '
+                f"number"
             )
 
 
