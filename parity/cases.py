@@ -1,8 +1,9 @@
 """The networks that every source simulates, as plain numbers: standard library only.
 
-A network is a dict: `n_inputs`, `populations` (name, size, tau_mem, v_threshold, t_ref; a number or one for each unit)
-and `connections` (pre, post, weight (out, in), tau_syn a number or (out, in), and where it has one a delay, likewise).
-All numbers are doubles, meant exactly. Delays are multiples of 2^-5, which the grids of NEST and Brian2 hold exactly.
+A network is a dict: `n_inputs`, `populations` and `connections`. A population has name, size, tau_mem, v_threshold and
+t_ref, and, if it adapts, adaptation and tau_adapt; each is a number or one for each unit. A connection has pre, post,
+weight (out, in), tau_syn, a number or (out, in), and where it has one a delay, likewise. All numbers are doubles, meant
+exactly. Delays are multiples of 2^-5, which the grids of NEST and Brian2 hold exactly.
 """
 
 from random import Random
@@ -145,6 +146,33 @@ def delayed_populations():
         connection(rng, "inhibitory", "inhibitory", 2, 2, mean=-0.6, spread=0.2, tau_syn=0.8, delay=0.09375),
     ]
     return case(rng, 3, [excitatory, inhibitory], connections, t_end=3.0)
+
+
+def slow_adaptation():
+    """3 units that reach one another, and adapt: each spike takes a current of their own down, which is slow to fade.
+
+    One tau_adapt is a tau_mem, one is the tau_syn.
+    """
+    rng = Random("adapting")
+    units = population("units", 3, tau_mem=[0.8, 1.0, 1.4], t_ref=[0.0, 0.125, 0.0625])
+    units |= {"adaptation": [0.9, 0.6, 0.4], "tau_adapt": [4.0, 1.0, 0.5]}
+    connections = [
+        connection(rng, "input", "units", 3, 3, mean=4.0, spread=1.5, tau_syn=0.5),
+        connection(rng, "units", "units", 3, 3, mean=0.1, spread=0.5, tau_syn=0.5),
+    ]
+    return case(rng, 3, [units], connections, t_end=3.0)
+
+
+def slow_adaptation_delayed():
+    """4 units that excite one another late, and adapt. No synapse inhibits, so NEST can have the current, too."""
+    rng = Random("adapting delayed")
+    units = population("units", 4, tau_mem=[0.75, 1.0, 1.25, 1.5], t_ref=0.109375)
+    units |= {"adaptation": [0.8, 0.5, 0.3, 0.6], "tau_adapt": 4.0}
+    connections = [
+        connection(rng, "input", "units", 4, 3, mean=4.0, spread=0.8, tau_syn=0.5, delay=0.03125),
+        connection(rng, "units", "units", 4, 4, mean=0.4, spread=0.1, tau_syn=0.5, delay=delays(rng, 4, 4)),
+    ]
+    return case(rng, 3, [units], connections, t_end=3.0)
 
 
 # ------------------------------------------------------------------------------------------------------------ parts

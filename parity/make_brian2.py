@@ -28,6 +28,8 @@ CASES = {
     "delayed_recurrent": cases.delayed_recurrent,
     "delayed_recurrent_equal_taus": lambda: cases.delayed_recurrent(inhibitory=1.25),
     "delayed_populations": cases.delayed_populations,
+    "slow_adaptation": cases.slow_adaptation,
+    "slow_adaptation_delayed": cases.slow_adaptation_delayed,
 }
 
 
@@ -37,11 +39,12 @@ def make(name):
     # A current for every tau_syn there is, in every unit.
     taus = sorted({float(tau) for c in network["connections"] for tau in np.ravel(c["tau_syn"])})
     groups = {p["name"]: units(p, taus) for p in network["populations"]}
+    own = [adaptation(groups[p["name"]], p) for p in network["populations"] if "adaptation" in p]
     times = (np.rint(np.array(case["inputs"]["times"]) / DT) - 1) * DT * b2.second
     groups["input"] = b2.SpikeGeneratorGroup(network["n_inputs"], case["inputs"]["units"], times)
     synapses = [part for c in network["connections"] for part in connect(groups[c["pre"]], groups[c["post"]], c, taus)]
     monitors = {p["name"]: b2.SpikeMonitor(groups[p["name"]]) for p in network["populations"]}
-    run = b2.Network(*groups.values(), *synapses, *monitors.values())
+    run = b2.Network(*groups.values(), *synapses, *own, *monitors.values())
     run.run(np.rint(case["t_end"] / DT) * DT * b2.second)
     spikes = {}
     for p in network["populations"]:
@@ -53,7 +56,9 @@ def make(name):
 
 def units(p, taus):
     currents = [f"i{k}" for k in range(len(taus))]
-    equations = [f"dv/dt = -v / tau_mem + ({' + '.join(currents)}) / second : 1 (unless refractory)"]
+    adapting = ["own"] if "adaptation" in p else []
+    equations = [f"dv/dt = -v / tau_mem + ({' + '.join(currents + adapting)}) / second : 1 (unless refractory)"]
+    equations += [f"d{own}/dt = -{own} / tau_adapt : 1\ntau_adapt : second (constant)" for own in adapting]
     equations += [f"d{i}/dt = -{i} / ({tau!r} * second) : 1" for i, tau in zip(currents, taus, strict=True)]
     equations += ["tau_mem : second (constant)", "v_threshold : 1 (constant)", "hold : second (constant)"]
     group = b2.NeuronGroup(
@@ -61,9 +66,19 @@ def units(p, taus):
     )
     group.tau_mem = p["tau_mem"] * b2.second
     group.v_threshold = p["v_threshold"]
+    if adapting:
+        group.tau_adapt = p["tau_adapt"] * b2.second
     # Counted from the beginning of the step of the spike, which is at its end.
     group.hold = (np.array(p["t_ref"]) + DT) * b2.second
     return group
+
+
+def adaptation(group, p):
+    """A synapse of each unit to itself, which takes its adaptation current down at once."""
+    synapses = b2.Synapses(group, group, "jump : 1 (constant)", on_pre="own_post -= jump")
+    synapses.connect(j="i")
+    synapses.jump = p["adaptation"]
+    return synapses
 
 
 def connect(pre, post, c, taus):

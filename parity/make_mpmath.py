@@ -28,6 +28,8 @@ CASES = {
     "delayed_recurrent": cases.delayed_recurrent,
     "delayed_recurrent_equal_taus": lambda: cases.delayed_recurrent(inhibitory=1.25),
     "delayed_populations": cases.delayed_populations,
+    "slow_adaptation": cases.slow_adaptation,
+    "slow_adaptation_delayed": cases.slow_adaptation_delayed,
 }
 TOLERANCES = {
     "near_graze": {"times": 1e-12, "gradients": 10 * EPS / 1e-6},
@@ -73,7 +75,7 @@ def make(name, *, confirm=True):
 
 def named(case, exact):
     """The gradients as a fixture has them: of a connection or a population all, or none where one has no derivative."""
-    kinds = {kind: {} for kind in (*reference.OF_SYNAPSES, *reference.OF_UNITS)}
+    kinds = {kind: {} for kind in (*reference.OF_SYNAPSES, *reference.OF_UNITS, "adaptation", "tau_adapt")}
     for c in case["network"]["connections"]:
         name, n_in = f"{c['pre']}->{c['post']}", len(c["weight"][0])
         for kind in reference.OF_SYNAPSES:
@@ -83,6 +85,10 @@ def named(case, exact):
         for kind in reference.OF_UNITS:
             if all((p["name"], unit) in exact[kind] for unit in range(p["size"])):
                 kinds[kind][p["name"]] = [exact[kind][p["name"], unit] for unit in range(p["size"])]
+        if "adaptation" in p:
+            own = [(reference.adaptation_of(p), unit, unit) for unit in range(p["size"])]
+            kinds["adaptation"][p["name"]] = [-exact["weight"][key] for key in own]
+            kinds["tau_adapt"][p["name"]] = [exact["tau_syn"][key] for key in own]
     kinds = {kind: by_name for kind, by_name in kinds.items() if by_name}
     return written({**kinds, "input_times": list(exact["input_times"].values())})
 

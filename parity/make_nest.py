@@ -1,10 +1,12 @@
-"""Fixtures of NEST: `python parity/make_nest.py`, in an environment of its own (README.md). Nothing of fireprop.
+"""Fixtures of NEST: `python parity/make_nest.py [CASE ...]`, in an environment of its own. Nothing of fireprop.
 
 The precise models of NEST put spikes off its grid. A spike takes at least one step of the grid from unit to unit. So
 a network has delays everywhere, which NEST has exactly, or nowhere: then it is a chain of layers, where a delay of one
 step only moves layer k by k steps. Steps are a power of two, and the shift is taken off exactly. Times are ms, C_m =
 1 pF: a weight in pA is ours.
 """
+
+import sys
 
 import cases
 import fixture
@@ -26,6 +28,7 @@ CASES = {
     "delayed_recurrent": ("iaf_psc_exp_ps", cases.delayed_recurrent),
     "delayed_recurrent_one_tau_syn": ("iaf_psc_exp_ps_lossless", lambda: cases.delayed_recurrent(inhibitory=0.5)),
     "delayed_populations": ("iaf_psc_exp_ps", cases.delayed_populations),
+    "slow_adaptation_delayed": ("iaf_psc_exp_ps", cases.slow_adaptation_delayed),
 }
 
 
@@ -45,10 +48,13 @@ def make(name):
     groups, recorders, late = {"input": inputs(case)}, {}, {"input": 0}
     for p in populations:
         heard = [c for c in connections if c["post"] == p["name"]]
-        units = [neuron(model, p, heard, unit) for unit in range(p["size"])]
+        own = adaptation(p)
+        units = [neuron(model, p, heard + own, unit) for unit in range(p["size"])]
         groups[p["name"]] = sum(units[1:], start=units[0])
         recorders[p["name"]] = nest.Create("spike_recorder", {"time_in_steps": True})
         nest.Connect(groups[p["name"]], recorders[p["name"]])
+        for c in own:
+            nest.Connect(groups[p["name"]], groups[p["name"]], "one_to_one", {"weight": c["weight"], "delay": STEP})
     for c in connections:
         # NEST's layout of a matrix is (out, in), as ours.
         weight = np.array(c["weight"])
@@ -60,6 +66,20 @@ def make(name):
         name: trains(recorder, groups[name].tolist(), late[name], case["t_end"]) for name, recorder in recorders.items()
     }
     return case, spikes, model
+
+
+def adaptation(p):
+    """The synapses by which a population adapts, one of each unit to itself, as a connection; none if it does not.
+
+    A spike of NEST arrives a step late, within the hold, in which the current acts on nothing. By its end there is as
+    much of it as of one that did not wait, if the weight is less by what a step takes away.
+    """
+    if "adaptation" not in p:
+        return []
+    jump, tau = (np.broadcast_to(p[name], p["size"]) for name in ("adaptation", "tau_adapt"))
+    if np.min(p["t_ref"]) < STEP:
+        raise ValueError(f"{p['name']}: t_ref is below a step of {STEP}, in which the spike arrives")
+    return [{"weight": -jump * np.exp(-STEP / tau), "tau_syn": tau}]
 
 
 def inputs(case):
@@ -103,7 +123,7 @@ def trains(recorder, ids, late, t_end):
 
 if __name__ == "__main__":
     nest.verbosity = nest.VerbosityLevel.ERROR
-    for wanted in CASES:
+    for wanted in sys.argv[1:] or CASES:
         case, spikes, model = make(wanted)
         settings = {"model": model, "resolution_ms": STEP, "tics_per_ms": TICS_PER_MS}
         if not any("delay" in c for c in case["network"]["connections"]):

@@ -161,7 +161,12 @@ def build(case):
     for population in case["network"]["populations"]:
         for unit in range(population["size"]):
             numbers = (mpf(of(population[name], unit)) for name in ("tau_mem", "v_threshold", "t_ref"))
-            net.units[population["name"], unit] = Constants(*numbers)
+            key = population["name"], unit
+            net.units[key] = Constants(*numbers)
+            if "adaptation" in population:  # a synapse of each unit to itself
+                jump, tau = (mpf(of(population[name], unit)) for name in ("adaptation", "tau_adapt"))
+                own = Synapse((adaptation_of(population), unit, unit), key, -jump, tau, mpf(0))
+                net.synapses.setdefault(key, []).append(own)
     for connection in case["network"]["connections"]:
         name, delay = f"{connection['pre']}->{connection['post']}", connection.get("delay", 0)
         for i, row in enumerate(connection["weight"]):
@@ -170,6 +175,11 @@ def build(case):
                 receivers = net.synapses.setdefault((connection["pre"], j), [])
                 receivers.append(Synapse((name, i, j), (connection["post"], i), *numbers))
     return net
+
+
+def adaptation_of(population):
+    """The name of the connection by which a population adapts, as that of others."""
+    return f"{population['name']}->{population['name']}:adaptation"
 
 
 def of(constant, index):

@@ -184,7 +184,7 @@ def test_a_name_that_is_not_there_and_a_missing_tolerance_are_told():
         check_fixture(bad)
 
 
-@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12", "delayed_recurrent"])
+@pytest.mark.parametrize("case", ["near_graze", "ratio_1_plus_1e-12", "delayed_recurrent", "slow_adaptation"])
 def test_the_script_makes_the_same_digits_again(make_mpmath, case):
     stored = json.loads((DATA / f"mpmath_{case}.json").read_text())
     # The near-graze is confirmed by central differences too; of the others, which take longer, the digits.

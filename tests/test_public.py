@@ -123,6 +123,7 @@ def test_examples_in_docstrings_run(name):
     "page",
     [
         "README.md",
+        "docs/adaptation.md",
         "docs/gradients.md",
         "docs/exactness.md",
         "docs/memory.md",

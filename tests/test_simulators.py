@@ -54,6 +54,18 @@ def recurrent():
     return net
 
 
+def adapting():
+    """A layer whose units excite one another late, and adapt."""
+    torch.manual_seed(2)
+    layer = LIF(
+        4, 6, tau_mem=1.0, tau_syn=0.5, t_ref=torch.tensor([STEP, 0.125, 0.25, 0.125, 0.0625, 0.5]), recurrent=True,
+        tau_syn_rec=0.5, delay_rec=0.125, adaptation=torch.linspace(0.1, 0.9, 6), tau_adapt=4.0, **DOUBLE
+    )  # fmt: skip
+    layer.weight.data.abs_()
+    layer.recurrent_weight.data.abs_()
+    return Sequential(layer, LIF(6, 3, tau_mem=0.7, tau_syn=0.25, t_ref=0.25, v_threshold=0.8, **DOUBLE))
+
+
 class StandIn:
     """The calls of NEST that `to_nest` makes. It asserts what NEST needs, and simulates what was built in fireprop."""
 
@@ -148,7 +160,7 @@ def assert_same(net, inputs, found, tolerance, **options):
 # --- NEST ---
 
 
-@pytest.mark.parametrize("net", [chain(), recurrent()], ids=["chain", "recurrent"])
+@pytest.mark.parametrize("net", [chain(), recurrent(), adapting()], ids=["chain", "recurrent", "adapting"])
 @pytest.mark.parametrize("earliest", [0.0, -0.6])
 def test_what_is_built_in_nest_has_the_spikes_of_the_network(rng, stand_in, net, earliest):
     inputs = latencies(rng, 2, 4, earliest, earliest + 1.0)
@@ -202,6 +214,7 @@ REFUSED = [
         "have tau_syn = 0.25 and 0.5: NEST's precise models have one tau_syn for each sign",
     ),
     (chain(recurrent=True), STEP, "layer 0: a cycle whose delays are too short"),
+    (chain(adaptation=0.5, tau_adapt=4.0), STEP, "its synapses that inhibit have tau_syn = 0.5 and 4"),
     (with_a_cycle(STEP), STEP, "population a, population b: a cycle whose delays are too short: NEST needs a delay of"),
     (chain(bias=0.5), STEP, "t_start is missing: the bias of layer 0 acts from t_start on"),
     (chain(), 0.0, "resolution = 0.0: give a finite number > 0"),
@@ -274,7 +287,9 @@ def live_nest():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("net", [chain(), recurrent(), charged()], ids=["chain", "recurrent", "charged"])
+@pytest.mark.parametrize(
+    "net", [chain(), recurrent(), charged(), adapting()], ids=["chain", "recurrent", "charged", "adapting"]
+)
 def test_nest_itself_has_the_spikes_of_the_network(rng, live_nest, net):
     inputs, starts = latencies(rng, 3, 4), {"t_start": torch.tensor([0.0, -0.3, -1.13])}
     found = to_nest(net, inputs, t_end=3.0, resolution=STEP, **starts)

@@ -45,7 +45,7 @@ class ExplicitSystem:
     dG_dF                 (F, F) sparse, lower triangular: the causal graph, with the unit's own earlier spikes
     dG_dinputs            (F, n_inputs) sparse: by the sample's input times
     dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires;
-                          by a bias or an i_start (F, units), even if it is one number
+                          by a bias, an i_start or an adaptation (F, units), even if it is one number
     dG_dtheta             by name of the threshold, (F, units) sparse
     form                  "paper": all arrivals and all own resets (needs t_ref = 0). "restarted": V starts from 0 after
                           the unit's last spike (design 3). Their entries differ, their solutions do not
@@ -182,7 +182,7 @@ def explicit_system(
     Size: up to F**2 / 2 entries in dG/dF, F being the number of spikes, and F times the fan-in in dG/dW.
 
     The network may have delays, biases and initial states. Its derivatives are those by weights, biases, i_start,
-    thresholds and input times, whatever else is trained.
+    adaptation, thresholds and input times, whatever else is trained.
 
     Raises what `replay` raises, IndexError for a sample that is not there, ValueError for form="paper" with t_ref > 0
     and for a bias or an initial state without t_start.
@@ -261,7 +261,12 @@ def _assemble(view: GraphView, run: engine.graph.Run, sample: int, form: Form) -
         slopes=torch.from_numpy(system.spikes.slopes),
         dG_dF=_sparse(*system.by_spikes),
         dG_dinputs=_sparse(*system.by_inputs),
-        dG_dW={name: _sparse(*part) for name, part in zip(view.weight_names, system.by_weights, strict=True)},
+        dG_dW={
+            name: _sparse(places, sign * values, shape)
+            for name, sign, (places, values, shape) in zip(
+                view.weight_names, view.signs, system.by_weights, strict=True
+            )
+        },
         dG_dtheta={name: _sparse(*part) for name, part in zip(view.threshold_names, system.by_thresholds, strict=True)},
         form=form,
     )
@@ -282,7 +287,8 @@ class Jacobian:
 
     samples, layers, units, times  (R,) the spikes, in order of (sample, time, unit)
     by                             by name of the parameter, (R, *shape): weights, and "input times" (R, inputs of the
-                                   whole batch); thresholds, biases and i_start (R, units), even if one number
+                                   whole batch); thresholds, biases, i_start and adaptation (R, units), even if
+                                   they are one number
     """
 
     samples: Tensor
@@ -323,7 +329,8 @@ def forward_propagation(
     This is a streaming form. Every unit carries the derivatives of its potential, its currents and its latest spike by
     all P parameters. Of its past it keeps only the rows of spikes whose delayed arrivals are under way. Time O(synaptic
     events * P), memory O((units + spikes under way) * P) and the rows asked for. The network may have delays, biases
-    and initial states. Parameters are weights, biases, i_start, thresholds and input times.
+    and initial states. Parameters are weights, biases, i_start, adaptation, thresholds and input
+    times.
 
     Raises what `replay` raises, GrazeError at a spike of slope 0, ValueError for a name that is not there, for another
     trained constant unless `parameters` leaves it out, and for a bias or an initial state without t_start.
@@ -360,7 +367,10 @@ def forward_propagation(
     weights, thresholds, times = columns.spread(jacobian)
     shapes = [engine.graph.shape_of_weights(connection) for connection in view.structure.connections]
     parts = {
-        **{name: by.reshape(-1, *shape) for name, by, shape in zip(view.weight_names, weights, shapes, strict=True)},
+        **{
+            name: sign * by.reshape(-1, *shape)
+            for name, sign, by, shape in zip(view.weight_names, view.signs, weights, shapes, strict=True)
+        },
         **dict(zip(view.threshold_names, thresholds, strict=True)),
         INPUT_TIMES: times,
     }

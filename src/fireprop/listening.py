@@ -188,7 +188,7 @@ def _layer(name: str, layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
         synapses.append(
             _synapses(name, fired, layer.recurrent_weight, layer.tau_syn_rec, layer.delay_rec, layer.recurrent_mask)
         )
-    return Listener(name, layer, tuple(synapses), fired)
+    return Listener(name, layer, (*synapses, *_adaptation(layer, fired)), fired)
 
 
 def _population(net: Network, name: str, inputs: Spikes, part: dict[str, Spikes]) -> Listener:
@@ -199,7 +199,16 @@ def _population(net: Network, name: str, inputs: Spikes, part: dict[str, Spikes]
             c: Connection = connection  # type: ignore[assignment]
             heard = inputs if pre == INPUT else part[pre]
             synapses.append(_synapses(f"connection {key}", heard, c.weight, c.tau_syn, c.delay, c.mask))
-    return Listener(f"population {name}", net.populations[name], tuple(synapses), part[name])  # type: ignore[arg-type]
+    population: Population = net.populations[name]  # type: ignore[assignment]
+    return Listener(f"population {name}", population, (*synapses, *_adaptation(population, part[name])), part[name])
+
+
+def _adaptation(module: LIF | Population, fired: Spikes) -> Iterator[Synapses]:
+    """What units that adapt receive from themselves."""
+    if module.adaptation is not None and module.tau_adapt is not None:
+        n = fired.n_units
+        weight, tau_syn = torch.diag(-module.adaptation.expand(n)), module.tau_adapt.reshape(-1, 1)
+        yield Synapses(fired, weight, tau_syn, None, torch.eye(n, dtype=torch.bool))
 
 
 def _synapses(

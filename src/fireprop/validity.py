@@ -301,8 +301,8 @@ def validity_report(
                         for float32 weights: a run of these rounds its spikes by more
     t_start             where a bias or an initial state begins to act, as for a run
     stop                "first_spikes": only what happens up to the decision of each sample
-    along               the direction of a step of weights, thresholds, biases and initial currents, not of other
-                        constants: tensors by the names of `net.named_parameters()`, absent ones stay;
+    along               the direction of a step of weights, thresholds, biases, initial currents and adaptation, not
+                        of other constants: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
     growth              whether to measure how the gradient grows backwards in time, which costs a second run and a
                         backward sweep
@@ -460,8 +460,8 @@ def _direction(
         )
     sizes = [theta.shape for theta in view.thresholds]
     weights = [
-        _array(tensors.get(keys[name]), weight.shape)
-        for name, weight in zip(view.weight_names, view.weights, strict=True)
+        _array(tensors.get(keys[name]), weight.shape, sign)
+        for name, sign, weight in zip(view.weight_names, view.signs, view.weights, strict=True)
     ]
     thresholds = [
         _array(tensors.get(keys[name]), shape) for name, shape in zip(view.threshold_names, sizes, strict=True)
@@ -481,10 +481,10 @@ def _entry(name: str, value: Tensor, parameters: Mapping[str, Tensor]) -> Tensor
     return tensor
 
 
-def _array(tensor: Tensor | None, shape: torch.Size) -> engine.Array | None:
+def _array(tensor: Tensor | None, shape: torch.Size, sign: float = 1.0) -> engine.Array | None:
     if tensor is None:
         return None
-    tensor = tensor.detach().double()
+    tensor = sign * tensor.detach().double()
     if len(shape) == 2 and tensor.dim() < 2:  # of a bias or an initial current
         tensor = tensor.reshape(-1, 1)
     return arguments.array(tensor.expand(shape))

@@ -221,10 +221,12 @@ class _Builder:
         self.synapses.append(found)
 
     def _add_constants(self, layer: str, module: Any, size: int) -> None:
-        for name in (*OF_UNITS, *OF_SYNAPSES):
+        for name in (*OF_UNITS, "tau_adapt", *OF_SYNAPSES):
             values = getattr(module, name, None)
             if values is not None:
-                by_unit = values.dim() > 0 and values.shape[0] == size and (values.dim() == 2 or name in OF_UNITS)
+                by_unit = (
+                    values.dim() > 0 and values.shape[0] == size and (values.dim() == 2 or name not in OF_SYNAPSES)
+                )
                 self.constants.append(Constant(layer, name, values.detach(), by_unit, is_trained(module, name)))
 
 

@@ -18,8 +18,8 @@ from fireprop.spikes import Spikes
 
 Loss: TypeAlias = Callable[[Record], Tensor]
 
-CONSTANTS = ("v_threshold", "tau_mem", "tau_syn", "tau_syn_rec")
-TAUS = ("tau_mem", "tau_syn", "tau_syn_rec")
+TAUS = ("tau_mem", "tau_syn", "tau_syn_rec", "tau_adapt")
+CONSTANTS = ("v_threshold", *TAUS)
 DURATIONS = ("t_ref", "delay", "delay_rec")  # may be 0
 LOSS_SEED = 0  # of the generator that draws the default loss, and of nothing else
 

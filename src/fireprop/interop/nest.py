@@ -48,7 +48,9 @@ def to_nest(
     Input spikes keep their exact times (`spike_generator` with precise times), and spikes are not rounded to steps. A
     delay and a t_ref are whole steps in NEST, of at least one step. Every population without a delay from its sources
     runs later by as many steps as it has populations before it; these steps are taken off the result, which is exact.
-    This needs a total delay of at least one step per connection along each cycle.
+    This needs a total delay of at least one step per connection along each cycle. A synapse of a unit to itself without
+    a delay, as for adaptation, gets a delay of one step and the weight that is left then. That is exact, because such a
+    spike arrives in the refractory period.
 
     This resets the kernel of NEST, so a network that was built in the same process is lost.
 
@@ -138,6 +140,7 @@ def _plan(view: GraphView, step: float) -> Plan:
     synapses, starts = wiring(view)
     _check_holds(view, structure.nodes["t_ref"], step)
     _check_delays(view, synapses, step)
+    synapses = _within_holds(view, synapses, step)
     excitatory, inhibitory = _tau_syn(view, synapses, starts)
     tau_mem = np.concatenate([population.tau_mem for population in structure.populations])
     units = {
@@ -179,6 +182,17 @@ def _check_delays(view: GraphView, synapses: Synapses, step: float) -> None:
             f"{_where(view, synapses.target[off[0]])}: delay = {synapses.delay[off[0]]} is no multiple of resolution = "
             f"{step:g}, and NEST would round it: give a resolution that divides it"
         )
+
+
+def _within_holds(view: GraphView, synapses: Synapses, step: float) -> Synapses:
+    """Let synapses of units to themselves without a delay have one of a step, and the weight that is left then.
+
+    No refractory period is shorter than a step, and V is 0 until it ends.
+    """
+    own = (synapses.source - view.structure.n_inputs == synapses.target) & (synapses.delay < 0.5 * step)
+    alpha = view.structure.channels["alpha"][synapses.current]
+    left = np.where(own, np.exp(-alpha * step), 1.0)
+    return synapses._replace(weight=left * synapses.weight, delay=np.where(own, step, synapses.delay))
 
 
 def _off_grid(times: Floats, step: float) -> np.ndarray[Any, np.dtype[np.bool_]]:

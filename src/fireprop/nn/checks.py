@@ -43,7 +43,7 @@ def generator(value: torch.Generator | None) -> torch.Generator | None:
 
 # Constants that may be 0, and those that may be any number; all others are above 0.
 NOT_NEGATIVE = ("t_ref", "delay", "delay_rec")
-ANY_NUMBER = ("bias", "v_start", "i_start")
+ANY_NUMBER = ("bias", "v_start", "i_start", "adaptation")
 
 
 def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tensor:

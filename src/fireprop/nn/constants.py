@@ -18,7 +18,7 @@ Part: TypeAlias = engine.graph.Part
 Values: TypeAlias = dict[Part, engine.Array]
 
 
-OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start")
+OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start", "adaptation", "tau_adapt")
 
 
 def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *shapes: tuple[int, ...]) -> None:
@@ -76,6 +76,17 @@ def per_source(name: str, value: float | Tensor, n_out: int, n_in: int, *, stack
     return given if isinstance(given, nn.Parameter) else wide
 
 
+def keep_adaptation(
+    module: nn.Module, adaptation: float | Tensor | None, tau_adapt: float | Tensor | None, n: int
+) -> None:
+    """`keep_constant` of both, which are there together or not at all. Raises ValueError for one without the other."""
+    if (adaptation is None) != (tau_adapt is None):
+        given, missing = ("adaptation", "tau_adapt") if tau_adapt is None else ("tau_adapt", "adaptation")
+        raise ValueError(f"{given} is given without {missing}: give both, or leave both out")
+    keep_constant(module, "adaptation", adaptation, (n,))
+    keep_constant(module, "tau_adapt", tau_adapt, (n,))
+
+
 def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: list[str], *synaptic: str) -> None:
     """Read the state of an older version, in which a constant per source was (in,), and refuse to round a weight."""
     for name in synaptic:
@@ -98,7 +109,7 @@ def is_trained(module: nn.Module, name: str) -> bool:
 
 def has_trained(module: nn.Module) -> bool:
     """Whether any constant of a module, but its thresholds and what counts as weights, is trained."""
-    names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start")
+    names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start", "tau_adapt")
     return "parametrizations" in modules_of(module) or any(name in parameters_of(module) for name in names)
 
 
@@ -106,13 +117,15 @@ def has_trained(module: nn.Module) -> bool:
 class Site:
     """Where a module keeps a constant of the engine.
 
-    shape  (n,) of units, or (out, in) of synapses
+    shape   (n,) of units, or (out, in) of synapses
+    by_row  whether the module has (out,) where synapses have (out, 1)
     """
 
     module: nn.Module
     name: str
     part: Part
     shape: tuple[int, ...]
+    by_row: bool = False
 
     @property
     def trained(self) -> bool:
@@ -127,6 +140,8 @@ class Site:
         value: Tensor = getattr(self.module, self.name)
         if len(self.shape) == 1:
             return value.expand(self.shape)
+        if self.by_row:
+            return value.reshape(-1, 1).contiguous()
         return value.reshape((1,) * (2 - value.dim()) + tuple(value.shape)).contiguous()
 
     def per_unit(self) -> Tensor:
@@ -149,8 +164,9 @@ def check_gradient(gradient: str, sites: Sequence[Site]) -> None:
     for site in sites:
         if site.trained:
             raise ValueError(
-                f'gradient = "forward": forward propagation supports only weights, biases, i_start, thresholds and '
-                f'input times, but {site.name} is trained: use gradient="adjoint", or give it as a number'
+                f'gradient = "forward": forward propagation supports only weights, biases, i_start, adaptation, '
+                f'thresholds and input times, but {site.name} is trained: use gradient="adjoint", or give it as a '
+                f"number"
             )
 
 

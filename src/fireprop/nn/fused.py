@@ -87,7 +87,9 @@ def run_layers(
 def kind_of(layers: Sequence["LIF"]) -> str:
     """What a state of the layers is of, in words."""
     return ", ".join(
-        f"LIF({lif.in_features}, {lif.out_features}{', recurrent=True' if lif.recurrent else ''})" for lif in layers
+        f"LIF({lif.in_features}, {lif.out_features}{', recurrent=True' if lif.recurrent else ''}"
+        f"{', adaptation' if lif.adaptation is not None else ''})"
+        for lif in layers
     )
 
 
@@ -154,8 +156,11 @@ def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain.
 
     All synapses of a unit have one tau_syn, and are not too few. What comes from below has one delay, and so do the
-    layer's own spikes. A bias is not too large. If anything acts at the start, no time constant is trained.
+    layer's own spikes. Units do not adapt. A bias is not too large. If anything acts at the start, no time constant is
+    trained.
     """
+    if lif.adaptation is not None:
+        return False
     if lif._as_graph or _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False
     if not (_is_one(lif, "delay") and _is_one(lif, "delay_rec") and _is_of_units(lif, "tau_syn")):
@@ -230,7 +235,7 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
         checks.check_weight(where, "weight", lif.weight, dtype, weight_shape(lif.mask, (n_out, n_in)))
         for name in ("tau_mem", "t_ref", "v_threshold"):
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))
-        for name in ("bias", "v_start", "i_start"):
+        for name in ("bias", "v_start", "i_start", "adaptation", "tau_adapt"):
             checks.check_optional(where, name, getattr(lif, name), (), (n_out,))
         shapes = synapse_shapes(n_out, n_in)
         checks.check_kept(where, "tau_syn", lif.tau_syn, torch.float64, *shapes)

@@ -10,14 +10,23 @@ from fireprop import arguments, engine
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
-from fireprop.nn.constants import OPTIONAL, adapt_state, exact_constants, is_trained, keep_constant, keep_synaptic
+from fireprop.nn.constants import (
+    OPTIONAL,
+    adapt_state,
+    exact_constants,
+    is_trained,
+    keep_adaptation,
+    keep_constant,
+    keep_synaptic,
+)
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.nn.state import From
 from fireprop.spikes import Spikes
 
 EXACT = (
-    "tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start"
+    "tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start",
+    "adaptation", "tau_adapt",
 )  # fmt: skip
 
 
@@ -51,6 +60,10 @@ class LIF(nn.Module):
                      -V/tau_mem + I + bias. Default: none
     v_start, i_start V at t_start, below v_threshold, and I there, which decays with tau_syn, a number or (out, 1) then;
                      numbers or (out,). Default: 0, both
+    adaptation       by how much each own spike lowers the unit's adaptation current, in the unit of the weights: a
+                     number or (out,); below 0 it raises it. The current adds to I and decays with tau_adapt. It is
+                     rounded to the dtype of the weights where it enters I. Default: none (docs/adaptation.md)
+    tau_adapt        time constant of the adaptation current > 0, a number or (out,). Needed with adaptation
     dtype            of the weights and their gradient, torch.float32 or torch.float64; default torch's. Times and the
                      other constants are float64 always. V and I have the dtype of the weights (design, section 5)
     generator        of the initial weights; default torch's own, as in torch.nn
@@ -80,6 +93,8 @@ class LIF(nn.Module):
     bias: Tensor | None
     v_start: Tensor | None
     i_start: Tensor | None
+    adaptation: Tensor | None
+    tau_adapt: Tensor | None
 
     _as_graph = False  # whether it runs as a graph though it is plain, to check one engine against the other
 
@@ -101,6 +116,8 @@ class LIF(nn.Module):
         bias: float | Tensor | None = None,
         v_start: float | Tensor | None = None,
         i_start: float | Tensor | None = None,
+        adaptation: float | Tensor | None = None,
+        tau_adapt: float | Tensor | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -122,6 +139,7 @@ class LIF(nn.Module):
         keep_constant(self, "bias", bias, units)
         keep_constant(self, "v_start", v_start, units)
         keep_constant(self, "i_start", i_start, units)
+        keep_adaptation(self, adaptation, tau_adapt, n_out)
         if i_start is not None and self.tau_syn.dim() > 0 and tuple(self.tau_syn.shape) != (n_out, 1):
             raise ValueError(
                 f"i_start needs one synaptic current per unit, but tau_syn has shape {tuple(self.tau_syn.shape)}: "

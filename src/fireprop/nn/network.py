@@ -26,6 +26,7 @@ from fireprop.nn.constants import (
     adapt_state,
     check_gradient,
     exact_constants,
+    keep_adaptation,
     keep_constant,
     keep_synaptic,
     per_source,
@@ -36,13 +37,17 @@ from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, sim
 from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.structure import (
     StructureCache,
+    adaptation_connections,
+    adaptation_sites,
     connection_of,
     population_of,
     sites_of_synapses,
     sites_of_units,
     start_connections,
-    start_weights,
+    start_names,
     trained_synapses,
+    unit_names,
+    unit_weights,
 )
 from fireprop.spikes import Spikes
 
@@ -59,6 +64,8 @@ class Population(nn.Module):
     bias: Tensor | None
     v_start: Tensor | None
     i_start: Tensor | None
+    adaptation: Tensor | None
+    tau_adapt: Tensor | None
 
     def __init__(
         self,
@@ -70,6 +77,8 @@ class Population(nn.Module):
         bias: float | Tensor | None = None,
         v_start: float | Tensor | None = None,
         i_start: float | Tensor | None = None,
+        adaptation: float | Tensor | None = None,
+        tau_adapt: float | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.size = checks.size("size", size)
@@ -79,12 +88,15 @@ class Population(nn.Module):
         keep_constant(self, "bias", bias, (size,))
         keep_constant(self, "v_start", v_start, (size,))
         keep_constant(self, "i_start", i_start, (size,))
+        keep_adaptation(self, adaptation, tau_adapt, self.size)
 
     def extra_repr(self) -> str:
         return str(self.size)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Population":
-        with exact_constants(self, ("tau_mem", "t_ref", "v_threshold", "bias", "v_start", "i_start")):
+        with exact_constants(
+            self, ("tau_mem", "t_ref", "v_threshold", "bias", "v_start", "i_start", "adaptation", "tau_adapt")
+        ):
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -208,6 +220,8 @@ class Network(nn.Module):
         bias: float | Tensor | None = None,
         v_start: float | Tensor | None = None,
         i_start: float | Tensor | None = None,
+        adaptation: float | Tensor | None = None,
+        tau_adapt: float | Tensor | None = None,
     ) -> None:
         """Add a population of `size` units; constants as in `LIF`.
 
@@ -221,8 +235,9 @@ class Network(nn.Module):
                 "method of ModuleDict"
             )
         self.populations[name] = Population(
-            size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref, bias=bias, v_start=v_start, i_start=i_start
-        )
+            size, tau_mem=tau_mem, v_threshold=v_threshold, t_ref=t_ref, bias=bias, v_start=v_start, i_start=i_start,
+            adaptation=adaptation, tau_adapt=tau_adapt,
+        )  # fmt: skip
 
     def connect(
         self,
@@ -416,11 +431,14 @@ class Network(nn.Module):
 
     def _kind(self) -> str:
         """What a state of the network is of, in words."""
-        sizes = ", ".join(f"{name} of {self._population(name).size}" for name in self.populations)
+        sizes = ", ".join(
+            f"{name} of {p.size}{' with adaptation' if p.adaptation is not None else ''}"
+            for name, p in self.populations.items()
+        )
         return f"a Network of {self.n_inputs} inputs, {sizes}, with {', '.join(self.connections)}"
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights of all connections, also those with which something acts at the start, and thresholds (n,) of all
+        """Weights of all connections, also those that units have by themselves, and thresholds (n,) of all
         populations."""
         if not self.connections:
             raise ValueError("the network has no connections: add populations, and connect them")
@@ -433,9 +451,9 @@ class Network(nn.Module):
             where, shapes = f"population {name}", ((), (population.size,))
             for constant in ("tau_mem", "t_ref", "v_threshold"):
                 checks.check_kept(where, constant, getattr(population, constant), torch.float64, *shapes)
-            for constant in ("bias", "v_start", "i_start"):
+            for constant in ("bias", "v_start", "i_start", "adaptation", "tau_adapt"):
                 checks.check_optional(where, constant, getattr(population, constant), *shapes)
-            weights += start_weights(population, population.size)
+            weights += unit_weights(population, population.size, dtype)
         return weights, [population.v_threshold.expand(population.size) for population in populations]
 
     def what_starts(self) -> str:
@@ -451,7 +469,12 @@ class Network(nn.Module):
         populations = [self._population(name) for name in self.populations]
         connections = [self._connection(key) for key in self.connections]
         found = [site for k, p in enumerate(populations) for site in sites_of_units(p, k, p.size)]
-        return found + [site for k, c in enumerate(connections) for site in sites_of_synapses(c, k, c.shape)]
+        found += [site for k, c in enumerate(connections) for site in sites_of_synapses(c, k, c.shape)]
+        number = len(connections)
+        for population in populations:
+            found += adaptation_sites(population, number, population.size)
+            number += len(unit_names(population))
+        return found
 
     def _check_connection(self, key: str, dtype: torch.dtype) -> None:
         connection, (pre, post) = self._connection(key), self.ends(key)
@@ -492,9 +515,10 @@ class Network(nn.Module):
         for k, name in enumerate(names):
             fed = next((n for n, connection in enumerate(own) if connection.post == k), None)
             population = self._population(name)
+            connections += adaptation_connections(population, f"population {name}", k, len(connections), values)
             if fed is not None:
                 connections += start_connections(population, f"population {name}", k, own[fed], fed)
-            elif start_weights(population, population.size):
+            elif start_names(population):
                 raise ValueError(
                     f"population {name} has a bias or an initial state, but no incoming connection: connect a "
                     "source to it"

@@ -79,13 +79,47 @@ def population_of(name: str, k: int, values: Values) -> engine.graph.Population:
 
 
 def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
-    """The weights of all connections of the layers, in order: also those with which something acts at the start."""
+    """The weights of all connections of the layers, in order: also those of `unit_weights`."""
     return [
         weight
         for lif in layers
-        for weight in (lif.weight, lif.recurrent_weight, *start_weights(lif, lif.out_features))
+        for weight in (lif.weight, lif.recurrent_weight, *unit_weights(lif, lif.out_features, lif.weight.dtype))
         if weight is not None
     ]
+
+
+NEGATED = ("adaptation",)  # constants whose weight is minus their value
+
+
+def unit_weights(module: "LIF | Population", n: int, dtype: torch.dtype) -> list[Tensor]:
+    """The weights of the connections that units have by themselves: by which they adapt, (n,), each from a unit to
+    itself, in the dtype of other weights; and those of `start_weights`."""
+    adapting = [] if module.adaptation is None else [-module.adaptation.expand(n).to(dtype)]
+    return adapting + start_weights(module, n)
+
+
+def unit_names(module: "LIF | Population | nn.Module") -> list[str]:
+    """The names of what `unit_weights` holds."""
+    return (["adaptation"] if module.adaptation is not None else []) + start_names(module)
+
+
+def adaptation_connections(
+    module: "LIF | Population", name: str, k: int, number: int, values: Values
+) -> list[engine.graph.Connection]:
+    """Connection `number` of a graph, by which the units of population k adapt, if they do."""
+    if module.adaptation is None:
+        return []
+    n = values[Part("tau_mem", k)].size
+    own = engine.graph.Sparsity((n, n), np.arange(n + 1), np.arange(n, dtype=np.int32))
+    trained = is_trained(module, "tau_adapt"), False
+    return [connection_of(f"{name}: adaptation", (k, k), number, values, own, trained)]
+
+
+def adaptation_sites(module: "LIF | Population", number: int, n: int) -> list[Site]:
+    """Where the constants of `adaptation_connections` are kept."""
+    if module.adaptation is None:
+        return []
+    return [Site(module, "tau_adapt", Part("tau_syn", number), (n, n), by_row=True)]
 
 
 def start_weights(module: "LIF | Population", n: int) -> list[Tensor]:
@@ -150,7 +184,8 @@ def sites_of(layers: Sequence["LIF"]) -> list[Site]:
         if lif.recurrent:
             sites += sites_of_synapses(lif, connection, (n, n), recurrent=True)
             connection += 1
-        connection += len(start_weights(lif, n))
+        sites += adaptation_sites(lif, connection, n)
+        connection += len(unit_names(lif))
     return sites
 
 
@@ -213,5 +248,6 @@ def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) 
                     f"{name}: recurrent_weight", (k, k), first + 1, values, mask, trained_synapses(lif, "_rec")
                 )
             )
+        found += adaptation_connections(lif, name, k, len(found), values)
         found += start_connections(lif, name, k, found[first], first)
     return found

@@ -11,7 +11,7 @@ from fireprop.nn.fused import check_layers, thresholds_of
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.sequential import Sequential, stages_of
-from fireprop.nn.structure import sites_of, start_names, structure_of_layers, weights_of, what_starts
+from fireprop.nn.structure import NEGATED, sites_of, structure_of_layers, unit_names, weights_of, what_starts
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class GraphView:
     starts: str
     names: tuple[str, ...] = ()
     output: str | None = None
+
+    @property
+    def signs(self) -> list[float]:
+        """Per connection: the derivative of its weights by the parameter of that name, 1 or -1."""
+        return [-1.0 if name.rpartition(".")[2] in NEGATED else 1.0 for name in self.weight_names]
 
     def solve_arrays(self) -> tuple[list[engine.Array], list[engine.Array]]:
         """Weights and thresholds as arrays."""
@@ -75,7 +80,7 @@ def graph_view(net: nn.Module) -> GraphView:
             *tensors,
             (
                 *(f"connections.{key}.weight" for key in net.connections),
-                *(f"populations.{name}.{own}" for name, p in net.populations.items() for own in start_names(p)),
+                *(f"populations.{name}.{own}" for name, p in net.populations.items() for own in unit_names(p)),
             ),
             tuple(f"populations.{name}.v_threshold" for name in net.populations),
             tuple(net.sites()),
@@ -89,7 +94,7 @@ def graph_view(net: nn.Module) -> GraphView:
     weight_names = [
         f"{paths[lif]}{name}"
         for lif in layers
-        for name in ("weight", *(["recurrent_weight"] if lif.recurrent else []), *start_names(lif))
+        for name in ("weight", *(["recurrent_weight"] if lif.recurrent else []), *unit_names(lif))
     ]
     return GraphView(
         structure_of_layers(layers),

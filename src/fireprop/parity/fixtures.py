@@ -14,7 +14,7 @@ from fireprop.nn import LIF, Network, Sequential
 from fireprop.spikes import Spikes
 
 Trains: TypeAlias = dict[str, list[list[float]]]
-OF_UNITS = ("v_threshold", "tau_mem", "t_ref")
+OF_UNITS = ("v_threshold", "tau_mem", "t_ref", "adaptation", "tau_adapt")  # the last two of those that adapt
 OF_SYNAPSES = ("weight", "tau_syn", "delay")
 RECURRENT = {"weight": "recurrent_weight", "tau_syn": "tau_syn_rec", "delay": "delay_rec"}  # what a LIF calls its own
 ALWAYS = ("weight", "v_threshold")  # parameters of every network
@@ -26,7 +26,8 @@ class Fixture:
 
     source, version  the program; `case` names the network, `made_by` the script that ran it (in the source repository)
     settings         what else its result depends on
-    network          `n_inputs`; `populations`: name, size, tau_mem, v_threshold, t_ref, a number or one for each unit;
+    network          `n_inputs`; `populations`: name, size, tau_mem, v_threshold, t_ref, and, of those that adapt,
+                     adaptation and tau_adapt, a number or one for each unit;
                      `connections`: pre, post, weight (out, in), tau_syn, a number or (out, in), and, of those with
                      one, delay, likewise
     inputs           `times` and `units` of the input spikes
@@ -34,8 +35,9 @@ class Fixture:
     spikes           of each population, the firing times of each unit in order
     loss             coefficients in the same layout: the loss is the sum of coefficient * time over all spikes
     gradients        of that loss: `weight`, `tau_syn`, `delay` by connection ("pre->post"), each (out, in);
-                     `v_threshold`, `tau_mem`, `t_ref` by population, each (size,); `input_times`; of the kinds that the
-                     source has, where they are no one-sided derivatives. None if it has none
+                     `v_threshold`, `tau_mem`, `t_ref`, `adaptation`, `tau_adapt` by population, each (size,);
+                     `input_times`; of the kinds that the source has, where they are no one-sided derivatives. None if
+                     it has none
     tolerance        `times`: of a firing time, relative to it; `gradients`: of a component, relative to the largest one
                      of its kind. None if there are no gradients
     why              why it is not smaller
@@ -132,7 +134,8 @@ class Fixture:
 
     def _of_units(self, population: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
         shape = (population["size"],)
-        return {name: self._constant(population, name, shape, trained) for name in OF_UNITS}
+        names = [name for name in OF_UNITS if name in population]
+        return {name: self._constant(population, name, shape, trained) for name in names}
 
     def _of_synapses(self, connection: dict[str, Any], trained: Sequence[str]) -> dict[str, Any]:
         shape = tuple(_double(connection["weight"]).shape)

@@ -21,6 +21,7 @@ UNSAYABLE = {
     "t_ref": "NIR has no refractory period: set t_ref = 0",
     "v_start": "NIR has no initial state: leave v_start out",
     "i_start": "NIR has no initial state: leave i_start out",
+    "adaptation": "CubaLIF has one synaptic current and none that own spikes change: leave adaptation out",
 }
 
 
@@ -35,7 +36,8 @@ def to_nir(net: nn.Module) -> Any:
     v_reset = 0 and v_leak = tau_mem * bias. Times are in the unit of the network.
 
     Raises MissingExtraError without the package nir; TypeError for another module; ValueError, with the name of the
-    layer, for what NIR cannot say: t_ref, v_start, i_start, several tau_syn in one unit, a delay per synapse.
+    layer, for what NIR cannot say: t_ref, v_start, i_start, adaptation, several tau_syn in one unit, a delay per
+    synapse.
 
     >>> from fireprop.nn import LIF
     >>> list(to_nir(LIF(2, 3, tau_mem=1.0, tau_syn=0.5)).nodes)
