@@ -33,6 +33,7 @@ WITH_EXAMPLES = [
     "gradcheck.random_networks",
     "certify",
     "validity",
+    "shares",
     "silent",
     "diagnosis.examination",
     "datasets.yinyang",
@@ -62,6 +63,7 @@ WITH_MEMBERS = {
     "objectives",
     "plans",
     "plotting",
+    "shares",
     "sweeping",
     "training",
 }
@@ -82,6 +84,7 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "parity",
             "plans",
             "plotting",
+            "shares",
             "silent",
             "sweeping",
             "training",
