@@ -13,6 +13,7 @@ import fireprop
 
 HOUSE = Path(__file__).parents[1]
 WITH_EXAMPLES = [
+    "plotting.explorer.document",
     "plotting.samples",
     "sweeping.sweep",
     "spikes",
