@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench guard mutants
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds bench browser guard mutants
 
 check: lint types imports test
 
@@ -49,6 +49,10 @@ coverage:
 BENCH ?= kernels
 bench:
 	python -m benchmarks $(BENCH)
+
+# Needs the extra `browser` and a Chromium: Debian's package `chromium`, or `playwright install chromium`.
+browser:
+	pytest -q browser
 
 # Ratios to a plain loop in the same run, against those stored in benchmarks/guard.json; says what got slower.
 guard:

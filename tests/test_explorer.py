@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from colours import distances
 from fireprop import Spikes, plotting
 from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.shares import gradient_shares
@@ -141,3 +142,28 @@ def test_a_title_that_is_no_text_is_refused():
     record = run_of(chain(3, 2))
     with pytest.raises(TypeError, match="title = 3: give a text"):
         plotting.explore(record, record[-1].times.sum(), title=3)
+
+
+def rgb(hexes):
+    return np.array([[int(each[k : k + 2], 16) / 255.0 for k in (1, 3, 5)] for each in hexes])
+
+
+def contrast(a, b):
+    """Of two colours, as WCAG 2 defines it."""
+    linear = [
+        np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722] for c in (a, b)
+    ]
+    return (max(linear) + 0.05) / (min(linear) + 0.05)
+
+
+def test_the_colours_of_gradients_differ_for_everyone_in_light_and_dark():
+    style = Elements(plotting.explore(run := run_of(chain(3, 2)), run[0].times.sum())).of("style")[0][2]
+    rules = re.findall(r":root[^{]*\{([^}]*)\}", style)
+    assert len(rules) == 2
+    for rule in rules:
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", rule))
+        named = rgb([colours[name] for name in ("earlier", "later", "neutral", "paper")])
+        for apart in distances(named):
+            assert apart[~np.eye(4, dtype=bool)].min() > 25.0
+        for name in ("ink", "soft", "earlier", "later"):
+            assert contrast(*rgb([colours[name], colours["paper"]])) > 4.5

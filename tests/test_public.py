@@ -133,6 +133,7 @@ def test_examples_in_docstrings_run(name):
         "docs/sparse.md",
         "docs/data.md",
         "docs/doctor.md",
+        "docs/explorer.md",
         "docs/losses.md",
         "docs/long_runs.md",
         "docs/physics.md",

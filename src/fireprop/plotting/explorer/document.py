@@ -71,7 +71,7 @@ def _data(title: str, facts: dict[str, str], stage: Stage) -> dict[str, Any]:
 def _assemble(title: str, data: dict[str, Any]) -> str:
     """The page with its parts in place. Names are escaped: as HTML in the title, and in JSON, which ends no script."""
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(title.encode(errors="backslashreplace").decode()),  # a file name may be no UTF-8
         "STYLE": _part("explorer.css"),
         "SCRIPTS": "\n".join(_part(name) for name in SCRIPTS),
         "DATA": _as_script(data),

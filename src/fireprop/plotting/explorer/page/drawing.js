@@ -149,7 +149,8 @@ class Drawing {
     const scale = (this.width - GUTTER - 12) * ratio / (this.view.t1 - this.view.t0);
     for (const lane of this.lanes) {
       const [first, stop] = this.visible(lane), rowHeight = lane.height * ratio / (lane.high - lane.low);
-      const tall = Math.max(2 * ratio, Math.min(0.8 * rowHeight, 15 * ratio)) | 0;
+      const isSparse = stop - first < 1500, least = isSparse ? 7 : stop - first < 6000 ? 3 : 2;
+      const tall = Math.max(least * ratio, Math.min(0.8 * rowHeight, 15 * ratio)) | 0;
       const wide = Math.max(1, Math.round((stop - first < 4000 ? 2 : 1) * ratio));
       const bottom = (lane.top + lane.height) * ratio, ceiling = Math.round(lane.top * ratio);
       for (let i = first; i < stop; i++) {
@@ -259,14 +260,14 @@ class Drawing {
   drawReadout(g, lane) {
     const shown = Array.from({ length: Math.min(lane.units, this.series.length) }, (_, row) => row);
     const lines = shown.map((row) => this.trace(this.potentialOf(lane.first - this.circuit.nInputs + row)));
-    const [low, high] = spanOf(lines.flatMap((points) => points.map(([, v]) => v)));
+    const [low, high] = spanOf(lines.flatMap(valuesOf));
     const y = (v) => lane.top + lane.height * (1 - (v - low) / (high - low));
     g.save();
     g.beginPath();
     g.rect(GUTTER, lane.top - 4, this.width - GUTTER - 8, lane.height + 8);
     g.clip();
     line(g, this.colors.line, 1, [[GUTTER, y(0)], [this.width - 8, y(0)]]);
-    shown.forEach((row, i) => line(g, this.series[i], this.unit?.lane === lane && this.unit.row === row ? 2.6 : 1.5, lines[i].map(([x, v]) => [x, y(v)])));
+    shown.forEach((row, i) => this.stroke(g, lines[i], y, this.series[i], this.unit?.lane === lane && this.unit.row === row ? 2.6 : 1.5));
     g.restore();
     g.textAlign = "right";
     shown.forEach((row, i) => {
@@ -275,21 +276,52 @@ class Drawing {
     });
   }
 
-  // V of a unit over the view as pixels and values: at every event, and between events at every second pixel.
+  // V of a unit over the view, exact: a line through all events and every second pixel, or, where events are many, for
+  // every pixel the lowest and the highest V that the unit has there, at the events and at both ends.
   trace(potential) {
-    const end = Math.min(this.view.t1, this.times.known), start = Math.max(this.view.t0, this.whole.t0), points = [];
-    if (end <= start) return points;
-    const add = thinned(points), step = 2 * (this.view.t1 - this.view.t0) / (this.width - GUTTER - 12);
-    let m = potential.last(start);
+    const start = Math.max(this.view.t0, this.whole.t0), end = Math.min(this.view.t1, this.times.known);
+    if (end <= start) return { points: [] };
+    const first = potential.last(start), n = potential.last(end) - first;
+    if (n <= 0.5 * this.width) return { points: this.points(potential, first, start, end) };
+    return { columns: this.columns(potential, first, start, end), ink: n > 4 * this.width ? 0.5 : 1 };
+  }
+
+  points(potential, first, start, end) {
+    const points = [], step = 2 * (this.view.t1 - this.view.t0) / (this.width - GUTTER - 12);
+    let m = first;
     for (let t = start; t < end;) {
       const stop = Math.min(end, m + 1 < potential.at.length ? potential.at[m + 1] : Infinity);
-      for (; t < stop; t += step) add(this.x(t), potential.after(m, t));
+      for (; t < stop; t += step) points.push([this.x(t), potential.after(m, t)]);
       t = stop;
-      add(this.x(t), potential.after(m, t));
+      points.push([this.x(t), potential.after(m, t)]);
       m++;
-      if (m < potential.at.length && t < end) add(this.x(t), potential.v[m]);
+      if (m < potential.at.length && t < end) points.push([this.x(t), potential.v[m]]);
     }
     return points;
+  }
+
+  columns(potential, first, start, end) {
+    const columns = [], { at, v, fires } = potential;
+    let m = first, from = potential.after(m, start);
+    for (let x = Math.floor(this.x(start)); x < this.x(end); x++) {
+      const stop = Math.min(end, this.t(x + 1));
+      let low = from, high = from;
+      for (; m + 1 < at.length && at[m + 1] < stop; m++) {
+        low = Math.min(low, v[m + 1]);
+        high = Math.max(high, fires[m + 1] ? potential.theta : v[m + 1]);
+      }
+      from = potential.after(m, stop);
+      columns.push([x, Math.min(low, from), Math.max(high, from)]);
+    }
+    return columns;
+  }
+
+  stroke(g, { points, columns, ink }, y, color, width) {
+    if (points) { line(g, color, width, points.map(([x, v]) => [x, y(v)])); return; }
+    g.fillStyle = color;
+    g.globalAlpha = ink; // a paler area where many spikes share a pixel
+    for (const [x, low, high] of columns) g.fillRect(x, y(high) - width / 2, 1, y(low) - y(high) + width);
+    g.globalAlpha = 1;
   }
 
   drawPotential(g) {
@@ -305,8 +337,8 @@ class Drawing {
       g.fillText("an input has no potential", GUTTER + 12, (top + bottom) / 2);
       return;
     }
-    const points = this.trace(this.potentialOf(index)), theta = this.circuit.theta[index];
-    const [low, high] = spanOf([...points.map(([, v]) => v), 0, ...(Number.isFinite(theta) ? [theta] : [])]);
+    const trace = this.trace(this.potentialOf(index)), theta = this.circuit.theta[index];
+    const [low, high] = spanOf([...valuesOf(trace), 0, ...(Number.isFinite(theta) ? [theta] : [])]);
     const y = (v) => bottom - (bottom - top - 8) * (v - low) / (high - low);
     g.fillStyle = this.colors.soft;
     g.textAlign = "right";
@@ -317,15 +349,15 @@ class Drawing {
     g.clip();
     line(g, this.colors.line, 1, [[GUTTER, y(0)], [this.width - 8, y(0)]]);
     if (Number.isFinite(theta)) line(g, this.colors.soft, 1, [[GUTTER, y(theta)], [this.width - 8, y(theta)]], [4, 4]);
-    line(g, this.colors.ink, 1.4, points.map(([x, v]) => [x, y(v)]));
+    this.stroke(g, trace, y, this.colors.ink, 1.4);
     if (Number.isFinite(theta)) {
-      for (const k of this.circuit.eventsOf(lane.first + row)) {
-        const x = this.x(this.circuit.times[k]);
-        if (x >= GUTTER && x <= this.width) dot(g, k === this.chosen ? this.colors.mark : this.colors.soft, x, y(theta), k === this.chosen ? 4 : 2.5);
-      }
+      const own = this.circuit.eventsOf(lane.first + row), times = this.circuit.times;
+      const shown = own.subarray(firstFrom(times, own, this.view.t0), firstFrom(times, own, this.view.t1, true));
+      if (shown.length < 200) for (const k of shown) dot(g, this.colors.soft, this.x(times[k]), y(theta), 2.5);
+      if (shown.includes(this.chosen)) dot(g, this.colors.mark, this.x(times[this.chosen]), y(theta), 4);
     }
     g.restore();
-    if (Number.isFinite(theta)) this.label(g, "threshold", this.width - 14, y(theta));
+    if (Number.isFinite(theta)) this.label(g, "threshold", this.width - 14, y(theta) - 9);
   }
 
   drawEdges(g) {
@@ -355,7 +387,7 @@ class Drawing {
     const bend = from[1] === to[1] ? [(from[0] + to[0]) / 2, to[1] - 26] : [this.x(edge.arrival), to[1]];
     const color = edge.share === 0 ? this.colors.neutral : edge.share > 0 ? this.colors.earlier : this.colors.later;
     g.strokeStyle = color;
-    g.globalAlpha = edge.share === 0 ? 0.25 : 0.2 + 0.75 * Math.sqrt(size);
+    g.globalAlpha = edge.share === 0 ? 0.15 : 0.2 + 0.75 * Math.sqrt(size);
     g.lineWidth = 0.7 + 4 * size;
     g.setLineDash(isCause ? [] : [5, 3]);
     g.beginPath();
@@ -368,18 +400,7 @@ class Drawing {
   }
 }
 
-// Keeps of all points of a pixel those that are lower or higher than all before them, and the last.
-function thinned(points) {
-  let column = NaN, low = 0, high = 0, spare = false; // spare: the last point is neither, and gives way to the next
-  return (x, v) => {
-    const isNew = Math.floor(x) !== column, isMore = isNew || v < low || v > high;
-    if (isNew) { column = Math.floor(x); low = high = v; }
-    else { low = Math.min(low, v); high = Math.max(high, v); }
-    if (spare && !isNew) points.pop();
-    spare = !isMore;
-    points.push([x, v]);
-  };
-}
+function valuesOf({ points, columns }) { return points ? points.map(([, v]) => v) : columns.flatMap(([, low, high]) => [low, high]); }
 function minmax(values) {
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }

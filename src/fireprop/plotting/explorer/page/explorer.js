@@ -226,7 +226,8 @@ class Explorer {
 
   table(name, edges, other) {
     if (!edges.length) return [element("h3", {}, name, element("span", { class: "soft" }, "none"))];
-    const most = Math.abs(edges[0].share), shown = edges.slice(0, MOST_ROWS), c = this.circuit;
+    const most = Math.abs(edges[0].share), c = this.circuit, passing = edges.filter((edge) => edge.share !== 0).length;
+    const shown = edges.slice(0, Math.min(MOST_ROWS, Math.max(passing, 3)));
     const rows = shown.map((edge) => {
       const what = edge.synapse === RESET ? (name === "Causes" ? "own reset" : "own next spike") : this.nameOf(other(edge));
       const go = () => { if (this.drawing.laneOfSender(c.senders[other(edge)]) !== null) this.choose(other(edge)); };
@@ -236,11 +237,11 @@ class Explorer {
         element("td", { class: "bar" }, bar(edge.share, most)), element("td", {}, short(edge.share, 4)));
       return made;
     });
-    const rest = edges.slice(MOST_ROWS);
+    const rest = edges.slice(shown.length), more = sum(rest.map((edge) => edge.share));
     return [
       element("h3", {}, name, element("span", { class: "soft" }, `${edges.length}, largest share first`)),
       element("table", {}, element("thead", {}, row("th", "unit", "t", "weight", "", "share")), element("tbody", {}, ...rows)),
-      rest.length ? element("p", { class: "soft number" }, `and ${rest.length} more, together ${short(sum(rest.map((edge) => edge.share)))}`) : null,
+      rest.length ? element("p", { class: "soft number" }, passing > MOST_ROWS ? `and ${rest.length} more, together ${short(more)}` : `and ${rest.length} more, which pass nothing on`) : null,
     ].filter((part) => part !== null);
   }
 

@@ -146,6 +146,7 @@ class Potential {
     if (circuit.vStart[unit] !== 0) moments.push([circuit.tStart, -1, circuit.vStart[unit], 0]);
     moments.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     this.beta = circuit.beta[unit];
+    this.theta = circuit.theta[unit];
     this.alphas = alphas;
     const n = moments.length;
     this.at = new Float64Array(n); // of each event; V, the currents and whether V is held at 0 are valid from there on
