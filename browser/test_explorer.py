@@ -160,7 +160,8 @@ def test_a_click_on_a_spike_shows_its_causes(show, scheme):
     strongest = np.abs(shares.causes(k).shares).max()
     first = float(rows.first.locator("td").last.inner_text().replace("\u2212", "-"))
     assert abs(first) == pytest.approx(strongest, rel=1e-3)
-    rows.nth(1).click()
+    rows.nth(1).focus()
+    page.keyboard.press("Enter")
     assert page.evaluate("explorer.drawing.chosen") != k
     page.keyboard.press("Backspace")
     assert page.evaluate("explorer.drawing.chosen") == k
@@ -215,6 +216,31 @@ def test_names_are_text_in_the_page(show):
     assert page.title() == EVIL
     assert page.evaluate("[window.broken, document.images.length, document.scripts.length]") == [None, 0, 2]
     assert page.locator("b").count() == 0
+
+
+def test_a_sample_without_spikes_is_shown(show):
+    record = chain(3, 4).record(Spikes.from_latencies([[float("inf")] * 3, [0.1, 0.2, 0.3]]), t_end=3.0)
+    page = show(plotting.explore(record, record[0].times.sum(), sample=0))
+    page.focus("#stage")
+    for key in ("Enter", "ArrowUp", "ArrowLeft", "+"):
+        page.keyboard.press(key)
+    assert page.evaluate("explorer.drawing.chosen") is None
+    page.evaluate("explorer.chooseUnit(explorer.drawing.lanes[1], 0)")
+    assert page.locator("#panel h2").inner_text() == "output 0"
+
+
+def test_one_can_zoom_to_the_resolution_of_a_number_at_a_late_time(show):
+    far = 2.0**33
+    net = chain(3, 4, dtype=torch.float64)
+    record = net.record(Spikes.from_latencies([[far, far + 0.2, far + 0.4]]), t_end=far + 3.0)
+    page = show(plotting.explore(record, weighed(record)))
+    page.focus("#stage")
+    page.keyboard.press("Enter")
+    for _ in range(80):
+        page.keyboard.press("+")
+    t = page.evaluate("explorer.circuit.times[explorer.drawing.chosen]")
+    view = page.evaluate("explorer.drawing.view")
+    assert view["t0"] < t < view["t1"] < view["t0"] + 0.1
 
 
 def busy(n_hidden, weight):

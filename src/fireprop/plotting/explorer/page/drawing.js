@@ -24,8 +24,8 @@ class Drawing {
   constructor(circuit, layers, times, raster, overlay) {
     Object.assign(this, { circuit, times, raster, overlay });
     this.lanes = layers.map((layer) => this.laneOf(layer));
-    const all = [this.circuit.times, Float64Array.of(times.end)].flatMap((part) => [...minmax(part)]);
-    const first = Math.min(...all.filter(Number.isFinite)), span = Math.max(times.end - first, 1e-12);
+    const earliest = minmax(this.circuit.times)[0];
+    const first = earliest < times.end ? earliest : times.end - 1, span = times.end - first;
     this.whole = { t0: first - 0.02 * span, t1: times.end + 0.02 * span };
     this.view = { ...this.whole };
     this.chosen = null; // an event
@@ -192,12 +192,13 @@ class Drawing {
     const rough = (this.view.t1 - this.view.t0) / Math.max(2, width / 95), power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((m) => m * power >= rough * 0.999);
     g.textAlign = "center";
-    for (let n = Math.ceil(this.view.t0 / step); n * step <= this.view.t1; n++) {
-      const x = Math.round(this.x(n * step)) + 0.5;
+    const first = Math.ceil(this.view.t0 / step) * step, ticks = Math.min(60, Math.floor((this.view.t1 - first) / step) + 1);
+    for (let i = 0; i < ticks; i++) {
+      const t = first + i * step, x = Math.round(this.x(t)) + 0.5;
       if (x < GUTTER) continue;
       line(g, this.colors.line, 1, [[x, 4], [x, bottom]]);
       g.fillStyle = this.colors.soft;
-      g.fillText(fixed(n * step, step), x, bottom + 12);
+      g.fillText(fixed(Math.abs(t) < step / 2 ? 0 : t, step), x, bottom + 12);
     }
     g.textAlign = "left";
     g.fillStyle = this.colors.soft;
@@ -239,13 +240,13 @@ class Drawing {
     }
   }
 
-  label(g, text, x, y) { // at the right of the stage, readable above spikes
+  label(g, text, x, y, color = this.colors.soft) { // at the right of the stage, readable above spikes
     g.textAlign = "right";
     g.lineJoin = "round";
     g.strokeStyle = this.colors.paper;
     g.lineWidth = 5;
     g.strokeText(text, x, y);
-    g.fillStyle = this.colors.soft;
+    g.fillStyle = color;
     g.fillText(text, x, y);
   }
 
@@ -269,11 +270,8 @@ class Drawing {
     line(g, this.colors.line, 1, [[GUTTER, y(0)], [this.width - 8, y(0)]]);
     shown.forEach((row, i) => this.stroke(g, lines[i], y, this.series[i], this.unit?.lane === lane && this.unit.row === row ? 2.6 : 1.5));
     g.restore();
-    g.textAlign = "right";
-    shown.forEach((row, i) => {
-      g.fillStyle = this.series[i];
-      g.fillText(fitted(g, lane.names[row] ?? String(row), 60), GUTTER - 7, lane.top + 8 + i * Math.min(14, lane.height / shown.length));
-    });
+    const step = Math.min(15, lane.height / shown.length);
+    shown.forEach((row, i) => this.label(g, fitted(g, lane.names[row] ?? String(row), 110), this.width - 14, lane.top + 7 + i * step, this.series[i]));
   }
 
   // V of a unit over the view, exact: a line through all events and every second pixel, or, where events are many, for
@@ -369,9 +367,8 @@ class Drawing {
     }
     if (this.hover !== null) ring(g, this.colors.ink, ...this.place(this.hover), 6, 1.2);
     if (this.chosen === null) return;
-    const here = this.place(this.chosen), most = Math.max(
-      ...[...this.edges.causes, ...this.edges.effects].slice(0, 2).map((edge) => Math.abs(edge.share)), 0,
-      this.edges.effects.length ? Math.abs(this.edges.effects[0].share) : 0);
+    const here = this.place(this.chosen);
+    const most = Math.max(...[this.edges.causes[0], this.edges.effects[0]].map((edge) => edge ? Math.abs(edge.share) : 0));
     for (const [edges, isCause] of [[this.edges.effects, false], [this.edges.causes, true]]) {
       for (let i = Math.min(edges.length, MOST_EDGES) - 1; i >= 0; i--) this.drawEdge(g, edges[i], isCause, here, most);
     }

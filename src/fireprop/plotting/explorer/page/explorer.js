@@ -210,8 +210,15 @@ class Explorer {
       const unit = c.senders[event] - lane.first;
       parts.push(element("p", {}, element("button", { onclick: () => this.chooseUnit(lane, unit) }, `All of ${this.nameOfUnit(lane, unit)}`)));
     }
+    this.fill(parts);
+    byId("status").textContent = total === null ? this.nameOf(event) : `${this.nameOf(event)}, dL/dt ${short(total)}`;
+  }
+
+  fill(parts) {
+    const had = byId("panel").contains(document.activeElement);
     byId("panel").replaceChildren(...parts);
     byId("panel").scrollTop = 0;
+    if (had) byId("stage").focus(); // a row that was chosen by a key is gone
   }
 
   // Parts, their sum, and the gradient of reverse mode, which the sum must equal.
@@ -231,7 +238,7 @@ class Explorer {
     const rows = shown.map((edge) => {
       const what = edge.synapse === RESET ? (name === "Causes" ? "own reset" : "own next spike") : this.nameOf(other(edge));
       const go = () => { if (this.drawing.laneOfSender(c.senders[other(edge)]) !== null) this.choose(other(edge)); };
-      const made = element("tr", { tabindex: 0, title: this.about(edge), onclick: go, onkeydown: (key) => { if (key.key === "Enter") { key.stopPropagation(); go(); } } },
+      const made = element("tr", { tabindex: 0, title: this.about(edge), onclick: go },
         element("td", {}, what), element("td", {}, short(c.times[other(edge)], 5)),
         element("td", {}, edge.synapse >= 0 ? short(c.synWeight[edge.synapse], 3) : ""),
         element("td", { class: "bar" }, bar(edge.share, most)), element("td", {}, short(edge.share, 4)));
@@ -263,15 +270,15 @@ class Explorer {
       if (lane.kind === "spikes") parts.push(...this.weightsOf(index, events));
     }
     if (lane.kind !== "readout") {
-      const most = Math.max(...events.map((e) => Math.abs(this.gradientOf(e))), 0);
+      const most = maxAbs(events.map((e) => this.gradientOf(e)));
       parts.push(element("h3", {}, "Spikes", element("span", { class: "soft" }, String(events.length))));
       if (events.length) parts.push(element("table", {}, element("thead", {}, row("th", "t", "", "dL/dt")),
         element("tbody", {}, ...events.slice(0, MOST_ROWS).map((e) => element("tr", { tabindex: 0, onclick: () => this.choose(e) },
           element("td", {}, short(c.times[e], 7)), element("td", { class: "bar" }, bar(this.gradientOf(e), most)), element("td", {}, short(this.gradientOf(e))))))));
       if (events.length > MOST_ROWS) parts.push(element("p", { class: "soft" }, `and ${events.length - MOST_ROWS} more`));
     }
-    byId("panel").replaceChildren(...parts);
-    byId("panel").scrollTop = 0;
+    this.fill(parts);
+    byId("status").textContent = `${this.nameOfUnit(lane, unit)}, ${events.length} spikes`;
   }
 
   gradientOf(event) { return event < this.circuit.nSpikes ? this.circuit.total[event] : this.circuit.inputTotal[event - this.circuit.nSpikes]; }
@@ -291,7 +298,7 @@ class Explorer {
     }
     const rows = order.slice(0, 12).map((s) => {
       const lane = this.drawing.laneOfSender(c.synSender[s]);
-      return element("tr", { onclick: () => { if (lane) this.chooseUnit(lane, c.synSender[s] - lane.first); } },
+      return element("tr", { tabindex: 0, onclick: () => { if (lane) this.chooseUnit(lane, c.synSender[s] - lane.first); } },
         element("td", {}, lane === null ? "start" : this.nameOfUnit(lane, c.synSender[s] - lane.first)),
         element("td", {}, short(c.synWeight[s], 3)), element("td", { class: "bar" }, bar(c.synGradient[s], most)), element("td", {}, short(c.synGradient[s])));
     });
@@ -414,6 +421,7 @@ class Explorer {
 
   pressed(e) {
     if (e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.key === "Enter" && e.target.tagName === "TR") { e.target.click(); return; }
     const act = this.actions()[e.key.length === 1 ? e.key.toLowerCase() : e.key];
     if (act === undefined || act() === false) return;
     e.preventDefault();
