@@ -138,10 +138,12 @@ def test_data_grow_by_what_is_said():
     assert sizes[1] - sizes[0] < 60 * spikes + 24 * synapses + 40 * 100
 
 
-def test_a_title_that_is_no_text_is_refused():
+def test_a_title_or_notes_of_another_kind_are_refused():
     record = run_of(chain(3, 2))
     with pytest.raises(TypeError, match="title = 3: give a text"):
         plotting.explore(record, record[-1].times.sum(), title=3)
+    with pytest.raises(TypeError, match="notes = 'a': give a dict of texts"):
+        plotting.explore(record, record[-1].times.sum(), notes="a")
 
 
 def rgb(hexes):

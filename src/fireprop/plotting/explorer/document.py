@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -22,8 +23,8 @@ def explore(
     *,
     sample: int = 0,
     title: str = "fireprop",
-    notes: dict[str, str] | None = None,
-    class_names: list[str] | tuple[str, ...] | None = None,
+    notes: Mapping[str, str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> str:
     """An HTML page to explore one sample: all spikes, the potential of any unit, and the causes of any spike.
 
@@ -53,7 +54,8 @@ def explore(
     arguments.instance("title", title, str, "a text")
     shares = gradient_shares(record, loss, sample=sample)
     stage = stage_of(record, shares, sample, class_names)
-    facts = {"loss": f"{float(loss.detach()):.6g}", **(notes or {})}
+    given = {} if notes is None else arguments.instance("notes", notes, Mapping, "a dict of texts")
+    facts = {"loss": f"{float(loss.detach()):.6g}", **{str(name): str(fact) for name, fact in given.items()}}
     return _assemble(title, _data(title, facts, stage))
 
 
