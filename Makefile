@@ -1,5 +1,5 @@
 # `make check` before every commit; `make test-all` before every submission.
-.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds docs bench guard mutants release-check
+.PHONY: check lint types imports test test-all test-jit-off coverage test-bounds docs bench browser guard mutants release-check
 
 check: lint types imports test
 
@@ -53,6 +53,10 @@ docs:
 BENCH ?= kernels
 bench:
 	python -m benchmarks $(BENCH)
+
+# Needs the extra `browser` and a Chromium: Debian's package `chromium`, or `playwright install chromium`.
+browser:
+	pytest -q browser
 
 # Ratios to a plain loop in the same run, against those stored in benchmarks/guard.json; says what got slower.
 guard:

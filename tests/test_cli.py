@@ -136,6 +136,21 @@ def test_plot_draws_and_names_the_pictures(xor_run):
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
+def test_explore_writes_a_page_and_names_it(xor_run, tmp_path):
+    result = _call("explore", xor_run[0], "--sample", 1)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(xor_run[0] / "explorer-1.html")
+    page = (xor_run[0] / "explorer-1.html").read_text(encoding="utf-8")
+    assert "<title>xor, sample 1</title>" in page
+    assert _call("explore", xor_run[0], "--out", tmp_path / "page.html").exit_code == 0
+    assert (tmp_path / "page.html").is_file()
+    for options, words in ((("--sample", 4), "the test part has 4 samples"), (("--out", tmp_path / "a.txt"), ".html")):
+        refused = _call("explore", xor_run[0], *options)
+        assert refused.exit_code == 2
+        assert words in " ".join(refused.stderr.split())
+    assert not (tmp_path / "a.txt").exists()
+
+
 @pytest.mark.white_box
 @pytest.mark.slow
 def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):

@@ -774,6 +774,7 @@ PRINTING = {
     "evaluate": ("evaluate", "RUN"),
     "evaluate as JSON": ("evaluate", "RUN", "--json"),
     "plot": ("plot", "RUN"),
+    "explore": ("explore", "RUN"),
     "train": ("train", "xor", "--epochs", 1, "--out", "new"),
     "train as JSON": ("train", "xor", "--epochs", 1, "--out", "new", "--json"),
     "gradcheck": ("gradcheck", "--networks", 1),

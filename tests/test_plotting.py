@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from colours import distances
 from fireprop import plotting
 from fireprop.datasets import yin_yang, yin_yang_class
 from fireprop.nn import LI, LIF, Network, Record, Sequential
@@ -94,23 +95,10 @@ def test_examples_in_the_docstrings_run():
 
 
 def test_class_colours_differ_in_lightness_or_hue_for_everyone():
-    # Machado et al. 2009, severity 1, in linear RGB: normal, protan, deutan, tritan vision
-    visions = [
-        np.eye(3),
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-    ]
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    to_lab = np.array([[0.0, 116.0, 0.0], [500.0, -500.0, 0.0], [0.0, 200.0, -200.0]])
     srgb = np.array([to_rgb(color) for color in (*CLASS_COLORS, UNDECIDED_COLOR)])
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    for vision in visions:
-        xyz = np.clip(linear @ np.transpose(vision), 0.0, 1.0) @ to_xyz.T / [0.9505, 1.0, 1.089]
-        lab = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0) @ to_lab.T
-        distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
-        assert distances[~np.eye(len(lab), dtype=bool)].min() > 19.0
-        assert distances[:3, :3][~np.eye(3, dtype=bool)].min() > 30.0
+    for apart in distances(srgb):
+        assert apart[~np.eye(len(srgb), dtype=bool)].min() > 19.0
+        assert apart[:3, :3][~np.eye(3, dtype=bool)].min() > 30.0
 
 
 # ----------------------------------------------------------------------------------------------------- learning curves

@@ -13,6 +13,7 @@ import fireprop
 
 HOUSE = Path(__file__).parents[1]
 WITH_EXAMPLES = [
+    "plotting.explorer.document",
     "plotting.samples",
     "sweeping.sweep",
     "spikes",
@@ -33,6 +34,7 @@ WITH_EXAMPLES = [
     "gradcheck.random_networks",
     "certify",
     "validity",
+    "shares",
     "silent",
     "diagnosis.examination",
     "datasets.yinyang",
@@ -62,6 +64,7 @@ WITH_MEMBERS = {
     "objectives",
     "plans",
     "plotting",
+    "shares",
     "sweeping",
     "training",
 }
@@ -82,6 +85,7 @@ def test_every_public_name_is_on_the_page_and_the_other_way_round():
             "parity",
             "plans",
             "plotting",
+            "shares",
             "silent",
             "sweeping",
             "training",
@@ -130,6 +134,7 @@ def test_examples_in_docstrings_run(name):
         "docs/sparse.md",
         "docs/data.md",
         "docs/doctor.md",
+        "docs/explorer.md",
         "docs/losses.md",
         "docs/long_runs.md",
         "docs/physics.md",

@@ -1,4 +1,4 @@
-"""The commands inspect and doctor: what is odd about a file of one's own events, and why a run does not learn."""
+"""The commands inspect, doctor and explore: odd data, why a run does not learn, and one sample in a browser."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -69,6 +69,29 @@ def doctor(
     else:
         Console(highlight=False).print(report)
     raise typer.Exit(0 if report.healthy else 1)
+
+
+def explore(
+    run: Run,
+    sample: Annotated[int, typer.Option(metavar="K", help="Which sample of the test part, counted from 0.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="File for the page. Default: explorer-K.html in RUN.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Write a page to explore one sample of a run in a browser: spikes, potentials, causes and their gradient.
+
+    Shows each spike with what caused it, and which share of the gradient of the loss passes along each edge
+    (docs/explorer.md). The page needs no network.
+    """
+    from fireprop import runs, training
+
+    with mistakes_in_one_line():
+        use_threads(threads)
+        folder = runs.RunFolder.open(run)
+        path = folder.path / f"explorer-{sample}.html" if out is None else out
+        runs.write_html(path, training.explore(folder, sample=sample))
+    typer.echo(printable(path))
 
 
 def _draw(recordings: Any, path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from fireprop.cli.common import print_mistake
 from fireprop.cli.evidence import gradcheck, reproduce, verify
 from fireprop.cli.info import info
-from fireprop.cli.inspection import doctor, inspect
+from fireprop.cli.inspection import doctor, explore, inspect
 from fireprop.cli.interchange import export, import_network
 from fireprop.cli.output import UNPRINTED, OutputError, standard_streams
 from fireprop.cli.sweeping import sweep
@@ -44,7 +44,9 @@ def options(
     """Options of the program itself, before the command. `app` has the help text."""
 
 
-for command in (train, sweep, recipes, inspect, doctor, evaluate, plot, reproduce, gradcheck, verify, info, export):
+for command in (
+    train, sweep, recipes, inspect, doctor, evaluate, plot, explore, reproduce, gradcheck, verify, info, export,
+):  # fmt: skip
     app.command()(command)
 app.command("import")(import_network)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from fireprop.engine import chain_constants, interface, starts
+from fireprop.engine import chain_constants, chain_graph, interface, starts
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -23,7 +23,7 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.errors import in_words
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Gradient, Part
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import NOTHING, Acting, Start, check_acting, check_start, held_below
 from fireprop.engine.state import N_ROWS as N_MOVING
 from fireprop.engine.state import State, check_kind, check_stop, joint_of
@@ -297,6 +297,18 @@ class Run(interface.Run):
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         return (0.0, 0.0) if self.start is None else self.start.potential(sample, layer, unit)
+
+    def as_graph(self) -> AsGraph:
+        return chain_graph.graph_of(self, self.by_layer())
+
+    def by_layer(self) -> list[list[Array]]:
+        """Per layer its weights (out, in), from below and of own spikes: views."""
+        parts = iter(_weights_of(self.chain, self.chain.weight))
+        return [[next(parts) for _ in range(1 + recurrent)] for recurrent in self.chain.layers["recurrent"].tolist()]
+
+    def units_of(self, layer: int) -> Array:
+        """The constants of the units of a layer, UNIT."""
+        return _units_of(self.chain, self.chain.units)[layer]
 
     def _weight(self) -> Array:
         return self.chain.weight

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from fireprop.engine.arrays import Array, as_bytes, for_kernels, refuse_non_fini
 from fireprop.kernels.log import Log
 from fireprop.kernels.trace import trace
 
+if TYPE_CHECKING:
+    from fireprop.engine.graph.layout import Structure
+
+AsGraph: TypeAlias = "tuple[Structure, list[Array], list[Array]]"
 DEFAULT_MAX_SPIKES = 1_000_000  # a runaway loop of 1 unit takes 2 s to get there, of 100 units 20 s
 
 
@@ -261,6 +265,13 @@ class Run(ABC):
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         """When a sample starts, and V of one unit of a layer there; (0, 0) where nothing acts at the start."""
         return 0.0, 0.0
+
+    @abstractmethod
+    def as_graph(self) -> AsGraph:
+        """The network as a graph: its structure, weights per connection in float64, thresholds per population.
+
+        Where masks are not known, a weight of 0 is no synapse.
+        """
 
     def trace(self, sample: int, layer: int, unit: int, grid: Array) -> tuple[Array, Array]:
         """Potential V(t-) and current I(t-) of one unit of a layer at any times, from the spikes alone (Theorem 1)."""

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fireprop.engine import chain as chains
-from fireprop.engine import graph, interface
+from fireprop.engine import chain_graph, graph, interface
 from fireprop.engine.arrays import Array
 from fireprop.engine.errors import SpikeLimitError
 from fireprop.engine.graph.forward import check_parameters
 from fireprop.engine.graph.layering import INPUT, Layering
 from fireprop.engine.graph.layout import BIAS, STARTS, STATE, Connection, Sparsity, Structure, once
-from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Gradient, Part
+from fireprop.engine.interface import DEFAULT_MAX_SPIKES, AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Acting, Start
 from fireprop.kernels.chain import Chain
 
@@ -325,6 +325,13 @@ class Run(interface.Run):
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         number, units = self.layering.places[layer]
         return self.layers.start_of(sample, number, units.start + unit)
+
+    def as_graph(self) -> AsGraph:
+        layers = self.layers
+        stacked = chain_graph.weights_of(layers, layers.by_layer())
+        blocks = _blocks(self.structure, self.layering)
+        thresholds = [self.constants(k)[1] for k in range(self.n_layers)]
+        return self.structure, [stacked[number][rows, columns] for _, number, rows, columns in blocks], thresholds
 
     def _weight(self) -> Array:
         return self.chain.weight

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from fireprop.ift import ExplicitSystem, Form, explicit_system
 from fireprop.nn import Record
+from fireprop.shares import spike_gradients
 from fireprop.spikes import Spikes
+
+__all__ = ["end_of", "of_sample", "spike_gradients", "system_of"]
 
 
 def system_of(
@@ -26,14 +28,6 @@ def _horizon(spikes: Spikes) -> Tensor:
     if spikes.t_end is None:
         raise ValueError("record has no t_end: give what net.record returned")
     return spikes.t_end
-
-
-def spike_gradients(loss: Tensor, record: Record) -> list[Tensor]:
-    """dL/df of every spike, as the loss alone gives it, per layer: the right-hand side of the adjoint system."""
-    found = torch.autograd.grad(loss, [spikes.times for spikes in record], retain_graph=True, allow_unused=True)
-    return [
-        torch.zeros_like(spikes.times) if grad is None else grad for spikes, grad in zip(record, found, strict=True)
-    ]
 
 
 def of_sample(values: Sequence[Tensor], record: Record, sample: int) -> list[Tensor]:

@@ -1,7 +1,17 @@
 """Run folders and checkpoints: the only room that writes files."""
 
 from fireprop.runs.files import RunError, in_words, write_first, write_new
-from fireprop.runs.folder import CHECKPOINT, CONFIG, METRICS, PAGE, RESULT, RunFolder, new_path, write_figure
+from fireprop.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    PAGE,
+    RESULT,
+    RunFolder,
+    new_path,
+    write_figure,
+    write_html,
+)
 from fireprop.runs.lock import LOCK, LockedError
 
 __all__ = [
@@ -18,5 +28,6 @@ __all__ = [
     "new_path",
     "write_figure",
     "write_first",
+    "write_html",
     "write_new",
 ]

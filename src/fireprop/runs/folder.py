@@ -230,6 +230,13 @@ def write_figure(path: Path, figure: "Figure") -> None:
     files.write(path, "wb", _png(figure))
 
 
+def write_html(path: Path, page: str) -> None:
+    """Write a page for a browser, in place of an earlier one. Raises RunError."""
+    if path.suffix.lower() != ".html":
+        raise RunError(f"{path} does not end in .html: give such a name")
+    files.write(path, "w", lambda file: file.write(page))
+
+
 def _png(figure: "Figure") -> Callable[[IO[Any]], Any]:
     return lambda file: figure.savefig(file, format="png", dpi=figure.dpi)
 

@@ -4,7 +4,7 @@ from fireprop.training.agreement import require_same
 from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import Ends, begin, draw, evaluate, fit, load_trained, read_config, start, train
+from fireprop.training.run import Ends, begin, draw, evaluate, explore, fit, load_trained, read_config, start, train
 from fireprop.training.sinks import each_epoch, to_tensorboard
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
@@ -22,6 +22,7 @@ __all__ = [
     "each_epoch",
     "evaluate",
     "examine",
+    "explore",
     "fit",
     "load_trained",
     "plan_for_events",

@@ -51,6 +51,26 @@ def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:
     return [run.save_figure(name, figure) for name, figure in figures.items()]
 
 
+def explore_sample(run: RunFolder, trainer: Trainer, sample: int) -> str:
+    """The page of `plotting.explore` of one sample of the test part; leaves the network with its best weights."""
+    from fireprop import plotting
+
+    test = trainer.splits.test
+    if not 0 <= sample < len(test):
+        raise ValueError(f"sample = {sample}: the test part has {len(test)} samples, give 0 to {len(test) - 1}")
+    trainer.use_best()
+    trainer.net.eval()
+    inputs, label = test[sample]
+    record = trainer.run_to_end(inputs)
+    labels, objective, names = label.reshape(1), trainer.objective, trainer.config.class_names
+    notes = {"run": str(run.path), "test sample": str(sample)}
+    if objective.has_classes:
+        shown = {"class": int(labels), "predicted": int(objective.predictions(record))}
+        notes |= {what: "none" if k < 0 else names[k] if names else str(k) for what, k in shown.items()}
+    title = f"{trainer.config.name}, sample {sample}"
+    return plotting.explore(record, objective.loss(record, labels), title=title, notes=notes, class_names=names)
+
+
 def _draw_sample(trainer: Trainer, names: Sequence[str] | None) -> "Figure":
     from fireprop import plotting
 

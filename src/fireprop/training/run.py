@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import fireprop
+from fireprop import arguments
 from fireprop.plans import Plan
 from fireprop.ranks import ALONE, Ranks, is_loss
 from fireprop.recipes import configure
@@ -193,6 +194,16 @@ def evaluate(run: RunFolder) -> dict[str, Evaluation]:
 def draw(run: RunFolder) -> list[Path]:
     """Draw the pictures of a run into its folder, from its checkpoint; their paths."""
     return pictures.draw_pictures(run, load_trained(run))
+
+
+def explore(run: RunFolder, *, sample: int = 0) -> str:
+    """A page to explore one sample of the test part with the best weights of a run (`plotting.explore`).
+
+    The network runs to t_end in evaluation mode. The loss is that of the objective, without what `patience` adds.
+
+    Raises what `plotting.explore` raises, and ValueError for a sample that is not there.
+    """
+    return pictures.explore_sample(run, load_trained(run), arguments.integer("sample", sample))
 
 
 def read_config(run: RunFolder) -> Plan:

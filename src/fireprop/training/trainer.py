@@ -333,7 +333,11 @@ class Trainer:
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
         with torch.no_grad():
-            return self._record(spikes, None)
+            return self.run_to_end(spikes)
+
+    def run_to_end(self, spikes: Spikes) -> Record:
+        """A run to t_end, without stop."""
+        return self._record(spikes, None)
 
     def _record(self, spikes: Spikes, stop: Stop) -> Record:
         config, net = self.config, cast(Any, self.net)

@@ -1,5 +1,6 @@
 """Any directed graph of populations: constants per unit, time constants per synapse, cycles, only what is connected."""
 
+from fireprop.engine.graph.circuit import Circuit, Synapses, circuit_of
 from fireprop.engine.graph.derivatives import Margins, margins, tangent
 from fireprop.engine.graph.forward import Engine, replay, simulate
 from fireprop.engine.graph.growth import growth
@@ -23,6 +24,7 @@ __all__ = [
     "BIAS",
     "INPUT",
     "STATE",
+    "Circuit",
     "Columns",
     "Connection",
     "Engine",
@@ -33,7 +35,9 @@ __all__ = [
     "Run",
     "Sparsity",
     "Structure",
+    "Synapses",
     "Trains",
+    "circuit_of",
     "columns",
     "forward_propagation",
     "growth",

@@ -44,10 +44,44 @@ def adjoint(
     after: Cotangents | None = None,
 ) -> Gradient:
     """Reverse mode."""
+    joint = None if after is None and not run.resumed else _joint(run, after)
+    flow = run.flow(grad_times, after)
+    weight, theta = _sweep(run, flow, joint, zero_grazes)
+    structure = run.structure
+    if joint is not None and run.starts_constant:  # what a bias brings of itself is none
+        synapses, channels = bias_synapses(structure)
+        weight[synapses] += joint.before[:, run.graph.nodes.size + channels].sum(axis=0)
+    by_part = gradient_of_parts(run, flow, parts)
+    totals = [
+        ("weights", weight),
+        ("thresholds", theta),
+        *((part.kind, g) for part, g in zip(parts, by_part, strict=True)),
+    ]
+    for name, total in totals:
+        if not np.isfinite(total).all():
+            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
+    thresholds = np.split(theta, structure.starts[1:-1])
+    before = None
+    if joint is not None and run.resumed:
+        before = Cotangents(joint.before, flow[run.n_own() :].copy())
+    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part, before)
+
+
+def adjoint_of_events(run: "Run", grad_times: Sequence[Array | None]) -> tuple[Array, Array]:
+    """Reverse mode, told by event: dL/dt in all of every event of the log, and dL/dw of every synapse.
+
+    Raises as `adjoint` does.
+    """
+    run.refuse_resumed()
+    flow = run.flow(grad_times)
+    weight, _ = _sweep(run, flow, None, False)
+    return flow, weight
+
+
+def _sweep(run: "Run", flow: Array, joint: adjoint_kernel.Joint | None, zero_grazes: bool) -> tuple[Array, Array]:
+    """Walk back over all samples: dL/dw of every synapse and dL/dtheta of every unit. Adds to dL/dt in `flow`."""
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
-    flow = run.flow(grad_times, after)
-    joint = None if after is None and not run.resumed else _joint(run, after)
     weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
@@ -73,24 +107,7 @@ def adjoint(
             weight += part.weight
             theta += part.theta
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    structure = run.structure
-    if joint is not None and run.starts_constant:  # what a bias brings of itself is none
-        synapses, channels = bias_synapses(structure)
-        weight[synapses] += joint.before[:, graph.nodes.size + channels].sum(axis=0)
-    by_part = gradient_of_parts(run, flow, parts)
-    totals = [
-        ("weights", weight),
-        ("thresholds", theta),
-        *((part.kind, g) for part, g in zip(parts, by_part, strict=True)),
-    ]
-    for name, total in totals:
-        if not np.isfinite(total).all():
-            raise ValueError(f"the gradient of the {name} overflows: scale the loss down, or look for near-grazes")
-    thresholds = np.split(theta, structure.starts[1:-1])
-    before = None
-    if joint is not None and run.resumed:
-        before = Cotangents(joint.before, flow[run.n_own() :].copy())
-    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part, before)
+    return weight, theta
 
 
 def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:

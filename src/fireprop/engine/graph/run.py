@@ -11,7 +11,7 @@ from fireprop.engine.arrays import Array, spans
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph import derivatives, rows
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.interface import Cotangents, Gradient, Part
+from fireprop.engine.interface import AsGraph, Cotangents, Gradient, Part
 from fireprop.kernels import status
 from fireprop.kernels.graph.layout import Graph
 
@@ -155,6 +155,10 @@ class Run(interface.Run):
             return 0.0, 0.0
         t_start = self.log.events["time"][self.log.offsets[0, sample]]  # the start comes before all else
         return float(t_start), float(self.graph.v_start[self.structure.starts[layer] + unit])
+
+    def as_graph(self) -> AsGraph:
+        weights = self.structure.scatter(self.graph.weight)
+        return self.structure, weights, np.split(self.graph.nodes["theta"].copy(), self.structure.starts[1:-1])
 
     def where(self, k: int) -> str:
         """Spike k of the log in words."""
