@@ -69,6 +69,9 @@ def certify_spikes(
 
     Raises ValueError for weights, thresholds or times out of range, and for trains that are no longer sound.
     """
+    for connection in structure.connections:
+        if connection.is_alpha:
+            raise ValueError(f"{connection.name}: certificates do not support alpha synapses")
     check_times(inputs[0], t_stop)
     check_times(spikes[0], t_stop)
     check_trains("inputs", *inputs, structure.n_inputs)

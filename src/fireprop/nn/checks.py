@@ -1,6 +1,7 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.spikes import Spikes
+
+Synapse: TypeAlias = Literal["exponential", "alpha"]
 
 
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
@@ -24,6 +27,12 @@ def size(name: str, value: int) -> int:
     if count < 1:
         raise ValueError(f"{name} = {count}: a layer needs at least one unit on each side")
     return count
+
+
+def synapse(value: Synapse) -> Synapse:
+    """A kind of synapse."""
+    arguments.choice("synapse", value, "exponential", "alpha")
+    return value
 
 
 def weight_dtype(dtype: torch.dtype | None) -> torch.dtype:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import OPTIONAL, adapt_state, exact_constants, is_trained, keep_constant, keep_synaptic
 from fireprop.nn.fused import run_layers
@@ -35,6 +36,9 @@ class LIF(nn.Module):
                      trains its logarithm
     tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse;
                      any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
+    synapse          "exponential", or "alpha": then a spike brings the current w (t / tau_syn) exp(-t / tau_syn), whose
+                     area is that of an exponential synapse of the same weight (docs/physics.md). Recurrent synapses are
+                     of the same kind. Default "exponential"
     v_threshold      > 0, a number or (out,). Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR), of which every
@@ -90,6 +94,7 @@ class LIF(nn.Module):
         *,
         tau_mem: float | Tensor,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         v_threshold: float | Tensor = 1.0,
         t_ref: float | Tensor = 0.0,
         mask: Tensor | None = None,
@@ -108,6 +113,7 @@ class LIF(nn.Module):
         n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
         self.in_features, self.out_features = n_in, n_out
         self.recurrent = arguments.flag("recurrent", recurrent)
+        self.synapse = checks.synapse(synapse)
         for name, value in (
             ("recurrent_mask", recurrent_mask), ("tau_syn_rec", tau_syn_rec), ("delay_rec", delay_rec)
         ):  # fmt: skip
@@ -272,6 +278,8 @@ class LIF(nn.Module):
             parts.append(f"{name}={shown}")
         if self.recurrent:
             parts.append("recurrent=True")
+        if self.synapse != "exponential":
+            parts.append(f"synapse={self.synapse}")
         parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if isinstance(getattr(self, n), Tensor)]
         return ", ".join(parts)
 

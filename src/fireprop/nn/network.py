@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import (
     Connectivity,
     for_engine,
@@ -104,10 +105,12 @@ class Connection(nn.Module):
         weight: Tensor,
         *,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         mask: Tensor | None = None,
         delay: float | Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.synapse = checks.synapse(synapse)
         if is_sparse(weight):
             if mask is not None:
                 raise ValueError("weight is sparse, and its stored entries define the synapses: leave mask out")
@@ -127,7 +130,7 @@ class Connection(nn.Module):
 
     def extra_repr(self) -> str:
         n_out, n_in = self.shape
-        return f"{n_in}, {n_out}"
+        return f"{n_in}, {n_out}" + ("" if self.synapse == "exponential" else f", synapse={self.synapse}")
 
     def _load_from_state_dict(
         self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
@@ -229,6 +232,7 @@ class Network(nn.Module):
         post: str,
         *,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         mask: Tensor | None = None,
         weight: Tensor | None = None,
         delay: float | Tensor | None = None,
@@ -240,6 +244,7 @@ class Network(nn.Module):
         may have several connections, such as one for each receptor. All but one of them need a name.
 
         tau_syn  a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse
+        synapse  "exponential" or "alpha", as in `LIF`; a population may receive both. Default "exponential"
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
                  synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
@@ -262,7 +267,7 @@ class Network(nn.Module):
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
         connection = Connection(
-            start, tau_syn=per_source("tau_syn", tau_syn, n_out, n_in), mask=mask,
+            start, tau_syn=per_source("tau_syn", tau_syn, n_out, n_in), synapse=synapse, mask=mask,
             delay=None if delay is None else per_source("delay", delay, n_out, n_in),
         )  # fmt: skip
         if weight is None:
@@ -486,7 +491,9 @@ class Network(nn.Module):
             connection, (pre, post) = self._connection(key), self.ends(key)
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
             mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
-            connections.append(connection_of(f"{key}: weight", ends, len(connections), values, mask, trained))
+            connections.append(
+                connection_of(f"{key}: weight", ends, len(connections), values, mask, trained, connection.synapse)
+            )
         own = list(connections)
         for k, name in enumerate(names):
             fed = next((n for n, connection in enumerate(own) if connection.post == k), None)
