@@ -210,7 +210,12 @@ def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) 
             mask = for_engine(lif.recurrent_mask, (n_out, n_out))
             found.append(
                 connection_of(
-                    f"{name}: recurrent_weight", (k, k), first + 1, values, mask, trained_synapses(lif, "_rec"),
+                    f"{name}: recurrent_weight",
+                    (k, k),
+                    first + 1,
+                    values,
+                    mask,
+                    trained_synapses(lif, "_rec"),
                     lif.synapse,
                 )
             )
