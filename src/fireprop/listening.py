@@ -21,7 +21,7 @@ from fireprop.spikes import Spikes
 
 
 class Synapses(NamedTuple):
-    """Synapses (out, in) that bring `heard` to a population; constants as in `LIF`."""
+    """Exponential synapses (out, in) that bring `heard` to a population; constants as in `LIF`."""
 
     heard: Spikes
     weight: Tensor
@@ -183,6 +183,7 @@ def _require_layer(layers: Sequence[object], k: int) -> None:
 
 
 def _layer(name: str, layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
+    _require_exponential(name, layer.synapse)
     synapses = [_synapses(name, heard, layer.weight, layer.tau_syn, layer.delay, layer.mask)]
     if layer.recurrent and layer.tau_syn_rec is not None:
         synapses.append(
@@ -191,12 +192,18 @@ def _layer(name: str, layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
     return Listener(name, layer, tuple(synapses), fired)
 
 
+def _require_exponential(name: str, synapse: str) -> None:
+    if synapse != "exponential":
+        raise ValueError(f"{name} is of alpha synapses: the peaks of silent units are known for exponential ones only")
+
+
 def _population(net: Network, name: str, inputs: Spikes, part: dict[str, Spikes]) -> Listener:
     synapses = []
     for key, connection in net.connections.items():
         pre, post = net.ends(key)
         if post == name:
             c: Connection = connection  # type: ignore[assignment]
+            _require_exponential(key, c.synapse)
             heard = inputs if pre == INPUT else part[pre]
             synapses.append(_synapses(f"connection {key}", heard, c.weight, c.tau_syn, c.delay, c.mask))
     return Listener(f"population {name}", net.populations[name], tuple(synapses), part[name])  # type: ignore[arg-type]

@@ -318,7 +318,7 @@ class Run(interface.Run):
         there = np.flatnonzero(reaches[sources])
         return times[there], sources[there], np.searchsorted(there, offsets)
 
-    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
         number, units = self.layering.places[layer]
         return self.layers.arrivals_of(sample, number, units.start + unit)
 

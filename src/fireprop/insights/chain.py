@@ -104,8 +104,10 @@ def read_chain(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> 
 
 
 def lif_layers(net: Net) -> list[LIF]:
-    """The LIF layers of a chain in order. Raises ValueError if it has anything else in it."""
+    """The LIF layers of a chain in order. Raises ValueError for anything else in it, and for alpha synapses."""
     if isinstance(net, LIF):
+        if net.synapse != "exponential":
+            raise ValueError("net has alpha synapses: insights support exponential synapses only")
         return [net]
     arguments.instance("net", net, Sequential, "a fireprop.nn.LIF, or a Sequential of LIF layers")
     found: list[LIF] = []

@@ -153,8 +153,9 @@ def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | N
 def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain.
 
-    All synapses are exponential. Those of a unit have one tau_syn, and are not too few. What comes from below has one delay, and so do the
-    layer's own spikes. A bias is not too large. If anything acts at the start, no time constant is trained.
+    All synapses are exponential. Those of a unit have one tau_syn, and are not too few. What comes from below has one
+    delay, and so do the layer's own spikes. A bias is not too large. If anything acts at the start, no time constant is
+    trained.
     """
     if lif.synapse != "exponential":
         return False

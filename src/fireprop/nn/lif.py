@@ -201,7 +201,7 @@ class LIF(nn.Module):
         checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
         tau_mem = self.tau_mem.detach()
-        taus = tau_mem, self.tau_syn.detach()
+        taus = tau_mem, self.tau_syn.detach(), self.synapse
         if all(value is None for value in (spikes_per_input, window, gain, spread)):
             initial.draw_copying_(self.weight, theta, taus, self.mask, generator=generator)
         else:
@@ -209,7 +209,7 @@ class LIF(nn.Module):
                 1.0 if spikes_per_input is None else arguments.number("spikes_per_input", spikes_per_input, above=0.0)
             )
             peaks = initial.peaks(
-                *taus, 0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
+                *taus, window=0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
             )
             initial.draw_driving_(
                 self.weight, theta, rate * peaks, self.mask,
@@ -219,7 +219,7 @@ class LIF(nn.Module):
             )  # fmt: skip
         if self.tau_syn_rec is None:
             return
-        taus = tau_mem, self.tau_syn_rec.detach()
+        taus = tau_mem, self.tau_syn_rec.detach(), self.synapse
         if recurrent_spread is None:
             initial.draw_lateral_(self.recurrent_weight, theta, taus, self.recurrent_mask, generator=generator)
         else:

@@ -273,7 +273,7 @@ class Network(nn.Module):
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
-            taus = target.tau_mem.detach(), connection.tau_syn.detach()
+            taus = target.tau_mem.detach(), connection.tau_syn.detach(), connection.synapse
             made = [
                 (*self.ends(other), bool(self._connection(other).weight.detach().sum() > 0.0))
                 for other in self.connections

@@ -52,11 +52,18 @@ class GraphView:
         sites = [site for site in self.sites if site.trained]
         return [site.part for site in sites], [site.tensor() for site in sites]
 
+    def require_exponential(self, what: str) -> None:
+        """Refuse a network with alpha synapses, which `what` does not know. Raises ValueError."""
+        for connection in self.structure.connections:
+            if connection.is_alpha:
+                raise ValueError(f"{connection.name} is of alpha synapses: {what} supports exponential synapses only")
+
     def require_plain(self, what: str) -> None:
-        """Refuse a network with delays, biases or initial states, which `what` does not know.
+        """Refuse a network with alpha synapses, delays, biases or initial states, which `what` does not know.
 
         Raises ValueError.
         """
+        self.require_exponential(what)
         if self.structure.has_lines:
             raise ValueError(f"the network has delays: {what} does not support delays")
         if self.starts:

@@ -1,8 +1,8 @@
 """Units with alpha synapses: their currents come in pairs, each a current I and the A that drives it (`kernels.alpha`).
 
-What `state.py`, `crossing.py`, `walk.py` and others do for currents that decay of themselves, for a unit whose record
-says `paired`: channel first_channel + 2 j is a current, the next one its A, of the same rate. A synapse that is no alpha
-synapse, a bias or an initial current adds to I.
+This is what `state.py`, `crossing.py`, `walk.py` and others do for exponential synapses, for units whose record says
+`paired`: channel first_channel + 2 j is a current, the next one its A, of the same rate. A synapse that is no alpha
+synapse, a bias and an initial current add to I.
 """
 
 import numpy as np
