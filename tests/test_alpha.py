@@ -155,11 +155,13 @@ class Oracle:
 
 
 def test_spikes_of_delayed_recurrent_networks_have_the_digits_of_the_oracle():
-    """Exponential and alpha synapses of several tau_syn at the same units, with delays and refractory periods."""
+    """Exponential and alpha synapses of several tau_syn at the same units, one of them without leak, with delays and
+    refractory periods."""
     rng, n, n_in, n_spikes = np.random.default_rng(4), 3, 4, 0
     with mpmath.workdps(50):
         for _ in range(2):
             tau_mem, theta = rng.uniform(0.7, 1.4, n), rng.uniform(0.7, 1.2, n)
+            tau_mem[-1] = math.inf
             net = Network(n_in, dtype=torch.float64)
             net.add("units", n, tau_mem=tau_mem, v_threshold=theta, t_ref=0.15)
             synapses = []

@@ -66,7 +66,7 @@ def to_nest(
     tics = _tics_per_ms(step)
     checks.check_options(t_end=t_end, t_start=t_start)
     view = graph_view(net)
-    view.require_exponential("to_nest")
+    view.require_leaky_exponential("to_nest")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)

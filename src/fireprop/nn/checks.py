@@ -55,8 +55,11 @@ NOT_NEGATIVE = ("t_ref", "delay", "delay_rec")
 ANY_NUMBER = ("bias", "v_start", "i_start")
 
 
-def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tensor:
-    """A physical constant as float64, a number or of one of the shapes."""
+def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...], leak_free: bool = False) -> Tensor:
+    """A physical constant as float64, a number or of one of the shapes.
+
+    leak_free  whether inf is a value too, if it is not trained
+    """
     if isinstance(value, nn.Parameter):
         if value.dtype != torch.float64:
             raise TypeError(
@@ -75,6 +78,10 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tens
         good, remedy, low = torch.isfinite(tensor), "", -engine.MAX_CONSTANT
     elif name.startswith("tau"):
         low = 1.0 / engine.MAX_CONSTANT
+    if leak_free and not isinstance(value, nn.Parameter):
+        endless = tensor == torch.inf
+        kept = constant(name, torch.where(endless, 1.0, tensor), *shapes)
+        return torch.where(endless, torch.inf, kept)
     _require_all(name, tensor, torch.isfinite(tensor) & good, f"give a finite number {remedy}".rstrip())
     moderate = (tensor >= low) & (tensor <= engine.MAX_CONSTANT)
     _require_all(name, tensor, moderate, f"give a number from {low:g} to {engine.MAX_CONSTANT:g}")

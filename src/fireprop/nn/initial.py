@@ -253,6 +253,8 @@ def _margins_of_alpha(pairs: Tensor) -> Tensor:
 def _peak_response(tau_mem: float, tau_syn: float, synapse: Synapse, window: float) -> float:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`."""
     alpha, beta = 1.0 / tau_syn, 1.0 / tau_mem
+    if beta == 0.0:  # V rises for ever, towards this
+        return tau_syn
     response = _response_to_alpha if synapse == "alpha" else membrane.response
     if synapse == "alpha":
         t_peak = _peak_of_alpha(alpha, beta)

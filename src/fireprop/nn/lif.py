@@ -31,9 +31,9 @@ class LIF(nn.Module):
     1-4, plus the hold.) A unit that hears synapses of several tau_syn has one such current for each.
 
     in_features, out_features  numbers of units
-    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times. This and all
-                     constants below may be an nn.Parameter (float64), which is then trained, exactly; `keep_positive`
-                     trains its logarithm
+    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times; inf: no leak
+                     (integrate and fire). This and all constants below may be an nn.Parameter (float64), which is then
+                     trained, exactly; `keep_positive` trains its logarithm. A trained tau_mem is finite
     tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse;
                      any may equal a tau_mem. Each distinct value that a unit hears is a current of its own, and costs
     synapse          "exponential", or "alpha": then a spike brings the current w (t / tau_syn) exp(-t / tau_syn), whose
@@ -120,7 +120,7 @@ class LIF(nn.Module):
             if not recurrent and value is not None:
                 raise ValueError(f"{name} is given, but recurrent = False: pass recurrent=True, or leave it out")
         units = (n_out,)
-        keep_constant(self, "tau_mem", tau_mem, units)
+        keep_constant(self, "tau_mem", tau_mem, units, leak_free=True)
         keep_synaptic(self, "tau_syn", tau_syn, n_out, n_in)
         keep_constant(self, "t_ref", t_ref, units)
         keep_constant(self, "v_threshold", v_threshold, units)

@@ -73,7 +73,7 @@ class Population(nn.Module):
     ) -> None:
         super().__init__()
         self.size = checks.size("size", size)
-        keep_constant(self, "tau_mem", tau_mem, (size,))
+        keep_constant(self, "tau_mem", tau_mem, (size,), leak_free=True)
         keep_constant(self, "t_ref", t_ref, (size,))
         keep_constant(self, "v_threshold", v_threshold, (size,))
         keep_constant(self, "bias", bias, (size,))

@@ -19,6 +19,7 @@ BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their const
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
 LEAST_BLOCK = 8  # units of a population that moves in vectors
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
+TINY = 1e-300  # a rate in place of 0, where its inverse must be finite
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     Raises ValueError for constants that are out of range.
     """
     for population in populations:
-        check_taus(population.name, "tau_mem", population.tau_mem)
+        check_taus(population.name, "tau_mem", np.where(population.tau_mem == np.inf, 1.0, population.tau_mem))
         check_at_least(population.name, "t_ref", population.t_ref, 0.0)
     for connection in connections:
         connection.check()
@@ -447,7 +448,7 @@ def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connect
     nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))
     nodes["n_channels"] = np.bincount(owner, minlength=nodes.size)
     pairs, inverse = np.unique(np.stack([channels["alpha"], nodes["beta"][owner]]), axis=1, return_inverse=True)
-    # A current that stays lifts V to I / beta in the end.
-    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] if a > 0.0 else 1.0 / b for a, b in pairs.T])
+    # A current that stays lifts V to I / beta in the end, and without leak a current that decays lifts it to I / alpha.
+    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] if a * b > 0.0 else 1.0 / max(a, b, TINY) for a, b in pairs.T])
     channels["reach"] = peaks[inverse.reshape(-1)] if owner.size else 0.0
     return channels, groups

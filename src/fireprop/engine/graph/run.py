@@ -119,7 +119,8 @@ class Run(interface.Run):
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         nodes = self.graph.nodes[self.structure.starts[layer] : self.structure.starts[layer + 1]]
-        return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()
+        with np.errstate(divide="ignore"):  # of units without leak
+            return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()
 
     def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
         structure, log = self.structure, self.log

@@ -98,13 +98,21 @@ def within_reach(gap, slowest):
 
 
 @piece
-def slowest_decay(channels, node):
-    """The slowest rate of V and of the currents of a unit that decay."""
-    slowest = node.beta
+def far_end(channels, node, theta):
+    """A duration after which V does not cross for the first time, of a unit whose bias stays.
+
+    V and the currents that decay are gone long before. Without leak V goes on, as fast as the bias takes it.
+    """
+    slowest = node.beta if node.beta > 0.0 else math.inf
+    constant, missing = 0.0, theta + abs(node.base_v)
     for c in channels_of(node):
         if channels[c].alpha > 0.0:
             slowest = min(slowest, channels[c].alpha)
-    return slowest
+            missing += abs(channels[c].base_i) * channels[c].reach
+        else:
+            constant += channels[c].base_i
+    end = FAR / slowest if slowest < math.inf else 0.0
+    return end + 2.0 * missing / constant if node.beta == 0.0 and constant > 0.0 else end
 
 
 @called
@@ -118,7 +126,7 @@ def first_crossing(channels, node, theta, horizon, zeros, turns):
         only = channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     if slowest == 0.0 and horizon == math.inf:  # of a unit whose bias stays
-        end = FAR / slowest_decay(channels, node)
+        end = far_end(channels, node, theta)
     else:
         end = within_reach(horizon, slowest)
     n_zeros = current_turns(channels, node, end, zeros, turns)

@@ -2,8 +2,8 @@
 
 Sources are numbered through: those from outside first, then the units of the graph. From outside come the inputs, what
 arrives late along a line, and the start of a sample, if something acts there. A unit holds one current, a channel, for
-each distinct tau_syn that reaches it; if any of its synapses is an alpha synapse, two (`kernels.graph.pairs`). Its event
-log has two levels: what comes from outside, and the spikes of all units together.
+each distinct tau_syn that reaches it; two, if any of its synapses is an alpha synapse (`kernels.graph.pairs`). Its
+event log has two levels: what comes from outside, and the spikes of all units together.
 """
 
 from typing import NamedTuple
