@@ -12,7 +12,7 @@ import torch
 from mpmath import mpf
 from torch import nn
 
-from fireprop import Spikes, external, silent
+from fireprop import Spikes, external, listening, silent
 from fireprop.certify import certify_crossings
 from fireprop.gradcheck import check_gradients, random_network
 from fireprop.insights.chain import lif_layers
@@ -301,12 +301,8 @@ def test_exponential_and_alpha_synapses_of_equal_tau_syn_meet_in_one_unit():
 
 def test_what_does_not_know_alpha_synapses_says_so():
     layer = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, synapse="alpha", dtype=torch.float64)
-    inputs = Spikes.from_latencies([[0.1, 0.3]])
-    record = layer.record(inputs, t_end=2.0)
     with pytest.raises(ValueError, match="alpha synapses"):
         to_nir(layer)
-    with pytest.raises(ValueError, match="alpha synapses"):
-        silent.silent_hinge(layer, inputs, record)
     with pytest.raises(ValueError, match="alpha synapses"):
         lif_layers(layer)
     with pytest.raises(ValueError, match=r"synapse = 'gamma'.*exponential.*alpha"):
@@ -316,6 +312,51 @@ def test_what_does_not_know_alpha_synapses_says_so():
     with pytest.raises(ValueError, match=r"synapse = 'gamma'"):
         net.connect("input", "out", tau_syn=1.0, synapse="gamma")
     assert "synapse=alpha" in repr(layer)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_peaks_of_silent_units_are_the_highest_potentials_and_have_the_derivatives_of_differences(recurrent):
+    """One unit never fires; the other has fired, and its next peak counts from the end of its refractory period."""
+    generator = torch.Generator().manual_seed(3)
+    layer = LIF(
+        3, 2, tau_mem=1.0, tau_syn=nn.Parameter(torch.tensor([[0.4], [0.7]], dtype=torch.float64)), synapse="alpha",
+        recurrent=recurrent, tau_syn_rec=0.5 if recurrent else None, delay_rec=0.3 if recurrent else None,
+        v_threshold=torch.tensor([1.0, 9.0]), t_ref=0.1, dtype=torch.float64,
+    )  # fmt: skip
+    with torch.no_grad():
+        layer.weight.copy_(torch.rand(2, 3, generator=generator) + 2.0)
+        if recurrent:
+            layer.recurrent_weight.copy_(torch.tensor([[-0.5, 0.0], [0.8, 0.0]]))
+    inputs = Spikes.from_latencies(torch.tensor([[0.1, 0.5, 0.8]], dtype=torch.float64))
+
+    def peaks():
+        record = layer.record(inputs, t_end=4.0)
+        (listener,) = listening.listeners(layer, inputs, record)
+        never = silent.silent_peaks(layer, inputs, record[-1])
+        assert never.silent.tolist() == [[False, True]]
+        release = record[-1].times[record[-1].units == 0][-1:] + 0.1
+        again = listening.peaks(listener, torch.tensor([0]), torch.tensor([0]), None, released=release)
+        return record, release, torch.stack([never.potential[0, 1], again.potential[0]])
+
+    record, release, found = peaks()
+    grid = torch.linspace(0.11, 3.99, 2000, dtype=torch.float64)
+    for unit, times in ((1, grid), (0, grid[grid > release.item()])):
+        highest = record.potential(0, unit, times).max().item()
+        assert 0.0 <= found[1 - unit].item() - highest < 1e-4
+    parameters = list(layer.parameters())
+    mix = torch.tensor([0.7, 1.3], dtype=torch.float64)
+    wanted = torch.autograd.grad(found @ mix, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, wanted, strict=True):
+        for k in range(parameter.numel()):
+            values = []
+            for step in (1e-5, -1e-5):
+                with torch.no_grad():
+                    parameter.view(-1)[k] += step
+                values.append((peaks()[2] @ mix).item())
+                with torch.no_grad():
+                    parameter.view(-1)[k] -= step
+            exact = 0.0 if gradient is None else gradient.reshape(-1)[k].item()
+            assert exact == pytest.approx((values[0] - values[1]) / 2e-5, abs=1e-8)
 
 
 def test_default_weights_let_each_unit_fire_about_once_for_a_spike_of_each_source():

@@ -48,6 +48,16 @@ def set_base_after(channels, node, gap):
 
 
 @called
+def decay_base(channels, node, gap):
+    """Let the currents of the base be those a while later."""
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a = decay(current.alpha * gap)
+        current.base_i = (current.base_i + current.alpha * gap * drive.base_i) * a
+        drive.base_i *= a
+
+
+@called
 def base_current(channels, node):
     """The whole current at the base of a unit."""
     total = 0.0
