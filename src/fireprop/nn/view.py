@@ -53,11 +53,15 @@ class GraphView:
         sites = [site for site in self.sites if site.trained]
         return [site.part for site in sites], [site.tensor() for site in sites]
 
-    def require_leaky_exponential(self, what: str) -> None:
-        """Refuse a network with alpha synapses or units without leak, which `what` does not know. Raises ValueError."""
+    def require_leaky(self, what: str) -> None:
+        """Refuse a network with units without leak, which `what` does not know. Raises ValueError."""
         for population in self.structure.populations:
             if not np.isfinite(population.tau_mem).all():
                 raise ValueError(f"{population.name}: tau_mem = inf: {what} supports finite tau_mem only")
+
+    def require_leaky_exponential(self, what: str) -> None:
+        """Refuse a network with alpha synapses or units without leak, which `what` does not know. Raises ValueError."""
+        self.require_leaky(what)
         for connection in self.structure.connections:
             if connection.is_alpha:
                 raise ValueError(f"{connection.name} is of alpha synapses: {what} supports exponential synapses only")
