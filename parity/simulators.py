@@ -17,13 +17,19 @@ import torch
 from fireprop import Spikes
 from fireprop.interop import brian, nest
 from fireprop.nn import Network
+from fireprop.nn.checks import Synapse
 
 FROZEN = Path(__file__).parents[1] / "tests/data/simulators.npz"
 T_END = 200.0  # ms
 STEP = 2.0**-4  # ms, of NEST: all delays and t_ref are multiples of it
 STEPS = [2.0**-k for k in (6, 8, 10, 12)]  # ms, of Brian2
 N_INPUTS, SIZES = 40, {"excitatory": 160, "inhibitory": 40}
-INHIBITORY = {"two tau_syn": 6.0, "one tau_syn": 4.0}  # tau_syn of the synapses that inhibit, ms; the others have 4
+# tau_syn of the synapses that inhibit, ms; the others have 4. And the kind of all synapses.
+NETWORKS: dict[str, tuple[float, Synapse]] = {
+    "two tau_syn": (6.0, "exponential"),
+    "one tau_syn": (4.0, "exponential"),
+    "alpha": (6.0, "alpha"),
+}
 # pre, post, probability, mean weight, and its spread, per ms
 PATHS = [
     ("input", "excitatory", 0.2, 0.085, 0.02),
@@ -35,9 +41,9 @@ PATHS = [
 ]
 
 
-def network(tau_syn_inhibitory: float) -> Network:
+def network(name: str) -> Network:
     """160 units that excite and 40 that inhibit; every synapse has a delay of its own, 0.5 to 2 ms."""
-    rng = Random("balanced")
+    rng, (tau_syn_inhibitory, synapse) = Random("balanced"), NETWORKS[name]
     net = Network(N_INPUTS, dtype=torch.float64)
     net.add("excitatory", SIZES["excitatory"], tau_mem=10.0, t_ref=2.0)
     net.add("inhibitory", SIZES["inhibitory"], tau_mem=8.0, t_ref=1.0)
@@ -49,7 +55,7 @@ def network(tau_syn_inhibitory: float) -> Network:
         delay = [[rng.randint(8, 32) / 16 for _ in range(n_in)] for _ in range(n_out)]
         net.connect(
             pre, post, tau_syn=4.0 if mean > 0.0 else tau_syn_inhibitory, weight=double(weight), delay=double(delay),
-            mask=torch.tensor(there),
+            mask=torch.tensor(there), synapse=synapse,
         )  # fmt: skip
     return net
 
@@ -75,13 +81,12 @@ def exact(net: Network) -> list[Spikes]:
         return list(net.record(inputs(), t_end=T_END))
 
 
-def sensitivity(net: Network, found: list[Spikes]) -> float:
+def sensitivity(name: str, found: list[Spikes]) -> float:
     """The largest shift of a spike per shift of thresholds: each is moved up or down by 1e-9, at random."""
     rng, change = Random("sensitivity"), 1e-9
-    moved = network(4.0)
-    moved.load_state_dict(net.state_dict())
-    for name, population in moved.populations.items():
-        signs = double([[rng.choice((-1.0, 1.0)) for _ in range(SIZES[name])]])[0]
+    moved = network(name)
+    for population_name, population in moved.populations.items():
+        signs = double([[rng.choice((-1.0, 1.0)) for _ in range(SIZES[population_name])]])[0]
         population.v_threshold = 1.0 + change * signs
     return difference(found, exact(moved)) / change
 
@@ -110,19 +115,19 @@ def relative(mine: list[Spikes], theirs: list[Spikes]) -> float:
 
 def against_nest() -> dict[str, list[Spikes]]:
     found = {}
-    for name, tau_syn in INHIBITORY.items():
-        net = network(tau_syn)
+    for name in NETWORKS:
+        net = network(name)
         mine, theirs = exact(net), nest.to_nest(net, inputs(), t_end=T_END, resolution=STEP)
         print(
             f"NEST, {name}: {sum(s.n_spikes for s in mine)} spikes, largest difference {difference(mine, theirs):.1e} "
-            f"ms, relative {relative(mine, theirs):.1e}; sensitivity {sensitivity(net, mine):.0f} ms per threshold"
+            f"ms, relative {relative(mine, theirs):.1e}; sensitivity {sensitivity(name, mine):.0f} ms per threshold"
         )
         found[f"nest {name}"] = list(theirs)
     return found
 
 
 def against_brian2() -> dict[str, list[Spikes]]:
-    net, found = network(INHIBITORY["two tau_syn"]), {}
+    net, found = network("two tau_syn"), {}
     mine = exact(net)
     for dt in STEPS:
         theirs = list(brian.to_brian(net, inputs(), t_end=T_END, dt=dt))

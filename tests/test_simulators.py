@@ -4,6 +4,7 @@ Neither has to be installed. A stand-in takes the calls of `to_nest` and runs wh
 """
 
 import doctest
+import math
 import re
 import runpy
 import sys
@@ -35,22 +36,25 @@ def latencies(rng, batch, units, low=0.0, high=1.0):
 def chain(**constants):
     """Two layers without a delay."""
     torch.manual_seed(0)
-    first = LIF(4, 6, tau_mem=1.0, tau_syn=0.5, t_ref=0.125, **DOUBLE, **constants)
+    first = LIF(4, 6, **{"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.125, **DOUBLE, **constants})
     return Sequential(first, LIF(6, 3, tau_mem=0.7, tau_syn=0.25, t_ref=0.25, v_threshold=0.8, **DOUBLE))
 
 
-def recurrent():
+def recurrent(synapse="exponential"):
     """Populations at different depths, two connections between one pair, and a cycle with a delay."""
     torch.manual_seed(1)
     net = Network(4, **DOUBLE)
     net.add("a", 5, tau_mem=1.0, t_ref=0.125)
     net.add("b", 3, tau_mem=torch.tensor([0.6, 0.9, 1.3]), t_ref=0.25, v_threshold=0.9)
-    net.connect("input", "a", tau_syn=0.5)
-    net.connect("a", "b", tau_syn=0.5)
-    net.connect("a", "b", tau_syn=0.5, delay=0.25, name="again", weight=torch.full((3, 5), 0.7))
-    net.connect("input", "b", tau_syn=0.5)
-    net.connect("b", "a", tau_syn=0.3, delay=torch.full((5, 3), 0.125), weight=-torch.rand(5, 3, **DOUBLE))
+    kind = {"synapse": synapse}
+    net.connect("input", "a", tau_syn=0.5, **kind)
+    net.connect("a", "b", tau_syn=0.5, **kind)
+    net.connect("a", "b", tau_syn=0.5, delay=0.25, name="again", weight=torch.full((3, 5), 0.7), **kind)
+    net.connect("input", "b", tau_syn=0.5, **kind)
+    net.connect("b", "a", tau_syn=0.3, delay=torch.full((5, 3), 0.125), weight=-torch.rand(5, 3, **DOUBLE), **kind)
     net.connections["input->a"].weight.data.abs_()
+    if synapse == "alpha":  # slower, so weaker within these short runs
+        net.connections["input->a"].weight.data.mul_(2.0)
     return net
 
 
@@ -97,7 +101,8 @@ class StandIn:
 
     def spikes(self):
         inputs = [k for k, node in enumerate(self.nodes, 1) if node["model"] == "spike_generator"]
-        units = [k for k, node in enumerate(self.nodes, 1) if "psc_exp" in node["model"]]
+        units = [k for k, node in enumerate(self.nodes, 1) if "psc" in node["model"]]
+        is_alpha = self.nodes[units[0] - 1]["model"] == "iaf_psc_alpha_ps"
         assert all(t > 0.0 for k in inputs for t in self.nodes[k - 1]["spike_times"])
         of = {
             name: torch.tensor([self.nodes[k - 1][name] for k in units], **DOUBLE)
@@ -110,8 +115,11 @@ class StandIn:
             source, n = ("input", len(inputs)) if pre in inputs else ("all", len(units))
             at = units.index(post), (inputs if pre in inputs else units).index(pre)
             values, mask = torch.zeros(len(units), n, **DOUBLE), torch.zeros(len(units), n, dtype=torch.bool)
-            values[at], mask[at] = weight, True
-            net.connect(source, "all", tau_syn=tau_syn, delay=delay, weight=values, mask=mask, name=str(number))
+            values[at], mask[at] = weight * (np.e if is_alpha else 1.0), True
+            net.connect(
+                source, "all", tau_syn=tau_syn, synapse="alpha" if is_alpha else "exponential", delay=delay,
+                weight=values, mask=mask, name=str(number),
+            )  # fmt: skip
         trains = Spikes.from_lists([[self.nodes[k - 1]["spike_times"] for k in inputs]])
         with torch.no_grad():
             found = net(trains, t_end=self.end)
@@ -160,7 +168,11 @@ def assert_same(net, inputs, found, tolerance, **options):
 # --- NEST ---
 
 
-@pytest.mark.parametrize("net", [chain(), recurrent(), adapting()], ids=["chain", "recurrent", "adapting"])
+@pytest.mark.parametrize(
+    "net",
+    [chain(), recurrent(), recurrent("alpha"), adapting()],
+    ids=["chain", "recurrent", "alpha", "adapting"],
+)
 @pytest.mark.parametrize("earliest", [0.0, -0.6])
 def test_what_is_built_in_nest_has_the_spikes_of_the_network(rng, stand_in, net, earliest):
     inputs = latencies(rng, 2, 4, earliest, earliest + 1.0)
@@ -193,6 +205,7 @@ def test_the_model_that_misses_no_crossing_is_taken_where_nest_has_it(rng, stand
         (chain(), "iaf_psc_exp_ps_lossless"),
         (recurrent(), "iaf_psc_exp_ps"),
         (equal, "iaf_psc_exp_ps"),
+        (recurrent("alpha"), "iaf_psc_alpha_ps"),
     ):
         to_nest(net, latencies(rng, 1, 4), t_end=0.1, resolution=STEP)
         assert model in {node["model"] for node in stand_in.nodes}
@@ -217,6 +230,13 @@ REFUSED = [
     (chain(adaptation=0.5, tau_adapt=4.0), STEP, "its synapses that inhibit have tau_syn = 0.5 and 4"),
     (with_a_cycle(STEP), STEP, "population a, population b: a cycle whose delays are too short: NEST needs a delay of"),
     (chain(bias=0.5), STEP, "t_start is missing: the bias of layer 0 acts from t_start on"),
+    (chain(tau_mem=math.inf), STEP, "layer 0: tau_mem = inf: to_nest supports finite tau_mem only"),
+    (chain(synapse="alpha"), STEP, "layer 1: weight is of exponential synapses, other connections are of alpha"),
+    (
+        LIF(4, 2, tau_mem=1.0, tau_syn=0.5, t_ref=0.125, synapse="alpha", i_start=0.3, **DOUBLE),
+        STEP,
+        "layer 0, unit 0: i_start beside alpha synapses: leave it out",
+    ),
     (chain(), 0.0, "resolution = 0.0: give a finite number > 0"),
     (chain(), 1e-9, "resolution = 1e-09: give a multiple of 1/n for some n <= 1000000"),
 ]  # fmt: skip
@@ -224,8 +244,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("net", "resolution", "text"), REFUSED, ids=[text[:40] for *_, text in REFUSED])
 def test_what_nest_has_not_is_refused_by_name(rng, net, resolution, text):
+    begin = {"t_start": 0.0} if getattr(net, "i_start", None) is not None else {}
     with pytest.raises(ValueError, match=re.escape(text)):
-        to_nest(net, latencies(rng, 1, 4), t_end=1.0, resolution=resolution)
+        to_nest(net, latencies(rng, 1, 4), t_end=1.0, resolution=resolution, **begin)
 
 
 def test_nest_is_asked_for_with_the_line_that_installs_it(rng, monkeypatch):
@@ -251,10 +272,10 @@ def test_the_example_in_the_docstring_runs():
 
 @pytest.fixture(scope="module")
 def balanced():
-    return {name: simulators.exact(simulators.network(tau_syn)) for name, tau_syn in simulators.INHIBITORY.items()}
+    return {name: simulators.exact(simulators.network(name)) for name in simulators.NETWORKS}
 
 
-@pytest.mark.parametrize("name", list(simulators.INHIBITORY))
+@pytest.mark.parametrize("name", list(simulators.NETWORKS))
 def test_nest_agrees_to_1e_12_over_200_ms(balanced, name):
     theirs = simulators.frozen(f"nest {name}")
     assert sum(spikes.n_spikes for spikes in theirs) > 1000

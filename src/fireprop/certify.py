@@ -19,6 +19,7 @@ from fireprop.engine.certify import Finding as FoundInGraph
 from fireprop.engine.certify import Kind, certify_spikes
 from fireprop.external import Given, spikes_of_all
 from fireprop.nn import LIF, Network, Sequential, checks
+from fireprop.nn.checks import Synapse
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
 
@@ -303,13 +304,18 @@ def random_recurrent(generator: torch.Generator) -> Drawn:
     return layer, _inputs(generator, 8), T_END
 
 
-def random_several_tau_syn(generator: torch.Generator) -> Drawn:
+def random_alpha(generator: torch.Generator) -> Drawn:
+    """`random_several_tau_syn` with alpha synapses."""
+    return random_several_tau_syn(generator, "alpha")
+
+
+def random_several_tau_syn(generator: torch.Generator, synapse: Synapse = "exponential") -> Drawn:
     """600 units with a hold each; every synapse has one of four tau_syn, one of which equals tau_mem."""
     n = 600
     handful = torch.cat([_uniform(generator, 0.2, 2.0, 3), torch.ones(1, dtype=torch.float64)])
     layer = LIF(
         N_INPUTS, n, tau_mem=1.0, tau_syn=_choice(generator, handful, n, N_INPUTS),
-        tau_syn_rec=_choice(generator, handful, n, n), v_threshold=_uniform(generator, 0.5, 1.5, n),
+        tau_syn_rec=_choice(generator, handful, n, n), synapse=synapse, v_threshold=_uniform(generator, 0.5, 1.5, n),
         t_ref=_uniform(generator, 0.0, 0.1, n), recurrent=True, recurrent_mask=_mask(generator, n, n, 0.08),
         dtype=torch.float64,
     )  # fmt: skip
@@ -359,6 +365,7 @@ RANDOM_NETWORKS: dict[str, Callable[[torch.Generator], Drawn]] = {
     "several tau_syn": random_several_tau_syn,
     "populations": random_populations,
     "inhibited": random_inhibited,
+    "alpha": random_alpha,
 }
 
 

@@ -13,16 +13,18 @@ from fireprop.engine.arrays import records, spans
 from fireprop.kernels.graph import silent as kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE
 from fireprop.nn import LI, LIF, Network, Record, Sequential
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity, dense_only
 from fireprop.nn.network import INPUT, Connection, Population
 from fireprop.nn.sequential import stages_of
-from fireprop.responses import response
+from fireprop.responses import driven_response, response
 from fireprop.spikes import Spikes
 
 
 class Synapses(NamedTuple):
-    """Synapses (out, in) that bring `heard` to a population; constants as in `LIF`."""
+    """Synapses (out, in) of one kind that bring `heard` to a population; constants as in `LIF`."""
 
+    kind: Synapse
     heard: Spikes
     weight: Tensor
     tau_syn: Tensor
@@ -146,8 +148,11 @@ def peaks(
     gap = moving[arrivals.pair] - arrivals.times
     acts = torch.nonzero(gap.detach() > 0.0)[:, 0]
     pair = arrivals.pair[acts]
-    parts = arrivals.weight[acts] * response(gap[acts], arrivals.alpha[acts], beta[pair])
-    potential = torch.zeros(len(units), dtype=torch.float64).index_add(0, pair, parts)
+    potential = torch.zeros(len(units), dtype=torch.float64)
+    for answer, chosen in ((response, ~arrivals.drives[acts]), (driven_response, arrivals.drives[acts])):
+        mine, own = acts[chosen], pair[chosen]
+        parts = arrivals.weight[mine] * answer(gap[mine], arrivals.alpha[mine], beta[own])
+        potential = potential.index_add(0, own, parts)
     if v_start is not None and begin is not None:
         potential = potential + v_start * torch.exp(-beta * (moving - begin))
     return Peaks(potential, time)
@@ -157,12 +162,21 @@ def peaks(
 
 
 class _Arrivals(NamedTuple):
-    """All that arrives at some units, by unit and in order of time: number of the unit, time, weight, 1 / tau_syn."""
+    """All that arrives at some units, by unit and in order of time: number of the unit, time, weight, 1 / tau_syn, and
+    whether at an alpha synapse."""
 
     pair: Tensor
     times: Tensor
     weight: Tensor
     alpha: Tensor
+    drives: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Arrivals"]) -> "_Arrivals":
+        """All of these, in order."""
+        whole = cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        order = torch.from_numpy(np.lexsort((whole.times.detach().numpy(), whole.pair.numpy())))
+        return cls(*(column[order] for column in whole))
 
 
 def _named(record: Record, done: int, net: Network) -> dict[str, Spikes]:
@@ -183,10 +197,13 @@ def _require_layer(layers: Sequence[object], k: int) -> None:
 
 
 def _layer(name: str, layer: LIF, heard: Spikes, fired: Spikes) -> Listener:
-    synapses = [_synapses(name, heard, layer.weight, layer.tau_syn, layer.delay, layer.mask)]
+    kind = layer.synapse
+    synapses = [_synapses(name, kind, heard, layer.weight, layer.tau_syn, layer.delay, layer.mask)]
     if layer.recurrent and layer.tau_syn_rec is not None:
         synapses.append(
-            _synapses(name, fired, layer.recurrent_weight, layer.tau_syn_rec, layer.delay_rec, layer.recurrent_mask)
+            _synapses(
+                name, kind, fired, layer.recurrent_weight, layer.tau_syn_rec, layer.delay_rec, layer.recurrent_mask
+            )
         )
     return Listener(name, layer, (*synapses, *_adaptation(layer, fired)), fired)
 
@@ -198,7 +215,7 @@ def _population(net: Network, name: str, inputs: Spikes, part: dict[str, Spikes]
         if post == name:
             c: Connection = connection  # type: ignore[assignment]
             heard = inputs if pre == INPUT else part[pre]
-            synapses.append(_synapses(f"connection {key}", heard, c.weight, c.tau_syn, c.delay, c.mask))
+            synapses.append(_synapses(f"connection {key}", c.synapse, heard, c.weight, c.tau_syn, c.delay, c.mask))
     population: Population = net.populations[name]  # type: ignore[assignment]
     return Listener(f"population {name}", population, (*synapses, *_adaptation(population, part[name])), part[name])
 
@@ -208,11 +225,12 @@ def _adaptation(module: LIF | Population, fired: Spikes) -> Iterator[Synapses]:
     if module.adaptation is not None and module.tau_adapt is not None:
         n = fired.n_units
         weight, tau_syn = torch.diag(-module.adaptation.expand(n)), module.tau_adapt.reshape(-1, 1)
-        yield Synapses(fired, weight, tau_syn, None, torch.eye(n, dtype=torch.bool))
+        yield Synapses("exponential", fired, weight, tau_syn, None, torch.eye(n, dtype=torch.bool))
 
 
 def _synapses(
     where: str,
+    kind: Synapse,
     heard: Spikes,
     weight: Tensor,
     tau_syn: Tensor,
@@ -222,26 +240,30 @@ def _synapses(
     n_in = (mask if isinstance(mask, Connectivity) else weight).shape[1]
     if n_in != heard.n_units:
         raise ValueError(f"{where} hears {n_in} units, but the spikes are of {heard.n_units}: give its own run")
-    return Synapses(heard, weight, tau_syn, delay, mask)
+    return Synapses(kind, heard, weight, tau_syn, delay, mask)
 
 
 def _arrivals(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> _Arrivals:
-    parts = [*_from_synapses(listener, samples, units), *_from_start(listener, samples, units, t_start)]
-    pair, times, weight, alpha = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    order = torch.from_numpy(np.lexsort((times.detach().numpy(), pair.numpy())))
-    return _Arrivals(pair[order], times[order], weight[order], alpha[order])
+    return _Arrivals.joined(
+        [*_from_synapses(listener, samples, units), *_from_start(listener, samples, units, t_start)]
+    )
 
 
 def _as_at(released: Tensor, arrivals: _Arrivals) -> _Arrivals:
     """Arrivals from `released` (n,) on, when V is 0; what is left of earlier ones arrives then."""
     release = released[arrivals.pair]
-    gap = (release - arrivals.times).clamp(min=0.0)
-    weight = arrivals.weight * torch.exp(-arrivals.alpha * gap)
-    return arrivals._replace(times=torch.maximum(arrivals.times, release), weight=weight)
+    wait = arrivals.alpha * (release - arrivals.times).clamp(min=0.0)
+    weight = arrivals.weight * torch.exp(-wait)
+    left = arrivals._replace(times=torch.maximum(arrivals.times, release), weight=weight)
+    if not bool(arrivals.drives.any()):
+        return left
+    # An alpha synapse has driven a current by then.
+    driven = _Arrivals(*(column[arrivals.drives] for column in left._replace(weight=weight * wait)))
+    return _Arrivals.joined([left, driven._replace(drives=torch.zeros_like(driven.drives))])
 
 
 def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterator[_Arrivals]:
-    for heard, weight, tau_syn, delay, mask in listener.synapses:
+    for kind, heard, weight, tau_syn, delay, mask in listener.synapses:
         first = heard.offsets[samples]
         pair, event = map(torch.from_numpy, spans(first.numpy(), (heard.offsets[samples + 1] - first).numpy()))
         mask = dense_only(mask)
@@ -252,7 +274,8 @@ def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterat
         times = heard.times[event]
         if delay is not None:
             times = times + _at(delay, unit, source)
-        yield _Arrivals(pair, times, weight[unit, source].double(), 1.0 / _at(tau_syn, unit, source))
+        drives = torch.full_like(pair, kind == "alpha", dtype=torch.bool)
+        yield _Arrivals(pair, times, weight[unit, source].double(), 1.0 / _at(tau_syn, unit, source), drives)
 
 
 def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Iterator[_Arrivals]:
@@ -262,7 +285,8 @@ def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Ten
         if values is not None and t_start is not None:
             weight = values.expand(listener.size)[units].double()
             alpha = torch.zeros_like(weight) if tau_syn is None else 1.0 / _at(tau_syn, units, torch.zeros_like(units))
-            yield _Arrivals(torch.arange(len(units)), t_start[samples], weight, alpha)
+            drives = torch.zeros(len(units), dtype=torch.bool)
+            yield _Arrivals(torch.arange(len(units)), t_start[samples], weight, alpha, drives)
 
 
 def _at(constant: Tensor, unit: Tensor, source: Tensor) -> Tensor:
@@ -277,18 +301,20 @@ def _highest(
 ) -> tuple[Tensor, Tensor]:
     """When the potential of each unit is highest, and the arrival that turned it there, -1 for none; constants."""
     n = beta.numel()
-    pair, times, weight, alpha = (part.detach().numpy() for part in arrivals)
+    pair, times, weight, alpha, drives = (part.detach().numpy() for part in arrivals)
     offsets = np.searchsorted(pair, np.arange(n + 1))
     by_rate = np.lexsort((alpha, pair))
     is_new = np.ones(pair.size, bool)
     is_new[1:] = (np.diff(pair[by_rate]) != 0) | (np.diff(alpha[by_rate]) != 0.0)
     channels = np.empty(pair.size, np.int64)
     channels[by_rate] = np.cumsum(is_new) - 1
-    currents = records(int(is_new.sum()) + 1, CHANNEL)
-    currents["alpha"] = np.append(alpha[by_rate][is_new], 1.0)  # the last for units that hear nothing
+    width = 2 if drives.any() else 1  # channels of a current: see `kernels.graph.pairs`
+    channels = width * channels + drives
+    currents = records(width * (int(is_new.sum()) + 1), CHANNEL)
+    currents["alpha"] = np.repeat(np.append(alpha[by_rate][is_new], 1.0), width)  # the last for units that hear nothing
     nodes = records(n, NODE)
-    nodes["beta"] = beta.detach().numpy()
-    bounds = np.searchsorted(pair[by_rate][is_new], np.arange(n + 1))
+    nodes["beta"], nodes["paired"] = beta.detach().numpy(), width == 2
+    bounds = width * np.searchsorted(pair[by_rate][is_new], np.arange(n + 1))
     nodes["first_channel"], nodes["n_channels"] = bounds[:-1], np.diff(bounds)
     if t_start is None:
         begin = t_end.numpy().copy()

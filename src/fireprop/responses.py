@@ -47,6 +47,12 @@ def response(gap: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     return value
 
 
+def driven_response(gap: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """The potential `gap` >= 0 after a spike of weight 1 at an alpha synapse (design 3); arguments as of `response`."""
+    value: Tensor = _Pointwise.apply(readout.driven_responses, *torch.broadcast_tensors(gap, alpha, beta))[0]  # type: ignore[no-untyped-call]
+    return value
+
+
 def sum_of_response(gap: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     """The integral of h over [0, gap], float64; arguments as of `response`."""
     value: Tensor = _Pointwise.apply(readout.sums_of_response, *torch.broadcast_tensors(gap, alpha, beta))[0]  # type: ignore[no-untyped-call]

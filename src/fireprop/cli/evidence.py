@@ -27,6 +27,7 @@ class NetworkKind(str, Enum):
     hold = "hold"
     populations = "populations"
     delays = "delays"
+    alpha = "alpha"
 
 
 class ExperimentName(str, Enum):

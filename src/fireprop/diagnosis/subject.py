@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fireprop.diagnosis.inputs import Taus
 from fireprop.engine.arrays import MAX_WEIGHT
 from fireprop.nn import LI, LIF, Connection, Network, Population, Sequential, scaled
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.constants import is_trained
 from fireprop.nn.initial import peaks, reached_from
@@ -215,7 +216,7 @@ class _Builder:
             weight=weight_of(weight, mask),
             largest=largest_of(weight),
             units=_at(receivers, mask, shape).long(),
-            rise=_rise(weight, target, tau_syn, mask, shape),
+            rise=_rise(weight, target, tau_syn, module.synapse, mask, shape),
             delay=None if delay is None else _at(delay.detach(), mask, shape),
         )
         self.synapses.append(found)
@@ -234,6 +235,7 @@ def _rise(
     weight: Tensor,
     target: LIF | Population,
     tau_syn: Tensor,
+    synapse: Synapse,
     mask: Tensor | Connectivity | None,
     shape: tuple[int, int],
 ) -> Tensor | None:
@@ -241,7 +243,7 @@ def _rise(
     tau_mem = target.tau_mem.detach()
     if not all(bool(((tau > 0.0) & torch.isfinite(tau)).all()) for tau in (tau_mem, tau_syn)):
         return None
-    heights = peaks(tau_mem, tau_syn, mask=mask)  # with a sparse mask one for each synapse, or one for all
+    heights = peaks(tau_mem, tau_syn, synapse, mask=mask)  # with a sparse mask one for each synapse, or one for all
     heights = heights if isinstance(mask, Connectivity) else _at(heights, mask, shape)
     theta = target.v_threshold.detach().double().expand(shape[0])
     return weight_of(weight, mask) * heights / _at(theta[:, None], mask, shape)

@@ -99,7 +99,7 @@ def _lay_out(
     units["theta"] = np.concatenate(thresholds)
     for population, theta in zip(structure.populations, thresholds, strict=True):
         check_at_least(population.name, "v_threshold", theta, np.nextafter(0.0, 1.0))
-    source, target, alpha, weight = _synapses(structure, weights)
+    source, target, alpha, weight, drives = _synapses(structure, weights)
     rates, rate = np.unique(alpha, return_inverse=True)
     slots, current = np.unique(target * rates.size + rate, return_inverse=True)
     currents = records(slots.size, CURRENT)
@@ -110,12 +110,13 @@ def _lay_out(
     order = np.lexsort((target, source))
     synapses = records(order.size, SYNAPSE)
     synapses["target"], synapses["current"], synapses["weight"] = target[order], current[order], weight[order]
+    synapses["drives"] = drives[order]
     rows = np.searchsorted(source[order], np.arange(structure.n_external + units.size + 1))
     return units, currents, rows, synapses
 
 
-def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
-    """Source (units last), target, rate and weight of every synapse that exists."""
+def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Array, Array, Array, Array]:
+    """Source (units last), target, rate, weight and whether it is an alpha synapse, of every synapse that exists."""
     parts = []
     for connection, values, line in zip(structure.connections, weights, structure.lines.senders, strict=True):
         head, _, tail = connection.name.rpartition(": ")
@@ -129,9 +130,10 @@ def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Ar
         elif connection.pre != INPUT:
             source = structure.n_external + structure.starts[connection.pre] + source
         target = structure.starts[connection.post] + out
-        parts.append((source, target, alpha, connection.of_synapses(values)))
-    source, target, alpha, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return source, target, alpha, weight
+        drives = np.full(out.size, connection.is_alpha)
+        parts.append((source, target, alpha, connection.of_synapses(values), drives))
+    source, target, alpha, weight, drives = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return source, target, alpha, weight, drives
 
 
 def _sum(tallies: Array) -> Findings:

@@ -275,7 +275,7 @@ class Run(interface.Run):
         own_times += self.chain.layers["own_delay"][layer]
         return np.concatenate([times, own_times])[order], sources[order], offsets + own_offsets
 
-    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
         rows, log = self.chain.layers["recurrent"], self.log
         first = layer + int(np.count_nonzero(rows[:layer]))
         weights = _weights_of(self.chain, self.chain.weight)[first : first + 1 + int(rows[layer])]
@@ -293,7 +293,8 @@ class Run(interface.Run):
                     times.append(self.start.t_start[sample : sample + 1])
                     weight.append(values[unit : unit + 1])
                     rates.append(np.array([rate]))
-        return np.concatenate(times), np.concatenate(weight), np.concatenate(rates)
+        found = np.concatenate(times), np.concatenate(weight), np.concatenate(rates)
+        return *found, np.zeros(found[0].size, bool)
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         return (0.0, 0.0) if self.start is None else self.start.potential(sample, layer, unit)

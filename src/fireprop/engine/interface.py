@@ -259,8 +259,9 @@ class Run(ABC):
         """Times, sources and offsets (batch + 1,) of all that arrives at any unit of a layer, sample by sample."""
 
     @abstractmethod
-    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
-        """What arrives at one unit of a layer: times, weights, and the rates at which the currents decay."""
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
+        """What arrives at one unit of a layer: times, weights, the rates at which currents decay, and whether at an
+        alpha synapse."""
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         """When a sample starts, and V of one unit of a layer there; (0, 0) where nothing acts at the start."""

@@ -78,7 +78,8 @@ class _Constants(NamedTuple):
 
 
 def _constants(structure: Structure, layering: Layering, layer: int) -> _Constants | None:
-    """The constants of a layer, or None if a unit has several tau_syn, or none, or there are several delays."""
+    """The constants of a layer, or None if a unit has several tau_syn, or none, or no leak, or there are several
+    delays."""
     below, own = _heard(structure, layering, layer)
     members = layering.members(layer)
     tau_syn = _tau_syn(structure, members, below + own)
@@ -86,12 +87,14 @@ def _constants(structure: Structure, layering: Layering, layer: int) -> _Constan
     if tau_syn is None or delays[0] is None or delays[1] is None:
         return None
     tau_mem = np.concatenate([structure.populations[k].tau_mem for k in members])
+    if (tau_mem == np.inf).any():
+        return None
     return _Constants(_as_number(tau_mem), _as_number(tau_syn), delays[0], delays[1])
 
 
 def _tau_syn(structure: Structure, members: Sequence[int], heard: Sequence[Connection]) -> Array | None:
     """(n_units,): the tau_syn of each unit of these populations, or None if one has several. Without synapses: any."""
-    if not heard:
+    if not heard or any(connection.is_alpha for connection in heard):
         return None
     found = []
     for k in members:
@@ -318,7 +321,7 @@ class Run(interface.Run):
         there = np.flatnonzero(reaches[sources])
         return times[there], sources[there], np.searchsorted(there, offsets)
 
-    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
         number, units = self.layering.places[layer]
         return self.layers.arrivals_of(sample, number, units.start + unit)
 

@@ -14,10 +14,11 @@ from fireprop.gradcheck.check import check_gradients
 from fireprop.gradcheck.report import GradcheckReport, merge_rows
 from fireprop.gradcheck.subject import layers_of
 from fireprop.nn import LIF, Network, Record, Sequential
+from fireprop.nn.checks import Synapse
 from fireprop.nn.structure import weights_of
 from fireprop.spikes import Spikes
 
-NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays"]
+NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays", "alpha"]
 KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -121,6 +122,7 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
           "populations": a `Network`: inputs, an excitatory population with recurrence, an inhibitory one, an output;
           about half of them have a second connection between two populations
           "delays": a recurrent layer with a hold per unit and a delay per synapse, all of whose constants are trained
+          "alpha": the same with alpha synapses
 
     Constants are drawn per unit and weights are masked. Units fire twice or more on average, outputs once, and no slope
     of a spike is below 0.1 thresholds per tau_mem: a graze has no derivative to check.
@@ -234,7 +236,7 @@ def _draw_hold(generator: torch.Generator) -> Sequential:
     return Sequential(below, _draw_plain_layer(generator, below.out_features, 2))
 
 
-def _draw_delays(generator: torch.Generator) -> LIF:
+def _draw_delays(generator: torch.Generator, synapse: Synapse = "exponential") -> LIF:
     tau_mem = _draw_tau_mem(generator)
     n = tau_mem.numel()
     constants = {
@@ -245,10 +247,16 @@ def _draw_delays(generator: torch.Generator) -> LIF:
     }
     tau_syn = tau_mem[:, None] * _draw_ratios(generator, n, 1)
     trained = {name: nn.Parameter(value) for name, value in constants.items()}
-    return _draw_recurrent_layer(generator, nn.Parameter(tau_mem), nn.Parameter(tau_syn), **trained)
+    return _draw_recurrent_layer(generator, nn.Parameter(tau_mem), nn.Parameter(tau_syn), synapse, **trained)
 
 
-def _draw_recurrent_layer(generator: torch.Generator, tau_mem: Tensor, tau_syn: Tensor, **constants: Tensor) -> LIF:
+def _draw_alpha(generator: torch.Generator) -> LIF:
+    return _draw_delays(generator, "alpha")
+
+
+def _draw_recurrent_layer(
+    generator: torch.Generator, tau_mem: Tensor, tau_syn: Tensor, synapse: Synapse = "exponential", **constants: Tensor
+) -> LIF:
     n = tau_mem.numel()
     mask, recurrent_mask = (_uniform(generator, 0.0, 1.0, n, sources) < DENSITY for sources in (N_INPUTS, n))
     mask[torch.arange(n), _integers(generator, 0, N_INPUTS, n)] = True
@@ -258,6 +266,7 @@ def _draw_recurrent_layer(generator: torch.Generator, tau_mem: Tensor, tau_syn: 
         n,
         tau_mem=tau_mem,
         tau_syn=tau_syn,
+        synapse=synapse,
         v_threshold=_uniform(generator, 0.5, 1.5, n),
         mask=mask,
         recurrent=True,
@@ -347,4 +356,5 @@ _DRAWS: dict[NetworkKind, Callable[[torch.Generator], nn.Module]] = {
     "hold": _draw_hold,
     "populations": _draw_populations,
     "delays": _draw_delays,
+    "alpha": _draw_alpha,
 }

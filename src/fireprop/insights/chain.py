@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from fireprop import arguments
@@ -104,8 +105,10 @@ def read_chain(net: Net, inputs: Spikes, record: Record, *, sample: int = 0) -> 
 
 
 def lif_layers(net: Net) -> list[LIF]:
-    """The LIF layers of a chain in order. Raises ValueError if it has anything else in it."""
+    """The LIF layers of a chain in order. Raises ValueError for anything else in it, and for alpha synapses."""
     if isinstance(net, LIF):
+        if net.synapse != "exponential" or not bool(torch.isfinite(net.tau_mem).all()):
+            raise ValueError("net has alpha synapses or an infinite tau_mem: insights support neither")
         return [net]
     arguments.instance("net", net, Sequential, "a fireprop.nn.LIF, or a Sequential of LIF layers")
     found: list[LIF] = []

@@ -52,6 +52,7 @@ def to_brian(
     check_step(dt)
     checks.check_options(t_end=t_end, t_start=t_start)
     view = graph_view(net)
+    view.require_leaky_exponential("to_brian")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)

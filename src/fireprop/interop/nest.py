@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from fireprop import arguments
+from fireprop import arguments, engine
 from fireprop.datasets.extras import require
 from fireprop.interop.clock_driven import by_population
 from fireprop.interop.wiring import Floats, Ints, Starts, Synapses, wiring
@@ -23,7 +23,7 @@ from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import GRID_TOLERANCE, Spikes
 
-ONE_TAU_SYN, TWO_TAU_SYN = "iaf_psc_exp_ps_lossless", "iaf_psc_exp_ps"
+ONE_TAU_SYN, TWO_TAU_SYN, ALPHA = "iaf_psc_exp_ps_lossless", "iaf_psc_exp_ps", "iaf_psc_alpha_ps"
 TICS = 16  # of a step: NEST asks for whole numbers of tics in a step and in a ms
 MAX_DENOMINATOR = 10**6  # of the resolution as a fraction of a ms
 
@@ -44,6 +44,7 @@ def to_nest(
     Units are `iaf_psc_exp_ps_lossless`, which misses no crossing, if no unit has two tau_syn or a tau_syn that equals
     its tau_mem. Else all are `iaf_psc_exp_ps`, which looks for a crossing at arrivals and at the end of each step: a
     potential that rises above the threshold and falls again in between fires no spike. `external.replay` notices that.
+    Units of alpha synapses are `iaf_psc_alpha_ps`, with the same limit. Its weights are peaks of currents, w / e.
 
     Input spikes keep their exact times (`spike_generator` with precise times), and spikes are not rounded to steps. A
     delay and a t_ref are whole steps in NEST, of at least one step. Every population without a delay from its sources
@@ -56,7 +57,8 @@ def to_nest(
 
     Raises MissingExtraError without NEST, and ValueError, with layer and unit, for a network that NEST cannot simulate.
     These are a t_ref below one step, a t_ref or a delay that is no multiple of the step, and recurrence without enough
-    delay. NEST cannot simulate synapses of one sign with several tau_syn in a unit either.
+    delay. NEST cannot simulate synapses of one sign with several tau_syn in a unit either, nor units without leak, nor
+    alpha synapses beside exponential ones or beside an initial current.
 
     >>> from fireprop.nn import LIF
     >>> to_nest(LIF(1, 1, tau_mem=1.0, tau_syn=0.5), Spikes.from_latencies([[0.1]]), t_end=1.0)
@@ -68,6 +70,7 @@ def to_nest(
     tics = _tics_per_ms(step)
     checks.check_options(t_end=t_end, t_start=t_start)
     view = graph_view(net)
+    view.require_leaky("to_nest")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
     start = checks.start(t_start, inputs, needed=view.starts)
@@ -91,7 +94,8 @@ class Plan:
 
     units     parameters of the neuron model, each (n_units,)
     model     its name
-    synapses  with the delays of the network; those of NEST are `delay`
+    synapses  with the weights and delays of the network
+    weight    (n_synapses,): as the model takes it
     delay     (n_synapses,): with the steps by which populations run late
     late      (n_units,) int: steps by which each unit runs late, beside the inputs
     """
@@ -99,6 +103,7 @@ class Plan:
     units: dict[str, Floats]
     model: str
     synapses: Synapses
+    weight: Floats
     delay: Floats
     late: Ints
     starts: Starts
@@ -152,7 +157,26 @@ def _plan(view: GraphView, step: float) -> Plan:
     late = _late(view, synapses, steps, step)
     of_source = np.concatenate([np.zeros(structure.n_inputs, np.int64), late])[synapses.source]
     delay = (steps + late[synapses.target] - of_source) * step
-    return Plan(units, ONE_TAU_SYN if lossless else TWO_TAU_SYN, synapses, delay, late, starts)
+    model = ALPHA if _is_alpha(view, starts) else ONE_TAU_SYN if lossless else TWO_TAU_SYN
+    weight = synapses.weight / np.e if model == ALPHA else synapses.weight
+    return Plan(units, model, synapses, weight, delay, late, starts)
+
+
+def _is_alpha(view: GraphView, starts: Starts) -> bool:
+    """Whether all synapses are alpha synapses."""
+    own = [c for c in view.structure.connections if c.pre not in (engine.graph.BIAS, engine.graph.STATE)]
+    if not any(c.is_alpha for c in own):
+        return False
+    other = next((c.name for c in own if not c.is_alpha), None)
+    if other is not None:
+        raise ValueError(
+            f"{other} is of exponential synapses, other connections are of alpha synapses: NEST's precise models have "
+            "one kind: give such a network"
+        )
+    if starts.i_start.any():
+        unit = int(np.flatnonzero(starts.i_start)[0])
+        raise ValueError(f"{_where(view, unit)}: i_start beside alpha synapses: leave it out")
+    return True
 
 
 def _where(view: GraphView, unit: int) -> str:
@@ -297,7 +321,7 @@ def _run(
     if synapses.source.size:
         nest.Connect(
             ids[:, synapses.source].ravel(), ids[:, n_inputs + synapses.target].ravel(), "one_to_one",
-            {"weight": np.tile(synapses.weight, batch), "delay": np.tile(plan.delay, batch)},
+            {"weight": np.tile(plan.weight, batch), "delay": np.tile(plan.delay, batch)},
         )  # fmt: skip
     recorder = nest.Create("spike_recorder", params={"time_in_steps": True})
     nest.Connect(units, recorder)
@@ -335,5 +359,7 @@ def _start(nest: Any, plan: Plan, units: Any, batch: int, ahead: int, step: floa
             "I_e": starts.bias[mine], "V_m": starts.v_start[mine], "I_syn_ex": np.maximum(starts.i_start[mine], 0.0),
             "I_syn_in": np.minimum(starts.i_start[mine], 0.0),
         }  # fmt: skip
+        if plan.model == ALPHA:
+            values = {name: values[name] for name in ("I_e", "V_m")}
         units[places.tolist()].set(**_copies(values, batch))
     return done

@@ -195,8 +195,12 @@ def crossing_ahead(v, i, alpha, beta, theta):
     """Duration until V first reaches theta from below if nothing arrives, or NONE_AHEAD.
 
     V' has at most one zero, so V crosses iff its peak lies at or above theta. A theta <= 0 may also be reached by a V
-    that rises to 0 without a peak; one that falls first, as it may where I < 0, is not looked for.
+    that rises to 0 without a peak; one that falls first, as it may where I < 0, is not looked for. V of a unit without
+    leak, beta = 0, rises towards v + i / alpha.
     """
+    if beta == 0.0:
+        left = alpha * (theta - v) / i if i > 0.0 else 1.0
+        return -math.log1p(-max(left, 0.0)) / alpha if left < 1.0 else NONE_AHEAD
     if is_plain(v, i, alpha, beta, theta):
         duration = plain_crossing(v, i, alpha, beta, theta)
         if duration != UNRESOLVED:

@@ -4,15 +4,17 @@ import math
 
 import numpy as np
 
+from fireprop.kernels import alpha
 from fireprop.kernels.compiling import njit
 from fireprop.kernels.membrane import response
 
 
 @njit(cache=True)
-def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, start, out_v, out_i):
+def trace(grid, arrivals, weights, alphas, drives, spikes, beta, t_ref, start, out_v, out_i):
     """V(t-) and I(t-) at every time of `grid`, written to out_v and out_i.
 
     arrivals, weights, alphas  (n,) times, what each adds to I, and the rate at which that decays
+    drives                     (n,) whether it adds to A instead, which drives I (`kernels.alpha`)
     spikes                     (m,) the unit's own spikes, ascending
     start                      a time and V there, before any of these; (0.0, 0.0) for a unit at rest
 
@@ -30,10 +32,16 @@ def trace(grid, arrivals, weights, alphas, spikes, beta, t_ref, start, out_v, ou
         i = 0.0
         for k in range(arrivals.size):
             if arrivals[k] < t:
-                i += weights[k] * math.exp(-alphas[k] * (t - arrivals[k]))
+                left = weights[k] * math.exp(-alphas[k] * (t - arrivals[k]))
+                i += left * (alphas[k] * (t - arrivals[k]) if drives[k] else 1.0)
                 if t > restart:
                     late = max(arrivals[k], restart)
-                    left = weights[k] * math.exp(-alphas[k] * (late - arrivals[k]))
-                    v += left * response(t - late, alphas[k], beta)
+                    wait = alphas[k] * (late - arrivals[k])
+                    left = weights[k] * math.exp(-wait)
+                    if drives[k]:
+                        _, _, _, h, more = alpha.responses(t - late, alphas[k], beta)
+                        v += left * (wait * h + more)
+                    else:
+                        v += left * response(t - late, alphas[k], beta)
         out_v[g] = v
         out_i[g] = i

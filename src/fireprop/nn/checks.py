@@ -1,6 +1,7 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.spikes import Spikes
+
+Synapse: TypeAlias = Literal["exponential", "alpha"]
 
 
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
@@ -24,6 +27,12 @@ def size(name: str, value: int) -> int:
     if count < 1:
         raise ValueError(f"{name} = {count}: a layer needs at least one unit on each side")
     return count
+
+
+def synapse(value: Synapse) -> Synapse:
+    """A kind of synapse."""
+    arguments.choice("synapse", value, "exponential", "alpha")
+    return value
 
 
 def weight_dtype(dtype: torch.dtype | None) -> torch.dtype:
@@ -46,8 +55,11 @@ NOT_NEGATIVE = ("t_ref", "delay", "delay_rec")
 ANY_NUMBER = ("bias", "v_start", "i_start", "adaptation")
 
 
-def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tensor:
-    """A physical constant as float64, a number or of one of the shapes."""
+def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...], leak_free: bool = False) -> Tensor:
+    """A physical constant as float64, a number or of one of the shapes.
+
+    leak_free  whether inf is a value too, if it is not trained
+    """
     if isinstance(value, nn.Parameter):
         if value.dtype != torch.float64:
             raise TypeError(
@@ -66,6 +78,10 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...]) -> Tens
         good, remedy, low = torch.isfinite(tensor), "", -engine.MAX_CONSTANT
     elif name.startswith("tau"):
         low = 1.0 / engine.MAX_CONSTANT
+    if leak_free and not isinstance(value, nn.Parameter):
+        endless = tensor == torch.inf
+        kept = constant(name, torch.where(endless, 1.0, tensor), *shapes)
+        return torch.where(endless, torch.inf, kept)
     _require_all(name, tensor, torch.isfinite(tensor) & good, f"give a finite number {remedy}".rstrip())
     moderate = (tensor >= low) & (tensor <= engine.MAX_CONSTANT)
     _require_all(name, tensor, moderate, f"give a number from {low:g} to {engine.MAX_CONSTANT:g}")

@@ -21,7 +21,9 @@ Values: TypeAlias = dict[Part, engine.Array]
 OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start", "adaptation", "tau_adapt")
 
 
-def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *shapes: tuple[int, ...]) -> None:
+def keep_constant(
+    module: nn.Module, name: str, value: float | Tensor | None, *shapes: tuple[int, ...], leak_free: bool = False
+) -> None:
     """Let a module keep a constant: a number or of one of the shapes, or None for none of those that are optional.
 
     A nn.Parameter stays the very object that was given, so that layers may share it and an optimiser may hold it; all
@@ -30,7 +32,7 @@ def keep_constant(module: nn.Module, name: str, value: float | Tensor | None, *s
     if value is None and name in OPTIONAL:
         module.register_buffer(name, None)
         return
-    tensor = checks.constant(name, value, *shapes)  # type: ignore[arg-type]
+    tensor = checks.constant(name, value, *shapes, leak_free=leak_free)  # type: ignore[arg-type]
     if isinstance(value, nn.Parameter):
         module.register_parameter(name, value)
     else:

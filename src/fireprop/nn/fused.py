@@ -155,11 +155,11 @@ def _acting(lif: "LIF", ahead: Iterator[engine.Array], v_start: engine.Array | N
 def is_plain(lif: "LIF") -> bool:
     """Whether a layer runs as part of a chain.
 
-    All synapses of a unit have one tau_syn, and are not too few. What comes from below has one delay, and so do the
-    layer's own spikes. Units do not adapt. A bias is not too large. If anything acts at the start, no time constant is
-    trained.
+    Units have a leak and do not adapt. All synapses are exponential. Those of a unit have one tau_syn, and are not too
+    few. What comes from below has one delay, and so do the layer's own spikes. A bias is not too large. If anything
+    acts at the start, no time constant is trained.
     """
-    if lif.adaptation is not None:
+    if lif.synapse != "exponential" or lif.adaptation is not None or bool((lif.tau_mem == torch.inf).any()):
         return False
     if lif._as_graph or _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fireprop.kernels import alpha as alpha_synapses
 from fireprop.kernels import membrane
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
 
 GAIN = 2.8
@@ -23,18 +25,22 @@ SPREAD = 0.5
 OVERSHOOT = 0.7
 FLUCTUATION = 0.05
 
+Taus: TypeAlias = tuple[
+    Tensor, Tensor, Synapse
+]  # tau_mem, tau_syn, and the kind of the synapses, as `peaks` takes them
+
 
 def draw_copying_(
     weight: Tensor,
     theta: Tensor,
-    taus: tuple[Tensor, Tensor],
+    taus: Taus,
     mask: Tensor | Connectivity | None,
     *,
     generator: torch.Generator | None = None,
 ) -> None:
     """Fill a weight (out, in) so that each unit fires once for each spike of one of its sources, its principal source.
 
-    theta (out,); taus: tau_mem and tau_syn, as `peaks` takes them. A spike of the principal source alone takes the
+    theta (out,). A spike of the principal source alone takes the
     potential to (1 + OVERSHOOT * margin) theta, with a standard deviation of FLUCTUATION * margin * theta from unit to
     unit; from (1 + margin) theta on the unit would fire twice. All other synapses are normal, of mean 0. If each of
     their sources fires at once, they move the potential by as much, one standard deviation.
@@ -56,7 +62,7 @@ def draw_copying_(
 def draw_lateral_(
     weight: Tensor,
     theta: Tensor,
-    taus: tuple[Tensor, Tensor],
+    taus: Taus,
     mask: Tensor | Connectivity | None,
     *,
     generator: torch.Generator | None = None,
@@ -129,22 +135,26 @@ def draw_balanced_(
 
 
 def peaks(
-    tau_mem: Tensor, tau_syn: Tensor, window: float = 0.0, *, mask: Tensor | Connectivity | None = None
-) -> Tensor:
+    tau_mem: Tensor, tau_syn: Tensor, synapse: Synapse = "exponential", *, window: float = 0.0,
+    mask: Tensor | Connectivity | None = None,
+) -> Tensor:  # fmt: skip
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for every synapse.
 
     A number, (1, in), (out, 1) or (out, in), as the time constants are; with a sparse mask a number or (n_synapses,).
     """
-    return _of_pairs(lambda pairs: _peak_responses(pairs, window), tau_mem, tau_syn, mask)
+    return _of_pairs(lambda pairs: _peak_responses(pairs, synapse, window), tau_mem, tau_syn, mask)
 
 
-def margins(tau_mem: Tensor, tau_syn: Tensor, *, mask: Tensor | Connectivity | None = None) -> Tensor:
+def margins(
+    tau_mem: Tensor, tau_syn: Tensor, synapse: Synapse = "exponential", *, mask: Tensor | Connectivity | None = None
+) -> Tensor:
     """By how much one arrival may overshoot the threshold before the unit fires twice, in the shapes of `peaks`.
 
     That is (peak of V without the threshold) / threshold - 1, at which the current left at the first spike takes V from
-    0 to the threshold once more: 1 for short synapses, 9/16 at tau_syn = tau_mem / 2, 0 for long ones.
+    0 to the threshold once more: 1 for short synapses, 9/16 at tau_syn = tau_mem / 2 (0.46 for alpha synapses), 0 for
+    long ones.
     """
-    return _of_pairs(_margins, tau_mem, tau_syn, mask)
+    return _of_pairs(_margins_of_alpha if synapse == "alpha" else _margins, tau_mem, tau_syn, mask)
 
 
 def _of_pairs(
@@ -220,9 +230,9 @@ def _require_finite(weight: Tensor) -> None:
         )
 
 
-def _peak_responses(pairs: Tensor, window: float) -> Tensor:
+def _peak_responses(pairs: Tensor, synapse: Synapse, window: float) -> Tensor:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for (2, n) taus."""
-    found = [_peak_response(float(mem), float(syn), window) for mem, syn in pairs.T]
+    found = [_peak_response(float(mem), float(syn), synapse, window) for mem, syn in pairs.T]
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -233,13 +243,41 @@ def _margins(pairs: Tensor) -> Tensor:
     return margin
 
 
-def _peak_response(tau_mem: float, tau_syn: float, window: float) -> float:
+def _margins_of_alpha(pairs: Tensor) -> Tensor:
+    """Likewise for alpha synapses, to 2 %."""
+    ratio = pairs[1] / pairs[0]
+    margin: Tensor = 1.0 / (1.0 + 1.565 * ratio**0.673 + 0.528 * ratio**1.637)
+    return margin
+
+
+def _peak_response(tau_mem: float, tau_syn: float, synapse: Synapse, window: float) -> float:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`."""
     alpha, beta = 1.0 / tau_syn, 1.0 / tau_mem
-    t_peak, height = membrane.peak(0.0, 1.0, alpha, beta)
+    if beta == 0.0:  # V rises for ever, towards this
+        return tau_syn
+    response = _response_to_alpha if synapse == "alpha" else membrane.response
+    if synapse == "alpha":
+        t_peak = _peak_of_alpha(alpha, beta)
+        height = response(t_peak, alpha, beta)
+    else:
+        t_peak, height = membrane.peak(0.0, 1.0, alpha, beta)
     if window == 0.0:
         return float(height)
     arrivals = np.linspace(0.0, window, 65)
     moments = np.linspace(0.0, window + t_peak, 129)[1:]
-    means = [np.mean([membrane.response(t - s, alpha, beta) if s < t else 0.0 for s in arrivals]) for t in moments]
+    means = [np.mean([response(t - s, alpha, beta) if s < t else 0.0 for s in arrivals]) for t in moments]
     return float(np.max(means))
+
+
+def _response_to_alpha(gap: float, alpha: float, beta: float) -> float:
+    return float(alpha_synapses.responses(gap, alpha, beta)[4])
+
+
+def _peak_of_alpha(alpha: float, beta: float) -> float:
+    """When V peaks after a spike at an alpha synapse: where I = beta V, by bisection. I peaks at 1/alpha, V later."""
+    low, high = 1.0 / alpha, 40.0 * (1.0 / alpha + 1.0 / beta)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        _, _, current, _, v = alpha_synapses.responses(middle, alpha, beta)
+        low, high = (middle, high) if current > beta * v else (low, middle)
+    return low

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import (
     OPTIONAL,
@@ -39,11 +40,14 @@ class LIF(nn.Module):
     equations 1-4, plus the refractory period). A unit with synapses of several tau_syn has one such current for each.
 
     in_features, out_features  numbers of units
-    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times. This and all
-                     constants below may be an nn.Parameter (float64), which is then trained, exactly; `keep_positive`
-                     trains its logarithm
+    tau_mem          time constant of the membrane > 0, a number or (out,), in the unit of the spike times; inf: no leak
+                     (integrate and fire). This and all constants below may be an nn.Parameter (float64), which is then
+                     trained, exactly; `keep_positive` trains its logarithm. A trained tau_mem is finite
     tau_syn          of the synapses > 0: a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse; any
                      may equal a tau_mem. Each distinct value adds a state variable per unit, and run time
+    synapse          "exponential" or "alpha". A spike at an alpha synapse brings the current w (t / tau_syn)
+                     exp(-t / tau_syn), of the same area as at an exponential synapse of this weight (docs/neurons.md).
+                     Recurrent synapses are of the same kind. Default "exponential"
     v_threshold      > 0, a number or (out,). Default 1
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR) whose stored
@@ -105,6 +109,7 @@ class LIF(nn.Module):
         *,
         tau_mem: float | Tensor,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         v_threshold: float | Tensor = 1.0,
         t_ref: float | Tensor = 0.0,
         mask: Tensor | None = None,
@@ -125,13 +130,14 @@ class LIF(nn.Module):
         n_in, n_out = checks.size("in_features", in_features), checks.size("out_features", out_features)
         self.in_features, self.out_features = n_in, n_out
         self.recurrent = arguments.flag("recurrent", recurrent)
+        self.synapse = checks.synapse(synapse)
         for name, value in (
             ("recurrent_mask", recurrent_mask), ("tau_syn_rec", tau_syn_rec), ("delay_rec", delay_rec)
         ):  # fmt: skip
             if not recurrent and value is not None:
                 raise ValueError(f"{name} is given, but recurrent = False: pass recurrent=True, or leave it out")
         units = (n_out,)
-        keep_constant(self, "tau_mem", tau_mem, units)
+        keep_constant(self, "tau_mem", tau_mem, units, leak_free=True)
         keep_synaptic(self, "tau_syn", tau_syn, n_out, n_in)
         keep_constant(self, "t_ref", t_ref, units)
         keep_constant(self, "v_threshold", v_threshold, units)
@@ -213,7 +219,7 @@ class LIF(nn.Module):
         checks.generator(generator)
         theta = self.v_threshold.detach().expand(self.out_features)
         tau_mem = self.tau_mem.detach()
-        taus = tau_mem, self.tau_syn.detach()
+        taus = tau_mem, self.tau_syn.detach(), self.synapse
         if all(value is None for value in (spikes_per_input, window, gain, spread)):
             initial.draw_copying_(self.weight, theta, taus, self.mask, generator=generator)
         else:
@@ -221,7 +227,7 @@ class LIF(nn.Module):
                 1.0 if spikes_per_input is None else arguments.number("spikes_per_input", spikes_per_input, above=0.0)
             )
             peaks = initial.peaks(
-                *taus, 0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
+                *taus, window=0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
             )
             initial.draw_driving_(
                 self.weight, theta, rate * peaks, self.mask,
@@ -231,7 +237,7 @@ class LIF(nn.Module):
             )  # fmt: skip
         if self.tau_syn_rec is None:
             return
-        taus = tau_mem, self.tau_syn_rec.detach()
+        taus = tau_mem, self.tau_syn_rec.detach(), self.synapse
         if recurrent_spread is None:
             initial.draw_lateral_(self.recurrent_weight, theta, taus, self.recurrent_mask, generator=generator)
         else:
@@ -290,6 +296,8 @@ class LIF(nn.Module):
             parts.append(f"{name}={shown}")
         if self.recurrent:
             parts.append("recurrent=True")
+        if self.synapse != "exponential":
+            parts.append(f"synapse={self.synapse}")
         parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if isinstance(getattr(self, n), Tensor)]
         return ", ".join(parts)
 

@@ -10,6 +10,7 @@ from fireprop import arguments, engine
 from fireprop.compat.tensors import stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
+from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import (
     Connectivity,
     for_engine,
@@ -82,7 +83,7 @@ class Population(nn.Module):
     ) -> None:
         super().__init__()
         self.size = checks.size("size", size)
-        keep_constant(self, "tau_mem", tau_mem, (size,))
+        keep_constant(self, "tau_mem", tau_mem, (size,), leak_free=True)
         keep_constant(self, "t_ref", t_ref, (size,))
         keep_constant(self, "v_threshold", v_threshold, (size,))
         keep_constant(self, "bias", bias, (size,))
@@ -117,10 +118,12 @@ class Connection(nn.Module):
         weight: Tensor,
         *,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         mask: Tensor | None = None,
         delay: float | Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.synapse = checks.synapse(synapse)
         if is_sparse(weight):
             if mask is not None:
                 raise ValueError("weight is sparse, and its stored entries define the synapses: leave mask out")
@@ -140,7 +143,7 @@ class Connection(nn.Module):
 
     def extra_repr(self) -> str:
         n_out, n_in = self.shape
-        return f"{n_in}, {n_out}"
+        return f"{n_in}, {n_out}" + ("" if self.synapse == "exponential" else f", synapse={self.synapse}")
 
     def _load_from_state_dict(
         self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
@@ -245,6 +248,7 @@ class Network(nn.Module):
         post: str,
         *,
         tau_syn: float | Tensor,
+        synapse: Synapse = "exponential",
         mask: Tensor | None = None,
         weight: Tensor | None = None,
         delay: float | Tensor | None = None,
@@ -256,6 +260,7 @@ class Network(nn.Module):
         may have several connections, such as one for each receptor. All but one of them need a name.
 
         tau_syn  a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse
+        synapse  "exponential" or "alpha", as in `LIF`; a population may receive both. Default "exponential"
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
                  synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
@@ -278,13 +283,13 @@ class Network(nn.Module):
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
         connection = Connection(
-            start, tau_syn=per_source("tau_syn", tau_syn, n_out, n_in), mask=mask,
+            start, tau_syn=per_source("tau_syn", tau_syn, n_out, n_in), synapse=synapse, mask=mask,
             delay=None if delay is None else per_source("delay", delay, n_out, n_in),
         )  # fmt: skip
         if weight is None:
             target = self._population(post)
             theta = target.v_threshold.detach().expand(target.size)
-            taus = target.tau_mem.detach(), connection.tau_syn.detach()
+            taus = target.tau_mem.detach(), connection.tau_syn.detach(), connection.synapse
             made = [
                 (*self.ends(other), bool(self._connection(other).weight.detach().sum() > 0.0))
                 for other in self.connections
@@ -510,7 +515,9 @@ class Network(nn.Module):
             connection, (pre, post) = self._connection(key), self.ends(key)
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
             mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
-            connections.append(connection_of(f"{key}: weight", ends, len(connections), values, mask, trained))
+            connections.append(
+                connection_of(f"{key}: weight", ends, len(connections), values, mask, trained, connection.synapse)
+            )
         own = list(connections)
         for k, name in enumerate(names):
             fed = next((n for n, connection in enumerate(own) if connection.post == k), None)

@@ -218,7 +218,7 @@ def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
 
 def connection_of(
     name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    trained: tuple[bool, bool],
+    trained: tuple[bool, bool], synapse: str,
 ) -> engine.graph.Connection:  # fmt: skip
     """Connection `number` of a graph with these constants, between the populations `ends`.
 
@@ -230,7 +230,7 @@ def connection_of(
         delay = None  # it costs nothing then
     return engine.graph.Connection(
         name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), tau_trained,
+        None if delay is None else np.broadcast_to(delay, shape), tau_trained, is_alpha=synapse == "alpha",
     )  # fmt: skip
 
 
@@ -240,12 +240,18 @@ def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) 
         n_in, n_out = lif.in_features, lif.out_features
         first = len(found)
         ends, mask = (k - 1 if k else engine.graph.INPUT, k), for_engine(lif.mask, (n_out, n_in))
-        found.append(connection_of(f"{name}: weight", ends, first, values, mask, trained_synapses(lif)))
+        found.append(connection_of(f"{name}: weight", ends, first, values, mask, trained_synapses(lif), lif.synapse))
         if lif.recurrent:
             mask = for_engine(lif.recurrent_mask, (n_out, n_out))
             found.append(
                 connection_of(
-                    f"{name}: recurrent_weight", (k, k), first + 1, values, mask, trained_synapses(lif, "_rec")
+                    f"{name}: recurrent_weight",
+                    (k, k),
+                    first + 1,
+                    values,
+                    mask,
+                    trained_synapses(lif, "_rec"),
+                    lif.synapse,
                 )
             )
         found += adaptation_connections(lif, name, k, len(found), values)

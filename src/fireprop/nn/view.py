@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
@@ -57,11 +58,26 @@ class GraphView:
         sites = [site for site in self.sites if site.trained]
         return [site.part for site in sites], [site.tensor() for site in sites]
 
+    def require_leaky(self, what: str) -> None:
+        """Refuse a network with units without leak, which `what` does not know. Raises ValueError."""
+        for population in self.structure.populations:
+            if not np.isfinite(population.tau_mem).all():
+                raise ValueError(f"{population.name}: tau_mem = inf: {what} supports finite tau_mem only")
+
+    def require_leaky_exponential(self, what: str) -> None:
+        """Refuse a network with alpha synapses or units without leak, which `what` does not know. Raises ValueError."""
+        self.require_leaky(what)
+        for connection in self.structure.connections:
+            if connection.is_alpha:
+                raise ValueError(f"{connection.name} is of alpha synapses: {what} supports exponential synapses only")
+
     def require_plain(self, what: str) -> None:
-        """Refuse a network with delays, biases or initial states, which `what` does not know.
+        """Refuse a network with alpha synapses, units without leak, delays, biases or initial states, which `what` does
+        not know.
 
         Raises ValueError.
         """
+        self.require_leaky_exponential(what)
         if self.structure.has_lines:
             raise ValueError(f"the network has delays: {what} does not support delays")
         if self.starts:

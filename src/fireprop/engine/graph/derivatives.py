@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def _state(graph: Graph, lanes: Lanes | None = None) -> walk_kernel.State:
     nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
-    nodes["beta"], nodes["n_channels"] = graph.nodes["beta"], graph.nodes["n_channels"]
+    for name in ("beta", "n_channels", "paired"):
+        nodes[name] = graph.nodes[name]
     currents["alpha"] = graph.channels["alpha"]
     return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes)
 

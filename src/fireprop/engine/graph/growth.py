@@ -37,7 +37,7 @@ def growth(
     is_empty = ~(t_0 < t_end)
     t_0 = np.where(is_empty, t_end, t_0)
     begin = np.where(is_empty, t_end, np.minimum(np.nextafter(t_0, np.inf), t_end))
-    longest = 1.0 / structure.nodes["beta"].min()
+    longest = 1.0 / _rates(structure).min()
     n_parts = max(1, math.ceil(float((t_end - begin).max(initial=0.0)) / longest))
     cuts = [begin + (t_end - begin) * (k / n_parts) for k in range(n_parts)]
     states, runs, state, first = [], [], None, np.full(batch, -np.inf)
@@ -62,6 +62,14 @@ def growth(
         return np.where(is_empty, np.nan, total / (t_end - begin))
 
 
+def _rates(structure: Structure) -> Array:
+    """(n_units,): 1 / tau_mem, or without leak that of the fastest current."""
+    beta, channels = structure.nodes["beta"], structure.channels
+    fastest = np.zeros(beta.size)
+    np.maximum.at(fastest, np.repeat(np.arange(beta.size), structure.nodes["n_channels"]), channels["alpha"])
+    return np.where(beta > 0.0, beta, np.where(fastest > 0.0, fastest, 1.0))
+
+
 @dataclass(frozen=True)
 class _Scale:
     """What derivatives are multiplied by: moving (n_units + n_channels,), 0 of biases, and times (n_units,)."""
@@ -71,10 +79,10 @@ class _Scale:
 
     @classmethod
     def of(cls, structure: Structure, theta: Array) -> "_Scale":
-        beta, channels = structure.nodes["beta"], structure.channels
-        owner = np.repeat(np.arange(beta.size), structure.nodes["n_channels"])
-        currents = np.where(channels["alpha"] > 0.0, theta[owner] * beta[owner], 0.0)
-        return cls(np.concatenate([theta, currents]), 1.0 / beta)
+        rate, channels = _rates(structure), structure.channels
+        owner = np.repeat(np.arange(rate.size), structure.nodes["n_channels"])
+        currents = np.where(channels["alpha"] > 0.0, theta[owner] * rate[owner], 0.0)
+        return cls(np.concatenate([theta, currents]), 1.0 / rate)
 
     def ones(self, state: State) -> Cotangents:
         """1 by V and currents at the end of a run, but 0 by V of refractory units, and by the times of spikes."""

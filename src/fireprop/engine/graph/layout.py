@@ -19,6 +19,7 @@ BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their const
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
 LEAST_BLOCK = 8  # units of a population that moves in vectors
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
+TINY = 1e-300  # a rate in place of 0, where its inverse must be finite
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Connection:
     trained  whether the gradient by tau_syn is wanted: then each of its entries has currents of its own, whose number
              does not change with their values
     feeds    of STATE: the number of the connection to whose currents it adds, or None
+    is_alpha  whether its synapses are alpha synapses
     """
 
     name: str
@@ -96,6 +98,7 @@ class Connection:
     delay: Array | None = None
     trained: bool = False
     feeds: int | None = None
+    is_alpha: bool = False
 
     @cached_property
     def sparsity(self) -> Sparsity:
@@ -315,7 +318,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     Raises ValueError for constants that are out of range.
     """
     for population in populations:
-        check_taus(population.name, "tau_mem", population.tau_mem)
+        check_taus(population.name, "tau_mem", np.where(population.tau_mem == np.inf, 1.0, population.tau_mem))
         check_at_least(population.name, "t_ref", population.t_ref, 0.0)
     for connection in connections:
         connection.check()
@@ -325,6 +328,9 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
     nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
     lines = _lay_out_lines(n_inputs, starts, connections)
+    for connection in connections:
+        if connection.is_alpha:
+            nodes["paired"][starts[connection.post] : starts[connection.post + 1]] = True
     channels, groups = _lay_out_channels(nodes, starts, connections)
     start = n_inputs + lines.number
     n_external = start + (len(STARTS) if _has_start(connections) else 0)
@@ -351,8 +357,8 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
         width = 0 if isinstance(connection.mask, Sparsity) else connection.sparsity.shape[1]
         building_kernel.lay_synapses(
             connection.sparsity.rows, connection.sparsity.sources, senders[k], connection.tau_syn,
-            connection.groups, _first_group(connections, k), ends, int(places[k]), width, cursor, nodes, channels,
-            groups, synapses, order,
+            connection.groups, _first_group(connections, k), ends, int(places[k]), width, connection.is_alpha, cursor,
+            nodes, channels, groups, synapses, order,
         )  # fmt: skip
     if _most_synapses(connections) > 1:
         by_target = np.lexsort((synapses["target"], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
@@ -418,7 +424,7 @@ def _first_group(connections: Sequence[Connection], k: int) -> int:
 
 def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connection]) -> tuple[Array, Array]:
     """A channel for each distinct rate and group that reaches a unit, slowest first, and the groups; fills in who owns
-    which."""
+    which. Of paired units two, the current and what drives it."""
     ends = np.zeros(nodes.size, int)
     rates, groups = np.empty(0), np.empty(0, int)
     for room in (False, True):
@@ -435,13 +441,14 @@ def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connect
     owner, rates, groups = owner[order], rates[order], groups[order]
     new = np.ones(order.size, bool)
     new[1:] = (np.diff(owner) != 0) | (np.diff(rates) != 0.0) | (np.diff(groups) != 0)
-    owner, rates, groups = owner[new], rates[new], groups[new]
+    twice = new * np.where(nodes["paired"][owner], 2, 1)
+    owner, rates, groups = (np.repeat(values, twice) for values in (owner, rates, groups))
     channels = records(owner.size, CHANNEL)
     channels["alpha"] = rates
     nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))
     nodes["n_channels"] = np.bincount(owner, minlength=nodes.size)
     pairs, inverse = np.unique(np.stack([channels["alpha"], nodes["beta"][owner]]), axis=1, return_inverse=True)
-    # A current that stays lifts V to I / beta in the end.
-    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] if a > 0.0 else 1.0 / b for a, b in pairs.T])
+    # A current that stays lifts V to I / beta in the end, and without leak a current that decays lifts it to I / alpha.
+    peaks = np.array([membrane.peak(0.0, 1.0, a, b)[1] if a * b > 0.0 else 1.0 / max(a, b, TINY) for a, b in pairs.T])
     channels["reach"] = peaks[inverse.reshape(-1)] if owner.size else 0.0
     return channels, groups

@@ -119,7 +119,8 @@ class Run(interface.Run):
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         nodes = self.graph.nodes[self.structure.starts[layer] : self.structure.starts[layer + 1]]
-        return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()
+        with np.errstate(divide="ignore"):  # of units without leak
+            return 1.0 / nodes["beta"], nodes["theta"].copy(), nodes["t_ref"].copy()
 
     def arrivals(self, layer: int) -> tuple[Array, Array, Array]:
         structure, log = self.structure, self.log
@@ -136,7 +137,7 @@ class Run(interface.Run):
         offsets = np.searchsorted(sample[order], np.arange(batch + 1))
         return log.events["time"][order], source[order], offsets
 
-    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array]:
+    def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
         structure, log = self.structure, self.log
         target = structure.starts[layer] + unit
         synapses = np.flatnonzero(structure.synapses["target"] == target)  # in order of source
@@ -147,8 +148,9 @@ class Run(interface.Run):
         first, stop = (np.searchsorted(structure.sources[synapses], source, side) for side in ("left", "right"))
         event, place = spans(first, stop - first)
         heard = synapses[place]
-        alpha = structure.channels["alpha"][structure.synapses["channel"][heard]]
-        return times[event], self.graph.weight[heard], alpha
+        channel, node = structure.synapses["channel"][heard], structure.nodes[target]
+        drives = node["paired"] & ((channel - node["first_channel"]) % 2 == 1)
+        return times[event], self.graph.weight[heard], structure.channels["alpha"][channel], drives
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         if not self.structure.has_start:

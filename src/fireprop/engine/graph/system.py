@@ -189,5 +189,5 @@ def _resets(run: Run, spikes: Fired) -> Array:
     beta = run.graph.nodes["beta"][units]
     gaps = spikes.times[:, None] - spikes.times[None, :]
     own = (units[:, None] == units[None, :]) & (gaps > 0.0)
-    sums: Array = np.exp(-beta[:, None] * np.where(own, gaps, np.inf)).sum(1)
+    sums: Array = np.where(own, np.exp(-beta[:, None] * np.where(own, gaps, 0.0)), 0.0).sum(1)
     return sums

@@ -134,6 +134,8 @@ class _Graph:
         """The neurons of a population, which NIR describes by one value per unit."""
         module, n = units.module, units.size
         _require_sayable(units)
+        if not bool(module.tau_mem.isfinite().all()):
+            raise ValueError(f"{units.where}: tau_mem = inf: NIR's CubaLIF has a finite tau_mem")
         tau_mem, tau_syn = _per_unit(module.tau_mem, n), one_tau_syn(units.where, feeds)
         axes = {"tau_mem": module.tau_mem.dim(), "tau_syn": max(feed.tau_syn.dim() for feed in feeds)}
         metadata = package.per_unit_note(name for name, n_axes in axes.items() if n_axes)

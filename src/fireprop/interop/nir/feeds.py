@@ -48,6 +48,7 @@ def feeds_of_layer(where: str, name: str, layer: LIF | LI, before: str) -> Itera
     if isinstance(layer, LI):
         yield _feed(where, before, layer.weight, None, shape, layer.tau_syn, None, f"{before}->{name}")
         return
+    _require_exponential(where, layer.synapse)
     yield _feed(where, before, layer.weight, layer.mask, shape, layer.tau_syn, layer.delay, f"{before}->{name}")
     if layer.recurrent and layer.tau_syn_rec is not None:
         loop = layer.recurrent_weight, layer.recurrent_mask
@@ -57,9 +58,15 @@ def feeds_of_layer(where: str, name: str, layer: LIF | LI, before: str) -> Itera
 def feed_of_connection(where: str, net: Network, key: str) -> Feed:
     """The connection `key` of a Network."""
     own: Any = net.connections[key]
+    _require_exponential(where, own.synapse)
     pre, post = net.ends(key)
     name = key.removeprefix(f"{pre}->{post}").removeprefix(":")
     return _feed(where, pre, own.weight, own.mask, own.shape, own.tau_syn, own.delay, key, name)
+
+
+def _require_exponential(where: str, synapse: str) -> None:
+    if synapse != "exponential":
+        raise ValueError(f"{where}: alpha synapses: NIR has no node for them")
 
 
 def _feed(

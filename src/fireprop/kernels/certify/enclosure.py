@@ -17,6 +17,9 @@ within 2 ulp. U is a little more than u, for the products of errors that the rul
 give an interval for V'' over the span, hence a parabola above V (Taylor, second order), and a line below V'. They hold
 for any number of currents, of any sign, with alpha_k = beta or not; how close they are improves with the third power of
 the span.
+
+**Alpha synapses** drive a current by an A that decays towards 0, I' = alpha (A - I): over a span t, A brings a current
+between 0 and A min(alpha t, 1/e), and V'' has another term, the sum of alpha_k A_k.
 """
 
 import math
@@ -28,6 +31,7 @@ from fireprop.kernels.compiling import called, piece
 
 U = 2.0**-53 * (1.0 + 2.0**-20)  # mutant: a little above 2^-53, for products of errors; no test can tell how much
 EXP = 4.0 * U  # relative error of exp
+CREST = 0.367879441172  # a little above 1/e
 TINY = 2.0**-1060  # absolute error where results underflow  # mutant: room for 2^14 underflows
 
 # Constants of a unit, then where the walk stands with it.
@@ -56,11 +60,17 @@ CURRENT = np.dtype(
         ("error", np.float64),
         ("i_here", np.float64),
         ("here_error", np.float64),
+        ("drive", np.float64),  # A of alpha synapses, likewise
+        ("drive_error", np.float64),
+        ("drive_here", np.float64),
+        ("drive_here_error", np.float64),
     ],
     align=True,
 )
 
-SYNAPSE = np.dtype([("target", np.int64), ("current", np.int64), ("weight", np.float64)], align=True)
+SYNAPSE = np.dtype(
+    [("target", np.int64), ("current", np.int64), ("weight", np.float64), ("drives", np.bool_)], align=True
+)
 
 TALLY = np.dtype(
     [
@@ -141,12 +151,35 @@ def _sinh_series(y):
 
 
 @piece
+def driven_response(gap, alpha, a, a_error, beta, b, b_error):
+    """What a unit of A adds to V over a gap, and its error, from the same decays.
+
+    With x = (alpha - beta) gap: alpha (b - a (1 + x)) / (alpha - beta)^2 where |x| > 1/2; else alpha gap^2 b times the
+    sum of (-x)^n / (n! (n + 2)), whose first term left out is below 2^-60 of it.
+    """
+    difference = alpha - beta
+    x = difference * gap
+    if abs(x) > 0.5:
+        rest, scale = a * (1.0 + x), alpha / (difference * difference)
+        k = (b - rest) * scale
+        error = b_error * b + (a_error + 4.0 * U) * abs(rest) + U * (b + abs(rest)) + (4.0 + 2.0 * abs(x)) * TINY
+        return k, scale * error + 5.0 * U * abs(k) + TINY
+    total, term = 0.0, 1.0
+    for n in range(15):
+        total += term / (n + 2.0)
+        term *= -x / (n + 1.0)
+    k = alpha * gap * gap * b * total
+    return k, k * (b_error + 24.0 * U) + (1.0 + alpha * gap * gap) * TINY
+
+
+@piece
 def stand(currents, unit):
     """Look at the state itself: here is now."""
     unit.v_here, unit.v_here_error = unit.v, unit.v_error
     for c in range(unit.first, unit.last):
         current = currents[c]
         current.i_here, current.here_error = current.i, current.error
+        current.drive_here, current.drive_here_error = current.drive, current.drive_error
 
 
 @piece
@@ -165,6 +198,20 @@ def look(currents, unit, gap):
         error += h * current.error + h_error * size + U * (abs(part) + abs(v)) + TINY
         current.i_here = a * current.i
         current.here_error = a * current.error + (a_error * a + TINY) * size + U * abs(current.i_here) + TINY
+        current.drive_here, current.drive_here_error = 0.0, 0.0
+        if abs(current.drive) + current.drive_error > 0.0:
+            k, k_error = driven_response(gap, current.alpha, a, a_error, unit.beta, b, b_error)
+            size = abs(current.drive) + current.drive_error
+            part, lag = k * current.drive, current.alpha * gap * a
+            v += part
+            error += k * current.drive_error + k_error * size + U * (abs(part) + abs(v)) + TINY
+            brought = lag * current.drive
+            current.i_here += brought
+            current.here_error += lag * current.drive_error + (a_error + 2.0 * U) * lag * size
+            current.here_error += U * (abs(brought) + abs(current.i_here)) + (1.0 + current.alpha * gap) * TINY
+            current.drive_here = a * current.drive
+            current.drive_here_error = a * current.drive_error + (a_error * a + TINY) * size
+            current.drive_here_error += U * abs(current.drive_here) + TINY
     unit.v_here, unit.v_here_error = v, error
 
 
@@ -176,6 +223,7 @@ def settle(currents, unit, t):
     for c in range(unit.first, unit.last):
         current = currents[c]
         current.i, current.error = current.i_here, current.here_error
+        current.drive, current.drive_error = current.drive_here, current.drive_here_error
 
 
 @piece
@@ -184,6 +232,7 @@ def ceiling(currents, unit, span):
     push = 0.0
     for c in range(unit.first, unit.last):
         push += max(currents[c].i + currents[c].error, 0.0)
+        push += CREST * max(currents[c].drive + currents[c].drive_error, 0.0)
     slack = 1.0 + noise(unit.last - unit.first)
     return (max(unit.v + unit.v_error, 0.0) + span * push) * slack
 
@@ -214,6 +263,15 @@ def outlook(currents, unit, span):
         bend_low -= rate * (i_high * kept if i_high < 0.0 else i_high)
         size += max(abs(i_low), abs(i_high))
         bend_size += rate * max(abs(i_low), abs(i_high))
+        if abs(current.drive_here) + current.drive_here_error > 0.0:
+            a_low = current.drive_here - current.drive_here_error
+            a_high = current.drive_here + current.drive_here_error
+            share = min(current.alpha * span, CREST)  # of A, at most, that is a current within the span
+            push += share * max(a_high, 0.0)
+            pull += share * min(a_low, 0.0)
+            bend_high += current.alpha * (a_high if a_high > 0.0 else a_high * kept) - rate * share * min(a_low, 0.0)
+            bend_low += current.alpha * (a_low * kept if a_low > 0.0 else a_low) - rate * share * max(a_high, 0.0)
+            bend_size += (current.alpha + rate * share) * max(abs(a_low), abs(a_high))
     fade = max(0.0, 1.0 - beta * span)
     v_high = (high if high > 0.0 else high * fade) + span * push
     v_low = (low * fade if low > 0.0 else low) + span * pull
@@ -243,5 +301,5 @@ def drift(currents, unit, span):
     for c in range(unit.first, unit.last):
         current = currents[c]
         slope += current.i_here
-        bend += (current.alpha + unit.beta) * abs(current.i_here)
+        bend += (current.alpha + unit.beta) * abs(current.i_here) + current.alpha * abs(current.drive_here)
     return (abs(slope) + 2.0 * bend * span) * span

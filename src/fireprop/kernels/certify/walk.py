@@ -256,8 +256,12 @@ def deliver(walk, sample, source, t):
         elif unit.at < t:
             pass_gap(tally, currents, unit, sample, synapse.target, t)
         current = currents[synapse.current]
-        current.i += synapse.weight
-        current.error += U * abs(current.i)
+        if synapse.drives:
+            current.drive += synapse.weight
+            current.drive_error += U * abs(current.drive)
+        else:
+            current.i += synapse.weight
+            current.error += U * abs(current.i)
         if source == walk.start:
             unit.v = walk.v_start[synapse.target]
 
@@ -272,6 +276,7 @@ def certify_sample(walk, inputs, spikes, sample, t_stop):
         unit.v, unit.v_error = 0.0, 0.0
     for c in range(currents.size):
         currents[c].i, currents[c].error = 0.0, 0.0
+        currents[c].drive, currents[c].drive_error = 0.0, 0.0
     n_external = walk.rows.size - 1 - walk.units.size
     arrival, inputs_to = inputs.offsets[sample], inputs.offsets[sample + 1]
     spike, spikes_to = spikes.offsets[sample], spikes.offsets[sample + 1]

@@ -6,6 +6,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, inlined, merged, njit, piece
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
@@ -126,7 +127,10 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
                 else:
                     move_many_backward(own, currents, units[synapses[s].target].first_channel, memo, t)
                 grad_weight[s] += current.value
-                sums[(s - start) % N_SUMS] += weight[s] * (current.alpha * current.value - own.v)
+                driven = own.v
+                if own.paired and pairs.drives(units[synapses[s].target], synapses[s].channel):
+                    driven = current.alpha * currents[synapses[s].channel - 1].value
+                sums[(s - start) % N_SUMS] += weight[s] * (current.alpha * current.value - driven)
         gradient.times[k] += total_of(sums)
         stop = start
 

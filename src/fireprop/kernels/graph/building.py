@@ -48,8 +48,8 @@ def list_rates(rows, sources, tau_syn, group, first_group, first_target, cursor,
 
 @njit(cache=True)
 def lay_synapses(
-    rows, sources, senders, tau_syn, group, first_group, ends, place, width, cursor, nodes, channels, groups, synapses,
-    order,
+    rows, sources, senders, tau_syn, group, first_group, ends, place, width, drives, cursor, nodes, channels, groups,
+    synapses, order,
 ):  # fmt: skip
     """Write the synapses of one connection to where the rows of their sources stand, moving the cursor (by source) on.
 
@@ -57,6 +57,7 @@ def lay_synapses(
     ends     (first sender, first target)
     place    of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
              (out, width)
+    drives   whether its synapses are alpha synapses
     """
     first_source, first_target = ends
     for out in range(rows.size - 1):
@@ -79,7 +80,7 @@ def lay_synapses(
             s = cursor[first_source + senders[k]]
             cursor[first_source + senders[k]] += 1
             synapses[s].target = u
-            synapses[s].channel = c
+            synapses[s].channel = c if not nodes[u].paired else c - (c - first) % 2 + drives
             order[s] = place + (k if width == 0 else out * width + source)
 
 
@@ -141,10 +142,10 @@ def _place_of(nodes, synapse):
 
 @njit(cache=True)
 def _are_alike(nodes, channels, first, stop):
-    """Whether units have the same rates, and one current at least."""
+    """Whether units have the same rates, and one current at least, and no alpha synapses."""
     one = nodes[first]
     for u in range(first, stop):
-        if nodes[u].beta != one.beta or nodes[u].n_channels != one.n_channels or one.n_channels == 0:
+        if nodes[u].beta != one.beta or nodes[u].n_channels != one.n_channels or one.n_channels == 0 or one.paired:
             return False
         for k in range(one.n_channels):
             if channels[nodes[u].first_channel + k].alpha != channels[one.first_channel + k].alpha:

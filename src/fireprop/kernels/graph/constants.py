@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, njit, piece
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import source_of
@@ -82,6 +83,10 @@ def move(graph, state, u, t):
     node, own = graph.nodes[u], state.nodes[u]
     gap = t - own.at
     if own.at == -np.inf or gap == 0.0:
+        own.at = t
+        return
+    if node.paired:
+        pairs.move_with_constants(graph, state, u, gap)
         own.at = t
         return
     b, v, by_beta = 1.0, 0.0, 0.0

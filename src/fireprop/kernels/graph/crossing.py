@@ -11,6 +11,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.state import (
     calm_slope_after,
     channels_of,
@@ -40,16 +41,19 @@ FAR = 690.0  # slowest time constants after which nothing can be left of any pot
 def earliest_crossing(channels, node, theta):
     """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD: it never does."""
     drive, lift = 0.0, 0.0
-    for c in channels_of(node):
-        drive += max(channels[c].base_i, 0.0)
-        lift += max(channels[c].base_i, 0.0) * channels[c].reach
+    if node.paired:
+        drive, lift = pairs.driven(channels, node, True)
+    else:
+        for c in channels_of(node):
+            drive += max(channels[c].base_i, 0.0)
+            lift += max(channels[c].base_i, 0.0) * channels[c].reach
     return earliest_crossing_of(node.base_v, drive, lift, node.beta, theta)
 
 
 @piece
 def earliest_crossing_of(v, drive, lift, beta, theta):
-    """`earliest_crossing` of a unit at v; drive: the sum of its positive currents, lift: of the peaks that each of them
-    alone would bring.
+    """`earliest_crossing` of a unit at v; drive: a bound of its current, the sum of the positive ones, lift: the sum of
+    the peaks that each of them alone would bring.
 
     No logarithm and no exponential, and no branch: V stays below max(v, 0) + lift; on its way from v to theta its slope
     is at most drive - beta v.
@@ -82,19 +86,33 @@ def flowing(channels, node):
 
 
 @piece
+def is_alone(channels, node, n_flowing, one):
+    """Whether V follows one current, or none, that decays of itself: one that stays may bring no peak."""
+    return n_flowing <= 1 and channels[one].alpha > 0.0 and not pairs.drives(node, one)
+
+
+@piece
 def within_reach(gap, slowest):
     """The part of a gap after which nothing can be left of any potential; all of it if a current stays."""
     return FAR / slowest if slowest * gap > FAR else gap
 
 
 @piece
-def slowest_decay(channels, node):
-    """The slowest rate of V and of the currents of a unit that decay."""
-    slowest = node.beta
+def far_end(channels, node, theta):
+    """A duration after which V does not cross for the first time, of a unit whose bias stays.
+
+    V and the currents that decay are gone long before. Without leak V goes on, as fast as the bias takes it.
+    """
+    slowest = node.beta if node.beta > 0.0 else math.inf
+    constant, missing = 0.0, theta + abs(node.base_v)
     for c in channels_of(node):
         if channels[c].alpha > 0.0:
             slowest = min(slowest, channels[c].alpha)
-    return slowest
+            missing += abs(channels[c].base_i) * channels[c].reach
+        else:
+            constant += channels[c].base_i
+    end = FAR / slowest if slowest < math.inf else 0.0
+    return end + 2.0 * missing / constant if node.beta == 0.0 and constant > 0.0 else end
 
 
 @called
@@ -104,11 +122,11 @@ def first_crossing(channels, node, theta, horizon, zeros, turns):
     zeros, turns  (most channels of a unit + 1,) float64, scratch
     """
     n_flowing, one, slowest = flowing(channels, node)
-    if n_flowing <= 1 and channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
+    if is_alone(channels, node, n_flowing, one):
         only = channels[one]
         return crossing_ahead(node.base_v, only.base_i, only.alpha, node.beta, theta)
     if slowest == 0.0 and horizon == math.inf:  # of a unit whose bias stays
-        end = FAR / slowest_decay(channels, node)
+        end = far_end(channels, node, theta)
     else:
         end = within_reach(horizon, slowest)
     n_zeros = current_turns(channels, node, end, zeros, turns)
@@ -157,6 +175,8 @@ def _first_slope(channels, node):
 @piece
 def _falls(channels, node, gap):
     """Whether the whole current falls a while after the base."""
+    if node.paired:
+        return pairs.falls(channels, node, gap)
     fall = 0.0
     for c in channels_of(node):
         channel = channels[c]
@@ -172,10 +192,14 @@ def _climb(channels, node, theta, left, right):
     and where V falls again before its tangent has reached theta, there is none.
     """
     size, height = node.beta * abs(node.base_v), theta + abs(node.base_v)
-    for c in channels_of(node):
-        channel = channels[c]
-        size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
-        height += abs(channel.base_i) * channel.reach
+    if node.paired:
+        current, lift = pairs.sizes(channels, node)
+        size, height = size + current + node.beta * lift, height + lift
+    else:
+        for c in channels_of(node):
+            channel = channels[c]
+            size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
+            height += abs(channel.base_i) * channel.reach
     t = left
     v, i = state_at_base(channels, node)
     if t > 0.0:
@@ -210,7 +234,7 @@ def peaks_ahead(channels, node, gap, out, zeros, turns):
     out, zeros, turns  (most channels of a unit + 1,) float64; the latter two are scratch
     """
     n_flowing, one, slowest = flowing(channels, node)
-    if n_flowing <= 1 and channels[one].alpha > 0.0:  # V may follow a current that stays without a peak
+    if is_alone(channels, node, n_flowing, one):
         only = channels[one]
         out[0] = peak_time(node.base_v, only.base_i, only.alpha, node.beta)
         return 1 if NONE_AHEAD < out[0] <= gap else 0
@@ -233,8 +257,11 @@ def peaks_ahead(channels, node, gap, out, zeros, turns):
 def current_turns(channels, node, end, zeros, scratch):
     """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
     falling = True
-    for c in channels_of(node):
-        falling = falling and channels[c].base_i >= 0.0  # mutant: without it no turn is found
+    if node.paired:
+        falling = pairs.falls_for_ever(channels, node)
+    else:
+        for c in channels_of(node):
+            falling = falling and channels[c].base_i >= 0.0  # mutant: without it no turn is found
     n_zeros = 0
     if falling:
         return n_zeros
@@ -259,6 +286,9 @@ def _rung(channels, node, rung, t):
     """The sum of exponentials that is left of -I' when the `rung` slowest have been divided out, scaled to the slowest
     that remains so that it does not underflow; clipped, for its sign alone matters."""
     first = node.first_channel
+    if node.paired:
+        total = pairs.rung(channels, node, rung, t)
+        return math.copysign(1.0, total) if total != 0.0 else 0.0
     total = 0.0
     for c in range(first + rung, first + node.n_channels):
         channel = channels[c]

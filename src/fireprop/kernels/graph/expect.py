@@ -8,6 +8,7 @@ early enough; it is looked at again when it comes to the top.
 import numpy as np
 
 from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import copy_to_node
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of, first_crossing
@@ -58,10 +59,13 @@ def bound_of_one(node, channel):
 def bound_of_many(node, channels):
     """`bound` of a unit with any number of currents that is not refractory; the base is not set."""
     drive, lift = 0.0, 0.0
-    for k in range(node.n_channels):
-        channel = channels[node.first_channel + k]
-        drive += max(channel.i, 0.0)
-        lift += max(channel.i, 0.0) * channel.reach
+    if node.paired:
+        drive, lift = pairs.driven(channels, node, False)
+    else:
+        for k in range(node.n_channels):
+            channel = channels[node.first_channel + k]
+            drive += max(channel.i, 0.0)
+            lift += max(channel.i, 0.0) * channel.reach
     duration = earliest_crossing_of(node.v, drive, lift, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else node.at + duration
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
@@ -153,6 +154,9 @@ def move(graph, sensitivity, u, t):
     if low >= high or gap == 0.0:  # mutant: only speed: nothing moves
         return
     v, node = sensitivity.v[u, low:high], graph.nodes[u]
+    if node.paired:
+        pairs.move_rows(graph, sensitivity, u, gap)
+        return
     b = math.exp(-node.beta * gap)
     for p in range(v.size):
         v[p] *= b
@@ -181,14 +185,19 @@ def arrive(graph, log, columns, sensitivity, under_way, k, t):
             sensitivity.i[c, own] += 1.0
         if high > low:
             widen(sensitivity, u, low, high)
-            v, i = sensitivity.v[u, low:high], sensitivity.i[c, low:high]
+            i, driven, share = sensitivity.i[c, low:high], sensitivity.v[u, low:high], w
+            if pairs.drives(graph.nodes[u], c):
+                driven, share = sensitivity.i[c - 1, low:high], alpha * w
             for p in range(d_t.size):
                 i[p] += alpha * w * d_t[p]
-                v[p] -= w * d_t[p]
+                driven[p] -= share * d_t[p]
         elif input_time != NONE:
             widen(sensitivity, u, input_time, input_time + 1)
             sensitivity.i[c, input_time] += alpha * w
-            sensitivity.v[u, input_time] -= w
+            if pairs.drives(graph.nodes[u], c):
+                sensitivity.i[c - 1, input_time] -= alpha * w
+            else:
+                sensitivity.v[u, input_time] -= w
     if parent >= log.offsets[0, -1]:
         arrived(under_way, parent)
 

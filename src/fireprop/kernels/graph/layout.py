@@ -2,8 +2,8 @@
 
 Sources are numbered through: those from outside first, then the units of the graph. From outside come the inputs, what
 arrives late along a line, and the start of a sample, if something acts there. A unit holds one current, a channel, for
-each distinct tau_syn that reaches it. Its event log has two levels: what comes from outside, and the spikes of
-all units together.
+each distinct tau_syn that reaches it; two, if any of its synapses is an alpha synapse (`kernels.graph.pairs`). Its
+event log has two levels: what comes from outside, and the spikes of all units together.
 """
 
 from typing import NamedTuple
@@ -33,6 +33,7 @@ NODE = in_lines(
         ("population", np.int32),
         ("known", np.int8),  # what `queued` is: see `kernels.graph.expect`
         ("fired", np.bool_),
+        ("paired", np.bool_),  # its channels come in pairs: see `kernels.graph.pairs`
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought
         ("t_ref", np.float64),

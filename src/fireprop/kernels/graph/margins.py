@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import channels_of
@@ -131,6 +132,8 @@ def note_clearance(state, direction, margins, u, v, d_v):
 @piece
 def total(state, u, i):
     """The total current of a unit, of the currents i."""
+    if state.graph.nodes[u].paired:
+        return pairs.total(state.graph.nodes[u], i)
     drive = 0.0
     for c in channels_of(state.graph.nodes[u]):
         drive += i[c]
@@ -151,6 +154,9 @@ def find_peaks(state, u, v, i, gap):
 def after(state, u, v, d_v, i, d_i, gap):
     """A potential and its tangent after a gap, driven by i and d_i."""
     node = state.graph.nodes[u]
+    if node.paired:
+        channels = state.graph.channels
+        return pairs.potential_after(channels, node, v, i, gap), pairs.potential_after(channels, node, d_v, d_i, gap)
     b, drive, d_drive = 1.0, 0.0, 0.0
     for c in channels_of(node):
         _, b, h = factors(gap, state.graph.channels[c].alpha, node.beta)
@@ -189,6 +195,10 @@ def cross_gap_free(state, direction, margins, u, gap):
 
 @piece
 def decay(state, u, i, d_i, gap):
+    if state.graph.nodes[u].paired:
+        pairs.decay_all(state.graph.channels, state.graph.nodes[u], i, gap)
+        pairs.decay_all(state.graph.channels, state.graph.nodes[u], d_i, gap)
+        return
     for c in channels_of(state.graph.nodes[u]):
         a = math.exp(-state.graph.channels[c].alpha * gap)
         i[c] *= a
@@ -288,11 +298,18 @@ def deliver(state, log, direction, margins, sample, k, t):
         d_current = d_w + graph.channels[c].alpha * w * d_t
         state.i[c] += w
         state.d_i[c] += d_current
-        own.d_v -= 0.0 if own.held else w * d_t
+        drives = pairs.drives(graph.nodes[u], c)
+        if drives:
+            state.d_i[c - 1] -= graph.channels[c].alpha * w * d_t
+        else:
+            own.d_v -= 0.0 if own.held else w * d_t
         if k != own.free_of and (own.free_of == NONE or parent_of(log, k) != own.free_of):
             state.free_i[c] += w
             state.d_free_i[c] += d_current
-            own.d_free_v -= w * d_t
+            if drives:
+                state.d_free_i[c - 1] -= graph.channels[c].alpha * w * d_t
+            else:
+                own.d_free_v -= w * d_t
         if source == graph.start:
             own.v = graph.v_start[u]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.lanes import settled
 from fireprop.kernels.membrane import factors, rise, step
 
@@ -60,6 +61,8 @@ def rest(graph):
 @piece
 def current_at(channels, node, t):
     """I(t-) of a unit, t not before its last arrival."""
+    if node.paired and node.at > NEVER:
+        return pairs.current_after(channels, node, t - node.at)
     total = 0.0
     if node.at > NEVER:
         for c in channels_of(node):
@@ -72,6 +75,9 @@ def set_base(channels, node):
     """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
     if node.hold_end > node.at:
         node.base_v = 0.0
+        if node.paired:
+            pairs.set_base_after(channels, node, node.hold_end - node.at)
+            return node.hold_end
         for c in channels_of(node):
             channel = channels[c]
             channel.base_i = channel.i * decay(channel.alpha * (node.hold_end - node.at))
@@ -85,6 +91,8 @@ def set_base(channels, node):
 @piece
 def state_at_base(channels, node):
     """`state_after` no time at all, to the bit."""
+    if node.paired:
+        return node.base_v, pairs.base_current(channels, node)
     i = 0.0
     for c in channels_of(node):
         i += channels[c].base_i
@@ -94,6 +102,8 @@ def state_at_base(channels, node):
 @piece
 def state_after(channels, node, gap):
     """V and the whole current a while after the base of a unit."""
+    if node.paired:
+        return pairs.state_after(channels, node, gap)
     b, v, i = 1.0, 0.0, 0.0
     for c in channels_of(node):
         a, b, h = factors(gap, channels[c].alpha, node.beta)
@@ -118,6 +128,8 @@ def slope_after(channels, node, gap):
 @piece
 def calm_slope_after(channels, node, gap):
     """`slope_after`, without the difference of equal numbers that a constant current leaves long after all others."""
+    if node.paired:
+        return pairs.calm_slope_after(channels, node, gap)
     b, slope = decay(node.beta * gap), 0.0
     for c in channels_of(node):
         a, _, h = factors(gap, channels[c].alpha, node.beta)
@@ -177,9 +189,7 @@ def move_to(channels, memo, single, events, node, t):
     if node.hold_end > node.at:
         v = potential_at(channels, node, t)
         node.v = kept(v, node.theta, single)
-        for c in channels_of(node):
-            channel = channels[c]
-            channel.i = faded(channel.i, decay(channel.alpha * (t - node.at)), single)
+        fade(channels, node, t - node.at, single)
         node.at = t
     elif node.at > NEVER:
         v = move_many(node, channels, memo, t, single)
@@ -189,8 +199,24 @@ def move_to(channels, memo, single, events, node, t):
 
 
 @piece
+def fade(channels, node, gap, single):
+    """Let the currents at the last arrival of a unit be those a while later."""
+    if node.paired:
+        pairs.fade(channels, node, gap, single)
+        return
+    for c in channels_of(node):
+        channel = channels[c]
+        channel.i = faded(channel.i, decay(channel.alpha * gap), single)
+
+
+@piece
 def move_many(node, channels, memo, t, single):
     """`move_to` for a unit with any number of currents that is not refractory, and has moved before. V(t-)."""
+    if node.paired:
+        v = pairs.move(node, channels, t, single)
+        node.v = kept(v, node.theta, single)
+        node.at = t
+        return v
     gap, b, v, brought = t - node.at, 1.0, 0.0, 0.0
     for k in range(node.n_channels):
         channel = channels[node.first_channel + k]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import njit
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.membrane import factors
 
 
@@ -88,7 +89,10 @@ def entries(graph, log, sample, synapse_of, column_of, n_inputs, paper, out):
             column = column_of[j] if j < n_in else n_inputs + j - n_in
             while s < graph.rows[source + 1] and graph.synapses[s].target == event.unit:
                 alpha = graph.channels[graph.synapses[s].channel].alpha
-                y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
+                if pairs.drives(node, graph.synapses[s].channel):
+                    y, rise, shift = pairs.feeding(f, arrived.time, restart, alpha, node.beta)
+                else:
+                    y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
                 slope += graph.weight[s] * rise
                 if column >= 0:
                     out.time_row[n_time], out.time_column[n_time] = k - first, column

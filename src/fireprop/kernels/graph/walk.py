@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, piece
+from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.state import channels_of, remembered
 from fireprop.kernels.membrane import step
@@ -21,6 +22,7 @@ OWN = np.dtype(
         ("beta", np.float64),  # 1 / tau_mem, here too
         ("n_channels", np.int32),
         ("active", np.bool_),  # whether anything has reached it: if not, all is 0
+        ("paired", np.bool_),  # whether its channels come in pairs, here too
     ],
     align=True,
 )
@@ -90,6 +92,10 @@ def move_many_forward(own, currents, first, memo, t):
     gap, b, v = t - own.at, 1.0, 0.0
     if gap == 0.0:
         return
+    if own.paired:
+        pairs.move_forward(own, currents, first, gap)
+        own.at = t
+        return
     for k in range(own.n_channels):
         current = currents[first + k]
         a, b, h = remembered(memo[k], gap, current.alpha, own.beta)
@@ -104,6 +110,10 @@ def move_many_backward(own, currents, first, memo, t):
     """`move_backward`, likewise."""
     gap, b = own.at - t, 1.0
     if gap == 0.0:
+        return
+    if own.paired:
+        pairs.move_backward(own, currents, first, gap)
+        own.at = t
         return
     for k in range(own.n_channels):
         current = currents[first + k]

@@ -1,0 +1,70 @@
+"""The response of the membrane to an alpha synapse, and its slopes (design 3, "Alpha synapses").
+
+An alpha synapse has a second variable A beside its current I, with the same rate alpha = 1/tau_syn:
+
+    A' = -alpha A,    I' = alpha (A - I),    V' = I - beta V
+
+An arrival adds its weight w to A. So its current is w alpha t exp(-alpha t), of the same area as w exp(-alpha t).
+"""
+
+from fireprop.kernels.compiling import inlined
+from fireprop.kernels.exponential import decay, loss
+
+PEAK = 0.36787944117144233  # 1/e: of the current after a unit of A
+TERMS = 18  # of the series of a moment: the next one is below 2^-53 of the sum
+
+
+@inlined
+def responses(gap, alpha, beta):
+    """What is left of A over `gap`, of V, and what a unit of A adds to I, and to V; h of a unit of I.
+
+    Returns (a, b, lag, h, k): A <- a A, I <- a I + lag A, V <- b V + h I + k A. With the moments M_n of `moments`, of
+    x = |alpha - beta| gap, and s = exp(-min(alpha, beta) gap):
+
+        lag = alpha gap a,   h = gap s M_0,   k = alpha gap^2 s M_1, or with M_0 - M_1 if alpha < beta
+    """
+    a, b = decay(alpha * gap), decay(beta * gap)
+    m0, m1, _ = moments(abs(alpha - beta) * gap)
+    part = gap * (a if a > b else b)
+    turned = alpha * gap
+    return a, b, turned * a, part * m0, turned * (part * (m1 if alpha > beta else m0 - m1))
+
+
+@inlined
+def response_slopes(gap, alpha, beta):
+    """dh/dalpha, dh/dbeta, dk/dalpha and dk/dbeta of `responses`, smooth through alpha = beta.
+
+    k is the integral of alpha s exp(-alpha s) exp(-beta (gap - s)) over s in [0, gap]; a derivative brings another
+    factor -s or -(gap - s).
+    """
+    m0, m1, m2 = moments(abs(alpha - beta) * gap)
+    part = gap * decay((alpha if alpha < beta else beta) * gap)
+    near = m1 if alpha > beta else m0 - m1  # of s
+    far = m0 - m1 if alpha > beta else m1  # of gap - s
+    square = m2 if alpha > beta else m0 - 2.0 * m1 + m2  # of s^2
+    turned = alpha * gap
+    return (
+        -gap * (part * near),
+        -gap * (part * far),
+        gap * (part * (near - turned * square)),
+        -gap * (turned * (part * (m1 - m2))),
+    )
+
+
+@inlined
+def moments(x):
+    """M_n, the integrals of v^n exp(-x v) over v in [0, 1], n = 0, 1, 2, for x >= 0.
+
+    Upwards from M_0 by n M_(n-1) = x M_n + exp(-x) where x is large, downwards from the series of M_2 elsewhere.
+    """
+    rest = decay(x)
+    if x > 1.0:
+        m0 = loss(x) / x
+        m1 = (m0 - rest) / x
+        return m0, m1, (2.0 * m1 - rest) / x
+    m2, term = 0.0, 1.0
+    for n in range(TERMS):
+        m2 += term / (n + 3.0)
+        term *= -x / (n + 1.0)
+    m1 = 0.5 * (x * m2 + rest)
+    return x * m1 + rest, m1, m2

@@ -1,0 +1,301 @@
+"""Units with alpha synapses: their currents come in pairs, each a current I and the A that drives it (`kernels.alpha`).
+
+This is what `state.py`, `crossing.py`, `walk.py` and others do for exponential synapses, for units whose record says
+`paired`: channel first_channel + 2 j is a current, the next one its A, of the same rate. A synapse that is no alpha
+synapse, a bias and an initial current add to I.
+"""
+
+import numpy as np
+
+from fireprop.kernels.alpha import PEAK, response_slopes, responses
+from fireprop.kernels.compiling import called, inlined, piece
+from fireprop.kernels.exponential import decay
+
+
+@inlined
+def drives(node, c):
+    """Whether channel c of a unit is the A of a pair."""
+    return node.paired and (c - node.first_channel) % 2 == 1
+
+
+@inlined
+def pairs_of(node):
+    """The currents of a unit whose channels come in pairs."""
+    return range(node.first_channel, node.first_channel + node.n_channels, 2)
+
+
+# ----------------------------------------------------------------------------------------------------------- the state
+
+
+@called
+def current_after(channels, node, gap):
+    """The whole current a while after the last arrival of a unit."""
+    total = 0.0
+    for c in pairs_of(node):
+        alpha = channels[c].alpha
+        total += (channels[c].i + alpha * gap * channels[c + 1].i) * decay(alpha * gap)
+    return total
+
+
+@called
+def set_base_after(channels, node, gap):
+    """Set the currents of the base to what the currents at the last arrival are a while later."""
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a = decay(current.alpha * gap)
+        current.base_i = (current.i + current.alpha * gap * drive.i) * a
+        drive.base_i = drive.i * a
+
+
+@called
+def decay_base(channels, node, gap):
+    """Let the currents of the base be those a while later."""
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a = decay(current.alpha * gap)
+        current.base_i = (current.base_i + current.alpha * gap * drive.base_i) * a
+        drive.base_i *= a
+
+
+@called
+def base_current(channels, node):
+    """The whole current at the base of a unit."""
+    total = 0.0
+    for c in pairs_of(node):
+        total += channels[c].base_i
+    return total
+
+
+@called
+def state_after(channels, node, gap):
+    """V and the whole current a while after the base of a unit."""
+    b, v, i = 1.0, 0.0, 0.0
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a, b, lag, h, k = responses(gap, current.alpha, node.beta)
+        v += h * current.base_i + k * drive.base_i
+        i += a * current.base_i + lag * drive.base_i
+    return b * node.base_v + v, i
+
+
+@called
+def calm_slope_after(channels, node, gap):
+    """V' a while after the base, without the difference of equal numbers that a constant current leaves."""
+    slope = -node.beta * decay(node.beta * gap) * node.base_v
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a, b, lag, h, k = responses(gap, current.alpha, node.beta)
+        slope += current.base_i * (a - node.beta * h if current.alpha > 0.0 else b)
+        slope += drive.base_i * (lag - node.beta * k)
+    return slope
+
+
+@piece
+def in_precision(x, single):
+    """As `state.in_state`."""
+    return np.float64(np.float32(x)) if single else x
+
+
+@called
+def fade(channels, node, gap, single):
+    """Let the currents at the last arrival be those a while later."""
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a = decay(current.alpha * gap)
+        current.i = in_precision((current.i + current.alpha * gap * drive.i) * a, single)
+        drive.i = in_precision(drive.i * a, single)
+
+
+@called
+def move(node, channels, t, single):
+    """Bring the currents of a unit that is not refractory, and has moved before, to t; V(t-), which is not kept."""
+    gap, b, v = t - node.at, 1.0, 0.0
+    for c in pairs_of(node):
+        current, drive = channels[c], channels[c + 1]
+        a, b, lag, h, k = responses(gap, current.alpha, node.beta)
+        v += h * current.i + k * drive.i
+        current.i = in_precision(a * current.i + lag * drive.i, single)
+        drive.i = in_precision(a * drive.i, single)
+    return b * node.v + v
+
+
+# ------------------------------------------------------------------------------------------------- bounds and crossings
+
+
+@called
+def driven(channels, node, at_base):
+    """What the whole current and V, each from 0, stay below: sums over the positive currents.
+
+    A unit of A brings a current of 1/e at most, and V no higher than a unit of I would.
+    """
+    drive, lift = 0.0, 0.0
+    for c in pairs_of(node):
+        current, source = channels[c], channels[c + 1]
+        i = max(current.base_i if at_base else current.i, 0.0)
+        a = max(source.base_i if at_base else source.i, 0.0)
+        drive += i + PEAK * a
+        lift += i * current.reach + a * source.reach
+    return drive, lift
+
+
+@called
+def sizes(channels, node):
+    """Bounds of |I| and of what it brings to |V|, as sums over currents."""
+    current, lift = 0.0, 0.0
+    for c in pairs_of(node):
+        i, a = abs(channels[c].base_i), abs(channels[c + 1].base_i)
+        current += i + PEAK * a
+        lift += i * channels[c].reach + a * channels[c + 1].reach
+    return current, lift
+
+
+@called
+def falls(channels, node, gap):
+    """Whether the whole current falls a while after the base."""
+    fall = 0.0
+    for c in pairs_of(node):
+        alpha = channels[c].alpha
+        i, a = channels[c].base_i, channels[c + 1].base_i
+        fall += alpha * (i + (alpha * gap - 1.0) * a) * decay(alpha * gap)
+    return fall > 0.0
+
+
+@called
+def falls_for_ever(channels, node):
+    """Whether no current is negative and none is driven: the whole current never turns."""
+    for c in pairs_of(node):
+        if channels[c].base_i < 0.0 or channels[c + 1].base_i != 0.0:
+            return False
+    return True
+
+
+@called
+def rung(channels, node, number, t):
+    """`crossing.rung_value`: -I' is a sum of (c_0 + c_1 t) exp(-alpha t).
+
+    To divide by the exponential of one more channel, of rate r, and to differentiate turns (c_0, c_1) into
+    ((r - alpha) c_0 + c_1, (r - alpha) c_1). The two channels of a pair take its two terms.
+    """
+    first = node.first_channel
+    slowest, total = channels[first + number].alpha, 0.0
+    for c in pairs_of(node):
+        if c + 1 < first + number:
+            continue
+        alpha = channels[c].alpha
+        one = alpha * alpha * channels[c + 1].base_i
+        zero = alpha * (channels[c].base_i - channels[c + 1].base_i)
+        for j in range(first, first + number):
+            rate = channels[j].alpha - alpha
+            zero, one = rate * zero + one, rate * one
+        total += (zero + one * t) * decay((alpha - slowest) * t)
+    return total
+
+
+# --------------------------------------------------------------------------------------------------- derivative walks
+
+
+@called
+def move_forward(own, currents, first, gap):
+    """Bring the tangents of a unit forwards."""
+    b, v = 1.0, 0.0
+    for c in range(first, first + own.n_channels, 2):
+        current, drive = currents[c], currents[c + 1]
+        a, b, lag, h, k = responses(gap, current.alpha, own.beta)
+        v += h * current.value + k * drive.value
+        current.value = a * current.value + lag * drive.value
+        drive.value *= a
+    own.v = b * own.v + v
+
+
+@called
+def move_backward(own, currents, first, gap):
+    """Bring the adjoints of a unit back: the transpose."""
+    b = 1.0
+    for c in range(first, first + own.n_channels, 2):
+        current, drive = currents[c], currents[c + 1]
+        a, b, lag, h, k = responses(gap, current.alpha, own.beta)
+        drive.value = a * drive.value + lag * current.value + k * own.v
+        current.value = a * current.value + h * own.v
+    own.v *= b
+
+
+@called
+def move_with_constants(graph, state, u, gap):
+    """`constants.move`: the derivatives by the rate of a pair stand with its A, but dI, which stands with its I."""
+    node, own = graph.nodes[u], state.nodes[u]
+    b, v, by_beta = 1.0, 0.0, 0.0
+    for c in pairs_of(node):
+        current, drive, alpha = state.currents[c], state.currents[c + 1], graph.channels[c].alpha
+        a, b, lag, h, k = responses(gap, alpha, node.beta)
+        h_by_alpha, h_by_beta, k_by_alpha, k_by_beta = response_slopes(gap, alpha, node.beta)
+        v += h * current.i + k * drive.i
+        by_beta += h_by_beta * current.i + k_by_beta * drive.i
+        drive.v_by_alpha = (
+            b * drive.v_by_alpha + h * current.by_alpha + k * drive.by_alpha
+            + h_by_alpha * current.i + k_by_alpha * drive.i
+        )  # fmt: skip
+        # Of a (I + alpha gap A): a falls, and alpha gap grows.
+        current.by_alpha = a * (current.by_alpha - gap * current.i) + lag * drive.by_alpha
+        current.by_alpha += gap * (a - lag) * drive.i
+        drive.by_alpha = a * (drive.by_alpha - gap * drive.i)
+        current.i = a * current.i + lag * drive.i
+        drive.i *= a
+    own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
+    own.v = b * own.v + v
+    own.by_t_ref *= b
+    own.by_v_start *= b
+
+
+@called
+def move_rows(graph, sensitivity, u, gap):
+    """`forward_propagation.move`, of the columns of a unit that are not 0."""
+    node, low, high = graph.nodes[u], sensitivity.low[u], sensitivity.high[u]
+    v, b = sensitivity.v[u], decay(node.beta * gap)
+    for p in range(low, high):
+        v[p] *= b
+    for c in pairs_of(node):
+        a, _, lag, h, k = responses(gap, graph.channels[c].alpha, node.beta)
+        i, drive = sensitivity.i[c], sensitivity.i[c + 1]
+        for p in range(low, high):
+            v[p] += h * i[p] + k * drive[p]
+            i[p] = a * i[p] + lag * drive[p]
+            drive[p] *= a
+
+
+@called
+def total(node, i):
+    """The whole current of a unit, of channels that have the numbers i."""
+    found = 0.0
+    for c in pairs_of(node):
+        found += i[c]
+    return found
+
+
+@called
+def potential_after(channels, node, v, i, gap):
+    """V after a gap, from v and channels that have the numbers i."""
+    b, brought = decay(node.beta * gap), 0.0
+    for c in pairs_of(node):
+        _, _, _, h, k = responses(gap, channels[c].alpha, node.beta)
+        brought += h * i[c] + k * i[c + 1]
+    return b * v + brought
+
+
+@called
+def decay_all(channels, node, i, gap):
+    """Let the numbers i of the channels of a unit be those after a gap."""
+    for c in pairs_of(node):
+        a = decay(channels[c].alpha * gap)
+        i[c] = (i[c] + channels[c].alpha * gap * i[c + 1]) * a
+        i[c + 1] *= a
+
+
+@called
+def feeding(t, arrival, restart, alpha, beta):
+    """`system.feeding` of an alpha synapse."""
+    late = max(arrival, restart)
+    left, wait = decay(alpha * (late - arrival)), alpha * (late - arrival)
+    a, _, lag, h, k = responses(t - late, alpha, beta)
+    y = left * (h * wait + k)
+    rise = left * (a * wait + lag) - beta * y
+    return y, rise, alpha * (y - left * h) if restart > arrival else -rise
