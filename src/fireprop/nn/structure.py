@@ -112,7 +112,7 @@ def adaptation_connections(
     n = values[Part("tau_mem", k)].size
     own = engine.graph.Sparsity((n, n), np.arange(n + 1), np.arange(n, dtype=np.int32))
     trained = is_trained(module, "tau_adapt"), False
-    return [connection_of(f"{name}: adaptation", (k, k), number, values, own, trained)]
+    return [connection_of(f"{name}: adaptation", (k, k), number, values, own, trained, "exponential")]
 
 
 def adaptation_sites(module: "LIF | Population", number: int, n: int) -> list[Site]:

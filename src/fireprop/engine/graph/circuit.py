@@ -67,7 +67,8 @@ def circuit_of(run: interface.Run, sample: int, t_end: float, grad_times: Sequen
     t_end       of the sample
     grad_times  per layer, dL/df of its spikes in this sample, as the loss alone gives it
 
-    Raises GrazeError at a spike of slope <= 0 that matters, ValueError for a run that continues another.
+    Raises GrazeError at a spike of slope <= 0 that matters, ValueError for a run that continues another and for alpha
+    synapses.
     """
     run.refuse_resumed()
     single = _replayed(run, sample, t_end)
@@ -103,6 +104,8 @@ def _replayed(run: interface.Run, sample: int, t_end: float) -> Run:
     A spike of a float32 run lies off its threshold by what that has rounded: V' is taken where V is.
     """
     structure, weights, thresholds = run.as_graph()
+    if structure.nodes["paired"].any():
+        raise ValueError("the network has alpha synapses: shares of a gradient are known for exponential synapses only")
     times, units, offsets = run.spikes(0)
     own = slice(*offsets[sample : sample + 2])
     given = times[own], units[own], np.array([0, own.stop - own.start])
