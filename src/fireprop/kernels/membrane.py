@@ -25,7 +25,7 @@ STEEP = 2.0**-7  # of the first slope: the least at a crossing that is found the
 F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15, F16, F17, F18 = (  # of Taylor polynomials
     1.0 / math.factorial(n) for n in range(2, 19)
 )
-GENTLE = 2.0**-40  # of theta: far more than rounding, far less than anybody's margin
+GENTLE = 2.0**-40  # of theta: well above rounding, well below any real distance
 
 
 @inlined

@@ -71,7 +71,7 @@ def own_events(chain, log, direction, lanes, layer, cursors, order, t, t_arrival
     """
     last, spike, held = cursors
     n_alone = 0
-    while spike < last:  # and then a hold is left, for none ends before its spike
+    while spike < last:  # while spikes remain, so do their ends of refractory periods
         f, end = log.events[spike].time, hold_end_of(chain, log, layer, order[held])
         if min(f, end) > t_arrival:
             break

@@ -452,7 +452,7 @@ def seek(loop, layer, u, t, v, i, not_before):
 
 @merged
 def search_all(loop, layer):
-    """Find the crossings of all that stand in line, in a vector pass: SEARCHED_AT_ONCE cost less than 2 one by one."""
+    """Find the crossings of all candidates in a vector pass: SEARCHED_AT_ONCE cost less than two scalar searches."""
     state, search = loop.layers[layer], loop.search
     first, n = np.uint64(state.start), state.n_searched
     n_all = fill_up(search[:DURATION], state.start, n)
@@ -572,7 +572,7 @@ def look_beyond(loop, layer, n):
 
 @piece
 def after(t, duration, gap_end):
-    """A while after t. What an arrival or an end of hold caused comes after it, be it by an ulp."""
+    """A duration after t, at least one ulp later: effects follow their cause."""
     f = t + duration
     if f <= t:
         f = np.nextafter(t, np.inf)

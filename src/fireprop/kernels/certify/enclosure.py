@@ -184,7 +184,7 @@ def stand(currents, unit):
 
 @piece
 def look(currents, unit, gap):
-    """The state of a unit `gap` after the one that it stands in: here is then."""
+    """Evaluate the state of a unit `gap` later, into its fields for the present."""
     b, b_error = decay(unit.beta, gap)
     v = b * unit.v
     error = b * unit.v_error + (b_error * b + TINY) * (abs(unit.v) + unit.v_error) + U * abs(v) + TINY

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def in_lines(fields, size):
-    """A record of `size` bytes, so that none of an aligned array lies across one cache line more than it must."""
+    """A record padded to `size` bytes, so that no record of an aligned array straddles an extra cache line."""
     packed = np.dtype(fields, align=True)
     offsets = [packed.fields[name][1] for name in packed.names]
     formats = [packed.fields[name][0] for name in packed.names]
