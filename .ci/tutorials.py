@@ -65,6 +65,7 @@ def run_here(page: Path, figures: Path | None) -> None:
     """Run a page in this process. A warning is an error, and so is a page without a `figure` at its end."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", ".torch.jit.script", DeprecationWarning)  # torch itself, in forward mode
+    warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive", UserWarning)  # what plt.show() says
     names = {"__name__": "__main__"}
     exec(compile(script(page.read_text(encoding="utf-8")), str(page), "exec"), names)
     if "figure" not in names:

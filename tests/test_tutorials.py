@@ -52,7 +52,8 @@ def test_a_tutorial_asks_a_question_ends_with_a_plot_says_what_was_learnt_and_le
     assert "name: python3" in front
     assert title.endswith("?")
     last_cell, end = text.rpartition(CELL)[2].split("\n```\n", 1)
-    assert "figure" in last_cell
+    assert "figure, " in last_cell
+    assert "plt.show()" in last_cell
     learnt = end.split("## What you have learnt\n")[1].strip().split("\n\n")
     assert len(learnt) == 2
     assert 2 <= len(re.findall(r"[.?](?=\s|$)", learnt[0])) <= 3  # sentences
