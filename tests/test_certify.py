@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 import fireprop
 import reference_graph as oracle
 from fireprop import Spikes
-from fireprop.certify import RANDOM_NETWORKS, CertificationError, certify_crossings, certify_random_networks
+from fireprop.certify import CertificationError, certify_crossings, certify_random_networks
 from fireprop.engine.arrays import records
 from fireprop.interop import clock_driven
 from fireprop.kernels.certify import enclosure, walk
 from fireprop.nn import LIF, Network, Sequential
+from fireprop.random_networks import LARGE
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
 DOUBLE = {"dtype": torch.float64}
@@ -703,9 +704,9 @@ def test_random_networks_are_proven_whole(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RANDOM_NETWORKS)
+@pytest.mark.parametrize("name", LARGE)
 def test_large_random_networks_are_proven_whole(name):
-    net, inputs, t_end = RANDOM_NETWORKS[name](torch.Generator().manual_seed(3))
+    net, inputs, t_end = LARGE[name](torch.Generator().manual_seed(3))
     found = certify_crossings(net, inputs[:2], t_end=t_end, name=name)
     assert found.complete
     assert found.n_spikes > 2 * found.n_units

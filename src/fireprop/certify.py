@@ -7,8 +7,6 @@ It knows nothing of how the spikes were found. It walks over them with formulas 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,9 +16,9 @@ from fireprop import arguments, engine
 from fireprop.engine.certify import Finding as FoundInGraph
 from fireprop.engine.certify import Kind, certify_spikes
 from fireprop.external import Given, spikes_of_all
-from fireprop.nn import LIF, Network, Sequential, checks
-from fireprop.nn.checks import Synapse
+from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
+from fireprop.random_networks import LARGE
 from fireprop.spikes import Spikes
 
 
@@ -240,18 +238,10 @@ def _located(view: GraphView, finding: FoundInGraph | None) -> Finding | None:
     return Finding(finding.kind, finding.sample, name, unit, finding.time, finding.excess)
 
 
-# -------------------------------------------------------------------------------------------------- random networks
-
-Drawn: TypeAlias = tuple[LIF | Sequential | Network, Spikes, float]
-
-N_INPUTS, N_INPUT_SPIKES = 40, 3  # per sample, and per input on average
-WINDOW, T_END = 1.5, 3.0  # inputs arrive within the window
-
-
 def certify_random_networks(
     n_crossings: int, *, seed: int | torch.Generator = 0, on_progress: Callable[[Certificate], object] | None = None
 ) -> list[Certificate]:
-    """`certify_crossings` on random networks of RANDOM_NETWORKS in turn, until n_crossings spikes are proven in all.
+    """`certify_crossings` on the kinds of `random_networks.LARGE` in turn, until n_crossings spikes are proven in all.
 
     seed         of a generator of its own, or a generator to draw from
     on_progress  called with each certificate as soon as it is there, for a display that lives
@@ -262,7 +252,7 @@ def certify_random_networks(
     """
     arguments.integer("n_crossings", n_crossings, least=1)
     generator = arguments.generator("seed", seed)
-    kinds = list(RANDOM_NETWORKS.items())
+    kinds = list(LARGE.items())
     certificates: list[Certificate] = []
     while sum(certificate.n_spikes for certificate in certificates) < n_crossings:
         name, draw = kinds[len(certificates) % len(kinds)]
@@ -271,126 +261,3 @@ def certify_random_networks(
         if on_progress is not None:
             on_progress(certificates[-1])
     return certificates
-
-
-def random_chain(generator: torch.Generator) -> Drawn:
-    """A chain of three layers of 200 to 400 units, connected at random; tau_mem and tau_syn equal in the second."""
-    sizes = [N_INPUTS, *torch.randint(200, 401, (3,), generator=generator).tolist()]
-    layers = []
-    for k, (n_in, n_out) in enumerate(pairwise(sizes)):
-        tau_mem = float(_uniform(generator, 0.5, 1.5))
-        tau_syn = tau_mem if k == 1 else float(_uniform(generator, 0.2, 1.5))
-        theta = _uniform(generator, 0.5, 1.5, n_out)
-        mask = _mask(generator, n_out, n_in, 0.2 if k else 1.0)
-        layer = LIF(n_in, n_out, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=theta, mask=mask, dtype=torch.float64)
-        layer.reset_parameters(
-            spikes_per_input=N_INPUT_SPIKES, window=WINDOW, gain=2.5, spread=4.0, generator=generator
-        )
-        layers.append(layer)
-    return Sequential(*layers), _inputs(generator, 8), T_END
-
-
-def random_recurrent(generator: torch.Generator) -> Drawn:
-    """1000 units that excite and inhibit one another and themselves at random, one synapse in twenty."""
-    n = 1000
-    tau_mem = _choice(generator, _uniform(generator, 0.5, 1.5, 4), n)
-    tau_syn = _choice(generator, _uniform(generator, 0.2, 1.5, 4), n, 1)
-    layer = LIF(
-        N_INPUTS, n, tau_mem=tau_mem, tau_syn=tau_syn,
-        v_threshold=_uniform(generator, 0.5, 1.5, n), recurrent=True,
-        recurrent_mask=_mask(generator, n, n, 0.05) | torch.eye(n, dtype=torch.bool), dtype=torch.float64,
-    )  # fmt: skip
-    _draw_weights(layer, generator)
-    return layer, _inputs(generator, 8), T_END
-
-
-def random_alpha(generator: torch.Generator) -> Drawn:
-    """`random_several_tau_syn` with alpha synapses."""
-    return random_several_tau_syn(generator, "alpha")
-
-
-def random_several_tau_syn(generator: torch.Generator, synapse: Synapse = "exponential") -> Drawn:
-    """600 units with a hold each; every synapse has one of four tau_syn, one of which equals tau_mem."""
-    n = 600
-    handful = torch.cat([_uniform(generator, 0.2, 2.0, 3), torch.ones(1, dtype=torch.float64)])
-    layer = LIF(
-        N_INPUTS, n, tau_mem=1.0, tau_syn=_choice(generator, handful, n, N_INPUTS),
-        tau_syn_rec=_choice(generator, handful, n, n), synapse=synapse, v_threshold=_uniform(generator, 0.5, 1.5, n),
-        t_ref=_uniform(generator, 0.0, 0.1, n), recurrent=True, recurrent_mask=_mask(generator, n, n, 0.08),
-        dtype=torch.float64,
-    )  # fmt: skip
-    _draw_weights(layer, generator)
-    return layer, _inputs(generator, 8), T_END
-
-
-def random_populations(generator: torch.Generator) -> Drawn:
-    """800 units that excite and 200 that inhibit, each with a hold, and 50 that read them out."""
-    net = Network(N_INPUTS, dtype=torch.float64, generator=generator)
-    sizes = {"input": N_INPUTS, "excitatory": 800, "inhibitory": 200, "out": 50}
-    net.add("excitatory", sizes["excitatory"], tau_mem=1.0, t_ref=_uniform(generator, 0.0, 0.1, sizes["excitatory"]))
-    net.add("inhibitory", sizes["inhibitory"], tau_mem=0.5, t_ref=0.02)
-    net.add("out", sizes["out"], tau_mem=1.0)
-    strength = {"input": 2.5 / N_INPUT_SPIKES, "excitatory": 0.25, "inhibitory": -0.4}
-    for pre, post, tau_syn in (
-        ("input", "excitatory", 0.5),
-        ("input", "inhibitory", 0.5),
-        ("excitatory", "excitatory", 0.6),
-        ("excitatory", "inhibitory", 0.4),
-        ("inhibitory", "excitatory", 1.0),
-        ("inhibitory", "inhibitory", 0.5),
-        ("excitatory", "out", 0.7),
-    ):
-        mask = _mask(generator, sizes[post], sizes[pre], 1.0 if pre == "input" else 0.08)
-        mean = strength[pre] / (mask.double().mean() * sizes[pre]) * 6.0
-        weight = mean * 2.0 * torch.rand(mask.shape, dtype=torch.float64, generator=generator) * mask
-        net.connect(pre, post, tau_syn=tau_syn, mask=mask, weight=weight)
-    return net, _inputs(generator, 8), T_END
-
-
-def random_inhibited(generator: torch.Generator) -> Drawn:
-    """600 units that inhibition takes up to 10^4 thresholds below 0, and excitation up again, with holds."""
-    n = 600
-    layer = LIF(
-        N_INPUTS, n, tau_mem=float(_uniform(generator, 0.5, 1.5)), tau_syn=float(_uniform(generator, 0.2, 1.5)),
-        v_threshold=_uniform(generator, 0.5, 1.5, n), t_ref=_uniform(generator, 0.05, 0.1, n), dtype=torch.float64,
-    )  # fmt: skip
-    strength = 10.0 ** _uniform(generator, 0.0, 4.5, n, 1)
-    layer.weight.data.copy_(strength * torch.randn(n, N_INPUTS, generator=generator, dtype=torch.float64))
-    return layer, _inputs(generator, 8), T_END
-
-
-RANDOM_NETWORKS: dict[str, Callable[[torch.Generator], Drawn]] = {
-    "chain": random_chain,
-    "recurrent": random_recurrent,
-    "several tau_syn": random_several_tau_syn,
-    "populations": random_populations,
-    "inhibited": random_inhibited,
-    "alpha": random_alpha,
-}
-
-
-def _draw_weights(layer: LIF, generator: torch.Generator) -> None:
-    layer.reset_parameters(
-        spikes_per_input=N_INPUT_SPIKES, window=WINDOW, gain=2.5, spread=2.0, recurrent_spread=0.5, generator=generator
-    )
-
-
-def _inputs(generator: torch.Generator, batch: int) -> Spikes:
-    """Inputs that arrive evenly, some at the same instant."""
-    n = batch * N_INPUTS * N_INPUT_SPIKES
-    times = _uniform(generator, 0.0, WINDOW, n)
-    times[::10] = times[::10].round(decimals=1)
-    units, samples = (torch.randint(0, most, (n,), generator=generator) for most in (N_INPUTS, batch))
-    return Spikes.from_events(times, units, samples, n_units=N_INPUTS, batch_size=batch)
-
-
-def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _mask(generator: torch.Generator, n_out: int, n_in: int, density: float) -> Tensor:
-    return torch.rand(n_out, n_in, generator=generator) < density
-
-
-def _choice(generator: torch.Generator, values: Tensor, *shape: int) -> Tensor:
-    return values[torch.randint(0, values.numel(), shape, generator=generator)]

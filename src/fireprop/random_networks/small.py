@@ -1,7 +1,6 @@
-"""Random networks of every kind, and the check of many of them."""
+"""Small random networks of every kind, with spikes that may be differentiated: none of them grazes its threshold."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -10,12 +9,10 @@ from torch import Tensor, nn
 
 from fireprop import arguments
 from fireprop.engine import SpikeLimitError
-from fireprop.gradcheck.check import check_gradients
-from fireprop.gradcheck.report import GradcheckReport, merge_rows
-from fireprop.gradcheck.subject import layers_of
 from fireprop.nn import LIF, Network, Record, Sequential
 from fireprop.nn.checks import Synapse
 from fireprop.nn.structure import weights_of
+from fireprop.random_networks.draws import integers, uniform
 from fireprop.spikes import Spikes
 
 NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays", "alpha"]
@@ -43,75 +40,6 @@ STRENGTHS = {  # mean weight of a synapse
 SECOND = 0.5  # of a second connection, relative to the first
 
 
-def check_random_networks(
-    n: int = 25,
-    *,
-    seed: int | torch.Generator = 0,
-    kinds: Sequence[NetworkKind] = KINDS,
-    tolerance: float = 1e-6,
-    on_report: Callable[[GradcheckReport], object] | None = None,
-) -> list[GradcheckReport]:
-    """`check_gradients` on n random networks, with its default loss: report k is of kind kinds[k % len(kinds)].
-
-    seed       of a generator of its own, or a generator to draw from
-    kinds      of `random_network`, which take turns
-    on_report  called with each report as soon as it is there, for a display that lives
-
-    Raises ValueError for n < 1 and for a kind that is not there.
-
-    >>> all(report.passed for report in check_random_networks(2, seed=7, kinds=["chain", "recurrent"]))
-    True
-    """
-    arguments.integer("n", n, least=1)
-    if not arguments.instance("kinds", kinds, (list, tuple), "a list of kinds of networks"):
-        raise ValueError(f"kinds is empty: choose from {', '.join(KINDS)}")
-    for k, kind in enumerate(kinds):
-        _check_kind(f"kinds[{k}]", kind)
-    generator = arguments.generator("seed", seed)
-    reports = []
-    for k in range(n):
-        net, inputs, t_end = random_network(generator, kinds[k % len(kinds)])
-        reports.append(check_gradients(net, inputs, t_end=t_end, tolerance=tolerance))
-        if on_report is not None:
-            on_report(reports[-1])
-    return reports
-
-
-def check_random_chains(
-    n: int = 20,
-    *,
-    seed: int | torch.Generator = 0,
-    tolerance: float = 1e-6,
-    on_report: Callable[[GradcheckReport], object] | None = None,
-) -> list[GradcheckReport]:
-    """`check_random_networks` of kind "chain"."""
-    return check_random_networks(n, seed=seed, kinds=["chain"], tolerance=tolerance, on_report=on_report)
-
-
-def summarize(reports: Sequence[GradcheckReport], kinds: Sequence[NetworkKind] = KINDS) -> GradcheckReport:
-    """One report of many: a row per kind of network and kind of parameter, with the worst of each.
-
-    kinds  of the networks, as `check_random_networks` was given them
-
-    >>> report = summarize(check_random_networks(1, kinds=["recurrent"]), ["recurrent"])
-    >>> [row.name for row in report.rows]
-    ['recurrent: weight', 'recurrent: recurrent_weight', 'recurrent: v_threshold', 'recurrent: input times']
-    """
-    rows = [
-        row
-        for k, kind in enumerate(kinds)
-        for row in merge_rows(
-            [
-                replace(row, name=f"{kind}: {row.parameter}")
-                for report in reports[k :: len(kinds)]
-                for row in report.rows
-            ],
-            lambda row: row.name,
-        )
-    ]
-    return GradcheckReport(tuple(rows), sum(report.n_spikes for report in reports))
-
-
 def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") -> tuple[nn.Module, Spikes, float]:
     """A random network in float64, one sample for it, and its horizon: (net, inputs, t_end).
 
@@ -133,12 +61,12 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
     >>> net(inputs, t_end=t_end).n_spikes > 0
     True
     """
-    _check_kind("kind", kind)
+    check_kind("kind", kind)
     arguments.instance("generator", generator, torch.Generator, "a torch.Generator")
     return _draw(generator, _DRAWS[kind])
 
 
-def _check_kind(name: str, kind: str) -> None:
+def check_kind(name: str, kind: str) -> None:
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{name} = {kind!r}: choose from {', '.join(KINDS)}")
 
@@ -161,8 +89,8 @@ def _draw(generator: torch.Generator, draw_net: Callable[[torch.Generator], Net]
     """The first network and inputs that are worth checking."""
     while True:
         net = draw_net(generator)
-        units = _integers(generator, 0, N_INPUTS, N_INPUT_SPIKES)
-        inputs = Spikes.from_events(_uniform(generator, 0.0, T_END / 2, N_INPUT_SPIKES), units, None, n_units=N_INPUTS)
+        units = integers(generator, 0, N_INPUTS, N_INPUT_SPIKES)
+        inputs = Spikes.from_events(uniform(generator, 0.0, T_END / 2, N_INPUT_SPIKES), units, None, n_units=N_INPUTS)
         if _is_worth_checking(net, inputs):
             return net, inputs, T_END
 
@@ -177,7 +105,8 @@ def _is_worth_checking(net: nn.Module, inputs: Spikes) -> bool:
     lively = all(spikes.n_spikes >= 2 * spikes.n_units for spikes in hidden or [out]) and out.n_spikes >= out.n_units
     signs = all(
         bool((weight < 0.0).any()) and bool((weight > 0.0).any())
-        for lif in layers_of(net)
+        for lif in net.modules()
+        if isinstance(lif, LIF)
         for weight in weights_of([lif])
     )
     return lively and signs and _is_steep(record) and sum(spikes.n_spikes for spikes in record) <= MAX_SPIKES
@@ -193,19 +122,19 @@ def _is_steep(record: Record) -> bool:
 
 
 def _draw_chain(generator: torch.Generator) -> Sequential:
-    hidden = _integers(generator, 4, 7, int(_integers(generator, 1, 3)))
+    hidden = integers(generator, 4, 7, int(integers(generator, 1, 3)))
     return Sequential(*(_draw_plain_layer(generator, *sizes) for sizes in pairwise([N_INPUTS, *hidden.tolist(), 2])))
 
 
 def _draw_plain_layer(generator: torch.Generator, n_in: int, n_out: int) -> LIF:
-    tau_mem = float(_uniform(generator, 0.6, 1.6))
+    tau_mem = float(uniform(generator, 0.6, 1.6))
     layer = LIF(
         n_in,
         n_out,
         tau_mem=tau_mem,
         tau_syn=tau_mem * float(_draw_ratios(generator)),
-        v_threshold=_uniform(generator, 0.5, 1.5, n_out),
-        t_ref=_uniform(generator, 0.05, 0.3, n_out) * _integers(generator, 0, 2),
+        v_threshold=uniform(generator, 0.5, 1.5, n_out),
+        t_ref=uniform(generator, 0.05, 0.3, n_out) * integers(generator, 0, 2),
         dtype=torch.float64,
         generator=generator,
     )
@@ -221,16 +150,16 @@ def _draw_recurrent(generator: torch.Generator) -> LIF:
 def _draw_several_tau_syn(generator: torch.Generator) -> LIF:
     tau_mem = _draw_tau_mem(generator)
     n = tau_mem.numel()
-    handful = torch.cat([_uniform(generator, 0.3, 2.0, 2), tau_mem[:1]])
-    rows = n if int(_integers(generator, 0, 2)) else 1  # a row per receiver, or one for all: by source alone
+    handful = torch.cat([uniform(generator, 0.3, 2.0, 2), tau_mem[:1]])
+    rows = n if int(integers(generator, 0, 2)) else 1  # a row per receiver, or one for all: by source alone
     shapes = [(rows, sources) for sources in (N_INPUTS, n)]
-    tau_syn, tau_syn_rec = (handful[_integers(generator, 0, 3, *shape)] for shape in shapes)
+    tau_syn, tau_syn_rec = (handful[integers(generator, 0, 3, *shape)] for shape in shapes)
     return _draw_recurrent_layer(generator, tau_mem, tau_syn, tau_syn_rec=tau_syn_rec)
 
 
 def _draw_hold(generator: torch.Generator) -> Sequential:
     tau_mem = _draw_tau_mem(generator)
-    held = _uniform(generator, 0.05, 0.3, tau_mem.numel())
+    held = uniform(generator, 0.05, 0.3, tau_mem.numel())
     tau_syn = tau_mem[:, None] * _draw_ratios(generator, tau_mem.numel(), 1)
     below = _draw_recurrent_layer(generator, tau_mem, tau_syn, t_ref=held)
     return Sequential(below, _draw_plain_layer(generator, below.out_features, 2))
@@ -240,10 +169,10 @@ def _draw_delays(generator: torch.Generator, synapse: Synapse = "exponential") -
     tau_mem = _draw_tau_mem(generator)
     n = tau_mem.numel()
     constants = {
-        "tau_syn_rec": _uniform(generator, 0.3, 1.6, n, 1),
-        "t_ref": _uniform(generator, 0.05, 0.3, n),
-        "delay": _uniform(generator, 0.01, 0.5, n, N_INPUTS),
-        "delay_rec": _uniform(generator, 0.01, 0.5, n, n),
+        "tau_syn_rec": uniform(generator, 0.3, 1.6, n, 1),
+        "t_ref": uniform(generator, 0.05, 0.3, n),
+        "delay": uniform(generator, 0.01, 0.5, n, N_INPUTS),
+        "delay_rec": uniform(generator, 0.01, 0.5, n, n),
     }
     tau_syn = tau_mem[:, None] * _draw_ratios(generator, n, 1)
     trained = {name: nn.Parameter(value) for name, value in constants.items()}
@@ -258,8 +187,8 @@ def _draw_recurrent_layer(
     generator: torch.Generator, tau_mem: Tensor, tau_syn: Tensor, synapse: Synapse = "exponential", **constants: Tensor
 ) -> LIF:
     n = tau_mem.numel()
-    mask, recurrent_mask = (_uniform(generator, 0.0, 1.0, n, sources) < DENSITY for sources in (N_INPUTS, n))
-    mask[torch.arange(n), _integers(generator, 0, N_INPUTS, n)] = True
+    mask, recurrent_mask = (uniform(generator, 0.0, 1.0, n, sources) < DENSITY for sources in (N_INPUTS, n))
+    mask[torch.arange(n), integers(generator, 0, N_INPUTS, n)] = True
     recurrent_mask[0, 0] = True
     layer = LIF(
         N_INPUTS,
@@ -267,7 +196,7 @@ def _draw_recurrent_layer(
         tau_mem=tau_mem,
         tau_syn=tau_syn,
         synapse=synapse,
-        v_threshold=_uniform(generator, 0.5, 1.5, n),
+        v_threshold=uniform(generator, 0.5, 1.5, n),
         mask=mask,
         recurrent=True,
         recurrent_mask=recurrent_mask,
@@ -293,14 +222,14 @@ def _draw_populations(generator: torch.Generator) -> Network:
         net.add(
             name,
             size,
-            tau_mem=_uniform(generator, 0.6, 1.6, size),
-            v_threshold=_uniform(generator, 0.5, 1.5, size),
-            t_ref=_uniform(generator, 0.05, 0.3, size) * _integers(generator, 0, 2),
+            tau_mem=uniform(generator, 0.6, 1.6, size),
+            v_threshold=uniform(generator, 0.5, 1.5, size),
+            t_ref=uniform(generator, 0.05, 0.3, size) * integers(generator, 0, 2),
         )
     for (pre, post), strength in STRENGTHS.items():
         _connect(generator, net, pre, post, strength)
-    if int(_integers(generator, 0, 2)):
-        pre, post = list(STRENGTHS)[int(_integers(generator, 0, len(STRENGTHS)))]
+    if int(integers(generator, 0, 2)):
+        pre, post = list(STRENGTHS)[int(integers(generator, 0, len(STRENGTHS)))]
         _connect(generator, net, pre, post, SECOND * STRENGTHS[pre, post], name="second")
     return net
 
@@ -309,11 +238,11 @@ def _connect(
     generator: torch.Generator, net: Network, pre: str, post: str, strength: float, name: str | None = None
 ) -> None:
     n_out, n_in = SIZES[post], SIZES.get(pre, N_INPUTS)
-    mask = _uniform(generator, 0.0, 1.0, n_out, n_in) < DENSITY
-    mask[torch.arange(n_out), _integers(generator, 0, n_in, n_out)] = True
-    weight = strength * _uniform(generator, 0.3, 1.7, n_out, n_in)
+    mask = uniform(generator, 0.0, 1.0, n_out, n_in) < DENSITY
+    mask[torch.arange(n_out), integers(generator, 0, n_in, n_out)] = True
+    weight = strength * uniform(generator, 0.3, 1.7, n_out, n_in)
     _disturb_masked_(weight, mask)
-    tau_syn = _uniform(generator, 0.3, 1.6, n_out, n_in)
+    tau_syn = uniform(generator, 0.3, 1.6, n_out, n_in)
     net.connect(pre, post, tau_syn=tau_syn, mask=mask, weight=weight, name=name)
 
 
@@ -331,22 +260,14 @@ def _draw_weights_(generator: torch.Generator, layer: LIF) -> None:
 
 def _draw_tau_mem(generator: torch.Generator) -> Tensor:
     """Of every unit of a recurrent layer."""
-    return _uniform(generator, 0.6, 1.6, int(_integers(generator, 3, 6)))
+    return uniform(generator, 0.6, 1.6, int(integers(generator, 3, 6)))
 
 
 def _draw_ratios(generator: torch.Generator, *shape: int) -> Tensor:
     """tau_syn / tau_mem: 1, nearly 1, below 1, above 1."""
-    nearly, below = 1.0 + 10.0 ** _uniform(generator, -13.0, -3.0, *shape), _uniform(generator, 0.3, 0.8, *shape)
+    nearly, below = 1.0 + 10.0 ** uniform(generator, -13.0, -3.0, *shape), uniform(generator, 0.3, 0.8, *shape)
     choices = torch.stack([torch.ones(shape, dtype=torch.float64), nearly, below, 1.0 / below])
-    return choices.gather(0, _integers(generator, 0, 4, 1, *shape))[0]
-
-
-def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _integers(generator: torch.Generator, low: int, stop: int, *shape: int) -> Tensor:
-    return torch.randint(low, stop, shape, generator=generator)
+    return choices.gather(0, integers(generator, 0, 4, 1, *shape))[0]
 
 
 _DRAWS: dict[NetworkKind, Callable[[torch.Generator], nn.Module]] = {
