@@ -68,7 +68,7 @@ def test_a_tutorial_uses_public_modules_and_draws_only_from_generators_that_it_m
     assert "fireprop.kernels" not in code
     assert "fireprop.engine" not in code
     assert not re.search(r"torch\.manual_seed|np\.random\.(?!default_rng)|^import random", code, re.MULTILINE)
-    for call in re.findall(r"torch\.(?:rand|randn|randperm|poisson)\([^\n]*", code):
+    for call in re.findall(r"torch\.(?:rand|randn|randperm|poisson)\((?:[^()]|\([^()]*\))*\)", code):
         assert "generator=generator" in call, call
 
 
