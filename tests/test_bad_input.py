@@ -253,6 +253,7 @@ class Case:
     arguments  makes valid ones anew for every call
     also       words by which an error may call an argument, beside its name
     padded     whether inf is valid in the result
+    infinite   arguments that may be inf, as the result is then
     skip       bad values by label that are not tried: they are valid, and take long
     few        whether only FEW of the bad values are tried, because a valid call takes long
     """
@@ -261,6 +262,7 @@ class Case:
     arguments: Callable[[], dict[str, Any]]
     also: dict[str, tuple[str, ...]] = field(default_factory=dict)
     padded: bool = False
+    infinite: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
     few: bool = False
 
@@ -292,7 +294,7 @@ def complaint(case: Case, argument: str, arguments: dict[str, Any]) -> str:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} at {where.filename}:{where.lineno}: {str(error)[:150]}"
-    found = finite(result, padded=case.padded)
+    found = finite(result, padded=case.padded or argument in case.infinite)
     return f"result: {found}" if found else ""
 
 
@@ -423,6 +425,7 @@ CASES: dict[str, Case] = {
             "recurrent": True,
             "recurrent_mask": torch.eye(3, dtype=torch.bool),
             "tau_syn_rec": _float64(0.5, 0.25, 1.0)[None],
+            "synapse": "alpha",
             "dtype": torch.float64,
             "generator": _seeded(),
         },
@@ -431,6 +434,7 @@ CASES: dict[str, Case] = {
             "out_features": ("tau_mem", "tau_syn"),
             "recurrent": ("recurrent_mask",),
         },
+        infinite=frozenset({"tau_mem"}),
     ),
     "LIF.reset_parameters": Case(
         _of(layer, "reset_parameters"),
@@ -493,6 +497,7 @@ CASES: dict[str, Case] = {
         _of(network, "add"),
         lambda: {"name": "more", "size": 3, "tau_mem": _float64(1.0, 0.5, 2.0), "v_threshold": 1.0, "t_ref": 0.0},
         also={"size": ("tau_mem",)},
+        infinite=frozenset({"tau_mem"}),
     ),
     "Network.connect": Case(
         _of(network, "connect"),
@@ -502,6 +507,7 @@ CASES: dict[str, Case] = {
             "tau_syn": _float64(0.5, 0.25)[None],
             "mask": torch.tensor([[True, False]] * 3),
             "weight": WEIGHT.clone(),
+            "synapse": "alpha",
             "name": "nmda",
         },
     ),
@@ -511,12 +517,14 @@ CASES: dict[str, Case] = {
         Population,
         lambda: {"size": 3, "tau_mem": _float64(1.0, 0.5, 2.0), "v_threshold": _float64(1.0, 0.5, 2.0), "t_ref": 0.1},
         also={"size": ("tau_mem",)},
+        infinite=frozenset({"tau_mem"}),
     ),
     "Connection": Case(
         Connection,
         lambda: {
             "weight": WEIGHT.clone(),
             "tau_syn": _float64(0.5, 0.25)[None],
+            "synapse": "alpha",
             "mask": torch.tensor([[True, False]] * 3),
         },
         also={"weight": ("tau_syn", "mask")},
