@@ -19,26 +19,32 @@ test:
 test-all: test-jit-off test-bounds
 	pytest -q -n 2
 
+# Two calls of pytest: each start takes some five seconds. `test_graph.py` in a selection is the file of a test.
 test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py -k "stop_leaves or full or synapses or names or graze or entry or roads"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_certify.py -k "enclose or bounds or hides or before_any or stop"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_validity.py -k "margins or instant or hold or stop or silent"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_constants.py -k "burst or zero or closed_form or initial"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_distances.py
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_trained_chain.py -k "differences or transpose"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_chain_starts.py tests/test_chain_delays.py -k "without_any_input or instant"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_projections.py -k "reach_a_unit_once or split_in_two or two_delays or add_up"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_blocks.py -k "stop or which or wait"
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_hard_cases.py -k "asked_for and not 20000 or 1e8_at_large_times"
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py tests/test_certify.py tests/test_validity.py \
+		tests/test_constants.py tests/test_distances.py tests/test_trained_chain.py tests/test_chain_starts.py \
+		tests/test_chain_delays.py tests/test_projections.py tests/test_blocks.py tests/test_hard_cases.py -k " \
+		(test_graph.py or test_ift.py) and (stop_leaves or full or synapses or names or graze or entry or roads) \
+		or test_certify.py and (enclose or bounds or hides or before_any or stop) \
+		or test_validity.py and (margins or instant or hold or stop or silent) \
+		or test_constants.py and (burst or zero or closed_form or initial) \
+		or test_distances.py \
+		or test_trained_chain.py and (differences or transpose) \
+		or (test_chain_starts.py or test_chain_delays.py) and (without_any_input or instant) \
+		or test_projections.py and (reach_a_unit_once or split_in_two or two_delays or add_up) \
+		or test_blocks.py and (stop or which or wait) \
+		or test_hard_cases.py and (asked_for and not 20000 or 1e8_at_large_times)"
 
 # Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, their
 # derivatives, proofs and margins, on random networks of every kind. A cache of its own is filled first.
+BOUNDS = NUMBA_BOUNDSCHECK=1
 test-bounds:
-	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_constants.py -k "burst or zero or batch or replay or gradients or certified"
-	NUMBA_BOUNDSCHECK=1 pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py \
+	$(BOUNDS) pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py \
 		tests/test_chain_starts.py tests/test_chain_delays.py tests/test_blocks.py
-	NUMBA_BOUNDSCHECK=1 pytest -q tests/test_validity.py tests/test_certify.py -k "margins or clearances or steps or batch or stop or hold"
+	$(BOUNDS) pytest -q tests/test_constants.py tests/test_validity.py tests/test_certify.py -k " \
+		test_constants.py and (burst or zero or batch or replay or gradients or certified) \
+		or not test_constants.py and (margins or clearances or steps or batch or stop or hold)"
 
 # Of all that is not compiled; kernels are covered with the JIT off and by mutants.
 coverage:

@@ -114,7 +114,7 @@ def _built(what: str, folder: Path, out: Path) -> Path:
 def unpacked(sdist: Path, out: Path) -> Path:
     """The folder that an sdist unpacks to."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(out)
+        archive.extractall(out, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (folder,) = (path for path in out.iterdir() if path.is_dir())
     return folder
 

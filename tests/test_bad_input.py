@@ -223,8 +223,8 @@ def finite(value: Any, *, padded: bool = False) -> str:
     if isinstance(value, float | np.floating):
         return "" if math.isfinite(value) or (padded and value == math.inf) else str(value)
     if isinstance(value, nn.Module):
-        found = [f"{k}: {finite(v)}" for k, v in value.state_dict().items() if finite(v)]
-        return ", ".join(found)
+        found = {k: finite(v, padded=padded) for k, v in value.state_dict().items()}
+        return ", ".join(f"{k}: {what}" for k, what in found.items() if what)
     if isinstance(value, Record):
         return next((f for f in (finite(part) for part in (*value.layers, *value.slopes)) if f), "")
     if is_dataclass(value) and not isinstance(value, type):
