@@ -8,6 +8,7 @@ mean and the standard deviation over seeds of the test accuracy after the last e
 """
 
 import argparse
+import itertools
 import math
 import statistics
 import time
@@ -28,7 +29,7 @@ def trained(options, seed, epochs):
     splits, generator = config.load(), torch.Generator().manual_seed(seed)
     constants = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn, **options}
     sizes = config.n_inputs, *SIZES[1:]
-    net = Sequential(*(LIF(*ends, **constants, generator=generator) for ends in zip(sizes, sizes[1:], strict=False)))
+    net = Sequential(*(LIF(*ends, **constants, generator=generator) for ends in itertools.pairwise(sizes)))
     initialise(net, splits.train.spikes[:256], t_end=config.t_end, spikes_per_unit=1.0)
     trainer = Trainer(net, splits, config.objective(), config, generator=generator)
     for _ in range(epochs):
