@@ -52,8 +52,10 @@ coverage:
 	coverage report
 
 # The documentation site, into build/site: needs the extra `docs` and no network. Tutorials are run; warnings are errors.
+# `make docs SPHINX="-D nb_execution_mode=off"` shows their text alone: `pytest tests/test_tutorials.py` runs them too.
+SPHINX ?=
 docs:
-	python -m sphinx -q -W --keep-going -b html docs build/site
+	python -m sphinx -q -W --keep-going $(SPHINX) -b html docs build/site
 
 # `make bench BENCH="growth --quick"`, `BENCH="peers --data DIR"`; see `python -m benchmarks --help`.
 BENCH ?= kernels
