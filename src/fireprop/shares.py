@@ -75,10 +75,12 @@ class Shares:
 
     @property
     def n_spikes(self) -> int:
+        """Spikes of all layers in the sample."""
         return int(self.circuit.times.size)
 
     @property
     def n_events(self) -> int:
+        """Spikes, inputs, and the start of the sample if something acts there."""
         return int(self._times.size)
 
     def causes(self, k: int) -> Edges:
