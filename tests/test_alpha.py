@@ -19,7 +19,8 @@ from fireprop.insights.chain import lif_layers
 from fireprop.interop.nir import to_nir
 from fireprop.kernels import alpha as formulas
 from fireprop.kernels.certify import enclosure
-from fireprop.nn import LIF, Network, Sequential
+from fireprop.nn import LIF, Network, Sequential, initial
+from fireprop.shares import gradient_shares
 from fireprop.validity import validity_report
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -249,6 +250,29 @@ def test_chunks_and_replay_have_the_bits_of_the_run_and_its_gradients():
         assert torch.allclose(found, expected, rtol=0.0, atol=1e-12 * float(expected.abs().max()))
 
 
+def test_a_state_of_other_synapses_is_refused():
+    """Two exponential currents in a unit are as many numbers as one alpha current."""
+    inputs, later = Spikes.from_latencies([[0.1, 0.3]]), Spikes.from_lists([[[], []]])
+    two = LIF(2, 1, tau_mem=1.0, tau_syn=torch.tensor([[0.4, 0.7]]), dtype=torch.float64)
+    state = two.record(inputs, t_end=1.0, state="rest").state()
+    with pytest.raises(ValueError, match="alpha"):
+        LIF(2, 1, tau_mem=1.0, tau_syn=0.5, synapse="alpha", dtype=torch.float64).record(later, t_end=2.0, state=state)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0, 3.0, 30.0])
+def test_the_margin_of_an_alpha_synapse_is_that_at_which_a_unit_fires_twice(ratio):
+    """A weight a little below the margin brings one spike, a little above it two."""
+    tau_mem, tau_syn = torch.tensor(1.0).double(), torch.tensor(ratio).double()
+    peak = initial.peaks(tau_mem, tau_syn, "alpha")
+    margin = initial.margins(tau_mem, tau_syn, "alpha")
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=ratio, synapse="alpha", dtype=torch.float64)
+    counts = []
+    for factor in (0.98, 1.02):
+        nn.init.constant_(layer.weight, float((1.0 + factor * margin) / peak))
+        counts.append(layer(Spikes.from_latencies([[0.0]]), t_end=20.0 * (1.0 + ratio)).n_spikes)
+    assert counts == [1, 2]
+
+
 def test_the_potential_between_spikes_peaks_where_the_validity_report_says():
     """One unit below its threshold: its margin is that of the closed form."""
     layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.4, synapse="alpha", v_threshold=10.0, dtype=torch.float64)
@@ -305,6 +329,10 @@ def test_what_does_not_know_alpha_synapses_says_so():
         to_nir(layer)
     with pytest.raises(ValueError, match="alpha synapses"):
         lif_layers(layer)
+    nn.init.constant_(layer.weight, 9.0)
+    record = layer.record(Spikes.from_latencies([[0.1, 0.3]]), t_end=2.0)
+    with pytest.raises(ValueError, match="alpha synapses"):
+        gradient_shares(record, record[0].times.sum())
     with pytest.raises(ValueError, match=r"synapse = 'gamma'.*exponential.*alpha"):
         LIF(2, 2, tau_mem=1.0, tau_syn=0.5, synapse="gamma")
     net = Network(2)

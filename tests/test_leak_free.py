@@ -88,6 +88,28 @@ def test_silent_units_have_their_highest_potential_at_the_end_and_the_doctor_has
     assert "nan" not in str(diagnose(layer, INPUTS, t_end=3.0)).lower()
 
 
+def test_the_doctor_has_nothing_to_say_of_a_scale_of_time_that_is_not_there():
+    """Spikes at usual rates and distances from arrivals: without leak they are neither bursts nor ties nor too many."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = Spikes.from_latencies(3.0 * torch.rand(8, 20, dtype=torch.float64, generator=generator))
+    net = Sequential(*(LIF(20, 20, tau_mem=math.inf, tau_syn=0.5, generator=generator) for _ in range(2)))
+    found = {finding.kind for finding in diagnose(net, inputs, t_end=6.0).findings}
+    assert not found & {"order-ties", "bursts", "rate-high", "outputs-together", "times-too-short", "idle-end"}
+
+
+def test_a_trained_tau_mem_that_becomes_infinite_is_refused():
+    layer = LIF(2, 1, tau_mem=nn.Parameter(torch.tensor(1.0).double()), tau_syn=0.5)
+    layer.tau_mem.data.fill_(math.inf)
+    with pytest.raises(ValueError, match="layer 0: tau_mem = inf: a trained tau_mem must be finite"):
+        layer(INPUTS, t_end=1.0)
+    net = Network(2)
+    net.add("out", 1, tau_mem=nn.Parameter(torch.tensor(1.0).double()))
+    net.connect("input", "out", tau_syn=0.5)
+    net.populations["out"].tau_mem.data.fill_(math.inf)
+    with pytest.raises(ValueError, match="population out: tau_mem = inf"):
+        net(INPUTS, t_end=1.0)
+
+
 def test_default_weights_let_units_fire_once_for_a_spike_of_their_source():
     generator = torch.Generator().manual_seed(0)
     layers = [LIF(40, 40, tau_mem=math.inf, tau_syn=0.5, generator=generator) for _ in range(3)]

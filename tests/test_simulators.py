@@ -230,6 +230,11 @@ REFUSED = [
     (chain(adaptation=0.5, tau_adapt=4.0), STEP, "its synapses that inhibit have tau_syn = 0.5 and 4"),
     (with_a_cycle(STEP), STEP, "population a, population b: a cycle whose delays are too short: NEST needs a delay of"),
     (chain(bias=0.5), STEP, "t_start is missing: the bias of layer 0 acts from t_start on"),
+    (
+        LIF(4, 2, tau_mem=1.0, tau_syn=0.5, t_ref=0.125, synapse="alpha", recurrent=True, **DOUBLE),
+        STEP,
+        "layer 0, unit 0: an alpha synapse of the unit to itself has no delay",
+    ),
     (chain(tau_mem=math.inf), STEP, "layer 0: tau_mem = inf: to_nest supports finite tau_mem only"),
     (chain(synapse="alpha"), STEP, "layer 1: weight is of exponential synapses, other connections are of alpha"),
     (

@@ -104,7 +104,7 @@ class LayerValidity:
 
     @property
     def near_grazes(self) -> Tensor:
-        """(n_spikes,) bool: spikes whose slope is below 1 % of v_threshold / tau_mem."""
+        """(n_spikes,) bool: spikes whose slope is below 1 % of v_threshold / tau_mem; a unit without leak has none."""
         return near_grazes(self.spikes, self.slopes, self.v_threshold, self.tau_mem)
 
     @property
@@ -167,7 +167,8 @@ class ValidityReport:
                the derivatives by V / v_threshold, by each I tau_mem / v_threshold, and by f / tau_mem of spikes f that
                still act: in a refractory period, or under way along a delay. x(t_end) is 1 by each V and I, 0 by V of
                a refractory unit and by f. t_0 is t_start or the first input. Nothing flows through a graze. nan for a
-               sample without inputs. 0 or less: gradients do not grow; g > 0: by exp(g) in each unit of time
+               sample without inputs. 0 or less: gradients do not grow; g > 0: by exp(g) in each unit of time. The
+               shortest tau_syn stands for the tau_mem of a unit without leak
     """
 
     layers: tuple[LayerValidity, ...]

@@ -91,7 +91,7 @@ def rate_per_tau(each: Activity) -> float:
     if not bool(filled.any()):
         return 0.0
     starts, ends = spikes.offsets[:-1][filled], spikes.offsets[1:][filled]
-    active = (spikes.times[ends - 1] - spikes.times[starts]) / each.layer.tau_mem.median()
+    active = (spikes.times[ends - 1] - spikes.times[starts]) / each.layer.tau_mem.nanmedian()
     return float(((ends - starts) / active.clamp(min=1.0)).mean()) / each.layer.size
 
 

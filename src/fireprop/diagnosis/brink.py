@@ -56,7 +56,8 @@ def near_change(layers: Sequence[LayerValidity]) -> Iterator[Finding]:
 def ties(layers: Sequence[LayerValidity]) -> Iterator[Finding]:
     """Spikes, or ends of refractory periods, that coincide with an arrival: their order may change at any step."""
     for each in layers:
-        tied = each.order_gap < TIED * each.tau_mem[each.spikes.units]
+        tau_mem = torch.where(torch.isfinite(each.tau_mem), each.tau_mem, 0.0)  # without leak exact ties alone
+        tied = each.order_gap <= TIED * tau_mem[each.spikes.units]
         share = float(tied.double().mean()) if tied.numel() else 0.0
         if share > MOSTLY_TIED:
             yield Finding(

@@ -81,5 +81,7 @@ def _in_time(each: Growth) -> str:
     if len(parts) < 2 or not parts[-1][1] > GREW * parts[0][1]:
         return ""
     (first, before), (last, after) = parts[0], parts[-1]
-    per_decade = (last - first) / math.log10(after / before) / float(each.layer.tau_mem.median())
+    if bool(each.layer.tau_mem.isnan().all()):
+        return f" This grows by a factor of 10 every {(last - first) / math.log10(after / before):.2g} units of time."
+    per_decade = (last - first) / math.log10(after / before) / float(each.layer.tau_mem.nanmedian())
     return f" This grows by a factor of 10 every {per_decade:.2g} tau_mem."

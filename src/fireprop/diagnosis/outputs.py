@@ -44,7 +44,7 @@ def together(output: Activity) -> Iterator[Finding]:
     fired = torch.isfinite(first).all(1)
     if first.shape[1] < 2 or float(fired.double().mean()) <= MOSTLY:
         return
-    spread = float((first.amax(1) - first.amin(1))[fired].median() / output.layer.tau_mem.median())
+    spread = float((first.amax(1) - first.amin(1))[fired].median() / output.layer.tau_mem.nanmedian())
     if spread < TOGETHER:
         yield Finding(
             "outputs-together",

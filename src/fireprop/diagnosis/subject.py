@@ -1,5 +1,6 @@
 """A network as a diagnosis sees it: layers that fire, synapses, constants, whatever modules they are in."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -104,9 +105,10 @@ class Subject:
         return layer == self.output or self.output in reached_from(layer, ends)
 
     def taus(self) -> Taus:
-        """The median tau_mem of what fires, the longest time constant of all, and the longest delay."""
-        tau_mem = float(torch.cat([layer.tau_mem for layer in self.layers]).median())
-        slowest = max(float(each.values.max()) for each in self.constants if each.name.startswith("tau"))
+        """The median tau_mem of what fires, nan without a leak, the longest finite time constant, the longest delay."""
+        tau_mem = float(torch.cat([layer.tau_mem for layer in self.layers]).nanmedian())
+        given = torch.cat([each.values.flatten() for each in self.constants if each.name.startswith("tau")])
+        slowest = float(given[torch.isfinite(given)].max())
         delays = [float(each.delay.max()) for each in self.synapses if each.delay is not None and each.delay.numel()]
         return Taus(tau_mem, slowest, max(delays, default=0.0))
 
@@ -200,6 +202,7 @@ class _Builder:
     def _add_units(self, name: str, module: LIF | Population, size: int) -> None:
         values = [getattr(module, each).detach().double().expand(size) for each in OF_UNITS]
         tau_mem, t_ref, v_threshold = values
+        tau_mem = torch.where(torch.isfinite(tau_mem), tau_mem, math.nan)  # no leak: no scale of time
         self.layers.append(Layer(name, size, tau_mem, v_threshold, t_ref))
 
     def _add_synapses(
@@ -241,7 +244,7 @@ def _rise(
 ) -> Tensor | None:
     """The highest potential after one spike of each synapse, over the threshold; None for time constants of no run."""
     tau_mem = target.tau_mem.detach()
-    if not all(bool(((tau > 0.0) & torch.isfinite(tau)).all()) for tau in (tau_mem, tau_syn)):
+    if not (bool((tau_mem > 0.0).all()) and bool(((tau_syn > 0.0) & torch.isfinite(tau_syn)).all())):
         return None
     heights = peaks(tau_mem, tau_syn, synapse, mask=mask)  # with a sparse mask one for each synapse, or one for all
     heights = heights if isinstance(mask, Connectivity) else _at(heights, mask, shape)

@@ -209,11 +209,15 @@ def _check_delays(view: GraphView, synapses: Synapses, step: float) -> None:
 
 
 def _within_holds(view: GraphView, synapses: Synapses, step: float) -> Synapses:
-    """Let synapses of units to themselves without a delay have one of a step, and the weight that is left then.
-
-    No refractory period is shorter than a step, and V is 0 until it ends.
-    """
+    """Let exponential synapses of units to themselves without a delay have one of a step, and the weight that is left
+    then. No refractory period is shorter than a step, and V is 0 until it ends."""
     own = (synapses.source - view.structure.n_inputs == synapses.target) & (synapses.delay < 0.5 * step)
+    risen = np.flatnonzero(own & view.structure.nodes["paired"][synapses.target] & (synapses.weight != 0.0))
+    if risen.size:
+        raise ValueError(
+            f"{_where(view, int(synapses.target[risen[0]]))}: an alpha synapse of the unit to itself has no delay: NEST "
+            f"needs one step: give delay >= resolution = {step:g}"
+        )
     alpha = view.structure.channels["alpha"][synapses.current]
     left = np.where(own, np.exp(-alpha * step), 1.0)
     return synapses._replace(weight=left * synapses.weight, delay=np.where(own, step, synapses.delay))

@@ -64,3 +64,9 @@ def search_one(search, m, alpha, beta):
 def settled(v, theta):
     """A potential that has not crossed: below threshold even where the dtype of the lanes rounds it up."""
     return v if v < theta else theta * BELOW
+
+
+@piece
+def in_state(x, single):
+    """A number as the state keeps it. Of a sum or a product of two such numbers: as if computed in float32."""
+    return np.float64(np.float32(x)) if single else x

@@ -109,6 +109,12 @@ def is_trained(module: nn.Module, name: str) -> bool:
     return parametrized or parameters_of(module).get(name) is not None
 
 
+def require_finite_tau_mem(where: str, module: nn.Module) -> None:
+    """Refuse a trained tau_mem that has become infinite: its gradient is 0 for ever."""
+    if is_trained(module, "tau_mem") and bool(torch.isinf(module.tau_mem).any()):  # type: ignore[arg-type]
+        raise ValueError(f"{where}: tau_mem = inf: a trained tau_mem must be finite")
+
+
 def has_trained(module: nn.Module) -> bool:
     """Whether any constant of a module, but its thresholds and what counts as weights, is trained."""
     names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start", "tau_adapt")

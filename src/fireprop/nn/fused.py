@@ -11,7 +11,15 @@ from torch import Tensor
 from fireprop import arguments, engine
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.nn.constants import Part, Values, check_gradient, has_trained, is_trained, synapse_shapes
+from fireprop.nn.constants import (
+    Part,
+    Values,
+    check_gradient,
+    has_trained,
+    is_trained,
+    require_finite_tau_mem,
+    synapse_shapes,
+)
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
 from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.structure import sites_of, start_names, start_weights, structure_of_layers, weights_of, what_starts
@@ -88,7 +96,7 @@ def kind_of(layers: Sequence["LIF"]) -> str:
     """What a state of the layers is of, in words."""
     return ", ".join(
         f"LIF({lif.in_features}, {lif.out_features}{', recurrent=True' if lif.recurrent else ''}"
-        f"{', adaptation' if lif.adaptation is not None else ''})"
+        f"{', adaptation' if lif.adaptation is not None else ''}{', alpha synapses' if lif.synapse == 'alpha' else ''})"
         for lif in layers
     )
 
@@ -232,6 +240,7 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
     for k, lif in enumerate(layers, start=first_layer):
         n_in, n_out, where = lif.in_features, lif.out_features, f"layer {k}"
         checks.check_mask(where, "mask", lif.mask, (n_out, n_in))
+        require_finite_tau_mem(where, lif)
         checks.check_weight(where, "weight", lif.weight, dtype, weight_shape(lif.mask, (n_out, n_in)))
         for name in ("tau_mem", "t_ref", "v_threshold"):
             checks.check_kept(where, name, getattr(lif, name), torch.float64, (), (n_out,))

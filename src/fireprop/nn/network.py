@@ -31,6 +31,7 @@ from fireprop.nn.constants import (
     keep_constant,
     keep_synaptic,
     per_source,
+    require_finite_tau_mem,
     synapse_shapes,
     values_of,
 )
@@ -440,7 +441,8 @@ class Network(nn.Module):
             f"{name} of {p.size}{' with adaptation' if p.adaptation is not None else ''}"
             for name, p in self.populations.items()
         )
-        return f"a Network of {self.n_inputs} inputs, {sizes}, with {', '.join(self.connections)}"
+        kinds = {key: " (alpha)" if self._connection(key).synapse == "alpha" else "" for key in self.connections}
+        return f"a Network of {self.n_inputs} inputs, {sizes}, with {', '.join(key + kinds[key] for key in kinds)}"
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights of all connections, also those that units have by themselves, and thresholds (n,) of all
@@ -454,6 +456,7 @@ class Network(nn.Module):
         populations = [self._population(name) for name in self.populations]
         for name, population in zip(self.populations, populations, strict=True):
             where, shapes = f"population {name}", ((), (population.size,))
+            require_finite_tau_mem(where, population)
             for constant in ("tau_mem", "t_ref", "v_threshold"):
                 checks.check_kept(where, constant, getattr(population, constant), torch.float64, *shapes)
             for constant in ("bias", "v_start", "i_start", "adaptation", "tau_adapt"):

@@ -29,8 +29,8 @@ def growth(
 
     Nothing flows through a graze. t_start (batch,) or None.
 
-    The run is cut into parts no longer than the longest tau_mem, after each of which x is scaled to norm 1: so it
-    neither overflows nor vanishes.
+    The run is cut into parts no longer than the longest tau_mem, as `_rates` has it. After each part x is scaled to
+    norm 1, so that it neither overflows nor vanishes.
     """
     batch = t_end.size
     t_0 = _first_times(inputs, batch) if t_start is None else t_start

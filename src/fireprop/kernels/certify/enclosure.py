@@ -155,21 +155,22 @@ def driven_response(gap, alpha, a, a_error, beta, b, b_error):
     """What a unit of A adds to V over a gap, and its error, from the same decays.
 
     With x = (alpha - beta) gap: alpha (b - a (1 + x)) / (alpha - beta)^2 where |x| > 1/2; else alpha gap^2 b times the
-    sum of (-x)^n / (n! (n + 2)), whose first term left out is below 2^-60 of it.
+    sum of (-x)^n / (n! (n + 2)), whose first term left out is below 2^-57 of it.
     """
     difference = alpha - beta
     x = difference * gap
     if abs(x) > 0.5:
         rest, scale = a * (1.0 + x), alpha / (difference * difference)
         k = (b - rest) * scale
-        error = b_error * b + (a_error + 4.0 * U) * abs(rest) + U * (b + abs(rest)) + (4.0 + 2.0 * abs(x)) * TINY
+        error = b_error * b + a_error * abs(rest) + U * a * (3.0 * abs(x) + 2.0 * abs(1.0 + x))  # x has three roundings
+        error += U * (b + abs(rest)) + (4.0 + 2.0 * abs(x)) * TINY
         return k, scale * error + 5.0 * U * abs(k) + TINY
     total, term = 0.0, 1.0
     for n in range(15):
         total += term / (n + 2.0)
         term *= -x / (n + 1.0)
     k = alpha * gap * gap * b * total
-    return k, k * (b_error + 24.0 * U) + (1.0 + alpha * gap * gap) * TINY
+    return k, k * (b_error + 32.0 * U) + (1.0 + alpha * gap * gap) * TINY
 
 
 @piece
@@ -207,7 +208,7 @@ def look(currents, unit, gap):
             error += k * current.drive_error + k_error * size + U * (abs(part) + abs(v)) + TINY
             brought = lag * current.drive
             current.i_here += brought
-            current.here_error += lag * current.drive_error + (a_error + 2.0 * U) * lag * size
+            current.here_error += lag * current.drive_error + (a_error + 3.0 * U) * lag * size
             current.here_error += U * (abs(brought) + abs(current.i_here)) + (1.0 + current.alpha * gap) * TINY
             current.drive_here = a * current.drive
             current.drive_here_error = a * current.drive_error + (a_error * a + TINY) * size
@@ -233,7 +234,7 @@ def ceiling(currents, unit, span):
     for c in range(unit.first, unit.last):
         push += max(currents[c].i + currents[c].error, 0.0)
         push += CREST * max(currents[c].drive + currents[c].drive_error, 0.0)
-    slack = 1.0 + noise(unit.last - unit.first)
+    slack = 1.0 + noise(2 * (unit.last - unit.first))
     return (max(unit.v + unit.v_error, 0.0) + span * push) * slack
 
 
@@ -246,7 +247,7 @@ def noise(n):
 @called
 def outlook(currents, unit, span):
     """From here over a span: a bound that V does not exceed, and one below which V' does not fall."""
-    beta, n = unit.beta, unit.last - unit.first
+    beta, n = unit.beta, 2 * (unit.last - unit.first)  # a current, and what drives it
     low, high = unit.v_here - unit.v_here_error, unit.v_here + unit.v_here_error
     slope, slope_error = -beta * unit.v_here, beta * unit.v_here_error
     push, pull, size = 0.0, 0.0, beta * max(abs(low), abs(high))

@@ -5,11 +5,10 @@ This is what `state.py`, `crossing.py`, `walk.py` and others do for exponential 
 synapse, a bias and an initial current add to I.
 """
 
-import numpy as np
-
 from fireprop.kernels.alpha import PEAK, response_slopes, responses
-from fireprop.kernels.compiling import called, inlined, piece
+from fireprop.kernels.compiling import called, inlined
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.lanes import in_state
 
 
 @inlined
@@ -24,6 +23,13 @@ def pairs_of(node):
     return range(node.first_channel, node.first_channel + node.n_channels, 2)
 
 
+@inlined
+def decayed(i, drive, alpha, gap):
+    """A current and what drives it, a while later."""
+    a = decay(alpha * gap)
+    return (i + alpha * gap * drive) * a, drive * a
+
+
 # ----------------------------------------------------------------------------------------------------------- the state
 
 
@@ -32,8 +38,7 @@ def current_after(channels, node, gap):
     """The whole current a while after the last arrival of a unit."""
     total = 0.0
     for c in pairs_of(node):
-        alpha = channels[c].alpha
-        total += (channels[c].i + alpha * gap * channels[c + 1].i) * decay(alpha * gap)
+        total += decayed(channels[c].i, channels[c + 1].i, channels[c].alpha, gap)[0]
     return total
 
 
@@ -42,9 +47,7 @@ def set_base_after(channels, node, gap):
     """Set the currents of the base to what the currents at the last arrival are a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
-        a = decay(current.alpha * gap)
-        current.base_i = (current.i + current.alpha * gap * drive.i) * a
-        drive.base_i = drive.i * a
+        current.base_i, drive.base_i = decayed(current.i, drive.i, current.alpha, gap)
 
 
 @called
@@ -52,9 +55,7 @@ def decay_base(channels, node, gap):
     """Let the currents of the base be those a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
-        a = decay(current.alpha * gap)
-        current.base_i = (current.base_i + current.alpha * gap * drive.base_i) * a
-        drive.base_i *= a
+        current.base_i, drive.base_i = decayed(current.base_i, drive.base_i, current.alpha, gap)
 
 
 @called
@@ -90,20 +91,13 @@ def calm_slope_after(channels, node, gap):
     return slope
 
 
-@piece
-def in_precision(x, single):
-    """As `state.in_state`."""
-    return np.float64(np.float32(x)) if single else x
-
-
 @called
 def fade(channels, node, gap, single):
     """Let the currents at the last arrival be those a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
-        a = decay(current.alpha * gap)
-        current.i = in_precision((current.i + current.alpha * gap * drive.i) * a, single)
-        drive.i = in_precision(drive.i * a, single)
+        i, a = decayed(current.i, drive.i, current.alpha, gap)
+        current.i, drive.i = in_state(i, single), in_state(a, single)
 
 
 @called
@@ -114,8 +108,8 @@ def move(node, channels, t, single):
         current, drive = channels[c], channels[c + 1]
         a, b, lag, h, k = responses(gap, current.alpha, node.beta)
         v += h * current.i + k * drive.i
-        current.i = in_precision(a * current.i + lag * drive.i, single)
-        drive.i = in_precision(a * drive.i, single)
+        current.i = in_state(a * current.i + lag * drive.i, single)
+        drive.i = in_state(a * drive.i, single)
     return b * node.v + v
 
 
@@ -285,9 +279,7 @@ def potential_after(channels, node, v, i, gap):
 def decay_all(channels, node, i, gap):
     """Let the numbers i of the channels of a unit be those after a gap."""
     for c in pairs_of(node):
-        a = decay(channels[c].alpha * gap)
-        i[c] = (i[c] + channels[c].alpha * gap * i[c + 1]) * a
-        i[c + 1] *= a
+        i[c], i[c + 1] = decayed(i[c], i[c + 1], channels[c].alpha, gap)
 
 
 @called

@@ -14,7 +14,7 @@ import numpy as np
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.graph import pairs
-from fireprop.kernels.lanes import settled
+from fireprop.kernels.lanes import in_state, settled
 from fireprop.kernels.membrane import factors, rise, step
 
 NEVER = -math.inf
@@ -153,12 +153,6 @@ def log_release(channels, events, node, t):
     """
     if node.at < node.hold_end <= t:
         events[node.last_spike].restart_slope = current_at(channels, node, node.hold_end)
-
-
-@piece
-def in_state(x, single):
-    """A number as the state keeps it. Of a sum or a product of two such numbers: as if computed in float32."""
-    return np.float64(np.float32(x)) if single else x
 
 
 @piece

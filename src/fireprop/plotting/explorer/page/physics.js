@@ -22,7 +22,7 @@ function firstFrom(times, list, t, after = false) {
 }
 
 class Circuit {
-  // data: the arrays of `page.py`. Events are numbered: spikes in order of time, inputs, the start of the sample.
+  // data: the arrays of `stage.py`. Events are numbered: spikes in order of time, inputs, the start of the sample.
   constructor(data) {
     Object.assign(this, data);
     this.nSpikes = this.spikeTime.length;
