@@ -215,8 +215,8 @@ def _within_holds(view: GraphView, synapses: Synapses, step: float) -> Synapses:
     risen = np.flatnonzero(own & view.structure.nodes["paired"][synapses.target] & (synapses.weight != 0.0))
     if risen.size:
         raise ValueError(
-            f"{_where(view, int(synapses.target[risen[0]]))}: an alpha synapse of the unit to itself has no delay: NEST "
-            f"needs one step: give delay >= resolution = {step:g}"
+            f"{_where(view, int(synapses.target[risen[0]]))}: an alpha synapse of the unit to itself has no delay: "
+            f"NEST needs one step: give delay >= resolution = {step:g}"
         )
     alpha = view.structure.channels["alpha"][synapses.current]
     left = np.where(own, np.exp(-alpha * step), 1.0)
