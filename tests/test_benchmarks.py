@@ -331,7 +331,7 @@ def test_the_page_names_the_vector_instructions_that_numba_compiles_for(monkeypa
     monkeypatch.setattr(machine.config, "CPU_FEATURES", "")
     assert machine.instruction_set() == "AVX2"
     result = {**result_of({}), "machine": {**MACHINE, "instruction_set": "AVX2", "numba_cpu": "znver3"}}
-    assert "AVX2 (Numba compiles for znver3)," in " ".join(page._circumstances(result))
+    assert "AVX2 (Numba compiles for znver3)." in " ".join(page._circumstances(result))
 
 
 def test_public_pages_of_benchmarks_show_no_quotas():

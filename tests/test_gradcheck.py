@@ -665,15 +665,16 @@ def test_random_networks_are_what_they_are_called(kind):
         several.add(bool((run.graph.nodes["n_channels"] > 1).any()))
         held = run.graph.nodes["t_ref"] > 0.0
         first_held = held[: record[0].n_units].all()
-        assert first_held if kind in ("hold", "delays") else kind == "populations" or not held.any()
-        assert run.structure.has_lines == (kind == "delays")
+        assert first_held if kind in ("hold", "delays", "alpha") else kind == "populations" or not held.any()
+        assert run.structure.has_lines == (kind in ("delays", "alpha"))
+        assert bool(run.graph.nodes["paired"].any()) == (kind == "alpha")
         confluent |= set((alpha_of(run) == run.graph.nodes["beta"][run.structure.synapses["target"]]).tolist())
         synapses.add(run.structure.most_synapses)
     assert synapses == ({1, 2} if kind == "populations" else {1})
     assert signs == {-1.0, 1.0}
     assert self_loops == {-1.0, 1.0}
     assert confluent == ({False} if kind == "populations" else {False, True})
-    assert (True in several) == (kind in ("several-tau-syn", "populations", "delays"))
+    assert (True in several) == (kind in ("several-tau-syn", "populations", "delays", "alpha"))
 
 
 def senders_of(run):

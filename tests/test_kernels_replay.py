@@ -63,7 +63,7 @@ def test_a_trace_is_a_sum_over_what_arrived_since_the_last_hold():
 
     grid = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.25, 2.5, 2.75, 3.0, 4.0])
     v, i = np.full(grid.size, np.nan), np.full(grid.size, np.nan)
-    arrays = [np.array(a) for a in ([1.0, 3.0], [5.0, -1.5], [2.0, 2.0], [2.0])]
+    arrays = [np.array(a) for a in ([1.0, 3.0], [5.0, -1.5], [2.0, 2.0], [False, False], [2.0])]
     trace(grid, *arrays, 1.0, 0.5, (0.5, 0.75), v, i)
     np.testing.assert_allclose(v, [wanted(t)[0] for t in grid], rtol=1e-14, atol=1e-16)
     np.testing.assert_allclose(i, [wanted(t)[1] for t in grid], rtol=1e-14, atol=1e-16)

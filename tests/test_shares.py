@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fireprop import GrazeError, Spikes
-from fireprop.gradcheck import random_network
-from fireprop.gradcheck.random_networks import KINDS
+from fireprop.gradcheck import KINDS, random_network
 from fireprop.ift import explicit_system
 from fireprop.nn import LI, LIF, Network, Sequential, SpikeDropout
 from fireprop.shares import POTENTIAL, RESET, gradient_shares
@@ -43,7 +42,7 @@ def assert_sums(shares):
 
 
 @settings(max_examples=18, deadline=None, derandomize=True)
-@given(st.integers(0, 10**6), st.sampled_from(KINDS))
+@given(st.integers(0, 10**6), st.sampled_from([kind for kind in KINDS if kind != "alpha"]))
 def test_shares_add_up_to_the_gradient_of_autograd(seed, kind):
     generator = torch.Generator().manual_seed(seed)
     net, inputs, t_end = random_network(generator, kind)

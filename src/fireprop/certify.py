@@ -159,6 +159,7 @@ def certify_crossings(
     Raises TypeError for float32 networks, whose potentials are float32: certify `net.double()`; ValueError for
     spikes that do not fit the network, SpikeLimitError beyond max_spikes.
 
+    >>> from fireprop.nn import LIF
     >>> _ = torch.manual_seed(0)
     >>> layer = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
     >>> inputs = Spikes.from_latencies([[0.1, 0.4]])
