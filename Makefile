@@ -24,7 +24,8 @@ test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py tests/test_certify.py tests/test_validity.py \
 		tests/test_constants.py tests/test_distances.py tests/test_trained_chain.py tests/test_chain_starts.py \
-		tests/test_chain_delays.py tests/test_projections.py tests/test_blocks.py tests/test_hard_cases.py -k " \
+		tests/test_chain_delays.py tests/test_projections.py tests/test_blocks.py tests/test_hard_cases.py \
+		tests/test_alpha.py -k " \
 		(test_graph.py or test_ift.py) and (stop_leaves or full or synapses or names or graze or entry or roads) \
 		or test_certify.py and (enclose or bounds or hides or before_any or stop) \
 		or test_validity.py and (margins or instant or hold or stop or silent) \
@@ -34,6 +35,7 @@ test-jit-off:
 		or (test_chain_starts.py or test_chain_delays.py) and (without_any_input or instant) \
 		or test_projections.py and (reach_a_unit_once or split_in_two or two_delays or add_up) \
 		or test_blocks.py and (stop or which or wait) \
+		or test_alpha.py and (meet or peaks_where or chunks) \
 		or test_hard_cases.py and (asked_for and not 20000 or 1e8_at_large_times)"
 
 # Kernels that check every index. These files run all of them: those of graphs, of chains and of replays, their
@@ -42,9 +44,10 @@ BOUNDS = NUMBA_BOUNDSCHECK=1
 test-bounds:
 	$(BOUNDS) pytest -q -m "not slow" tests/test_graph.py tests/test_derivatives.py tests/test_replay.py tests/test_trained_chain.py \
 		tests/test_chain_starts.py tests/test_chain_delays.py tests/test_blocks.py
-	$(BOUNDS) pytest -q tests/test_constants.py tests/test_validity.py tests/test_certify.py -k " \
-		test_constants.py and (burst or zero or batch or replay or gradients or certified) \
-		or not test_constants.py and (margins or clearances or steps or batch or stop or hold)"
+	$(BOUNDS) pytest -q tests/test_constants.py tests/test_validity.py tests/test_certify.py tests/test_alpha.py -k " \
+		test_alpha.py and (chunks or certified or silent or meet) \
+		or test_constants.py and (burst or zero or batch or replay or gradients or certified) \
+		or (test_validity.py or test_certify.py) and (margins or clearances or steps or batch or stop or hold)"
 
 # Of all that is not compiled; kernels are covered with the JIT off and by mutants.
 coverage:
