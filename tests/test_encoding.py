@@ -15,7 +15,7 @@ from fireprop.encoding import bias_spike, latency
 from fireprop.nn import LIF
 
 # The first forward-mode call of a process makes torch import its own use of torch.jit.
-torch_own_warning = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+torch_own_warning = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 
 
 def trains_of(spikes):

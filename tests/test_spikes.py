@@ -22,7 +22,7 @@ import fireprop.spikes
 from fireprop.spikes import Spikes
 
 # torch warns of itself when its forward mode first loads.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
 INF = math.inf
 proven = settings(deadline=None, derandomize=True, max_examples=60)

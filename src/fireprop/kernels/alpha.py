@@ -7,11 +7,16 @@ An alpha synapse has a second variable A beside its current I, with the same rat
 An arrival adds its weight w to A. So its current is w alpha t exp(-alpha t), of the same area as w exp(-alpha t).
 """
 
+import math
+
+from fireprop.kernels.bits import fma
 from fireprop.kernels.compiling import inlined
 from fireprop.kernels.exponential import decay, loss
 
 PEAK = 0.36787944117144233  # 1/e: of the current after a unit of A
-TERMS = 18  # of the series of a moment: the next one is below 2^-53 of the sum
+C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13, C14, C15, C16, C17 = (  # of the series of M_2
+    1.0 / (math.factorial(n) * (n + 3)) for n in range(18)
+)
 
 
 @inlined
@@ -62,9 +67,17 @@ def moments(x):
         m0 = loss(x) / x
         m1 = (m0 - rest) / x
         return m0, m1, (2.0 * m1 - rest) / x
-    m2, term = 0.0, 1.0
-    for n in range(TERMS):
-        m2 += term / (n + 3.0)
-        term *= -x / (n + 1.0)
+    m2 = _second_moment(-x)
     m1 = 0.5 * (x * m2 + rest)
     return x * m1 + rest, m1, m2
+
+
+@inlined
+def _second_moment(y):
+    """M_2 at -y, |y| <= 1: the sum of y^n / (n! (n + 3)), in pairs; the next term is below 2^-53 of it."""
+    y2 = y * y
+    y4 = y2 * y2
+    y8 = y4 * y4
+    first = fma(y4, fma(y2, fma(y, C7, C6), fma(y, C5, C4)), fma(y2, fma(y, C3, C2), fma(y, C1, C0)))
+    second = fma(y4, fma(y2, fma(y, C15, C14), fma(y, C13, C12)), fma(y2, fma(y, C11, C10), fma(y, C9, C8)))
+    return fma(y8 * y8, fma(y, C17, C16), fma(y8, second, first))

@@ -15,8 +15,9 @@ def own_state(graph: Graph) -> Graph:
 
 
 def new_memo(nodes: Array) -> Array:
-    """(most currents of a unit,) MEMO."""
-    memo = records(_most_currents(nodes), MEMO)
+    """(most currents of a unit, and half as many for their pairs,) MEMO."""
+    most = _most_currents(nodes)
+    memo = records(most + most // 2, MEMO)
     memo["gap"] = np.nan  # equal to none
     return memo
 

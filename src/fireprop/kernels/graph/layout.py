@@ -81,8 +81,9 @@ SEGMENT = np.dtype(
 SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 
 # What `membrane.factors` was asked last for the channels at one place of their units, and what it answered: units with
-# the same rates that the same events reach need the same numbers.
-MEMO = np.dtype([(name, np.float64) for name in ("gap", "alpha", "beta", "a", "b", "h")])
+# the same rates that the same events reach need the same numbers. Pairs of currents have entries of their own, the last
+# ones, with lag and k of `kernels.alpha.responses`.
+MEMO = np.dtype([(name, np.float64) for name in ("gap", "alpha", "beta", "a", "b", "h", "lag", "k")])
 
 
 class Graph(NamedTuple):
@@ -95,7 +96,7 @@ class Graph(NamedTuple):
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
     v_start   (n_units,) float64: V there, of units that it reaches
-    memo      (most channels of a unit,) MEMO, scratch
+    memo      (most channels of a unit, and half as many,) MEMO, scratch
     single    whether V and the currents of a unit at its last arrival are numbers of float32; the fields stay float64
     """
 

@@ -30,6 +30,16 @@ def decayed(i, drive, alpha, gap):
     return (i + alpha * gap * drive) * a, drive * a
 
 
+@inlined
+def remembered(memo, pair, gap, alpha, beta):
+    """`responses` of the pair of this number in its unit, which are found only if they are others than the last."""
+    last = memo[memo.size - 1 - pair]
+    if last.gap != gap or last.alpha != alpha or last.beta != beta:
+        last.gap, last.alpha, last.beta = gap, alpha, beta
+        last.a, last.b, last.lag, last.h, last.k = responses(gap, alpha, beta)
+    return last.a, last.b, last.lag, last.h, last.k
+
+
 # ----------------------------------------------------------------------------------------------------------- the state
 
 
@@ -101,12 +111,13 @@ def fade(channels, node, gap, single):
 
 
 @called
-def move(node, channels, t, single):
+def move(node, channels, memo, t, single):
     """Bring the currents of a unit that is not refractory, and has moved before, to t; V(t-), which is not kept."""
     gap, b, v = t - node.at, 1.0, 0.0
-    for c in pairs_of(node):
+    for pair in range(node.n_channels // 2):
+        c = node.first_channel + 2 * pair
         current, drive = channels[c], channels[c + 1]
-        a, b, lag, h, k = responses(gap, current.alpha, node.beta)
+        a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, node.beta)
         v += h * current.i + k * drive.i
         current.i = in_state(a * current.i + lag * drive.i, single)
         drive.i = in_state(a * drive.i, single)
@@ -189,12 +200,12 @@ def rung(channels, node, number, t):
 
 
 @called
-def move_forward(own, currents, first, gap):
+def move_forward(own, currents, first, memo, gap):
     """Bring the tangents of a unit forwards."""
     b, v = 1.0, 0.0
-    for c in range(first, first + own.n_channels, 2):
-        current, drive = currents[c], currents[c + 1]
-        a, b, lag, h, k = responses(gap, current.alpha, own.beta)
+    for pair in range(own.n_channels // 2):
+        current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
+        a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, own.beta)
         v += h * current.value + k * drive.value
         current.value = a * current.value + lag * drive.value
         drive.value *= a
@@ -202,12 +213,12 @@ def move_forward(own, currents, first, gap):
 
 
 @called
-def move_backward(own, currents, first, gap):
+def move_backward(own, currents, first, memo, gap):
     """Bring the adjoints of a unit back: the transpose."""
     b = 1.0
-    for c in range(first, first + own.n_channels, 2):
-        current, drive = currents[c], currents[c + 1]
-        a, b, lag, h, k = responses(gap, current.alpha, own.beta)
+    for pair in range(own.n_channels // 2):
+        current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
+        a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, own.beta)
         drive.value = a * drive.value + lag * current.value + k * own.v
         current.value = a * current.value + h * own.v
     own.v *= b

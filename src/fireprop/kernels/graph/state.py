@@ -207,7 +207,7 @@ def fade(channels, node, gap, single):
 def move_many(node, channels, memo, t, single):
     """`move_to` for a unit with any number of currents that is not refractory, and has moved before. V(t-)."""
     if node.paired:
-        v = pairs.move(node, channels, t, single)
+        v = pairs.move(node, channels, memo, t, single)
         node.v = kept(v, node.theta, single)
         node.at = t
         return v

@@ -37,7 +37,7 @@ class State(NamedTuple):
     currents  (n_channels,) CURRENT
     owed      (n_units,) float64: dL/df of the unit's next spike, backwards, by the end of its hold; 0 between samples
     sums      (N_SUMS,) float64, scratch
-    memo      (most channels of a unit,) MEMO, scratch
+    memo      (most channels of a unit, and half as many,) MEMO, scratch
     lanes     where units of blocks stand that are not alone; None: there are none, and the walk is compiled without
     """
 
@@ -93,7 +93,7 @@ def move_many_forward(own, currents, first, memo, t):
     if gap == 0.0:
         return
     if own.paired:
-        pairs.move_forward(own, currents, first, gap)
+        pairs.move_forward(own, currents, first, memo, gap)
         own.at = t
         return
     for k in range(own.n_channels):
@@ -112,7 +112,7 @@ def move_many_backward(own, currents, first, memo, t):
     if gap == 0.0:
         return
     if own.paired:
-        pairs.move_backward(own, currents, first, gap)
+        pairs.move_backward(own, currents, first, memo, gap)
         own.at = t
         return
     for k in range(own.n_channels):
