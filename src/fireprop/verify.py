@@ -36,7 +36,7 @@ RUNAWAY = 10_000  # spikes: a hundred times those of a network worth checking
 # Constants by which the explicit system does not differentiate: their gradients have two roads.
 TWO_ROADS = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec")
 # A validity report knows steps of weights and thresholds: the kinds of which no more is trained.
-WEIGHTS_ALONE = tuple(kind for kind in KINDS if kind != "delays")
+WEIGHTS_ALONE = tuple(kind for kind in KINDS if kind not in ("delays", "alpha"))
 
 
 @dataclass(frozen=True)
