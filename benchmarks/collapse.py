@@ -11,8 +11,8 @@ come in another order.
 import argparse
 
 from fireprop import following, set_num_threads, tasks
-from fireprop.experiments.learners import BATCH
-from fireprop.experiments.surrogates_fair import FAIR_CHANGES, TAUS
+from fireprop.evidence.experiments.learners import BATCH
+from fireprop.evidence.experiments.surrogates_fair import FAIR_CHANGES, TAUS
 from fireprop.training import Trainer
 
 EPOCHS = 40

@@ -14,8 +14,8 @@ import statistics
 import torch
 
 from fireprop import set_num_threads, tasks
-from fireprop.experiments.learners import BATCH
-from fireprop.experiments.surrogates_fair import FAIR_CHANGES, TAUS
+from fireprop.evidence.experiments.learners import BATCH
+from fireprop.evidence.experiments.surrogates_fair import FAIR_CHANGES, TAUS
 from fireprop.training import Trainer
 
 RATES = 4e-3, 1.2e-2, 4e-2, 1.2e-1  # a factor of 30

@@ -12,8 +12,7 @@ import time
 import torch
 
 from fireprop import losses, set_num_threads, tasks
-from fireprop.insights.rates import project_
-from fireprop.silent import bump_, silent_hinge
+from fireprop.silent import bump_, project_, silent_hinge
 
 SCALE = 0.2
 HIDDEN, SAMPLES, EPOCHS = 60, 1000, 30

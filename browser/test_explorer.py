@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from fireprop import Spikes, plotting
-from fireprop.gradcheck import KINDS, random_network
+from fireprop.evidence.random_networks import KINDS, random_network
 from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.shares import gradient_shares
 

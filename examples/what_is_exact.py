@@ -10,7 +10,7 @@ import torch
 
 import fireprop
 from fireprop import plotting, validity
-from fireprop.insights import graze, jumps
+from fireprop.evidence.insights import graze, jumps
 
 # A weight is turned up until a hidden unit fires, and with it the output.
 net, inputs, loss, weights = jumps.example()

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "src/fireprop/parity/data"
+FOLDER = Path(__file__).parents[1] / "src/fireprop/evidence/parity/data"
 
 
 def write(fixture):

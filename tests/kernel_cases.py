@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fireprop import Spikes
+from fireprop.evidence.parity import fixture_names, load_fixture
 from fireprop.kernels import membrane
 from fireprop.nn import LIF, Sequential
-from fireprop.parity import fixture_names, load_fixture
 
 NAMES = [name for name in fixture_names() if name.startswith("mpmath")]
 EVERY_FIXTURE = pytest.mark.parametrize("name", NAMES)

@@ -18,10 +18,10 @@ import exact
 from both_engines import drawn, told
 from fireprop import Spikes, diagnose, external
 from fireprop.certify import certify_crossings
+from fireprop.evidence.insights import eventprop
+from fireprop.evidence.insights.hebbian import hebbian_terms
 from fireprop.gradcheck import check_gradients
 from fireprop.ift import explicit_system, forward_propagation
-from fireprop.insights import eventprop
-from fireprop.insights.hebbian import hebbian_terms
 from fireprop.interop import clock_driven
 from fireprop.interop.nir import to_nir
 from fireprop.interop.quantize import quantize

@@ -14,12 +14,13 @@ from torch import nn
 
 from fireprop import Spikes, external, listening, silent
 from fireprop.certify import certify_crossings
-from fireprop.gradcheck import check_gradients, random_network
-from fireprop.insights.chain import lif_layers
+from fireprop.evidence.random_networks import random_network
+from fireprop.gradcheck import check_gradients
 from fireprop.interop.nir import to_nir
 from fireprop.kernels import alpha as formulas
 from fireprop.kernels.certify import enclosure
 from fireprop.nn import LIF, Network, Sequential, initial
+from fireprop.nn.plain import lif_layers
 from fireprop.shares import gradient_shares
 from fireprop.validity import validity_report
 

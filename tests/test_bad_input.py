@@ -29,14 +29,14 @@ from fireprop import (
     gradcheck,
     ift,
     losses,
-    parity,
     plotting,
     validity,
 )
 from fireprop.datasets.events import EVENT
 from fireprop.engine.arrays import check_trains
-from fireprop.insights.chain import read_chain
-from fireprop.insights.graze import graze
+from fireprop.evidence import gradchecks, parity, random_networks
+from fireprop.evidence.insights.chain import read_chain
+from fireprop.evidence.insights.graze import graze
 from fireprop.nn import LIF, Connection, Network, Population, Record, Sequential, initialise
 from fireprop.nn.view import graph_view
 from fireprop.tasks import Config, build_network, default_config, encode
@@ -777,17 +777,17 @@ CASES |= {
         skip=frozenset({"a module"}),  # as a loss it is called, and says itself what it cannot read
         few=True,
     ),
-    "gradcheck.check_random_chains": Case(
-        gradcheck.check_random_chains, lambda: {"n": 1, "seed": 0}, skip=frozenset({"2**63"}), few=True
+    "gradchecks.check_random_chains": Case(
+        gradchecks.check_random_chains, lambda: {"n": 1, "seed": 0}, skip=frozenset({"2**63"}), few=True
     ),
-    "gradcheck.check_random_networks": Case(
-        gradcheck.check_random_networks,
+    "gradchecks.check_random_networks": Case(
+        gradchecks.check_random_networks,
         lambda: {"n": 1, "seed": 0, "kinds": ["recurrent"]},
         skip=frozenset({"2**63"}),
         few=True,
     ),
-    "gradcheck.random_network": Case(
-        gradcheck.random_network, lambda: {"generator": _seeded(), "kind": "populations"}, few=True
+    "random_networks.random_network": Case(
+        random_networks.random_network, lambda: {"generator": _seeded(), "kind": "populations"}, few=True
     ),
     "validity.validity_report": Case(
         lambda **arguments: validity.validity_report(**arguments).reach,

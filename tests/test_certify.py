@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 import fireprop
 import reference_graph as oracle
 from fireprop import Spikes
-from fireprop.certify import CertificationError, certify_crossings, certify_random_networks
+from fireprop.certify import CertificationError, certify_crossings
 from fireprop.engine.arrays import records
+from fireprop.evidence.certificates import certify_random_networks
+from fireprop.evidence.random_networks import LARGE
 from fireprop.interop import clock_driven
 from fireprop.kernels.certify import enclosure, walk
 from fireprop.nn import LIF, Network, Sequential
-from fireprop.random_networks import LARGE
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
 DOUBLE = {"dtype": torch.float64}

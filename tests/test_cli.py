@@ -193,7 +193,7 @@ def test_gradcheck_passes_and_prints_a_table():
 
 @pytest.mark.slow
 def test_verify_prints_a_table_or_json_and_fails_with_exit_code_1(monkeypatch):
-    from fireprop import verify
+    from fireprop.evidence import verify
 
     result = _call("verify", "--networks", 1, "--crossings", 1)
     assert result.exit_code == 0
@@ -208,7 +208,7 @@ def test_verify_prints_a_table_or_json_and_fails_with_exit_code_1(monkeypatch):
 
 @pytest.mark.parametrize("worst", [math.nan, math.inf])
 def test_verify_writes_null_where_json_has_no_number(monkeypatch, worst):
-    from fireprop import verify
+    from fireprop.evidence import verify
 
     monkeypatch.setattr(verify, "verify", lambda **_: verify.VerifyReport((verify.VerifyRow("bad", "1", worst, 0.0),)))
     result = _call("verify", "--json")
@@ -218,10 +218,10 @@ def test_verify_writes_null_where_json_has_no_number(monkeypatch, worst):
 
 
 def test_gradcheck_offers_every_kind_of_network():
-    from fireprop import gradcheck
     from fireprop.cli import NetworkKind
+    from fireprop.evidence import random_networks
 
-    assert tuple(NetworkKind) == gradcheck.KINDS
+    assert tuple(NetworkKind) == random_networks.KINDS
 
 
 def test_gradcheck_prints_rows_as_json():
@@ -233,9 +233,10 @@ def test_gradcheck_prints_rows_as_json():
 
 def test_gradcheck_writes_what_could_not_be_judged_as_null(monkeypatch):
     from fireprop import gradcheck
+    from fireprop.evidence import gradchecks
 
     row = gradcheck.GradcheckRow("w", 1, 1, 1, *[float("nan")] * 5, tolerance=1e-6)
-    monkeypatch.setattr(gradcheck, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
+    monkeypatch.setattr(gradchecks, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
     result = _call("gradcheck", "--networks", 1, "--json")
     assert result.exit_code == 1
     (found,) = json.loads(result.stdout)

@@ -13,13 +13,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fireprop import datasets, experiments, losses, tasks
+from fireprop import datasets, losses, tasks
 from fireprop.cli import ExperimentName, app
-from fireprop.experiments import iris, published, surrogates, surrogates_fair, surrogates_published, yin_yang
-from fireprop.experiments.clocked import Clock, fire, first_spike_times, on_grid, potentials
-from fireprop.experiments.learners import Budget
-from fireprop.experiments.plan import AS_PUBLISHED, FAIR, Plan
-from fireprop.experiments.report import Finding, markdown_table
+from fireprop.evidence import experiments
+from fireprop.evidence.experiments import iris, published, surrogates, surrogates_fair, surrogates_published, yin_yang
+from fireprop.evidence.experiments.clocked import Clock, fire, first_spike_times, on_grid, potentials
+from fireprop.evidence.experiments.learners import Budget
+from fireprop.evidence.experiments.plan import AS_PUBLISHED, FAIR, Plan
+from fireprop.evidence.experiments.report import Finding, markdown_table
 from fireprop.spikes import Spikes
 
 # ----------------------------------------------------------------------------- the authors' own (deviations 5, 7, 9)

@@ -809,7 +809,8 @@ def standard_output(kind):
 def test_a_result_that_cannot_be_printed_is_one_line_and_exit_code_74(
     finished, run, name, kind, monkeypatch, capfd, tmp_path
 ):
-    from fireprop import experiments, gradcheck, verify
+    from fireprop import gradcheck
+    from fireprop.evidence import experiments, gradchecks, verify
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "draw_pictures", lambda run, _: [run.path / "sample.png"])
@@ -818,8 +819,8 @@ def test_a_result_that_cannot_be_printed_is_one_line_and_exit_code_74(
     monkeypatch.setattr(experiments, "reproduce", lambda *_, **__: report)
     monkeypatch.setattr(verify, "verify", lambda **_: verify.VerifyReport((verify.VerifyRow("good", "1", 0.0, 1.0),)))
     row = gradcheck.GradcheckRow("w", 1, 1, 1, *[0.0] * 5, tolerance=1e-6)
-    monkeypatch.setattr(gradcheck, "check_random_networks", lambda *_, **__: [])
-    monkeypatch.setattr(gradcheck, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
+    monkeypatch.setattr(gradchecks, "check_random_networks", lambda *_, **__: [])
+    monkeypatch.setattr(gradchecks, "summarize", lambda *_: gradcheck.GradcheckReport((row,), 1))
     command = [run.path if word == "RUN" else word for word in PRINTING[name]]
     with standard_output(kind) as (stream, words):
         monkeypatch.setattr(sys, "stdout", stream)

@@ -14,18 +14,10 @@ from torch import nn
 
 from engines import replace_in_every_run
 from fireprop import GrazeError, Spikes, engine, gradcheck, ift
-from fireprop.gradcheck import (
-    KINDS,
-    check_gradients,
-    check_random_chains,
-    check_random_networks,
-    differences,
-    random_chain,
-    random_network,
-    summarize,
-    worst_rows,
-)
+from fireprop.evidence.gradchecks import check_random_chains, check_random_networks, summarize
+from fireprop.evidence.random_networks import KINDS, random_chain, random_network
 from fireprop.gradcheck import check as check_module
+from fireprop.gradcheck import check_gradients, differences, worst_rows
 from fireprop.gradcheck.differences import Difference, difference
 from fireprop.gradcheck.report import compare
 from fireprop.nn import LI, LIF, Network, Sequential

@@ -10,9 +10,9 @@ import torch
 
 import reference_graph as oracle
 from fireprop import GrazeError, ReplayError, Spikes
+from fireprop.evidence.insights import hebbian
 from fireprop.gradcheck import check_gradients
 from fireprop.ift import INPUT_TIMES, explicit_system, forward_propagation
-from fireprop.insights import hebbian
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 

@@ -14,7 +14,7 @@ import torch
 import reference
 import reference_graph as oracle
 from fireprop import Spikes, losses, nn
-from fireprop.insights import (
+from fireprop.evidence.insights import (
     discrete_time,
     eventprop,
     examples,
@@ -29,9 +29,10 @@ from fireprop.insights import (
     spikeprop,
     surrogate,
 )
-from fireprop.insights.chain import Trains, read_chain
-from fireprop.insights.recorded import spike_gradients, system_of
+from fireprop.evidence.insights.chain import Trains, read_chain
+from fireprop.evidence.insights.recorded import spike_gradients, system_of
 from fireprop.kernels import membrane
+from fireprop.silent import project_
 from networks import EVERY_KIND, KINDS, inputs_of, layer_of
 
 
@@ -672,7 +673,7 @@ def test_a_silent_unit_is_revived():
     layer, inputs = examples.silent_layer()
     record = layer.record(inputs, t_end=4.0)
     assert record[0].n_spikes == 0
-    assert rates.project_(layer, inputs, record, zeta_min=1.5) == [1]
+    assert project_(layer, inputs, record, zeta_min=1.5) == [1]
     record = layer.record(inputs, t_end=4.0)
     assert record[0].n_spikes > 0
     record[0].times.sum().backward()
@@ -683,7 +684,7 @@ def test_a_silent_unit_is_revived():
 def test_the_projection_is_the_shortest_step_onto_the_law(finite):
     layer, inputs = examples.silent_layer()
     before = layer.weight.detach().numpy().copy()
-    rates.project_(layer, inputs, layer.record(inputs, t_end=4.0), zeta_min=1.5, finite=finite)
+    project_(layer, inputs, layer.record(inputs, t_end=4.0), zeta_min=1.5, finite=finite)
     times = inputs.times.numpy().reshape(4, 4)
     units = inputs.units.numpy()
     charge = np.zeros(4)
@@ -699,7 +700,7 @@ def test_the_projection_leaves_alone_what_fires_and_what_hears_nothing():
     layer = nn.LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float32)
     layer.weight.data = torch.tensor([[9.0, 0.0], [0.1, 0.0]])
     inputs = Spikes.from_lists([[[], []], [[0.1, 0.2, 0.3], []]])
-    moves = rates.project_(layer, inputs, layer.record(inputs, t_end=2.0), zeta_min=0.5)
+    moves = project_(layer, inputs, layer.record(inputs, t_end=2.0), zeta_min=0.5)
     assert moves == [1]
     assert layer.weight[0].tolist() == [9.0, 0.0]
     assert layer.weight[1, 0] > 0.1
@@ -715,7 +716,7 @@ def test_the_projection_leaves_alone_what_is_no_synapse():
     three = nn.LIF(3, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     three.weight.data = masked.weight.data[:, :3].clone()
     for net, spikes in ((masked, inputs), (three, without)):
-        assert rates.project_(net, spikes, net.record(spikes, t_end=4.0), zeta_min=1.5) == [1]
+        assert project_(net, spikes, net.record(spikes, t_end=4.0), zeta_min=1.5) == [1]
     assert masked.weight[0, 3] == 7.0
     # The same sums over one summand more, which is 0.
     assert masked.weight[0, :3].tolist() == pytest.approx(three.weight[0].tolist(), rel=1e-14)
@@ -726,18 +727,18 @@ def test_the_last_sample_of_a_batch_has_the_last_word():
     both = Spikes.from_lists([[[0.1], [0.2], [], []], [[], [0.3], [0.5], []]])
     last = both[[1]]
     silent = layer.record(last, t_end=4.0)
-    rates.project_(layer, both, layer.record(both, t_end=4.0), zeta_min=1.0)
-    assert rates.project_(layer, last, silent, zeta_min=1.0 - 1e-12) == [0]
-    assert rates.project_(layer, last, silent, zeta_min=1.0 + 1e-12) == [1]
+    project_(layer, both, layer.record(both, t_end=4.0), zeta_min=1.0)
+    assert project_(layer, last, silent, zeta_min=1.0 - 1e-12) == [0]
+    assert project_(layer, last, silent, zeta_min=1.0 + 1e-12) == [1]
 
 
 def test_the_projection_refuses_what_it_cannot_use():
     layer, inputs = examples.silent_layer()
     record = layer.record(inputs, t_end=4.0)
     with pytest.raises(ValueError, match="zeta_min = nan: give a finite number"):
-        rates.project_(layer, inputs, record, zeta_min=math.nan)
+        project_(layer, inputs, record, zeta_min=math.nan)
     with pytest.raises(ValueError, match=re.escape("t_start = 5.0: sample 0 ends at 4.0, give an earlier start")):
-        rates.project_(layer, inputs, record, zeta_min=1.0, t_start=5.0)
+        project_(layer, inputs, record, zeta_min=1.0, t_start=5.0)
 
 
 # ------------------------------------------------------------------------------------------------- doors and the report

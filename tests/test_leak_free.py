@@ -9,9 +9,9 @@ from torch import nn
 from fireprop import Spikes, diagnose, silent
 from fireprop.certify import certify_crossings
 from fireprop.gradcheck import check_gradients
-from fireprop.insights.chain import lif_layers
 from fireprop.interop.nir import to_nir
 from fireprop.nn import LI, LIF, Network, Sequential
+from fireprop.nn.plain import lif_layers
 from fireprop.validity import validity_report
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fireprop.parity import check, check_all, check_fixture, fixture_names, load_fixture
-from fireprop.parity.check import ParityRow
+from fireprop.evidence.parity import check, check_all, check_fixture, fixture_names, load_fixture
+from fireprop.evidence.parity.check import ParityRow
 
 HOUSE = Path(__file__).parents[1]
-DATA = HOUSE / "src/fireprop/parity/data"
+DATA = HOUSE / "src/fireprop/evidence/parity/data"
 SOURCES = {"mpmath", "jaxsnn", "eventax", "nest", "brian2"}
 OF_SYNAPSES = ("weight", "tau_syn", "delay")
 KINDS = (*OF_SYNAPSES, "v_threshold", "tau_mem", "t_ref", "input_times")

@@ -19,10 +19,10 @@ import reference_graph as oracle
 from both_engines import as_graph, drawn, told
 from fireprop import Spikes, engine, external
 from fireprop.certify import certify_crossings
+from fireprop.evidence.insights.hebbian import hebbian_terms
+from fireprop.evidence.insights.layers import forward_in_layers
 from fireprop.gradcheck import check_gradients
 from fireprop.ift import explicit_system, forward_propagation
-from fireprop.insights.hebbian import hebbian_terms
-from fireprop.insights.layers import forward_in_layers
 from fireprop.interop import clock_driven
 from fireprop.kernels.graph import building
 from fireprop.nn import Network

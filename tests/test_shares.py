@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fireprop import GrazeError, Spikes
-from fireprop.gradcheck import KINDS, random_network
+from fireprop.evidence.random_networks import KINDS, random_network
 from fireprop.ift import explicit_system
 from fireprop.nn import LI, LIF, Network, Sequential, SpikeDropout
 from fireprop.shares import POTENTIAL, RESET, gradient_shares

@@ -14,8 +14,8 @@ import torch
 
 import reference_graph as oracle
 from fireprop import Spikes, engine, ift
+from fireprop.evidence.insights import eventprop
 from fireprop.gradcheck import check_gradients
-from fireprop.insights import eventprop
 from fireprop.nn import LIF, Network, Sequential
 from networks import EVERY_KIND, KINDS, inputs_of, layer_of
 

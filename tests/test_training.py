@@ -14,7 +14,7 @@ import torch
 import fireprop
 from fireprop import training
 from fireprop.datasets import MissingDataError
-from fireprop.experiments.surrogates_fair import FAIR_CHANGES
+from fireprop.evidence.experiments.surrogates_fair import FAIR_CHANGES
 from fireprop.nn import LIF, Sequential
 from fireprop.objectives import FirstSpike
 from fireprop.recipes import RECIPES, configure

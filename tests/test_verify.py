@@ -10,9 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from fireprop import Spikes, certify, engine, external, ift, parity, validity, verify
+from fireprop import Spikes, certify, engine, external, ift, validity
+from fireprop.evidence import parity, verify
+from fireprop.evidence.verify import VerifyReport, VerifyRow
 from fireprop.gradcheck.report import ROADS, GradcheckReport, GradcheckRow
-from fireprop.verify import VerifyReport, VerifyRow
 
 ROWS = [
     "spike times of brian2",

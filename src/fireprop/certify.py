@@ -5,7 +5,7 @@ It knows nothing of how the spikes were found. It walks over them with formulas 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from fireprop.engine.certify import Kind, certify_spikes
 from fireprop.external import Given, spikes_of_all
 from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
-from fireprop.random_networks import LARGE
 from fireprop.spikes import Spikes
 
 
@@ -237,28 +236,3 @@ def _located(view: GraphView, finding: FoundInGraph | None) -> Finding | None:
     layer, unit = view.structure.locate(finding.unit)
     name = view.structure.populations[layer].name
     return Finding(finding.kind, finding.sample, name, unit, finding.time, finding.excess)
-
-
-def certify_random_networks(
-    n_crossings: int, *, seed: int | torch.Generator = 0, on_progress: Callable[[Certificate], object] | None = None
-) -> list[Certificate]:
-    """`certify_crossings` on the kinds of `random_networks.LARGE` in turn, until n_crossings spikes are proven in all.
-
-    seed         of a generator of its own, or a generator to draw from
-    on_progress  called with each certificate as soon as it is there, for a display that lives
-
-    >>> certificates = certify_random_networks(1000, seed=1)
-    >>> all(certificate.passed for certificate in certificates)
-    True
-    """
-    arguments.integer("n_crossings", n_crossings, least=1)
-    generator = arguments.generator("seed", seed)
-    kinds = list(LARGE.items())
-    certificates: list[Certificate] = []
-    while sum(certificate.n_spikes for certificate in certificates) < n_crossings:
-        name, draw = kinds[len(certificates) % len(kinds)]
-        net, inputs, t_end = draw(generator)
-        certificates.append(certify_crossings(net, inputs, t_end=t_end, name=name))
-        if on_progress is not None:
-            on_progress(certificates[-1])
-    return certificates

@@ -61,7 +61,7 @@ class Settings:
     constants_lr         learning rate of constants that `nn.keep_positive` trains; None: lr
     seed                 of the weights, where the run draws them, and of the order of samples
     gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
-    keep_alive           None, or zeta_min of `insights.rates.project_`, a step after each update that raises the
+    keep_alive           None, or zeta_min of `fireprop.silent.project_`, a step after each update that raises the
                          weights of units too far from firing. No part of the exact gradient
     follow               share of the steps after which their batch is run once more, to count the spikes that the step
                          created and deleted; 0 for none

@@ -19,7 +19,7 @@ from fireprop.cli.common import Json, Threads, mistakes_in_one_line, or_null, pr
 
 
 class NetworkKind(str, Enum):
-    """Random networks that `fireprop gradcheck` can draw; a test compares it with gradcheck.KINDS."""
+    """Random networks that `fireprop gradcheck` can draw; a test compares it with random_networks.KINDS."""
 
     chain = "chain"
     recurrent = "recurrent"
@@ -58,7 +58,7 @@ def reproduce(
 
     The folder contains the report (report.md), plots, and the raw numbers as CSV and JSON.
     """
-    from fireprop import experiments
+    from fireprop.evidence import experiments
 
     with mistakes_in_one_line():
         use_threads(threads)
@@ -87,14 +87,14 @@ def gradcheck(
     Checks reverse mode, forward mode, the explicit system and forward propagation for every kind of parameter. The
     exit code is 1 if a gradient is wrong or cannot be confirmed.
     """
-    from fireprop import gradcheck as check
+    from fireprop.evidence import gradchecks
 
     kinds: list[Any] = [each.value for each in kind or NetworkKind]
     with mistakes_in_one_line():
         use_threads(threads)
         with _bar("checking", networks) as advance:
-            reports = check.check_random_networks(networks, seed=seed, kinds=kinds, on_report=lambda _: advance())
-    report = check.summarize(reports, kinds)
+            reports = gradchecks.check_random_networks(networks, seed=seed, kinds=kinds, on_report=lambda _: advance())
+    report = gradchecks.summarize(reports, kinds)
     _answer(report, as_json, "verdict", "passed")
 
 
@@ -110,7 +110,7 @@ def verify(
     Compares with frozen results of other simulators and with central differences, proves threshold crossings, and
     checks that batches and threads do not change a result. The exit code is 1 if a check fails.
     """
-    from fireprop import verify as evidence
+    from fireprop.evidence import verify as evidence
 
     with mistakes_in_one_line():
         use_threads(threads)

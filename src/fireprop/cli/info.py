@@ -11,7 +11,8 @@ import typer
 from fireprop.cli.common import Json, print_json
 
 CACHE = "kernel cache"
-KERNELS = ("fireprop.kernels.certify.walk", "fireprop.experiments.clock_kernels")  # `import fireprop` has all others
+# `import fireprop` has all others.
+KERNELS = ("fireprop.kernels.certify.walk", "fireprop.evidence.experiments.clock_kernels")
 NO_CACHE = "none: NUMBA_DISABLE_JIT is set, or no folder can be written"
 
 

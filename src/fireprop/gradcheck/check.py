@@ -62,8 +62,10 @@ def check_gradients(
     Raises TypeError if net is no fireprop network in float64, or if the loss is no scalar tensor. Raises ValueError for
     a loss that is not finite and for arguments out of range, and GrazeError at a spike of slope 0.
 
-    >>> from fireprop.gradcheck import random_chain
-    >>> net, inputs, t_end = random_chain(torch.Generator().manual_seed(1))
+    >>> from fireprop.nn import LIF
+    >>> _ = torch.manual_seed(0)
+    >>> net = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64)
+    >>> inputs, t_end = Spikes.from_latencies([[0.1, 0.4]]), 2.0
     >>> check_gradients(net, inputs, t_end=t_end).passed
     True
     >>> check_gradients(net, inputs, t_end=t_end, loss=lambda record: record[-1].times.square().sum()).passed

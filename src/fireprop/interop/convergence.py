@@ -14,9 +14,10 @@ from torch import Tensor
 
 from fireprop.engine import GrazeError, ReplayError
 from fireprop.external import Given, polish, replay
-from fireprop.insights import canvas
 from fireprop.interop import clock_driven
 from fireprop.nn import LIF, Network, Record, Sequential
+from fireprop.plotting import pieces
+from fireprop.plotting.canvas import new_figure
 from fireprop.spikes import Spikes
 
 Net: TypeAlias = LIF | Sequential | Network
@@ -181,31 +182,31 @@ def convergence(
 
 def draw_convergence(*results: Convergence) -> Figure:
     """The errors of one or several simulators against their step, a panel for each."""
-    figure = canvas.figure(4.4 * max(len(results), 1) + 0.4, 4.0)
+    figure = new_figure(4.4 * max(len(results), 1) + 0.4, 4.0)
     panels = figure.subplots(1, max(len(results), 1), sharex=True, sharey=True, squeeze=False)[0]
     for ax, result in zip(panels, results, strict=False):
         _draw(ax, result)
     if results:
         panels[0].set_ylabel("error against the exact run")
-        panels[0].legend(frameon=False, fontsize=canvas.SMALL, loc="center left")
+        panels[0].legend(frameon=False, fontsize=pieces.SMALL, loc="center left")
         panels[0].invert_xaxis()
     return figure
 
 
 def _draw(ax: Axes, result: Convergence) -> None:
     styles: dict[str, Any] = {"lw": 1.2, "ms": 5}
-    ax.loglog(result.dt, result.raw, "o-", color=canvas.RED, label="gradient, spikes as given", **styles)
-    ax.loglog(result.dt, result.times, "s-", color=canvas.GOLD, label="spike times (absolute)", **styles)
+    ax.loglog(result.dt, result.raw, "o-", color=pieces.RED, label="gradient, spikes as given", **styles)
+    ax.loglog(result.dt, result.times, "s-", color=pieces.GOLD, label="spike times (absolute)", **styles)
     known = np.flatnonzero(np.isfinite(result.times))
     if known.size > 1:
         fine = known[np.argsort(result.dt[known])]
-        canvas.guide(ax, result.dt[fine], 0.4 * result.times[fine[0]], 1.0, "proportional to dt")
+        pieces.guide(ax, result.dt[fine], 0.4 * result.times[fine[0]], 1.0, "proportional to dt")
     polished = np.maximum(result.polished, LEAST)
-    ax.loglog(result.dt, polished, "D-", color=canvas.BLUE, label="gradient, spikes polished", **styles)
+    ax.loglog(result.dt, polished, "D-", color=pieces.BLUE, label="gradient, spikes polished", **styles)
     refused = result.dt[~np.isfinite(result.polished)]
     if refused.size:
         ax.plot(
-            refused, np.full(refused.size, 1e-15), "x", color=canvas.BLUE, ms=6, label="polish refuses: other spikes"
+            refused, np.full(refused.size, 1e-15), "x", color=pieces.BLUE, ms=6, label="polish refuses: other spikes"
         )
     ax.set(xlabel="step dt", ylim=(LEAST / 3.0, 30.0))
     ax.set_title(result.source, loc="left")

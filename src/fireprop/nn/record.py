@@ -309,3 +309,10 @@ def record_of(
         spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
     states = () if run.state is None else (Standing(run.state, final, kind),)
     return contribute(Record(tuple(spikes), (run,), names, output=output, states=states))
+
+
+def horizon_of(spikes: Spikes) -> Tensor:
+    """t_end of a recorded layer, (batch,). Raises ValueError for spikes that no run has recorded."""
+    if spikes.t_end is None:
+        raise ValueError("record has no t_end: give what net.record returned")
+    return spikes.t_end

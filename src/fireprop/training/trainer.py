@@ -19,6 +19,7 @@ from fireprop.optim import Adam
 from fireprop.plans import Plan, Settings, Splits
 from fireprop.ranks import ALONE, Ranks
 from fireprop.runs import RunError
+from fireprop.silent import project_
 from fireprop.spikes import Spikes
 from fireprop.training import runaway
 from fireprop.training.agreement import (
@@ -374,9 +375,7 @@ class Trainer:
         return min(size, len(self.splits.train) - (number - 1) * size)
 
     def _keep_alive(self, spikes: Spikes, zeta_min: float) -> None:
-        from fireprop.insights import rates  # which can draw, and loads what it needs for that
-
-        rates.project_(cast(Any, self.net), spikes, self.run_whole(spikes), zeta_min=zeta_min)
+        project_(cast(Any, self.net), spikes, self.run_whole(spikes), zeta_min=zeta_min)
 
     def _learning_rate(self) -> float:
         """That of the weights now, in the units of config.lr."""
