@@ -48,6 +48,7 @@ def project_(
     Raises ValueError for a zeta_min that is not finite, a horizon at or before t_start, a recurrent layer, or a record
     that ends early.
 
+    >>> import torch
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.constant_(layer.weight, 1.0)
     >>> inputs = Spikes.from_lists([[[0.2, 0.9, 1.6]]])
@@ -55,7 +56,7 @@ def project_(
     >>> project_(layer, inputs, record, zeta_min=1.5)
     [1]
     >>> record[0].n_spikes, layer(inputs, t_end=4.0).n_spikes
-    (0, 3)
+    (0, 4)
     """
     if not math.isfinite(zeta_min):
         raise ValueError(f"zeta_min = {zeta_min}: give a finite number")
