@@ -751,7 +751,11 @@ CASES |= {
         also={"out": ("labels", "class_names"), "labels": ("class_names",)},
         few=True,
     ),
-    "tasks.Config": Case(Config, lambda: {f.name: getattr(CONFIG, f.name) for f in fields(Config)}),
+    "tasks.Config": Case(
+        Config,
+        lambda: {f.name: getattr(CONFIG, f.name) for f in fields(Config)},
+        infinite=frozenset({"tau_mem"}),
+    ),
     "tasks.Config.from_dict": Case(Config.from_dict, lambda: {"values": CONFIG.to_dict()}, {"values": ("setting",)}),
     "tasks.default_config": Case(
         lambda task, hidden: default_config(task, hidden=hidden), lambda: {"task": "xor", "hidden": (4,)}
@@ -824,6 +828,7 @@ CASES |= {
     "build_network": Case(
         lambda **settings: build_network(replace(default_config("xor"), **settings), _seeded()),
         lambda: {"tau_mem": 1.0, "tau_syn": 0.5, "hidden_weight": (1.0, 0.5), "output_weight": (1.0, 0.5)},
+        infinite=frozenset({"tau_mem"}),
     ),
 }
 

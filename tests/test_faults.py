@@ -682,6 +682,7 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
     wrong = (None, True, "1", -1, 1e400, math.nan, [], [1], ["a"], {}, 10**400, 1.5)
     valid = {"bias_time": (None, -1, 1.5), "keep_alive": (None, -1, 1.5), "hidden": ([], [1]), "t_low": (-1, 1.5)}
     valid |= {name: (1.5,) for name in ("lr", "lr_decay", "tau_mem", "tau_syn", "tau", "late_tau", "late_penalty")}
+    valid |= {"tau_mem": (1.5, math.inf), "adaptation": (None,), "tau_adapt": (None,)}
     valid |= {"t_high": (-1, 1.5), "t_end": (-1, 1.5), "threshold": (None, -1, 1.5), "data": (None,), "trained": ([],)}
     valid |= {
         "hidden_delay": (1.5,),

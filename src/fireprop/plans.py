@@ -1,5 +1,6 @@
 """How a network is trained: the settings that every run has, and what a run needs to start from its configuration."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -230,3 +231,68 @@ class Plan(Settings, ABC):
     def continues(self, other: Settings) -> bool:
         """Where the files lie now makes no other configuration."""
         return isinstance(other, Plan) and replace(other, data=self.data) == self
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIFPlan(Plan, ABC):
+    """A plan for layers of LIF neurons, with threshold 1 and no refractory period.
+
+    tau_mem      time constant of the membranes; inf: no leak
+    tau_syn      time constant of the synapses
+    synapse      of the LIF layers: "exponential" or "alpha"
+    adaptation   by how much each spike of a hidden unit lowers the adaptation current of this unit, in the unit of the
+                 weights; None: no adaptation
+    tau_adapt    time constant of that current; None without adaptation
+    """
+
+    tau_mem: float = setting(about="Time constant of the membranes; inf for no leak.", metavar="TIME")
+    tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
+    synapse: Literal["exponential", "alpha"] = setting(
+        "exponential", about="Current after a spike: it jumps and decays (exponential), or rises and falls (alpha)."
+    )
+    adaptation: float | None = setting(
+        None,
+        about="Adaptation: each spike of a hidden unit lowers a slow current of this unit by AMOUNT. Needs "
+        "--tau-adapt.",
+        metavar="AMOUNT",
+    )
+    tau_adapt: float | None = setting(None, about="Time constant of the adaptation.", metavar="TIME")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.tau_mem, float) or self.tau_mem != math.inf:
+            self._require_numbers("tau_mem", above=0.0)
+        self._require_numbers("tau_syn", "tau_adapt", above=0.0)
+        self._require_numbers("adaptation")
+        arguments.choice("synapse", self.synapse, "exponential", "alpha")
+        for name, other in (("adaptation", "tau_adapt"), ("tau_adapt", "adaptation")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ValueError(f"{name} = {getattr(self, name)}: give {other} too, or leave it out")
+        if self.adaptation is not None and not self.hidden:
+            raise ValueError(f"adaptation = {self.adaptation}: there is no hidden layer; leave it out")
+        if self.keep_alive is not None:
+            self._require_plain("keep_alive")
+
+    def _require_plain(self, name: str) -> None:
+        """Refuse a setting beside neurons that it does not know."""
+        for other, plain in (("synapse", "exponential"), ("adaptation", None)):
+            if getattr(self, other) != plain:
+                raise ValueError(f"{other} = {getattr(self, other)!r}: {name} does not support it; leave one out")
+        if self.tau_mem == math.inf:
+            raise ValueError(f"tau_mem = inf: {name} needs a leak; leave one out")
+
+    def neurons(self, *, hidden: bool) -> dict[str, Any]:
+        """The constants of a LIF layer, as `nn.LIF` takes them; only hidden layers adapt."""
+        constants: dict[str, Any] = {"tau_mem": self.tau_mem, "tau_syn": self.tau_syn, "synapse": self.synapse}
+        adapting = {"adaptation": self.adaptation, "tau_adapt": self.tau_adapt}
+        return constants | adapting if hidden and self.adaptation is not None else constants
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints; JSON has no infinite numbers, so an infinite tau_mem is "inf"."""
+        return super().to_dict() | ({"tau_mem": "inf"} if self.tau_mem == math.inf else {})
+
+    @classmethod
+    def from_dict(cls: type[Own], values: Mapping[str, Any]) -> Own:
+        """As `Settings.from_dict`."""
+        infinite = isinstance(values, Mapping) and values.get("tau_mem") == "inf"
+        return super().from_dict({**values, "tau_mem": math.inf} if infinite else values)

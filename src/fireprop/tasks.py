@@ -14,8 +14,9 @@ from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
 from fireprop.nn import LIF, Sequential, keep_positive
+from fireprop.nn.initial import peaks
 from fireprop.objectives import FirstSpike
-from fireprop.plans import DTYPES, Plan, Splits, patience_setting, setting
+from fireprop.plans import DTYPES, LIFPlan, Splits, patience_setting, setting
 from fireprop.spikes import Spikes
 
 TRAINABLE = ("tau_mem", "tau_syn", "v_threshold")
@@ -23,15 +24,15 @@ SHORTEST_DELAY = 0.01  # of the longest, at the start: it has a logarithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Plan):
+class Config(LIFPlan):
     """All settings of a run of one of the tasks. Times in the unit of the task's inputs.
 
-    Those of `plans.Settings` and `plans.Plan`, and:
+    Those of `plans.Settings`, `plans.Plan` and `plans.LIFPlan`, and:
 
-    tau_mem, tau_syn     of all layers; threshold 1, no refractory period
     t_low, t_high        spike times of the lowest and the highest feature value
     bias_time            spike time of a channel that is the same for all samples; None for no such channel
-    hidden_weight        mean and standard deviation of the initial weights of the hidden layers
+    hidden_weight        mean and standard deviation of the initial weights of the hidden layers; alpha synapses start
+                         larger, so that a spike takes V as high as through an exponential synapse
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
     patience             of `silent.missing_times`: keeps the labels' output units firing; None: nothing does
@@ -50,8 +51,6 @@ class Config(Plan):
 
     task: str
     lr_decay: float
-    tau_mem: float = setting(about="Time constant of the membranes.", metavar="TIME")
-    tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
     t_low: float
     t_high: float
     bias_time: float | None
@@ -75,7 +74,7 @@ class Config(Plan):
         if not isinstance(self.task, str) or self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
         super().__post_init__()
-        self._require_numbers("tau_mem", "tau_syn", "tau", "late_tau", "patience", above=0.0)
+        self._require_numbers("tau", "late_tau", "patience", above=0.0)
         self._require_numbers("t_low", "t_high", "threshold")
         if self.bias_time is not None:
             arguments.number("bias_time", self.bias_time)
@@ -90,6 +89,8 @@ class Config(Plan):
             arguments.choice(f"trained[{k}]", name, *TRAINABLE)
             if name in self.trained[:k]:
                 raise ValueError(f"trained[{k}] = {name!r}: it is named twice; name each constant once")
+            if getattr(self, name, None) == math.inf:
+                raise ValueError(f"{name} = inf: this run trains {name}, which is then finite; leave one out")
         arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
         self._require_shares("held_out")
         self._require_fitting()
@@ -198,13 +199,14 @@ def load_splits(config: Config) -> Splits:
 def build_network(config: Config, generator: torch.Generator) -> Sequential:
     """The untrained network of a configuration; its weights are drawn from `generator`."""
     widths = [config.n_inputs, *config.hidden, len(config.class_names)]
+    larger = 1.0 if config.synapse == "exponential" else _as_high(config)
     layers: list[LIF] = []
     for n_in, n_out in itertools.pairwise(widths):
         is_output = len(layers) == len(config.hidden)
         longest = config.output_delay if is_output else config.hidden_delay
-        constants = _constants(config, n_in, n_out, longest, generator)
+        constants = _constants(config, n_in, n_out, longest, generator, is_output)
         layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
-        mean, deviation = config.output_weight if is_output else config.hidden_weight
+        mean, deviation = (larger * each for each in (config.output_weight if is_output else config.hidden_weight))
         with torch.no_grad():
             layer.weight.normal_(mean, deviation, generator=generator)  # in place of those that the layer drew itself
         keep_positive(layer, *(name for name, value in constants.items() if isinstance(value, nn.Parameter)))
@@ -212,9 +214,17 @@ def build_network(config: Config, generator: torch.Generator) -> Sequential:
     return Sequential(*layers)
 
 
-def _constants(config: Config, n_in: int, n_out: int, longest: float, generator: torch.Generator) -> dict[str, Any]:
+def _as_high(config: Config) -> float:
+    """How much larger a weight takes V as high as through an exponential synapse."""
+    tau_mem, tau_syn = (torch.tensor(tau, dtype=torch.float64) for tau in (config.tau_mem, config.tau_syn))
+    return float(peaks(tau_mem, tau_syn) / peaks(tau_mem, tau_syn, config.synapse))
+
+
+def _constants(
+    config: Config, n_in: int, n_out: int, longest: float, generator: torch.Generator, is_output: bool
+) -> dict[str, Any]:
     """The constants of a layer; those that are trained as parameters."""
-    constants: dict[str, Any] = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn, "v_threshold": 1.0}
+    constants = config.neurons(hidden=not is_output) | {"v_threshold": 1.0}
     for name in config.trained:
         shape = (n_out, 1) if name == "tau_syn" else (n_out,)
         constants[name] = nn.Parameter(torch.full(shape, constants[name], dtype=torch.float64))

@@ -16,7 +16,7 @@ from fireprop.datasets import Inspection, Recordings, inspect_recordings, read_r
 from fireprop.datasets.files import opened
 from fireprop.nn import LI, LIF, Sequential
 from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective
-from fireprop.plans import DTYPES, Plan, Splits, patience_setting, setting
+from fireprop.plans import DTYPES, LIFPlan, Splits, patience_setting, setting
 from fireprop.spikes import Spikes
 from fireprop.training.start import start_weights
 
@@ -35,19 +35,18 @@ ReadOut = Literal["first-spike", "count", "li-max", "li-mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventsConfig(Plan):
+class EventsConfig(LIFPlan):
     """All settings of a run on a file of events. Times in the unit of the file.
 
-    Those of `plans.Settings` and `plans.Plan`, of which `data` is the file, and:
+    Those of `plans.Settings`, `plans.Plan`, of which `data` is the file, and `plans.LIFPlan`, and:
 
     labels               a file of labels, where they are not in the file of events
     digest               SHA-256 of the files: a run goes on with the data that began it
     n_inputs             units of the file, one input each
     names                the classes, as the file names them; each has an output unit
     readout              which output decides: the first spike, the number of spikes, the maximum or the mean of the
-                         potential of leaky integrators
+                         potential of leaky integrators. These have tau_mem, tau_syn and exponential synapses
     recurrent            whether the units of a hidden layer reach one another
-    tau_mem, tau_syn     of all layers, leaky integrators included; threshold 1, no refractory period
     t_first              the first event of the file, where maximum and mean begin
     tau, late_penalty, patience   of `objectives.FirstSpike`, whose late_tau is a quarter of the run; tau of `Count`
     validation, test     share of the samples of these parts; by group where the file has groups
@@ -67,8 +66,6 @@ class EventsConfig(Plan):
         "potentials of leaky integrators. Default: first-spike.",
     )
     recurrent: bool = setting(False, about="Connect the units of each hidden layer to one another.")
-    tau_mem: float = setting(about="Time constant of the membranes.", metavar="TIME")
-    tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
     t_first: float
     tau: float = setting(
         about="Softness of the first-spike loss, or time constant of the spike counts.", metavar="TIME"
@@ -86,7 +83,9 @@ class EventsConfig(Plan):
         arguments.choice("task", self.task, TASK)
         arguments.choice("readout", self.readout, *OBJECTIVES)
         arguments.flag("recurrent", self.recurrent)
-        self._require_numbers("tau_mem", "tau_syn", "tau", "patience", "spikes_per_unit", above=0.0)
+        self._require_numbers("tau", "patience", "spikes_per_unit", above=0.0)
+        if self.tau_mem == math.inf and OBJECTIVES[self.readout].reads is not Spikes:
+            raise ValueError(f"tau_mem = inf: the integrators of readout = {self.readout!r} need a leak; leave one out")
         self._require_numbers("t_first")
         self._require_numbers("late_penalty", least=0.0)
         self._require_shares("validation", "test")
@@ -134,14 +133,17 @@ class EventsConfig(Plan):
         return Splits(train=train, validation=validation, test=test)
 
     def network(self, generator: torch.Generator) -> Sequential:
-        options: dict[str, Any] = {"tau_mem": self.tau_mem, "tau_syn": self.tau_syn, "dtype": DTYPES[self.dtype]}
-        options["generator"] = generator
-        widths = [self.n_inputs, *self.hidden]
+        options: dict[str, Any] = {"dtype": DTYPES[self.dtype], "generator": generator}
+        widths, n_classes = [self.n_inputs, *self.hidden], len(self.names)
         layers: list[nn.Module] = [
-            LIF(n_in, n_out, recurrent=self.recurrent, **options) for n_in, n_out in itertools.pairwise(widths)
+            LIF(n_in, n_out, recurrent=self.recurrent, **self.neurons(hidden=True), **options)
+            for n_in, n_out in itertools.pairwise(widths)
         ]
-        last = LIF if OBJECTIVES[self.readout].reads is Spikes else LI
-        return Sequential(*layers, last(widths[-1], len(self.names), **options))
+        if OBJECTIVES[self.readout].reads is Spikes:
+            last: nn.Module = LIF(widths[-1], n_classes, **self.neurons(hidden=False), **options)
+        else:
+            last = LI(widths[-1], n_classes, tau_mem=self.tau_mem, tau_syn=self.tau_syn, **options)
+        return Sequential(*layers, last)
 
     def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
         net = self.network(generator)
@@ -204,7 +206,8 @@ def plan_for_events(
     whole = recordings.dataset()
     if len(recordings.class_names) < 2:
         raise ValueError(f"{path} has one class, {recordings.class_names[0]}: give samples of at least two")
-    found = inspect_recordings(recordings, tau_mem=changes.get("tau_mem"))
+    tau_mem = changes.get("tau_mem")
+    found = inspect_recordings(recordings, tau_mem=None if tau_mem == math.inf else tau_mem)
     settings, lines = dict(changes), []
     for name, value, why in _defaults(found, len(whole), settings):
         settings[name] = value
@@ -221,24 +224,27 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
     duration = found.duration or found.t_last - found.t_first or 1.0
     if "hidden" not in settings:
         yield "hidden", (128,), "one layer"
+    usual = _round(duration / MEMBRANE)
     if "tau_mem" not in settings:
-        yield "tau_mem", _round(duration / MEMBRANE), f"half of the median sample, which lasts {duration:.4g}"
+        yield "tau_mem", usual, f"half of the median sample, which lasts {duration:.4g}"
+    leaky = settings["tau_mem"] != math.inf
+    scale, its_name = (settings["tau_mem"], "tau_mem") if leaky else (usual, f"the usual tau_mem, {usual:.4g}")
     if "tau_syn" not in settings:
-        yield "tau_syn", _round(settings["tau_mem"] / SYNAPSE), "half of tau_mem"
+        yield "tau_syn", _round(scale / SYNAPSE), f"half of {its_name}"
     if "t_end" not in settings:
-        end = _round_up(found.t_last + AFTER * settings["tau_mem"], found.t_first)
-        yield "t_end", end, f"two tau_mem after the last event, which is at {found.t_last:.12g}"
+        end = _round_up(found.t_last + AFTER * scale, found.t_first)
+        yield "t_end", end, f"twice {its_name} after the last event, which is at {found.t_last:.12g}"
     if "tau" not in settings:
-        softness = _round(settings["tau_mem"] / SOFTNESS)
+        softness = _round(scale / SOFTNESS)
         readout = settings.get("readout", "first-spike")
         if readout == "count":
             yield "tau", _round(settings["t_end"] - found.t_first), "the whole run, so that every spike has a gradient"
         elif readout == "first-spike":
-            yield "tau", softness, "a tenth of tau_mem"
+            yield "tau", softness, f"a tenth of {its_name}"
         else:
             settings["tau"] = softness  # which no other read-out uses
     if "patience" not in settings and settings.get("readout", "first-spike") == "first-spike":
-        yield "patience", settings["tau_mem"], "a tau_mem, which keeps the labels' output units firing"
+        yield "patience", scale, f"{its_name}, which keeps the labels' output units firing"
     if "batch_size" not in settings:
         size = max(1, min(LARGEST, n_samples // BATCHES))
         yield "batch_size", size, f"at least {BATCHES} steps an epoch, at most {LARGEST} samples each"
