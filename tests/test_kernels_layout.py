@@ -94,8 +94,8 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
     synapses, order = records(int(rows[-1]), SYNAPSE), np.full(int(rows[-1]), -1)
     ends = first_source, first_target
     building.lay_synapses(
-        rows, sources, sources, tau_syn, group, first_group, ends, first_place, width, False, cursor, nodes, channels,
-        groups, synapses, order,
+        rows, sources, sources, np.arange(rows.size - 1), tau_syn, group, first_group, ends, first_place, width, False,
+        cursor, nodes, channels, groups, synapses, order,
     )  # fmt: skip
     wanted = []
     for s in range(n_in):

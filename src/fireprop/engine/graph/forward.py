@@ -131,8 +131,9 @@ def simulate(
         n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
         log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
         out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
+        queue = _queue(n_units + structure.blocks[0].size)
         loop = loop_kernel.Loop(
-            own_state(graph), log, _queue(n_units), np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+            own_state(graph), log, queue, np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
             ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph, weight),
         )  # fmt: skip
@@ -241,7 +242,8 @@ def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.
     lanes = lanes_of(structure, -np.inf, dtype)
     if lanes is None:
         return None
-    n_units, theta = graph.nodes.size, graph.nodes["theta"].astype(dtype)
+    n_units, theta = graph.nodes.size, np.empty(graph.nodes.size, dtype)
+    theta[graph.nodes["lane"]] = graph.nodes["theta"]
     flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
     scratch = np.empty((2, n_units), dtype)
     return blocks_kernel.Blocks(*structure.segments, weight, lanes, theta, scratch, flags, flags.view(np.uint64))

@@ -13,12 +13,13 @@ from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, r
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
-from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SEGMENT, SYNAPSE
+from fireprop.kernels.graph.layout import BLOCK, CELL, CHANNEL, NODE, SEGMENT, SYNAPSE
 
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
-LEAST_BLOCK = 8  # units of a population that moves in vectors
+LEAST_BLOCK = 8  # units of a cell that moves in vectors
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
+FIRST_GAP = 0.125  # between arrivals at a block, in time constants
 TINY = 1e-300  # a rate in place of 0, where its inverse must be finite
 
 
@@ -29,16 +30,24 @@ class Population:
     tau_mem, t_ref  (n,) float64
     name            as errors call it
     v_start         (n,) float64, V at the start of a sample, or None: 0. Needs a connection from STATE
+    n_cells         units u, u + n_cells, u + 2 n_cells ... are a cell: they may move together (`kernels.graph.blocks`).
+                    Of a convolution the positions, for its units are numbered channel by channel. Divides n
     """
 
     name: str
     tau_mem: Array
     t_ref: Array
     v_start: Array | None = None
+    n_cells: int = 1
 
     @property
     def size(self) -> int:
         return int(self.tau_mem.size)
+
+    @property
+    def by_lane(self) -> Array:
+        """(n,): the units, cell by cell."""
+        return np.arange(self.size).reshape(-1, self.n_cells).T.reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -229,26 +238,30 @@ class Structure:
 
     @cached_property
     def blocks(self) -> tuple[Array, Array]:
-        """The populations that move in vectors: (n_blocks,) BLOCK, and (n_populations,) the number of each or -1."""
-        is_block, fed = np.zeros((2, len(self.populations)), bool)
+        """The cells that move in vectors: (n_blocks,) BLOCK, and (n_cells,) the number of each or -1."""
+        cells = _cells(self.populations)
+        is_block, fed = np.zeros((2, cells.size), bool)
         of_units = self.n_inputs + int(self.lines.rows[self.n_inputs]), self.n_inputs + self.lines.number
         building_kernel.find_blocks(
-            self.nodes, self.channels, self.starts, self.rows, self.synapses, (*of_units, self.n_external),
+            self.nodes, self.channels, cells, self.rows, self.synapses, (*of_units, self.n_external),
             self.state_source, LEAST_BLOCK, is_block, fed,
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
-        first = self.starts[:-1][is_block]
-        blocks["start"], blocks["width"] = first, np.diff(self.starts)[is_block]
+        for name in CELL.names:
+            blocks[name] = cells[name][is_block]
         for name in ("first_channel", "n_channels", "beta"):
-            blocks[name] = self.nodes[name][first]
+            blocks[name] = self.nodes[name][blocks["first_unit"]]
+        blocks["first_current"] = np.cumsum([0, *blocks["width"] * blocks["n_channels"]])[:-1]
         blocks["fed"] = fed[is_block]
+        rates = blocks["beta"] + self.channels["alpha"][blocks["first_channel"]]
+        blocks["first_gap"] = FIRST_GAP / np.maximum(rates, TINY)
         return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
 
     @cached_property
     def segments(self) -> tuple[Array, Array]:
         """The synapses of each source, block by block: (n_sources + 1,), and (n_segments,) SEGMENT. See `Blocks`."""
         units = self.synapses["target"]
-        number = self.blocks[1][self.nodes["population"][units]]
+        number = self.blocks[1][self.nodes["cell"][units]]
         first = np.flatnonzero((np.diff(number, prepend=-2) != 0) | (np.diff(self.sources, prepend=-1) != 0))
         segments = records(first.size, SEGMENT)
         segments["first"], segments["stop"] = first, np.append(first[1:], units.size)
@@ -312,6 +325,18 @@ def _starts(populations: Sequence[Population]) -> Array:
     return np.cumsum([0, *(population.size for population in populations)])
 
 
+def _cells(populations: Sequence[Population]) -> Array:
+    """(n_cells,) CELL, population by population."""
+    parts = []
+    for population, start in zip(populations, _starts(populations), strict=False):
+        cells = records(population.n_cells, CELL)
+        cells["first_unit"] = start + np.arange(population.n_cells)
+        cells["stride"], cells["width"] = population.n_cells, population.size // population.n_cells
+        cells["first_lane"] = start + np.arange(population.n_cells) * cells["width"]
+        parts.append(cells)
+    return np.concatenate(parts)
+
+
 def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
     """The form in which the kernels read a graph, in time and memory linear in its units and synapses.
 
@@ -327,6 +352,11 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     nodes["beta"] = 1.0 / np.concatenate([population.tau_mem for population in populations])
     nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
     nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
+    turns = [population.by_lane for population in populations]
+    lanes = np.concatenate([start + turn for start, turn in zip(starts, turns, strict=False)])
+    nodes["lane"][lanes] = np.arange(lanes.size)
+    cells = _cells(populations)
+    nodes["cell"][lanes] = np.repeat(np.arange(cells.size), cells["width"])
     lines = _lay_out_lines(n_inputs, starts, connections)
     for connection in connections:
         if connection.is_alpha:
@@ -349,19 +379,19 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     synapses = records(int(rows[-1]), SYNAPSE)
     order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
     cursor = rows[:-1].copy()
-    # The synapses of a source are in order of their targets, so connections to populations that come first are laid
-    # first. Several to one population are mixed then: those to one unit follow one another in order of connection.
+    # The synapses of a source are in order of their targets' lanes, so connections to populations that come first are
+    # laid first. Several to one population are mixed then: those to one unit follow one another in order of connection.
     for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
         connection = connections[k]
         ends = first_sources[k], int(starts[connection.post])
         width = 0 if isinstance(connection.mask, Sparsity) else connection.sparsity.shape[1]
         building_kernel.lay_synapses(
-            connection.sparsity.rows, connection.sparsity.sources, senders[k], connection.tau_syn,
-            connection.groups, _first_group(connections, k), ends, int(places[k]), width, connection.is_alpha, cursor,
-            nodes, channels, groups, synapses, order,
+            connection.sparsity.rows, connection.sparsity.sources, senders[k], turns[connection.post],
+            connection.tau_syn, connection.groups, _first_group(connections, k), ends, int(places[k]), width,
+            connection.is_alpha, cursor, nodes, channels, groups, synapses, order,
         )  # fmt: skip
     if _most_synapses(connections) > 1:
-        by_target = np.lexsort((synapses["target"], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
+        by_target = np.lexsort((nodes["lane"][synapses["target"]], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
         synapses, order = copy_of(synapses[by_target]), order[by_target]
     return Structure(
         n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order

@@ -7,7 +7,7 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, inlined, merged, njit, piece
 from fireprop.kernels.graph import pairs
-from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
+from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, current_of, leave_lanes, move_lanes_back, unit_of
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
@@ -47,8 +47,8 @@ class Joint(NamedTuple):
 def arrive_back(lanes, graph, log, gradient, state, k, t):
     """Arrival rule for what event k, delivered at t, caused in all its targets; lanes: those of the state.
 
-    dL/dt is summed over each population for itself, the last population first: so it rounds as if each were a network
-    of its own, differentiated after those above it.
+    dL/dt is summed over each cell for itself, the last cell first: so it rounds as if each population without several
+    were a network of its own, differentiated after those above it.
     """
     source = source_of(graph, log, k)
     first, stop = graph.rows[source], graph.rows[source + 1]
@@ -57,13 +57,13 @@ def arrive_back(lanes, graph, log, gradient, state, k, t):
     else:
         nodes, synapses = graph.nodes, graph.synapses
         while stop > first:
-            number = lanes.number[nodes[synapses[stop - 1].target].population]
+            number = lanes.number[nodes[synapses[stop - 1].target].cell]
             if number >= 0:
                 start = stop - lanes.blocks[number].width
                 arrive_at_block(lanes, lanes.blocks[number], graph, gradient, state, k, start, t)
             else:
                 start = stop - 1
-                while start > first and lanes.number[nodes[synapses[start - 1].target].population] < 0:
+                while start > first and lanes.number[nodes[synapses[start - 1].target].cell] < 0:
                     start -= 1
                 arrive_at_each(graph, gradient, state, k, start, stop, t)
             stop = start
@@ -78,11 +78,11 @@ def arrive_at_block(lanes, own, graph, gradient, state, k, first, t):
         move_lanes_back(lanes, own, graph.channels, state.memo, t)
     own.at = t
     for n in range(own.n_alone):
-        u = lanes.listed[own.start + n]
+        u = lanes.listed[own.first_lane + n]
         move_backward(graph, state, u, t)
-        lanes.v[u], lanes.is_alone[u] = state.nodes[u].v, False
+        lanes.v[graph.nodes[u].lane], lanes.is_alone[u] = state.nodes[u].v, False
         for c in range(own.n_channels):
-            lanes.i[lane(own, u, c)] = state.currents[graph.nodes[u].first_channel + c].value
+            lanes.i[current_of(own, graph.nodes[u], c)] = state.currents[graph.nodes[u].first_channel + c].value
     own.n_alone = 0
     place = graph.synapses[first].channel - own.first_channel
     alpha = graph.channels[graph.synapses[first].channel].alpha
@@ -95,12 +95,12 @@ def arrive_at_block(lanes, own, graph, gradient, state, k, first, t):
 def single_out(lanes, graph, state, u):
     """Let the record of unit u have its adjoints, if the unit stands in the lanes of a block."""
     if lanes is not None:
-        number = lanes.number[graph.nodes[u].population]
+        number = lanes.number[graph.nodes[u].cell]
         if number >= 0 and not lanes.is_alone[u]:
-            own, record, first = lanes.blocks[number], state.nodes[u], graph.nodes[u].first_channel
-            record.v, record.at, record.active = lanes.v[u], own.at, own.at < np.inf
+            own, record, node = lanes.blocks[number], state.nodes[u], graph.nodes[u]
+            record.v, record.at, record.active = lanes.v[node.lane], own.at, own.at < np.inf
             for c in range(own.n_channels):
-                state.currents[first + c].value = lanes.i[lane(own, u, c)]
+                state.currents[node.first_channel + c].value = lanes.i[current_of(own, node, c)]
             leave_lanes(lanes, own, u)
 
 
@@ -117,7 +117,7 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
     if n_active == 0:
         return
     while stop > first:
-        start = first_of_population(graph, first, stop)
+        start = first_of_cell(graph, first, stop)
         sums[:] = 0.0
         for s in range(start, stop):
             own, current = nodes[synapses[s].target], currents[synapses[s].channel]
@@ -136,13 +136,13 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
 
 
 @piece
-def first_of_population(graph, first, stop):
-    """The first of the synapses first..stop - 1 from which on all reach the same population."""
-    population = graph.nodes[graph.synapses[stop - 1].target].population
-    if graph.nodes[graph.synapses[first].target].population == population:
+def first_of_cell(graph, first, stop):
+    """The first of the synapses first..stop - 1 from which on all reach the same cell."""
+    cell = graph.nodes[graph.synapses[stop - 1].target].cell
+    if graph.nodes[graph.synapses[first].target].cell == cell:
         return first
     start = stop - 1
-    while start > first and graph.nodes[graph.synapses[start - 1].target].population == population:
+    while start > first and graph.nodes[graph.synapses[start - 1].target].cell == cell:
         start -= 1
     return start
 
@@ -233,11 +233,12 @@ def enter_blocks(lanes, graph, after, sample, t):
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
         own.at = t
-        for u in range(own.start, own.start + own.width):
-            lanes.v[u] = after[sample, u]
+        for j in range(own.width):
+            node = graph.nodes[unit_of(own, j)]
+            lanes.v[node.lane] = after[sample, unit_of(own, j)]
             for c in range(own.n_channels):
-                place = graph.nodes.size + graph.nodes[u].first_channel + c
-                lanes.i[lane(own, u, c)] = after[sample, place]
+                place = graph.nodes.size + node.first_channel + c
+                lanes.i[current_of(own, node, c)] = after[sample, place]
 
 
 @called

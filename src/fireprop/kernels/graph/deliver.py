@@ -8,10 +8,19 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, merged, piece
-from fireprop.kernels.graph.blocks import bound_of_lanes, copy_to_node, move_lanes, receive, take_back
+from fireprop.kernels.graph.blocks import (
+    GAPS_AHEAD,
+    NONE,
+    RECENT,
+    copy_to_node,
+    move_lanes,
+    receive,
+    take_back,
+    unit_of,
+)
 from fireprop.kernels.graph.crossing import earliest_crossing_of
 from fireprop.kernels.graph.emit import emit_on_arrival, next_arrival
-from fireprop.kernels.graph.expect import BOUND, STALE, expect, wait, wait_until
+from fireprop.kernels.graph.expect import expect, expect_in_block, wait_until
 from fireprop.kernels.graph.loop import LOOK, REACHED, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, added, base_of_one, lift, move_many, move_one, move_to, moved_one
@@ -32,7 +41,9 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
         part = blocks.segments[k]
         if part.number >= 0:
             own = blocks.lanes.blocks[part.number]
-            code, u, at = deliver_to_block(loop, blocks, own, part.first, part.place, t, t_look, t_end, max_spikes)
+            code, u, at = deliver_to_block(
+                loop, blocks, own, part.number, part.first, part.place, t, t_look, t_end, max_spikes
+            )
         else:
             code, u, at = deliver_some(loop, source, part.first, part.stop, t, t_end, max_spikes)
         if code != status.OK:
@@ -41,61 +52,48 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
 
 
 @merged
-def deliver_to_block(loop, blocks, own, first, place, t, t_look, t_end, max_spikes):
+def deliver_to_block(loop, blocks, own, number, first, place, t, t_look, t_end, max_spikes):
     """`deliver` along the synapses from the first on to the currents at one place in all units of a block."""
     graph, weight, lanes = loop.graph, blocks.weight, blocks.lanes
     nodes, channels, single = graph.nodes, graph.channels, graph.single
     if own.at < t:
         n_alone, reached = own.n_alone, False  # what fires on the way is alone too
         if own.at > NEVER:
+            own.gap += RECENT * (t - own.at - own.gap)
             reached = move_lanes(blocks, own, nodes, channels, graph.memo, t)
         own.at = t
         for n in range(n_alone):
-            u = lanes.listed[own.start + n]
+            u = lanes.listed[own.first_lane + n]
             if move(channels, graph.memo, single, loop.events, nodes[u], t) >= nodes[u].theta:
                 code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                 if code != status.OK:
                     return code, u, at
         if reached:
-            for u in range(own.start, own.start + own.width):
-                if blocks.flags[u - own.start] and not lanes.is_alone[u]:
+            for j in range(own.width):
+                u = unit_of(own, j)
+                if blocks.flags[j] and not lanes.is_alone[u]:
                     copy_to_node(lanes, own, nodes, channels, u)
                     code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                     if code != status.OK:
                         return code, u, at
     n_alone = 0
     for n in range(own.n_alone):
-        u = lanes.listed[own.start + n]
+        u = lanes.listed[own.first_lane + n]
         if nodes[u].hold_end <= t:
             take_back(lanes, own, nodes, channels, u)
         else:
             channel = channels[nodes[u].first_channel + place]
-            channel.i = added(channel.i, np.float64(weight[first + (u - own.start)]), single)
+            channel.i = added(channel.i, np.float64(weight[first + (nodes[u].lane - own.first_lane)]), single)
             expect(loop, u, t_end)
-            lanes.listed[own.start + n_alone] = u
+            lanes.listed[own.first_lane + n_alone] = u
             n_alone += 1
     own.n_alone = n_alone
     own.arrivals += 1
-    if receive(blocks, own, channels, weight, first, place, t_look if own.fed else t_end):
-        for word in range((own.width + 7) // 8):
-            if blocks.words[word] != 0:
-                for j in range(8 * word, min(8 * word + 8, own.width)):
-                    u = own.start + j
-                    if blocks.flags[j] and not lanes.is_alone[u]:
-                        expect_in_block(loop, lanes, own, u, t_end)
+    own.look = t_look if own.fed else min(t + GAPS_AHEAD * own.gap, t_end)
+    found = receive(blocks, own, channels, weight, first, place, own.look)
+    if found != NONE:
+        expect_in_block(loop, blocks, own, number, found, t_end)
     return status.OK, ABSENT, t
-
-
-@piece
-def expect_in_block(loop, lanes, own, u, t_end):
-    """`expect` for a unit that is not alone: its node is a copy only if the unit may be the next to cross."""
-    node, channels = loop.graph.nodes[u], loop.graph.channels
-    t = bound_of_lanes(lanes, own, channels, u, node.theta)
-    if node.queued <= t:
-        node.known = STALE
-    elif t < t_end and t <= node.next_input:
-        copy_to_node(lanes, own, loop.graph.nodes, channels, u)
-        wait(loop.queue, node, u, t, BOUND)
 
 
 @called

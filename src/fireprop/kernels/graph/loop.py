@@ -42,7 +42,7 @@ class Loop(NamedTuple):
 
     graph     with the state of the loop
     events    (capacity,) EVENT, of all samples
-    queue     units that may cross
+    queue     units that may cross, and behind them blocks whose units may cross later
     counts    (N_COUNTS,) int64: spikes logged; units reached at this instant, and in this sample; of a sample that
               waits for a larger log the next input, how many outputs are silent, and that it waits; the next input
               that reaches any unit

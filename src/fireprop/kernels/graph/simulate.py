@@ -8,7 +8,7 @@ only when it is reached: an event costs its fan-out.
 from fireprop.kernels import status
 from fireprop.kernels.compiling import kernel, merged, piece
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import clear_block
+from fireprop.kernels.graph.blocks import clear_block, unit_of
 from fireprop.kernels.graph.deliver import deliver, deliver_one_by_one, look_ahead, next_from_outside, reaches_one
 from fireprop.kernels.graph.emit import emit, forget_lines, next_arrival, sort_instant, take_arrival
 from fireprop.kernels.graph.expect import expect_reached, next_crossing
@@ -98,8 +98,8 @@ def rest_blocks(blocks, graph):
         for number in range(blocks.lanes.blocks.size):
             own = blocks.lanes.blocks[number]
             if own.at > NEVER:
-                for u in range(own.start, own.start + own.width):
-                    rest_one(graph, u)
+                for j in range(own.width):
+                    rest_one(graph, unit_of(own, j))
             clear_block(blocks.lanes, own, NEVER)
 
 
