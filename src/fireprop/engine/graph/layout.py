@@ -31,7 +31,7 @@ class Population:
     name            as errors call it
     v_start         (n,) float64, V at the start of a sample, or None: 0. Needs a connection from STATE
     n_cells         units u, u + n_cells, u + 2 n_cells ... are a cell: they may move together (`kernels.graph.blocks`).
-                    Of a convolution the positions, for its units are numbered channel by channel. Divides n
+                    Those of a convolution are the places (y, x) of its output, each with a unit for every channel
     """
 
     name: str
@@ -97,6 +97,9 @@ class Connection:
              does not change with their values
     feeds    of STATE: the number of the connection to whose currents it adds, or None
     is_alpha  whether its synapses are alpha synapses
+    shared   (n_synapses,) int32 or int64, of Sparsity: the place of the weight of each synapse among weights of shape
+             `kernel`, flat. None: each synapse has a weight of its own
+    kernel   shape of shared weights
     """
 
     name: str
@@ -108,6 +111,8 @@ class Connection:
     trained: bool = False
     feeds: int | None = None
     is_alpha: bool = False
+    shared: Array | None = None
+    kernel: tuple[int, ...] = ()
 
     @cached_property
     def sparsity(self) -> Sparsity:
@@ -120,6 +125,8 @@ class Connection:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
+        if self.shared is not None:
+            return self.kernel
         return (int(self.mask.sources.size),) if isinstance(self.mask, Sparsity) else self.mask.shape
 
     @property
@@ -132,6 +139,8 @@ class Connection:
 
     def of_synapses(self, values: Array) -> Array:
         """(n_synapses,), in order of (out, in): those of values in the shape of the weights."""
+        if self.shared is not None:
+            return values.reshape(-1)[self.shared]
         return values if isinstance(self.mask, Sparsity) else values[self.mask]
 
     def check(self) -> None:
@@ -141,6 +150,25 @@ class Connection:
         if self.delay is not None:
             check_at_least(self.name, "delay", self._existing(self.delay, 0.0), 0.0)
         self.sparsity.check(self.name)
+        if self.shared is not None:
+            self._check_shared(self.shared)
+
+    def _check_shared(self, shared: Array) -> None:
+        """Refuse places of weights that a kernel would read outside of."""
+        n_synapses = self.sparsity.sources.size
+        if shared.shape != (n_synapses,) or not isinstance(self.mask, Sparsity):
+            raise ValueError(f"{self.name}: shared has shape {shared.shape}: give ({n_synapses},) and sparse synapses")
+        if n_synapses and not 0 <= shared.min() <= shared.max() < self.n_weights:
+            raise ValueError(
+                f"{self.name}: shared has places from {shared.min()} to {shared.max()}: give places within "
+                f"[0, {self.n_weights}), in weights of shape {self.kernel}"
+            )
+
+    @property
+    def n_slots(self) -> int:
+        """How many numbers its synapses have where `lay_out` writes them: one for each weight, or each synapse if they
+        share weights."""
+        return self.n_weights if self.shared is None else int(self.shared.size)
 
     def _existing(self, values: Array, instead: float) -> Array:
         """Constants of synapses that exist, as they were given; `instead` where there is none."""
@@ -181,8 +209,8 @@ class Lines:
 class Structure:
     """A graph without its weights and thresholds, as the kernels read it.
 
-    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end;
-            every weight has one synapse at most
+    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end.
+            Synapses of a connection with shared weights may have one place
     groups  (n_channels,) int64: the connection and the group of each current whose tau_syn is trained, 0 for others
     """
 
@@ -247,7 +275,7 @@ class Structure:
             self.state_source, LEAST_BLOCK, is_block, fed,
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
-        for name in CELL.names:
+        for name in CELL.names or ():
             blocks[name] = cells[name][is_block]
         for name in ("first_channel", "n_channels", "beta"):
             blocks[name] = self.nodes[name][blocks["first_unit"]]
@@ -303,15 +331,31 @@ class Structure:
         return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
 
     def scatter(self, by_synapse: Array) -> list[Array]:
-        """Values of synapses in the shape of the weights of each connection, 0 where there is no synapse."""
-        sizes = [connection.n_weights for connection in self.connections]
-        flat = np.zeros(sum(sizes))
+        """Derivatives by synapses in the shape of the weights of each connection, 0 where there is no synapse.
+
+        Those of synapses that share a weight add up, in float64, in the order of the synapses.
+        """
+        flat = np.zeros(self._n_weights)
         building_kernel.place(by_synapse, self.order, flat)
+        return self._shaped(flat)
+
+    def weights(self, by_synapse: Array) -> list[Array]:
+        """The weights of each connection, float64, from those of the synapses; 0 where there is no synapse."""
+        flat = np.zeros(self._n_weights)
+        flat[self.order] = by_synapse
+        return self._shaped(flat)
+
+    @property
+    def _n_weights(self) -> int:
+        return sum(connection.n_weights for connection in self.connections)
+
+    def _shaped(self, flat: Array) -> list[Array]:
+        sizes = [connection.n_weights for connection in self.connections]
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         return [part.reshape(connection.weight_shape) for part, connection in zip(parts, self.connections, strict=True)]
 
     def gather(self, by_connection: Sequence[Array | None]) -> Array:
-        """Inverse of `scatter`; None stands for zeros."""
+        """Values of synapses from those in the shape of the weights of each connection; None stands for zeros."""
         flat = [
             np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
             for values, connection in zip(by_connection, self.connections, strict=True)
@@ -375,7 +419,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     rows = np.cumsum(rows)
     if rows[-1] > MAX_SYNAPSES:
         raise ValueError(f"the network has {rows[-1]} synapses: give at most {MAX_SYNAPSES}")
-    places = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    places = np.cumsum([0, *(connection.n_slots for connection in connections)])
     synapses = records(int(rows[-1]), SYNAPSE)
     order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
     cursor = rows[:-1].copy()
@@ -390,12 +434,22 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
             connection.tau_syn, connection.groups, _first_group(connections, k), ends, int(places[k]), width,
             connection.is_alpha, cursor, nodes, channels, groups, synapses, order,
         )  # fmt: skip
+    if any(connection.shared is not None for connection in connections):
+        order = _weights_of_slots(connections)[order]
     if _most_synapses(connections) > 1:
         by_target = np.lexsort((nodes["lane"][synapses["target"]], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
         synapses, order = copy_of(synapses[by_target]), order[by_target]
     return Structure(
         n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order
     )
+
+
+def _weights_of_slots(connections: Sequence[Connection]) -> Array:
+    """The place of the weight of each slot (`Connection.n_slots`), in the weights of all connections, end to end."""
+    first = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    dtype = np.int32 if first[-1] <= np.iinfo(np.int32).max else np.int64
+    places = [np.arange(c.n_weights) if c.shared is None else c.shared for c in connections]
+    return np.concatenate([np.add(part, start, dtype=dtype) for part, start in zip(places, first[:-1], strict=True)])
 
 
 def _most_synapses(connections: Sequence[Connection]) -> int:
