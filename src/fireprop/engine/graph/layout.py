@@ -268,21 +268,22 @@ class Structure:
     def blocks(self) -> tuple[Array, Array]:
         """The cells that move in vectors: (n_blocks,) BLOCK, and (n_cells,) the number of each or -1."""
         cells = _cells(self.populations)
-        is_block, fed = np.zeros((2, cells.size), bool)
+        is_block, inner = np.zeros((2, cells.size), bool)
         of_units = self.n_inputs + int(self.lines.rows[self.n_inputs]), self.n_inputs + self.lines.number
         building_kernel.find_blocks(
             self.nodes, self.channels, cells, self.rows, self.synapses, (*of_units, self.n_external),
-            self.state_source, LEAST_BLOCK, is_block, fed,
+            self.state_source, LEAST_BLOCK, is_block, inner,
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
         for name in CELL.names or ():
             blocks[name] = cells[name][is_block]
         for name in ("first_channel", "n_channels", "beta"):
             blocks[name] = self.nodes[name][blocks["first_unit"]]
+        for name in ("alpha", "reach"):
+            blocks[name] = self.channels[name][blocks["first_channel"]]
         blocks["first_current"] = np.cumsum([0, *blocks["width"] * blocks["n_channels"]])[:-1]
-        blocks["fed"] = fed[is_block]
-        rates = blocks["beta"] + self.channels["alpha"][blocks["first_channel"]]
-        blocks["first_gap"] = FIRST_GAP / np.maximum(rates, TINY)
+        blocks["inner"] = inner[is_block]
+        blocks["first_gap"] = FIRST_GAP / np.maximum(blocks["beta"] + blocks["alpha"], TINY)
         return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
 
     @cached_property
@@ -295,7 +296,34 @@ class Structure:
         segments["first"], segments["stop"] = first, np.append(first[1:], units.size)
         segments["number"] = number[first]
         segments["place"] = self.synapses["channel"][first] - self.nodes["first_channel"][units[first]]
+        segments["weight"] = first
         return np.searchsorted(first, self.rows), segments
+
+    @cached_property
+    def stencil(self) -> tuple[Array, Array] | None:
+        """Where weights are shared: (n_segments,) SEGMENT as `segments`, of which those with the same weights have them
+        in the same slots, and (n_slots,) the place of each slot in the weights of all connections, flat, end to end.
+
+        None if no weights are shared, or not by whole segments: then blocks too read the weights by synapse.
+        """
+        if all(connection.shared is None for connection in self.connections):
+            return None
+        _, segments = self.segments
+        within = np.flatnonzero(segments["number"] >= 0)
+        first, width = segments["first"][within], (segments["stop"] - segments["first"])[within]
+        _, one, kind = np.unique(self.order[first], return_index=True, return_inverse=True)
+        offset = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+        alike = self.order[np.repeat(first, width) + offset] == self.order[np.repeat(first[one[kind]], width) + offset]
+        if within.size == 0 or (width != width[one[kind]]).any() or not alike.all():
+            return None
+        segments = copy_of(segments)
+        segments["weight"][within] = (np.cumsum(width[one]) - width[one])[kind]
+        return segments, np.concatenate([self.order[first[k] : first[k] + width[k]] for k in one])
+
+    @cached_property
+    def is_all_blocks(self) -> bool:
+        """Whether every synapse leads to a block."""
+        return bool((self.segments[1]["number"] >= 0).all())
 
     @cached_property
     def v_start(self) -> Array:
@@ -330,13 +358,17 @@ class Structure:
         """(n_synapses,): the source of each synapse: inputs, lines and the start first, then units."""
         return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
 
-    def scatter(self, by_synapse: Array) -> list[Array]:
-        """Derivatives by synapses in the shape of the weights of each connection, 0 where there is no synapse.
+    def scatter(self, by_synapse: Array, by_slot: Array | None = None) -> list[Array]:
+        """Derivatives by synapses, and by slots of the stencil, in the shape of the weights of each connection, 0 where
+        there is no synapse.
 
         Those of synapses that share a weight add up, in float64, in the order of the synapses.
         """
         flat = np.zeros(self._n_weights)
-        building_kernel.place(by_synapse, self.order, flat)
+        if by_synapse.size:
+            building_kernel.place(by_synapse, self.order, flat)
+        if by_slot is not None and self.stencil is not None:
+            building_kernel.place(by_slot, self.stencil[1], flat)
         return self._shaped(flat)
 
     def weights(self, by_synapse: Array) -> list[Array]:
@@ -356,13 +388,20 @@ class Structure:
 
     def gather(self, by_connection: Sequence[Array | None]) -> Array:
         """Values of synapses from those in the shape of the weights of each connection; None stands for zeros."""
+        return self._picked(by_connection, self.order)
+
+    def slotted(self, by_connection: Sequence[Array | None]) -> Array:
+        """`gather`, of the slots of the stencil, or of synapses if there is none."""
+        return self._picked(by_connection, self.order if self.stencil is None else self.stencil[1])
+
+    def _picked(self, by_connection: Sequence[Array | None], order: Array) -> Array:
         flat = [
             np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
             for values, connection in zip(by_connection, self.connections, strict=True)
         ]
-        by_synapse = np.empty(self.order.size)
-        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), self.order, by_synapse)
-        return by_synapse
+        values = np.empty(order.size)
+        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), order, values)
+        return values
 
 
 def _starts(populations: Sequence[Population]) -> Array:

@@ -18,13 +18,16 @@ from fireprop.kernels.compiling import called, kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.lanes import BELOW, ROUNDED
-from fireprop.kernels.membrane import NONE_AHEAD
+from fireprop.kernels.membrane import NONE_AHEAD, factors
 from fireprop.kernels.walk import N_SUMS
 
 NOT_COPIED = -1
 RECENT = 0.25  # weight of the latest gap in the average gap of a block
 GAPS_AHEAD = 3.0  # average gaps within which units that may cross are sought at an arrival
-NONE, LATER, NOW = range(3)  # whether a unit of a block may cross if nothing more arrives: within a look, or after it
+# Whether a unit of a block may cross if nothing more arrives: within a look, or after it; or has crossed by rounding.
+NONE, LATER, NOW, CROSSED = range(4)
+GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
+AT_ONCE = 8  # factors that are found together
 
 
 class Lanes(NamedTuple):
@@ -35,6 +38,10 @@ class Lanes(NamedTuple):
     number   (n_cells,) int64: the block that a cell is, or -1
     v        (n_units,), by lane: V, or the derivative by it
     i        (n_channels,): currents, or derivatives by them: of a block the first of each unit, then the second
+    rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
+    weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
+             weights have the same place; where none do, by synapse
+    factors  (6, most segments of a source and some) float64, scratch: see `find_factors`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     """
 
@@ -42,6 +49,10 @@ class Lanes(NamedTuple):
     number: np.ndarray
     v: np.ndarray
     i: np.ndarray
+    rows: np.ndarray
+    segments: np.ndarray
+    weight: np.ndarray
+    factors: np.ndarray
     is_alone: np.ndarray
     listed: np.ndarray
 
@@ -49,20 +60,17 @@ class Lanes(NamedTuple):
 class Blocks(NamedTuple):
     """What a simulation has of blocks.
 
-    rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
-    weight   (n_synapses,), theta (n_units,), by lane, in the dtype of the state
     lanes    V and currents
-    scratch  (2, n_units) in the dtype of the state
+    theta    (n_units,), by lane, in the dtype of the state
+    moved, lift  (most units of a block,) in the dtype of the state, scratch
     flags    (n_units + some,) uint8, scratch: of the units of one block, from the first entry on; words, the same
              memory, 8 units each
     """
 
-    rows: np.ndarray
-    segments: np.ndarray
-    weight: np.ndarray
     lanes: Lanes
     theta: np.ndarray
-    scratch: np.ndarray
+    moved: np.ndarray
+    lift: np.ndarray
     flags: np.ndarray
     words: np.ndarray
 
@@ -77,6 +85,22 @@ def unit_of(own, j):
 def current_of(own, node, k):
     """Where `Lanes.i` has what belongs to current k of a unit."""
     return own.first_current + k * own.width + (node.lane - own.first_lane)
+
+
+@called
+def find_factors(lanes, first, stop, t):
+    """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
+    of their first currents."""
+    found = lanes.factors
+    for k in range(first, stop):
+        number, n = lanes.segments[k].number, k - first
+        found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = 0.0, 1.0, 1.0
+        if number >= 0:
+            own = lanes.blocks[number]
+            if abs(own.at) < np.inf:
+                found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = abs(t - own.at), own.alpha, own.beta
+    for n in range(np.uint64((stop - first + AT_ONCE - 1) // AT_ONCE * AT_ONCE)):
+        found[A, n], found[B, n], found[H, n] = factors(found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n])
 
 
 @piece
@@ -153,12 +177,42 @@ def take_over(lanes, graph):
 
 
 @called
+def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a, b, h, t_look):
+    """`move_lanes` and `receive` of a block of units with one current each, at an arrival after its last.
+
+    a, b, h  factors of the gap. Returns CROSSED where a unit has reached theta: then nothing is done.
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, real = np.uint64(own.first_current), lanes_v.dtype.type
+    a, b, h, beta, reach = real(a), real(b), real(h), real(own.beta), real(own.reach)
+    rounded, below, reached = real(ROUNDED), real(BELOW), False
+    for j in range(n):
+        left, brought, goal = b * lanes_v[first + j], h * lanes_i[at + j], theta[first + j]
+        v = left + brought
+        reached |= v + rounded * (abs(left) + abs(brought)) >= goal
+        moved[j] = v if v < goal else goal * below
+    if reached:
+        return CROSSED
+    span, down, now, later = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED), False, False
+    for j in range(n):
+        v, i, goal = moved[j], lanes_i[at + j] * a, theta[first + j]
+        i += weight[w + j]
+        lanes_v[first + j], lanes_i[at + j] = v, i
+        drive = i if i > 0.0 else real(0.0)
+        stays = peaks_below(v, drive * reach, goal, down)
+        flags[j] = not (stays | rises_below(span, v, drive, beta, goal, rounded, down))
+        later |= not stays
+        now |= flags[j] != 0
+    return NOW if now else LATER if later else NONE
+
+
+@called
 def move_lanes(blocks, own, nodes, channels, memo, t):
     """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
     theta: is there any. The caller sets the time of the block."""
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta = blocks.lanes.v, blocks.lanes.i, blocks.theta
-    moved, size = blocks.scratch[0], blocks.scratch[1]
+    moved, size = blocks.moved, blocks.lift
     real = lanes_v.dtype.type
     gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED * own.n_channels), real(BELOW)
     for j in range(n):
@@ -203,12 +257,12 @@ def flag_reached(blocks, own, nodes, memo):
 
 
 @called
-def receive(blocks, own, channels, weight, first_weight, place, t_look):
+def receive(blocks, own, channels, first_weight, place, t_look):
     """Add the weights of an arrival to the currents at that place in the units of a block, and look at them."""
     n, w, lanes_i = np.uint64(own.width), np.uint64(first_weight), blocks.lanes.i
     at = np.uint64(own.first_current + place * own.width)
     for j in range(n):
-        lanes_i[at + j] += weight[w + j]
+        lanes_i[at + j] += blocks.lanes.weight[w + j]
     return look(blocks, own, channels, t_look)
 
 
@@ -218,7 +272,7 @@ def look(blocks, own, channels, t_look):
     there is any; else LATER, if one may cross after that, or NONE."""
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
-    drive, lift = blocks.scratch[0], blocks.scratch[1]
+    drive, lift = blocks.moved, blocks.lift
     real = lanes_v.dtype.type
     for j in range(n):
         drive[j] = 0.0
@@ -259,6 +313,31 @@ def bound_of_lanes(lanes, own, channels, node):
 
 
 # ----------------------------------------------------------------------------------------------------- reverse mode
+
+
+@called
+def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a, b, h):
+    """`move_lanes_back` and `add_from_lanes` of a block of units with one current each, none of which is alone.
+
+    a, b, h  factors of the gap
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, alpha = np.uint64(own.first_current), own.alpha
+    whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
+    for j in range(np.uint64(0), whole, np.uint64(N_SUMS)):
+        for part in range(np.uint64(N_SUMS)):
+            k = j + part
+            i = a * lanes_i[at + k] + h * lanes_v[first + k]
+            v = lanes_v[first + k] * b
+            lanes_i[at + k], lanes_v[first + k] = i, v
+            grad_weight[w + k] += i
+            sums[part] += weight[w + k] * (alpha * i - v)
+    for k in range(whole, n):
+        i = a * lanes_i[at + k] + h * lanes_v[first + k]
+        v = lanes_v[first + k] * b
+        lanes_i[at + k], lanes_v[first + k] = i, v
+        grad_weight[w + k] += i
+        sums[k - whole] += weight[w + k] * (alpha * i - v)
 
 
 @called

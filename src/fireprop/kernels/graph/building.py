@@ -1,7 +1,5 @@
 """From connections in rows of receivers to synapses in rows of sources, in time and memory linear in the synapses."""
 
-import numpy as np
-
 from fireprop.kernels.compiling import inlined, njit
 
 
@@ -100,29 +98,28 @@ def place(values, order, out):
 
 
 @njit(cache=True)
-def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, least, is_block, fed):
+def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, least, is_block, inner):
     """Which cells are blocks: at least so many units with the same rates, each of which hears the same sources by the
-    same of its currents, and has no initial state; and which of them hear whatever comes from outside.
+    same of its currents, and has no initial state; and which of them units reach.
 
     cells     (n_cells,) CELL
     of_units  (first, stop, first): the lines along which units send, and the units themselves, among the sources
-    is_block, fed  (n_cells,) bool: written
+    is_block, inner  (n_cells,) bool: written
     """
-    n_left, n_outside = 0, 0
+    n_left = 0
     for c in range(is_block.size):
         is_block[c] = cells[c].width >= least and _are_alike(nodes, channels, cells[c])
+        inner[c] = False
         n_left += is_block[c]
-    n_heard = np.zeros(is_block.size, np.int64)
     for source in range(rows.size - 1):
         s, stop = rows[source], rows[source + 1]
         if n_left == 0:
             return
-        is_outside = stop > s and (source < of_units[0] or of_units[1] <= source < of_units[2])
-        n_outside += is_outside
+        is_unit = of_units[0] <= source < of_units[1] or source >= of_units[2]
         while s < stop:
             c = nodes[synapses[s].target].cell
             cell, place, whole = cells[c], _place_of(nodes, synapses[s]), source != state_source
-            n_heard[c] += is_outside
+            inner[c] |= is_unit
             n = 0
             while s < stop and nodes[synapses[s].target].cell == c:
                 u = cell.first_unit + n * cell.stride
@@ -131,8 +128,6 @@ def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, 
             if is_block[c] and not (whole and n == cell.width):
                 is_block[c] = False
                 n_left -= 1
-    for c in range(is_block.size):
-        fed[c] = n_heard[c] == n_outside
 
 
 @inlined

@@ -128,7 +128,7 @@ def catch_up(blocks, graph, u):
             node.known = STALE
 
 
-@called
+@piece
 def expect_in_block(loop, blocks, own, number, found, t_end):
     """Let the units of a block that are flagged wait, if any is, and the block itself until the end of the look."""
     queue, nodes, channels, lanes = loop.queue, loop.graph.nodes, loop.graph.channels, blocks.lanes
@@ -145,7 +145,7 @@ def expect_in_block(loop, blocks, own, number, found, t_end):
                         elif t < t_end and t <= node.next_input:
                             copy_to_node(lanes, own, nodes, channels, u)
                             wait(queue, node, u, t, BOUND)
-    if not own.fed and own.look < t_end and own.look < own.queued:
+    if own.look < own.next_input and own.look < t_end and own.look < own.queued:
         own.queued = own.look
         waiting.put(queue, nodes.size + number, own.look)
 
@@ -157,7 +157,7 @@ def look_on(loop, blocks, number, t_end):
     found, late = LATER, own.look > own.queued  # something has arrived since
     own.queued = np.inf
     if not late:
-        own.look = min(own.at + 2.0 * max(own.look - own.at, own.first_gap), t_end)
+        own.look = min(own.at + 2.0 * max(own.look - own.at, own.first_gap), own.next_input, t_end)
         found = look_again(blocks, own, loop.graph.channels, own.look)
     expect_in_block(loop, blocks, own, number, found, t_end)
     if own.queued == np.inf:

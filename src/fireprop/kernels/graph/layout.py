@@ -71,21 +71,25 @@ BLOCK = np.dtype(
         ("first_channel", np.int64),  # of its first unit
         ("n_channels", np.int64),  # currents of each unit
         ("beta", np.float64),  # 1 / tau_mem
-        ("fed", np.bool_),  # whether all that comes from outside reaches it
+        ("alpha", np.float64),  # of its first current, as `reach`
+        ("reach", np.float64),
+        ("inner", np.bool_),  # whether units reach it
         ("at", np.float64),  # last arrival
         ("arrivals", np.int64),  # how many have come, in all samples
         ("n_alone", np.int64),  # units that stand in its list
         ("first_gap", np.float64),  # a gap between arrivals to begin with
         ("gap", np.float64),  # between its latest arrivals, on average
+        ("next_input", np.float64),  # when the next arrival comes from outside; inf if none does
         ("look", np.float64),  # up to here a unit that crosses is in the queue, if nothing more arrives
         ("queued", np.float64),  # when it is looked at again, at the latest; inf if it is not in the queue
     ],
     align=True,
 )
 
-# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none.
+# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none. Of a
+# block, `weight` is where their weights begin in `Lanes.weight`.
 SEGMENT = np.dtype(
-    [("first", np.int64), ("stop", np.int64), ("number", np.int32), ("place", np.int32)],
+    [("first", np.int64), ("stop", np.int64), ("weight", np.int64), ("number", np.int32), ("place", np.int32)],
     align=True,
 )
 
