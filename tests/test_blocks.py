@@ -2,11 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 import frozen_networks
 from fireprop import Spikes
+from fireprop.engine import graph
 from fireprop.engine.graph import layout
 from fireprop.nn import LIF, Network, Sequential
 
@@ -143,7 +145,7 @@ def test_which_populations_are_blocks():
     blocks, number = net.structure().blocks
     assert number.tolist() == [0, -1, 1]  # "b" hears a part of the inputs
     assert blocks["width"].tolist() == [12, 10]
-    assert blocks["fed"].tolist() == [True, True]
+    assert blocks["inner"].tolist() == [True, True]
     rows, segments = net.structure().segments
     assert segments["number"][rows[0] : rows[1]].tolist() == [0, -1, 1]  # of the first input
     assert segments["stop"][:-1].tolist() == segments["first"][1:].tolist()
@@ -154,7 +156,7 @@ def test_which_populations_are_blocks():
     assert net.structure().blocks[0].size == 0
 
 
-def test_a_block_that_not_all_inputs_reach_does_not_wait_for_them():
+def test_a_block_that_no_input_reaches_does_not_wait_for_one():
     """The look ahead of a block may end at the next input only if that reaches it."""
     net = Network(2, dtype=torch.float64)
     for name in ("near", "far"):
@@ -165,7 +167,7 @@ def test_a_block_that_not_all_inputs_reach_does_not_wait_for_them():
     net.connect("near", "far", tau_syn=0.5, weight=torch.full((8, 8), 0.6, dtype=torch.float64))
     blocks, number = net.structure().blocks
     assert number.tolist() == [0, 1]
-    assert blocks["fed"].tolist() == [True, False]
+    assert blocks["inner"].tolist() == [False, True]
     record = net.record(Spikes.from_lists([[[0.0], [1.0, 1.5]]]), t_end=3.0)
     assert record["far"].n_spikes > 0
 
@@ -185,3 +187,48 @@ def test_frozen_networks_have_the_same_bits_in_blocks_of_two(monkeypatch, kind):
             assert all((a == b).all() for a, b in zip(spikes, found.spikes[name], strict=True)), (seed, name)
         for name, gradient in wanted.grads.items():
             assert (found.grads[name] == gradient).all(), (seed, name)
+
+
+def stencil(generator, n_maps, *, shared):
+    """A convolution of 2 x 8 x 7 by 3 x 3, and a dense recurrent loop: structure, weights, thresholds."""
+    maps, y, x = np.meshgrid(np.arange(n_maps), np.arange(6), np.arange(5), indexing="ij")
+    c, dy, dx = (offsets.reshape(1, -1) for offsets in np.meshgrid(*map(np.arange, (2, 3, 3)), indexing="ij"))
+    sources = (c * 8 + y.reshape(-1, 1) + dy) * 7 + x.reshape(-1, 1) + dx
+    n, place = maps.size, 18 * maps.reshape(-1, 1) + np.arange(18)
+    rows = graph.Sparsity((n, 112), 18 * np.arange(n + 1), sources.reshape(-1).astype(np.int32))
+    choice = {"shared": place.reshape(-1), "kernel": (n_maps, 2, 3, 3)} if shared else {}
+    tau_syn = np.broadcast_to(np.array(0.5), rows.shape)
+    feed = graph.Connection("feed: weight", graph.INPUT, 0, tau_syn, rows, **choice)
+    loop = graph.Connection("loop: weight", 0, 0, np.full((n, n), 0.4), np.ones((n, n), bool))
+    population = graph.Population("maps", np.ones(n), np.full(n, 0.03), n_cells=30)
+    kernel = generator.normal(0.35, 0.25, (n_maps, 2, 3, 3))
+    weights = [kernel if shared else kernel.reshape(-1)[place.reshape(-1)], generator.normal(0.0, 0.02, (n, n))]
+    return graph.lay_out(112, [population], [feed, loop][: 1 + n_maps % 2]), weights[: 1 + n_maps % 2], [np.ones(n)]
+
+
+@pytest.mark.white_box
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_channels_of_a_convolution_move_together_at_each_place(monkeypatch, dtype, shared):
+    for n_maps in (9, 14):
+        found = []
+        for least in (8, 10**9):
+            monkeypatch.setattr(layout, "LEAST_BLOCK", least)
+            generator = np.random.default_rng(n_maps)
+            structure, weights, thresholds = stencil(generator, n_maps, shared=shared)
+            times = np.sort((64.0 * generator.uniform(0.0, 3.0, (3, 150))).round(n_maps - 9) / 64.0)
+            run = graph.simulate(
+                structure, [weight.astype(dtype) for weight in weights], thresholds, times.reshape(-1),
+                generator.integers(0, 112, 450), 150 * np.arange(4), np.full(3, 4.0), max_spikes=10**6,
+            )  # fmt: skip
+            assert structure.blocks[0].size == (30 if least < 10**9 else 0)
+            found.append((run, run.adjoint([np.cos(run.times(1))])))
+        (run, gradient), (alone, wanted) = found
+        assert run.times(1).size > 1000
+        for given, expected in zip((*run.spikes(1), run.slopes(1)), (*alone.spikes(1), alone.slopes(1)), strict=True):
+            np.testing.assert_array_equal(given, expected)
+        np.testing.assert_array_equal(gradient.times, wanted.times)
+        np.testing.assert_array_equal(gradient.thresholds[0], wanted.thresholds[0])
+        for given, expected in zip(gradient.weights, wanted.weights, strict=True):
+            bound = 1e-14 * np.abs(expected).max() if shared else 0.0  # shared weights are summed in another order
+            np.testing.assert_allclose(given, expected, rtol=0.0, atol=bound)

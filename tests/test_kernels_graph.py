@@ -62,6 +62,7 @@ def graph_loop_of(n, events):
         np.zeros(2),
         np.zeros(2),
         np.zeros(0),
+        np.zeros(0),
         np.full(n, -1),
         np.full(1, np.inf),
     )

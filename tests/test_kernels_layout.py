@@ -36,18 +36,18 @@ def test_a_fault_of_the_rows_is_found_in_the_receiver_that_has_it(rows, sources,
 
 
 @pytest.mark.white_box
-def test_synapses_are_taken_population_by_population_from_the_last_on(rng):
+def test_synapses_are_taken_cell_by_cell_from_the_last_on(rng):
     for _ in range(40):
         n, nodes, synapses = int(rng.integers(1, 9)), records(8, NODE), records(12, SYNAPSE)
-        nodes["population"] = np.sort(rng.integers(0, 3, 8))
+        nodes["cell"] = np.sort(rng.integers(0, 3, 8))
         first = int(rng.integers(0, 4))
         synapses["target"][first : first + n] = np.sort(rng.permutation(8)[:n])
         graph = Graph(
             nodes, records(8, CHANNEL), np.zeros(9, int), synapses, np.zeros(12), -1, np.zeros(8), new_memo(nodes)
         )
-        reached = nodes["population"][synapses["target"]]
+        reached = nodes["cell"][synapses["target"]]
         wanted = min(s for s in range(first, first + n) if (reached[s : first + n] == reached[first + n - 1]).all())
-        assert graph_adjoint.first_of_population(graph, first, first + n) == wanted
+        assert graph_adjoint.first_of_cell(graph, first, first + n) == wanted
 
 
 @pytest.mark.white_box
@@ -94,8 +94,8 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
     synapses, order = records(int(rows[-1]), SYNAPSE), np.full(int(rows[-1]), -1)
     ends = first_source, first_target
     building.lay_synapses(
-        rows, sources, sources, tau_syn, group, first_group, ends, first_place, width, False, cursor, nodes, channels,
-        groups, synapses, order,
+        rows, sources, sources, np.arange(rows.size - 1), tau_syn, group, first_group, ends, first_place, width, False,
+        cursor, nodes, channels, groups, synapses, order,
     )  # fmt: skip
     wanted = []
     for s in range(n_in):

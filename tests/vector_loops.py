@@ -79,22 +79,29 @@ def loops(dtype):
 
 def loops_of_blocks(dtype):
     """Of graphs, whose derivatives are float64."""
-    numbers = np.zeros(70)
+    numbers, factors = np.zeros(70), np.zeros((6, 8))
 
     def lanes_of(dtype):
         state = np.zeros(70, dtype)
-        return blocks.Lanes(np.empty(1, BLOCK), np.zeros(1, int), state, state, np.zeros(70, bool), np.zeros(70, int))
+        rows, segments = np.zeros(1, int), np.empty(1, SEGMENT)
+        return blocks.Lanes(
+            np.empty(1, BLOCK), np.zeros(1, int), state, state, rows, segments, state, factors, np.zeros(70, bool),
+            np.zeros(70, int),
+        )  # fmt: skip
 
     state, lanes = lanes_of(dtype), lanes_of("float64")
     flags = np.zeros(80, np.uint8)
-    rows, segments = np.zeros(1, int), np.empty(1, SEGMENT)
-    room = blocks.Blocks(
-        rows, segments, state.v, state, state.v, np.zeros((2, 70), dtype), flags, flags.view(np.uint64)
-    )
+    room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64))
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
+    arrays = (state.v, state.v, state.v, state.v, state.v, flags)
     return {
         "a block at an arrival": (blocks.move_lanes, (room, own, nodes, channels, memo, 0.5), ANY, dtype),
-        "what a block receives": (blocks.receive, (room, own, channels, state.v, 0, 0, 0.5), ANY, dtype),
+        "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, 0.5, 0.5, 0.5), ANY, dtype),
+        "factors of blocks": (blocks.find_factors, (lanes, 0, 1, 0.5), ANY, "float64"),
+        "a block of one current backwards": (
+            blocks.come_back, (*[numbers] * 5, own, 0, 0.5, 0.5, 0.5), ANY, "float64"
+        ),
+        "what a block receives": (blocks.receive, (room, own, channels, 0, 0, 0.5), ANY, dtype),
         "a block backwards": (blocks.move_lanes_back, (lanes, own, channels, memo, 0.5), ANY, "float64"),
         "an arrival at a block backwards": (
             blocks.add_from_lanes, (lanes, own, 0.5, numbers, numbers, 0, 0, numbers), ANY, "float64"

@@ -12,7 +12,7 @@ from fireprop.engine.arrays import (
     refuse_non_finite,
 )
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, part_of, rise_along
-from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
+from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch, slots_of
 from fireprop.engine.graph.state import bias_synapses
 from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
@@ -47,14 +47,15 @@ def adjoint(
     """Reverse mode."""
     joint = None if after is None and not run.resumed else _joint(run, after)
     flow = run.flow(grad_times, after)
-    weight, theta = _sweep(run, flow, joint, zero_grazes)
-    structure = run.structure
+    found = _sweep(run, flow, joint, zero_grazes)
+    weight, theta, structure = found.weight, found.theta, run.structure
     if joint is not None and run.starts_constant:  # what a bias brings of itself is none
         synapses, channels = bias_synapses(structure)
         weight[synapses] += joint.before[:, run.graph.nodes.size + channels].sum(axis=0)
     by_part = gradient_of_parts(run, flow, parts)
     totals = [
         ("weights", weight),
+        ("weights", found.slots),
         ("thresholds", theta),
         *((part.kind, g) for part, g in zip(parts, by_part, strict=True)),
     ]
@@ -65,7 +66,8 @@ def adjoint(
     before = None
     if joint is not None and run.resumed:
         before = Cotangents(joint.before, flow[run.n_own() :].copy())
-    return Gradient(structure.scatter(weight), thresholds, flow[run.members(0)], by_part, before)
+    by_slot = None if found.slots is weight else found.slots
+    return Gradient(structure.scatter(weight, by_slot), thresholds, flow[run.members(0)], by_part, before)
 
 
 def adjoint_of_events(run: "Run", grad_times: Sequence[Array | None]) -> tuple[Array, Array]:
@@ -75,40 +77,45 @@ def adjoint_of_events(run: "Run", grad_times: Sequence[Array | None]) -> tuple[A
     """
     run.refuse_resumed()
     flow = run.flow(grad_times)
-    weight, _ = _sweep(run, flow, None, False)
-    return flow, weight
+    return flow, _sweep(run, flow, None, False, by_synapse=True).weight
 
 
-def _sweep(run: "Run", flow: Array, joint: adjoint_kernel.Joint | None, zero_grazes: bool) -> tuple[Array, Array]:
-    """Walk back over all samples: dL/dw of every synapse and dL/dtheta of every unit. Adds to dL/dt in `flow`."""
-    graph, log = run.graph, run.log
+def _sweep(
+    run: "Run", flow: Array, joint: adjoint_kernel.Joint | None, zero_grazes: bool, *, by_synapse: bool = False
+) -> adjoint_kernel.Gradient:
+    """Walk back over all samples. Adds to dL/dt in `flow`.
+
+    by_synapse  whether the gradient of each synapse is wanted, also where weights are shared: then no block moves
+    """
+    graph, log, structure = run.graph, run.log, run.structure
     edges = chunk_edges(run.t_known.size)
-    weight, theta = np.zeros_like(graph.weight), np.zeros(graph.nodes.size)
+    shares = structure.stencil is not None and not by_synapse
+    in_blocks = slots_of(structure, graph)
+    n_single = 0 if shares and structure.is_all_blocks else graph.weight.size
+
+    def zeros() -> adjoint_kernel.Gradient:
+        weight = np.zeros(n_single)
+        return adjoint_kernel.Gradient(flow, weight, np.zeros(in_blocks.size) if shares else weight, np.zeros(n_units))
 
     def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        # A single chunk needs no second array of all synapses.
-        own = (weight, theta) if len(edges) == 2 else (np.zeros_like(weight), np.zeros_like(theta))
-        gradient = adjoint_kernel.Gradient(flow, *own)
+        gradient = total if len(edges) == 2 else zeros()  # a single chunk needs no second array of all synapses
+        alone = by_synapse and structure.stencil is not None
+        state = _state(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
         run.raise_fault(
-            *adjoint_kernel.adjoint(
-                graph,
-                log,
-                gradient,
-                _state(graph, lanes_of(run.structure, np.inf)),
-                joint,
-                zero_grazes,
-                edges[k],
-                edges[k + 1],
-            )
+            *adjoint_kernel.adjoint(graph, log, gradient, state, joint, zero_grazes, edges[k], edges[k + 1])
         )
         return gradient
 
+    n_units = graph.nodes.size
+    total = zeros()
     for part in threads.map(run_chunk, len(edges) - 1):
-        if part.weight is not weight:
-            weight += part.weight
-            theta += part.theta
+        if part is not total:
+            total.weight[:] += part.weight
+            total.theta[:] += part.theta
+            if shares:
+                total.slots[:] += part.slots
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    return weight, theta
+    return total
 
 
 def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:

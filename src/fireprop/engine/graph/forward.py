@@ -24,7 +24,7 @@ from fireprop.engine.graph.constants import begin_walk, finish_walk
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Arrivals, Late, Trains, arrivals_of, no_spikes
 from fireprop.engine.graph.run import Run
-from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch
+from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch, slots_of
 from fireprop.engine.graph.state import End, State, carried_of, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Joint, Part
 from fireprop.engine.starts import check_start, check_v_start, held_below
@@ -119,7 +119,7 @@ def simulate(
     if initial is not None:  # their parents do not matter yet
         late = Late(initial.arrivals, np.zeros(initial.arrivals.times.size, int))
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
-    weight = graph.weight.astype(dtype, copy=False) if structure.blocks[0].size else graph.weight
+    weight = slots_of(structure, graph).astype(dtype, copy=False)
     ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
@@ -131,10 +131,12 @@ def simulate(
         n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
         log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
         out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
+        queue = _queue(n_units + structure.blocks[0].size)
         loop = loop_kernel.Loop(
-            own_state(graph), log, _queue(n_units), np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
+            own_state(graph), log, queue, np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.full(n_units, -1), np.zeros(1), _blocks(structure, graph, weight),
+            ahead, np.empty(_most_foreseen(structure, given, first, last)), np.full(n_units, -1), np.zeros(1),
+            _blocks(structure, graph, weight),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
@@ -236,15 +238,24 @@ def _lines(structure: Structure, capacity: int) -> loop_kernel.Lines:
     )  # fmt: skip
 
 
+def _most_foreseen(structure: Structure, given: Arrivals, first: int, last: int) -> int:
+    """How many segments the inputs of a sample reach, at most, of samples first to last - 1."""
+    if structure.blocks[0].size == 0:
+        return 0
+    reached = np.diff(structure.segments[0])[given.events["unit"][given.offsets[first] : given.offsets[last]]]
+    edges = np.concatenate([[0], np.cumsum(reached)])[given.offsets[first : last + 1] - given.offsets[first]]
+    return int(np.diff(edges).max(initial=0))
+
+
 def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.Blocks | None:
-    dtype = weight.dtype
-    lanes = lanes_of(structure, -np.inf, dtype)
+    lanes = lanes_of(structure, -np.inf, weight)
     if lanes is None:
         return None
-    n_units, theta = graph.nodes.size, graph.nodes["theta"].astype(dtype)
+    n_units, theta = graph.nodes.size, np.empty(graph.nodes.size, weight.dtype)
+    theta[graph.nodes["lane"]] = graph.nodes["theta"]
     flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
-    scratch = np.empty((2, n_units), dtype)
-    return blocks_kernel.Blocks(*structure.segments, weight, lanes, theta, scratch, flags, flags.view(np.uint64))
+    moved, lift = np.empty(n_units, weight.dtype), np.empty(n_units, weight.dtype)
+    return blocks_kernel.Blocks(lanes, theta, moved, lift, flags, flags.view(np.uint64))
 
 
 def _longer(old: Array, room: int) -> Array:

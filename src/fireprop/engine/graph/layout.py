@@ -13,12 +13,13 @@ from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, r
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
-from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SEGMENT, SYNAPSE
+from fireprop.kernels.graph.layout import BLOCK, CELL, CHANNEL, NODE, SEGMENT, SYNAPSE
 
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
-LEAST_BLOCK = 8  # units of a population that moves in vectors
+LEAST_BLOCK = 8  # units of a cell that moves in vectors
 MAX_SYNAPSES = 2**31 - 1  # channels and units are numbered in int32
+FIRST_GAP = 0.125  # between arrivals at a block, in time constants
 TINY = 1e-300  # a rate in place of 0, where its inverse must be finite
 
 
@@ -29,16 +30,24 @@ class Population:
     tau_mem, t_ref  (n,) float64
     name            as errors call it
     v_start         (n,) float64, V at the start of a sample, or None: 0. Needs a connection from STATE
+    n_cells         units u, u + n_cells, u + 2 n_cells ... are a cell: they may move together (`kernels.graph.blocks`).
+                    Those of a convolution are the places (y, x) of its output, each with a unit for every channel
     """
 
     name: str
     tau_mem: Array
     t_ref: Array
     v_start: Array | None = None
+    n_cells: int = 1
 
     @property
     def size(self) -> int:
         return int(self.tau_mem.size)
+
+    @property
+    def by_lane(self) -> Array:
+        """(n,): the units, cell by cell."""
+        return np.arange(self.size).reshape(-1, self.n_cells).T.reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,9 @@ class Connection:
              does not change with their values
     feeds    of STATE: the number of the connection to whose currents it adds, or None
     is_alpha  whether its synapses are alpha synapses
+    shared   (n_synapses,) int32 or int64, of Sparsity: the place of the weight of each synapse among weights of shape
+             `kernel`, flat. None: each synapse has a weight of its own
+    kernel   shape of shared weights
     """
 
     name: str
@@ -99,6 +111,8 @@ class Connection:
     trained: bool = False
     feeds: int | None = None
     is_alpha: bool = False
+    shared: Array | None = None
+    kernel: tuple[int, ...] = ()
 
     @cached_property
     def sparsity(self) -> Sparsity:
@@ -111,6 +125,8 @@ class Connection:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
+        if self.shared is not None:
+            return self.kernel
         return (int(self.mask.sources.size),) if isinstance(self.mask, Sparsity) else self.mask.shape
 
     @property
@@ -123,6 +139,8 @@ class Connection:
 
     def of_synapses(self, values: Array) -> Array:
         """(n_synapses,), in order of (out, in): those of values in the shape of the weights."""
+        if self.shared is not None:
+            return values.reshape(-1)[self.shared]
         return values if isinstance(self.mask, Sparsity) else values[self.mask]
 
     def check(self) -> None:
@@ -132,6 +150,25 @@ class Connection:
         if self.delay is not None:
             check_at_least(self.name, "delay", self._existing(self.delay, 0.0), 0.0)
         self.sparsity.check(self.name)
+        if self.shared is not None:
+            self._check_shared(self.shared)
+
+    def _check_shared(self, shared: Array) -> None:
+        """Refuse places of weights that a kernel would read outside of."""
+        n_synapses = self.sparsity.sources.size
+        if shared.shape != (n_synapses,) or not isinstance(self.mask, Sparsity):
+            raise ValueError(f"{self.name}: shared has shape {shared.shape}: give ({n_synapses},) and sparse synapses")
+        if n_synapses and not 0 <= shared.min() <= shared.max() < self.n_weights:
+            raise ValueError(
+                f"{self.name}: shared has places from {shared.min()} to {shared.max()}: give places within "
+                f"[0, {self.n_weights}), in weights of shape {self.kernel}"
+            )
+
+    @property
+    def n_slots(self) -> int:
+        """How many numbers its synapses have where `lay_out` writes them: one for each weight, or each synapse if they
+        share weights."""
+        return self.n_weights if self.shared is None else int(self.shared.size)
 
     def _existing(self, values: Array, instead: float) -> Array:
         """Constants of synapses that exist, as they were given; `instead` where there is none."""
@@ -172,8 +209,8 @@ class Lines:
 class Structure:
     """A graph without its weights and thresholds, as the kernels read it.
 
-    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end;
-            every weight has one synapse at most
+    order   (n_synapses,) int32 or int64: the place of each synapse in the weights of all connections, flat, end to end.
+            Synapses of a connection with shared weights may have one place
     groups  (n_channels,) int64: the connection and the group of each current whose tau_syn is trained, 0 for others
     """
 
@@ -229,32 +266,64 @@ class Structure:
 
     @cached_property
     def blocks(self) -> tuple[Array, Array]:
-        """The populations that move in vectors: (n_blocks,) BLOCK, and (n_populations,) the number of each or -1."""
-        is_block, fed = np.zeros((2, len(self.populations)), bool)
+        """The cells that move in vectors: (n_blocks,) BLOCK, and (n_cells,) the number of each or -1."""
+        cells = _cells(self.populations)
+        is_block, inner = np.zeros((2, cells.size), bool)
         of_units = self.n_inputs + int(self.lines.rows[self.n_inputs]), self.n_inputs + self.lines.number
         building_kernel.find_blocks(
-            self.nodes, self.channels, self.starts, self.rows, self.synapses, (*of_units, self.n_external),
-            self.state_source, LEAST_BLOCK, is_block, fed,
+            self.nodes, self.channels, cells, self.rows, self.synapses, (*of_units, self.n_external),
+            self.state_source, LEAST_BLOCK, is_block, inner,
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
-        first = self.starts[:-1][is_block]
-        blocks["start"], blocks["width"] = first, np.diff(self.starts)[is_block]
+        for name in CELL.names or ():
+            blocks[name] = cells[name][is_block]
         for name in ("first_channel", "n_channels", "beta"):
-            blocks[name] = self.nodes[name][first]
-        blocks["fed"] = fed[is_block]
+            blocks[name] = self.nodes[name][blocks["first_unit"]]
+        for name in ("alpha", "reach"):
+            blocks[name] = self.channels[name][blocks["first_channel"]]
+        blocks["first_current"] = np.cumsum([0, *blocks["width"] * blocks["n_channels"]])[:-1]
+        blocks["inner"] = inner[is_block]
+        blocks["first_gap"] = FIRST_GAP / np.maximum(blocks["beta"] + blocks["alpha"], TINY)
         return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
 
     @cached_property
     def segments(self) -> tuple[Array, Array]:
         """The synapses of each source, block by block: (n_sources + 1,), and (n_segments,) SEGMENT. See `Blocks`."""
         units = self.synapses["target"]
-        number = self.blocks[1][self.nodes["population"][units]]
+        number = self.blocks[1][self.nodes["cell"][units]]
         first = np.flatnonzero((np.diff(number, prepend=-2) != 0) | (np.diff(self.sources, prepend=-1) != 0))
         segments = records(first.size, SEGMENT)
         segments["first"], segments["stop"] = first, np.append(first[1:], units.size)
         segments["number"] = number[first]
         segments["place"] = self.synapses["channel"][first] - self.nodes["first_channel"][units[first]]
+        segments["weight"] = first
         return np.searchsorted(first, self.rows), segments
+
+    @cached_property
+    def stencil(self) -> tuple[Array, Array] | None:
+        """Where weights are shared: (n_segments,) SEGMENT as `segments`, of which those with the same weights have them
+        in the same slots, and (n_slots,) the place of each slot in the weights of all connections, flat, end to end.
+
+        None if no weights are shared, or not by whole segments: then blocks too read the weights by synapse.
+        """
+        if all(connection.shared is None for connection in self.connections):
+            return None
+        _, segments = self.segments
+        within = np.flatnonzero(segments["number"] >= 0)
+        first, width = segments["first"][within], (segments["stop"] - segments["first"])[within]
+        _, one, kind = np.unique(self.order[first], return_index=True, return_inverse=True)
+        offset = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+        alike = self.order[np.repeat(first, width) + offset] == self.order[np.repeat(first[one[kind]], width) + offset]
+        if within.size == 0 or (width != width[one[kind]]).any() or not alike.all():
+            return None
+        segments = copy_of(segments)
+        segments["weight"][within] = (np.cumsum(width[one]) - width[one])[kind]
+        return segments, np.concatenate([self.order[first[k] : first[k] + width[k]] for k in one])
+
+    @cached_property
+    def is_all_blocks(self) -> bool:
+        """Whether every synapse leads to a block."""
+        return bool((self.segments[1]["number"] >= 0).all())
 
     @cached_property
     def v_start(self) -> Array:
@@ -289,27 +358,66 @@ class Structure:
         """(n_synapses,): the source of each synapse: inputs, lines and the start first, then units."""
         return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
 
-    def scatter(self, by_synapse: Array) -> list[Array]:
-        """Values of synapses in the shape of the weights of each connection, 0 where there is no synapse."""
+    def scatter(self, by_synapse: Array, by_slot: Array | None = None) -> list[Array]:
+        """Derivatives by synapses, and by slots of the stencil, in the shape of the weights of each connection, 0 where
+        there is no synapse.
+
+        Those of synapses that share a weight add up, in float64, in the order of the synapses.
+        """
+        flat = np.zeros(self._n_weights)
+        if by_synapse.size:
+            building_kernel.place(by_synapse, self.order, flat)
+        if by_slot is not None and self.stencil is not None:
+            building_kernel.place(by_slot, self.stencil[1], flat)
+        return self._shaped(flat)
+
+    def weights(self, by_synapse: Array) -> list[Array]:
+        """The weights of each connection, float64, from those of the synapses; 0 where there is no synapse."""
+        flat = np.zeros(self._n_weights)
+        flat[self.order] = by_synapse
+        return self._shaped(flat)
+
+    @property
+    def _n_weights(self) -> int:
+        return sum(connection.n_weights for connection in self.connections)
+
+    def _shaped(self, flat: Array) -> list[Array]:
         sizes = [connection.n_weights for connection in self.connections]
-        flat = np.zeros(sum(sizes))
-        building_kernel.place(by_synapse, self.order, flat)
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         return [part.reshape(connection.weight_shape) for part, connection in zip(parts, self.connections, strict=True)]
 
     def gather(self, by_connection: Sequence[Array | None]) -> Array:
-        """Inverse of `scatter`; None stands for zeros."""
+        """Values of synapses from those in the shape of the weights of each connection; None stands for zeros."""
+        return self._picked(by_connection, self.order)
+
+    def slotted(self, by_connection: Sequence[Array | None]) -> Array:
+        """`gather`, of the slots of the stencil, or of synapses if there is none."""
+        return self._picked(by_connection, self.order if self.stencil is None else self.stencil[1])
+
+    def _picked(self, by_connection: Sequence[Array | None], order: Array) -> Array:
         flat = [
             np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
             for values, connection in zip(by_connection, self.connections, strict=True)
         ]
-        by_synapse = np.empty(self.order.size)
-        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), self.order, by_synapse)
-        return by_synapse
+        values = np.empty(order.size)
+        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), order, values)
+        return values
 
 
 def _starts(populations: Sequence[Population]) -> Array:
     return np.cumsum([0, *(population.size for population in populations)])
+
+
+def _cells(populations: Sequence[Population]) -> Array:
+    """(n_cells,) CELL, population by population."""
+    parts = []
+    for population, start in zip(populations, _starts(populations), strict=False):
+        cells = records(population.n_cells, CELL)
+        cells["first_unit"] = start + np.arange(population.n_cells)
+        cells["stride"], cells["width"] = population.n_cells, population.size // population.n_cells
+        cells["first_lane"] = start + np.arange(population.n_cells) * cells["width"]
+        parts.append(cells)
+    return np.concatenate(parts)
 
 
 def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
@@ -327,6 +435,11 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     nodes["beta"] = 1.0 / np.concatenate([population.tau_mem for population in populations])
     nodes["t_ref"] = np.concatenate([population.t_ref for population in populations])
     nodes["population"] = np.repeat(np.arange(len(populations)), [population.size for population in populations])
+    turns = [population.by_lane for population in populations]
+    lanes = np.concatenate([start + turn for start, turn in zip(starts, turns, strict=False)])
+    nodes["lane"][lanes] = np.arange(lanes.size)
+    cells = _cells(populations)
+    nodes["cell"][lanes] = np.repeat(np.arange(cells.size), cells["width"])
     lines = _lay_out_lines(n_inputs, starts, connections)
     for connection in connections:
         if connection.is_alpha:
@@ -345,27 +458,37 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     rows = np.cumsum(rows)
     if rows[-1] > MAX_SYNAPSES:
         raise ValueError(f"the network has {rows[-1]} synapses: give at most {MAX_SYNAPSES}")
-    places = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    places = np.cumsum([0, *(connection.n_slots for connection in connections)])
     synapses = records(int(rows[-1]), SYNAPSE)
     order = np.empty(synapses.size, np.int32 if places[-1] <= np.iinfo(np.int32).max else np.int64)
     cursor = rows[:-1].copy()
-    # The synapses of a source are in order of their targets, so connections to populations that come first are laid
-    # first. Several to one population are mixed then: those to one unit follow one another in order of connection.
+    # The synapses of a source are in order of their targets' lanes, so connections to populations that come first are
+    # laid first. Several to one population are mixed then: those to one unit follow one another in order of connection.
     for k in sorted(range(len(connections)), key=lambda k: connections[k].post):
         connection = connections[k]
         ends = first_sources[k], int(starts[connection.post])
         width = 0 if isinstance(connection.mask, Sparsity) else connection.sparsity.shape[1]
         building_kernel.lay_synapses(
-            connection.sparsity.rows, connection.sparsity.sources, senders[k], connection.tau_syn,
-            connection.groups, _first_group(connections, k), ends, int(places[k]), width, connection.is_alpha, cursor,
-            nodes, channels, groups, synapses, order,
+            connection.sparsity.rows, connection.sparsity.sources, senders[k], turns[connection.post],
+            connection.tau_syn, connection.groups, _first_group(connections, k), ends, int(places[k]), width,
+            connection.is_alpha, cursor, nodes, channels, groups, synapses, order,
         )  # fmt: skip
+    if any(connection.shared is not None for connection in connections):
+        order = _weights_of_slots(connections)[order]
     if _most_synapses(connections) > 1:
-        by_target = np.lexsort((synapses["target"], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
+        by_target = np.lexsort((nodes["lane"][synapses["target"]], np.repeat(np.arange(rows.size - 1), np.diff(rows))))
         synapses, order = copy_of(synapses[by_target]), order[by_target]
     return Structure(
         n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order
     )
+
+
+def _weights_of_slots(connections: Sequence[Connection]) -> Array:
+    """The place of the weight of each slot (`Connection.n_slots`), in the weights of all connections, end to end."""
+    first = np.cumsum([0, *(connection.n_weights for connection in connections)])
+    dtype = np.int32 if first[-1] <= np.iinfo(np.int32).max else np.int64
+    places = [np.arange(c.n_weights) if c.shared is None else c.shared for c in connections]
+    return np.concatenate([np.add(part, start, dtype=dtype) for part, start in zip(places, first[:-1], strict=True)])
 
 
 def _most_synapses(connections: Sequence[Connection]) -> int:

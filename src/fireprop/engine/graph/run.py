@@ -159,7 +159,7 @@ class Run(interface.Run):
         return float(t_start), float(self.graph.v_start[self.structure.starts[layer] + unit])
 
     def as_graph(self) -> AsGraph:
-        weights = self.structure.scatter(self.graph.weight)
+        weights = self.structure.weights(self.graph.weight)
         return self.structure, weights, np.split(self.graph.nodes["theta"].copy(), self.structure.starts[1:-1])
 
     def where(self, k: int) -> str:

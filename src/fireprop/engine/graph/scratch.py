@@ -1,11 +1,10 @@
 """What a thread works on."""
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.graph.layout import Structure
-from fireprop.kernels.graph.blocks import Lanes
+from fireprop.kernels.graph.blocks import AT_ONCE, Lanes
 from fireprop.kernels.graph.layout import MEMO, Graph
 
 
@@ -22,16 +21,32 @@ def new_memo(nodes: Array) -> Array:
     return memo
 
 
-def lanes_of(structure: Structure, at: float, dtype: DTypeLike = np.float64) -> Lanes | None:
-    """The units of blocks, all at 0, or None: there are no blocks. at: the time of no arrival."""
+def slots_of(structure: Structure, graph: Graph) -> Array:
+    """(n_slots,) float64: the weights of a graph as blocks read them."""
+    if structure.stencil is None:
+        return graph.weight
+    return structure.slotted(structure.weights(graph.weight))
+
+
+def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:
+    """The units of blocks, all at 0, or None: there are no blocks.
+
+    at      the time of no arrival
+    weight  (n_slots,) in the dtype of the lanes
+    """
     blocks, number = structure.blocks
     if blocks.size == 0:
         return None
     blocks, n_units = copy_of(blocks), structure.nodes.size
-    blocks["at"] = at
+    blocks["at"], blocks["gap"] = at, blocks["first_gap"]
+    blocks["queued"] = blocks["next_input"] = np.inf
+    rows, segments = structure.segments
+    if structure.stencil is not None:
+        segments = structure.stencil[0]
+    most = int(np.diff(rows).max(initial=0)) + AT_ONCE
     return Lanes(
-        blocks, number, np.zeros(n_units, dtype), np.zeros(structure.channels.size, dtype), np.zeros(n_units, bool),
-        np.empty(n_units, int),
+        blocks, number, np.zeros(n_units, weight.dtype), np.zeros(structure.channels.size, weight.dtype), rows,
+        segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),
     )  # fmt: skip
 
 

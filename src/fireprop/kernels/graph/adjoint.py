@@ -7,7 +7,19 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, inlined, merged, njit, piece
 from fireprop.kernels.graph import pairs
-from fireprop.kernels.graph.blocks import add_from_lanes, clear_block, lane, leave_lanes, move_lanes_back
+from fireprop.kernels.graph.blocks import (
+    A,
+    B,
+    H,
+    add_from_lanes,
+    clear_block,
+    come_back,
+    current_of,
+    find_factors,
+    leave_lanes,
+    move_lanes_back,
+    unit_of,
+)
 from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
@@ -19,11 +31,13 @@ class Gradient(NamedTuple):
     """What the walk adds to.
 
     times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
-    weight  (n_synapses,), theta (n_units,): sums over the samples of one chunk
+    weight  (n_synapses,), slots (n_slots,) as `Lanes.weight`, theta (n_units,): sums over the samples of one chunk.
+            Each synapse has its gradient in one of the first two, which are one array where no weights are shared
     """
 
     times: np.ndarray
     weight: np.ndarray
+    slots: np.ndarray
     theta: np.ndarray
 
 
@@ -47,47 +61,51 @@ class Joint(NamedTuple):
 def arrive_back(lanes, graph, log, gradient, state, k, t):
     """Arrival rule for what event k, delivered at t, caused in all its targets; lanes: those of the state.
 
-    dL/dt is summed over each population for itself, the last population first: so it rounds as if each were a network
-    of its own, differentiated after those above it.
+    dL/dt is summed over each cell for itself, the last cell first: so it rounds as if each population without several
+    were a network of its own, differentiated after those above it.
     """
     source = source_of(graph, log, k)
     first, stop = graph.rows[source], graph.rows[source + 1]
     if lanes is None:
         arrive_at_each(graph, gradient, state, k, first, stop, t)
     else:
-        nodes, synapses = graph.nodes, graph.synapses
-        while stop > first:
-            number = lanes.number[nodes[synapses[stop - 1].target].population]
-            if number >= 0:
-                start = stop - lanes.blocks[number].width
-                arrive_at_block(lanes, lanes.blocks[number], graph, gradient, state, k, start, t)
+        find_factors(lanes, lanes.rows[source], lanes.rows[source + 1], t)
+        for n in range(lanes.rows[source + 1] - lanes.rows[source] - 1, -1, -1):
+            part = lanes.segments[lanes.rows[source] + n]
+            if part.number >= 0:
+                arrive_at_block(lanes, part, n, graph, gradient, state, k, t)
             else:
-                start = stop - 1
-                while start > first and lanes.number[nodes[synapses[start - 1].target].population] < 0:
-                    start -= 1
-                arrive_at_each(graph, gradient, state, k, start, stop, t)
-            stop = start
+                arrive_at_each(graph, gradient, state, k, part.first, part.stop, t)
 
 
-@called
-def arrive_at_block(lanes, own, graph, gradient, state, k, first, t):
-    """`arrive_back` along the synapses from the first on to all units of a block."""
+@piece
+def arrive_at_block(lanes, part, n, graph, gradient, state, k, t):
+    """`arrive_back` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
+    own = lanes.blocks[part.number]
     if own.at == np.inf and own.n_alone == 0:
+        return
+    state.sums[:] = 0.0
+    if own.n_channels == 1 and own.n_alone == 0 and t < own.at:
+        ahead = lanes.factors
+        come_back(
+            lanes.v, lanes.i, lanes.weight, gradient.slots, state.sums, own, part.weight, ahead[A, n], ahead[B, n],
+            ahead[H, n],
+        )  # fmt: skip
+        own.at = t
+        gradient.times[k] += total_of(state.sums)
         return
     if t < own.at < np.inf:
         move_lanes_back(lanes, own, graph.channels, state.memo, t)
     own.at = t
-    for n in range(own.n_alone):
-        u = lanes.listed[own.start + n]
+    for listed in range(own.n_alone):
+        u = lanes.listed[own.first_lane + listed]
         move_backward(graph, state, u, t)
-        lanes.v[u], lanes.is_alone[u] = state.nodes[u].v, False
+        lanes.v[graph.nodes[u].lane], lanes.is_alone[u] = state.nodes[u].v, False
         for c in range(own.n_channels):
-            lanes.i[lane(own, u, c)] = state.currents[graph.nodes[u].first_channel + c].value
+            lanes.i[current_of(own, graph.nodes[u], c)] = state.currents[graph.nodes[u].first_channel + c].value
     own.n_alone = 0
-    place = graph.synapses[first].channel - own.first_channel
-    alpha = graph.channels[graph.synapses[first].channel].alpha
-    state.sums[:] = 0.0
-    add_from_lanes(lanes, own, alpha, graph.weight, gradient.weight, first, place, state.sums)
+    alpha = graph.channels[own.first_channel + part.place].alpha
+    add_from_lanes(lanes, own, alpha, lanes.weight, gradient.slots, part.weight, part.place, state.sums)
     gradient.times[k] += total_of(state.sums)
 
 
@@ -95,12 +113,12 @@ def arrive_at_block(lanes, own, graph, gradient, state, k, first, t):
 def single_out(lanes, graph, state, u):
     """Let the record of unit u have its adjoints, if the unit stands in the lanes of a block."""
     if lanes is not None:
-        number = lanes.number[graph.nodes[u].population]
+        number = lanes.number[graph.nodes[u].cell]
         if number >= 0 and not lanes.is_alone[u]:
-            own, record, first = lanes.blocks[number], state.nodes[u], graph.nodes[u].first_channel
-            record.v, record.at, record.active = lanes.v[u], own.at, own.at < np.inf
+            own, record, node = lanes.blocks[number], state.nodes[u], graph.nodes[u]
+            record.v, record.at, record.active = lanes.v[node.lane], own.at, own.at < np.inf
             for c in range(own.n_channels):
-                state.currents[first + c].value = lanes.i[lane(own, u, c)]
+                state.currents[node.first_channel + c].value = lanes.i[current_of(own, node, c)]
             leave_lanes(lanes, own, u)
 
 
@@ -117,7 +135,7 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
     if n_active == 0:
         return
     while stop > first:
-        start = first_of_population(graph, first, stop)
+        start = first_of_cell(graph, first, stop)
         sums[:] = 0.0
         for s in range(start, stop):
             own, current = nodes[synapses[s].target], currents[synapses[s].channel]
@@ -136,13 +154,13 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
 
 
 @piece
-def first_of_population(graph, first, stop):
-    """The first of the synapses first..stop - 1 from which on all reach the same population."""
-    population = graph.nodes[graph.synapses[stop - 1].target].population
-    if graph.nodes[graph.synapses[first].target].population == population:
+def first_of_cell(graph, first, stop):
+    """The first of the synapses first..stop - 1 from which on all reach the same cell."""
+    cell = graph.nodes[graph.synapses[stop - 1].target].cell
+    if graph.nodes[graph.synapses[first].target].cell == cell:
         return first
     start = stop - 1
-    while start > first and graph.nodes[graph.synapses[start - 1].target].population == population:
+    while start > first and graph.nodes[graph.synapses[start - 1].target].cell == cell:
         start -= 1
     return start
 
@@ -233,11 +251,12 @@ def enter_blocks(lanes, graph, after, sample, t):
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
         own.at = t
-        for u in range(own.start, own.start + own.width):
-            lanes.v[u] = after[sample, u]
+        for j in range(own.width):
+            node = graph.nodes[unit_of(own, j)]
+            lanes.v[node.lane] = after[sample, unit_of(own, j)]
             for c in range(own.n_channels):
-                place = graph.nodes.size + graph.nodes[u].first_channel + c
-                lanes.i[lane(own, u, c)] = after[sample, place]
+                place = graph.nodes.size + node.first_channel + c
+                lanes.i[current_of(own, node, c)] = after[sample, place]
 
 
 @called

@@ -1,4 +1,7 @@
-"""Blocks of a graph: populations of like units that always receive the same arrivals, moved in vector passes.
+"""Blocks of a graph: cells of like units that always receive the same arrivals, moved in vector passes.
+
+A dense population is one cell. A convolution has one for each position: its channels, which are not neighbours among
+the units of the graph, but are in the lanes.
 
 What a unit of a block has, V and currents or derivatives by them, stands in lanes, valid at the last arrival that was
 dealt with, while nothing but arrivals happens to it. At an event of its own it becomes alone, and its record has the
@@ -12,13 +15,19 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, kernel, piece
-from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, stays_below
+from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.lanes import BELOW, ROUNDED
-from fireprop.kernels.membrane import NONE_AHEAD
+from fireprop.kernels.membrane import NONE_AHEAD, factors
 from fireprop.kernels.walk import N_SUMS
 
 NOT_COPIED = -1
+RECENT = 0.25  # weight of the latest gap in the average gap of a block
+GAPS_AHEAD = 3.0  # average gaps within which units that may cross are sought at an arrival
+# Whether a unit of a block may cross if nothing more arrives: within a look, or after it; or has crossed by rounding.
+NONE, LATER, NOW, CROSSED = range(4)
+GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
+AT_ONCE = 8  # factors that are found together
 
 
 class Lanes(NamedTuple):
@@ -26,16 +35,24 @@ class Lanes(NamedTuple):
     simulation V and currents have the dtype of the state; derivatives are float64.
 
     blocks   (n_blocks,) BLOCK
-    number   (n_populations,) int64: the block that a population is, or -1
-    v        (n_units,): V, or the derivative by it
+    number   (n_cells,) int64: the block that a cell is, or -1
+    v        (n_units,), by lane: V, or the derivative by it
     i        (n_channels,): currents, or derivatives by them: of a block the first of each unit, then the second
-    is_alone  (n_units,) bool; listed (n_units,) int64: list, of each block from its start on, of these units
+    rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
+    weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
+             weights have the same place; where none do, by synapse
+    factors  (6, most segments of a source and some) float64, scratch: see `find_factors`
+    is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     """
 
     blocks: np.ndarray
     number: np.ndarray
     v: np.ndarray
     i: np.ndarray
+    rows: np.ndarray
+    segments: np.ndarray
+    weight: np.ndarray
+    factors: np.ndarray
     is_alone: np.ndarray
     listed: np.ndarray
 
@@ -43,38 +60,57 @@ class Lanes(NamedTuple):
 class Blocks(NamedTuple):
     """What a simulation has of blocks.
 
-    rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
-    weight   (n_synapses,), theta (n_units,) in the dtype of the state
     lanes    V and currents
-    scratch  (2, n_units) in the dtype of the state
+    theta    (n_units,), by lane, in the dtype of the state
+    moved, lift  (most units of a block,) in the dtype of the state, scratch
     flags    (n_units + some,) uint8, scratch: of the units of one block, from the first entry on; words, the same
              memory, 8 units each
     """
 
-    rows: np.ndarray
-    segments: np.ndarray
-    weight: np.ndarray
     lanes: Lanes
     theta: np.ndarray
-    scratch: np.ndarray
+    moved: np.ndarray
+    lift: np.ndarray
     flags: np.ndarray
     words: np.ndarray
 
 
 @piece
-def lane(own, u, k):
-    """Where `Lanes.i` has what belongs to current k of unit u."""
-    return own.first_channel + k * own.width + (u - own.start)
+def unit_of(own, j):
+    """Unit j of a block."""
+    return own.first_unit + j * own.stride
+
+
+@piece
+def current_of(own, node, k):
+    """Where `Lanes.i` has what belongs to current k of a unit."""
+    return own.first_current + k * own.width + (node.lane - own.first_lane)
+
+
+@called
+def find_factors(lanes, first, stop, t):
+    """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
+    of their first currents."""
+    found = lanes.factors
+    for k in range(first, stop):
+        number, n = lanes.segments[k].number, k - first
+        found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = 0.0, 1.0, 1.0
+        if number >= 0:
+            own = lanes.blocks[number]
+            if abs(own.at) < np.inf:
+                found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = abs(t - own.at), own.alpha, own.beta
+    for n in range(np.uint64((stop - first + AT_ONCE - 1) // AT_ONCE * AT_ONCE)):
+        found[A, n], found[B, n], found[H, n] = factors(found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n])
 
 
 @piece
 def clear_block(lanes, own, at):
     """Nothing has reached a block: its lanes are 0; at: NEVER, or what stands for it."""
-    start, stop = own.start, own.start + own.width
-    own.at, own.n_alone = at, 0
-    lanes.v[start:stop] = 0.0
-    lanes.is_alone[start:stop] = False
-    lanes.i[own.first_channel : own.first_channel + own.width * own.n_channels] = 0.0
+    for n in range(own.n_alone):
+        lanes.is_alone[lanes.listed[own.first_lane + n]] = False
+    own.at, own.n_alone, own.gap, own.queued = at, 0, own.first_gap, np.inf
+    lanes.v[own.first_lane : own.first_lane + own.width] = 0.0
+    lanes.i[own.first_current : own.first_current + own.width * own.n_channels] = 0.0
 
 
 @piece
@@ -82,7 +118,7 @@ def leave_lanes(lanes, own, u):
     """Note that a unit is alone."""
     if not lanes.is_alone[u]:
         lanes.is_alone[u] = True
-        lanes.listed[own.start + own.n_alone] = u
+        lanes.listed[own.first_lane + own.n_alone] = u
         own.n_alone += 1
 
 
@@ -90,29 +126,29 @@ def leave_lanes(lanes, own, u):
 
 
 @piece
-def clear_lane(lanes, own, u):
+def clear_lane(lanes, own, node):
     """Let the lane of a unit that is alone be 0, so that no pass takes it for one that may cross."""
-    lanes.v[u] = 0.0
+    lanes.v[node.lane] = 0.0
     for k in range(own.n_channels):
-        lanes.i[lane(own, u, k)] = 0.0
+        lanes.i[current_of(own, node, k)] = 0.0
 
 
 @piece
 def copy_to_node(lanes, own, nodes, channels, u):
     """Let the node of a unit that is not alone be a copy of its lanes, valid until something more arrives."""
     node = nodes[u]
-    node.at, node.v, node.copied = own.at, lanes.v[u], own.arrivals
+    node.at, node.v, node.copied = own.at, lanes.v[node.lane], own.arrivals
     for k in range(own.n_channels):
-        channels[node.first_channel + k].i = lanes.i[lane(own, u, k)]
+        channels[node.first_channel + k].i = lanes.i[current_of(own, node, k)]
 
 
 @piece
 def take_back(lanes, own, nodes, channels, u):
     """Let a unit that was alone stand in the lanes again."""
     node = nodes[u]
-    lanes.v[u], lanes.is_alone[u], node.copied = node.v, False, NOT_COPIED
+    lanes.v[node.lane], lanes.is_alone[u], node.copied = node.v, False, NOT_COPIED
     for k in range(own.n_channels):
-        lanes.i[lane(own, u, k)] = channels[node.first_channel + k].i
+        lanes.i[current_of(own, node, k)] = channels[node.first_channel + k].i
 
 
 @kernel
@@ -120,7 +156,8 @@ def copy_all(lanes, graph):
     """Let all nodes be copies of their lanes."""
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
-        for u in range(own.start, own.start + own.width):
+        for j in range(own.width):
+            u = unit_of(own, j)
             if not lanes.is_alone[u]:
                 copy_to_node(lanes, own, graph.nodes, graph.channels, u)
 
@@ -130,8 +167,9 @@ def take_over(lanes, graph):
     """Let the units of blocks stand where their nodes stand."""
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
-        own.at = graph.nodes[own.start].at
-        for u in range(own.start, own.start + own.width):
+        own.at = graph.nodes[own.first_unit].at
+        for j in range(own.width):
+            u = unit_of(own, j)
             if graph.nodes[u].hold_end > own.at:
                 leave_lanes(lanes, own, u)
             else:
@@ -139,12 +177,42 @@ def take_over(lanes, graph):
 
 
 @called
+def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a, b, h, t_look):
+    """`move_lanes` and `receive` of a block of units with one current each, at an arrival after its last.
+
+    a, b, h  factors of the gap. Returns CROSSED where a unit has reached theta: then nothing is done.
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, real = np.uint64(own.first_current), lanes_v.dtype.type
+    a, b, h, beta, reach = real(a), real(b), real(h), real(own.beta), real(own.reach)
+    rounded, below, reached = real(ROUNDED), real(BELOW), False
+    for j in range(n):
+        left, brought, goal = b * lanes_v[first + j], h * lanes_i[at + j], theta[first + j]
+        v = left + brought
+        reached |= v + rounded * (abs(left) + abs(brought)) >= goal
+        moved[j] = v if v < goal else goal * below
+    if reached:
+        return CROSSED
+    span, down, now, later = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED), False, False
+    for j in range(n):
+        v, i, goal = moved[j], lanes_i[at + j] * a, theta[first + j]
+        i += weight[w + j]
+        lanes_v[first + j], lanes_i[at + j] = v, i
+        drive = i if i > 0.0 else real(0.0)
+        stays = peaks_below(v, drive * reach, goal, down)
+        flags[j] = not (stays | rises_below(span, v, drive, beta, goal, rounded, down))
+        later |= not stays
+        now |= flags[j] != 0
+    return NOW if now else LATER if later else NONE
+
+
+@called
 def move_lanes(blocks, own, nodes, channels, memo, t):
     """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
     theta: is there any. The caller sets the time of the block."""
-    first, n = np.uint64(own.start), np.uint64(own.width)
+    first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta = blocks.lanes.v, blocks.lanes.i, blocks.theta
-    moved, size = blocks.scratch[0], blocks.scratch[1]
+    moved, size = blocks.moved, blocks.lift
     real = lanes_v.dtype.type
     gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED * own.n_channels), real(BELOW)
     for j in range(n):
@@ -152,7 +220,7 @@ def move_lanes(blocks, own, nodes, channels, memo, t):
         size[j] = 0.0
     for k in range(own.n_channels):
         _, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
-        at, h = np.uint64(own.first_channel + k * own.width), real(h)
+        at, h = np.uint64(own.first_current + k * own.width), real(h)
         for j in range(n):
             brought = h * lanes_i[at + j]
             moved[j] += brought
@@ -168,7 +236,7 @@ def move_lanes(blocks, own, nodes, channels, memo, t):
     for j in range(n):
         lanes_v[first + j] = moved[j]
     for k in range(own.n_channels):
-        at, a = np.uint64(own.first_channel + k * own.width), real(memo[k].a)
+        at, a = np.uint64(own.first_current + k * own.width), real(memo[k].a)
         for j in range(n):
             lanes_i[at + j] *= a
     return reached
@@ -178,52 +246,69 @@ def move_lanes(blocks, own, nodes, channels, memo, t):
 def flag_reached(blocks, own, nodes, memo):
     """Flag the units of a block that have reached theta, by V in float64: is there any. The gap is that of the memo."""
     reached = False
-    for u in range(own.start, own.start + own.width):
-        v = 0.0
+    for j in range(own.width):
+        v, theta = 0.0, nodes[unit_of(own, j)].theta
         for k in range(own.n_channels):
-            v += memo[k].h * np.float64(blocks.lanes.i[lane(own, u, k)])
-        v = memo[0].b * np.float64(blocks.lanes.v[u]) + v
-        blocks.flags[u - own.start] = v >= nodes[u].theta
-        reached |= v >= nodes[u].theta
+            v += memo[k].h * np.float64(blocks.lanes.i[own.first_current + k * own.width + j])
+        v = memo[0].b * np.float64(blocks.lanes.v[own.first_lane + j]) + v
+        blocks.flags[j] = v >= theta
+        reached |= v >= theta
     return reached
 
 
 @called
-def receive(blocks, own, channels, weight, first_weight, place, t_look):
-    """Add the weights of an arrival to the currents at that place in the units of a block; flag the units that may
-    cross up to t_look if nothing more arrives, whatever the lanes round: is there any."""
-    first, n, w = np.uint64(own.start), np.uint64(own.width), np.uint64(first_weight)
+def receive(blocks, own, channels, first_weight, place, t_look):
+    """Add the weights of an arrival to the currents at that place in the units of a block, and look at them."""
+    n, w, lanes_i = np.uint64(own.width), np.uint64(first_weight), blocks.lanes.i
+    at = np.uint64(own.first_current + place * own.width)
+    for j in range(n):
+        lanes_i[at + j] += blocks.lanes.weight[w + j]
+    return look(blocks, own, channels, t_look)
+
+
+@piece
+def look(blocks, own, channels, t_look):
+    """Flag the units of a block that may cross up to t_look if nothing more arrives, whatever the lanes round: NOW, if
+    there is any; else LATER, if one may cross after that, or NONE."""
+    first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
-    drive, lift = blocks.scratch[0], blocks.scratch[1]
+    drive, lift = blocks.moved, blocks.lift
     real = lanes_v.dtype.type
-    at = np.uint64(own.first_channel + place * own.width)
     for j in range(n):
         drive[j] = 0.0
         lift[j] = 0.0
-        lanes_i[at + j] += weight[w + j]
     for k in range(own.n_channels):
-        reach, at = real(channels[own.first_channel + k].reach), np.uint64(own.first_channel + k * own.width)
+        reach, at = real(channels[own.first_channel + k].reach), np.uint64(own.first_current + k * own.width)
         for j in range(n):
             i = lanes_i[at + j] if lanes_i[at + j] > 0.0 else real(0.0)
             drive[j] += i
             lift[j] += i * reach
-    up, beta, found = real(ROUNDED * own.n_channels), real(own.beta), False
+    up, beta, now, later = real(ROUNDED * own.n_channels), real(own.beta), False, False
     reach, down = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED * own.n_channels)
     for j in range(n):
-        flags[j] = not stays_below(reach, lanes_v[first + j], drive[j], lift[j], beta, theta[first + j], up, down)
-        found |= flags[j] != 0
-    return found
+        v, goal = lanes_v[first + j], theta[first + j]
+        stays = peaks_below(v, lift[j], goal, down)
+        later |= not stays
+        flags[j] = not (stays | rises_below(reach, v, drive[j], beta, goal, up, down))
+        now |= flags[j] != 0
+    return NOW if now else LATER if later else NONE
+
+
+@called
+def look_again(blocks, own, channels, t_look):
+    """`look`, without an arrival."""
+    return look(blocks, own, channels, t_look)
 
 
 @piece
-def bound_of_lanes(lanes, own, channels, u, theta):
+def bound_of_lanes(lanes, own, channels, node):
     """A time before which a unit that is not alone does not cross if nothing more arrives; inf if it never will."""
     drive, lift = 0.0, 0.0
     for k in range(own.n_channels):
-        i = max(np.float64(lanes.i[lane(own, u, k)]), 0.0)
+        i = max(np.float64(lanes.i[current_of(own, node, k)]), 0.0)
         drive += i
         lift += i * channels[own.first_channel + k].reach
-    duration = earliest_crossing_of(np.float64(lanes.v[u]), drive, lift, own.beta, theta)
+    duration = earliest_crossing_of(np.float64(lanes.v[node.lane]), drive, lift, own.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else own.at + duration
 
 
@@ -231,14 +316,39 @@ def bound_of_lanes(lanes, own, channels, u, theta):
 
 
 @called
+def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a, b, h):
+    """`move_lanes_back` and `add_from_lanes` of a block of units with one current each, none of which is alone.
+
+    a, b, h  factors of the gap
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, alpha = np.uint64(own.first_current), own.alpha
+    whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
+    for j in range(np.uint64(0), whole, np.uint64(N_SUMS)):
+        for part in range(np.uint64(N_SUMS)):
+            k = j + part
+            i = a * lanes_i[at + k] + h * lanes_v[first + k]
+            v = lanes_v[first + k] * b
+            lanes_i[at + k], lanes_v[first + k] = i, v
+            grad_weight[w + k] += i
+            sums[part] += weight[w + k] * (alpha * i - v)
+    for k in range(whole, n):
+        i = a * lanes_i[at + k] + h * lanes_v[first + k]
+        v = lanes_v[first + k] * b
+        lanes_i[at + k], lanes_v[first + k] = i, v
+        grad_weight[w + k] += i
+        sums[k - whole] += weight[w + k] * (alpha * i - v)
+
+
+@called
 def move_lanes_back(lanes, own, channels, memo, t):
     """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit."""
-    first, n = np.uint64(own.start), np.uint64(own.width)
+    first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i = lanes.v, lanes.i
     gap, b = own.at - t, 1.0
     for k in range(own.n_channels):
         b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
-        at = np.uint64(own.first_channel + k * own.width)
+        at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
             lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
     for j in range(n):
@@ -250,8 +360,8 @@ def move_lanes_back(lanes, own, channels, memo, t):
 def add_from_lanes(lanes, own, alpha, weight, grad_weight, first_weight, place, sums):
     """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
     the arrival brings."""
-    first, n, w = np.uint64(own.start), np.uint64(own.width), np.uint64(first_weight)
-    at, lanes_v, lanes_i = np.uint64(own.first_channel + place * own.width), lanes.v, lanes.i
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, lanes_v, lanes_i = np.uint64(own.first_current + place * own.width), lanes.v, lanes.i
     for j in range(n):
         grad_weight[w + j] += lanes_i[at + j]
     whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)

@@ -1,7 +1,5 @@
 """From connections in rows of receivers to synapses in rows of sources, in time and memory linear in the synapses."""
 
-import numpy as np
-
 from fireprop.kernels.compiling import inlined, njit
 
 
@@ -48,19 +46,20 @@ def list_rates(rows, sources, tau_syn, group, first_group, first_target, cursor,
 
 @njit(cache=True)
 def lay_synapses(
-    rows, sources, senders, tau_syn, group, first_group, ends, place, width, drives, cursor, nodes, channels, groups,
-    synapses, order,
+    rows, sources, senders, turns, tau_syn, group, first_group, ends, place, width, drives, cursor, nodes, channels,
+    groups, synapses, order,
 ):  # fmt: skip
     """Write the synapses of one connection to where the rows of their sources stand, moving the cursor (by source) on.
 
     senders  what sends to each synapse: its source, or a line
+    turns    (out,): the receivers in the order in which a row has them
     ends     (first sender, first target)
     place    of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
              (out, width)
     drives   whether its synapses are alpha synapses
     """
     first_source, first_target = ends
-    for out in range(rows.size - 1):
+    for out in turns:
         u = first_target + out
         first = nodes[u].first_channel
         c = first
@@ -99,39 +98,36 @@ def place(values, order, out):
 
 
 @njit(cache=True)
-def find_blocks(nodes, channels, starts, rows, synapses, of_units, state_source, least, is_block, fed):
-    """Which populations are blocks: at least so many units with the same rates, each of which hears the same sources
-    by the same of its currents, and has no initial state; and which of them hear whatever comes from outside.
+def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, least, is_block, inner):
+    """Which cells are blocks: at least so many units with the same rates, each of which hears the same sources by the
+    same of its currents, and has no initial state; and which of them units reach.
 
-    starts    (n_populations + 1,)
+    cells     (n_cells,) CELL
     of_units  (first, stop, first): the lines along which units send, and the units themselves, among the sources
-    is_block, fed  (n_populations,) bool: written
+    is_block, inner  (n_cells,) bool: written
     """
     n_left = 0
-    for p in range(is_block.size):
-        is_block[p] = starts[p + 1] - starts[p] >= least and _are_alike(nodes, channels, starts[p], starts[p + 1])
-        fed[p] = True
-        n_left += is_block[p]
-    reached = np.zeros(is_block.size, np.bool_)
+    for c in range(is_block.size):
+        is_block[c] = cells[c].width >= least and _are_alike(nodes, channels, cells[c])
+        inner[c] = False
+        n_left += is_block[c]
     for source in range(rows.size - 1):
         s, stop = rows[source], rows[source + 1]
         if n_left == 0:
             return
-        reached[:] = False
+        is_unit = of_units[0] <= source < of_units[1] or source >= of_units[2]
         while s < stop:
-            p = nodes[synapses[s].target].population
-            size, place, whole = starts[p + 1] - starts[p], _place_of(nodes, synapses[s]), source != state_source
-            reached[p] = True
+            c = nodes[synapses[s].target].cell
+            cell, place, whole = cells[c], _place_of(nodes, synapses[s]), source != state_source
+            inner[c] |= is_unit
             n = 0
-            while s < stop and nodes[synapses[s].target].population == p:
-                whole &= synapses[s].target == starts[p] + n and _place_of(nodes, synapses[s]) == place
+            while s < stop and nodes[synapses[s].target].cell == c:
+                u = cell.first_unit + n * cell.stride
+                whole &= synapses[s].target == u and _place_of(nodes, synapses[s]) == place
                 s, n = s + 1, n + 1
-            if is_block[p] and not (whole and n == size):
-                is_block[p] = False
+            if is_block[c] and not (whole and n == cell.width):
+                is_block[c] = False
                 n_left -= 1
-        is_outside = source < of_units[0] or of_units[1] <= source < of_units[2]
-        if is_outside and stop > rows[source]:
-            fed &= reached
 
 
 @inlined
@@ -141,13 +137,14 @@ def _place_of(nodes, synapse):
 
 
 @njit(cache=True)
-def _are_alike(nodes, channels, first, stop):
-    """Whether units have the same rates, and one current at least, and no alpha synapses."""
-    one = nodes[first]
-    for u in range(first, stop):
-        if nodes[u].beta != one.beta or nodes[u].n_channels != one.n_channels or one.n_channels == 0 or one.paired:
+def _are_alike(nodes, channels, cell):
+    """Whether the units of a cell have the same rates, and one current at least, and no alpha synapses."""
+    one = nodes[cell.first_unit]
+    for n in range(cell.width):
+        node = nodes[cell.first_unit + n * cell.stride]
+        if node.beta != one.beta or node.n_channels != one.n_channels or one.n_channels == 0 or one.paired:
             return False
         for k in range(one.n_channels):
-            if channels[nodes[u].first_channel + k].alpha != channels[one.first_channel + k].alpha:
+            if channels[node.first_channel + k].alpha != channels[one.first_channel + k].alpha:
                 return False
     return True

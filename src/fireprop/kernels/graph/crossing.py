@@ -64,14 +64,22 @@ def earliest_crossing_of(v, drive, lift, beta, theta):
 
 
 @inlined
-def stays_below(reach, v, drive, lift, beta, theta, up, down):
-    """Whether `earliest_crossing_of` is surely not in a gap; without the quotient, for vector passes.
+def peaks_below(v, lift, theta, down):
+    """Whether `earliest_crossing_of` surely finds none, for vector passes; `down` makes up for rounding.
 
-    `reach` is the gap with slack; `up` and `down` make up for rounding. Where a number overflows, nothing is sure.
+    V stays below max(v, 0) + lift. Where a number overflows, nothing is sure.
+    """
+    return v + abs(v) + lift + lift < (theta + theta) * down
+
+
+@inlined
+def rises_below(reach, v, drive, beta, theta, up, down):
+    """Whether `earliest_crossing_of` is surely not in a gap, likewise, without its quotient.
+
+    `reach` is the gap with slack; `up` and `down` make up for rounding.
     """
     slope = rise(v, drive, beta) + up * (drive + beta * abs(v))
-    twice = v + abs(v) + lift + lift  # V stays below max(v, 0) + lift
-    return (twice < (theta + theta) * down) | (v + up * abs(v) + slope * reach < theta * down)
+    return v + up * abs(v) + slope * reach < theta * down
 
 
 @piece

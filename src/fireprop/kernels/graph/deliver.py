@@ -8,11 +8,27 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, merged, piece
-from fireprop.kernels.graph.blocks import bound_of_lanes, copy_to_node, move_lanes, receive, take_back
+from fireprop.kernels.graph.blocks import (
+    CROSSED,
+    GAPS_AHEAD,
+    NONE,
+    NOW,
+    RECENT,
+    A,
+    B,
+    H,
+    advance,
+    copy_to_node,
+    find_factors,
+    move_lanes,
+    receive,
+    take_back,
+    unit_of,
+)
 from fireprop.kernels.graph.crossing import earliest_crossing_of
 from fireprop.kernels.graph.emit import emit_on_arrival, next_arrival
-from fireprop.kernels.graph.expect import BOUND, STALE, expect, wait, wait_until
-from fireprop.kernels.graph.loop import LOOK, REACHED, TOUCHED
+from fireprop.kernels.graph.expect import expect, expect_in_block, wait_until
+from fireprop.kernels.graph.loop import FORESEEN, REACHED, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, added, base_of_one, lift, move_many, move_one, move_to, moved_one
 from fireprop.kernels.log import arrival_time
@@ -20,19 +36,23 @@ from fireprop.kernels.membrane import NONE_AHEAD
 
 
 @piece
-def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
+def deliver(blocks, loop, source, place, t, t_end, max_spikes):
     """Deliver a spike of a source at t to all its targets: (status, unit, time).
 
-    blocks, t_look  the loop's; see `next_from_outside`
+    blocks  the loop's
+    place   of what comes from outside, in `Loop.foreseen`, or ABSENT
     """
     if blocks is None:
         rows = loop.graph.rows
         return deliver_some(loop, source, rows[source], rows[source + 1], t, t_end, max_spikes)
-    for k in range(blocks.rows[source], blocks.rows[source + 1]):
-        part = blocks.segments[k]
+    first = blocks.lanes.rows[source]
+    find_factors(blocks.lanes, first, blocks.lanes.rows[source + 1], t)
+    for k in range(first, blocks.lanes.rows[source + 1]):
+        part = blocks.lanes.segments[k]
         if part.number >= 0:
-            own = blocks.lanes.blocks[part.number]
-            code, u, at = deliver_to_block(loop, blocks, own, part.first, part.place, t, t_look, t_end, max_spikes)
+            if place != ABSENT:
+                blocks.lanes.blocks[part.number].next_input = loop.foreseen[place + k - first]
+            code, u, at = deliver_to_block(loop, blocks, part, k - first, t, t_end, max_spikes)
         else:
             code, u, at = deliver_some(loop, source, part.first, part.stop, t, t_end, max_spikes)
         if code != status.OK:
@@ -41,61 +61,59 @@ def deliver(blocks, loop, source, t, t_look, t_end, max_spikes):
 
 
 @merged
-def deliver_to_block(loop, blocks, own, first, place, t, t_look, t_end, max_spikes):
-    """`deliver` along the synapses from the first on to the currents at one place in all units of a block."""
-    graph, weight, lanes = loop.graph, blocks.weight, blocks.lanes
-    nodes, channels, single = graph.nodes, graph.channels, graph.single
-    if own.at < t:
-        n_alone, reached = own.n_alone, False  # what fires on the way is alone too
-        if own.at > NEVER:
-            reached = move_lanes(blocks, own, nodes, channels, graph.memo, t)
+def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
+    """`deliver` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
+    graph, lanes = loop.graph, blocks.lanes
+    nodes, channels, single, own = graph.nodes, graph.channels, graph.single, lanes.blocks[part.number]
+    found, before = CROSSED, own.at
+    if NEVER < before < t:
+        own.gap += RECENT * (t - before - own.gap)
+    t_look = min(own.next_input, t_end)
+    if own.inner:
+        t_look = min(t_look, t + GAPS_AHEAD * own.gap)
+    if own.n_channels == 1 and NEVER < before < t:
+        ahead = lanes.factors
         own.at = t
-        for n in range(n_alone):
-            u = lanes.listed[own.start + n]
-            if move(channels, graph.memo, single, loop.events, nodes[u], t) >= nodes[u].theta:
-                code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
-                if code != status.OK:
-                    return code, u, at
+        found = advance(
+            lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, ahead[A, n],
+            ahead[B, n], ahead[H, n], t_look,
+        )  # fmt: skip
+    if found == CROSSED:
+        own.at = before
+        reached = NEVER < before < t and move_lanes(blocks, own, nodes, channels, graph.memo, t)
+        own.at = t
         if reached:
-            for u in range(own.start, own.start + own.width):
-                if blocks.flags[u - own.start] and not lanes.is_alone[u]:
+            for j in range(own.width):
+                u = unit_of(own, j)
+                if blocks.flags[j] and not lanes.is_alone[u]:
                     copy_to_node(lanes, own, nodes, channels, u)
                     code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                     if code != status.OK:
                         return code, u, at
+        found = receive(blocks, own, channels, part.weight, part.place, t_look)
+    own.look = t_look
+    own.arrivals += 1
     n_alone = 0
-    for n in range(own.n_alone):
-        u = lanes.listed[own.start + n]
-        if nodes[u].hold_end <= t:
+    for k in range(own.n_alone):
+        u = lanes.listed[own.first_lane + k]
+        node, j = nodes[u], nodes[u].lane - own.first_lane
+        if node.at < t and move(channels, graph.memo, single, loop.events, node, t) >= node.theta:
+            code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
+            if code != status.OK:
+                return code, u, at
+        channel = channels[node.first_channel + part.place]
+        channel.i = added(channel.i, np.float64(lanes.weight[part.weight + j]), single)
+        if node.hold_end <= t:
             take_back(lanes, own, nodes, channels, u)
+            blocks.flags[j], found = True, NOW
         else:
-            channel = channels[nodes[u].first_channel + place]
-            channel.i = added(channel.i, np.float64(weight[first + (u - own.start)]), single)
             expect(loop, u, t_end)
-            lanes.listed[own.start + n_alone] = u
+            lanes.listed[own.first_lane + n_alone] = u
             n_alone += 1
     own.n_alone = n_alone
-    own.arrivals += 1
-    if receive(blocks, own, channels, weight, first, place, t_look if own.fed else t_end):
-        for word in range((own.width + 7) // 8):
-            if blocks.words[word] != 0:
-                for j in range(8 * word, min(8 * word + 8, own.width)):
-                    u = own.start + j
-                    if blocks.flags[j] and not lanes.is_alone[u]:
-                        expect_in_block(loop, lanes, own, u, t_end)
+    if found != NONE:
+        expect_in_block(loop, blocks, own, part.number, found, t_end)
     return status.OK, ABSENT, t
-
-
-@piece
-def expect_in_block(loop, lanes, own, u, t_end):
-    """`expect` for a unit that is not alone: its node is a copy only if the unit may be the next to cross."""
-    node, channels = loop.graph.nodes[u], loop.graph.channels
-    t = bound_of_lanes(lanes, own, channels, u, node.theta)
-    if node.queued <= t:
-        node.known = STALE
-    elif t < t_end and t <= node.next_input:
-        copy_to_node(lanes, own, loop.graph.nodes, channels, u)
-        wait(loop.queue, node, u, t, BOUND)
 
 
 @called
@@ -153,15 +171,39 @@ def move(channels, memo, single, events, node, t):
 
 
 @piece
-def next_from_outside(loop, inputs, cursor, n_inputs, t_end):
-    """When the next input comes that reaches any unit, or t_end."""
-    if loop.blocks is None:
-        return t_end
-    rows, k = loop.graph.rows, max(loop.counts[LOOK], cursor)
-    while k < n_inputs and rows[inputs[k].unit] == rows[inputs[k].unit + 1]:
-        k += 1
-    loop.counts[LOOK] = k
-    return min(arrival_time(inputs[k]), t_end) if k < n_inputs else t_end
+def place_of_next(blocks, loop, source):
+    """The place in `Loop.foreseen` of the next input, of that source, which is delivered now."""
+    place = loop.counts[FORESEEN]
+    if blocks is not None:
+        loop.counts[FORESEEN] = place + blocks.lanes.rows[source + 1] - blocks.lanes.rows[source]
+    return place
+
+
+@called
+def foresee(loop, lanes, inputs, first, stop):
+    """Fill `Loop.foreseen`, and let each block know when its first input comes."""
+    for number in range(lanes.blocks.size):
+        lanes.blocks[number].next_input = np.inf
+    place = 0
+    for k in range(first, stop):
+        if not reaches_one(loop.graph, inputs[k].unit):
+            place += lanes.rows[inputs[k].unit + 1] - lanes.rows[inputs[k].unit]
+    for k in range(stop - 1, first - 1, -1):
+        if not reaches_one(loop.graph, inputs[k].unit):
+            for segment in range(lanes.rows[inputs[k].unit + 1] - 1, lanes.rows[inputs[k].unit] - 1, -1):
+                place -= 1
+                number = lanes.segments[segment].number
+                if number >= 0:
+                    loop.foreseen[place] = lanes.blocks[number].next_input
+                    lanes.blocks[number].next_input = arrival_time(inputs[k])
+    loop.counts[FORESEEN] = 0
+
+
+@piece
+def foresee_blocks(blocks, loop, inputs, first, stop):
+    """`foresee`, if there are blocks."""
+    if blocks is not None:
+        foresee(loop, blocks.lanes, inputs, first, stop)
 
 
 @piece

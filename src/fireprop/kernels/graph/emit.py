@@ -48,10 +48,10 @@ def emit_on_arrival(loop, u, f, t_end, max_spikes):
 def go_alone(blocks, node, u):
     """Note that unit u has fired, if it is in a block."""
     if blocks is not None:
-        number = blocks.lanes.number[node.population]
+        number = blocks.lanes.number[node.cell]
         if number >= 0:
             leave_lanes(blocks.lanes, blocks.lanes.blocks[number], u)
-            clear_lane(blocks.lanes, blocks.lanes.blocks[number], u)
+            clear_lane(blocks.lanes, blocks.lanes.blocks[number], node)
 
 
 @merged

@@ -1,8 +1,11 @@
 """Which unit of a graph crosses next: the queue of those that may.
 
-A queue holds every unit that may cross if nothing more arrives, by a time before which it does not. A root is computed
-only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands, which is
-early enough; it is looked at again when it comes to the top.
+The queue holds every unit that may cross if nothing more arrives, by a time before which it does not. A root is
+computed only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands,
+which is early enough; it is looked at again when it comes to the top.
+
+Of a block the queue holds the units that may cross within a look. Behind that the block itself waits: it is looked at
+again if nothing has reached it before.
 """
 
 import numpy as np
@@ -10,7 +13,7 @@ import numpy as np
 from fireprop.kernels.compiling import called, merged, piece
 from fireprop.kernels.graph import pairs
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import copy_to_node
+from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, look_again, unit_of
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of, first_crossing
 from fireprop.kernels.graph.loop import REACHED
 from fireprop.kernels.graph.queue import ABSENT
@@ -119,10 +122,57 @@ def catch_up(blocks, graph, u):
     """Let the node of unit u be as new as its block, if it is in one."""
     if blocks is not None:
         node, lanes = graph.nodes[u], blocks.lanes
-        number = lanes.number[node.population]
+        number = lanes.number[node.cell]
         if number >= 0 and not lanes.is_alone[u] and node.copied < lanes.blocks[number].arrivals:
             copy_to_node(lanes, lanes.blocks[number], graph.nodes, graph.channels, u)
             node.known = STALE
+
+
+@piece
+def expect_in_block(loop, blocks, own, number, found, t_end):
+    """Let the units of a block that are flagged wait, if any is, and the block itself until the end of the look."""
+    queue, nodes, channels, lanes = loop.queue, loop.graph.nodes, loop.graph.channels, blocks.lanes
+    if found == NOW:
+        for word in range((own.width + 7) // 8):
+            if blocks.words[word] != 0:
+                for j in range(8 * word, min(8 * word + 8, own.width)):
+                    u = unit_of(own, j)
+                    if blocks.flags[j] and not lanes.is_alone[u]:
+                        node = nodes[u]
+                        t = bound_of_lanes(lanes, own, channels, node)
+                        if node.queued <= t:
+                            node.known = STALE
+                        elif t < t_end and t <= node.next_input:
+                            copy_to_node(lanes, own, nodes, channels, u)
+                            wait(queue, node, u, t, BOUND)
+    if own.look < own.next_input and own.look < t_end and own.look < own.queued:
+        own.queued = own.look
+        waiting.put(queue, nodes.size + number, own.look)
+
+
+@called
+def look_on(loop, blocks, number, t_end):
+    """Look at a block again, which has come to the top of the queue."""
+    own = blocks.lanes.blocks[number]
+    found, late = LATER, own.look > own.queued  # something has arrived since
+    own.queued = np.inf
+    if not late:
+        own.look = min(own.at + 2.0 * max(own.look - own.at, own.first_gap), own.next_input, t_end)
+        found = look_again(blocks, own, loop.graph.channels, own.look)
+    expect_in_block(loop, blocks, own, number, found, t_end)
+    if own.queued == np.inf:
+        waiting.remove(loop.queue, loop.graph.nodes.size + number)
+
+
+@piece
+def is_block_on(blocks, loop, u, t_end):
+    """Whether what is on top of the queue is a block, which is looked at again then, and not unit u."""
+    if blocks is not None:
+        is_block = u >= loop.graph.nodes.size
+        if is_block:
+            look_on(loop, blocks, u - loop.graph.nodes.size, t_end)
+        return is_block
+    return False
 
 
 @merged
@@ -133,6 +183,8 @@ def next_crossing(loop, t_limit, t_end):
         u = waiting.first(queue)
         if u == ABSENT or waiting.first_time(queue) > t_limit:
             return ABSENT, t_limit
+        if is_block_on(loop.blocks, loop, u, t_end):
+            continue
         node = loop.graph.nodes[u]
         catch_up(loop.blocks, loop.graph, u)
         if node.known == FOUND:

@@ -39,6 +39,8 @@ NODE = in_lines(
         ("t_ref", np.float64),
         ("next_input", np.float64),  # the next input that reaches it alone; inf if none, or as long as none has come
         ("copied", np.int64),  # in a block: how many arrivals this is a copy of; see `kernels.graph.blocks`
+        ("cell", np.int32),  # see `kernels.graph.blocks`
+        ("lane", np.int32),  # its place where the units of each cell stand next to one another
     ],
     128,
 )
@@ -54,26 +56,40 @@ CHANNEL = np.dtype(
     align=True,
 )
 
-# A population of like units that always receive the same arrivals: constants, then where the loop stands with it. See
+# Units that may be a block: `width` of them, `stride` apart.
+CELL = np.dtype([("first_unit", np.int64), ("stride", np.int64), ("width", np.int64), ("first_lane", np.int64)])
+
+# A cell of like units that always receive the same arrivals: constants, then where the loop stands with it. See
 # `kernels.graph.blocks`.
 BLOCK = np.dtype(
     [
-        ("start", np.int64),  # its first unit
+        ("first_unit", np.int64),
+        ("stride", np.int64),  # from each of its units to the next
         ("width", np.int64),  # units
+        ("first_lane", np.int64),  # of its first unit; those of the others follow
+        ("first_current", np.int64),  # in `Lanes.i`
         ("first_channel", np.int64),  # of its first unit
         ("n_channels", np.int64),  # currents of each unit
         ("beta", np.float64),  # 1 / tau_mem
-        ("fed", np.bool_),  # whether all that comes from outside reaches it
+        ("alpha", np.float64),  # of its first current, as `reach`
+        ("reach", np.float64),
+        ("inner", np.bool_),  # whether units reach it
         ("at", np.float64),  # last arrival
         ("arrivals", np.int64),  # how many have come, in all samples
         ("n_alone", np.int64),  # units that stand in its list
+        ("first_gap", np.float64),  # a gap between arrivals to begin with
+        ("gap", np.float64),  # between its latest arrivals, on average
+        ("next_input", np.float64),  # when the next arrival comes from outside; inf if none does
+        ("look", np.float64),  # up to here a unit that crosses is in the queue, if nothing more arrives
+        ("queued", np.float64),  # when it is looked at again, at the latest; inf if it is not in the queue
     ],
     align=True,
 )
 
-# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none.
+# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none. Of a
+# block, `weight` is where their weights begin in `Lanes.weight`.
 SEGMENT = np.dtype(
-    [("first", np.int64), ("stop", np.int64), ("number", np.int32), ("place", np.int32)],
+    [("first", np.int64), ("stop", np.int64), ("weight", np.int64), ("number", np.int32), ("place", np.int32)],
     align=True,
 )
 
@@ -92,7 +108,8 @@ class Graph(NamedTuple):
     nodes     (n_units,) NODE
     channels  (n_channels,) CHANNEL, unit by unit
     rows      (n_external + n_units + 1,) int64: the synapses of source s are rows[s]:rows[s + 1]
-    synapses  (n_synapses,) SYNAPSE, of one source in order of target; those of one target too are next to one another
+    synapses  (n_synapses,) SYNAPSE, of one source in order of the lanes of their targets; those of one target too are
+              next to one another
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
     v_start   (n_units,) float64: V there, of units that it reaches

@@ -9,7 +9,7 @@ from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import Queue
 
 # Places in `Loop.counts`
-SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, LOOK = range(7)
+SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, FORESEEN = range(7)
 N_COUNTS = 7
 
 # A spike on its way along the lines of its unit, and the next spike of that unit, or ABSENT.
@@ -42,10 +42,10 @@ class Loop(NamedTuple):
 
     graph     with the state of the loop
     events    (capacity,) EVENT, of all samples
-    queue     units that may cross
+    queue     units that may cross, and behind them blocks whose units may cross later
     counts    (N_COUNTS,) int64: spikes logged; units reached at this instant, and in this sample; of a sample that
-              waits for a larger log the next input, how many outputs are silent, and that it waits; the next input
-              that reaches any unit
+              waits for a larger log the next input, how many outputs are silent, and that it waits; the place in
+              `foreseen` of the next input
     reached   (n_units + 1,) int64: the units reached at this instant
     touched   (n_units + 1,) int64: the units reached in this sample, which alone are not at rest
     fired     (n_populations,) int64: spikes of each population in this sample
@@ -53,6 +53,7 @@ class Loop(NamedTuple):
     zeros, turns  scratch of `first_crossing`
     ahead     (n_inputs,) float64, of the whole batch: of an input that reaches one unit, the time of the next such
               input of the same unit, or inf
+    foreseen  float64, of this sample, by input and segment: when the next input reaches the same block, or inf
     latest    (n_units,) int64, at first -1: scratch of `look_ahead`
     horizon   (1,) float64, of this sample: up to where crossings of units with several currents are sought
     blocks    populations that move in vectors; None: there are none, and the loop is compiled without
@@ -69,6 +70,7 @@ class Loop(NamedTuple):
     zeros: np.ndarray
     turns: np.ndarray
     ahead: np.ndarray
+    foreseen: np.ndarray
     latest: np.ndarray
     horizon: np.ndarray
     blocks: Blocks | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import copy_all, take_over
-from fireprop.kernels.graph.deliver import look_ahead
+from fireprop.kernels.graph.deliver import foresee_blocks, look_ahead
 from fireprop.kernels.graph.expect import catch_up, expect
 from fireprop.kernels.graph.loop import CURSOR, FULL, SPIKES, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
@@ -89,6 +89,7 @@ def resume(loop, before, inputs, first_input, n_inputs, t_end):
     nodes = loop.graph.nodes
     rest(loop.graph)
     look_ahead(loop, inputs, first_input, n_inputs)
+    foresee_blocks(loop.blocks, loop, inputs, first_input, n_inputs)
     for k in range(before.times.size):
         recall(loop, k, before.units[k], before.times[k], before.t_end)
     for c in range(before.i.size):

@@ -8,8 +8,15 @@ only when it is reached: an event costs its fan-out.
 from fireprop.kernels import status
 from fireprop.kernels.compiling import kernel, merged, piece
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import clear_block
-from fireprop.kernels.graph.deliver import deliver, deliver_one_by_one, look_ahead, next_from_outside, reaches_one
+from fireprop.kernels.graph.blocks import clear_block, unit_of
+from fireprop.kernels.graph.deliver import (
+    deliver,
+    deliver_one_by_one,
+    foresee_blocks,
+    look_ahead,
+    place_of_next,
+    reaches_one,
+)
 from fireprop.kernels.graph.emit import emit, forget_lines, next_arrival, sort_instant, take_arrival
 from fireprop.kernels.graph.expect import expect_reached, next_crossing
 from fireprop.kernels.graph.loop import CURSOR, FULL, REACHED, SILENT, SPIKES, TOUCHED
@@ -60,11 +67,14 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
         # A unit that fires while others are delivered is delivered in its turn, and may have a line without delay.
         k = first
         while True:
+            place = ABSENT
             if cursor < n_inputs and arrival_time(inputs[cursor]) == t:
                 source = inputs[cursor].unit
                 if reaches_one(loop.graph, source):
                     synapse = loop.graph.synapses[loop.graph.rows[source]]
                     loop.graph.nodes[synapse.target].next_input = loop.ahead[cursor]
+                else:
+                    place = place_of_next(loop.blocks, loop, source)
                 cursor += 1
             elif next_arrival(loop.lines) == t:
                 source = loop.lines.source + take_arrival(loop.lines)
@@ -74,8 +84,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             else:
                 break
             if loop.graph.rows[source] < loop.graph.rows[source + 1]:
-                t_look = next_from_outside(loop, inputs, cursor, n_inputs, t_end)
-                code, u, at = deliver(loop.blocks, loop, source, t, t_look, t_end, max_spikes)
+                code, u, at = deliver(loop.blocks, loop, source, place, t, t_end, max_spikes)
                 if code != status.OK:
                     return code, u, at
         if loop.counts[SPIKES] > first + 1:
@@ -98,8 +107,8 @@ def rest_blocks(blocks, graph):
         for number in range(blocks.lanes.blocks.size):
             own = blocks.lanes.blocks[number]
             if own.at > NEVER:
-                for u in range(own.start, own.start + own.width):
-                    rest_one(graph, u)
+                for j in range(own.width):
+                    rest_one(graph, unit_of(own, j))
             clear_block(blocks.lanes, own, NEVER)
 
 
@@ -131,6 +140,7 @@ def simulate(
             waiting.clear(loop.queue)
             forget_lines(loop.lines)
             look_ahead(loop, inputs, offsets[sample], offsets[sample + 1])
+            foresee_blocks(loop.blocks, loop, inputs, offsets[sample], offsets[sample + 1])
         code, u, t = run_sample(
             loop,
             inputs,
