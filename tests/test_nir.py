@@ -16,12 +16,24 @@ import nir
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from fireprop import Spikes
 from fireprop.datasets.extras import MissingExtraError
-from fireprop.interop.nir import from_nir, spikes_from_nirdata, spikes_to_nirdata, to_nir
-from fireprop.nn import LI, LIF, Network, Sequential, SpikeDropout
+from fireprop.interop.nir import from_nir, read_nir, spikes_from_nirdata, spikes_to_nirdata, to_nir
+from fireprop.nn import (
+    LI,
+    LIF,
+    Conv1d,
+    Conv2d,
+    Flatten,
+    Network,
+    Sequential,
+    SpikeDropout,
+    Stencil,
+    SumPool2d,
+)
 
 DOUBLE = {"dtype": torch.float64}
 HOUSE = Path(__file__).parents[1]
@@ -397,7 +409,8 @@ def lif(n, **constants):
 
 def dense_weight(layer):
     weight = layer.weight.detach()
-    return layer.mask.to_sparse(weight).to_dense() if weight.dim() == 1 else weight
+    listed = isinstance(layer.mask, nn.Module)
+    return layer.mask.to_sparse(layer.mask.of_weight(weight)).to_dense() if listed else weight
 
 
 def test_scales_and_flattens_and_linears_merge_into_the_weight(rng):
@@ -513,7 +526,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize(("kind", "shape", "weight_shape", "options"), CONVOLUTIONS)
-def test_convolutions_become_sparse_weights(rng, kind, shape, weight_shape, options):
+def test_convolutions_become_shared_or_sparse_weights(rng, kind, shape, weight_shape, options):
     weight, bias = rng.normal(size=weight_shape), rng.normal(size=weight_shape[0])
     convolve = functional.conv2d if kind is nir.Conv2d else functional.conv1d
     basis = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
@@ -525,14 +538,14 @@ def test_convolutions_become_sparse_weights(rng, kind, shape, weight_shape, opti
     edges = [("in", "conv"), ("conv", "cell"), ("cell", "out")]
     (layer,) = from_nir(nir.NIRGraph(nodes, edges, type_check=False))
     assert dense_weight(layer).numpy() == pytest.approx(expected.reshape(-1, n).T.numpy(), rel=1e-14)
-    assert layer.weight.dim() == 1
+    assert tuple(layer.weight.shape) == (weight_shape if options["dilation"] == 1 else (layer.mask.n_synapses,))
     steady = torch.from_numpy(bias).repeat_interleave(n // weight_shape[0])
     assert torch.allclose(layer.bias, 0.5 * steady, rtol=1e-14)
     assert torch.allclose(layer.i_start, -0.5 * steady, rtol=1e-14)
 
 
 @pytest.mark.parametrize("kind", [nir.SumPool2d, nir.AvgPool2d])
-def test_pools_become_sparse_weights(rng, tmp_path, kind):
+def test_pools_become_pools(rng, tmp_path, kind):
     shape = (2, 5, 6)
     pool = kind(np.array([2, 3]), np.array([2, 2]), np.array([1, 1]))
     basis = torch.eye(60, dtype=torch.float64).reshape(-1, *shape)
@@ -540,7 +553,71 @@ def test_pools_become_sparse_weights(rng, tmp_path, kind):
     out = tuple(expected.shape[1:])
     graph = nir.NIRGraph.from_list(nir.Input(np.array(shape)), pool, lif(out), nir.Output(np.array(out)))
     (layer,) = from_nir(through_a_file(graph, tmp_path))
+    assert isinstance(layer, SumPool2d)
     assert dense_weight(layer).numpy() == pytest.approx(expected.reshape(60, -1).T.numpy(), rel=1e-15)
+
+
+def convolutional_chain():
+    generator = torch.Generator().manual_seed(5)
+    taus = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
+    spread = {"tau_mem": torch.rand(4, 1, 1, generator=generator).double() + 0.5, "delay": torch.full((4, 3, 5), 0.1)}
+    return Sequential(
+        Conv2d(2, 3, (2, 3), in_shape=(9, 9), stride=(1, 2), padding=(0, 1), generator=generator, **taus),
+        SumPool2d(2, in_shape=(3, 8, 5), stride=(2, 1), **taus),
+        Conv2d(3, 4, 2, in_shape=(4, 4), padding=(0, 1), generator=generator, **taus | spread),
+        Flatten(),
+        LIF(60, 5, generator=generator, **taus),
+    )
+
+
+def grouped_line():
+    generator = torch.Generator().manual_seed(6)
+    sizes = {"in_shape": 9, "stride": 2, "padding": 1, "groups": 2}
+    return Sequential(Conv1d(2, 4, 3, generator=generator, tau_mem=1.0, tau_syn=0.5, **sizes))
+
+
+def network_with_a_skip_connection():
+    net = Network(16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for name in ("below", "above"):
+        net.add(name, (2, 4, 4), tau_mem=1.0)
+    net.add("out", 3, tau_mem=1.0)
+    net.connect("input", "below", mask=Stencil((1, 4, 4), 2, 3, padding=1), tau_syn=0.5)
+    net.connect("below", "above", mask=Stencil((2, 4, 4), 2, 3, padding=1), tau_syn=0.5)
+    net.connect("below", "above", name="skip", mask=Stencil((2, 4, 4), 2, 1, groups=2), tau_syn=0.5, delay=0.4)
+    net.connect("above", "out", tau_syn=0.5)
+    return net
+
+
+@pytest.mark.parametrize("make", [convolutional_chain, grouped_line, network_with_a_skip_connection])
+def test_convolutions_keep_every_bit_and_share_their_weights(make, tmp_path):
+    net = make()
+    nir.write(tmp_path / "net.nir", to_nir(net))
+    back = from_nir(read_nir(tmp_path / "net.nir"))
+    n = net.n_inputs if isinstance(net, Network) else net[0].in_features
+    inputs = Spikes.from_latencies(torch.rand(3, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    pairs = zip(net.record(inputs, t_end=5.0), back.record(inputs, t_end=5.0), strict=True)
+    for before, after in pairs:
+        assert before.n_spikes > 0
+        assert before.shape == after.shape
+        assert torch.equal(before.times, after.times)
+        assert torch.equal(before.units, after.units)
+    before.times.sum().backward()
+    after.times.sum().backward()
+    grads = [[p.grad for p in each.parameters() if p.grad is not None] for each in (net, back)]
+    assert [grad.shape for grad in grads[0]] == [grad.shape for grad in grads[1]]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_shapes_that_nir_cannot_say_are_refused():
+    net = network_with_a_skip_connection()
+    net.connect("input", "above", tau_syn=0.5)
+    net.connect("above", "below", mask=Stencil((2, 4, 4), 2, 1), tau_syn=0.5, delay=0.1)
+    with pytest.raises(ValueError, match=re.escape("connection above->below needs above in the shape (2, 4, 4)")):
+        to_nir(net)
+    net = network_with_a_skip_connection()
+    net.connect("input", "out", mask=Stencil((4, 2, 2), 3, 2), tau_syn=0.5)
+    with pytest.raises(ValueError, match=re.escape("the input has the shapes [(1, 4, 4), (4, 2, 2)]")):
+        to_nir(net)
 
 
 # --- the start, the meaning of a spike ---

@@ -27,6 +27,8 @@ WITH_EXAMPLES = [
     "nn.record",
     "nn.constants",
     "nn.dropout",
+    "nn.convolution",
+    "nn.stencils",
     "nn.scaling",
     "weighting",
     "encoding",
@@ -126,6 +128,7 @@ def test_examples_in_docstrings_run(name):
     "page",
     [
         "docs/adaptation.md",
+        "docs/convolution.md",
         "docs/neurons.md",
         "docs/gradients.md",
         "docs/exactness.md",

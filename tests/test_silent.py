@@ -295,13 +295,23 @@ def test_a_network_may_end_with_a_read_out(rng):
     assert silent_hinge(net, inputs, record).item() == alone.item() > 0.0
 
 
+def test_a_sparse_layer_has_the_hinge_of_a_dense_one(rng):
+    inputs, mask = inputs_of(rng), torch.from_numpy(rng.random((5, 4)) < 0.6)
+    dense = LIF(4, 5, mask=mask, delay=torch.from_numpy(rng.uniform(0.0, 0.3, (1, 4))), **TAUS)
+    sparse = LIF(4, 5, mask=mask.to_sparse(), delay=dense.delay, **TAUS)
+    with torch.no_grad():
+        dense.weight.mul_(0.1)
+        sparse.weight.copy_(dense.weight[mask])
+    found = [silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END)) for layer in (dense, sparse)]
+    assert found[0].item() == found[1].item() > 0.0
+    for hinge in found:
+        hinge.backward()
+    # a weight of several arrivals: their order in the sum
+    torch.testing.assert_close(sparse.weight.grad, dense.weight.grad[mask], rtol=1e-13, atol=1e-15)
+
+
 def test_layers_and_runs_that_are_not_understood_are_refused(rng):
     inputs = inputs_of(rng)
-    sparse = LIF(4, 5, mask=torch.ones(5, 4).bool().to_sparse(), **TAUS)
-    with torch.no_grad():
-        sparse.weight.mul_(0.01)
-    with pytest.raises(TypeError, match="a layer has a sparse mask, this function needs a dense one"):
-        silent_hinge(sparse, inputs, sparse.record(inputs, t_end=T_END))
     net, nothing = layer_of(rng, 4, 5, 0.3), Spikes.from_lists([[[]] * 4] * 3)
     first = net.record(inputs, t_end=T_END, state="rest")
     second = net.record(nothing, t_end=T_END + 1.0, state=first.state())

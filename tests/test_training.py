@@ -455,6 +455,34 @@ def test_every_recipe_is_a_configuration_that_differs_from_others_of_its_task(ta
     assert RECIPES[task][name].about
 
 
+def test_a_convolutional_network_of_images_is_trained_and_read_again(tmp_path):
+    write_task("mnist", tmp_path, np.random.default_rng(2), n_train=48, n_test=10)
+    sizes = {"hidden": (), "channels": (3, 4), "kernels": (5, 3), "strides": (3, 2), "held_out": 0.0}
+    changes = {"epochs": 2, "batch_size": 16, "trained": ("tau_mem",), "convolution_weight": (0.2, 0.3)}
+    run = training.start("mnist", tmp_path / "run", data=str(tmp_path), **sizes, **changes)
+    result = training.train(run)
+    assert training.evaluate(run)["test"].accuracy == result["test_accuracy"]
+    kinds = [type(layer).__name__.removeprefix("Parametrized") for layer in training.load_trained(run).net]
+    assert kinds == ["Conv2d", "Conv2d", "LIF"]
+
+
+def test_settings_of_convolutions_fit_one_another():
+    config = configure("mnist", "convolutional", trained=("v_threshold",))
+    net = config.network(torch.Generator().manual_seed(0))
+    assert [layer.out_shape for layer in net] == [(16, 12, 12), (32, 5, 5), None]
+    assert net[0].parametrizations.v_threshold.original.shape == (16, 1, 1)
+    assert config.parameter_bytes() == sum(p.numel() * p.element_size() for p in net.parameters())
+    sizes = {"channels": (8,), "kernels": (3,), "strides": (1,)}
+    for task, changes, message in (
+        ("xor", sizes, "channels = (8,): the inputs of xor are not images"),
+        ("mnist", {**sizes, "strides": ()}, "strides has 0 numbers, channels 1: give one for each convolution"),
+        ("mnist", {**sizes, "bias_time": 1.0}, "bias_time = 1.0: convolutions take images alone"),
+        ("mnist", {**sizes, "kernels": (30,)}, "kernel_size = (30, 30) is larger than the padded input (28, 28)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            configure(task, **changes).parameter_bytes()
+
+
 def test_changes_go_before_a_recipe_and_a_recipe_before_the_task():
     recipe = RECIPES["mnist"]["accurate"]
     assert configure("mnist", "accurate").epochs == recipe.changes["epochs"]

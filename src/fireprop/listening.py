@@ -14,7 +14,7 @@ from fireprop.kernels.graph import silent as kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE
 from fireprop.nn import LI, LIF, Network, Record, Sequential
 from fireprop.nn.checks import Synapse
-from fireprop.nn.connectivity import Connectivity, dense_only
+from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.network import INPUT, Connection, Population
 from fireprop.nn.sequential import stages_of
 from fireprop.responses import driven_response, response
@@ -132,8 +132,6 @@ def peaks(
     V at this fixed time; where an arrival turns V, the peak moves with the arrival. Differentiable in weights,
     constants that are parameters, and the times of what is heard. A unit that never rises above its start has its peak
     there.
-
-    Raises TypeError for sparse synapses.
     """
     t_end = listener.t_end[samples]
     arrivals = _arrivals(listener, samples, units, t_start)
@@ -264,18 +262,40 @@ def _as_at(released: Tensor, arrivals: _Arrivals) -> _Arrivals:
 
 def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterator[_Arrivals]:
     for kind, heard, weight, tau_syn, delay, mask in listener.synapses:
-        first = heard.offsets[samples]
-        pair, event = map(torch.from_numpy, spans(first.numpy(), (heard.offsets[samples + 1] - first).numpy()))
-        mask = dense_only(mask)
-        if mask is not None:
-            there = mask[units[pair], heard.units[event]]
-            pair, event = pair[there], event[there]
+        if isinstance(mask, Connectivity):
+            pair, event, synapse = _through(mask, heard, samples, units)
+            chosen = mask.of_weight(weight)[synapse]
+        else:
+            pair, event = _spans(heard.offsets[samples], heard.offsets[samples + 1] - heard.offsets[samples])
+            if mask is not None:
+                there = mask[units[pair], heard.units[event]]
+                pair, event = pair[there], event[there]
+            chosen = weight[units[pair], heard.units[event]]
         unit, source = units[pair], heard.units[event]
         times = heard.times[event]
         if delay is not None:
             times = times + _at(delay, unit, source)
         drives = torch.full_like(pair, kind == "alpha", dtype=torch.bool)
-        yield _Arrivals(pair, times, weight[unit, source].double(), 1.0 / _at(tau_syn, unit, source), drives)
+        yield _Arrivals(pair, times, chosen.double(), 1.0 / _at(tau_syn, unit, source), drives)
+
+
+def _spans(first: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    """`spans` of tensors."""
+    pair, place = map(torch.from_numpy, spans(first.numpy(), number.numpy()))
+    return pair, place
+
+
+def _through(mask: Connectivity, heard: Spikes, samples: Tensor, units: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each spike that reaches unit units[k] in sample samples[k] through listed synapses: k, the spike, the synapse.
+
+    Memory grows with these alone.
+    """
+    number, synapse = _spans(mask.crow_indices[units], mask.fan_in()[units])
+    cells = heard.samples * heard.n_units + heard.units
+    order, counts = torch.argsort(cells, stable=True), torch.bincount(cells, minlength=len(heard) * heard.n_units)
+    wanted = samples[number] * heard.n_units + mask.col_indices[synapse]
+    place, event = _spans((counts.cumsum(0) - counts)[wanted], counts[wanted])
+    return number[place], order[event], synapse[place]
 
 
 def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Iterator[_Arrivals]:

@@ -51,6 +51,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "sparse": Recipe(
             "784-350-10, few spikes", {"epochs": 40, "hidden_weight": (0.01, 0.05), "output_weight": (0.6, 0.5)}
         ),
+        "convolutional": Recipe(
+            "28x28, 16 kernels of 5x5, 32 of 3x3, both with stride 2, 10 outputs: 13,008 weights",
+            {"epochs": 40, "hidden": (), "channels": (16, 32), "kernels": (5, 3), "strides": (2, 2)},
+        ),
     },
     "fashion-mnist": {"accurate": Recipe("784-350-10, the most accurate", {"epochs": 30})},
     "nmnist": {

@@ -18,6 +18,7 @@ from fireprop import arguments
 from fireprop.arguments import Values, first_true
 
 Index: TypeAlias = int | slice | Sequence[int] | Sequence[bool] | Tensor | npt.NDArray[Any]
+Shape: TypeAlias = tuple[int, ...]
 Layout: TypeAlias = Literal["time_first", "batch_first"]
 
 GRID_TOLERANCE = 1e-9  # steps; far above the rounding of t / dt, far below any time that was meant to lie off the grid
@@ -32,6 +33,8 @@ class Spikes:
     offsets  (batch + 1,) int64; sample b owns times[offsets[b]:offsets[b + 1]]
     t_end    (batch,) float64, the horizon of the simulation that made the spikes; None for data
     t_known  (batch,) float64, given with t_end: spikes at t > t_known are unknown, not absent (an early stop)
+    shape    of the units, (channels, height, width) or (channels, length), or None: unit (c * height + y) * width + x
+             is at (c, y, x), as torch numbers them. `with_shape` gives it
 
     The constructor copies what it is given: tensors and arrays of exactly these types, or lists. It raises ValueError
     if a time is not finite, a unit or an offset is out of range, or a sample is not in order; TypeError for a dtype.
@@ -46,6 +49,7 @@ class Spikes:
     n_units: int
     t_end: Tensor | None
     t_known: Tensor | None
+    shape: Shape | None = None
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Spikes:
         n_units: int,
         t_end: Values | None = None,
         t_known: Values | None = None,
+        shape: Sequence[int] | None = None,
     ) -> None:
         times = arguments.exactly("times", times, torch.float64)
         units = arguments.exactly("units", units, torch.int64)
@@ -70,6 +75,8 @@ class Spikes:
         self._set(times, units, offsets, n_units, _moments("t_end", t_end, batch), _moments("t_known", t_known, batch))
         _require_order(times, units, self.samples)
         self._require_horizon()
+        if shape is not None:
+            self.__dict__["shape"] = _fitting_shape(shape, n_units)
 
     @classmethod
     def _trusted(
@@ -80,10 +87,13 @@ class Spikes:
         n_units: int,
         t_end: Tensor | None = None,
         t_known: Tensor | None = None,
+        shape: Shape | None = None,
     ) -> "Spikes":
         """Spikes that are valid by construction: nothing is checked or copied."""
         spikes = object.__new__(cls)
         spikes._set(times, units, offsets, n_units, t_end, t_known)
+        if shape is not None:
+            spikes.__dict__["shape"] = shape
         return spikes
 
     @classmethod
@@ -95,13 +105,14 @@ class Spikes:
         batch_size: int,
         n_units: int,
         horizon: tuple[Tensor | None, Tensor | None] = (None, None),
+        shape: Shape | None = None,
     ) -> "Spikes":
         """Spikes from valid flat tensors in any order; `horizon` is (t_end, t_known)."""
         order = torch.argsort(units, stable=True)
         order = order[torch.argsort(times.detach()[order], stable=True)]
         order = order[torch.argsort(samples[order], stable=True)]
         offsets = _offsets(torch.bincount(samples, minlength=batch_size))
-        return cls._trusted(times.index_select(0, order), units[order], offsets, n_units, *horizon)
+        return cls._trusted(times.index_select(0, order), units[order], offsets, n_units, *horizon, shape)
 
     def _set(
         self,
@@ -113,6 +124,18 @@ class Spikes:
         t_known: Tensor | None,
     ) -> None:
         self.__dict__.update(times=times, units=units, offsets=offsets, n_units=n_units, t_end=t_end, t_known=t_known)
+
+    def with_shape(self, shape: Sequence[int] | None) -> "Spikes":
+        """The same spikes, whose units have a shape (channels, height, width) or (channels, length); None: no shape.
+
+        Samples, `keep`, `shift`, `detach` and `cat` keep a shape, `select_units` and `stack_units` drop it. Raises
+        ValueError for a shape of another number of units.
+
+        >>> Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]]).with_shape((1, 2, 2))
+        Spikes(batch=1, units=1x2x2, spikes=4, t in [0.1, 0.4])
+        """
+        given = None if shape is None else _fitting_shape(shape, self.n_units)
+        return Spikes._trusted(self.times, self.units, self.offsets, self.n_units, self.t_end, self.t_known, given)
 
     # ---------------------------------------------------------------- what it holds
 
@@ -219,7 +242,8 @@ class Spikes:
         return f"sample {int(self.samples[k])}, unit {int(self.units[k])}, t = {float(self.times.detach()[k])}"
 
     def __repr__(self) -> str:
-        parts = [f"batch={self.batch_size}", f"units={self.n_units}", f"spikes={self.n_spikes}"]
+        units = self.n_units if self.shape is None else "x".join(map(str, self.shape))
+        parts = [f"batch={self.batch_size}", f"units={units}", f"spikes={self.n_spikes}"]
         if self.n_spikes:
             times = self.times.detach()
             parts.append(f"t in [{_short(times.min())}, {_short(times.max())}]")
@@ -249,7 +273,7 @@ class Spikes:
         t_end = None if self.t_end is None else self.t_end[picked]
         t_known = None if self.t_known is None else self.t_known[picked]
         times, units = self.times.index_select(0, kept), self.units.index_select(0, kept)
-        return Spikes._trusted(times, units, offsets, self.n_units, t_end, t_known)
+        return Spikes._trusted(times, units, offsets, self.n_units, t_end, t_known, self.shape)
 
     def _slice(self, start: int, stop: int) -> "Spikes":
         """Samples that follow one another, whose spikes do too."""
@@ -259,7 +283,7 @@ class Spikes:
         t_end = None if self.t_end is None else self.t_end[start:stop].clone()
         t_known = None if self.t_known is None else self.t_known[start:stop].clone()
         times, units = self.times[spikes].clone(), self.units[spikes].clone()
-        return Spikes._trusted(times, units, offsets - spikes.start, self.n_units, t_end, t_known)
+        return Spikes._trusted(times, units, offsets - spikes.start, self.n_units, t_end, t_known, self.shape)
 
     def keep(self, kept: Tensor) -> "Spikes":
         """The spikes for which `kept` (n_spikes,) bool is True; t_end and t_known stay.
@@ -273,7 +297,9 @@ class Spikes:
             raise ValueError(f"kept is {chosen.dtype} {tuple(chosen.shape)}: give torch.bool, ({self.n_spikes},)")
         counts = torch.bincount(self.samples[chosen], minlength=self.batch_size)
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return Spikes._trusted(self.times[chosen], self.units[chosen], offsets, self.n_units, self.t_end, self.t_known)
+        return Spikes._trusted(
+            self.times[chosen], self.units[chosen], offsets, self.n_units, self.t_end, self.t_known, self.shape
+        )
 
     def select_units(self, index: Index) -> "Spikes":
         """The spikes of some units, renumbered: unit index[j] becomes unit j. `index` as for samples, each unit once.
@@ -310,15 +336,20 @@ class Spikes:
         t_end = None if self.t_end is None else self.t_end + gap.detach()
         t_known = None if self.t_known is None else self.t_known + gap.detach()
         # Rounding may make two times equal that were not: then their units decide the order anew.
-        return Spikes._sorted(times, self.units, self.samples, self.batch_size, self.n_units, (t_end, t_known))
+        horizon = t_end, t_known
+        return Spikes._sorted(times, self.units, self.samples, self.batch_size, self.n_units, horizon, self.shape)
 
     def detach(self) -> "Spikes":
         """The same spikes as constants, cut from the graph."""
-        return Spikes._trusted(self.times.detach(), self.units, self.offsets, self.n_units, self.t_end, self.t_known)
+        return Spikes._trusted(
+            self.times.detach(), self.units, self.offsets, self.n_units, self.t_end, self.t_known, self.shape
+        )
 
     @classmethod
     def cat(cls, parts: Sequence["Spikes"]) -> "Spikes":
         """One batch of all samples of `parts`, which agree in n_units and in having a t_end or not.
+
+        It has the shape of the parts if all of them have that.
 
         >>> Spikes.cat([Spikes.from_latencies([[0.1]]), Spikes.from_latencies([[0.2], [0.3]])])
         Spikes(batch=3, units=1, spikes=3, t in [0.1, 0.3])
@@ -336,6 +367,7 @@ class Spikes:
             parts[0].n_units,
             torch.cat(ends) if ends else None,
             torch.cat(knowns) if knowns else None,
+            parts[0].shape if all(part.shape == parts[0].shape for part in parts) else None,
         )
 
     @classmethod
@@ -683,6 +715,21 @@ def _positions(name: str, index: Index, length: int) -> Tensor:
 
 
 # -------------------------------------------------------------------- checks at the door
+
+
+def _fitting_shape(shape: Sequence[int], n_units: int) -> Shape:
+    given = unit_shape("shape", shape)
+    if math.prod(given) != n_units:
+        raise ValueError(f"shape = {given} has {math.prod(given)} units, the spikes have {n_units}")
+    return given
+
+
+def unit_shape(name: str, shape: Sequence[int]) -> Shape:
+    """The shape of units, (channels, height, width) or (channels, length). Raises ValueError for anything else."""
+    given = tuple(arguments.integer(f"{name}[{k}]", size, least=1) for k, size in enumerate(shape))
+    if len(given) not in (2, 3):
+        raise ValueError(f"{name} = {given}: give (channels, height, width) or (channels, length)")
+    return given
 
 
 def _moments(name: str, values: Values | None, batch_size: int) -> Tensor | None:

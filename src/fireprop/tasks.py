@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fireprop import arguments, datasets, encoding
 from fireprop.datasets import SpikeDataset, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
-from fireprop.nn import LIF, Sequential, keep_positive
+from fireprop.nn import LIF, Conv2d, Sequential, Stencil, keep_positive
 from fireprop.nn.initial import peaks
 from fireprop.objectives import FirstSpike
 from fireprop.plans import DTYPES, LIFPlan, Splits, patience_setting, setting
@@ -31,6 +31,10 @@ class Config(LIFPlan):
 
     t_low, t_high        spike times of the lowest and the highest feature value
     bias_time            spike time of a channel that is the same for all samples; None for no such channel
+    channels             of each convolution between an image and the hidden layers; none by default
+    kernels, strides     size of the kernels of each convolution, and its stride
+    convolution_weight   mean and standard deviation of the initial weights of the convolutions; None: those that
+                         `nn.Conv2d` draws itself
     hidden_weight        mean and standard deviation of the initial weights of the hidden layers; alpha synapses start
                          larger, so that a spike takes V as high as through an exponential synapse
     output_weight        likewise of the output layer
@@ -39,8 +43,8 @@ class Config(LIFPlan):
     data                 folder of a task's files, where it has any
     threshold            features below it do not fire; None: all do
     held_out             share of the training part that validates, drawn by the seed, where the files have no such part
-    trained              constants that are trained beside the weights, one for each unit, by their logarithms: some of
-                         "tau_mem", "tau_syn", "v_threshold"
+    trained              constants that are trained beside the weights, one for each unit, or channel of a convolution,
+                         by their logarithms: some of "tau_mem", "tau_syn", "v_threshold"
     hidden_delay, output_delay   0: no delays; else each synapse of these layers has one that is trained, by its
                          logarithm, and starts evenly drawn between a hundredth of this and this
     max_shift            pixels by which training images move at most, anew in every epoch
@@ -54,6 +58,10 @@ class Config(LIFPlan):
     t_low: float
     t_high: float
     bias_time: float | None
+    channels: tuple[int, ...] = ()
+    kernels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    convolution_weight: tuple[float, float] | None = None
     hidden_weight: tuple[float, float]
     output_weight: tuple[float, float]
     tau: float = setting(about="Softness of the loss, in units of time.", metavar="TIME")
@@ -79,7 +87,9 @@ class Config(LIFPlan):
         if self.bias_time is not None:
             arguments.number("bias_time", self.bias_time)
         self._require_numbers("late_penalty", "hidden_delay", "output_delay", least=0.0)
-        for name in ("hidden_weight", "output_weight"):
+        for name in ("convolution_weight", "hidden_weight", "output_weight"):
+            if name == "convolution_weight" and self.convolution_weight is None:
+                continue
             pair = arguments.instance(name, getattr(self, name), (tuple, list), "a mean and a deviation")
             if len(pair) != 2:
                 raise ValueError(f"{name} has {len(pair)} numbers: give a mean and a deviation")
@@ -93,6 +103,13 @@ class Config(LIFPlan):
                 raise ValueError(f"{name} = inf: this run trains {name}, which is then finite; leave one out")
         arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
         self._require_shares("held_out")
+        for name in ("channels", "kernels", "strides"):
+            self._require_widths(name, getattr(self, name))
+            if len(getattr(self, name)) != len(self.channels):
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} numbers, channels {len(self.channels)}: give one for each "
+                    "convolution"
+                )
         self._require_fitting()
 
     def _require_fitting(self) -> None:
@@ -105,6 +122,10 @@ class Config(LIFPlan):
             raise ValueError(f"max_shift = {self.max_shift}: the inputs of {self.task} are not images; leave it out")
         if arguments.flag("flip", self.flip) and task.shape is None:
             raise ValueError(f"flip = True: the inputs of {self.task} are not images; leave it out")
+        if self.channels and task.shape is None:
+            raise ValueError(f"channels = {self.channels}: the inputs of {self.task} are not images; leave it out")
+        if self.channels and self.bias_time is not None:
+            raise ValueError(f"bias_time = {self.bias_time}: convolutions take images alone; leave it out")
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
@@ -138,11 +159,14 @@ class Config(LIFPlan):
         return FirstSpike(self.tau, self.late_penalty, self.late_tau, self.patience)
 
     def parameter_bytes(self) -> int:
-        widths = [self.n_inputs, *self.hidden, len(self.class_names)]
+        stencils = _stencils(self)
+        shared = sum(math.prod(stencil.weight_shape) for stencil in stencils)
+        n_inputs = math.prod(stencils[-1].out_shape) if stencils else self.n_inputs
+        widths = [n_inputs, *self.hidden, len(self.class_names)]
         synapses = [n_in * n_out for n_in, n_out in itertools.pairwise(widths)]
         delays = sum(synapses[:-1]) * (self.hidden_delay > 0.0) + synapses[-1] * (self.output_delay > 0.0)
-        constants = len(self.trained) * sum(widths[1:])
-        return sum(synapses) * DTYPES[self.dtype].itemsize + 8 * (delays + constants)
+        constants = len(self.trained) * (sum(self.channels) + sum(widths[1:]))
+        return (shared + sum(synapses)) * DTYPES[self.dtype].itemsize + 8 * (delays + constants)
 
 
 @dataclass(frozen=True)
@@ -198,11 +222,11 @@ def load_splits(config: Config) -> Splits:
 
 def build_network(config: Config, generator: torch.Generator) -> Sequential:
     """The untrained network of a configuration; its weights are drawn from `generator`."""
-    widths = [config.n_inputs, *config.hidden, len(config.class_names)]
     larger = 1.0 if config.synapse == "exponential" else _as_high(config)
-    layers: list[LIF] = []
-    for n_in, n_out in itertools.pairwise(widths):
-        is_output = len(layers) == len(config.hidden)
+    layers: list[LIF] = _convolutions(config, larger, generator)
+    widths = [layers[-1].out_features if layers else config.n_inputs, *config.hidden, len(config.class_names)]
+    for k, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
+        is_output = k == len(config.hidden)
         longest = config.output_delay if is_output else config.hidden_delay
         constants = _constants(config, n_in, n_out, longest, generator, is_output)
         layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
@@ -218,6 +242,35 @@ def _as_high(config: Config) -> float:
     """How much larger a weight takes V as high as through an exponential synapse."""
     tau_mem, tau_syn = (torch.tensor(tau, dtype=torch.float64) for tau in (config.tau_mem, config.tau_syn))
     return float(peaks(tau_mem, tau_syn) / peaks(tau_mem, tau_syn, config.synapse))
+
+
+def _stencils(config: Config) -> list[Stencil]:
+    """The synapses of the convolutions of a configuration."""
+    shape, found = TASKS[config.task].shape or (), list[Stencil]()
+    for channels, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
+        found.append(Stencil(shape, channels, kernel, stride=stride))
+        shape = found[-1].out_shape  # type: ignore[assignment]
+    return found
+
+
+def _convolutions(config: Config, larger: float, generator: torch.Generator) -> list[LIF]:
+    layers: list[LIF] = []
+    for stencil in _stencils(config):
+        constants = config.neurons(hidden=True) | {"v_threshold": 1.0}
+        for name in config.trained:
+            by_channel = torch.full((stencil.out_shape[0], 1, 1), constants[name], dtype=torch.float64)
+            constants[name] = nn.Parameter(by_channel)
+        layer = Conv2d(
+            stencil.in_shape[0], stencil.out_shape[0], stencil.kernel_size, in_shape=stencil.in_shape[1:],
+            stride=stencil.stride, **constants, dtype=DTYPES[config.dtype], generator=generator,
+        )  # fmt: skip
+        if config.convolution_weight is not None:
+            mean, deviation = (larger * each for each in config.convolution_weight)
+            with torch.no_grad():
+                layer.weight.normal_(mean, deviation, generator=generator)
+        keep_positive(layer, *config.trained)
+        layers.append(layer)
+    return layers
 
 
 def _constants(

@@ -158,8 +158,8 @@ def _connections(net: Any) -> Iterator[Row]:
 
 
 def _connection_row(source: str, target: str, weight: Any, mask: Any, tau_syn: Any, delay: Any) -> Row:
-    is_sparse = weight.dim() == 1  # then it has the synapses alone
-    synapses = weight.numel() if mask is None or is_sparse else int(mask.sum())
+    listed = getattr(mask, "n_synapses", None)
+    synapses = weight.numel() if mask is None else int(mask.sum()) if listed is None else listed
     spans = {"tau_syn": _span(tau_syn), "delay": _span(delay), "weight": _span(weight)}
     return {"from": source, "to": target, "synapses": synapses, **spans}
 

@@ -117,7 +117,9 @@ def shift_pixels(spikes: Spikes, shifts: Values, shape: tuple[int, int, int]) ->
     # All units of a sample move by one number, so that spikes of one time stay in order of unit.
     moved = torch.where(is_pixel, spikes.units + down * columns + right, spikes.units)
     kept = spikes.keep(inside | ~is_pixel)
-    return Spikes._trusted(kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known)
+    return Spikes._trusted(
+        kept.times, moved[inside | ~is_pixel], kept.offsets, kept.n_units, kept.t_end, kept.t_known, kept.shape
+    )
 
 
 def flip_images(spikes: Spikes, flipped: Values, shape: tuple[int, int, int]) -> Spikes:
@@ -149,7 +151,13 @@ def flip_images(spikes: Spikes, flipped: Values, shape: tuple[int, int, int]) ->
     starts[1:] = (spikes.times[1:] != spikes.times[:-1]) | (samples[1:] != samples[:-1])
     order = torch.argsort(torch.cumsum(starts, 0) * spikes.n_units + mirrored)
     return Spikes._trusted(
-        spikes.times[order], mirrored[order], spikes.offsets, spikes.n_units, spikes.t_end, spikes.t_known
+        spikes.times[order],
+        mirrored[order],
+        spikes.offsets,
+        spikes.n_units,
+        spikes.t_end,
+        spikes.t_known,
+        spikes.shape,
     )
 
 

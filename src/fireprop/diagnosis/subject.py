@@ -255,6 +255,8 @@ def _rise(
 def weight_of(weight: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
     """The weights of the synapses that exist, (n,) float64."""
     values = weight.detach().double()
+    if isinstance(mask, Connectivity):
+        return mask.of_weight(values)
     return values[mask] if isinstance(mask, Tensor) else values.flatten()
 
 

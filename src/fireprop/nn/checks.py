@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, engine
 from fireprop.nn.connectivity import Connectivity, weight_shape
-from fireprop.spikes import Spikes
+from fireprop.spikes import Shape, Spikes
 
 Synapse: TypeAlias = Literal["exponential", "alpha"]
 
@@ -61,10 +61,7 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...], leak_fr
     leak_free  whether inf is a value too, if it is not trained
     """
     if isinstance(value, nn.Parameter):
-        if value.dtype != torch.float64:
-            raise TypeError(
-                f"{name} is a {value.dtype} Parameter: constants are float64, give nn.Parameter(x.double())"
-            )
+        parameter(name, value)
     elif isinstance(value, Tensor) and value.requires_grad:
         raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass an nn.Parameter")
     tensor = arguments.reals(name, value).detach()
@@ -86,6 +83,13 @@ def constant(name: str, value: float | Tensor, *shapes: tuple[int, ...], leak_fr
     moderate = (tensor >= low) & (tensor <= engine.MAX_CONSTANT)
     _require_all(name, tensor, moderate, f"give a number from {low:g} to {engine.MAX_CONSTANT:g}")
     return tensor.clone()
+
+
+def parameter(name: str, value: nn.Parameter) -> nn.Parameter:
+    """A physical constant that is trained. Raises TypeError if it is not float64."""
+    if value.dtype != torch.float64:
+        raise TypeError(f"{name} is a {value.dtype} Parameter: constants are float64, give nn.Parameter(x.double())")
+    return value
 
 
 def _require_all(name: str, tensor: Tensor, good: Tensor, remedy: str) -> None:
@@ -158,6 +162,12 @@ def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:
     arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes, e.g. Spikes.from_latencies(x)")
     if inputs.n_units != n_units:
         raise ValueError(f"inputs has n_units = {inputs.n_units}, {what} = {n_units}: they must be equal")
+
+
+def check_shapes(before: str, given: Shape | None, where: str, wanted: Shape | None) -> None:
+    """Refuse units of another shape than a convolution was made for. Units without a shape may have any."""
+    if given is not None and wanted is not None and given != wanted:
+        raise ValueError(f"{before}: its units have shape {given}, {where} was made for {wanted}: they must be equal")
 
 
 def check_weight(where: str, name: str, weight: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

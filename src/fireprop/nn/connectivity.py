@@ -1,5 +1,7 @@
 """Which synapses of a layer exist, kept in memory linear in their number."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,27 @@ class Connectivity(nn.Module):
     @property
     def n_synapses(self) -> int:
         return self.col_indices.numel()
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of the weights: one for each synapse."""
+        return (self.n_synapses,)
+
+    def of_weight(self, weight: Tensor) -> Tensor:
+        """The weight of each synapse, (n_synapses,), from weights in their shape."""
+        return weight
+
+    def add_step_(self, weight: Tensor, step: Tensor) -> None:
+        """Add a step (out, 1), one for all synapses of a unit, to weights in their shape, in place."""
+        weight.add_(self.at_synapses(step).to(weight.dtype))
+
+    def sharing(self) -> dict[str, Any]:
+        """How its synapses share weights, as keywords of the engine's Connection."""
+        return {}
+
+    def defined_by(self) -> tuple[Tensor, ...]:
+        """Tensors that say which synapses exist."""
+        return self.crow_indices, self.col_indices
 
     def fan_in(self) -> Tensor:
         """Synapses of each receiver, (out,) int64."""
@@ -69,6 +92,11 @@ class Connectivity(nn.Module):
 
 def is_sparse(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout in SPARSE
+
+
+def is_listed(mask: object) -> bool:
+    """Whether a mask, kept or as the user gives it, lists synapses."""
+    return isinstance(mask, Connectivity) or is_sparse(mask)
 
 
 def from_sparse(name: str, tensor: Tensor, shape: tuple[int, int]) -> tuple[Connectivity, Tensor]:
@@ -124,9 +152,13 @@ def _rows_of(
     return crow, key.remainder(shape[1]), values
 
 
-def keep_mask(module: nn.Module, name: str, value: Tensor | None, shape: tuple[int, int]) -> None:
+def keep_mask(module: nn.Module, name: str, value: Tensor | Connectivity | None, shape: tuple[int, int]) -> None:
     """Let a module keep which synapses exist: a buffer (out, in) bool, or a Connectivity, or None for all of them."""
-    if is_sparse(value):
+    if isinstance(value, Connectivity):
+        if value.shape != shape:
+            raise ValueError(f"{name} is a {type(value).__name__} of shape {value.shape}: give {shape}")
+        module.add_module(name, value)
+    elif is_sparse(value):
         module.add_module(name, from_sparse(name, value, shape)[0])  # type: ignore[arg-type]
     else:
         module.register_buffer(name, None if value is None else _dense_mask(name, value, shape))
@@ -142,9 +174,9 @@ def _dense_mask(name: str, value: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def weight_shape(mask: Tensor | Connectivity | None, shape: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of the weights: (out, in), or one per synapse for a sparse mask, kept or as the user gives it."""
+    """The shape of the weights: (out, in), or what lists the synapses says, kept or as the user gives it."""
     if isinstance(mask, Connectivity):
-        return (mask.n_synapses,)
+        return mask.weight_shape
     return (n_stored(mask),) if mask is not None and is_sparse(mask) else shape
 
 
@@ -155,13 +187,20 @@ def for_engine(kept: Tensor | Connectivity | None, shape: tuple[int, int]) -> en
     return kept.sparsity() if isinstance(kept, Connectivity) else kept.numpy()
 
 
+def sharing_of(kept: Tensor | Connectivity | None) -> dict[str, Any]:
+    """How synapses share weights, as keywords of the engine's Connection."""
+    return kept.sharing() if isinstance(kept, Connectivity) else {}
+
+
 def dense_only(mask: Tensor | Connectivity | None) -> Tensor | None:
     """The mask of what is written down densely, for study. Raises TypeError if it is sparse."""
     if isinstance(mask, Connectivity):
+        if mask.sharing():
+            raise TypeError("a layer is a convolution, whose synapses share weights: this function needs a dense layer")
         raise TypeError("a layer has a sparse mask, this function needs a dense one: give the layer mask.to_dense()")
     return mask
 
 
 def tensors_of(kept: Tensor | Connectivity | None) -> tuple[Tensor | None, ...]:
     """The tensors that say which synapses exist."""
-    return (kept.crow_indices, kept.col_indices) if isinstance(kept, Connectivity) else (kept,)
+    return kept.defined_by() if isinstance(kept, Connectivity) else (kept,)

@@ -221,7 +221,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     """
     arguments.instance("module", module, nn.Module, "a module of fireprop.nn")
     for name in names:
-        parameter = parameters_of(module).get(arguments.instance("names", name, str, "names of parameters"))
+        parameter = _trained(module, arguments.instance("names", name, str, "names of parameters"))
         if parameter is None:
             raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
         bad = arguments.first_true(~(parameter.detach() > 0.0))
@@ -230,7 +230,18 @@ def keep_positive(module: nn.Module, *names: str) -> None:
             raise ValueError(
                 f"{name}{where} = {float(parameter.detach()[bad])}: its logarithm is trained, give a start above 0"
             )
+        value = parameter.detach().clone()
         parametrize.register_parametrization(module, name, Positive())
+        with torch.no_grad():
+            setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
+
+
+def _trained(module: nn.Module, name: str) -> Tensor | None:
+    """A parameter of a module, or what is computed from one, unless its logarithm is trained already."""
+    if "parametrizations" in modules_of(module) and parametrize.is_parametrized(module, name):
+        already = any(isinstance(each, Positive) for each in module.parametrizations[name])  # type: ignore[index]
+        return None if already else getattr(module, name)
+    return parameters_of(module).get(name)
 
 
 @contextmanager

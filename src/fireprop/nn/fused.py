@@ -51,6 +51,7 @@ def run_layers(
     )  # fmt: skip
     check_layers(layers, first_layer)
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
+    checks.check_shapes("inputs", inputs.shape, f"layer {first_layer}", layers[0].in_shape)
     horizon = checks.horizon(t_end, inputs)
     waits = stop is not None and any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:])
     as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
@@ -88,8 +89,9 @@ def run_layers(
     )
     constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
     return record_of(
-        simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants, initial=initial, kind=kind
-    )
+        simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants, initial=initial, kind=kind,
+        shapes=[lif.out_shape for lif in layers],
+    )  # fmt: skip
 
 
 def kind_of(layers: Sequence["LIF"]) -> str:
@@ -262,3 +264,4 @@ def check_layers(layers: Sequence["LIF"], first_layer: int = 0) -> None:
                 f"layer {k}: in_features = {lif.in_features}, the layer before has {below.out_features} units: "
                 "they must be equal"
             )
+        checks.check_shapes(f"layer {k - 1}", below.out_shape, f"layer {k}", lif.in_shape)

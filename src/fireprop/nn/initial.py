@@ -7,7 +7,7 @@ spike of that source, for a whole range of weights. Only this rate is stable (do
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from fireprop.kernels import alpha as alpha_synapses
 from fireprop.kernels import membrane
 from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
+from fireprop.nn.stencils import Stencil
 
 GAIN = 2.8
 SPREAD = 0.5
@@ -30,11 +31,50 @@ Taus: TypeAlias = tuple[
 ]  # tau_mem, tau_syn, and the kind of the synapses, as `peaks` takes them
 
 
+class Rows(NamedTuple):
+    """Weights (out, in) in rows of units that share none, or (n_synapses,) with a sparse mask, and the constants of
+    these units, as the functions below take them.
+
+    principal  the columns from which principal sources are chosen; None: all of them
+    """
+
+    weight: Tensor
+    theta: Tensor
+    taus: Taus
+    mask: Tensor | Connectivity | None
+    principal: Tensor | None = None
+
+
+def rows_of(weight: Tensor, theta: Tensor, taus: Taus, mask: Tensor | Connectivity | None) -> Rows:
+    """The rows of a weight, to be filled in place.
+
+    Those of a convolution are its kernels, each with the mean constants of its channel. Principal sources are elements
+    that padding cuts least: with another one the units at a border would lack it, and fall silent layer by layer.
+    """
+    if not isinstance(mask, Stencil):
+        return Rows(weight, theta, taus, mask)
+    tau_mem, tau_syn, synapse = taus
+    tau_mem = tau_mem if tau_mem.dim() == 0 else mask.per_channel(tau_mem)
+    if tau_syn.dim() > 0:
+        of_receivers = tau_syn.dim() == 2 and tau_syn.shape == (mask.shape[0], 1)
+        tau_syn = mask.per_channel(tau_syn) if of_receivers else tau_syn.mean()
+    kernels = weight.detach().view(weight.shape[0], -1)
+    return Rows(kernels, mask.per_channel(theta), (tau_mem, tau_syn, synapse), None, mask.uncut())
+
+
+def copying_weights(weight: Tensor, theta: Tensor, taus: Taus, mask: Stencil) -> Tensor:
+    """For each channel of a stencil, the weight with which one spike makes a unit fire once: (channels,) float64."""
+    _, thresholds, taus, _, _ = rows_of(weight, theta, taus, mask)
+    heights, free = (values.reshape(-1) for values in (peaks(*taus), margins(*taus)))
+    return (1.0 + OVERSHOOT * free) * thresholds / heights
+
+
 def draw_copying_(
     weight: Tensor,
     theta: Tensor,
     taus: Taus,
     mask: Tensor | Connectivity | None,
+    principal: Tensor | None = None,
     *,
     generator: torch.Generator | None = None,
 ) -> None:
@@ -48,13 +88,13 @@ def draw_copying_(
     heights, free = peaks(*taus, mask=mask), margins(*taus, mask=mask)
     with torch.no_grad():
         weight.normal_(generator=generator)
-        principal = _principal(weight, mask)
+        places = _principal(weight, mask, principal)
         # Not the same for all units: those of one source would fire at one instant, where derivatives are one-sided.
-        overshoots = OVERSHOOT + FLUCTUATION * weight.view(-1)[principal].double()
+        overshoots = OVERSHOOT + FLUCTUATION * weight.view(-1)[places].double()
         weight.mul_(_shared_out(FLUCTUATION, _fan_in(mask, weight) ** 0.5, heights / free, theta, mask))
-        just_fires = _at(_shared_out(1.0, 1.0, heights, theta, mask), principal, weight.shape)
-        overshoots *= _at(free, principal, weight.shape)
-        weight.view(-1)[principal] = (just_fires * (1.0 + overshoots)).to(weight.dtype)
+        just_fires = _at(_shared_out(1.0, 1.0, heights, theta, mask), places, weight.shape)
+        overshoots *= _at(free, places, weight.shape)
+        weight.view(-1)[places] = (just_fires * (1.0 + overshoots)).to(weight.dtype)
         _blank_(weight, mask)
     _require_finite(weight)
 
@@ -64,6 +104,7 @@ def draw_lateral_(
     theta: Tensor,
     taus: Taus,
     mask: Tensor | Connectivity | None,
+    _: Tensor | None = None,
     *,
     generator: torch.Generator | None = None,
 ) -> None:
@@ -174,11 +215,12 @@ def _of_pairs(
     return function(distinct)[inverse].reshape(shape)
 
 
-def _principal(drawn: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
+def _principal(drawn: Tensor, mask: Tensor | Connectivity | None, columns: Tensor | None) -> Tensor:
     """The place of the principal source of each unit among its weights, flat, chosen by normal numbers drawn for them.
 
     Each source in turn, in an order drawn, if all synapses exist; the next one that is there with a dense mask; any one
-    of a unit's synapses with a sparse mask. A unit without synapses has none.
+    of a unit's synapses with a sparse mask. A unit without synapses has none. If all synapses exist, `columns` are the
+    sources to choose from; None: all of them.
     """
     if isinstance(mask, Connectivity):
         fan_in = mask.fan_in()
@@ -189,7 +231,8 @@ def _principal(drawn: Tensor, mask: Tensor | Connectivity | None) -> Tensor:
     n_out, n_in = drawn.shape
     order, units = torch.argsort(drawn[0]), torch.arange(n_out)
     if mask is None:
-        return units * n_in + order[units % n_in]
+        chosen = order if columns is None else order[torch.isin(order, columns)]
+        return units * n_in + chosen[units % chosen.numel()]
     later = (torch.argsort(order) - units[:, None]) % n_in
     nearest = later.masked_fill(~mask, n_in).min(1)
     return (units * n_in + nearest.indices)[nearest.values < n_in]

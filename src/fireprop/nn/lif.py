@@ -23,7 +23,8 @@ from fireprop.nn.constants import (
 from fireprop.nn.fused import run_layers
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.nn.state import From
-from fireprop.spikes import Spikes
+from fireprop.nn.stencils import Stencil
+from fireprop.spikes import Shape, Spikes
 
 EXACT = (
     "tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start",
@@ -52,7 +53,8 @@ class LIF(nn.Module):
     t_ref            refractory period >= 0, a number or (out,). Default 0
     mask             (out, in) bool, True where a synapse exists, or a torch sparse tensor (COO, CSR) whose stored
                      entries are the synapses. Then weight is (n_synapses,) in the order of CSR, and memory and time
-                     grow with the synapses alone (docs/sparse.md). Default: everywhere
+                     grow with the synapses alone (docs/sparse.md). Or a `Stencil`, whose synapses share weights: see
+                     `Conv2d`. Default: everywhere
     recurrent        whether the units connect to one another and to themselves by recurrent_weight (out, out)
     recurrent_mask   (out, out), likewise for recurrent_weight. Default: everywhere, self-loops included
     tau_syn_rec      of the recurrent synapses: a number, (1, out) per source, (out, 1), (out, out). Default: tau_syn,
@@ -100,6 +102,8 @@ class LIF(nn.Module):
     adaptation: Tensor | None
     tau_adapt: Tensor | None
 
+    in_shape: Shape | None = None  # of the sources, (channels, height, width) or (channels, length), where it matters
+    out_shape: Shape | None = None  # likewise of the units
     _as_graph = False  # whether it runs as a graph though it is plain, to check one engine against the other
 
     def __init__(
@@ -112,9 +116,9 @@ class LIF(nn.Module):
         synapse: Synapse = "exponential",
         v_threshold: float | Tensor = 1.0,
         t_ref: float | Tensor = 0.0,
-        mask: Tensor | None = None,
+        mask: Tensor | Stencil | None = None,
         recurrent: bool = False,
-        recurrent_mask: Tensor | None = None,
+        recurrent_mask: Tensor | Stencil | None = None,
         tau_syn_rec: float | Tensor | None = None,
         delay: float | Tensor | None = None,
         delay_rec: float | Tensor | None = None,
@@ -157,7 +161,10 @@ class LIF(nn.Module):
         self.reset_parameters(generator=generator)
 
     def _init_recurrence(
-        self, recurrent_mask: Tensor | None, tau_syn_rec: float | Tensor | None, delay_rec: float | Tensor | None
+        self,
+        recurrent_mask: Tensor | Stencil | None,
+        tau_syn_rec: float | Tensor | None,
+        delay_rec: float | Tensor | None,
     ) -> None:
         n = self.out_features
         keep_synaptic(self, "delay_rec", delay_rec, n, n)
@@ -220,17 +227,17 @@ class LIF(nn.Module):
         theta = self.v_threshold.detach().expand(self.out_features)
         tau_mem = self.tau_mem.detach()
         taus = tau_mem, self.tau_syn.detach(), self.synapse
+        rows = initial.rows_of(self.weight, theta, taus, self.mask)
         if all(value is None for value in (spikes_per_input, window, gain, spread)):
-            initial.draw_copying_(self.weight, theta, taus, self.mask, generator=generator)
+            initial.draw_copying_(*rows, generator=generator)
         else:
             rate = (
                 1.0 if spikes_per_input is None else arguments.number("spikes_per_input", spikes_per_input, above=0.0)
             )
-            peaks = initial.peaks(
-                *taus, window=0.0 if window is None else arguments.number("window", window, least=0.0), mask=self.mask
-            )
+            window = 0.0 if window is None else arguments.number("window", window, least=0.0)
+            peaks = initial.peaks(*rows.taus, window=window, mask=rows.mask)
             initial.draw_driving_(
-                self.weight, theta, rate * peaks, self.mask,
+                rows.weight, rows.theta, rate * peaks, rows.mask,
                 gain=initial.GAIN if gain is None else arguments.number("gain", gain, above=0.0),
                 spread=initial.SPREAD if spread is None else arguments.number("spread", spread, least=0.0),
                 generator=generator,
@@ -238,11 +245,12 @@ class LIF(nn.Module):
         if self.tau_syn_rec is None:
             return
         taus = tau_mem, self.tau_syn_rec.detach(), self.synapse
+        rows = initial.rows_of(self.recurrent_weight, theta, taus, self.recurrent_mask)
         if recurrent_spread is None:
-            initial.draw_lateral_(self.recurrent_weight, theta, taus, self.recurrent_mask, generator=generator)
+            initial.draw_lateral_(*rows, generator=generator)
         else:
             initial.draw_balanced_(
-                self.recurrent_weight, theta, initial.peaks(*taus, mask=self.recurrent_mask), self.recurrent_mask,
+                rows.weight, rows.theta, initial.peaks(*rows.taus, mask=rows.mask), rows.mask,
                 spread=arguments.number("recurrent_spread", recurrent_spread, least=0.0), generator=generator,
             )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Populations and connections in any arrangement, cycles included, as one module."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from fireprop.nn import checks, initial
 from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import (
     Connectivity,
-    for_engine,
     from_sparse,
+    is_listed,
     is_sparse,
     keep_mask,
     tensors_of,
@@ -37,11 +38,13 @@ from fireprop.nn.constants import (
 )
 from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
 from fireprop.nn.state import From, check_state, initial_of
+from fireprop.nn.stencils import Stencil
 from fireprop.nn.structure import (
     StructureCache,
     adaptation_connections,
     adaptation_sites,
     connection_of,
+    of_mask,
     population_of,
     sites_of_synapses,
     sites_of_units,
@@ -51,14 +54,17 @@ from fireprop.nn.structure import (
     unit_names,
     unit_weights,
 )
-from fireprop.spikes import Spikes
+from fireprop.spikes import Spikes, unit_shape
 
 INPUT = "input"
 
 
 class Population(nn.Module):
     """Units of a `Network`: their constants, as in `LIF`. i_start adds to the currents of the first connection that was
-    made to the population."""
+    made to the population.
+
+    size   number of units; shape, (channels, height, width) or (channels, length) if they have one, else None
+    """
 
     tau_mem: Tensor
     t_ref: Tensor
@@ -71,7 +77,7 @@ class Population(nn.Module):
 
     def __init__(
         self,
-        size: int,
+        size: int | Sequence[int],
         *,
         tau_mem: float | Tensor,
         v_threshold: float | Tensor = 1.0,
@@ -83,7 +89,9 @@ class Population(nn.Module):
         tau_adapt: float | Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.size = checks.size("size", size)
+        self.shape = unit_shape("size", size) if isinstance(size, Sequence) else None
+        self.size = checks.size("size", math.prod(size) if isinstance(size, Sequence) else size)
+        size = self.size
         keep_constant(self, "tau_mem", tau_mem, (size,), leak_free=True)
         keep_constant(self, "t_ref", t_ref, (size,))
         keep_constant(self, "v_threshold", v_threshold, (size,))
@@ -93,7 +101,7 @@ class Population(nn.Module):
         keep_adaptation(self, adaptation, tau_adapt, self.size)
 
     def extra_repr(self) -> str:
-        return str(self.size)
+        return str(self.shape or self.size)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Population":
         with exact_constants(
@@ -120,7 +128,7 @@ class Connection(nn.Module):
         *,
         tau_syn: float | Tensor,
         synapse: Synapse = "exponential",
-        mask: Tensor | None = None,
+        mask: Tensor | Stencil | None = None,
         delay: float | Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -132,12 +140,12 @@ class Connection(nn.Module):
             n_out, n_in = weight.shape
             self.weight = nn.Parameter(checks.initial_weight(values.clone(), sparse=True))
         else:
-            n_out, n_in = mask.shape if is_sparse(mask) else checks.initial_weight(weight).shape  # type: ignore[union-attr]
+            n_out, n_in = mask.shape if is_listed(mask) else checks.initial_weight(weight).shape  # type: ignore[union-attr]
             keep_mask(self, "mask", mask, (n_out, n_in))
-            self.weight = nn.Parameter(checks.initial_weight(weight, sparse=is_sparse(mask)))
+            self.weight = nn.Parameter(checks.initial_weight(weight, sparse=is_listed(mask)))
         wanted = weight_shape(self.mask, (n_out, n_in))
         if tuple(self.weight.shape) != wanted:
-            raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, one per synapse of mask")
+            raise ValueError(f"weight has shape {tuple(self.weight.shape)}: give {wanted}, as mask says")
         self.shape = (n_out, n_in)
         keep_synaptic(self, "tau_syn", tau_syn, n_out, n_in)
         keep_synaptic(self, "delay", delay, n_out, n_in)
@@ -216,7 +224,7 @@ class Network(nn.Module):
     def add(
         self,
         name: str,
-        size: int,
+        size: int | Sequence[int],
         *,
         tau_mem: float | Tensor,
         v_threshold: float | Tensor = 1.0,
@@ -227,7 +235,8 @@ class Network(nn.Module):
         adaptation: float | Tensor | None = None,
         tau_adapt: float | Tensor | None = None,
     ) -> None:
-        """Add a population of `size` units; constants as in `LIF`.
+        """Add a population of `size` units, or of the shape (channels, height, width) or (channels, length); constants
+        as in `LIF`. Its spikes have that shape.
 
         Raises ValueError for a name that is taken, empty, "input", or has a "." or "->" in it.
         """
@@ -250,7 +259,7 @@ class Network(nn.Module):
         *,
         tau_syn: float | Tensor,
         synapse: Synapse = "exponential",
-        mask: Tensor | None = None,
+        mask: Tensor | Stencil | None = None,
         weight: Tensor | None = None,
         delay: float | Tensor | None = None,
         name: str | None = None,
@@ -263,7 +272,8 @@ class Network(nn.Module):
         tau_syn  a number, (1, in) per source, (out, 1) per unit, or (out, in) per synapse
         synapse  "exponential" or "alpha", as in `LIF`; a population may receive both. Default "exponential"
         mask     (out, in) bool, True where a synapse exists, or a torch sparse tensor whose stored entries are the
-                 synapses: then the weights are (n_synapses,), in the order of CSR. Default: everywhere
+                 synapses: then the weights are (n_synapses,), in the order of CSR. Or a `Stencil`: a convolution, with
+                 shared weights in the shape of its kernels. Default: everywhere
         weight   to start from, in the shape of the weights, or a sparse tensor that is its own mask; it is copied.
                  Default: as `LIF.reset_parameters` draws them. The first connection that excites a population and
                  closes no cycle drives it: its units fire about once for each spike of one source. Every other
@@ -281,6 +291,12 @@ class Network(nn.Module):
                 raise ValueError(f"{role} = {end!r}: the populations are {', '.join(self.populations) or 'none yet'}")
         key = self._new_key(pre, post, name)
         n_in, n_out = self.n_inputs if pre == INPUT else self._population(pre).size, self._population(post).size
+        if isinstance(mask, Stencil):
+            shapes = None if pre == INPUT else self._population(pre).shape, self._population(post).shape
+            checks.check_shapes(pre, shapes[0], "mask", mask.in_shape)
+            checks.check_shapes(post, shapes[1], "mask", mask.out_shape)
+            if mask.shape != (n_out, n_in):
+                raise ValueError(f"mask is a Stencil of shape {mask.shape}: give {(n_out, n_in)}")
         dtype = next((self._connection(other).weight.dtype for other in self.connections), self.dtype)
         start = self._start(weight, mask, (n_out, n_in), dtype)
         connection = Connection(
@@ -296,7 +312,7 @@ class Network(nn.Module):
                 for other in self.connections
             ]
             draw = initial.draw_copying_ if initial.drives(pre, post, made) else initial.draw_lateral_
-            draw(connection.weight, theta, taus, connection.mask, generator=self._generator)
+            draw(*initial.rows_of(connection.weight, theta, taus, connection.mask), generator=self._generator)
         self.connections[key] = connection
         self._ends[key] = pre, post
 
@@ -329,7 +345,9 @@ class Network(nn.Module):
             raise ValueError(f"connections[{key!r}] was not made by Network.connect: add connections with it")
         return self._ends[key]
 
-    def _start(self, weight: Tensor | None, mask: Tensor | None, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    def _start(
+        self, weight: Tensor | None, mask: Tensor | Stencil | None, shape: tuple[int, int], dtype: torch.dtype
+    ) -> Tensor:
         """A copy of the weight to start from, which the connection may keep, or zeros."""
         if is_sparse(weight):
             given = tuple(weight.shape)  # type: ignore[union-attr]
@@ -343,7 +361,8 @@ class Network(nn.Module):
             return checks.empty_weight(*shape, dtype, mask).zero_()
         start = arguments.reals("weight", weight).detach()
         if tuple(start.shape) != wanted:
-            why = ", one per synapse of mask" if is_sparse(mask) else ""
+            why = ", as mask says" if isinstance(mask, Connectivity) else ", one per synapse of mask"
+            why = why if is_listed(mask) else ""
             raise ValueError(f"weight has shape {tuple(start.shape)}: give {wanted}{why}")
         if hasattr(weight, "dtype"):  # a list of numbers has none
             _require_held(start, dtype)
@@ -395,6 +414,10 @@ class Network(nn.Module):
         )  # fmt: skip
         weights, thresholds = self.tensors()
         checks.check_inputs(self.n_inputs, "the network n_inputs", inputs)
+        for key in self.connections:
+            mask = self._connection(key).mask
+            if isinstance(mask, Stencil) and self.ends(key)[0] == INPUT:
+                checks.check_shapes("inputs", inputs.shape, f"connection {key}", mask.in_shape)
         horizon = checks.horizon(t_end, inputs)
         kind = "" if state is None else self._kind()
         initial = initial_of(state, kind, len(inputs))
@@ -432,7 +455,7 @@ class Network(nn.Module):
         output = self.output_population
         return record_of(
             simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants,
-            initial=initial, kind=kind,
+            initial=initial, kind=kind, shapes=[self._population(name).shape for name in names],
         )  # fmt: skip
 
     def _kind(self) -> str:
@@ -512,14 +535,16 @@ class Network(nn.Module):
 
     def _lay_out(self, values: Values) -> engine.graph.Structure:
         names = list(self.populations)
-        populations = [population_of(f"population {name}", k, values) for k, name in enumerate(names)]
+        populations = [
+            population_of(f"population {name}", k, values, self._population(name).shape) for k, name in enumerate(names)
+        ]
         connections: list[engine.graph.Connection] = []
         for key in self.connections:
             connection, (pre, post) = self._connection(key), self.ends(key)
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
-            mask, trained = for_engine(connection.mask, connection.shape), trained_synapses(connection)
+            mask, trained = of_mask(connection.mask, connection.shape), trained_synapses(connection)
             connections.append(
-                connection_of(f"{key}: weight", ends, len(connections), values, mask, trained, connection.synapse)
+                connection_of(f"{key}: weight", ends, len(connections), values, *mask, trained, connection.synapse)
             )
         own = list(connections)
         for k, name in enumerate(names):

@@ -14,7 +14,7 @@ from fireprop import arguments, autograd, engine
 from fireprop.nn.checks import check_index
 from fireprop.nn.readout import Trace
 from fireprop.nn.state import Standing, State
-from fireprop.spikes import Spikes
+from fireprop.spikes import Shape, Spikes
 
 Stop: TypeAlias = Literal["first_spikes"] | None
 OnGraze: TypeAlias = Literal["raise", "zero"]
@@ -294,19 +294,22 @@ def record_of(
     constants: Sequence[Tensor] = (),
     initial: Standing | None = None,
     kind: str = "",
+    shapes: Sequence[Shape | None] = (),
 ) -> Record:
     """Make the run that a simulation describes; t_end (batch,) float64, constants as simulation.parts says.
 
     initial  where it starts; None: from rest
     kind     what its state is of, in words
+    shapes   of the units of each layer, or None for those that have none; default: none has one
     """
     given = () if initial is None else initial.tensors
     all_times, final, run = autograd.fire_times(simulation, inputs.times, weights, thresholds, constants, given)
     t_known = torch.from_numpy(run.t_known)
     spikes = []
-    for level, (times, theta) in enumerate(zip(all_times, thresholds, strict=True), start=1):
+    forms = shapes or [None] * len(thresholds)
+    for level, (times, theta, form) in enumerate(zip(all_times, thresholds, forms, strict=True), start=1):
         units, offsets = (torch.from_numpy(array) for array in run.trains(level))
-        spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known))
+        spikes.append(Spikes._trusted(times, units, offsets, theta.numel(), t_end, t_known, form))
     states = () if run.state is None else (Standing(run.state, final, kind),)
     return contribute(Record(tuple(spikes), (run,), names, output=output, states=states))
 

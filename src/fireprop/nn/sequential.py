@@ -10,6 +10,7 @@ from fireprop import engine
 from fireprop.compat.tensors import has_hooks, modules_of
 from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
+from fireprop.nn.convolution import Flatten
 from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
@@ -105,7 +106,7 @@ class Sequential(nn.Sequential):
             max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )  # fmt: skip
         if len(record) and record[-1] is not out:
-            *_, (path, last) = _flat(self)
+            *_, (path, last) = _modules(self)
             raise ValueError(
                 f"record: module {path}, a {type(last).__name__}, follows the last layer and changes its spikes, so "
                 "record[-1] would differ from what forward returns: remove the module and call it on record[-1]"
@@ -125,7 +126,7 @@ class Sequential(nn.Sequential):
         _check_stop(stop, stages)
         given = {name: value for name, value in options.items() if value is not None}
         out: Any = inputs
-        first, paths = next_layer(), (path for path, _ in _flat(self))
+        first, paths = next_layer(), (path for path, _ in _modules(self))
         parts: list[Record] = []
         names: list[str] = []
         for stage in stages:
@@ -223,11 +224,21 @@ def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield f"{prefix}{name}", module
 
 
+def _modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules in order with their paths, without each `Flatten` that only hands spikes on to a next module."""
+    found = list(_flat(net))
+    return [
+        (path, module)
+        for k, (path, module) in enumerate(found)
+        if type(module) is not Flatten or has_hooks(module) or k + 1 == len(found)
+    ]
+
+
 def stages_of(net: nn.Module) -> list[list[LIF] | nn.Module]:
     """The modules in order, neighbouring LIF layers together in lists, also across nested Sequentials."""
     stages: list[list[LIF] | nn.Module] = []
     layers: list[LIF] | None = None  # those that the next one may join
-    for _, module in _flat(net):
+    for _, module in _modules(net):
         if not (isinstance(module, LIF) and _is_plain(module, LIF)):
             stages.append(module)
             layers = None

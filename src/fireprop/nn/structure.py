@@ -1,15 +1,17 @@
 """Layers and populations as the graph that the engine sees: where their constants are, and what connects them."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fireprop import engine
-from fireprop.nn.connectivity import for_engine, tensors_of
+from fireprop.nn.connectivity import Connectivity, for_engine, sharing_of, tensors_of
 from fireprop.nn.constants import Part, Site, Values, is_trained, values_of
+from fireprop.spikes import Shape
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
@@ -63,18 +65,23 @@ def structure_of_layers(
     made_of = [*(values.get(site.part) for site in sites), *masks]
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
     names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
-    structure: engine.graph.Structure | None = cache.get(made_of, names)
+    shapes = [lif.out_shape for lif in layers]
+    key = (*names, *map(str, shapes))
+    structure: engine.graph.Structure | None = cache.get(made_of, key)
     if structure is None:
-        populations = [population_of(name, k, values) for k, name in enumerate(names)]
+        populations = [
+            population_of(name, k, values, shape) for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
+        ]
         structure = engine.graph.lay_out(layers[0].in_features, populations, _connections(layers, names, values))
-        cache.keep(made_of, names, structure)
+        cache.keep(made_of, key, structure)
     return structure
 
 
-def population_of(name: str, k: int, values: Values) -> engine.graph.Population:
-    """Population k of a graph with these constants."""
+def population_of(name: str, k: int, values: Values, shape: Shape | None = None) -> engine.graph.Population:
+    """Population k of a graph with these constants; shape of its units, if it has one."""
+    n_cells = 1 if shape is None else math.prod(shape[1:])
     return engine.graph.Population(
-        name, values[Part("tau_mem", k)], values[Part("t_ref", k)], values.get(Part("v_start", k))
+        name, values[Part("tau_mem", k)], values[Part("t_ref", k)], values.get(Part("v_start", k)), n_cells
     )
 
 
@@ -112,7 +119,7 @@ def adaptation_connections(
     n = values[Part("tau_mem", k)].size
     own = engine.graph.Sparsity((n, n), np.arange(n + 1), np.arange(n, dtype=np.int32))
     trained = is_trained(module, "tau_adapt"), False
-    return [connection_of(f"{name}: adaptation", (k, k), number, values, own, trained, "exponential")]
+    return [connection_of(f"{name}: adaptation", (k, k), number, values, own, {}, trained, "exponential")]
 
 
 def adaptation_sites(module: "LIF | Population", number: int, n: int) -> list[Site]:
@@ -218,10 +225,11 @@ def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
 
 def connection_of(
     name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    trained: tuple[bool, bool], synapse: str,
+    sharing: dict[str, Any], trained: tuple[bool, bool], synapse: str,
 ) -> engine.graph.Connection:  # fmt: skip
     """Connection `number` of a graph with these constants, between the populations `ends`.
 
+    sharing  how its synapses share weights, as `Connectivity.sharing` says
     trained  whether its tau_syn and its delays are
     """
     tau_trained, delays_trained = trained
@@ -230,8 +238,15 @@ def connection_of(
         delay = None  # it costs nothing then
     return engine.graph.Connection(
         name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), tau_trained, is_alpha=synapse == "alpha",
+        None if delay is None else np.broadcast_to(delay, shape), tau_trained, is_alpha=synapse == "alpha", **sharing,
     )  # fmt: skip
+
+
+def of_mask(
+    kept: Tensor | Connectivity | None, shape: tuple[int, int]
+) -> tuple[engine.Array | engine.graph.Sparsity, dict[str, Any]]:
+    """Which synapses exist, and how they share weights, as `connection_of` takes them."""
+    return for_engine(kept, shape), sharing_of(kept)
 
 
 def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) -> list[engine.graph.Connection]:
@@ -239,21 +254,12 @@ def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) 
     for k, (lif, name) in enumerate(zip(layers, names, strict=True)):
         n_in, n_out = lif.in_features, lif.out_features
         first = len(found)
-        ends, mask = (k - 1 if k else engine.graph.INPUT, k), for_engine(lif.mask, (n_out, n_in))
-        found.append(connection_of(f"{name}: weight", ends, first, values, mask, trained_synapses(lif), lif.synapse))
+        ends, mask = (k - 1 if k else engine.graph.INPUT, k), of_mask(lif.mask, (n_out, n_in))
+        found.append(connection_of(f"{name}: weight", ends, first, values, *mask, trained_synapses(lif), lif.synapse))
         if lif.recurrent:
-            mask = for_engine(lif.recurrent_mask, (n_out, n_out))
-            found.append(
-                connection_of(
-                    f"{name}: recurrent_weight",
-                    (k, k),
-                    first + 1,
-                    values,
-                    mask,
-                    trained_synapses(lif, "_rec"),
-                    lif.synapse,
-                )
-            )
+            mask, trained = of_mask(lif.recurrent_mask, (n_out, n_out)), trained_synapses(lif, "_rec")
+            where = f"{name}: recurrent_weight"
+            found.append(connection_of(where, (k, k), first + 1, values, *mask, trained, lif.synapse))
         found += adaptation_connections(lif, name, k, len(found), values)
         found += start_connections(lif, name, k, found[first], first)
     return found

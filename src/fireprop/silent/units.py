@@ -40,7 +40,7 @@ def silent_peaks(layer: LIF, heard: Spikes, fired: Spikes, *, t_start: float | T
     Exact, and differentiable in the weights, in constants that are parameters, and in the arrival times at the unit,
     recurrent spikes included. A unit that nothing excites peaks at rest, at 0 and with derivative 0.
 
-    Raises ValueError after an early stop, TypeError for a sparse mask.
+    Raises ValueError after an early stop.
 
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.constant_(layer.weight, 2.0)
@@ -228,7 +228,8 @@ def next_times(
 def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> list[int]:
     """Add a constant to all weights of the units that fire in no sample, in place; returns how many per layer.
 
-    amount  in units of weight, > 0. Added to synapses that exist, recurrent ones excepted
+    amount  in units of weight, > 0. Added to synapses that exist, recurrent ones excepted. A kernel of a convolution
+            gets it where no unit of the channel fires in any sample
 
     This is not a derivative, and does not depend on how far a unit is from firing. Call it after the step of the
     optimiser, as EventProp's code does (Wunderlich and Pehle 2021). Arguments else as of `silent_hinge`. Raises
@@ -250,8 +251,9 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
                 continue
             step = amount * dead.double()[:, None]
             if isinstance(synapses.mask, Connectivity):
-                step = synapses.mask.at_synapses(step)
-            elif synapses.mask is not None:
+                synapses.mask.add_step_(synapses.weight, step)
+                continue
+            if synapses.mask is not None:
                 step = step * synapses.mask
             synapses.weight.add_(step.to(synapses.weight.dtype))
         moved.append(int(dead.sum()))

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from fireprop import arguments
 from fireprop.interop.nir.neurons import Neuron, Projection
-from fireprop.nn import LI, LIF, Network, Sequential
+from fireprop.interop.nir.signals import Tied
+from fireprop.nn import LI, LIF, Conv1d, Conv2d, Network, Sequential, Stencil, SumPool2d
+from fireprop.nn.stencils import PoolStencil
 
 
 def assembled(
@@ -75,6 +77,9 @@ def _layer(neuron: Neuron, dtype: torch.dtype) -> LIF | LI:
     with _named(neuron):
         if neuron.kind == "CubaLI":
             return _read_out(neuron, feed, options)
+        tied = neuron.tied(feed)
+        if tied is not None and not loops:
+            return _convolution(neuron, feed, tied, options)
         recurrent: list[dict[str, Any]] = [
             {"recurrent": True, "recurrent_mask": neuron.mask(loop), "delay_rec": loop.delay} for loop in loops
         ]
@@ -86,6 +91,30 @@ def _layer(neuron: Neuron, dtype: torch.dtype) -> LIF | LI:
     if loops:
         _write(layer.recurrent_weight, neuron, neuron.weight(loops[0]))
     return layer
+
+
+def _convolution(neuron: Neuron, feed: Projection, tied: Tied, options: dict[str, Any]) -> LIF:
+    """A layer whose synapses share weights."""
+    stencil, units = tied.stencil, neuron.units()
+    constants: dict[str, Any] = {"tau_syn": neuron.tau_syn(), "delay": feed.delay, **units}
+    sizes: dict[str, Any] = {"stride": stencil.stride, "padding": stencil.padding}
+    weight = arguments.finite(f"node {neuron.name}: weight", tied.weight)
+    if isinstance(stencil, PoolStencil):
+        if {"bias", "i_start", "v_start"} & set(units):
+            layer = LIF(stencil.shape[1], stencil.shape[0], mask=stencil, **constants, **options)
+            layer.weight.data.copy_(weight)
+            return layer
+        given = options["dtype"]
+        return SumPool2d(
+            stencil.kernel_size, in_shape=stencil.in_shape, weight=weight, dtype=given, **sizes, **constants
+        )
+    kind = Conv2d if len(stencil.kernel_size) == 2 else Conv1d
+    made = kind(
+        stencil.in_shape[0], stencil.out_shape[0], stencil.kernel_size, in_shape=stencil.in_shape[1:],
+        groups=stencil.groups, **sizes, **constants, **options,
+    )  # fmt: skip
+    made.weight.data.copy_(weight)
+    return made
 
 
 def _read_out(neuron: Neuron, feed: Projection, options: dict[str, Any]) -> LI:
@@ -108,20 +137,33 @@ def _network(source: str, n_inputs: int, neurons: dict[str, Neuron], last: str, 
     for name, neuron in neurons.items():
         names[name] = _legal(name, lambda given: given in names.values() or hasattr(net.populations, given))
         with _named(neuron):
-            net.add(names[name], neuron.size, **neuron.units())
+            net.add(names[name], _shape(neuron) or neuron.size, **neuron.units())
     ordered = sorted(
         ((p.edge, neuron, p) for neuron in neurons.values() for p in neuron.projections), key=lambda each: each[0]
     )
     for _, neuron, projection in ordered:
-        weight, mask = neuron.weight(projection).to(dtype), neuron.mask(projection)
+        mask: Tensor | Stencil | None = neuron.mask(projection)
+        weight = neuron.weight(projection).to(dtype)
+        tied = neuron.tied(projection)
+        if tied is not None:
+            weight, mask = tied.weight.to(dtype), tied.stencil
+        elif weight.is_sparse:
+            mask = None
         with _named(neuron):
             net.connect(
-                names[projection.term.source], names[neuron.name], tau_syn=neuron.tau_syn(), weight=weight,
-                mask=None if weight.is_sparse else mask, delay=projection.delay, name=projection.term.name or None,
+                names[projection.term.source], names[neuron.name], tau_syn=neuron.tau_syn(), weight=weight, mask=mask,
+                delay=projection.delay, name=projection.term.name or None,
             )  # fmt: skip
     if names[last] != list(net.populations)[-1]:
         net.output = names[last]
     return net
+
+
+def _shape(neuron: Neuron) -> tuple[int, ...] | None:
+    """The shape of the units of a neuron that convolutions alone lead to, if it is the same for all."""
+    tied = [neuron.tied(projection) for projection in neuron.projections]
+    shapes = {None if each is None else each.stencil.out_shape for each in tied}
+    return shapes.pop() if len(shapes) == 1 else None
 
 
 def _legal(name: str, taken: Callable[[str], bool]) -> str:

@@ -129,7 +129,9 @@ class Signals:
             size = torch.Size(shape[1:]).numel()
             bias = numbers(name, node, "bias", shape[0], "output").repeat_interleave(size)
         dtype = torch.float64 if weight is None else _dtype(node.weight)
-        return transformed(where, signal, matrix, shape, dtype=dtype, bias=bias)
+        tied = stencils.tied_of(node, kind, signal.shape, weight)
+        named = package.noted_connection(node.metadata)
+        return transformed(where, signal, matrix, shape, dtype=dtype, bias=bias, tied=tied, named=named)
 
 
 def _dtype(values: Any) -> torch.dtype:

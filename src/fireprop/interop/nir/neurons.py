@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fireprop.interop.nir.cells import Cell
 from fireprop.interop.nir.passing import scaled_rows
-from fireprop.interop.nir.signals import Term, sparse
+from fireprop.interop.nir.signals import Term, Tied, sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,13 @@ class Neuron:
     def weight(self, projection: Projection) -> Tensor:
         """In the constants of fireprop, dense or sparse."""
         return scaled_rows(projection.term.weight, self.cell.factor)
+
+    def tied(self, projection: Projection) -> Tied | None:
+        """The weight as that of a convolution, if it is one and its delay is no number for each synapse."""
+        tied, delay = projection.term.tied, projection.delay
+        if tied is None or (delay is not None and 1 not in delay.shape):
+            return None
+        return tied.scaled(self.cell.factor)
 
     def mask(self, projection: Projection) -> Tensor | None:
         """(n, n_source) bool, or sparse; None: every synapse exists."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fireprop.interop.nir.signals import Signal, Term, check_size, diagonal, merged, sparse
+from fireprop.interop.nir.signals import Signal, Term, Tied, check_size, diagonal, merged, sparse
 
 
 def delayed(where: str, signal: Signal, delay: Tensor) -> Signal:
@@ -23,8 +23,12 @@ def scaled(where: str, signal: Signal, factors: Tensor, dtype: torch.dtype) -> S
     """Every entry times a factor (n,)."""
     check_size(where, (sum(term.n_entries for term in signal.terms),))
     terms = tuple(
-        replace(term, weight=scaled_rows(term.weight, factors), dtypes=term.dtypes | {dtype}) for term in signal.terms
-    )
+        replace(
+            term, weight=scaled_rows(term.weight, factors), dtypes=term.dtypes | {dtype},
+            tied=None if term.tied is None else term.tied.scaled(factors),
+        )
+        for term in signal.terms
+    )  # fmt: skip
     return replace(signal, terms=terms, constant=None if signal.constant is None else signal.constant * factors)
 
 
@@ -39,11 +43,17 @@ def scaled_rows(weight: Tensor | None, factors: Tensor) -> Tensor:
 
 def transformed(
     where: str, signal: Signal, matrix: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype,
-    mask: Tensor | None = None, bias: Tensor | None = None, named: str = "",
+    mask: Tensor | None = None, bias: Tensor | None = None, named: str = "", tied: Tied | None = None,
 ) -> Signal:  # fmt: skip
-    """A matrix (n_out, n) times the signal, plus a bias (n_out,); named: the connection that it is of, or ""."""
+    """A matrix (n_out, n) times the signal, plus a bias (n_out,).
+
+    named  the connection that it is of, or ""; tied: the matrix as that of a convolution
+    """
     check_size(where, (matrix.shape[0], sum(term.n_source for term in signal.terms if term.weight is not None)))
-    terms = [replace(_transformed(where, term, matrix, mask, dtype), name=named) for term in signal.terms]
+    terms = [
+        replace(_transformed(where, term, matrix, mask, dtype), name=named, tied=tied if term.weight is None else None)
+        for term in signal.terms
+    ]
     constants = [] if signal.constant is None else [matrix @ signal.constant]
     constants += [] if bias is None else [bias]
     return Signal(shape, merged(where, terms), torch.stack(constants).sum(0) if constants else None)

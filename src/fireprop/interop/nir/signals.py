@@ -7,9 +7,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fireprop.nn.stencils import Stencil
+
 MAX_DENSE = 2**28  # entries of a weight, 2 GiB
 MAX_TOTAL = 2**30  # entries of all weights and delays of a graph together
 MAX_PATHS = 1000  # from sources to one node
+
+
+@dataclass(frozen=True, eq=False)
+class Tied:
+    """The weight of a term as a convolution: which synapses exist, and their shared weights, float64."""
+
+    stencil: Stencil
+    weight: Tensor
+
+    def scaled(self, factors: Tensor) -> "Tied | None":
+        """With each receiver times a factor (n,); None where the factors of a channel differ."""
+        rows = factors.reshape(self.stencil.out_shape[0], -1)
+        if bool((rows != rows[:, :1]).any()):
+            return None
+        return Tied(self.stencil, self.weight * rows[:, 0].reshape(-1, *[1] * (self.weight.dim() - 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +39,7 @@ class Term:
     after   (n,) delays behind it, or None
     dtypes  of the arrays that the weight was computed from
     name    of the connection of an exported Network, empty if it has none
+    tied    the weight as that of a convolution or a pool, if it is one alone
     """
 
     source: str
@@ -32,6 +50,7 @@ class Term:
     after: Tensor | None = None
     dtypes: frozenset[torch.dtype] = frozenset()
     name: str = ""
+    tied: Tied | None = None
 
     @property
     def size(self) -> int:
@@ -138,9 +157,9 @@ def _sum(where: str, a: Term, b: Term) -> Term:
     check_size(where, (a.n_entries + b.n_entries,))
     dtypes = a.dtypes | b.dtypes
     if a.matrix().is_sparse and b.matrix().is_sparse:
-        return replace(a, weight=(a.matrix() + b.matrix()).coalesce(), dtypes=dtypes)
+        return replace(a, weight=(a.matrix() + b.matrix()).coalesce(), dtypes=dtypes, tied=None)
     (mine, mask), (other, other_mask) = a.dense(where), b.dense(where)
-    return replace(a, weight=mine + other, mask=mask | other_mask, dtypes=dtypes)
+    return replace(a, weight=mine + other, mask=mask | other_mask, dtypes=dtypes, tied=None)
 
 
 def one_projection(where: str, terms: Sequence[Term]) -> tuple[Term, Tensor | None]:

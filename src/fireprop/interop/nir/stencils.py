@@ -1,4 +1,4 @@
-"""Convolutions and pools as sparse matrices."""
+"""Convolutions and pools as sparse matrices, and as stencils."""
 
 import math
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments
-from fireprop.interop.nir.signals import sparse
+from fireprop.interop.nir.signals import Tied, sparse
+from fireprop.nn.stencils import PoolStencil, Stencil
 
 MAX_SYNAPSES = 2**26  # of a convolution or a pool, whose indices take about 120 bytes each while they are made
 
@@ -48,6 +49,30 @@ def matrix_of(
         stride, dilation, padding = [1, *stride], [1, *dilation], [(0, 0), *padding]
     matrix, out = _matrix(where, taps, shape, groups, stride, dilation, padding)
     return matrix, (out[0], out[2]) if n_axes == 1 else out
+
+
+def tied_of(node: Any, kind: str, shape: tuple[int, ...], weight: Tensor | None) -> Tied | None:
+    """The same as a `Stencil` with its weights, if it is one: without dilation, padded alike on both sides.
+
+    The node and its shape are those that `matrix_of` has accepted.
+    """
+    n_axes = 1 if kind == "Conv1d" else 2
+    where, ones = "", [1] * n_axes
+    stride = _pair(where, "stride", node.stride, n_axes, least=1)
+    if weight is None:
+        kernel = _pair(where, "kernel_size", node.kernel_size, 2, least=1)
+        dilation, groups = ones, shape[0]
+    else:
+        kernel, groups = list(weight.shape[2:]), int(_scalar(node.groups))
+        dilation = _pair(where, "dilation", node.dilation, n_axes, least=1)
+    padding = _padding(where, node.padding, kernel, dilation, stride)
+    if dilation != ones or any(before != behind for before, behind in padding):
+        return None
+    sizes: dict[str, Any] = {"stride": stride, "padding": [before for before, _ in padding]}
+    if weight is None:
+        height = 1.0 if kind == "SumPool2d" else 1.0 / math.prod(kernel)
+        return Tied(PoolStencil(shape, kernel, **sizes), torch.full((shape[0],), height, dtype=torch.float64))
+    return Tied(Stencil(shape, weight.shape[0], kernel, groups=groups, **sizes), weight)
 
 
 def _matrix(
