@@ -40,8 +40,8 @@ def test_a_tutorial_runs_in_a_fresh_process(page):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_there_are_ten_tutorials_in_order():
-    assert [page.name[:2] for page in PAGES] == [f"{number:02}" for number in range(1, 11)]
+def test_there_are_eleven_tutorials_in_order():
+    assert [page.name[:2] for page in PAGES] == [f"{number:02}" for number in range(1, 12)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

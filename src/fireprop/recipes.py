@@ -57,6 +57,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ),
     },
     "fashion-mnist": {"accurate": Recipe("784-350-10, the most accurate", {"epochs": 30})},
+    "emg-fingers": {
+        "blocked": Recipe("41-64-7, trained on all four blocks that do not test", {"held_out": 0.0}),
+    },
     "nmnist": {
         # As many epochs as validation asked for when a fifth of the thousand was held out.
         "subset": Recipe(

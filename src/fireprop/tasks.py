@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, datasets, encoding
-from fireprop.datasets import SpikeDataset, events, idx
+from fireprop.datasets import SpikeDataset, emg, events, idx
 from fireprop.datasets.files import MissingDataError, first_folder
 from fireprop.nn import LIF, Conv2d, Sequential, Stencil, keep_positive
 from fireprop.nn.initial import peaks
@@ -49,6 +49,10 @@ class Config(LIFPlan):
                          logarithm, and starts evenly drawn between a hundredth of this and this
     max_shift            pixels by which training images move at most, anew in every epoch
     flip                 mirror half of the training images, left to right, anew in every epoch
+    jitter               standard deviation of a shift in time that the spikes of a channel share, drawn anew for each
+                         training sample in every epoch
+    fold                 the block that tests, where a task has blocks. The block after it validates as a whole, for any
+                         held_out > 0
 
     Raises ValueError for a value out of range, TypeError for one of another kind; both name the setting.
     """
@@ -77,6 +81,12 @@ class Config(LIFPlan):
     output_delay: float = 0.0
     max_shift: int = setting(0, about="Shift each training image by up to PIXELS in both directions.", metavar="PIXELS")
     flip: bool = setting(False, about="Mirror half of the training images, left to right.")
+    jitter: float = setting(
+        0.0,
+        about="Shift each channel of each training sample in time, with the standard deviation TIME.",
+        metavar="TIME",
+    )
+    fold: int = setting(0, about="NUMBER of the block that tests, for emg-fingers.", metavar="NUMBER")
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or self.task not in TASKS:
@@ -86,7 +96,7 @@ class Config(LIFPlan):
         self._require_numbers("t_low", "t_high", "threshold")
         if self.bias_time is not None:
             arguments.number("bias_time", self.bias_time)
-        self._require_numbers("late_penalty", "hidden_delay", "output_delay", least=0.0)
+        self._require_numbers("late_penalty", "hidden_delay", "output_delay", "jitter", least=0.0)
         for name in ("convolution_weight", "hidden_weight", "output_weight"):
             if name == "convolution_weight" and self.convolution_weight is None:
                 continue
@@ -102,6 +112,7 @@ class Config(LIFPlan):
             if getattr(self, name, None) == math.inf:
                 raise ValueError(f"{name} = inf: this run trains {name}, which is then finite; leave one out")
         arguments.integer("max_shift", self.max_shift, least=0, most=1 << 15)
+        arguments.integer("fold", self.fold, least=0)
         self._require_shares("held_out")
         for name in ("channels", "kernels", "strides"):
             self._require_widths(name, getattr(self, name))
@@ -126,6 +137,11 @@ class Config(LIFPlan):
             raise ValueError(f"channels = {self.channels}: the inputs of {self.task} are not images; leave it out")
         if self.channels and self.bias_time is not None:
             raise ValueError(f"bias_time = {self.bias_time}: convolutions take images alone; leave it out")
+        if self.jitter and task.channels is None:
+            raise ValueError(f"jitter = {self.jitter}: the inputs of {self.task} have no channels; leave it out")
+        if self.fold >= task.blocks:
+            what = f"give 0 to {task.blocks - 1}" if task.blocks > 1 else f"{self.task} has no blocks; leave it out"
+            raise ValueError(f"fold = {self.fold}: {what}")
         if self.threshold is not None and task.in_events:
             raise ValueError(f"threshold = {self.threshold}: the events of {self.task} have no values; leave it out")
 
@@ -143,8 +159,12 @@ class Config(LIFPlan):
         return TASKS[self.task].n_features + (self.bias_time is not None)
 
     def augmentation(self) -> dict[str, Any]:
-        moved = {"max_shift": self.max_shift, "flip": self.flip, "shape": TASKS[self.task].shape}
-        return super().augmentation() | (moved if self.max_shift or self.flip else {})
+        task = TASKS[self.task]
+        moved = {"max_shift": self.max_shift, "flip": self.flip, "shape": task.shape}
+        jittered = {"jitter": self.jitter, "shape": task.channels}
+        return (
+            super().augmentation() | (moved if self.max_shift or self.flip else {}) | (jittered if self.jitter else {})
+        )
 
     def require_data(self) -> None:
         require_data(self)
@@ -180,6 +200,8 @@ class Task:
     shape       (planes, rows, columns) of its input units, if they are pixels
     how_to_get  in words, the files of a task that is read from a folder which the configuration names
     in_events   its samples are recorded spikes, which no encoding makes
+    channels    (channels, 1, units of each), if its input units are those of channels
+    blocks      parts of the data that test in turn; 1: there is one test part
     """
 
     defaults: Mapping[str, Any]
@@ -190,6 +212,8 @@ class Task:
     shape: tuple[int, int, int] | None = None
     how_to_get: str | None = None
     in_events: bool = False
+    channels: tuple[int, int, int] | None = None
+    blocks: int = 1
 
 
 def default_config(task: str, **changes: Any) -> Config:
@@ -356,6 +380,37 @@ def _load_nmnist(config: Config) -> Splits:
     return _split(config, *parts)
 
 
+ENCODED_RANGE = 2.5  # standard deviations of a channel's loudness, on both sides of its mean
+
+
+def _find_emg(config: Config) -> None:
+    emg.find_emg_fingers(_folder(config))
+
+
+def _load_emg(config: Config) -> Splits:
+    """The block `fold` tests, and the one after it validates if any is held out. Ranges are those of the training."""
+    signal, labels = datasets.load_emg_fingers(_folder(config))
+    block = datasets.class_blocks(labels)
+    place = (block - config.fold) % emg.EMG_BLOCKS
+    validates = (place == 1) & (config.held_out > 0.0)
+    parts = {"test": place == 0, "validation": validates, "train": (place > 0) & ~validates}
+    features = datasets.loudness(signal)
+    by_channel = features[parts["train"]].reshape(-1, emg.EMG_SHAPE[0], emg.EMG_BINS)
+    middle, spread = by_channel.mean((0, 2)), ENCODED_RANGE * by_channel.std((0, 2), correction=0)
+    low, high = ((middle + sign * spread).repeat_interleave(emg.EMG_BINS) for sign in (-1.0, 1.0))
+    made = {
+        name: SpikeDataset(encode(config, features[part], (low, high)), labels[part])
+        for name, part in parts.items()
+        if bool(part.any())
+    }
+    for name in ("train", "test"):
+        if name not in made:
+            raise ValueError(
+                f"data = {config.data!r}: emg-fingers has no samples in block {config.fold}; fetch it again"
+            )
+    return Splits(train=made["train"], validation=made.get("validation"), test=made["test"])
+
+
 def _folder(config: Config) -> str:
     if config.data is None:
         how_to_get = TASKS[config.task].how_to_get
@@ -456,6 +511,32 @@ NMNIST = {
     "dtype": "float32",
 }
 
+# The louder a bin of an electrode, the earlier its spike. Constants as for images.
+EMG = {
+    "hidden": (64,),
+    "epochs": 12,
+    "batch_size": 64,
+    "lr": 0.05,
+    "relative_lr": True,
+    "lr_decay": 1.0,
+    "schedule": "cosine",
+    "warmup": 30,
+    "tau_mem": 4.0,
+    "tau_syn": 2.0,
+    "t_end": 4.0,
+    "t_low": 1.0,
+    "t_high": 0.0,
+    "bias_time": 0.0,
+    "hidden_weight": (0.07, 0.12),
+    "output_weight": (0.3, 0.3),
+    "tau": 0.05,
+    "late_penalty": 0.003,
+    "patience": 1.0,
+    "held_out": 0.25,
+    "jitter": 0.1,
+    "dtype": "float32",
+}
+
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IMAGE: dict[str, Any] = {
@@ -537,5 +618,15 @@ TASKS: dict[str, Task] = {
         in_events=True,
         class_names=DIGITS,
         defaults=NMNIST,
+    ),
+    "emg-fingers": Task(
+        load=_load_emg,
+        find=_find_emg,
+        n_features=emg.EMG_SHAPE[0] * emg.EMG_BINS,
+        how_to_get=emg.HOW_TO_GET,
+        channels=(emg.EMG_SHAPE[0], 1, emg.EMG_BINS),
+        blocks=emg.EMG_BLOCKS,
+        class_names=emg.EMG_CLASSES,
+        defaults=EMG,
     ),
 }

@@ -38,7 +38,7 @@ def sweep(
     ] = True,
     recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Settings of a published result.")] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the files of mnist, fashion-mnist or nmnist.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the files of a task that reads any.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of FILE, if they are not in FILE: columns sample, label.")

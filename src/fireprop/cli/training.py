@@ -31,6 +31,7 @@ class TaskName(str, Enum):
     mnist = "mnist"
     fashion_mnist = "fashion-mnist"
     nmnist = "nmnist"
+    emg_fingers = "emg-fingers"
 
 
 @with_settings("Network and training", {Config: "Tasks of the library", EventsConfig: "Your own data"})
@@ -43,7 +44,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="Settings of a published result. `fireprop recipes` lists them.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the files of mnist, fashion-mnist or nmnist.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the files of a task that reads any.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of FILE, if they are not in FILE: columns sample, label.")

@@ -1,6 +1,7 @@
 """Data sets as tensors of features and labels: generated, or read from packages or files; nothing is downloaded."""
 
 from fireprop.datasets.augmentation import Augmented, flip_images, shift_pixels
+from fireprop.datasets.emg import class_blocks, load_emg_fingers, loudness
 from fireprop.datasets.events import load_nmnist, read_events, spikes_from_events
 from fireprop.datasets.extras import MissingExtraError
 from fireprop.datasets.files import MissingDataError
@@ -21,12 +22,15 @@ __all__ = [
     "Parts",
     "Recordings",
     "SpikeDataset",
+    "class_blocks",
     "flip_images",
     "inspect_recordings",
     "iris",
     "iris_split",
+    "load_emg_fingers",
     "load_idx",
     "load_nmnist",
+    "loudness",
     "read_events",
     "read_recordings",
     "shift_pixels",

@@ -1,4 +1,4 @@
-"""Training samples that differ a little from epoch to epoch: images mirrored, moved by whole pixels, spikes left out.
+"""Training samples that differ from epoch to epoch: images mirrored or moved, spikes left out, or moved in time.
 
 What happens to a sample is a function of the epoch's seed and of the sample alone: the same in whatever order, batch or
 process it comes.
@@ -17,7 +17,7 @@ from fireprop.arguments import Values
 from fireprop.datasets.spike_dataset import Pair, SpikeDataset
 from fireprop.spikes import Spikes
 
-SHIFT_ROWS, SHIFT_COLUMNS, DROP, FLIP = range(4)  # what a random number is for
+SHIFT_ROWS, SHIFT_COLUMNS, DROP, FLIP, JITTER = range(5)  # what a random number is for
 Uint64 = npt.NDArray[np.uint64]
 
 
@@ -29,6 +29,8 @@ class Augmented(Dataset[Pair]):
     max_shift   rows and columns by which an image moves at most, each way, all moves equally likely. Needs `shape`
     drop        probability, in [0, 1), with which an input spike is left out
     flip        mirror half of the images, left to right, drawn anew for each seed. Needs `shape`
+    jitter      standard deviation, in units of time, of a shift that the spikes of a plane share, drawn anew for each
+                plane of each sample. Needs `shape`
     shape       (planes, rows, columns) of the units. More units may follow that are not moved
 
     >>> data = SpikeDataset(Spikes.from_latencies(torch.rand(4, 9)), torch.arange(4))
@@ -46,6 +48,7 @@ class Augmented(Dataset[Pair]):
         drop: float = 0.0,
         shape: tuple[int, int, int] | None = None,
         flip: bool = False,
+        jitter: float = 0.0,
     ) -> None:
         self.data = arguments.instance("data", data, SpikeDataset, "a fireprop.datasets.SpikeDataset")
         self.seed = arguments.integer("seed", seed, least=0)
@@ -58,6 +61,9 @@ class Augmented(Dataset[Pair]):
         self.flip = arguments.flag("flip", flip)
         if self.flip and shape is None:
             raise ValueError("flip = True: give the shape of the images, (planes, rows, columns)")
+        self.jitter = arguments.number("jitter", jitter, least=0.0)
+        if self.jitter and shape is None:
+            raise ValueError(f"jitter = {jitter}: give the shape of the units, (planes, rows, columns)")
         self.shape = shape
 
     def __len__(self) -> int:
@@ -79,12 +85,25 @@ class Augmented(Dataset[Pair]):
         if self.max_shift and self.shape is not None:
             moves = [self._moves(numbers, purpose) for purpose in (SHIFT_ROWS, SHIFT_COLUMNS)]
             spikes = shift_pixels(spikes, torch.stack(moves, 1), self.shape)
+        if self.jitter and self.shape is not None:
+            spikes = self._jittered(spikes, numbers, self.shape)
         if self.drop:
             # Before a spike is left out it has a place in its sample, which no other spike has.
             places = (torch.arange(spikes.n_spikes) - spikes.offsets[spikes.samples]).numpy().astype(np.uint64)
             chances = _uniform(self.seed, DROP, numbers[spikes.samples.numpy()], places)
             spikes = spikes.keep(torch.from_numpy(chances >= self.drop))
         return spikes, labels
+
+    def _jittered(self, spikes: Spikes, samples: Uint64, shape: tuple[int, int, int]) -> Spikes:
+        planes, size = shape[0], shape[1] * shape[2]
+        numbers, places = np.repeat(samples, planes), np.tile(np.arange(planes, dtype=np.uint64), samples.size)
+        chances = torch.from_numpy(_uniform(self.seed, JITTER, numbers, places)).view(-1, planes)
+        # A chance of exactly 0 would be a shift without bounds.
+        shifts = self.jitter * torch.special.ndtri(chances.clamp(min=1e-12))
+        plane = spikes.units // size
+        moved = plane < planes
+        times = spikes.times + torch.where(moved, shifts[spikes.samples, plane.clamp(max=planes - 1)], 0.0)
+        return Spikes._sorted(times, spikes.units, spikes.samples, len(spikes), spikes.n_units)
 
     def _moves(self, samples: Uint64, purpose: int) -> Tensor:
         chances = _uniform(self.seed, purpose, samples, np.zeros_like(samples))

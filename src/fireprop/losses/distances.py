@@ -1,6 +1,6 @@
 """Distances between spike trains: van Rossum, Victor-Purpura."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -103,21 +103,53 @@ def victor_purpura_distance(out: Spikes, targets: Spikes, *, cost: float) -> Ten
     require_pair(out, targets, "victor_purpura_distance")
     cost = arguments.number("cost", cost, least=0.0)
     n_trains = len(out) * out.n_units
-    ours, wanted = (_by_train(spikes) for spikes in (out, targets))
-    partner = _Alignment.apply(*ours, *wanted, cost)  # type: ignore[no-untyped-call]
+    pairs = _aligned(out, targets, cost)
+    gaps = cost * (out.times[pairs.out] - targets.times[pairs.targets]).abs()
+    owner = cells(out)[pairs.out]
+    alone = sum(torch.bincount(cells(spikes), minlength=n_trains) for spikes in (out, targets))
+    alone = alone - 2 * torch.bincount(owner, minlength=n_trains)
+    return alone.double().index_add(0, owner, gaps).view(len(out), out.n_units)
+
+
+class SpikePairs(NamedTuple):
+    """Numbers of spikes that belong together, (n_pairs,) int64 each: pair k is spike out[k] and target targets[k]."""
+
+    out: Tensor
+    targets: Tensor
+
+
+def spike_pairs(out: Spikes, targets: Spikes, *, within: float) -> SpikePairs:
+    """Pairs of an output spike and a target spike of the same sample and unit, less than `within` apart.
+
+    within  > 0, in units of time
+
+    The pairs are those of the best alignment, in which a spike that is alone costs as much as half of `within` of
+    distance (`victor_purpura_distance` with cost = 2 / within). Each spike is in one pair at most. The pairs are
+    constants: gradients flow through `out.times[pairs.out]`. Raises as `victor_purpura_distance` does.
+
+    >>> out, targets = Spikes.from_lists([[[0.5, 2.0]]]), Spikes.from_lists([[[0.7, 1.1]]])
+    >>> spike_pairs(out, targets, within=0.5)
+    SpikePairs(out=tensor([0]), targets=tensor([0]))
+    """
+    require_pair(out, targets, "spike_pairs")
+    return _aligned(out, targets, 2.0 / arguments.number("within", within, above=0.0))
+
+
+def _aligned(out: Spikes, targets: Spikes, cost: float) -> SpikePairs:
+    """The pairs of the best alignment of each train with its target."""
+    (times, offsets, order), (others, other_offsets, other_order) = (_by_train(spikes) for spikes in (out, targets))
+    partner = _Alignment.apply(times, offsets, others, other_offsets, cost)  # type: ignore[no-untyped-call]
     moved = torch.nonzero(partner >= 0)[:, 0]
-    from_, to = ours[0][moved], wanted[0][partner[moved]]
-    owner = torch.repeat_interleave(ours[1].diff())[moved]
-    alone = ours[1].diff() + wanted[1].diff() - 2 * torch.bincount(owner, minlength=n_trains)
-    return alone.double().index_add(0, owner, cost * (from_ - to).abs()).view(len(out), out.n_units)
+    return SpikePairs(order[moved], other_order[partner[moved]])
 
 
-def _by_train(spikes: Spikes) -> tuple[Tensor, Tensor]:
-    """The times of all trains one after the other, and where each begins."""
+def _by_train(spikes: Spikes) -> tuple[Tensor, Tensor, Tensor]:
+    """The times of all trains one after the other, where each begins, and the numbers of the spikes."""
     train = cells(spikes)
     counts = torch.bincount(train, minlength=len(spikes) * spikes.n_units)
     offsets = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    return spikes.times[torch.argsort(train, stable=True)], offsets
+    order = torch.argsort(train, stable=True)
+    return spikes.times[order], offsets, order
 
 
 class _Alignment(torch.autograd.Function):
