@@ -1,6 +1,6 @@
 """Oxford: one sample of 1,889 input spikes, and 10,361 spikes of 200 outputs that a network 200-256-200 should fire.
 
-    python -m benchmarks.oxford --data DIR [--passes 2000] [--out FOLDER]
+    python -m benchmarks.oxford --data DIR [--passes 1000] [--out FOLDER]
 
 Minimises `forcing.target_hinge` of the outputs, plus the squared distances of the pairs of spikes that
 `losses.spike_pairs` finds, by Adam. A pass is one run of the sample, its gradient and a step. A line says how many
@@ -30,7 +30,7 @@ SPIKES_PER_HIDDEN = 20.0
 HIDDEN_WEIGHT = 0.3  # mean of the first weights, over their standard deviation
 LR = {"hidden": 0.001, "output": 0.01}  # of Adam, over the size of a weight that matters
 HINGE = {"tolerance": 0.5, "step": 0.25, "margin": 0.05}
-PULL, REACH = 0.02, 6.0  # of the squared distance (ms) of a pair, which is at most this far apart (ms)
+PULL, REACH = 0.05, 6.0  # of the squared distance (ms) of a pair, which is at most this far apart (ms)
 MET = 1.0
 MAX_SPIKES = 400_000
 BINS, TAPS = 2000, 100
@@ -39,7 +39,7 @@ BINS, TAPS = 2000, 100
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--passes", type=int, default=2000)
+    parser.add_argument("--passes", type=int, default=1000)
     parser.add_argument("--every", type=int, default=25)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)

@@ -10,23 +10,13 @@ import torch
 from fireprop import datasets, tasks, training
 from fireprop.datasets import Augmented, SpikeDataset
 from fireprop.spikes import Spikes
+from tiny_files import write_emg
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-def write(folder, rng, n=140, **changes):
-    """Two electrodes in turn are loud in each class."""
-    label = np.sort(np.arange(n) % 7)
-    loud = np.where(np.arange(8) == label[:, None], 0.5, 0.05)
-    signal = (loud[:, :, None] * rng.uniform(-1.0, 1.0, (n, 8, 150))).astype(np.float32)
-    arrays = {"signal": signal, "label": label.astype(np.uint8), "classes": np.array(["some", "names"]), **changes}
-    folder.mkdir(exist_ok=True)
-    np.savez(folder / "emg_fingers.npz", **arrays)
-    return arrays
-
-
 def test_signals_and_labels_are_those_of_the_file(tmp_path, rng):
-    arrays = write(tmp_path / "emg_fingers", rng)
+    arrays = write_emg(tmp_path / "emg_fingers", rng)
     for folder in (tmp_path, tmp_path / "emg_fingers"):
         signal, labels = datasets.load_emg_fingers(folder)
         assert np.array_equal(signal.numpy(), arrays["signal"].astype(np.float64))
@@ -43,7 +33,7 @@ def test_a_file_that_is_missing_or_damaged_is_refused_in_words(tmp_path, rng):
         ({"signal": np.zeros((1, 8, 150)), "label": np.array([7])}, "label[0] = 7: labels are 0 to 6"),
         ({"signal": signal, "label": np.zeros(3, int)}, "signal[1, 2, 3] = nan: signals are in [-1, 1]"),
     ):
-        write(tmp_path, rng, **changes)
+        write_emg(tmp_path, rng, **changes)
         with pytest.raises(ValueError, match=re.escape(message)):
             datasets.load_emg_fingers(tmp_path)
     for content in (b"no archive", b""):
@@ -95,7 +85,7 @@ def test_jitter_moves_all_spikes_of_a_plane_together_and_no_others():
 
 
 def test_a_block_tests_the_next_one_validates_and_the_ranges_are_those_of_the_training(tmp_path, rng):
-    arrays = write(tmp_path, rng)
+    arrays = write_emg(tmp_path, rng)
     block = datasets.class_blocks(arrays["label"])
     for fold, held_out, validates in ((0, 0.25, [1]), (4, 0.25, [0]), (4, 0.0, [])):
         config = tasks.default_config("emg-fingers", data=str(tmp_path), fold=fold, held_out=held_out)
@@ -113,7 +103,7 @@ def test_a_block_tests_the_next_one_validates_and_the_ranges_are_those_of_the_tr
 
 
 def test_the_task_learns_and_settings_that_mean_nothing_are_refused(tmp_path, rng):
-    write(tmp_path, rng)
+    write_emg(tmp_path, rng)
     config = tasks.default_config("emg-fingers", data=str(tmp_path), hidden=(24,), epochs=10, batch_size=14)
     trainer = training.Trainer.of(config, config.load())
     while trainer.epoch < config.epochs:

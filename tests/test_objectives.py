@@ -11,7 +11,18 @@ from torch.nn import functional
 from fireprop import losses, training
 from fireprop.datasets import SpikeDataset
 from fireprop.nn import LI, LIF, Network, Sequential
-from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective, SpikeTrain
+from fireprop.objectives import (
+    OBJECTIVES,
+    Count,
+    FirstSpike,
+    KthSpike,
+    LIMaximum,
+    LIMean,
+    Objective,
+    SpikeTrain,
+    TargetTimes,
+    TraceRegression,
+)
 from fireprop.plans import Settings, Splits
 from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
@@ -21,7 +32,13 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 T_END = 4.0
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
-CHOSEN = {"first-spike": FirstSpike(tau=0.2), "count": Count(tau=T_END), "li-max": LIMaximum(), "li-mean": LIMean()}
+CHOSEN = {
+    "first-spike": FirstSpike(tau=0.2),
+    "kth-spike": KthSpike(2, tau=0.2, patience=1.0),
+    "count": Count(tau=T_END),
+    "li-max": LIMaximum(),
+    "li-mean": LIMean(),
+}
 
 
 @pytest.fixture
@@ -204,6 +221,85 @@ def test_trains_are_learnt_without_classes(tmp_path):
     other = SpikeTrain(targets.shift(0.5), tau=0.5)
     with pytest.raises(RunError, match="the checkpoint has the objective"):
         training.fit(trainer_for(other, epochs=25), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("patience", [None, 1.5])
+def test_the_class_is_the_unit_that_has_fired_k_times_first(patience):
+    out = Spikes.from_lists([[[0.1, 3.0], [1.0, 2.0]], [[0.1], [0.2]], [[0.5, 0.6], []]])
+    out = Spikes(out.times, out.units, out.offsets, 2, t_end=[T_END] * 3, t_known=[T_END] * 3)
+    net = LIF(1, 2, **TAUS)
+    record = net.record(Spikes.from_lists([[[]]] * 3), t_end=T_END)
+    record = type(record)((out,), (), places=(None,))
+    objective, labels = KthSpike(2, tau=0.3, patience=patience), torch.tensor([1, 0, 1])
+    assert objective.predictions(record).tolist() == [1, -1, 0]
+    assert objective.answers(record, labels).tolist() == [True, False, False]
+    assert objective.decided(record).tolist() == [2.0, T_END, 0.6]
+    wanted = losses.kth_spike_cross_entropy(out, labels, k=2, tau=0.3)
+    assert float(objective.loss(record, labels)) == pytest.approx(float(wanted))
+    with pytest.raises(ValueError, match="k = 0"):
+        KthSpike(0, tau=0.1)
+
+
+def test_patience_calls_the_kth_spike_of_a_label_that_is_missing():
+    net = network(CHOSEN["kth-spike"])
+    torch.nn.init.constant_(net[1].weight, 0.05)  # too little for two spikes
+    for patience, moves in ((None, False), (1.0, True)):
+        objective = KthSpike(2, tau=0.2, patience=patience)
+        net.zero_grad()
+        record = net.record(SPLITS.train.spikes, t_end=T_END)
+        assert not objective.answers(record, SPLITS.train.labels).any()
+        loss = objective.loss_of_run(net, SPLITS.train.spikes, record, SPLITS.train.labels)
+        loss.backward()
+        assert (float(net[1].weight.grad.sum()) < 0.0) == moves
+        assert moves or not net[1].weight.grad.any()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_units_that_are_silent_learn_target_times_of_each_sample_and_say_how_many_they_meet(tmp_path):
+    generator = torch.Generator().manual_seed(5)
+    times = 6.0 * torch.rand(2, 90, 3, generator=generator, dtype=torch.float64)
+    inputs = Spikes.from_lists(times.sort().values.tolist())
+    targets = Spikes.from_lists([[[2.0, 4.0], [3.0]], [[2.5], [1.5, 4.5]]])
+    data = SpikeDataset(inputs, torch.arange(2))
+    net = LIF(90, 2, **TAUS, dtype=torch.float64, generator=generator)
+    torch.nn.init.zeros_(net.weight)
+    objective = TargetTimes(targets, tolerance=0.1, pull=0.01)
+    trainer = training.Trainer(
+        net, Splits(data, None, data), objective, settings(t_end=6.5, epochs=150, lr=0.03, schedule="cosine")
+    )
+    before = trainer.evaluate(data)
+    assert before.measures == {"met": 0.0, "spurious": 0.0}
+    result = training.fit(trainer, tmp_path / "run")
+    assert result["test_measures"] == {"met": 1.0, "spurious": 0.0}
+    assert result["test_loss"] < 0.1 * before.loss
+    assert result["test_accuracy"] is None
+    other = TargetTimes(targets.shift(0.1), tolerance=0.1, pull=0.01)
+    with pytest.raises(RunError, match="the checkpoint has the objective"):
+        training.fit(training.Trainer(net, trainer.splits, other, trainer.config), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=re.escape("labels[1] = 2: give 0 to 1, a target each")):
+        objective.loss(net.record(inputs, t_end=6.5), torch.tensor([0, 2]))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_trace_is_learnt_and_its_loss_is_the_mean_squared_difference(tmp_path):
+    moments = torch.linspace(0.5, T_END, 8, dtype=torch.float64)
+    teacher = network(LIMean(), seed=4)
+    with torch.no_grad():
+        wanted = teacher(SPLITS.train.spikes, t_end=T_END).potential(moments)
+    data = SpikeDataset(SPLITS.train.spikes, torch.arange(len(SPLITS.train)))
+    objective = TraceRegression(wanted, moments)
+    student = network(LIMean(), seed=0)
+    trainer = training.Trainer(student, Splits(data, None, data), objective, settings(epochs=15))
+    record = student.record(data.spikes[3:5], t_end=T_END)
+    found = float(objective.loss(record, torch.tensor([3, 4])).detach())
+    by_hand = (record[-1].potential(moments) - wanted[3:5]).square().mean()
+    assert found == pytest.approx(float(by_hand.detach()), rel=1e-12)
+    before = trainer.evaluate(data).loss
+    assert training.fit(trainer, tmp_path / "run")["test_loss"] < 0.5 * before
+    with pytest.raises(ValueError, match=r"targets has shape \(40, 2, 8\), times \(7,\): give"):
+        TraceRegression(wanted, moments[1:])
+    with pytest.raises(ValueError, match="the network has 2 outputs, targets 1: give as many"):
+        TraceRegression(wanted[:, :1], moments).loss(record, torch.tensor([3, 4]))
 
 
 def test_what_does_not_fit_together_is_refused_in_words(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fireprop import plotting, training
+from fireprop import datasets, plotting, training
 from fireprop.cli import app
 from fireprop.nn import LI, LIF, Sequential
 from fireprop.runs import RunFolder
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 PAGE = Path(__file__).parents[1] / "docs/own_data.md"
 WITH_PICTURES = "test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit"
-READOUTS = ("first-spike", "count", "li-max", "li-mean")
+READOUTS = ("first-spike", "kth-spike", "count", "li-max", "li-mean")
 
 
 def call(*arguments, code=0):
@@ -65,7 +65,7 @@ def file(tmp_path_factory):
 def test_the_commands_and_the_python_of_the_page_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python"]
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python", "sh", "python"]
     for kind, block in blocks:
         if kind == "python":
             exec(compile(block, PAGE.name, "exec"), {})
@@ -251,3 +251,86 @@ def test_settings_survive_json_and_are_checked(file):
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             plan_for_events(file, **changes)
+
+
+def with_targets(folder, kind, n=12):
+    """Thirty inputs; two outputs should fire at two times each, or follow a wave, the same in every sample."""
+    rng = np.random.default_rng(3)
+    times = rng.uniform(0.0, 10.0, (30, 3))
+    events, targets = ["time,unit,sample"], ["time,unit,sample" + (",value" if kind == "trace" else "")]
+    for sample in range(n):
+        events += [
+            f"{time + 0.02 * rng.standard_normal()},{unit},s{sample}" for unit in range(30) for time in times[unit]
+        ]
+        if kind == "trace":
+            targets += [f"{t},{u},s{sample},{np.sin(t + u)}" for u in range(2) for t in (2.0, 4.0, 6.0, 8.0)]
+        else:
+            targets += [f"{t},{u},s{sample}" for u, t in ((0, 3.0), (0, 7.0), (1, 5.0), (1, 9.0))]
+    for name, rows in (("events", events), ("targets", targets)):
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    return folder / "events.csv", folder / "targets.csv"
+
+
+@pytest.mark.parametrize("kind", ["trace", "target-times"])
+def test_a_file_of_targets_trains_outputs_to_show_them(kind, tmp_path):
+    events, targets = with_targets(tmp_path, kind)
+    common = ("--hidden", "20", "--tau-mem", "1", "--spikes-per-unit", "3", "--out", tmp_path / "run", "--json")
+    first = json.loads(call("train", events, "--targets", targets, "--epochs", "1", *common).stdout)
+    common = (*common[:-2], tmp_path / "more", "--json")
+    found = json.loads(call("train", events, "--targets", targets, "--epochs", "60", *common).stdout)
+    assert found["test_loss"] < 0.5 * first["test_loss"]
+    assert found["test_accuracy"] is None
+    assert set(found["test_measures"]) == ({"met", "spurious"} if kind == "target-times" else set())
+    config = json.loads((tmp_path / "more" / "config.json").read_text())
+    assert (config["readout"], config["n_targets"], config["names"]) == (kind, 2, [])
+    assert "test" in call("evaluate", tmp_path / "more").output
+    shown = call("train", events, "--targets", targets, "--hidden", "4", "--epochs", "1", "--out", tmp_path / "other")
+    assert "12 samples of 30 units, 1,080 events, targets of 2 outputs" in shown.stderr
+    assert "no labels" not in shown.stderr
+    assert "test loss" in shown.stdout
+    targets.write_text(targets.read_text() + targets.read_text().splitlines()[-1] + "\n")
+    assert "has changed since this run began" in mistake("evaluate", tmp_path / "more")
+
+
+def test_one_sample_is_enough_for_targets(tmp_path):
+    events, targets = with_targets(tmp_path, "target-times", n=1)
+    place = tmp_path / "run"
+    options = ("--hidden", "10", "--epochs", "2", "--validation", "0", "--test", "0", "--out", place)
+    call("train", events, "--targets", targets, *options)
+    assert json.loads((place / "config.json").read_text())["test"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["1.0,0,s0"], "readout = 'count': the targets"),
+        (["1.0,0,nobody"], "line 2: sample = 'nobody' is not one of the recordings, s0, s1, s2, ..."),
+        (["99.0,0,s0"], "t_end = 20.0: the last target"),
+        ([], "has no targets"),
+        (["1.0,0,s0,nan"], "potentials must be finite"),
+        (["1.0,0,s0,0.1", "1.0,0,s0,0.2"], "sample s0, unit 0, time 1 has 2 values: give one for every"),
+        (["1.0,0,s0,0.1"], "sample s1, unit 0, time 1 has 0 values"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_in_words(rows, message, tmp_path):
+    events, targets = with_targets(tmp_path, "target-times", n=3)
+    header = "time,unit,sample" + (",value" if rows and rows[0].count(",") == 3 else "")
+    targets.write_text("\n".join([header, *rows]) + "\n")
+    options = ("--readout", "count") if "readout" in message else ()
+    assert message in mistake("train", events, "--targets", targets, "--t-end", "20", *options)
+
+
+def test_targets_of_an_npz_file_are_those_of_a_csv(tmp_path):
+    events = tmp_path / "events.npz"
+    np.savez(events, time=[0.5, 1.0, 2.0], unit=[0, 1, 0], sample=[0, 0, 1])
+    recordings = datasets.read_recordings(events)
+    np.savez(tmp_path / "times.npz", time=[3.0, 1.0], unit=[1, 0], sample=[1, 1])
+    spikes = datasets.read_targets(tmp_path / "times.npz", recordings)
+    assert spikes.to_lists() == [[[], []], [[1.0], [3.0]]]
+    np.savez(tmp_path / "trace.npz", time=[1.0, 2.0] * 2, unit=[0] * 4, sample=[1, 1, 0, 0], value=[5, 6, 7, 8])
+    traces = datasets.read_targets(tmp_path / "trace.npz", recordings)
+    assert traces.values.tolist() == [[[7.0, 8.0]], [[5.0, 6.0]]]
+    assert traces.times.tolist() == [1.0, 2.0]
+    np.savez(tmp_path / "odd.npz", time=[1.0], unit=[0], sample=[0], label=[0])
+    with pytest.raises(ValueError, match="array 'label' is unknown: leave only time, unit, sample, value"):
+        datasets.read_targets(tmp_path / "odd.npz", recordings)

@@ -130,6 +130,8 @@ def test_a_run_leaves_everything_that_it_promises(small_run):
     assert set(result) == {
         "task",
         "test_accuracy",
+        "test_loss",
+        "test_measures",
         "validation_accuracy",
         "best_epoch",
         "epochs",

@@ -41,8 +41,22 @@ def write_recordings(folder, labels, train, rng, n_events=1500):
         (place / f"{number + 1:05d}.bin").write_bytes(content)
 
 
+def write_emg(folder, rng, n=140, **changes):
+    """One electrode is loud in each class; the arrays that were written."""
+    label = np.sort(np.arange(n) % 7)
+    loud = np.where(np.arange(8) == label[:, None], 0.5, 0.05)
+    signal = (loud[:, :, None] * rng.uniform(-1.0, 1.0, (n, 8, 150))).astype(np.float32)
+    arrays = {"signal": signal, "label": label.astype(np.uint8), "classes": np.array(["some", "names"]), **changes}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "emg_fingers.npz", **arrays)
+    return arrays
+
+
 def write_task(task, root, rng, n_train=40, n_test=10):
     """The files of a task below `root`, which is what --data names."""
+    if task == "emg-fingers":
+        write_emg(root / "emg_fingers", rng, n_train + n_test)
+        return root
     write = write_recordings if task == "nmnist" else write_images
     for train, n in ((True, n_train), (False, n_test)):
         write(root / FOLDERS[task], [k % 10 for k in range(n)], train, rng)

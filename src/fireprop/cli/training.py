@@ -49,6 +49,10 @@ def train(
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of FILE, if they are not in FILE: columns sample, label.")
     ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Target events, or target traces, of the samples of FILE, instead of labels."),
+    ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
@@ -68,7 +72,7 @@ def train(
         use_threads(threads)
         training.require_same(group, {"option --resume": bool(resume)}, "start all ranks with the same command")
         if resume:
-            others = {"recipe": recipe, "out": out, "labels": labels}
+            others = {"recipe": recipe, "out": out, "labels": labels, "targets": targets}
             unwanted = [*changes, *(name for name, value in others.items() if value)]
             if unwanted:
                 raise ValueError(
@@ -80,12 +84,13 @@ def train(
                 f"TASK is missing: choose one of {', '.join(TaskName)}, give a file of events, or --resume RUN"
             )
         elif task in tuple(TaskName):
-            if labels:
-                raise ValueError(f"--labels {labels}: {task} has labels of its own; leave it out")
+            for name, file in (("labels", labels), ("targets", targets)):
+                if file:
+                    raise ValueError(f"--{name} {file}: {task} has labels of its own; leave it out")
             place = {"data": absolute("--data", data)} if data else {}
             run = training.start(task, out, ranks=group, recipe=recipe, **place, **changes)
         else:
-            run = _start_events(task, labels, {"recipe": recipe, "data": data}, out, group, changes)
+            run = _start_events(task, labels, targets, {"recipe": recipe, "data": data}, out, group, changes)
         moved = absolute("--data", data) if resume and data else None
         result = _train_live(run, group, resume=bool(resume), data=moved)
         if group.leads:
@@ -93,7 +98,13 @@ def train(
 
 
 def _start_events(
-    file: str, labels: Path | None, unwanted: dict[str, Any], out: Path | None, group: Any, changes: dict[str, Any]
+    file: str,
+    labels: Path | None,
+    targets: Path | None,
+    unwanted: dict[str, Any],
+    out: Path | None,
+    group: Any,
+    changes: dict[str, Any],
 ) -> Any:
     """A run folder for a file of events; says what was chosen, and what is odd about the data."""
     from fireprop import training
@@ -106,11 +117,13 @@ def _start_events(
         if value:
             raise ValueError(f"--{name} {value}: it does not apply to a file of events; leave it out")
     second = absolute("--labels", labels) if labels else None
-    plan, chosen, found = training.plan_for_events(absolute("FILE", Path(file)), second, **changes)
+    third = absolute("--targets", targets) if targets else None
+    plan, chosen, found = training.plan_for_events(absolute("FILE", Path(file)), second, targets=third, **changes)
     run = training.begin(plan, out, ranks=group)
     if group.leads:
         lines.say(
-            f"{found.samples:,} samples of {found.units:,} units, {found.events:,} events, {len(plan.names)} classes"
+            f"{found.samples:,} samples of {found.units:,} units, {found.events:,} events, "
+            + (f"{len(plan.names)} classes" if third is None else f"targets of {plan.n_targets:,} outputs")
         )
         for line in chosen:
             lines.say(f"chosen: {line}")
@@ -158,11 +171,14 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
     if as_json:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
-    columns = ("part", "accuracy", "loss", "spikes per sample", "until decision", "input spikes")
+    others = next(iter(parts.values())).measures
+    columns = ("part", "accuracy", "loss", "spikes per sample", "until decision", "input spikes", *others)
     table = Table(*columns, title=Text(printable(run)))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
-        table.add_row(name, f"{part.accuracy:.4f}", f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes))
+        accuracy = "" if part.accuracy is None else f"{part.accuracy:.4f}"
+        measures = (f"{value:.4f}" for value in part.measures.values())
+        table.add_row(name, accuracy, f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes), *measures)
     Console().print(table)
 
 
@@ -257,7 +273,7 @@ def _numbers(now: Any) -> str:
         m = now.metrics
         validation = [] if m.validation_accuracy is None else [f"validation {m.validation_accuracy:.1%}"]
         parts += [
-            f"train {m.train_accuracy:.1%}",
+            *([] if m.train_accuracy is None else [f"train {m.train_accuracy:.1%}"]),
             *validation,
             f"{m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent",
         ]
@@ -274,7 +290,11 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     best = "" if validation is None else f"epoch {epoch}, best on validation with {validation:.2%}"
     chosen = best or f"last epoch, {epoch}"
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]test accuracy {result['test_accuracy']:.2%}[/] ({chosen})")
+    if result["test_accuracy"] is None:
+        measures = "".join(f", {name} {value:.4g}" for name, value in result["test_measures"].items())
+        console.print(f"[bold]test loss {result['test_loss']:.4g}{measures}[/] ({chosen})")
+    else:
+        console.print(f"[bold]test accuracy {result['test_accuracy']:.2%}[/] ({chosen})")
     console.print(
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"

@@ -7,7 +7,7 @@ from fireprop.datasets.extras import MissingExtraError
 from fireprop.datasets.files import MissingDataError
 from fireprop.datasets.idx import load_idx
 from fireprop.datasets.inspection import Fault, Inspection, inspect_recordings
-from fireprop.datasets.recordings import Recordings, read_recordings
+from fireprop.datasets.recordings import Recordings, Traces, read_recordings, read_targets
 from fireprop.datasets.spike_dataset import SpikeDataset
 from fireprop.datasets.splitting import Parts, split_samples
 from fireprop.datasets.tables import iris, iris_split, xor
@@ -22,6 +22,7 @@ __all__ = [
     "Parts",
     "Recordings",
     "SpikeDataset",
+    "Traces",
     "class_blocks",
     "flip_images",
     "inspect_recordings",
@@ -33,6 +34,7 @@ __all__ = [
     "loudness",
     "read_events",
     "read_recordings",
+    "read_targets",
     "shift_pixels",
     "spikes_from_events",
     "split_samples",

@@ -20,6 +20,7 @@ from fireprop.spikes import Spikes
 
 EVENTS = ("time", "unit", "sample")
 OF_SAMPLES = ("label", "group")
+VALUE = "value"
 SUFFIXES = (".csv", ".npz")
 MAX_UNIT = 2**31 - 1
 
@@ -88,6 +89,61 @@ def read_recordings(path: str | os.PathLike[str], labels: str | os.PathLike[str]
     return _recordings(table, _read_csv(given, ("sample", "label"), ("group",)))
 
 
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """Potentials that outputs should have: values (n_samples, n_units, n_times) float64 at times (n_times,)."""
+
+    values: Tensor
+    times: Tensor
+
+    @property
+    def n_units(self) -> int:
+        """Number of outputs."""
+        return self.values.shape[1]
+
+
+def read_targets(path: str | os.PathLike[str], recordings: Recordings) -> Spikes | Traces:
+    """What the outputs should show in each sample of `recordings`: events, or potentials at given times.
+
+    path  of a .csv file with the columns time, unit, sample: target events, one sample each; or with a column value
+          too: target potentials, for every sample, unit and time. Or an .npz file with such arrays, for recordings
+          whose samples are numbers
+
+    Units are outputs, numbered from 0. Outputs should not fire in a sample without target events. Raises ValueError as
+    `read_recordings` does. Also for a sample that `recordings` does not have, and for potentials that are missing,
+    given twice, or not finite.
+    """
+    name = os.fspath(path)
+    suffix = Path(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{name} ends in {suffix or 'nothing'}: give a file of targets that ends in .csv or .npz")
+    table = _read_csv(name, EVENTS, (VALUE,)) if suffix == ".csv" else _read_npz(name, (VALUE,))
+    rows = np.flatnonzero(_filled(table))
+    if not rows.size:
+        raise ValueError(f"{name} has no targets: write a row for each target")
+    samples = _samples_of_targets(table, rows, recordings)
+    times, units = _times(table, rows), _units(table, rows)
+    n_units = int(units.max()) + 1
+    if VALUE not in table.columns:
+        return Spikes.from_events(times, units, samples, n_units=n_units, batch_size=len(recordings))
+    values = _numbers_of(table, rows, VALUE, "write a number with a decimal point, such as 0.25")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise ValueError(f"{table.place(int(rows[bad[0]]), VALUE)}: potentials must be finite")
+    moments, place = np.unique(times, return_inverse=True)
+    cells = (samples * n_units + units) * moments.size + place
+    count = np.bincount(cells, minlength=len(recordings) * n_units * moments.size)
+    wrong = np.flatnonzero(count != 1)
+    if wrong.size:
+        sample, unit, k = np.unravel_index(wrong[0], (len(recordings), n_units, moments.size))
+        raise ValueError(
+            f"{name}: sample {recordings.samples[sample]}, unit {unit}, time {moments[k]:g} has {count[wrong[0]]} "
+            "values: give one for every sample, unit and time"
+        )
+    ordered = values[np.argsort(cells)].reshape(len(recordings), n_units, moments.size)
+    return Traces(torch.from_numpy(ordered), torch.from_numpy(moments))
+
+
 @dataclass(frozen=True)
 class _Table:
     """Columns of a file; `lines` are the lines of its rows, and None where rows are entries of arrays."""
@@ -150,7 +206,7 @@ def _require_header(path: str, header: Sequence[str], needed: Sequence[str], opt
             )
 
 
-def _read_npz(path: str) -> _Table:
+def _read_npz(path: str, optional: Sequence[str] = OF_SAMPLES) -> _Table:
     with opened(path) as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -168,17 +224,19 @@ def _read_npz(path: str) -> _Table:
                 f"{path}: array {name} is missing, the arrays are {', '.join(arrays) or 'none'}: write time, unit and "
                 "sample, and label, with numpy.savez"
             )
-    strange = next((name for name in arrays if name not in (*EVENTS, *OF_SAMPLES)), None)
+    strange = next((name for name in arrays if name not in (*EVENTS, *optional)), None)
     if strange is not None:
-        raise ValueError(f"{path}: array {strange!r} is unknown: leave only {', '.join((*EVENTS, *OF_SAMPLES))}")
+        raise ValueError(f"{path}: array {strange!r} is unknown: leave only {', '.join((*EVENTS, *optional))}")
     for name, array in arrays.items():
-        if array.ndim != 1 or (name in EVENTS and array.shape != arrays["time"].shape):
+        if array.ndim != 1 or (name in (*EVENTS, VALUE) and array.shape != arrays["time"].shape):
             raise ValueError(
                 f"{path}: {name} has shape {array.shape}, time has {arrays['time'].shape}: give arrays of one axis, "
                 "time, unit and sample equally long"
             )
-        if array.dtype.kind not in ("biuf" if name == "time" else "iu" if name in EVENTS else "iuU"):
-            wanted = {"time": "numbers", "unit": "integers", "sample": "integers"}.get(name, "integers or words")
+        if array.dtype.kind not in ("biuf" if name in ("time", VALUE) else "iu" if name in EVENTS else "iuU"):
+            wanted = {"time": "numbers", VALUE: "numbers", "unit": "integers", "sample": "integers"}.get(
+                name, "integers or words"
+            )
             raise ValueError(f"{path}: {name} holds {array.dtype}: give {wanted}")
     bad = np.flatnonzero(arrays["sample"] < 0)
     if bad.size:
@@ -226,6 +284,16 @@ def _recordings(events: _Table, labelled: _Table) -> Recordings:
     labels, class_names = _classes(labelled, "label", number)
     groups, group_names = _classes(labelled, "group", number)
     return Recordings(spikes, order, labels, class_names, groups, group_names, tuple(_notes(times, samples)))
+
+
+def _samples_of_targets(table: _Table, rows: Ints, recordings: Recordings) -> Ints:
+    """The number of the sample of each row, by its name in the recordings."""
+    number = {name: k for k, name in enumerate(recordings.samples)}
+    for row in rows:
+        if str(table.columns["sample"][row]) not in number:
+            shown = ", ".join(recordings.samples[:3])
+            raise ValueError(f"{table.place(int(row), 'sample')} is not one of the recordings, {shown}, ...")
+    return np.array([number[str(name)] for name in table.columns["sample"][rows]], dtype=np.int64)
 
 
 def _samples(events: _Table, labelled: _Table) -> tuple[str, ...]:

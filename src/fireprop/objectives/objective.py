@@ -48,6 +48,10 @@ class Objective(ABC):
         """The predicted class of each sample, (batch,) int64, -1 for none. Asked only of an objective with classes."""
         raise NotImplementedError(f"objective {self.name} has no predictions: give them, or set has_classes = False")
 
+    def measures(self, record: Record, labels: Tensor) -> dict[str, float]:
+        """What else an evaluation tells, by name, means over the samples of the batch. Default: nothing."""
+        return {}
+
     def answers(self, record: Record, labels: Tensor) -> Tensor | None:
         """(batch,) whether the output unit of the label fires, which the step guard protects. None without such a unit.
 

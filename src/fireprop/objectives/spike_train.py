@@ -1,6 +1,5 @@
 """The objective of spike trains: output units should fire at given times."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from fireprop import arguments, losses
 from fireprop.nn import Record
 from fireprop.objectives.objective import Objective
+from fireprop.objectives.targets import digest_of_spikes, places
 from fireprop.spikes import Spikes
 
 
@@ -34,13 +34,9 @@ class SpikeTrain(Objective):
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         out: Spikes = self.output(record)
-        bad = arguments.first_true((labels < 0) | (labels >= len(self.targets)))
-        if bad is not None:
-            raise ValueError(f"labels[{bad[0]}] = {int(labels[bad])}: give 0 to {len(self.targets) - 1}, a target each")
-        distance = losses.van_rossum_distance(out, self.targets[labels], tau=self.tau, t_end=out.t_end)
+        wanted = self.targets[places(labels, len(self.targets))]
+        distance = losses.van_rossum_distance(out, wanted, tau=self.tau, t_end=out.t_end)
         return distance.sum() / max(distance.numel(), 1)
 
     def describe(self) -> dict[str, Any]:
-        trains = self.targets.times.detach(), self.targets.units, self.targets.offsets
-        digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in trains)).hexdigest()
-        return {"name": self.name, "tau": self.tau, "targets": digest}
+        return {"name": self.name, "tau": self.tau, "targets": digest_of_spikes(self.targets)}

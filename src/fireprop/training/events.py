@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +12,34 @@ import torch
 from torch import nn
 
 from fireprop import arguments
-from fireprop.datasets import Inspection, Recordings, inspect_recordings, read_recordings, split_samples
+from fireprop.datasets import (
+    Inspection,
+    Recordings,
+    SpikeDataset,
+    Traces,
+    inspect_recordings,
+    read_recordings,
+    read_targets,
+    split_samples,
+)
 from fireprop.datasets.files import opened
 from fireprop.nn import LI, LIF, Sequential
-from fireprop.objectives import OBJECTIVES, Count, FirstSpike, LIMaximum, LIMean, Objective
+from fireprop.objectives import (
+    OBJECTIVES,
+    Count,
+    FirstSpike,
+    KthSpike,
+    LIMaximum,
+    LIMean,
+    Objective,
+    TargetTimes,
+    TraceRegression,
+)
 from fireprop.plans import DTYPES, LIFPlan, Splits, patience_setting, setting
 from fireprop.spikes import Spikes
 from fireprop.training.start import start_weights
 
+NO_LABELS = "no labels"  # a fault that is none where there are targets
 TASK = "events"  # in config.json, where a run of the library has the name of its task
 MEMBRANE = 2.0  # tau_mem in the median sample
 SYNAPSE = 2.0  # tau_syn in a tau_mem
@@ -27,11 +47,18 @@ AFTER = 2.0  # tau_mem from the last event to t_end
 LATE = 4.0  # how often the penalty of a late first spike grows e-fold in a run
 WARMUP = 60, 10.0  # steps at most, and this part of all
 SOFTNESS = 10.0  # tau of the first-spike loss in a tau_mem
-OUTPUT_SPIKES = {"first-spike": 2.0, "count": 10.0}  # of a unit per sample at the start: enough for all to take part
+OUTPUT_SPIKES = {
+    "first-spike": 2.0,
+    "kth-spike": 4.0,
+    "count": 10.0,
+}  # of a unit per sample at the start: enough for all to take part
+TOLERANCE = 0.05  # of a target event, in tau_mem
+BY_TIME = "first-spike", "kth-spike"
 BATCHES = 20  # of an epoch, where batches are not to be larger than LARGEST
 LARGEST = 32
 
-ReadOut = Literal["first-spike", "count", "li-max", "li-mean"]
+ReadOut = Literal["first-spike", "kth-spike", "count", "li-max", "li-mean", "target-times", "trace"]
+FOR_TARGETS = "target-times", "trace"  # read-outs that follow from the file of targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +70,16 @@ class EventsConfig(LIFPlan):
     labels               a file of labels, where they are not in the file of events
     digest               SHA-256 of the files: a run goes on with the data that began it
     n_inputs             units of the file, one input each
-    names                the classes, as the file names them; each has an output unit
-    readout              which output decides: the first spike, the number of spikes, the maximum or the mean of the
-                         potential of leaky integrators. These have tau_mem, tau_syn and exponential synapses
+    names                the classes, as the file names them; each has an output unit. Empty for a file with targets
+    targets              a file of target events or target traces, which the outputs should show instead of a class
+    n_targets            units of that file, one output each
+    tolerance            of `objectives.TargetTimes`
+    readout              which output decides: the first spike, the k-th, the number of spikes, the maximum or the mean
+                         of the potential of leaky integrators
+    k                    of `objectives.KthSpike`
     recurrent            whether the units of a hidden layer reach one another
     t_first              the first event of the file, where maximum and mean begin
-    tau, late_penalty, patience   of `objectives.FirstSpike`, whose late_tau is a quarter of the run; tau of `Count`
+    tau, late_penalty, patience   of `FirstSpike` and `KthSpike`, whose late_tau is a quarter of the run; tau of `Count`
     validation, test     share of the samples of these parts; by group where the file has groups
     spikes_per_unit      wanted number of spikes of a unit per sample at the start
 
@@ -60,11 +91,17 @@ class EventsConfig(LIFPlan):
     digest: str
     n_inputs: int
     names: tuple[str, ...]
+    targets: str | None = None
+    n_targets: int = 0
+    tolerance: float | None = setting(
+        None, about="How near to its target event an output spike has to be.", metavar="TIME"
+    )
     readout: ReadOut = setting(
         "first-spike",
-        about="What decides: the first output spike, the number of output spikes, or the maximum or the mean of the "
-        "potentials of leaky integrators. Default: first-spike.",
+        about="What decides: the first output spike, the k-th, the number of output spikes, or the maximum or the mean "
+        "of the potentials of leaky integrators. Default: first-spike.",
     )
+    k: int = setting(2, about="Which output spike decides, for kth-spike. Default: 2.", metavar="NUMBER")
     recurrent: bool = setting(False, about="Connect the units of each hidden layer to one another.")
     t_first: float
     tau: float = setting(
@@ -81,10 +118,11 @@ class EventsConfig(LIFPlan):
     def __post_init__(self) -> None:
         super().__post_init__()
         arguments.choice("task", self.task, TASK)
-        arguments.choice("readout", self.readout, *OBJECTIVES)
+        arguments.choice("readout", self.readout, *(OBJECTIVES if self.targets is None else FOR_TARGETS))
+        arguments.integer("k", self.k, least=1)
         arguments.flag("recurrent", self.recurrent)
-        self._require_numbers("tau", "patience", "spikes_per_unit", above=0.0)
-        if self.tau_mem == math.inf and OBJECTIVES[self.readout].reads is not Spikes:
+        self._require_numbers("tau", "patience", "spikes_per_unit", "tolerance", above=0.0)
+        if self.tau_mem == math.inf and not self._fires:
             raise ValueError(f"tau_mem = inf: the integrators of readout = {self.readout!r} need a leak; leave one out")
         self._require_numbers("t_first")
         self._require_numbers("late_penalty", least=0.0)
@@ -103,13 +141,13 @@ class EventsConfig(LIFPlan):
         return Path(self.data or TASK).stem
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The labels of the file; class k has `class_names[k]`."""
-        return self.names
+    def class_names(self) -> tuple[str, ...] | None:
+        """The labels of the file; class k has `class_names[k]`. None for a file with targets."""
+        return self.names or None
 
     def require_data(self) -> None:
         """Raises ValueError if the files are no longer those of the run."""
-        found = digest_of(self.data or "", self.labels)
+        found = digest_of(self.data or "", self.labels, self.targets)
         if found != self.digest:
             raise ValueError(f"{self.data} has changed since this run began: train again into a new folder")
 
@@ -123,27 +161,42 @@ class EventsConfig(LIFPlan):
 
     def split(self, recordings: Recordings) -> Splits:
         """The parts of the samples. Raises ValueError if one would be empty, or there are no labels."""
-        whole = recordings.dataset()
+        whole = recordings.dataset() if self.targets is None else _numbered(recordings)
+        # Samples with targets have no classes that every part should have.
+        classes = whole.labels if self.targets is None else torch.zeros_like(whole.labels)
         parts = split_samples(
-            whole.labels, validation=self.validation, test=self.test, seed=self.seed, groups=recordings.groups
+            classes, validation=self.validation, test=self.test, seed=self.seed, groups=recordings.groups
         )
-        train, validation, test = (recordings.dataset(part) if len(part) else None for part in parts)
+        train, validation, test = (
+            SpikeDataset(whole.spikes[part], whole.labels[part]) if len(part) else None for part in parts
+        )
+        if self.targets is not None and train is not None and self.test == 0.0:
+            test = train
         if train is None or test is None:
             raise ValueError(f"test = {self.test}: give a share above 0, since a run ends with a test")
         return Splits(train=train, validation=validation, test=test)
 
     def network(self, generator: torch.Generator) -> Sequential:
         options: dict[str, Any] = {"dtype": DTYPES[self.dtype], "generator": generator}
-        widths, n_classes = [self.n_inputs, *self.hidden], len(self.names)
+        widths = [self.n_inputs, *self.hidden]
         layers: list[nn.Module] = [
             LIF(n_in, n_out, recurrent=self.recurrent, **self.neurons(hidden=True), **options)
             for n_in, n_out in itertools.pairwise(widths)
         ]
-        if OBJECTIVES[self.readout].reads is Spikes:
-            last: nn.Module = LIF(widths[-1], n_classes, **self.neurons(hidden=False), **options)
+        if self._fires:
+            last: nn.Module = LIF(widths[-1], self._n_outputs, **self.neurons(hidden=False), **options)
         else:
-            last = LI(widths[-1], n_classes, tau_mem=self.tau_mem, tau_syn=self.tau_syn, **options)
+            last = LI(widths[-1], self._n_outputs, tau_mem=self.tau_mem, tau_syn=self.tau_syn, **options)
         return Sequential(*layers, last)
+
+    @property
+    def _fires(self) -> bool:
+        """Whether output units do."""
+        return self.readout == "target-times" or (self.targets is None and OBJECTIVES[self.readout].reads is Spikes)
+
+    @property
+    def _n_outputs(self) -> int:
+        return len(self.names) if self.targets is None else self.n_targets
 
     def build(self, splits: Splits, generator: torch.Generator) -> Sequential:
         net = self.network(generator)
@@ -153,22 +206,31 @@ class EventsConfig(LIFPlan):
         )  # fmt: skip
         return net
 
-    def _first_spike(self) -> FirstSpike:
-        """Its penalty for late spikes counts time from the first event, not from 0."""
+    def _late(self) -> tuple[float, float, float | None]:
+        """The penalty for late spikes counts time from the first event, not from 0."""
         late_tau = (self.t_end - self.t_first) / LATE
-        return FirstSpike(self.tau, self.late_penalty * math.exp(-self.t_first / late_tau), late_tau, self.patience)
+        return self.late_penalty * math.exp(-self.t_first / late_tau), late_tau, self.patience
 
     def objective(self) -> Objective:
+        if self.targets is not None:
+            self.require_data()
+            return self._targeted(read_targets(self.targets, read_recordings(self.data or "", self.labels)))
         choices: dict[str, Objective] = {
-            "first-spike": self._first_spike(),
+            "first-spike": FirstSpike(self.tau, *self._late()),
+            "kth-spike": KthSpike(self.k, self.tau, *self._late()),
             "count": Count(self.tau),
             "li-max": LIMaximum(self.t_first),
             "li-mean": LIMean(self.t_first),
         }
         return choices[self.readout]
 
+    def _targeted(self, targets: Spikes | Traces) -> Objective:
+        if isinstance(targets, Traces):
+            return TraceRegression(targets.values, targets.times)
+        return TargetTimes(targets, tolerance=self.tolerance or TOLERANCE * self.tau_mem)
+
     def parameter_bytes(self) -> int:
-        widths = [self.n_inputs, *self.hidden, len(self.names)]
+        widths = [self.n_inputs, *self.hidden, self._n_outputs]
         synapses = sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
         synapses += self.recurrent * sum(width**2 for width in self.hidden)
         return synapses * DTYPES[self.dtype].itemsize
@@ -186,37 +248,70 @@ def digest_of(*paths: str | None) -> str:
 
 
 def plan_for_events(
-    path: str | Path, labels: str | Path | None = None, **changes: Any
+    path: str | Path, labels: str | Path | None = None, *, targets: str | Path | None = None, **changes: Any
 ) -> tuple[EventsConfig, list[str], Inspection]:
     """Settings for a file of events: those of `changes`, and for all others what fits the data.
 
     path, labels  as of `datasets.read_recordings`
+    targets       a file of target events or traces, as of `datasets.read_targets`, for the samples of `path`
 
     Returns the settings, what was chosen and why, a line each, and what the file holds. Raises as
     `datasets.read_recordings` does, and ValueError for a file without labels or with one class, for an unknown
     setting, or one that is out of range.
     """
     names = {field.name for field in fields(EventsConfig)}
-    own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first"}
+    own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first", "targets", "n_targets"}
     strange = next((name for name in changes if name not in names - own), None)
     if strange is not None:
         raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to a file of events; leave it out")
-    digest = digest_of(*(None if each is None else str(each) for each in (path, labels)))
+    digest = digest_of(*(None if each is None else str(each) for each in (path, labels, targets)))
     recordings = read_recordings(path, labels)
-    whole = recordings.dataset()
-    if len(recordings.class_names) < 2:
-        raise ValueError(f"{path} has one class, {recordings.class_names[0]}: give samples of at least two")
     tau_mem = changes.get("tau_mem")
     found = inspect_recordings(recordings, tau_mem=None if tau_mem == math.inf else tau_mem)
     settings, lines = dict(changes), []
-    for name, value, why in _defaults(found, len(whole), settings):
+    if targets is None:
+        _require_classes(path, recordings)
+        classes = recordings.class_names
+    else:
+        wanted = read_targets(targets, recordings)
+        classes, found = (), replace(found, faults=tuple(each for each in found.faults if each.what != NO_LABELS))
+        settings |= _of_targets(targets, wanted, found, settings)
+    for name, value, why in _defaults(found, len(recordings), settings):
         settings[name] = value
         lines.append(f"{name} = {_shown(value)}: {why}")
     config = EventsConfig(
         data=str(path), labels=None if labels is None else str(labels), digest=digest, t_first=found.t_first,
-        n_inputs=found.units, names=recordings.class_names, **settings,
+        n_inputs=found.units, names=classes, targets=None if targets is None else str(targets), **settings,
     )  # fmt: skip
     return config, lines, found
+
+
+def _require_classes(path: str | Path, recordings: Recordings) -> None:
+    recordings.dataset()  # which says that there are no labels
+    if len(recordings.class_names) < 2:
+        raise ValueError(f"{path} has one class, {recordings.class_names[0]}: give samples of at least two")
+
+
+def _numbered(recordings: Recordings) -> SpikeDataset:
+    """Each sample with its number as its label, by which an objective finds its target."""
+    return SpikeDataset(recordings.spikes, torch.arange(len(recordings)))
+
+
+def _of_targets(
+    path: str | Path, targets: Spikes | Traces, found: Inspection, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Settings that follow from targets. Raises ValueError for a read-out, or an end, that does not fit them."""
+    readout = "trace" if isinstance(targets, Traces) else "target-times"
+    if settings.get("readout", readout) != readout:
+        raise ValueError(f"readout = {settings['readout']!r}: the targets of {path} need {readout}; leave it out")
+    last = float(targets.times.max()) if len(targets.times) else found.t_last
+    t_end = settings.get("t_end")
+    if t_end is not None and t_end <= last:
+        raise ValueError(f"t_end = {t_end}: the last target of {path} is at {last:.12g}; give a later time")
+    own: dict[str, Any] = {"readout": readout, "n_targets": targets.n_units}
+    if t_end is None and last > found.t_last:
+        own["t_end"] = _round_up(last + 0.01 * (last - found.t_first), found.t_first)
+    return own
 
 
 def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -239,11 +334,11 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         readout = settings.get("readout", "first-spike")
         if readout == "count":
             yield "tau", _round(settings["t_end"] - found.t_first), "the whole run, so that every spike has a gradient"
-        elif readout == "first-spike":
+        elif readout in BY_TIME:
             yield "tau", softness, f"a tenth of {its_name}"
         else:
             settings["tau"] = softness  # which no other read-out uses
-    if "patience" not in settings and settings.get("readout", "first-spike") == "first-spike":
+    if "patience" not in settings and settings.get("readout", "first-spike") in BY_TIME:
         yield "patience", scale, f"{its_name}, which keeps the labels' output units firing"
     if "batch_size" not in settings:
         size = max(1, min(LARGEST, n_samples // BATCHES))

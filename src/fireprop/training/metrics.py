@@ -1,5 +1,6 @@
 """What is measured: the numbers of an epoch, summed over its batches, and those of an evaluation."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, fields
 from typing import Any
@@ -87,6 +88,7 @@ class Evaluation:
     spikes_per_sample   of all units in a run, which goes as far as the objective needs
     spikes_to_decision  of all units up to the decision, included: what the answer needs
     inputs_to_decision  of the inputs up to then
+    measures            what else the objective measures, by name
     """
 
     loss: float
@@ -94,6 +96,7 @@ class Evaluation:
     spikes_per_sample: float
     spikes_to_decision: float
     inputs_to_decision: float
+    measures: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Tally:

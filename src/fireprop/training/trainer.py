@@ -195,6 +195,7 @@ class Trainer:
         """Loss, accuracy and activity of the present weights."""
         loss = correct = 0.0
         spikes = [0, 0, 0]
+        measures: dict[str, float] = {}
         with torch.no_grad():
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
@@ -204,8 +205,12 @@ class Trainer:
                 correct += n_correct(self.objective, record, labels) or 0
                 for k, number in enumerate(n_spikes(self.objective, inputs, record)):
                     spikes[k] += number
-        loss, correct, *means = (total / len(data) for total in self.ranks.sum([loss, correct, *spikes]))
-        return Evaluation(loss, correct if self.objective.has_classes else None, *means)
+                for name, value in self.objective.measures(record, labels).items():
+                    measures[name] = measures.get(name, 0.0) + value * len(labels)
+        sums = self.ranks.sum([loss, correct, *spikes, *measures.values()])
+        loss, correct, *means = (total / len(data) for total in sums)
+        accuracy = correct if self.objective.has_classes else None
+        return Evaluation(loss, accuracy, means[0], means[1], means[2], dict(zip(measures, means[3:], strict=True)))
 
     def use_best(self) -> None:
         """Give the network the weights of the best epoch."""
@@ -225,6 +230,8 @@ class Trainer:
         return {
             "task": self.config.name,
             "test_accuracy": measured.accuracy if test else None,
+            "test_loss": measured.loss if test else None,
+            "test_measures": measured.measures if test else {},
             "validation_accuracy": best.validation_accuracy,
             "best_epoch": self.best_epoch,
             "epochs": self.epoch,
