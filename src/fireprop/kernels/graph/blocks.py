@@ -23,7 +23,7 @@ from fireprop.kernels.walk import N_SUMS
 
 NOT_COPIED = -1
 RECENT = 0.25  # weight of the latest gap in the average gap of a block
-GAPS_AHEAD = 3.0  # average gaps within which units that may cross are sought at an arrival
+GAPS_AHEAD = 8.0  # average gaps within which units that may cross are sought at an arrival
 # Whether a unit of a block may cross if nothing more arrives: within a look, or after it; or has crossed by rounding.
 NONE, LATER, NOW, CROSSED = range(4)
 GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
