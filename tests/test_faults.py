@@ -693,6 +693,8 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
         "t_start": (None, -1, 1.5),
         "patience": (None, 1.5),
         "clip": (None, 1.5),
+        "convolution_weight": (None,),
+        **dict.fromkeys(("channels", "kernels", "strides"), ([],)),
     }
     for name in config:
         for value in wrong:

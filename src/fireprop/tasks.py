@@ -116,11 +116,10 @@ class Config(LIFPlan):
         self._require_shares("held_out")
         for name in ("channels", "kernels", "strides"):
             self._require_widths(name, getattr(self, name))
-            if len(getattr(self, name)) != len(self.channels):
-                raise ValueError(
-                    f"{name} has {len(getattr(self, name))} numbers, channels {len(self.channels)}: give one for each "
-                    "convolution"
-                )
+            few, many = sorted(("channels", name), key=lambda each: len(getattr(self, each)))
+            if len(getattr(self, few)) != len(getattr(self, many)):
+                found = f"{many} has {len(getattr(self, many))} numbers, {few} {len(getattr(self, few))}"
+                raise ValueError(f"{found}: give one for each convolution")
         self._require_fitting()
 
     def _require_fitting(self) -> None:
