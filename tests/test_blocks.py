@@ -232,3 +232,17 @@ def test_the_channels_of_a_convolution_move_together_at_each_place(monkeypatch, 
         for given, expected in zip(gradient.weights, wanted.weights, strict=True):
             bound = 1e-14 * np.abs(expected).max() if shared else 0.0  # shared weights are summed in another order
             np.testing.assert_allclose(given, expected, rtol=0.0, atol=bound)
+
+
+def test_a_block_is_looked_at_again_where_a_look_is_shorter_than_an_ulp_of_time():
+    start = 2.0**43
+    net = Network(1, dtype=torch.float64)
+    for name in ("first", "second"):
+        net.add(name, 10, tau_mem=1e-3, t_ref=1.5)
+    net.connect("input", "first", tau_syn=5e-4, weight=torch.full((10, 1), 2e4, dtype=torch.float64))
+    net.connect("first", "second", tau_syn=5e-4, weight=torch.full((10, 10), 1.5e3, dtype=torch.float64))
+    net.add("third", 10, tau_mem=1e-3)
+    for source, n in (("input", 1), ("first", 10)):
+        net.connect(source, "third", tau_syn=5e-4, weight=torch.zeros(10, n, dtype=torch.float64))
+    record = net.record(Spikes.from_lists([[[start + 1.0]]]), t_end=start + 2.0, max_spikes=50)
+    assert [layer.n_spikes for layer in record] == [10, 10, 0]

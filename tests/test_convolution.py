@@ -19,6 +19,7 @@ from torch.nn import functional
 import fireprop
 from fireprop import Spikes, ift, validity
 from fireprop.certify import certify_crossings
+from fireprop.engine.graph import layout
 from fireprop.external import polish, replay
 from fireprop.gradcheck import check_gradients
 from fireprop.nn import (
@@ -365,6 +366,28 @@ def test_a_run_in_parts_is_one_run():
     second = layer.record(inputs.keep(~early), t_end=T_END, state=first.state())
     parts = torch.cat([first[0].times, second[0].times]).sort().values
     torch.testing.assert_close(parts, whole.times.sort().values, rtol=0.0, atol=1e-13)
+
+
+@pytest.mark.white_box
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_parts_of_a_run_with_a_bias_have_the_bits_of_the_whole(monkeypatch, dtype):
+    found = []
+    for least in (8, 10**9):
+        monkeypatch.setattr(layout, "LEAST_BLOCK", least)
+        layer = drawn(conv(1, 8, 3, (6, 6), dtype=dtype, bias=0.3))
+        inputs = inputs_of(36)[1].detach()
+        options = {"t_start": 0.0, "state": "rest"}
+        whole = layer.record(inputs, t_end=T_END, **options)[0]
+        early = inputs.times < 0.5
+        first = layer.record(inputs.keep(early), t_end=0.5, **options)
+        second = layer.record(inputs.keep(~early), t_end=T_END, state=first.state().detach())
+        parts = torch.cat([first[0].times, second[0].times])
+        assert torch.equal(parts.sort().values, whole.times.sort().values)
+        second[0].times.cos().sum().backward()
+        found.append((parts.detach(), layer.weight.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    bound = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0.0, atol=bound * float(found[1][1].abs().max()))
 
 
 def test_a_state_dict_holds_weights_and_constants_alone():

@@ -7,7 +7,6 @@ import numpy as np
 FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "nmnist": "N-MNIST"}
 IMAGE_FILES = {True: "train", False: "t10k"}
 EVENT_FOLDERS = {True: "Train", False: "Test"}
-SENSOR = 34
 
 
 def idx_bytes(values):

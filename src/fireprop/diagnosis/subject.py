@@ -90,11 +90,6 @@ class Subject:
     width: int
     n_inputs: int
 
-    @property
-    def reads_out(self) -> bool:
-        """Whether the output is a trace and no spikes."""
-        return self.output not in {layer.name for layer in self.layers}
-
     def sources(self, layer: str) -> set[str]:
         """The other layers, and "input", from which a layer receives."""
         return {each.source for each in self.synapses if each.layer == layer} - {layer}

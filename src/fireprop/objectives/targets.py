@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, forcing, losses
@@ -66,11 +67,12 @@ class TargetTimes(Objective):
     def measures(self, record: Record, labels: Tensor) -> dict[str, float]:
         out: Spikes = self.output(record)
         wanted = self._wanted(labels)
-        met = losses.spike_pairs(out, wanted, within=self.tolerance).out.numel()
-        return {
-            "met": met / wanted.n_spikes if wanted.n_spikes else 1.0,
-            "spurious": (out.n_spikes - met) / max(len(out), 1),
-        }
+        met = losses.spike_pairs(out, wanted, within=self.tolerance).targets
+        by_sample = torch.bincount(wanted.samples[met], minlength=len(out))
+        counts = torch.bincount(wanted.samples, minlength=len(out))
+        shares = torch.where(counts > 0, by_sample / counts.clamp(min=1), 1.0)
+        spurious = out.n_spikes - met.numel()
+        return {"met": float(shares.mean()) if len(out) else 1.0, "spurious": spurious / max(len(out), 1)}
 
     def describe(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("tolerance", "step", "margin", "pull", "reach")}

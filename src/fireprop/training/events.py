@@ -124,6 +124,8 @@ class EventsConfig(LIFPlan):
         self._require_numbers("tau", "patience", "spikes_per_unit", "tolerance", above=0.0)
         if self.tau_mem == math.inf and not self._fires:
             raise ValueError(f"tau_mem = inf: the integrators of readout = {self.readout!r} need a leak; leave one out")
+        if self.readout == "target-times" and self.synapse != "exponential":
+            raise ValueError(f"synapse = {self.synapse!r}: target times need exponential synapses; leave it out")
         self._require_numbers("t_first")
         self._require_numbers("late_penalty", least=0.0)
         self._require_shares("validation", "test")
@@ -340,6 +342,8 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
             settings["tau"] = softness  # which no other read-out uses
     if "patience" not in settings and settings.get("readout", "first-spike") in BY_TIME:
         yield "patience", scale, f"{its_name}, which keeps the labels' output units firing"
+    if settings.get("readout") == "target-times" and "tolerance" not in settings:
+        yield "tolerance", TOLERANCE * scale, f"{TOLERANCE:g} of {its_name}"
     if "batch_size" not in settings:
         size = max(1, min(LARGEST, n_samples // BATCHES))
         yield "batch_size", size, f"at least {BATCHES} steps an epoch, at most {LARGEST} samples each"

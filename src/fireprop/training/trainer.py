@@ -206,7 +206,7 @@ class Trainer:
                 for k, number in enumerate(n_spikes(self.objective, inputs, record)):
                     spikes[k] += number
                 for name, value in self.objective.measures(record, labels).items():
-                    measures[name] = measures.get(name, 0.0) + value * len(labels)
+                    measures[name] = measures.get(name, 0.0) + (value * len(labels) if len(labels) else 0.0)
         sums = self.ranks.sum([loss, correct, *spikes, *measures.values()])
         loss, correct, *means = (total / len(data) for total in sums)
         accuracy = correct if self.objective.has_classes else None

@@ -51,6 +51,7 @@ def adjoint(
     weight, theta, structure = found.weight, found.theta, run.structure
     if joint is not None and run.starts_constant:  # what a bias brings of itself is none
         synapses, channels = bias_synapses(structure)
+        weight = weight if weight.size else np.zeros(run.graph.weight.size)
         weight[synapses] += joint.before[:, run.graph.nodes.size + channels].sum(axis=0)
     by_part = gradient_of_parts(run, flow, parts)
     totals = [
@@ -66,7 +67,7 @@ def adjoint(
     before = None
     if joint is not None and run.resumed:
         before = Cotangents(joint.before, flow[run.n_own() :].copy())
-    by_slot = None if found.slots is weight else found.slots
+    by_slot = None if found.slots is found.weight else found.slots
     return Gradient(structure.scatter(weight, by_slot), thresholds, flow[run.members(0)], by_part, before)
 
 
@@ -85,7 +86,7 @@ def _sweep(
 ) -> adjoint_kernel.Gradient:
     """Walk back over all samples. Adds to dL/dt in `flow`.
 
-    by_synapse  whether the gradient of each synapse is wanted, also where weights are shared: then no block moves
+    by_synapse  whether the gradient of each synapse is wanted: where a stencil shares weights, no block moves then
     """
     graph, log, structure = run.graph, run.log, run.structure
     edges = chunk_edges(run.t_known.size)

@@ -288,7 +288,7 @@ class Structure:
 
     @cached_property
     def segments(self) -> tuple[Array, Array]:
-        """The synapses of each source, block by block: (n_sources + 1,), and (n_segments,) SEGMENT. See `Blocks`."""
+        """The synapses of each source, block by block: (n_sources + 1,), and (n_segments,) SEGMENT. See `Lanes`."""
         units = self.synapses["target"]
         number = self.blocks[1][self.nodes["cell"][units]]
         first = np.flatnonzero((np.diff(number, prepend=-2) != 0) | (np.diff(self.sources, prepend=-1) != 0))
@@ -391,7 +391,7 @@ class Structure:
         return self._picked(by_connection, self.order)
 
     def slotted(self, by_connection: Sequence[Array | None]) -> Array:
-        """`gather`, of the slots of the stencil, or of synapses if there is none."""
+        """`gather`, of the slots of the stencil, or of all synapses if there is none."""
         return self._picked(by_connection, self.order if self.stencil is None else self.stencil[1])
 
     def _picked(self, by_connection: Sequence[Array | None], order: Array) -> Array:

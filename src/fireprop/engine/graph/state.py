@@ -77,9 +77,8 @@ class State(interface.State):
         v = np.where(self.v < theta, self.v, np.nextafter(theta.astype(self.dtype), self.dtype.type(-np.inf)))
         synapses, channels = bias_synapses(structure)
         i = self.i.copy()
-        i[:, channels] = np.where(
-            self.at[:, structure.synapses["target"][synapses]] > -np.inf, graph.weight[synapses], 0
-        )
+        biases = graph.weight[synapses].astype(self.dtype)
+        i[:, channels] = np.where(self.at[:, structure.synapses["target"][synapses]] > -np.inf, biases, 0)
         return replace(self, hold_end=hold_end, v=v, i=i)
 
     def begins(self) -> Array:

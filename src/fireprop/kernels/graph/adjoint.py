@@ -32,7 +32,8 @@ class Gradient(NamedTuple):
 
     times   (n_events,) float64: on entry dL/df as the loss gives it; on exit with the effect of every arrival added
     weight  (n_synapses,), slots (n_slots,) as `Lanes.weight`, theta (n_units,): sums over the samples of one chunk.
-            Each synapse has its gradient in one of the first two, which are one array where no weights are shared
+            Each synapse has its gradient in one of the first two. They are one array where there is no stencil;
+            weight is empty if every synapse has a slot
     """
 
     times: np.ndarray
@@ -128,7 +129,7 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, grad_weight, units = graph.synapses, graph.weight, gradient.weight, graph.nodes
     nodes, currents, sums, memo = state.nodes, state.currents, state.sums, state.memo
-    # Looking at all targets first lets the processor wait for many units at once, as in `simulate.deliver`.
+    # Looking at all targets first lets the processor wait for many units at once, as in `deliver.deliver_some`.
     n_active = 0
     for s in range(first, stop):
         n_active += nodes[synapses[s].target].active * (currents[synapses[s].channel].alpha >= 0.0)

@@ -157,7 +157,8 @@ def look_on(loop, blocks, number, t_end):
     found, late = LATER, own.look > own.queued  # something has arrived since
     own.queued = np.inf
     if not late:
-        own.look = min(own.at + 2.0 * max(own.look - own.at, own.first_gap), own.next_input, t_end)
+        end = own.at + 2.0 * max(own.look - own.at, own.first_gap)
+        own.look = min(max(end, np.nextafter(own.look, np.inf)), own.next_input, t_end)
         found = look_again(blocks, own, loop.graph.channels, own.look)
     expect_in_block(loop, blocks, own, number, found, t_end)
     if own.queued == np.inf:

@@ -47,7 +47,7 @@ class Loop(NamedTuple):
               waits for a larger log the next input, how many outputs are silent, and that it waits; the place in
               `foreseen` of the next input
     reached   (n_units + 1,) int64: the units reached at this instant
-    touched   (n_units + 1,) int64: the units reached in this sample, which alone are not at rest
+    touched   (n_units + 1,) int64: the units reached in this sample, outside of blocks; all others are at rest
     fired     (n_populations,) int64: spikes of each population in this sample
     lines     see there
     zeros, turns  scratch of `first_crossing`
@@ -56,7 +56,7 @@ class Loop(NamedTuple):
     foreseen  float64, of this sample, by input and segment: when the next input reaches the same block, or inf
     latest    (n_units,) int64, at first -1: scratch of `look_ahead`
     horizon   (1,) float64, of this sample: up to where crossings of units with several currents are sought
-    blocks    populations that move in vectors; None: there are none, and the loop is compiled without
+    blocks    cells that move in vectors; None: there are none, and the loop is compiled without
     """
 
     graph: Graph

@@ -1,4 +1,7 @@
-"""A priority queue of units by time, the earliest first, equal times in order of unit; a unit's time may change."""
+"""A priority queue of units, blocks or lines by time, the earliest first, equal times in order of their numbers.
+
+The time of each may change.
+"""
 
 from typing import NamedTuple
 
@@ -13,10 +16,10 @@ ENTRY = np.dtype([("time", np.float64), ("unit", np.int64)], align=True)
 
 
 class Queue(NamedTuple):
-    """A heap that knows where each unit is.
+    """A heap that knows where each number is.
 
-    entries  (n_units,) ENTRY: the heap, which is compared without a look at the units
-    place    (n_units,) int32, by unit: where it is in the heap, or ABSENT
+    entries  (n,) ENTRY: the heap, which is compared without a look at the units
+    place    (n,) int32, by number: where it is in the heap, or ABSENT
     size     (1,) int64
     """
 
