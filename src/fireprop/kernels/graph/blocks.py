@@ -321,23 +321,12 @@ def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a,
 
     a, b, h  factors of the gap
     """
-    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
-    at, alpha = np.uint64(own.first_current), own.alpha
-    whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
-    for j in range(np.uint64(0), whole, np.uint64(N_SUMS)):
-        for part in range(np.uint64(N_SUMS)):
-            k = j + part
-            i = a * lanes_i[at + k] + h * lanes_v[first + k]
-            v = lanes_v[first + k] * b
-            lanes_i[at + k], lanes_v[first + k] = i, v
-            grad_weight[w + k] += i
-            sums[part] += weight[w + k] * (alpha * i - v)
-    for k in range(whole, n):
-        i = a * lanes_i[at + k] + h * lanes_v[first + k]
-        v = lanes_v[first + k] * b
-        lanes_i[at + k], lanes_v[first + k] = i, v
-        grad_weight[w + k] += i
-        sums[k - whole] += weight[w + k] * (alpha * i - v)
+    first, at, n = np.uint64(own.first_lane), np.uint64(own.first_current), np.uint64(own.width)
+    for j in range(n):
+        lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
+    for j in range(n):
+        lanes_v[first + j] *= b
+    add_arrival(lanes_v, lanes_i, own.alpha, weight, grad_weight, first, at, n, np.uint64(first_weight), sums)
 
 
 @called
@@ -361,7 +350,13 @@ def add_from_lanes(lanes, own, alpha, weight, grad_weight, first_weight, place, 
     """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
     the arrival brings."""
     first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
-    at, lanes_v, lanes_i = np.uint64(own.first_current + place * own.width), lanes.v, lanes.i
+    at = np.uint64(own.first_current + place * own.width)
+    add_arrival(lanes.v, lanes.i, alpha, weight, grad_weight, first, at, n, w, sums)
+
+
+@piece
+def add_arrival(lanes_v, lanes_i, alpha, weight, grad_weight, first, at, n, w, sums):
+    """`add_from_lanes` for n units: V from `first` on, currents from `at` on, weights from `w` on."""
     for j in range(n):
         grad_weight[w + j] += lanes_i[at + j]
     whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
