@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, records
+from fireprop.engine.arrays import Array, check_at_least, check_taus, copy_of, end_to_end, records
 from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
@@ -417,7 +417,7 @@ def _cells(populations: Sequence[Population]) -> Array:
         cells["stride"], cells["width"] = population.n_cells, population.size // population.n_cells
         cells["first_lane"] = start + np.arange(population.n_cells) * cells["width"]
         parts.append(cells)
-    return np.concatenate(parts)
+    return end_to_end(parts, CELL)
 
 
 def lay_out(n_inputs: int, populations: Sequence[Population], connections: Sequence[Connection]) -> Structure:
