@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, losses
-from fireprop.listening import Listener, Synapses, listeners, what_starts
+from fireprop.listening import Listener, Synapses, listener_at, listeners, what_starts
 from fireprop.nn import Record, Trace
 from fireprop.nn.connectivity import dense_only
 from fireprop.spikes import Spikes
@@ -139,11 +139,7 @@ class _Grid(NamedTuple):
 
 
 def _listener(net: nn.Module, inputs: Spikes, record: Record, layer: int | str) -> Listener:
-    found = listeners(net, inputs, record)
-    fired = record[layer]
-    listener = next((each for each in found if each.fired is fired), None)
-    if listener is None:
-        raise ValueError(f"layer = {layer!r} does not fire: give one that does")
+    listener = listener_at(listeners(net, inputs, record), record, layer)
     if what_starts([listener]):
         raise ValueError(f"{what_starts([listener])} acts from the start: forced potentials need units without it")
     listener.fired._require_complete("a forced potential")

@@ -103,6 +103,14 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
     return found
 
 
+def listener_at(found: Sequence[Listener], record: Record, layer: int | str) -> Listener:
+    """That of a layer, by its name or number in the record. Raises ValueError for a layer that does not fire."""
+    listener = next((each for each in found if each.fired is record[layer]), None)
+    if listener is None:
+        raise ValueError(f"layer = {layer!r} does not fire: give one that does")
+    return listener
+
+
 def what_starts(found: Sequence[Listener]) -> str:
     """In words, what acts at the start of a sample in any of these; empty if nothing does."""
     acting = (

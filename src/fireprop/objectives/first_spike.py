@@ -12,6 +12,15 @@ from fireprop.objectives.objective import Objective
 from fireprop.spikes import Spikes
 
 
+def require_times(tau: float, late_penalty: float, late_tau: float, patience: float | None) -> None:
+    """Refuse constants of a loss by spike times that are out of range."""
+    arguments.number("tau", tau, above=0.0)
+    arguments.number("late_tau", late_tau, above=0.0)
+    arguments.number("late_penalty", late_penalty, least=0.0)
+    if patience is not None:
+        arguments.number("patience", patience, above=0.0)
+
+
 @dataclass(frozen=True)
 class FirstSpike(Objective):
     """Cross entropy of the order of first output spikes; the class is the unit that fires first.
@@ -30,11 +39,7 @@ class FirstSpike(Objective):
     stop: ClassVar[Stop] = "first_spikes"
 
     def __post_init__(self) -> None:
-        for name in ("tau", "late_tau"):
-            arguments.number(name, getattr(self, name), above=0.0)
-        arguments.number("late_penalty", self.late_penalty, least=0.0)
-        if self.patience is not None:
-            arguments.number("patience", self.patience, above=0.0)
+        require_times(self.tau, self.late_penalty, self.late_tau, self.patience)
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         return self._loss(record, labels, None)

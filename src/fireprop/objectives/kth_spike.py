@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, losses, silent
 from fireprop.nn import Record
+from fireprop.objectives.first_spike import require_times
 from fireprop.objectives.objective import Objective
 from fireprop.spikes import Spikes
 
@@ -34,11 +35,7 @@ class KthSpike(Objective):
 
     def __post_init__(self) -> None:
         arguments.integer("k", self.k, least=1)
-        for name in ("tau", "late_tau"):
-            arguments.number(name, getattr(self, name), above=0.0)
-        arguments.number("late_penalty", self.late_penalty, least=0.0)
-        if self.patience is not None:
-            arguments.number("patience", self.patience, above=0.0)
+        require_times(self.tau, self.late_penalty, self.late_tau, self.patience)
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         return self._loss(record, labels, None)

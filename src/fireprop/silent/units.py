@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments
-from fireprop.listening import Listener, listener_of, listeners, peaks, what_starts
+from fireprop.listening import Listener, listener_at, listener_of, listeners, peaks, what_starts
 from fireprop.losses.common import require_labels
 from fireprop.nn import LIF, Record
 from fireprop.nn.checks import start
@@ -201,10 +201,7 @@ def next_times(
     """
     patience = arguments.number("patience", patience, above=0.0)
     found = listeners(net, inputs, record)
-    fired = record[layer]
-    listener = next((each for each in found if each.fired is fired), None)
-    if listener is None:
-        raise ValueError(f"layer = {layer!r} does not fire: give one that does")
+    listener, fired = listener_at(found, record, layer), record[layer]
     fired._require_complete("a peak potential")
     begin = start(t_start, inputs, needed=what_starts(found))
     chosen = torch.arange(listener.size) if units is None else torch.as_tensor(units, dtype=torch.int64)
