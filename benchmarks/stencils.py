@@ -1,4 +1,4 @@
-"""What a convolution costs: `python -m benchmarks.stencils`. Takes two minutes on one thread.
+"""What a convolution costs: `python -m benchmarks.stencils`. Takes three minutes on one thread.
 
 A convolution beside a dense layer with as many synaptic events: arrivals at a synapse. The weights of both are scaled
 until they fire equally often, once for each output unit of the convolution in a sample. Printed per synaptic event, the
@@ -52,13 +52,13 @@ def gradient(layer: LIF, fired: Spikes) -> Callable[[], tuple[Tensor, ...]]:
     return lambda: torch.autograd.grad(fired.times, layer.weight, ones, retain_graph=True)
 
 
-def measure(n_in: int, n_out: int, side: int) -> None:
+def measure(n_in: int, n_out: int, side: int, dtype: torch.dtype) -> None:
     n_inputs = n_in * side * side
-    convolution = Conv2d(n_in, n_out, KERNEL, in_shape=(side, side), tau_mem=1.0, tau_syn=0.5)
+    convolution = Conv2d(n_in, n_out, KERNEL, in_shape=(side, side), tau_mem=1.0, tau_syn=0.5, dtype=dtype)
     inputs = inputs_of(n_inputs, 2 * n_inputs, 0)
     receivers = torch.bincount(convolution.stencil.col_indices.long(), minlength=n_inputs)
     n_events = int(receivers[inputs.units].sum())
-    dense = LIF(n_inputs, KERNEL * KERNEL * n_out, tau_mem=1.0, tau_syn=0.5)
+    dense = LIF(n_inputs, KERNEL * KERNEL * n_out, tau_mem=1.0, tau_syn=0.5, dtype=dtype)
     dense_inputs = inputs_of(n_inputs, round(n_events / BATCH / dense.out_features), 1)
     wanted = BATCH * convolution.out_features
     rows = {}
@@ -70,7 +70,7 @@ def measure(n_in: int, n_out: int, side: int) -> None:
         for name, row in rows.items():
             for k in (1, 2):
                 best[name, k] = min(best[name, k], seconds(row[k]) / n_events * 1e9)  # type: ignore[arg-type]
-    print(f"{n_in} x {side} x {side} to {n_out}: {n_events / BATCH:.0f} synaptic events a sample")
+    print(f"{n_in} x {side} x {side} to {n_out}, {dtype}: {n_events / BATCH:.0f} synaptic events a sample")
     for name, row in rows.items():
         costs = f"{best[name, 1]:.2f} ns forward, {best[name, 2]:.2f} ns gradient"
         print(f"  {name}: {row[0] / BATCH:.0f} spikes a sample, {costs}")
@@ -80,5 +80,6 @@ def measure(n_in: int, n_out: int, side: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for size in SIZES:
-        measure(*size)
+    for dtype in (torch.float32, torch.float64):
+        for size in SIZES:
+            measure(*size, dtype)

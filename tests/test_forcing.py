@@ -70,21 +70,26 @@ def slow_hinge(heard, weight, fired, targets, *, start, step, tolerance, margin,
     return total
 
 
+@pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("t_ref", [0.0, 0.13])
-def test_the_loss_is_that_of_sums_over_all_spikes(t_ref):
+def test_the_loss_is_that_of_sums_over_all_spikes(t_ref, forced):
     inputs, targets = trains(6, 5), trains(2, 3, seed=1)
     net = layer(6, 2, scale=1.5, t_ref=t_ref, v_threshold=0.8)
     record = net.record(inputs, t_end=T_END)
     settings = {"tolerance": 0.1, "step": 0.025, "margin": 0.07}
-    found = target_hinge(net, inputs, record, targets, **settings).detach()
+    found = target_hinge(net, inputs, record, targets, **settings, forced=forced).detach()
     start = min(float(inputs.times.min()), float(targets.times.min()))
     for unit in range(2):
+        fired = [] if forced else record[0].to_lists()[0][unit]  # resets are at targets where no spike is near
         wanted = slow_hinge(
-            inputs.times.tolist(), net.weight.detach()[unit, inputs.units].tolist(), record[0].to_lists()[0][unit],
+            inputs.times.tolist(), net.weight.detach()[unit, inputs.units].tolist(), fired,
             targets.to_lists()[0][unit], start=start, t_ref=t_ref, theta=0.8, **settings, **TAUS,
         )  # fmt: skip
         assert float(found[0, unit]) == pytest.approx(wanted, rel=1e-9)
     assert float(found.min()) > 0.1
+    if t_ref:  # else no spike is near a target
+        other = target_hinge(net, inputs, record, targets, **settings, forced=not forced).detach()
+        assert not torch.equal(found, other)
 
 
 def test_a_unit_that_fires_at_its_targets_and_nowhere_else_costs_nothing_and_a_silent_one_does():

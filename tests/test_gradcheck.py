@@ -659,7 +659,7 @@ def test_random_networks_are_what_they_are_called(kind):
         first_held = held[: record[0].n_units].all()
         assert first_held if kind in ("hold", "delays", "alpha") else kind == "populations" or not held.any()
         assert run.structure.has_lines == (kind in ("delays", "alpha"))
-        assert bool(run.graph.nodes["paired"].any()) == (kind == "alpha")
+        assert bool(run.graph.nodes["kind"].any()) == (kind == "alpha")
         confluent |= set((alpha_of(run) == run.graph.nodes["beta"][run.structure.synapses["target"]]).tolist())
         synapses.add(run.structure.most_synapses)
     assert synapses == ({1, 2} if kind == "populations" else {1})

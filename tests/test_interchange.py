@@ -75,7 +75,7 @@ def test_the_file_has_the_best_weights_and_needs_no_data(run, tmp_path, monkeypa
     state = RunFolder.open(run).load_checkpoint()
     changed = {name: 2.0 * weight for name, weight in state["best_weights"].items()}
     monkeypatch.setattr(RunFolder, "load_checkpoint", lambda _: {**state, "best_weights": changed})
-    monkeypatch.setattr("fireprop.tasks.load_splits", None)
+    monkeypatch.setattr("fireprop.tasks.config.load_splits", None)
     printed("export", run, tmp_path / "net.nir")
     for layer, name in zip(from_nir(read_nir(tmp_path / "net.nir")), ("0.weight", "1.weight"), strict=True):
         assert torch.equal(layer.weight.detach(), changed[name])

@@ -46,13 +46,13 @@ def fail(error):
 
 def hold_other_data(change):
     """Let this process train on a training part that is changed."""
-    load = tasks.load_splits
+    load = tasks.config.load_splits
 
     def load_other(config):
         splits = load(config)
         return replace(splits, train=SpikeDataset(*change(splits.train.spikes, splits.train.labels)))
 
-    tasks.load_splits = load_other
+    tasks.config.load_splits = load_other
 
 
 def train_otherwise(**changes):

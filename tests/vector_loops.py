@@ -91,7 +91,8 @@ def loops_of_blocks(dtype):
 
     state, lanes = lanes_of(dtype), lanes_of("float64")
     flags = np.zeros(80, np.uint8)
-    room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64))
+    line = np.zeros(70, int), np.zeros(70, bool), np.zeros((7, 80))
+    room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
     arrays = (state.v, state.v, state.v, state.v, state.v, flags)
     return {

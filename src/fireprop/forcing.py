@@ -28,6 +28,7 @@ def target_hinge(
     step: float | None = None,
     margin: float = 0.1,
     units: Sequence[int] | Tensor | None = None,
+    forced: bool = False,
 ) -> Tensor:
     r"""How far units are from firing at their targets and at no other time: a loss of its own, (batch, units) float64.
 
@@ -35,7 +36,8 @@ def target_hinge(
               + \frac{1}{d} \int \left[ U(t) / \theta - 1 + m \right]_+^2 dt
 
     U is the potential of a unit that is reset at each of its targets, or at its own spike where that is within
-    `tolerance` of the target. The integral excludes times within d of a target, and is a sum over a grid.
+    `tolerance` of the target, unless `forced`. The integral excludes times within d of a target, and is a sum over a
+    grid.
 
     net, inputs, record  a LIF, a Network, or a Sequential of these; what it was given; and what `net.record` returned,
                          without stop
@@ -45,6 +47,8 @@ def target_hinge(
     step                 > 0, of the grid; default: half of `tolerance`. Targets and resets are rounded to the grid
     margin               m >= 0: how far above, and below, the threshold the potentials are wanted, relative to it
     units                numbers of the units that have targets, in their order; default: all of the layer
+    forced               whether units are reset at their targets alone, as if their own spikes came there. That learns
+                         faster at first, but is no longer the potential of the unit where its spikes are off
 
     Learning spike times from the potential at the target, with a reset as if the unit had fired there, is due to
     Memmesheimer et al. (2014). Unlike the spikes of a run, U depends on no earlier mistake of its unit, so that all
@@ -76,6 +80,7 @@ def target_hinge(
     grid = _Grid.of(listener, chosen, targets, step)
     free = round(tolerance / step)
     is_target, resets = _marks(out, targets, grid, tolerance)
+    resets = is_target if forced else resets
     last = _last(resets)
     t_ref = listener.units.t_ref.expand(listener.size)[chosen]
     begin = torch.where(last >= 0, last + torch.ceil(t_ref / step)[:, None].long(), -1).clamp(max=grid.n - 1)

@@ -13,12 +13,12 @@ from fireprop.engine.arrays import records, spans
 from fireprop.kernels.graph import silent as kernel
 from fireprop.kernels.graph.layout import CHANNEL, NODE
 from fireprop.nn import LI, LIF, Network, Record, Sequential
-from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.network import INPUT, Connection, Population
 from fireprop.nn.sequential import stages_of
-from fireprop.responses import driven_response, response
+from fireprop.responses import response
 from fireprop.spikes import Spikes
+from fireprop.synapses import EXPONENTIAL, KINDS, Synapse
 
 
 class Synapses(NamedTuple):
@@ -155,9 +155,10 @@ def peaks(
     acts = torch.nonzero(gap.detach() > 0.0)[:, 0]
     pair = arrivals.pair[acts]
     potential = torch.zeros(len(units), dtype=torch.float64)
-    for answer, chosen in ((response, ~arrivals.drives[acts]), (driven_response, arrivals.drives[acts])):
+    for kind in KINDS.values():
+        chosen = arrivals.kinds[acts] == kind.number
         mine, own = acts[chosen], pair[chosen]
-        parts = arrivals.weight[mine] * answer(gap[mine], arrivals.alpha[mine], beta[own])
+        parts = arrivals.weight[mine] * response(gap[mine], arrivals.alpha[mine], beta[own], kind)
         potential = potential.index_add(0, own, parts)
     if v_start is not None and begin is not None:
         potential = potential + v_start * torch.exp(-beta * (moving - begin))
@@ -169,13 +170,13 @@ def peaks(
 
 class _Arrivals(NamedTuple):
     """All that arrives at some units, by unit and in order of time: number of the unit, time, weight, 1 / tau_syn, and
-    whether at an alpha synapse."""
+    the number of the kind of synapse."""
 
     pair: Tensor
     times: Tensor
     weight: Tensor
     alpha: Tensor
-    drives: Tensor
+    kinds: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence["_Arrivals"]) -> "_Arrivals":
@@ -261,11 +262,13 @@ def _as_at(released: Tensor, arrivals: _Arrivals) -> _Arrivals:
     wait = arrivals.alpha * (release - arrivals.times).clamp(min=0.0)
     weight = arrivals.weight * torch.exp(-wait)
     left = arrivals._replace(times=torch.maximum(arrivals.times, release), weight=weight)
-    if not bool(arrivals.drives.any()):
-        return left
-    # An alpha synapse has driven a current by then.
-    driven = _Arrivals(*(column[arrivals.drives] for column in left._replace(weight=weight * wait)))
-    return _Arrivals.joined([left, driven._replace(drives=torch.zeros_like(driven.drives))])
+    parts = [left]
+    for kind in KINDS.values():
+        mine = arrivals.kinds == kind.number
+        if kind is not EXPONENTIAL and bool(mine.any()):  # it has driven a current by then
+            driven = _Arrivals(*(column[mine] for column in left._replace(weight=weight * kind.left_current(wait))))
+            parts.append(driven._replace(kinds=torch.full_like(driven.kinds, EXPONENTIAL.number)))
+    return _Arrivals.joined(parts) if len(parts) > 1 else left
 
 
 def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterator[_Arrivals]:
@@ -283,8 +286,8 @@ def _from_synapses(listener: Listener, samples: Tensor, units: Tensor) -> Iterat
         times = heard.times[event]
         if delay is not None:
             times = times + _at(delay, unit, source)
-        drives = torch.full_like(pair, kind == "alpha", dtype=torch.bool)
-        yield _Arrivals(pair, times, chosen.double(), 1.0 / _at(tau_syn, unit, source), drives)
+        kinds = torch.full_like(pair, KINDS[kind].number)
+        yield _Arrivals(pair, times, chosen.double(), 1.0 / _at(tau_syn, unit, source), kinds)
 
 
 def _spans(first: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
@@ -313,8 +316,8 @@ def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Ten
         if values is not None and t_start is not None:
             weight = values.expand(listener.size)[units].double()
             alpha = torch.zeros_like(weight) if tau_syn is None else 1.0 / _at(tau_syn, units, torch.zeros_like(units))
-            drives = torch.zeros(len(units), dtype=torch.bool)
-            yield _Arrivals(torch.arange(len(units)), t_start[samples], weight, alpha, drives)
+            kinds = torch.full((len(units),), EXPONENTIAL.number)
+            yield _Arrivals(torch.arange(len(units)), t_start[samples], weight, alpha, kinds)
 
 
 def _at(constant: Tensor, unit: Tensor, source: Tensor) -> Tensor:
@@ -329,19 +332,20 @@ def _highest(
 ) -> tuple[Tensor, Tensor]:
     """When the potential of each unit is highest, and the arrival that turned it there, -1 for none; constants."""
     n = beta.numel()
-    pair, times, weight, alpha, drives = (part.detach().numpy() for part in arrivals)
+    pair, times, weight, alpha, kinds = (part.detach().numpy() for part in arrivals)
     offsets = np.searchsorted(pair, np.arange(n + 1))
     by_rate = np.lexsort((alpha, pair))
     is_new = np.ones(pair.size, bool)
     is_new[1:] = (np.diff(pair[by_rate]) != 0) | (np.diff(alpha[by_rate]) != 0.0)
     channels = np.empty(pair.size, np.int64)
     channels[by_rate] = np.cumsum(is_new) - 1
-    width = 2 if drives.any() else 1  # channels of a current: see `kernels.graph.pairs`
-    channels = width * channels + drives
+    kind = list(KINDS.values())[kinds.max(initial=EXPONENTIAL.number)]  # a unit has one beside the exponential
+    width = kind.n_channels
+    channels = width * channels + np.where(kinds == kind.number, width - 1, 0)
     currents = records(width * (int(is_new.sum()) + 1), CHANNEL)
     currents["alpha"] = np.repeat(np.append(alpha[by_rate][is_new], 1.0), width)  # the last for units that hear nothing
     nodes = records(n, NODE)
-    nodes["beta"], nodes["paired"] = beta.detach().numpy(), width == 2
+    nodes["beta"], nodes["kind"] = beta.detach().numpy(), kind.number
     bounds = width * np.searchsorted(pair[by_rate][is_new], np.arange(n + 1))
     nodes["first_channel"], nodes["n_channels"] = bounds[:-1], np.diff(bounds)
     if t_start is None:

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from fireprop import arguments
 from fireprop.kernels import readout
 from fireprop.spikes import Spikes
+from fireprop.synapses import EXPONENTIAL, Kind
 
 NO_VMAP = (
     "a read-out cannot run under torch.vmap (nor jacfwd, jacrev, hessian): every sample has its own number of spikes. "
@@ -38,18 +39,13 @@ class Moments(NamedTuple):
     gap: Tensor
 
 
-def response(gap: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """h(gap), the potential `gap` >= 0 after a unit of current (design 3), float64; rates >= 0, not both 0.
+def response(gap: Tensor, alpha: Tensor, beta: Tensor, kind: Kind = EXPONENTIAL) -> Tensor:
+    """The potential `gap` >= 0 after a spike of weight 1 (design 3), float64; rates >= 0, not both 0.
 
-    The arguments broadcast. h(gap, 0, beta) = (1 - exp(-beta gap)) / beta is the integral of exp(-beta t) over the gap.
+    The arguments broadcast. Of exponential synapses it is h(gap). h(gap, 0, beta) = (1 - exp(-beta gap)) / beta is the
+    integral of exp(-beta t) over the gap.
     """
-    value: Tensor = _Pointwise.apply(readout.responses, *torch.broadcast_tensors(gap, alpha, beta))[0]  # type: ignore[no-untyped-call]
-    return value
-
-
-def driven_response(gap: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """The potential `gap` >= 0 after a spike of weight 1 at an alpha synapse (design 3); arguments as of `response`."""
-    value: Tensor = _Pointwise.apply(readout.driven_responses, *torch.broadcast_tensors(gap, alpha, beta))[0]  # type: ignore[no-untyped-call]
+    value: Tensor = _Pointwise.apply(kind.responses, *torch.broadcast_tensors(gap, alpha, beta))[0]  # type: ignore[no-untyped-call]
     return value
 
 

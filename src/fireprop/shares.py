@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments, engine
-from fireprop.kernels.graph.system import feeding
+from fireprop.kernels.graph.currents.exponential import feeding
 from fireprop.nn import Record
 from fireprop.nn.checks import check_index
 from fireprop.spikes import Spikes

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from fireprop.diagnosis.inputs import Taus
 from fireprop.engine.arrays import MAX_WEIGHT
 from fireprop.nn import LI, LIF, Connection, Network, Population, Sequential, scaled
-from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.constants import is_trained
 from fireprop.nn.initial import peaks, reached_from
 from fireprop.nn.network import INPUT
+from fireprop.synapses import Synapse
 
 OF_UNITS = "tau_mem", "t_ref", "v_threshold"
 OF_SYNAPSES = "tau_syn", "tau_syn_rec", "delay", "delay_rec"

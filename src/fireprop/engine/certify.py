@@ -16,7 +16,7 @@ from fireprop.engine.graph.layout import STARTS
 from fireprop.engine.graph.relays import Trains, arrivals_of
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.certify import walk as kernel
-from fireprop.kernels.certify.enclosure import CURRENT, SYNAPSE, TALLY, UNIT, Walk
+from fireprop.kernels.certify.enclosure import CURRENT, DRIVES, SYNAPSE, TALLY, UNIT, Walk
 
 Kind: TypeAlias = Literal["undecided", "missed", "false"]
 
@@ -116,7 +116,10 @@ def _lay_out(
 
 
 def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Array, Array, Array, Array]:
-    """Source (units last), target, rate, weight and whether it is an alpha synapse, of every synapse that exists."""
+    """Source (units last), target, rate, weight, and whether it drives a current by an A, of every synapse that exists.
+
+    Raises ValueError for a kind of synapse of which no enclosure is known.
+    """
     parts = []
     for connection, values, line in zip(structure.connections, weights, structure.lines.senders, strict=True):
         head, _, tail = connection.name.rpartition(": ")
@@ -130,7 +133,9 @@ def _synapses(structure: Structure, weights: Sequence[Array]) -> tuple[Array, Ar
         elif connection.pre != INPUT:
             source = structure.n_external + structure.starts[connection.pre] + source
         target = structure.starts[connection.post] + out
-        drives = np.full(out.size, connection.is_alpha)
+        if connection.synapse not in DRIVES:
+            raise ValueError(f"{head} is of {connection.synapse} synapses: no certificate knows them")
+        drives = np.full(out.size, DRIVES[connection.synapse])
         parts.append((source, target, alpha, connection.of_synapses(values), drives))
     source, target, alpha, weight, drives = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return source, target, alpha, weight, drives

@@ -41,6 +41,7 @@ from fireprop.kernels.heap import ENTRY
 from fireprop.kernels.log import EVENT, Log
 from fireprop.kernels.varied import LEAK, LEAK_UP, N_ROWS
 from fireprop.kernels.walk import ALONE, N_AHEAD, N_SUMS, Lanes
+from fireprop.synapses import EXPONENTIAL
 
 T = TypeVar("T")
 # What errors call the owner of a unit of a layer, and its number there
@@ -294,7 +295,7 @@ class Run(interface.Run):
                     weight.append(values[unit : unit + 1])
                     rates.append(np.array([rate]))
         found = np.concatenate(times), np.concatenate(weight), np.concatenate(rates)
-        return *found, np.zeros(found[0].size, bool)
+        return *found, np.full(found[0].size, EXPONENTIAL.number)
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         return (0.0, 0.0) if self.start is None else self.start.potential(sample, layer, unit)
@@ -609,7 +610,7 @@ def _new_loop(
         marked=np.zeros(n_units // LANES, bool),
         flags=flags,
         words=flags.view(np.uint64),
-        search=np.empty((7, n_units)),
+        search=np.empty((lanes_kernel.N_SEARCH, n_units)),
         searched=np.empty(n_units, np.int64),
         found=np.empty((8, n_units)),
         crossing=np.empty(n_units, np.int64),

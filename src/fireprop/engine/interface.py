@@ -260,8 +260,8 @@ class Run(ABC):
 
     @abstractmethod
     def arrivals_of(self, sample: int, layer: int, unit: int) -> tuple[Array, Array, Array, Array]:
-        """What arrives at one unit of a layer: times, weights, the rates at which currents decay, and whether at an
-        alpha synapse."""
+        """What arrives at one unit of a layer: times, weights, the rates at which currents decay, and the kinds of the
+        synapses."""
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         """When a sample starts, and V of one unit of a layer there; (0, 0) where nothing acts at the start."""

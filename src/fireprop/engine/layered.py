@@ -94,7 +94,7 @@ def _constants(structure: Structure, layering: Layering, layer: int) -> _Constan
 
 def _tau_syn(structure: Structure, members: Sequence[int], heard: Sequence[Connection]) -> Array | None:
     """(n_units,): the tau_syn of each unit of these populations, or None if one has several. Without synapses: any."""
-    if not heard or any(connection.is_alpha for connection in heard):
+    if not heard or any(connection.synapse != "exponential" for connection in heard):
         return None
     found = []
     for k in members:

@@ -20,6 +20,7 @@ from fireprop.gradcheck.report import ROADS, GradcheckRow, worst_of
 from fireprop.gradcheck.subject import layers_of
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.spikes import Spikes
+from fireprop.synapses import NAMES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +38,7 @@ RUNAWAY = 10_000  # spikes: a hundred times those of a network worth checking
 # Constants by which the explicit system does not differentiate: their gradients have two roads.
 TWO_ROADS = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec")
 # A validity report knows steps of weights and thresholds: the kinds of which no more is trained.
-WEIGHTS_ALONE = tuple(kind for kind in KINDS if kind not in ("delays", "alpha"))
+WEIGHTS_ALONE = tuple(kind for kind in KINDS if kind not in ("delays", *NAMES))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from fireprop.interop.wiring import Floats, Ints, Starts, Synapses, wiring
 from fireprop.nn import checks
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import GRID_TOLERANCE, Spikes
+from fireprop.synapses import EXPONENTIAL, KINDS, Kind
 
-ONE_TAU_SYN, TWO_TAU_SYN, ALPHA = "iaf_psc_exp_ps_lossless", "iaf_psc_exp_ps", "iaf_psc_alpha_ps"
+TWO_TAU_SYN = "iaf_psc_exp_ps"  # where that of exponential synapses, which misses no crossing, does not do
 TICS = 16  # of a step: NEST asks for whole numbers of tics in a step and in a ms
 MAX_DENOMINATOR = 10**6  # of the resolution as a fraction of a ms
 
@@ -157,26 +158,27 @@ def _plan(view: GraphView, step: float) -> Plan:
     late = _late(view, synapses, steps, step)
     of_source = np.concatenate([np.zeros(structure.n_inputs, np.int64), late])[synapses.source]
     delay = (steps + late[synapses.target] - of_source) * step
-    model = ALPHA if _is_alpha(view, starts) else ONE_TAU_SYN if lossless else TWO_TAU_SYN
-    weight = synapses.weight / np.e if model == ALPHA else synapses.weight
-    return Plan(units, model, synapses, weight, delay, late, starts)
+    kind = _kind(view, starts)
+    model = TWO_TAU_SYN if kind is EXPONENTIAL and not lossless else kind.nest
+    if model is None:
+        raise ValueError(f"the network has {kind} synapses: NEST has no precise model of them")
+    return Plan(units, model, synapses, synapses.weight / kind.nest_unit, delay, late, starts)
 
 
-def _is_alpha(view: GraphView, starts: Starts) -> bool:
-    """Whether all synapses are alpha synapses."""
+def _kind(view: GraphView, starts: Starts) -> Kind:
+    """The kind of all synapses."""
     own = [c for c in view.structure.connections if c.pre not in (engine.graph.BIAS, engine.graph.STATE)]
-    if not any(c.is_alpha for c in own):
-        return False
-    other = next((c.name for c in own if not c.is_alpha), None)
+    kind = max((c.kind for c in own), key=lambda kind: kind.number, default=EXPONENTIAL)
+    other = next((c for c in own if c.kind is not kind), None)
     if other is not None:
         raise ValueError(
-            f"{other} is of exponential synapses, other connections are of alpha synapses: NEST's precise models have "
-            "one kind: give such a network"
+            f"{other.name} is of {other.kind} synapses, other connections are of {kind} synapses: NEST's precise "
+            "models have one kind: give such a network"
         )
-    if starts.i_start.any():
+    if kind is not EXPONENTIAL and starts.i_start.any():
         unit = int(np.flatnonzero(starts.i_start)[0])
-        raise ValueError(f"{_where(view, unit)}: i_start beside alpha synapses: leave it out")
-    return True
+        raise ValueError(f"{_where(view, unit)}: i_start beside {kind} synapses: leave it out")
+    return kind
 
 
 def _where(view: GraphView, unit: int) -> str:
@@ -212,10 +214,12 @@ def _within_holds(view: GraphView, synapses: Synapses, step: float) -> Synapses:
     """Let exponential synapses of units to themselves without a delay have one of a step, and the weight that is left
     then. No refractory period is shorter than a step, and V is 0 until it ends."""
     own = (synapses.source - view.structure.n_inputs == synapses.target) & (synapses.delay < 0.5 * step)
-    risen = np.flatnonzero(own & view.structure.nodes["paired"][synapses.target] & (synapses.weight != 0.0))
+    kinds = view.structure.nodes["kind"][synapses.target]
+    risen = np.flatnonzero(own & (kinds != EXPONENTIAL.number) & (synapses.weight != 0.0))
     if risen.size:
+        name = list(KINDS)[kinds[risen[0]]]
         raise ValueError(
-            f"{_where(view, int(synapses.target[risen[0]]))}: an alpha synapse of the unit to itself has no delay: "
+            f"{_where(view, int(synapses.target[risen[0]]))}: an {name} synapse of the unit to itself has no delay: "
             f"NEST needs one step: give delay >= resolution = {step:g}"
         )
     alpha = view.structure.channels["alpha"][synapses.current]
@@ -363,7 +367,7 @@ def _start(nest: Any, plan: Plan, units: Any, batch: int, ahead: int, step: floa
             "I_e": starts.bias[mine], "V_m": starts.v_start[mine], "I_syn_ex": np.maximum(starts.i_start[mine], 0.0),
             "I_syn_in": np.minimum(starts.i_start[mine], 0.0),
         }  # fmt: skip
-        if plan.model == ALPHA:
+        if plan.model not in (EXPONENTIAL.nest, TWO_TAU_SYN):  # they start without a current
             values = {name: values[name] for name in ("I_e", "V_m")}
         units[places.tolist()].set(**_copies(values, batch))
     return done

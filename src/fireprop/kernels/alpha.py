@@ -10,7 +10,7 @@ An arrival adds its weight w to A. So its current is w alpha t exp(-alpha t), of
 import math
 
 from fireprop.kernels.bits import fma
-from fireprop.kernels.compiling import inlined
+from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.exponential import decay, loss
 
 PEAK = 0.36787944117144233  # 1/e: of the current after a unit of A
@@ -54,6 +54,30 @@ def response_slopes(gap, alpha, beta):
         gap * (part * (near - turned * square)),
         -gap * (turned * (part * (m1 - m2))),
     )
+
+
+@njit(nogil=True)
+def each_response(gaps, alphas, betas, out):
+    """What a spike of weight 1 adds to V after every gap, and its derivatives by gap, alpha and beta: out (4, n)."""
+    for k in range(gaps.size):
+        _, _, lag, _, out[0, k] = responses(gaps[k], alphas[k], betas[k])
+        out[1, k] = lag - betas[k] * out[0, k]
+        _, _, out[2, k], out[3, k] = response_slopes(gaps[k], alphas[k], betas[k])
+
+
+@njit(cache=True)
+def peak(alpha, beta):
+    """When V peaks after a spike of weight 1, and how high: where I = beta V, by bisection. I peaks earlier, at
+    1/alpha."""
+    low, high = 1.0 / alpha, 40.0 * (1.0 / alpha + 1.0 / beta)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        _, _, current, _, v = responses(middle, alpha, beta)
+        if current > beta * v:
+            low = middle
+        else:
+            high = middle
+    return low, responses(low, alpha, beta)[4]
 
 
 @inlined

@@ -10,12 +10,14 @@ SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross
 ROUNDED = 2.0**-20  # far more than float32 lanes round: no look misses a unit that crosses in it
 BELOW = 1.0 - 2.0**-23  # an ulp of float32; float64 lanes round as the search did, and nothing is left to settle
 BLOCK = np.uint64(LANES)
+SEARCHED_AT_ONCE = 8  # columns of a vector pass that seeks crossings
 
 # Rows of `Loop.lanes`
 V, I, THETA = range(3)  # noqa: E741 - the field's own letter
 
-# Rows of `Loop.search`
-START, START_V, START_I, GOAL, SYNAPSE, MEMBRANE, DURATION = range(7)
+# Rows of a line of units whose crossings are sought: from where, and the duration that is found
+N_SEARCH = 7
+START, START_V, START_I, GOAL, SYNAPSE, MEMBRANE, DURATION = range(N_SEARCH)
 
 
 @piece
@@ -58,6 +60,16 @@ def search_one(search, m, alpha, beta):
     v, i, theta = search[START_V, m], search[START_I, m], search[GOAL, m]
     plain, duration = is_plain(v, i, alpha, beta, theta), plain_crossing(v, i, alpha, beta, theta)
     search[DURATION, m] = duration if plain else UNRESOLVED
+
+
+@piece
+def fill_up(columns, first, n):
+    """Repeat the first of n columns until a vector is full; one alone is none. Returns how many there are then."""
+    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
+    for k in range(first + n, first + n_all):
+        for part in range(columns.shape[0]):
+            columns[part, k] = columns[part, first]
+    return n_all
 
 
 @piece

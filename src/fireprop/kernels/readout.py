@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 
-from fireprop.kernels import alpha as alpha_synapses
 from fireprop.kernels.compiling import inlined, njit
 from fireprop.kernels.membrane import NONE_AHEAD, factors, peak_time, propagate, response, response_slopes, rise
 
@@ -66,15 +65,6 @@ def responses(gaps, alphas, betas, out):
     for k in range(gaps.size):
         out[0, k] = response(gaps[k], alphas[k], betas[k])
         out[1, k], out[2, k], out[3, k] = response_derivatives(gaps[k], alphas[k], betas[k])
-
-
-@njit(nogil=True)
-def driven_responses(gaps, alphas, betas, out):
-    """What a spike of weight 1 at an alpha synapse adds to V after every gap, and its derivatives, as `responses`."""
-    for k in range(gaps.size):
-        _, _, lag, _, out[0, k] = alpha_synapses.responses(gaps[k], alphas[k], betas[k])
-        out[1, k] = lag - betas[k] * out[0, k]
-        _, _, out[2, k], out[3, k] = alpha_synapses.response_slopes(gaps[k], alphas[k], betas[k])
 
 
 @njit(nogil=True)

@@ -29,6 +29,7 @@ from fireprop.kernels.lanes import (
     GOAL,
     MEMBRANE,
     ROUNDED,
+    SEARCHED_AT_ONCE,
     SLACK,
     START,
     START_I,
@@ -37,6 +38,7 @@ from fireprop.kernels.lanes import (
     THETA,
     I,
     V,
+    fill_up,
     look_ahead,
     may_cross,
     may_cross_in_look,
@@ -75,7 +77,6 @@ from fireprop.kernels.varied import (
 NEVER = -math.inf
 WORDS = LANES // 8
 ZERO, ONE = np.uint64(0), np.uint64(1)
-SEARCHED_AT_ONCE = 8
 # A look ahead of a recurrent layer that finds no crossing is made again, FURTHER times as long, and later ones start
 # LONGER times as long. If it finds more units than are searched at once, later ones start so short that it finds FEW.
 FURTHER, LONGER, FEW = 3.0, 1.5, 6.0
@@ -488,16 +489,6 @@ def search_line(columns, search, state, first, n):
     alpha, beta = state.alpha, state.beta
     for k in range(np.uint64(n)):
         search_one(search, first + k, alpha, beta)
-
-
-@piece
-def fill_up(columns, first, n):
-    """Repeat the first of n columns until a vector is full; one alone is none. Returns how many there are then."""
-    n_all = n if n == 1 else -(-n // SEARCHED_AT_ONCE) * SEARCHED_AT_ONCE
-    for k in range(first + n, first + n_all):
-        for part in range(columns.shape[0]):
-            columns[part, k] = columns[part, first]
-    return n_all
 
 
 @merged

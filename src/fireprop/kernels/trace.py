@@ -4,17 +4,16 @@ import math
 
 import numpy as np
 
-from fireprop.kernels import alpha
 from fireprop.kernels.compiling import njit
-from fireprop.kernels.membrane import response
+from fireprop.kernels.graph import flow
 
 
 @njit(cache=True)
-def trace(grid, arrivals, weights, alphas, drives, spikes, beta, t_ref, start, out_v, out_i):
+def trace(grid, arrivals, weights, alphas, kinds, spikes, beta, t_ref, start, out_v, out_i):
     """V(t-) and I(t-) at every time of `grid`, written to out_v and out_i.
 
-    arrivals, weights, alphas  (n,) times, what each adds to I, and the rate at which that decays
-    drives                     (n,) whether it adds to A instead, which drives I (`kernels.alpha`)
+    arrivals, weights, alphas  (n,) times, what each adds, and the rate at which that decays
+    kinds                      (n,) of the synapses, as NODE.kind
     spikes                     (m,) the unit's own spikes, ascending
     start                      a time and V there, before any of these; (0.0, 0.0) for a unit at rest
 
@@ -33,15 +32,11 @@ def trace(grid, arrivals, weights, alphas, drives, spikes, beta, t_ref, start, o
         for k in range(arrivals.size):
             if arrivals[k] < t:
                 left = weights[k] * math.exp(-alphas[k] * (t - arrivals[k]))
-                i += left * (alphas[k] * (t - arrivals[k]) if drives[k] else 1.0)
+                i += left * flow.left_current(kinds[k], alphas[k] * (t - arrivals[k]))
                 if t > restart:
                     late = max(arrivals[k], restart)
                     wait = alphas[k] * (late - arrivals[k])
                     left = weights[k] * math.exp(-wait)
-                    if drives[k]:
-                        _, _, _, h, more = alpha.responses(t - late, alphas[k], beta)
-                        v += left * (wait * h + more)
-                    else:
-                        v += left * response(t - late, alphas[k], beta)
+                    v += left * flow.left_response(kinds[k], t - late, wait, alphas[k], beta)
         out_v[g] = v
         out_i[g] = i

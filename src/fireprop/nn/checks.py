@@ -1,7 +1,6 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +8,7 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.spikes import Shape, Spikes
-
-Synapse: TypeAlias = Literal["exponential", "alpha"]
+from fireprop.synapses import NAMES, Synapse
 
 
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
@@ -31,7 +29,7 @@ def size(name: str, value: int) -> int:
 
 def synapse(value: Synapse) -> Synapse:
     """A kind of synapse."""
-    arguments.choice("synapse", value, "exponential", "alpha")
+    arguments.choice("synapse", value, *NAMES)
     return value
 
 

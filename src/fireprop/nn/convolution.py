@@ -11,10 +11,10 @@ from torch.nn.utils import parametrize
 from fireprop import arguments
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
-from fireprop.nn.checks import Synapse
 from fireprop.nn.lif import LIF
 from fireprop.nn.stencils import PoolStencil, Sizes, Stencil, per_axis
 from fireprop.spikes import Shape, Spikes
+from fireprop.synapses import Synapse
 
 OF_SYNAPSES = ("tau_syn", "delay")
 

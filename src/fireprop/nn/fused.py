@@ -98,7 +98,8 @@ def kind_of(layers: Sequence["LIF"]) -> str:
     """What a state of the layers is of, in words."""
     return ", ".join(
         f"LIF({lif.in_features}, {lif.out_features}{', recurrent=True' if lif.recurrent else ''}"
-        f"{', adaptation' if lif.adaptation is not None else ''}{', alpha synapses' if lif.synapse == 'alpha' else ''})"
+        f"{', adaptation' if lif.adaptation is not None else ''}"
+        f"{f', {lif.synapse} synapses' if lif.synapse != 'exponential' else ''})"
         for lif in layers
     )
 

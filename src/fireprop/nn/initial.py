@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fireprop.kernels import alpha as alpha_synapses
-from fireprop.kernels import membrane
-from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.stencils import Stencil
+from fireprop.synapses import KINDS, Kind, Synapse
 
 GAIN = 2.8
 SPREAD = 0.5
@@ -183,7 +181,7 @@ def peaks(
 
     A number, (1, in), (out, 1) or (out, in), as the time constants are; with a sparse mask a number or (n_synapses,).
     """
-    return _of_pairs(lambda pairs: _peak_responses(pairs, synapse, window), tau_mem, tau_syn, mask)
+    return _of_pairs(lambda pairs: _peak_responses(pairs, KINDS[synapse], window), tau_mem, tau_syn, mask)
 
 
 def margins(
@@ -195,7 +193,7 @@ def margins(
     0 to the threshold once more: 1 for short synapses, 9/16 at tau_syn = tau_mem / 2 (0.46 for alpha synapses), 0 for
     long ones.
     """
-    return _of_pairs(_margins_of_alpha if synapse == "alpha" else _margins, tau_mem, tau_syn, mask)
+    return _of_pairs(lambda pairs: KINDS[synapse].margin(pairs[1] / pairs[0]), tau_mem, tau_syn, mask)
 
 
 def _of_pairs(
@@ -273,54 +271,21 @@ def _require_finite(weight: Tensor) -> None:
         )
 
 
-def _peak_responses(pairs: Tensor, synapse: Synapse, window: float) -> Tensor:
+def _peak_responses(pairs: Tensor, kind: Kind, window: float) -> Tensor:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`, for (2, n) taus."""
-    found = [_peak_response(float(mem), float(syn), synapse, window) for mem, syn in pairs.T]
+    found = [_peak_response(float(mem), float(syn), kind, window) for mem, syn in pairs.T]
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _margins(pairs: Tensor) -> Tensor:
-    """A fit, to 4 % of the exact value for tau_syn <= 100 tau_mem (tests/test_starting_weights.py)."""
-    tau_mem, tau_syn = pairs
-    margin: Tensor = 1.0 / (1.0 + 1.25 * (tau_syn / tau_mem) ** 0.7)
-    return margin
-
-
-def _margins_of_alpha(pairs: Tensor) -> Tensor:
-    """Likewise for alpha synapses: a fit, within 2 % of the exact margin for tau_syn / tau_mem from 0.1 to 30."""
-    ratio = pairs[1] / pairs[0]
-    margin: Tensor = 1.0 / (1.0 + 1.565 * ratio**0.673 + 0.528 * ratio**1.637)
-    return margin
-
-
-def _peak_response(tau_mem: float, tau_syn: float, synapse: Synapse, window: float) -> float:
+def _peak_response(tau_mem: float, tau_syn: float, kind: Kind, window: float) -> float:
     """Peak of the membrane's response to one unit of current that arrives evenly over `window`."""
     alpha, beta = 1.0 / tau_syn, 1.0 / tau_mem
     if beta == 0.0:  # V rises for ever, towards this
         return tau_syn
-    response = _response_to_alpha if synapse == "alpha" else membrane.response
-    if synapse == "alpha":
-        t_peak = _peak_of_alpha(alpha, beta)
-        height = response(t_peak, alpha, beta)
-    else:
-        t_peak, height = membrane.peak(0.0, 1.0, alpha, beta)
+    t_peak, height = kind.peak(alpha, beta)
     if window == 0.0:
         return float(height)
     arrivals = np.linspace(0.0, window, 65)
     moments = np.linspace(0.0, window + t_peak, 129)[1:]
-    means = [np.mean([response(t - s, alpha, beta) if s < t else 0.0 for s in arrivals]) for t in moments]
-    return float(np.max(means))
-
-
-def _response_to_alpha(gap: float, alpha: float, beta: float) -> float:
-    return float(alpha_synapses.responses(gap, alpha, beta)[4])
-
-
-def _peak_of_alpha(alpha: float, beta: float) -> float:
-    """When V peaks after a spike at an alpha synapse: where I = beta V, by bisection. I peaks at 1/alpha, V later."""
-    low, high = 1.0 / alpha, 40.0 * (1.0 / alpha + 1.0 / beta)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        _, _, current, _, v = alpha_synapses.responses(middle, alpha, beta)
-        low, high = (middle, high) if current > beta * v else (low, middle)
-    return low
+    gaps = np.maximum(moments[:, None] - arrivals, 0.0)
+    return float(np.max(np.mean(kind.response(gaps.ravel(), alpha, beta).reshape(gaps.shape), axis=1)))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from fireprop import arguments, engine
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
-from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import (
     OPTIONAL,
@@ -25,6 +24,7 @@ from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
 from fireprop.nn.state import From
 from fireprop.nn.stencils import Stencil
 from fireprop.spikes import Shape, Spikes
+from fireprop.synapses import Synapse
 
 EXACT = (
     "tau_mem", "tau_syn", "t_ref", "v_threshold", "tau_syn_rec", "delay", "delay_rec", "bias", "v_start", "i_start",

@@ -11,7 +11,6 @@ from fireprop import arguments, engine
 from fireprop.compat.tensors import stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
-from fireprop.nn.checks import Synapse
 from fireprop.nn.connectivity import (
     Connectivity,
     from_sparse,
@@ -55,6 +54,7 @@ from fireprop.nn.structure import (
     unit_weights,
 )
 from fireprop.spikes import Spikes, unit_shape
+from fireprop.synapses import Synapse
 
 INPUT = "input"
 
@@ -464,7 +464,8 @@ class Network(nn.Module):
             f"{name} of {p.size}{' with adaptation' if p.adaptation is not None else ''}"
             for name, p in self.populations.items()
         )
-        kinds = {key: " (alpha)" if self._connection(key).synapse == "alpha" else "" for key in self.connections}
+        names = {key: self._connection(key).synapse for key in self.connections}
+        kinds = {key: "" if name == "exponential" else f" ({name})" for key, name in names.items()}
         return f"a Network of {self.n_inputs} inputs, {sizes}, with {', '.join(key + kinds[key] for key in kinds)}"
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:

@@ -11,12 +11,13 @@ from fireprop.nn.sequential import Sequential
 
 
 def lif_layers(net: LIF | Sequential) -> list[LIF]:
-    """The LIF layers of a chain in order. Raises ValueError for anything else in it, and for alpha synapses."""
+    """The LIF layers of a chain in order. Raises ValueError for anything else in it, and for other synapses than
+    exponential ones."""
     if isinstance(net, LIF):
-        if net.synapse != "exponential" or not bool(torch.isfinite(net.tau_mem).all()):
-            raise ValueError(
-                "net has alpha synapses or an infinite tau_mem: exponential synapses and a leak are needed"
-            )
+        if net.synapse != "exponential":
+            raise ValueError(f"net has {net.synapse} synapses: exponential synapses and a leak are needed")
+        if not bool(torch.isfinite(net.tau_mem).all()):
+            raise ValueError("net has an infinite tau_mem: exponential synapses and a leak are needed")
         return [net]
     arguments.instance("net", net, Sequential, "a fireprop.nn.LIF, or a Sequential of LIF layers")
     found: list[LIF] = []

@@ -12,6 +12,7 @@ from fireprop import engine
 from fireprop.nn.connectivity import Connectivity, for_engine, sharing_of, tensors_of
 from fireprop.nn.constants import Part, Site, Values, is_trained, values_of
 from fireprop.spikes import Shape
+from fireprop.synapses import Synapse
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
@@ -225,7 +226,7 @@ def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
 
 def connection_of(
     name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    sharing: dict[str, Any], trained: tuple[bool, bool], synapse: str,
+    sharing: dict[str, Any], trained: tuple[bool, bool], synapse: Synapse,
 ) -> engine.graph.Connection:  # fmt: skip
     """Connection `number` of a graph with these constants, between the populations `ends`.
 
@@ -238,7 +239,7 @@ def connection_of(
         delay = None  # it costs nothing then
     return engine.graph.Connection(
         name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), tau_trained, is_alpha=synapse == "alpha", **sharing,
+        None if delay is None else np.broadcast_to(delay, shape), tau_trained, synapse=synapse, **sharing,
     )  # fmt: skip
 
 

@@ -65,15 +65,20 @@ class GraphView:
                 raise ValueError(f"{population.name}: tau_mem = inf: {what} supports finite tau_mem only")
 
     def require_leaky_exponential(self, what: str) -> None:
-        """Refuse a network with alpha synapses or units without leak, which `what` does not know. Raises ValueError."""
+        """Refuse a network with other than exponential synapses, or units without leak, which `what` does not know.
+
+        Raises ValueError.
+        """
         self.require_leaky(what)
         for connection in self.structure.connections:
-            if connection.is_alpha:
-                raise ValueError(f"{connection.name} is of alpha synapses: {what} supports exponential synapses only")
+            if connection.synapse != "exponential":
+                raise ValueError(
+                    f"{connection.name} is of {connection.synapse} synapses: {what} supports exponential synapses only"
+                )
 
     def require_plain(self, what: str) -> None:
-        """Refuse a network with alpha synapses, units without leak, delays, biases or initial states, which `what` does
-        not know.
+        """Refuse a network with other than exponential synapses, units without leak, delays, biases or initial states,
+        which `what` does not know.
 
         Raises ValueError.
         """

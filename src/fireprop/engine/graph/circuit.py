@@ -104,8 +104,11 @@ def _replayed(run: interface.Run, sample: int, t_end: float) -> Run:
     A spike of a float32 run lies off its threshold by what that has rounded: V' is taken where V is.
     """
     structure, weights, thresholds = run.as_graph()
-    if structure.nodes["paired"].any():
-        raise ValueError("the network has alpha synapses: shares of a gradient are known for exponential synapses only")
+    other = next((c.synapse for c in structure.connections if c.synapse != "exponential"), None)
+    if other is not None:
+        raise ValueError(
+            f"the network has {other} synapses: shares of a gradient are known for exponential synapses only"
+        )
     times, units, offsets = run.spikes(0)
     own = slice(*offsets[sample : sample + 2])
     given = times[own], units[own], np.array([0, own.stop - own.start])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def _state(graph: Graph, lanes: Lanes | None = None) -> walk_kernel.State:
     nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
-    for name in ("beta", "n_channels", "paired"):
+    for name in ("beta", "n_channels", "kind"):
         nodes[name] = graph.nodes[name]
     currents["alpha"] = graph.channels["alpha"]
     return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes)

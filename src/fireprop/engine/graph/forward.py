@@ -38,6 +38,7 @@ from fireprop.kernels.graph import resume as resume_kernel
 from fireprop.kernels.graph import simulate as simulate_kernel
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import ABSENT, ENTRY, Queue
+from fireprop.kernels.lanes import N_SEARCH, SEARCHED_AT_ONCE
 from fireprop.kernels.log import EVENT, Log
 
 FIRST_CAPACITY = 1024  # spikes per sample that a log starts with; it doubles as needed
@@ -255,7 +256,8 @@ def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.
     theta[graph.nodes["lane"]] = graph.nodes["theta"]
     flags = np.zeros((n_units + 15) // 8 * 8, np.uint8)
     moved, lift = np.empty(n_units, weight.dtype), np.empty(n_units, weight.dtype)
-    return blocks_kernel.Blocks(lanes, theta, moved, lift, flags, flags.view(np.uint64))
+    line = np.empty(n_units, int), np.zeros(n_units, bool), np.empty((N_SEARCH, n_units + SEARCHED_AT_ONCE))
+    return blocks_kernel.Blocks(lanes, theta, moved, lift, flags, flags.view(np.uint64), *line)
 
 
 def _longer(old: Array, room: int) -> Array:

@@ -14,6 +14,7 @@ from fireprop.engine.graph.layering import INPUT, Layering, layering_of
 from fireprop.kernels import membrane
 from fireprop.kernels.graph import building as building_kernel
 from fireprop.kernels.graph.layout import BLOCK, CELL, CHANNEL, NODE, SEGMENT, SYNAPSE
+from fireprop.synapses import EXPONENTIAL, KINDS, Kind, Synapse
 
 BIAS, STATE = -2, -3  # what acts on units at the start of a sample: their constant currents, and their initial state
 STARTS = (BIAS, STATE)  # two sources, for none reaches a unit twice
@@ -96,7 +97,7 @@ class Connection:
     trained  whether the gradient by tau_syn is wanted: then each of its entries has currents of its own, whose number
              does not change with their values
     feeds    of STATE: the number of the connection to whose currents it adds, or None
-    is_alpha  whether its synapses are alpha synapses
+    synapse  the kind of its synapses
     shared   (n_synapses,) int32 or int64, of Sparsity: the place of the weight of each synapse among weights of shape
              `kernel`, flat. None: each synapse has a weight of its own
     kernel   shape of shared weights
@@ -110,9 +111,13 @@ class Connection:
     delay: Array | None = None
     trained: bool = False
     feeds: int | None = None
-    is_alpha: bool = False
+    synapse: Synapse = "exponential"
     shared: Array | None = None
     kernel: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.synapse]
 
     @cached_property
     def sparsity(self) -> Sparsity:
@@ -297,6 +302,9 @@ class Structure:
         segments["number"] = number[first]
         segments["place"] = self.synapses["channel"][first] - self.nodes["first_channel"][units[first]]
         segments["weight"] = first
+        population = self.nodes["population"][units]
+        begins = (np.diff(population, prepend=-1) != 0) | (np.diff(self.sources, prepend=-1) != 0)
+        segments["begins"] = begins[first]
         return np.searchsorted(first, self.rows), segments
 
     @cached_property
@@ -441,9 +449,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     cells = _cells(populations)
     nodes["cell"][lanes] = np.repeat(np.arange(cells.size), cells["width"])
     lines = _lay_out_lines(n_inputs, starts, connections)
-    for connection in connections:
-        if connection.is_alpha:
-            nodes["paired"][starts[connection.post] : starts[connection.post + 1]] = True
+    nodes["kind"] = _kinds_of_units(starts, connections)
     channels, groups = _lay_out_channels(nodes, starts, connections)
     start = n_inputs + lines.number
     n_external = start + (len(STARTS) if _has_start(connections) else 0)
@@ -471,7 +477,7 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
         building_kernel.lay_synapses(
             connection.sparsity.rows, connection.sparsity.sources, senders[k], turns[connection.post],
             connection.tau_syn, connection.groups, _first_group(connections, k), ends, int(places[k]), width,
-            connection.is_alpha, cursor, nodes, channels, groups, synapses, order,
+            connection.kind.number, cursor, nodes, channels, groups, synapses, order,
         )  # fmt: skip
     if any(connection.shared is not None for connection in connections):
         order = _weights_of_slots(connections)[order]
@@ -481,6 +487,25 @@ def lay_out(n_inputs: int, populations: Sequence[Population], connections: Seque
     return Structure(
         n_inputs, tuple(populations), tuple(connections), lines, nodes, channels, groups, rows, synapses, order
     )
+
+
+def _kinds_of_units(starts: Array, connections: Sequence[Connection]) -> Array:
+    """(n_units,): the kind of the synapses of each unit; of one that has exponential synapses too, the other kind.
+
+    Raises ValueError for a population with two other kinds.
+    """
+    kinds = np.full(int(starts[-1]), EXPONENTIAL.number)
+    first: dict[int, Connection] = {}
+    for connection in connections:
+        if connection.kind is not EXPONENTIAL:
+            before = first.setdefault(connection.post, connection)
+            if before.kind is not connection.kind:
+                raise ValueError(
+                    f"{connection.name} is of {connection.synapse} synapses, {before.name} of {before.synapse} "
+                    "synapses: a population receives one kind beside exponential synapses"
+                )
+            kinds[starts[connection.post] : starts[connection.post + 1]] = connection.kind.number
+    return kinds
 
 
 def _weights_of_slots(connections: Sequence[Connection]) -> Array:
@@ -547,7 +572,7 @@ def _first_group(connections: Sequence[Connection], k: int) -> int:
 
 def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connection]) -> tuple[Array, Array]:
     """A channel for each distinct rate and group that reaches a unit, slowest first, and the groups; fills in who owns
-    which. Of paired units two, the current and what drives it."""
+    which; several, if the kind of the unit's currents needs several."""
     ends = np.zeros(nodes.size, int)
     rates, groups = np.empty(0), np.empty(0, int)
     for room in (False, True):
@@ -564,8 +589,8 @@ def _lay_out_channels(nodes: Array, starts: Array, connections: Sequence[Connect
     owner, rates, groups = owner[order], rates[order], groups[order]
     new = np.ones(order.size, bool)
     new[1:] = (np.diff(owner) != 0) | (np.diff(rates) != 0.0) | (np.diff(groups) != 0)
-    twice = new * np.where(nodes["paired"][owner], 2, 1)
-    owner, rates, groups = (np.repeat(values, twice) for values in (owner, rates, groups))
+    times = new * np.array([kind.n_channels for kind in KINDS.values()])[nodes["kind"][owner]]
+    owner, rates, groups = (np.repeat(values, times) for values in (owner, rates, groups))
     channels = records(owner.size, CHANNEL)
     channels["alpha"] = rates
     nodes["first_channel"] = np.searchsorted(owner, np.arange(nodes.size))

@@ -14,6 +14,7 @@ from fireprop.engine.graph.layout import Structure
 from fireprop.engine.interface import AsGraph, Cotangents, Gradient, Part
 from fireprop.kernels import status
 from fireprop.kernels.graph.layout import Graph
+from fireprop.synapses import EXPONENTIAL, KINDS
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ class Run(interface.Run):
         event, place = spans(first, stop - first)
         heard = synapses[place]
         channel, node = structure.synapses["channel"][heard], structure.nodes[target]
-        drives = node["paired"] & ((channel - node["first_channel"]) % 2 == 1)
-        return times[event], self.graph.weight[heard], structure.channels["alpha"][channel], drives
+        n = list(KINDS.values())[node["kind"]].n_channels
+        kinds = np.where((channel - node["first_channel"]) % n == n - 1, int(node["kind"]), EXPONENTIAL.number)
+        return times[event], self.graph.weight[heard], structure.channels["alpha"][channel], kinds
 
     def start_of(self, sample: int, layer: int, unit: int) -> tuple[float, float]:
         if not self.structure.has_start:

@@ -155,7 +155,7 @@ def run(plan: Plan, report: Report, watch: Watch) -> None:
     report.show_figure("loss", draw_losses(epochs), "Training loss and accuracy by epoch, a line per seed.")
     report.show_figure("decision_map", _draw_map(trainers[0]), "Decision map of the first seed, fair setting.")
     report.keep_rows("seeds", [asdict(row) for rows in outcomes.values() for row in rows])
-    report.keep_rows("epochs", [{"setting": setting, "seed": seed, **asdict(row)} for setting, seed, row in epochs])
+    report.keep_rows("epochs", [{"setting": setting, "seed": seed, **row.line()} for setting, seed, row in epochs])
 
 
 def _train_all(setting: str, plan: Plan, watch: Watch) -> tuple[list[Outcome], list[Trainer]]:

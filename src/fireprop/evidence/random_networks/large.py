@@ -8,8 +8,8 @@ import torch
 
 from fireprop.evidence.random_networks.draws import choice, integers, mask, uniform
 from fireprop.nn import LIF, Network, Sequential
-from fireprop.nn.checks import Synapse
 from fireprop.spikes import Spikes
+from fireprop.synapses import Synapse
 
 Drawn: TypeAlias = tuple[LIF | Sequential | Network, Spikes, float]
 

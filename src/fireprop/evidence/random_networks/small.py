@@ -1,6 +1,7 @@
 """Small random networks of every kind, with spikes that may be differentiated: none of them grazes its threshold."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar, get_args
 
@@ -11,12 +12,14 @@ from fireprop import arguments
 from fireprop.engine import SpikeLimitError
 from fireprop.evidence.random_networks.draws import integers, uniform
 from fireprop.nn import LIF, Network, Record, Sequential
-from fireprop.nn.checks import Synapse
 from fireprop.nn.structure import weights_of
 from fireprop.spikes import Spikes
+from fireprop.synapses import NAMES, Synapse
 
-NetworkKind: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays", "alpha"]
-KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+Exponential: TypeAlias = Literal["chain", "recurrent", "several-tau-syn", "hold", "populations", "delays"]
+NetworkKind: TypeAlias = Exponential | Synapse
+OTHERS = tuple(name for name in NAMES if name != "exponential")
+KINDS: tuple[NetworkKind, ...] = (*get_args(Exponential), *OTHERS)
 Net = TypeVar("Net", bound=nn.Module)
 
 # How random networks are drawn, and which are kept. Weights of this gain and spread fire their units several times, and
@@ -50,7 +53,7 @@ def random_network(generator: torch.Generator, kind: NetworkKind = "recurrent") 
           "populations": a `Network`: inputs, an excitatory population with recurrence, an inhibitory one, an output;
           about half of them have a second connection between two populations
           "delays": a recurrent layer with a hold per unit and a delay per synapse, all of whose constants are trained
-          "alpha": the same with alpha synapses
+          "alpha": the same with alpha synapses, and so on for all kinds of synapses but the exponential
 
     Constants are drawn per unit and weights are masked. Units fire twice or more on average, outputs once, and no slope
     of a spike is below 0.1 thresholds per tau_mem: a graze has no derivative to check.
@@ -179,10 +182,6 @@ def _draw_delays(generator: torch.Generator, synapse: Synapse = "exponential") -
     return _draw_recurrent_layer(generator, nn.Parameter(tau_mem), nn.Parameter(tau_syn), synapse, **trained)
 
 
-def _draw_alpha(generator: torch.Generator) -> LIF:
-    return _draw_delays(generator, "alpha")
-
-
 def _draw_recurrent_layer(
     generator: torch.Generator, tau_mem: Tensor, tau_syn: Tensor, synapse: Synapse = "exponential", **constants: Tensor
 ) -> LIF:
@@ -277,5 +276,5 @@ _DRAWS: dict[NetworkKind, Callable[[torch.Generator], nn.Module]] = {
     "hold": _draw_hold,
     "populations": _draw_populations,
     "delays": _draw_delays,
-    "alpha": _draw_alpha,
+    **{name: partial(_draw_delays, synapse=name) for name in OTHERS},
 }

@@ -70,7 +70,7 @@ def feed_of_connection(where: str, net: Network, key: str) -> Feed:
 
 def _require_exponential(where: str, synapse: str) -> None:
     if synapse != "exponential":
-        raise ValueError(f"{where}: alpha synapses: NIR has no node for them")
+        raise ValueError(f"{where}: {synapse} synapses: NIR has no node for them")
 
 
 def _feed(

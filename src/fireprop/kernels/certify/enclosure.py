@@ -32,6 +32,7 @@ from fireprop.kernels.compiling import called, piece
 U = 2.0**-53 * (1.0 + 2.0**-20)  # mutant: a little above 2^-53, for products of errors; no test can tell how much
 EXP = 4.0 * U  # relative error of exp
 CREST = 0.367879441172  # a little above 1/e
+DRIVES = {"exponential": False, "alpha": True}  # the kinds of synapses that this knows, and whether they drive by an A
 TINY = 2.0**-1060  # absolute error where results underflow  # mutant: room for 2^14 underflows
 
 # Constants of a unit, then where the walk stands with it.

@@ -6,7 +6,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, inlined, merged, njit, piece
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.blocks import (
     A,
     B,
@@ -20,7 +20,7 @@ from fireprop.kernels.graph.blocks import (
     move_lanes_back,
     unit_of,
 )
-from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
@@ -58,34 +58,41 @@ class Joint(NamedTuple):
     before: np.ndarray
 
 
-@called
+@piece
 def arrive_back(lanes, graph, log, gradient, state, k, t):
     """Arrival rule for what event k, delivered at t, caused in all its targets; lanes: those of the state.
 
-    dL/dt is summed over each cell for itself, the last cell first: so it rounds as if each population without several
-    were a network of its own, differentiated after those above it.
+    dL/dt is summed over each population for itself, the last one first: so it rounds as if each were a network of its
+    own, differentiated after those above it.
     """
     source = source_of(graph, log, k)
-    first, stop = graph.rows[source], graph.rows[source + 1]
     if lanes is None:
-        arrive_at_each(graph, gradient, state, k, first, stop, t)
+        arrive_at_each(graph, gradient, state, k, graph.rows[source], graph.rows[source + 1], graph.rows[source], t)
     else:
         find_factors(lanes, lanes.rows[source], lanes.rows[source + 1], t)
         for n in range(lanes.rows[source + 1] - lanes.rows[source] - 1, -1, -1):
             part = lanes.segments[lanes.rows[source] + n]
             if part.number >= 0:
-                arrive_at_block(lanes, part, n, graph, gradient, state, k, t)
+                arrive_at_block(lanes, part, n, graph, gradient, state, t)
+                if part.begins:
+                    close_sums(gradient, state.sums, k)
             else:
-                arrive_at_each(graph, gradient, state, k, part.first, part.stop, t)
+                arrive_at_each(graph, gradient, state, k, part.first, part.stop, graph.rows[source], t)
 
 
 @piece
-def arrive_at_block(lanes, part, n, graph, gradient, state, k, t):
+def close_sums(gradient, sums, k):
+    """dL/dt of an arrival is complete for a population."""
+    gradient.times[k] += total_of(sums)
+    sums[:] = 0.0
+
+
+@piece
+def arrive_at_block(lanes, part, n, graph, gradient, state, t):
     """`arrive_back` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
     own = lanes.blocks[part.number]
     if own.at == np.inf and own.n_alone == 0:
         return
-    state.sums[:] = 0.0
     if own.n_channels == 1 and own.n_alone == 0 and t < own.at:
         ahead = lanes.factors
         come_back(
@@ -93,7 +100,6 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, k, t):
             ahead[H, n],
         )  # fmt: skip
         own.at = t
-        gradient.times[k] += total_of(state.sums)
         return
     if t < own.at < np.inf:
         move_lanes_back(lanes, own, graph.channels, state.memo, t)
@@ -107,7 +113,6 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, k, t):
     own.n_alone = 0
     alpha = graph.channels[own.first_channel + part.place].alpha
     add_from_lanes(lanes, own, alpha, lanes.weight, gradient.slots, part.weight, part.place, state.sums)
-    gradient.times[k] += total_of(state.sums)
 
 
 @piece
@@ -124,8 +129,8 @@ def single_out(lanes, graph, state, u):
 
 
 @called
-def arrive_at_each(graph, gradient, state, k, first, stop, t):
-    """`arrive_back` along the synapses first..stop - 1, whose targets move one by one."""
+def arrive_at_each(graph, gradient, state, k, first, stop, row, t):
+    """`arrive_back` along the synapses first..stop - 1, whose targets move one by one; row: the first of the source."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, grad_weight, units = graph.synapses, graph.weight, gradient.weight, graph.nodes
     nodes, currents, sums, memo = state.nodes, state.currents, state.sums, state.memo
@@ -134,10 +139,11 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
     for s in range(first, stop):
         n_active += nodes[synapses[s].target].active * (currents[synapses[s].channel].alpha >= 0.0)
     if n_active == 0:
+        if state.lanes is not None and is_complete(graph, first, stop, row):
+            close_sums(gradient, sums, k)
         return
     while stop > first:
         start = first_of_cell(graph, first, stop)
-        sums[:] = 0.0
         for s in range(start, stop):
             own, current = nodes[synapses[s].target], currents[synapses[s].channel]
             if own.active:
@@ -146,12 +152,20 @@ def arrive_at_each(graph, gradient, state, k, first, stop, t):
                 else:
                     move_many_backward(own, currents, units[synapses[s].target].first_channel, memo, t)
                 grad_weight[s] += current.value
-                driven = own.v
-                if own.paired and pairs.drives(units[synapses[s].target], synapses[s].channel):
-                    driven = current.alpha * currents[synapses[s].channel - 1].value
-                sums[(s - start) % N_SUMS] += weight[s] * (current.alpha * current.value - driven)
-        gradient.times[k] += total_of(sums)
+                by_time = flow.arrive_backward(own, current, currents, units, synapses[s])
+                sums[(s - start) % N_SUMS] += weight[s] * by_time
+        if is_complete(graph, start, stop, row):
+            close_sums(gradient, sums, k)
         stop = start
+
+
+@piece
+def is_complete(graph, first, stop, row):
+    """Whether the synapses row..first - 1 of a source reach other populations than the synapse stop - 1 does."""
+    if first == row:
+        return True
+    synapses, nodes = graph.synapses, graph.nodes
+    return nodes[synapses[first - 1].target].population != nodes[synapses[stop - 1].target].population
 
 
 @piece
@@ -307,7 +321,13 @@ def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes):
     first, spike = last_that_matters(joint, log, gradient, sample)
     if spike < first:
         return status.OK, spike
-    times, events, kinds = steps_back(joint, graph, log, sample, spike)
+    steps = steps_back(joint, graph, log, sample, spike)
+    return sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, *steps)
+
+
+@called
+def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, times, events, kinds):
+    """`sample_adjoint` along the steps of a sweep, without counts of references."""
     begin_back(joint, graph, state, sample)
     for n in range(times.size - 1, -1, -1):
         k, t = events[n], times[n]

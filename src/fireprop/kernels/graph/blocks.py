@@ -65,6 +65,8 @@ class Blocks(NamedTuple):
     moved, lift  (most units of a block,) in the dtype of the state, scratch
     flags    (n_units + some,) uint8, scratch: of the units of one block, from the first entry on; words, the same
              memory, 8 units each
+    line     (n_units,) int64: the units whose crossings are sought at the end of the instant; in_line (n_units,) bool
+    search   (N_SEARCH, n_units and some) float64, scratch: their rows of `kernels.lanes`
     """
 
     lanes: Lanes
@@ -73,6 +75,9 @@ class Blocks(NamedTuple):
     lift: np.ndarray
     flags: np.ndarray
     words: np.ndarray
+    line: np.ndarray
+    in_line: np.ndarray
+    search: np.ndarray
 
 
 @piece
@@ -87,7 +92,7 @@ def current_of(own, node, k):
     return own.first_current + k * own.width + (node.lane - own.first_lane)
 
 
-@called
+@piece
 def find_factors(lanes, first, stop, t):
     """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
     of their first currents."""
@@ -137,7 +142,7 @@ def clear_lane(lanes, own, node):
 def copy_to_node(lanes, own, nodes, channels, u):
     """Let the node of a unit that is not alone be a copy of its lanes, valid until something more arrives."""
     node = nodes[u]
-    node.at, node.v, node.copied = own.at, lanes.v[node.lane], own.arrivals
+    node.at, node.v, node.copied, node.next_input = own.at, lanes.v[node.lane], own.arrivals, own.next_input
     for k in range(own.n_channels):
         channels[node.first_channel + k].i = lanes.i[current_of(own, node, k)]
 
@@ -315,7 +320,7 @@ def bound_of_lanes(lanes, own, channels, node):
 # ----------------------------------------------------------------------------------------------------- reverse mode
 
 
-@called
+@piece
 def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a, b, h):
     """`move_lanes_back` and `add_from_lanes` of a block of units with one current each, none of which is alone.
 

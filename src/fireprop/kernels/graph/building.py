@@ -1,6 +1,7 @@
 """From connections in rows of receivers to synapses in rows of sources, in time and memory linear in the synapses."""
 
 from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.graph import flow
 
 
 @njit(cache=True)
@@ -46,7 +47,7 @@ def list_rates(rows, sources, tau_syn, group, first_group, first_target, cursor,
 
 @njit(cache=True)
 def lay_synapses(
-    rows, sources, senders, turns, tau_syn, group, first_group, ends, place, width, drives, cursor, nodes, channels,
+    rows, sources, senders, turns, tau_syn, group, first_group, ends, place, width, kind, cursor, nodes, channels,
     groups, synapses, order,
 ):  # fmt: skip
     """Write the synapses of one connection to where the rows of their sources stand, moving the cursor (by source) on.
@@ -56,7 +57,7 @@ def lay_synapses(
     ends     (first sender, first target)
     place    of the connection's first weight; width is 0 if its weights are those of its synapses alone, else they are
              (out, width)
-    drives   whether its synapses are alpha synapses
+    kind     of its synapses
     """
     first_source, first_target = ends
     for out in turns:
@@ -79,7 +80,7 @@ def lay_synapses(
             s = cursor[first_source + senders[k]]
             cursor[first_source + senders[k]] += 1
             synapses[s].target = u
-            synapses[s].channel = c if not nodes[u].paired else c - (c - first) % 2 + drives
+            synapses[s].channel = flow.entry(nodes[u], c, kind)
             order[s] = place + (k if width == 0 else out * width + source)
 
 
@@ -138,11 +139,13 @@ def _place_of(nodes, synapse):
 
 @njit(cache=True)
 def _are_alike(nodes, channels, cell):
-    """Whether the units of a cell have the same rates, and one current at least, and no alpha synapses."""
+    """Whether the units of a cell have the same rates, and one current at least, of a kind that moves in lanes."""
     one = nodes[cell.first_unit]
+    if not flow.moves_in_lanes(one):
+        return False
     for n in range(cell.width):
         node = nodes[cell.first_unit + n * cell.stride]
-        if node.beta != one.beta or node.n_channels != one.n_channels or one.n_channels == 0 or one.paired:
+        if node.beta != one.beta or node.n_channels != one.n_channels or one.n_channels == 0:
             return False
         for k in range(one.n_channels):
             if channels[node.first_channel + k].alpha != channels[one.first_channel + k].alpha:

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, njit, piece
-from fireprop.kernels.graph import pairs
-from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import source_of
-from fireprop.kernels.membrane import factors, response_slopes
 
 OWN = np.dtype(
     [
@@ -80,29 +79,10 @@ class Joint(NamedTuple):
 @called
 def move(graph, state, u, t):
     """Bring unit u to t, with nothing in between."""
-    node, own = graph.nodes[u], state.nodes[u]
+    own = state.nodes[u]
     gap = t - own.at
-    if own.at == -np.inf or gap == 0.0:
-        own.at = t
-        return
-    if node.paired:
-        pairs.move_with_constants(graph, state, u, gap)
-        own.at = t
-        return
-    b, v, by_beta = 1.0, 0.0, 0.0
-    for c in channels_of(node):
-        current, alpha = state.currents[c], graph.channels[c].alpha
-        a, b, h = factors(gap, alpha, node.beta)
-        h_by_alpha, h_by_beta = response_slopes(gap, alpha, node.beta)
-        v += h * current.i
-        by_beta += h_by_beta * current.i
-        current.v_by_alpha = b * current.v_by_alpha + h * current.by_alpha + h_by_alpha * current.i
-        current.by_alpha = a * (current.by_alpha - gap * current.i)
-        current.i *= a
-    own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
-    own.v = b * own.v + v
-    own.by_t_ref *= b
-    own.by_v_start *= b
+    if own.at > -np.inf and gap != 0.0:
+        flow.move_with_constants(graph, state, u, gap)
     own.at = t
 
 

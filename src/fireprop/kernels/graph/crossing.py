@@ -3,6 +3,7 @@
 With n currents, exp(beta t) V' has the derivative exp(beta t) I'. So the zeros of I' separate those of V', and these
 separate the pieces on which V is monotone. I' is a sum of exponentials; its zeros are isolated recursively: divide by
 the slowest exponential and differentiate, which leaves a sum of n - 1, whose zeros separate those of the sum of n.
+`flow.rung` is what is left, of each kind of current.
 """
 
 import math
@@ -10,16 +11,9 @@ import math
 import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, piece
-from fireprop.kernels.exponential import decay
-from fireprop.kernels.graph import pairs
-from fireprop.kernels.graph.state import (
-    calm_slope_after,
-    channels_of,
-    potential_after,
-    slope_after,
-    state_after,
-    state_at_base,
-)
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of
+from fireprop.kernels.graph.state import potential_after, slope_after, state_at_base
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
     MAX_ITERATIONS,
@@ -40,13 +34,7 @@ FAR = 690.0  # slowest time constants after which nothing can be left of any pot
 @piece
 def earliest_crossing(channels, node, theta):
     """A duration from the base before which V cannot reach theta > 0 if nothing arrives; NONE_AHEAD: it never does."""
-    drive, lift = 0.0, 0.0
-    if node.paired:
-        drive, lift = pairs.driven(channels, node, True)
-    else:
-        for c in channels_of(node):
-            drive += max(channels[c].base_i, 0.0)
-            lift += max(channels[c].base_i, 0.0) * channels[c].reach
+    drive, lift = flow.driven(channels, node, True)
     return earliest_crossing_of(node.base_v, drive, lift, node.beta, theta)
 
 
@@ -96,7 +84,7 @@ def flowing(channels, node):
 @piece
 def is_alone(channels, node, n_flowing, one):
     """Whether V follows one current, or none, that decays of itself: one that stays may bring no peak."""
-    return n_flowing <= 1 and channels[one].alpha > 0.0 and not pairs.drives(node, one)
+    return n_flowing <= 1 and channels[one].alpha > 0.0 and flow.decays_alone(node, one)
 
 
 @piece
@@ -151,12 +139,12 @@ def first_crossing(channels, node, theta, horizon, zeros, turns):
 def _rise_in_pieces(channels, node, theta, ends, n_turns, calm):
     """Duration until V first reaches theta, or NONE_AHEAD, from the ends of n_turns + 1 pieces between turns of I.
 
-    calm  whether the sign of V' is asked of `calm_slope_after`
+    calm  whether the sign of V' is asked of `flow.calm_slope_after`
     """
     left, slope_left = 0.0, _first_slope(channels, node)
     for k in range(n_turns + 1):
         right = ends[k]
-        if slope_left > 0.0 and not calm and _falls(channels, node, 0.5 * (left + right)):
+        if slope_left > 0.0 and not calm and flow.falls(channels, node, 0.5 * (left + right)):
             duration = _climb(channels, node, theta, left, right)
             if duration != UNRESOLVED and (duration != NONE_AHEAD or k == n_turns):
                 return duration
@@ -180,18 +168,6 @@ def _first_slope(channels, node):
     return rise(v, i, node.beta)
 
 
-@piece
-def _falls(channels, node, gap):
-    """Whether the whole current falls a while after the base."""
-    if node.paired:
-        return pairs.falls(channels, node, gap)
-    fall = 0.0
-    for c in channels_of(node):
-        channel = channels[c]
-        fall += channel.alpha * channel.base_i * decay(channel.alpha * gap)
-    return fall > 0.0
-
-
 @called
 def _climb(channels, node, theta, left, right):
     """Duration until V first reaches theta in (left, right], NONE_AHEAD, or UNRESOLVED. V rises at left, and I falls.
@@ -200,18 +176,11 @@ def _climb(channels, node, theta, left, right):
     and where V falls again before its tangent has reached theta, there is none.
     """
     size, height = node.beta * abs(node.base_v), theta + abs(node.base_v)
-    if node.paired:
-        current, lift = pairs.sizes(channels, node)
-        size, height = size + current + node.beta * lift, height + lift
-    else:
-        for c in channels_of(node):
-            channel = channels[c]
-            size += abs(channel.base_i) * (1.0 + node.beta * channel.reach)
-            height += abs(channel.base_i) * channel.reach
+    size, height = flow.sizes(channels, node, size, height)
     t = left
     v, i = state_at_base(channels, node)
     if t > 0.0:
-        v, i = state_after(channels, node, t)
+        v, i = flow.state_after(channels, node, t)
     for _ in range(MOST_STEPS):
         missing, slope = theta - v, rise(v, i, node.beta)
         if abs(missing) <= CLOSE_ENOUGH * theta and slope > 0.0:
@@ -222,9 +191,9 @@ def _climb(channels, node, theta, left, right):
         if least >= right:
             return NONE_AHEAD
         t += missing / slope
-        v, i = state_after(channels, node, t)
+        v, i = flow.state_after(channels, node, t)
         if rise(v, i, node.beta) <= 0.0:
-            v, i = state_after(channels, node, least)
+            v, i = flow.state_after(channels, node, least)
             return NONE_AHEAD if rise(v, i, node.beta) <= 0.0 else UNRESOLVED
     return UNRESOLVED
 
@@ -232,7 +201,7 @@ def _climb(channels, node, theta, left, right):
 @called
 def _slope(channels, node, gap, calm):
     """V' a while after the base."""
-    return calm_slope_after(channels, node, gap) if calm else slope_after(channels, node, gap)
+    return flow.calm_slope_after(channels, node, gap) if calm else slope_after(channels, node, gap)
 
 
 @called
@@ -264,14 +233,8 @@ def peaks_ahead(channels, node, gap, out, zeros, turns):
 @called
 def current_turns(channels, node, end, zeros, scratch):
     """Write the times in (0, end) at which the total current turns, I' = 0, to `zeros`, ascending; their number."""
-    falling = True
-    if node.paired:
-        falling = pairs.falls_for_ever(channels, node)
-    else:
-        for c in channels_of(node):
-            falling = falling and channels[c].base_i >= 0.0  # mutant: without it no turn is found
     n_zeros = 0
-    if falling:
+    if flow.never_turns(channels, node):
         return n_zeros
     for rung in range(node.n_channels - 2, -1, -1):
         for k in range(n_zeros):
@@ -291,19 +254,8 @@ def current_turns(channels, node, end, zeros, scratch):
 
 @called
 def _rung(channels, node, rung, t):
-    """The sum of exponentials that is left of -I' when the `rung` slowest have been divided out, scaled to the slowest
-    that remains so that it does not underflow; clipped, for its sign alone matters."""
-    first = node.first_channel
-    if node.paired:
-        total = pairs.rung(channels, node, rung, t)
-        return math.copysign(1.0, total) if total != 0.0 else 0.0
-    total = 0.0
-    for c in range(first + rung, first + node.n_channels):
-        channel = channels[c]
-        term = channel.alpha * channel.base_i * math.exp(-(channel.alpha - channels[first + rung].alpha) * t)
-        for j in range(first, first + rung):
-            term *= channels[j].alpha - channel.alpha
-        total += term
+    """The sign of what is left of -I' when the `rung` slowest channels have been divided out."""
+    total = flow.rung(channels, node, rung, t)
     return math.copysign(1.0, total) if total != 0.0 else 0.0
 
 

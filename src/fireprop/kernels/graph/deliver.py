@@ -11,6 +11,7 @@ from fireprop.kernels.compiling import called, merged, piece
 from fireprop.kernels.graph.blocks import (
     CROSSED,
     GAPS_AHEAD,
+    LATER,
     NONE,
     NOW,
     RECENT,
@@ -18,6 +19,7 @@ from fireprop.kernels.graph.blocks import (
     B,
     H,
     advance,
+    bound_of_lanes,
     copy_to_node,
     find_factors,
     move_lanes,
@@ -25,12 +27,13 @@ from fireprop.kernels.graph.blocks import (
     take_back,
     unit_of,
 )
+from fireprop.kernels.graph.channels import added
 from fireprop.kernels.graph.crossing import earliest_crossing_of
 from fireprop.kernels.graph.emit import emit_on_arrival, next_arrival
-from fireprop.kernels.graph.expect import expect, expect_in_block, wait_until
+from fireprop.kernels.graph.expect import expect, expect_in_block, is_awaited, wait_until
 from fireprop.kernels.graph.loop import FORESEEN, REACHED, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
-from fireprop.kernels.graph.state import NEVER, added, base_of_one, lift, move_many, move_one, move_to, moved_one
+from fireprop.kernels.graph.state import NEVER, base_of_one, lift, move_many, move_one, move_to, moved_one
 from fireprop.kernels.log import arrival_time
 from fireprop.kernels.membrane import NONE_AHEAD
 
@@ -105,8 +108,11 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
         channel.i = added(channel.i, np.float64(lanes.weight[part.weight + j]), single)
         if node.hold_end <= t:
             take_back(lanes, own, nodes, channels, u)
-            blocks.flags[j], found = True, NOW
+            earliest = bound_of_lanes(lanes, own, channels, node)
+            blocks.flags[j] = earliest <= t_look
+            found = max(found, NOW if earliest <= t_look else LATER if earliest < np.inf else NONE)
         else:
+            node.next_input = own.next_input
             expect(loop, u, t_end)
             lanes.listed[own.first_lane + n_alone] = u
             n_alone += 1
@@ -247,7 +253,7 @@ def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant):
         t, source = arrival_time(inputs[cursor]), inputs[cursor].unit
         if t >= limit or not reaches_one(loop.graph, source):
             break
-        may_fire = queue.size[0] > 0 and queue.entries[0].time <= t
+        may_fire = is_awaited(loop, t)
         if may_fire:
             break
         s = rows[source]

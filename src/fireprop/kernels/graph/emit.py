@@ -9,7 +9,7 @@ from fireprop.kernels import status
 from fireprop.kernels.compiling import called, merged, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import clear_lane, leave_lanes
-from fireprop.kernels.graph.expect import expect
+from fireprop.kernels.graph.expect import expect_next
 from fireprop.kernels.graph.loop import SPIKES
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, fire
@@ -34,7 +34,7 @@ def emit(loop, u, f, t_end, max_spikes):
     go_alone(loop.blocks, node, u)
     if loop.lines.rows[u] < loop.lines.rows[u + 1]:
         send(loop.lines, u, f, k)
-    expect(loop, u, t_end)
+    expect_next(loop.queue, loop.graph.channels, node, u, t_end)
     return status.OK, f
 
 
@@ -50,6 +50,7 @@ def go_alone(blocks, node, u):
     if blocks is not None:
         number = blocks.lanes.number[node.cell]
         if number >= 0:
+            node.next_input = blocks.lanes.blocks[number].next_input
             leave_lanes(blocks.lanes, blocks.lanes.blocks[number], u)
             clear_lane(blocks.lanes, blocks.lanes.blocks[number], node)
 

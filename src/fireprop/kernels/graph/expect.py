@@ -4,21 +4,24 @@ The queue holds every unit that may cross if nothing more arrives, by a time bef
 computed only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands,
 which is early enough; it is looked at again when it comes to the top.
 
-Of a block the queue holds the units that may cross within a look. Behind that the block itself waits: it is looked at
-again if nothing has reached it before.
+Of a block the queue holds the units that cross within a look, or may. Those with one current stand in line, until the
+end of the instant: their roots are computed together. Behind the look the block itself waits: it is looked at again if
+nothing has reached it before.
 """
 
 import numpy as np
 
 from fireprop.kernels.compiling import called, merged, piece
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, look_again, unit_of
+from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, current_of, look_again, unit_of
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of, first_crossing
-from fireprop.kernels.graph.loop import REACHED
+from fireprop.kernels.graph.loop import IN_LINE, REACHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import base_of_one, set_base
-from fireprop.kernels.membrane import NONE_AHEAD
+from fireprop.kernels.lanes import DURATION, GOAL, MEMBRANE, START, START_I, START_V, SYNAPSE, fill_up
+from fireprop.kernels.membrane import NONE_AHEAD, UNRESOLVED, crossing_ahead
+from fireprop.kernels.varied import search_varied
 
 # What the time of a unit in the queue is: a lower bound of its next crossing that holds still, though something has
 # arrived since; one from its state as it is; or the crossing itself.
@@ -61,14 +64,7 @@ def bound_of_one(node, channel):
 @piece
 def bound_of_many(node, channels):
     """`bound` of a unit with any number of currents that is not refractory; the base is not set."""
-    drive, lift = 0.0, 0.0
-    if node.paired:
-        drive, lift = pairs.driven(channels, node, False)
-    else:
-        for k in range(node.n_channels):
-            channel = channels[node.first_channel + k]
-            drive += max(channel.i, 0.0)
-            lift += max(channel.i, 0.0) * channel.reach
+    drive, lift = flow.driven(channels, node, False)
     duration = earliest_crossing_of(node.v, drive, lift, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else node.at + duration
 
@@ -118,6 +114,19 @@ def put_or_remove(queue, node, u, t, t_end, known):
 
 
 @piece
+def crossing_from(t, duration, not_before):
+    """The time of a crossing, from the duration since t: after that, for what caused it must come before it."""
+    f = max(t + duration, not_before)
+    return f if f > t else np.nextafter(t, np.inf)
+
+
+@called
+def expect_next(queue, channels, node, u, t_end):
+    """Let unit u, which has fired, wait for its next crossing, from a few arrays."""
+    put_or_remove(queue, node, u, bound(channels, node), t_end, BOUND)
+
+
+@piece
 def catch_up(blocks, graph, u):
     """Let the node of unit u be as new as its block, if it is in one."""
     if blocks is not None:
@@ -130,7 +139,8 @@ def catch_up(blocks, graph, u):
 
 @piece
 def expect_in_block(loop, blocks, own, number, found, t_end):
-    """Let the units of a block that are flagged wait, if any is, and the block itself until the end of the look."""
+    """Let the units of a block that are flagged stand in line, or wait, if any is, and the block itself wait until the
+    end of the look."""
     queue, nodes, channels, lanes = loop.queue, loop.graph.nodes, loop.graph.channels, blocks.lanes
     if found == NOW:
         for word in range((own.width + 7) // 8):
@@ -138,16 +148,80 @@ def expect_in_block(loop, blocks, own, number, found, t_end):
                 for j in range(8 * word, min(8 * word + 8, own.width)):
                     u = unit_of(own, j)
                     if blocks.flags[j] and not lanes.is_alone[u]:
-                        node = nodes[u]
-                        t = bound_of_lanes(lanes, own, channels, node)
-                        if node.queued <= t:
-                            node.known = STALE
-                        elif t < t_end and t <= node.next_input:
-                            copy_to_node(lanes, own, nodes, channels, u)
-                            wait(queue, node, u, t, BOUND)
+                        if own.n_channels == 1:
+                            stand_in_line(loop, blocks, u)
+                        else:
+                            expect_in_lanes(queue, lanes, own, nodes, channels, u, t_end)
     if own.look < own.next_input and own.look < t_end and own.look < own.queued:
         own.queued = own.look
         waiting.put(queue, nodes.size + number, own.look)
+
+
+@piece
+def stand_in_line(loop, blocks, u):
+    """Let the crossing of unit u be sought with the others of this instant."""
+    if not blocks.in_line[u]:
+        blocks.in_line[u] = True
+        blocks.line[loop.counts[IN_LINE]] = u
+        loop.counts[IN_LINE] += 1
+
+
+@piece
+def clear_line(loop, blocks):
+    """Nobody stands in line."""
+    for k in range(loop.counts[IN_LINE]):
+        blocks.in_line[blocks.line[k]] = False
+    loop.counts[IN_LINE] = 0
+
+
+@piece
+def expect_in_lanes(queue, lanes, own, nodes, channels, u, t_end):
+    """`expect` for a unit that is in its block, unless an input reaches that before."""
+    node, t = nodes[u], bound_of_lanes(lanes, own, channels, nodes[u])
+    if node.queued <= t:
+        node.known = STALE
+    elif t < t_end and t <= own.next_input:
+        copy_to_node(lanes, own, nodes, channels, u)
+        wait(queue, node, u, t, BOUND)
+
+
+@called
+def search_line(loop, blocks, t_end):
+    """Find the crossings of the units in line, in a vector pass. Those within the look of their block wait."""
+    queue, nodes, channels, lanes = loop.queue, loop.graph.nodes, loop.graph.channels, blocks.lanes
+    line, search, n = blocks.line, blocks.search, 0
+    n_in_line = loop.counts[IN_LINE]
+    clear_line(loop, blocks)
+    for k in range(n_in_line):
+        u = line[k]
+        if not lanes.is_alone[u]:
+            node, own = nodes[u], lanes.blocks[lanes.number[nodes[u].cell]]
+            line[n], search[START, n], search[GOAL, n] = u, own.at, node.theta
+            search[START_V, n], search[START_I, n] = lanes.v[node.lane], lanes.i[current_of(own, node, 0)]
+            search[SYNAPSE, n], search[MEMBRANE, n] = own.alpha, own.beta
+            n += 1
+    search_varied(search, 0, fill_up(search[:DURATION], 0, n))
+    for k in range(n):
+        node, own = nodes[line[k]], lanes.blocks[lanes.number[nodes[line[k]].cell]]
+        t, v, i, duration = search[START, k], search[START_V, k], search[START_I, k], search[DURATION, k]
+        if duration == UNRESOLVED:
+            duration = crossing_ahead(v, i, own.alpha, own.beta, node.theta)
+        f = np.inf
+        if duration != NONE_AHEAD:
+            f = crossing_from(t, duration, bound_of_lanes(lanes, own, channels, node))
+        if f <= own.look and f < t_end:
+            copy_to_node(lanes, own, nodes, channels, line[k])
+            wait(queue, node, line[k], f, FOUND)
+        elif node.queued < np.inf:
+            leave(queue, node, line[k])
+
+
+@piece
+def search_blocks(blocks, loop, t_end):
+    """`search_line`, if there are blocks and units in it."""
+    if blocks is not None:
+        if loop.counts[IN_LINE] > 0:
+            search_line(loop, blocks, t_end)
 
 
 @called
@@ -176,11 +250,18 @@ def is_block_on(blocks, loop, u, t_end):
     return False
 
 
+@piece
+def is_awaited(loop, t):
+    """Whether a unit may cross up to t."""
+    return loop.counts[IN_LINE] > 0 or (loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t)
+
+
 @merged
 def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
     queue, channels = loop.queue, loop.graph.channels
     while True:
+        search_blocks(loop.blocks, loop, t_end)
         u = waiting.first(queue)
         if u == ABSENT or waiting.first_time(queue) > t_limit:
             return ABSENT, t_limit
@@ -198,8 +279,4 @@ def next_crossing(loop, t_limit, t_end):
         if duration == NONE_AHEAD:
             leave(queue, node, u)
             continue
-        f = max(t + duration, node.queued)
-        if f <= t:
-            # What an arrival or an end of hold caused must come after it, at the next float64 at the earliest.
-            f = np.nextafter(t, np.inf)
-        put_or_remove(queue, node, u, f, t_end, FOUND)
+        put_or_remove(queue, node, u, crossing_from(t, duration, node.queued), t_end, FOUND)

@@ -5,19 +5,17 @@ currents by every parameter, and of its latest spike. The row of a spike that se
 last delayed arrival, for its unit may have fired again by then. So memory does not grow with the number of spikes.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit
-from fireprop.kernels.graph import pairs
-from fireprop.kernels.graph.state import channels_of
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
-from fireprop.kernels.membrane import factors
 
 NONE = -1
 
@@ -153,19 +151,7 @@ def move(graph, sensitivity, u, t):
     low, high = sensitivity.low[u], sensitivity.high[u]
     if low >= high or gap == 0.0:  # mutant: only speed: nothing moves
         return
-    v, node = sensitivity.v[u, low:high], graph.nodes[u]
-    if node.paired:
-        pairs.move_rows(graph, sensitivity, u, gap)
-        return
-    b = math.exp(-node.beta * gap)
-    for p in range(v.size):
-        v[p] *= b
-    for c in channels_of(node):
-        a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
-        i = sensitivity.i[c, low:high]
-        for p in range(v.size):
-            v[p] += h * i[p]
-            i[p] *= a
+    flow.move_rows(graph, sensitivity, u, gap)
 
 
 @inlined
@@ -183,21 +169,17 @@ def arrive(graph, log, columns, sensitivity, under_way, k, t):
         if own != NONE:
             widen(sensitivity, u, own, own + 1)
             sensitivity.i[c, own] += 1.0
+        row, share = flow.row_ahead(graph, sensitivity, u, c, w)
         if high > low:
             widen(sensitivity, u, low, high)
-            i, driven, share = sensitivity.i[c, low:high], sensitivity.v[u, low:high], w
-            if pairs.drives(graph.nodes[u], c):
-                driven, share = sensitivity.i[c - 1, low:high], alpha * w
+            i, driven = sensitivity.i[c, low:high], row[low:high]
             for p in range(d_t.size):
                 i[p] += alpha * w * d_t[p]
                 driven[p] -= share * d_t[p]
         elif input_time != NONE:
             widen(sensitivity, u, input_time, input_time + 1)
             sensitivity.i[c, input_time] += alpha * w
-            if pairs.drives(graph.nodes[u], c):
-                sensitivity.i[c - 1, input_time] -= alpha * w
-            else:
-                sensitivity.v[u, input_time] -= w
+            row[input_time] -= share
     if parent >= log.offsets[0, -1]:
         arrived(under_way, parent)
 

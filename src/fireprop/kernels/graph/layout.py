@@ -2,7 +2,7 @@
 
 Sources are numbered through: those from outside first, then the units of the graph. From outside come the inputs, what
 arrives late along a line, and the start of a sample, if something acts there. A unit holds one current, a channel, for
-each distinct tau_syn that reaches it; two, if any of its synapses is an alpha synapse (`kernels.graph.pairs`). Its
+each distinct tau_syn that reaches it, or as many as the kind of its currents needs (`kernels.graph.flow`). Its
 event log has two levels: what comes from outside, and the spikes of all units together.
 """
 
@@ -33,7 +33,7 @@ NODE = in_lines(
         ("population", np.int32),
         ("known", np.int8),  # what `queued` is: see `kernels.graph.expect`
         ("fired", np.bool_),
-        ("paired", np.bool_),  # its channels come in pairs: see `kernels.graph.pairs`
+        ("kind", np.int8),  # of its currents: see `kernels.graph.flow`
         ("last_spike", np.int64),  # its place in the log
         ("base_v", np.float64),  # potential from which a crossing is sought
         ("t_ref", np.float64),
@@ -87,18 +87,22 @@ BLOCK = np.dtype(
 )
 
 # Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none. Of a
-# block, `weight` is where their weights begin in `Lanes.weight`.
+# block, `weight` is where their weights begin in `Lanes.weight`; `begins` says whether what comes before them at this
+# source leads to other populations.
 SEGMENT = np.dtype(
-    [("first", np.int64), ("stop", np.int64), ("weight", np.int64), ("number", np.int32), ("place", np.int32)],
+    [
+        ("first", np.int64), ("stop", np.int64), ("weight", np.int64), ("number", np.int32), ("place", np.int32),
+        ("begins", np.bool_),
+    ],
     align=True,
-)
+)  # fmt: skip
 
 # Half a register each: what an arrival reads in sequence is 16 bytes a synapse, the weight included.
 SYNAPSE = np.dtype([("target", np.int32), ("channel", np.int32)], align=True)
 
 # What `membrane.factors` was asked last for the channels at one place of their units, and what it answered: units with
-# the same rates that the same events reach need the same numbers. Pairs of currents have entries of their own, the last
-# ones, with lag and k of `kernels.alpha.responses`.
+# the same rates that the same events reach need the same numbers. Other kinds of current than the exponential have
+# entries of their own, the last ones, with lag and k of `kernels.alpha.responses`.
 MEMO = np.dtype([(name, np.float64) for name in ("gap", "alpha", "beta", "a", "b", "h", "lag", "k")])
 
 

@@ -9,8 +9,8 @@ from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import Queue
 
 # Places in `Loop.counts`
-SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, FORESEEN = range(7)
-N_COUNTS = 7
+SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, FORESEEN, IN_LINE = range(8)
+N_COUNTS = 8
 
 # A spike on its way along the lines of its unit, and the next spike of that unit, or ABSENT.
 SENT = np.dtype([("time", np.float64), ("next", np.int64)])
@@ -45,7 +45,7 @@ class Loop(NamedTuple):
     queue     units that may cross, and behind them blocks whose units may cross later
     counts    (N_COUNTS,) int64: spikes logged; units reached at this instant, and in this sample; of a sample that
               waits for a larger log the next input, how many outputs are silent, and that it waits; the place in
-              `foreseen` of the next input
+              `foreseen` of the next input; units in line for a search
     reached   (n_units + 1,) int64: the units reached at this instant
     touched   (n_units + 1,) int64: the units reached in this sample, outside of blocks; all others are at rest
     fired     (n_populations,) int64: spikes of each population in this sample

@@ -6,20 +6,19 @@ this spike falls to it. The height of a peak has an exact derivative, that of V 
 is 0 there; so both distances divided by their rates say, to first order, when a count changes (design 3).
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from fireprop.kernels.compiling import called, njit, piece
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.state import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.log import parent_of
-from fireprop.kernels.membrane import factors, rise
+from fireprop.kernels.membrane import rise
 
 NONE = -1
 
@@ -132,12 +131,7 @@ def note_clearance(state, direction, margins, u, v, d_v):
 @piece
 def total(state, u, i):
     """The total current of a unit, of the currents i."""
-    if state.graph.nodes[u].paired:
-        return pairs.total(state.graph.nodes[u], i)
-    drive = 0.0
-    for c in channels_of(state.graph.nodes[u]):
-        drive += i[c]
-    return drive
+    return flow.total(state.graph.nodes[u], i)
 
 
 @piece
@@ -153,16 +147,7 @@ def find_peaks(state, u, v, i, gap):
 @piece
 def after(state, u, v, d_v, i, d_i, gap):
     """A potential and its tangent after a gap, driven by i and d_i."""
-    node = state.graph.nodes[u]
-    if node.paired:
-        channels = state.graph.channels
-        return pairs.potential_after(channels, node, v, i, gap), pairs.potential_after(channels, node, d_v, d_i, gap)
-    b, drive, d_drive = 1.0, 0.0, 0.0
-    for c in channels_of(node):
-        _, b, h = factors(gap, state.graph.channels[c].alpha, node.beta)
-        drive += h * i[c]
-        d_drive += h * d_i[c]
-    return b * v + drive, b * d_v + d_drive
+    return flow.potentials_after(state.graph.channels, state.graph.nodes[u], v, d_v, i, d_i, gap)
 
 
 @called
@@ -195,14 +180,7 @@ def cross_gap_free(state, direction, margins, u, gap):
 
 @piece
 def decay(state, u, i, d_i, gap):
-    if state.graph.nodes[u].paired:
-        pairs.decay_all(state.graph.channels, state.graph.nodes[u], i, gap)
-        pairs.decay_all(state.graph.channels, state.graph.nodes[u], d_i, gap)
-        return
-    for c in channels_of(state.graph.nodes[u]):
-        a = math.exp(-state.graph.channels[c].alpha * gap)
-        i[c] *= a
-        d_i[c] *= a
+    flow.decay_all(state.graph.channels, state.graph.nodes[u], i, d_i, gap)
 
 
 @called
@@ -298,18 +276,12 @@ def deliver(state, log, direction, margins, sample, k, t):
         d_current = d_w + graph.channels[c].alpha * w * d_t
         state.i[c] += w
         state.d_i[c] += d_current
-        drives = pairs.drives(graph.nodes[u], c)
-        if drives:
-            state.d_i[c - 1] -= graph.channels[c].alpha * w * d_t
-        else:
-            own.d_v -= 0.0 if own.held else w * d_t
+        taken = flow.take(graph.channels, graph.nodes[u], state.d_i, c, w, d_t)
+        own.d_v -= 0.0 if own.held else taken
         if k != own.free_of and (own.free_of == NONE or parent_of(log, k) != own.free_of):
             state.free_i[c] += w
             state.d_free_i[c] += d_current
-            if drives:
-                state.d_free_i[c - 1] -= graph.channels[c].alpha * w * d_t
-            else:
-                own.d_free_v -= w * d_t
+            own.d_free_v -= flow.take(graph.channels, graph.nodes[u], state.d_free_i, c, w, d_t)
         if source == graph.start:
             own.v = graph.v_start[u]
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.exponential import decay
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.crossing import peaks_ahead
-from fireprop.kernels.graph.state import channels_of, potential_after
+from fireprop.kernels.graph.state import potential_after
 
 NONE = -1
 
@@ -16,7 +16,7 @@ NONE = -1
 class Bench(NamedTuple):
     """One unit after the other, each with the currents that it has.
 
-    nodes     (n_units,) NODE: beta, first_channel, n_channels and paired are given
+    nodes     (n_units,) NODE: beta, first_channel, n_channels and kind are given
     channels  (n_channels,) CHANNEL: alpha is given, ascending within a unit
     v_start   (n_units,) float64: V at `t_start`, (n_units,), when nothing has arrived yet
     """
@@ -32,16 +32,6 @@ def note(v, t, event, best, u, time, kink):
     """A potential that may be the highest of unit u so far."""
     if v > best[u]:
         best[u], time[u], kink[u] = v, t, event
-
-
-@piece
-def decay_base(channels, node, gap):
-    """Let the currents of the base of a unit be those a while later."""
-    if node.paired:
-        pairs.decay_base(channels, node, gap)
-        return
-    for c in channels_of(node):
-        channels[c].base_i *= decay(channels[c].alpha * gap)
 
 
 @kernel
@@ -71,7 +61,7 @@ def highest_potentials(bench, offsets, times, weights, channels, t_end, scratch,
                     peak = scratch[0, m]
                     note(potential_after(bench.channels, node, peak), at + peak, NONE, best, u, time, kink)
                 node.base_v = potential_after(bench.channels, node, gap)
-                decay_base(bench.channels, node, gap)
+                flow.decay_base(bench.channels, node, gap)
                 at = t
                 note(node.base_v, t, NONE if last else k, best, u, time, kink)
             if last:

@@ -18,7 +18,7 @@ from fireprop.kernels.graph.deliver import (
     reaches_one,
 )
 from fireprop.kernels.graph.emit import emit, forget_lines, next_arrival, sort_instant, take_arrival
-from fireprop.kernels.graph.expect import expect_reached, next_crossing
+from fireprop.kernels.graph.expect import clear_line, expect_reached, is_awaited, next_crossing
 from fireprop.kernels.graph.loop import CURSOR, FULL, REACHED, SILENT, SPIKES, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, rest, rest_one
@@ -49,7 +49,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             cursor, instant, may_fire = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant)
         t_input = arrival_time(inputs[cursor]) if cursor < n_inputs else t_end
         t, first = min(t_input, next_arrival(loop.lines), t_end), loop.counts[SPIKES]
-        while loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t:
+        while is_awaited(loop, t):
             u, f = next_crossing(loop, t, t_end)
             if u == ABSENT or f >= t_end:
                 break
@@ -101,14 +101,15 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
 
 
 @piece
-def rest_blocks(blocks, graph):
+def rest_blocks(blocks, loop):
     """All blocks and their units at rest."""
     if blocks is not None:
+        clear_line(loop, blocks)
         for number in range(blocks.lanes.blocks.size):
             own = blocks.lanes.blocks[number]
             if own.at > NEVER:
                 for j in range(own.width):
-                    rest_one(graph, unit_of(own, j))
+                    rest_one(loop.graph, unit_of(own, j))
             clear_block(blocks.lanes, own, NEVER)
 
 
@@ -136,7 +137,7 @@ def simulate(
             for k in range(loop.counts[TOUCHED]):
                 rest_one(loop.graph, loop.touched[k])
             loop.counts[TOUCHED] = 0
-            rest_blocks(loop.blocks, loop.graph)
+            rest_blocks(loop.blocks, loop)
             waiting.clear(loop.queue)
             forget_lines(loop.lines)
             look_ahead(loop, inputs, offsets[sample], offsets[sample + 1])

@@ -13,27 +13,13 @@ import numpy as np
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.exponential import decay
-from fireprop.kernels.graph import pairs
-from fireprop.kernels.lanes import in_state, settled
+from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.channels import channels_of, faded, kept
+from fireprop.kernels.graph.currents.exponential import remembered
 from fireprop.kernels.membrane import factors, rise, step
 
 NEVER = -math.inf
 NEARLY = 1.0 - 2.0**-20  # below the threshold by more than float32 rounds
-
-
-@piece
-def channels_of(node):
-    """The channels of a unit."""
-    return range(node.first_channel, node.first_channel + node.n_channels)
-
-
-@piece
-def remembered(memo, gap, alpha, beta):
-    """`factors`, which are found only if they are others than the last: memo is a record of MEMO."""
-    if memo.gap != gap or memo.alpha != alpha or memo.beta != beta:
-        memo.gap, memo.alpha, memo.beta = gap, alpha, beta
-        memo.a, memo.b, memo.h = factors(gap, alpha, beta)
-    return memo.a, memo.b, memo.h
 
 
 @piece
@@ -61,13 +47,7 @@ def rest(graph):
 @piece
 def current_at(channels, node, t):
     """I(t-) of a unit, t not before its last arrival."""
-    if node.paired and node.at > NEVER:
-        return pairs.current_after(channels, node, t - node.at)
-    total = 0.0
-    if node.at > NEVER:
-        for c in channels_of(node):
-            total += channels[c].i * decay(channels[c].alpha * (t - node.at))
-    return total
+    return flow.current_after(channels, node, t - node.at) if node.at > NEVER else 0.0
 
 
 @piece
@@ -75,12 +55,7 @@ def set_base(channels, node):
     """Set the state from which V evolves freely, and return its time: the last arrival, or a later end of hold."""
     if node.hold_end > node.at:
         node.base_v = 0.0
-        if node.paired:
-            pairs.set_base_after(channels, node, node.hold_end - node.at)
-            return node.hold_end
-        for c in channels_of(node):
-            channel = channels[c]
-            channel.base_i = channel.i * decay(channel.alpha * (node.hold_end - node.at))
+        flow.set_base_after(channels, node, node.hold_end - node.at)
         return node.hold_end
     node.base_v = node.v
     for c in channels_of(node):
@@ -90,51 +65,21 @@ def set_base(channels, node):
 
 @piece
 def state_at_base(channels, node):
-    """`state_after` no time at all, to the bit."""
-    if node.paired:
-        return node.base_v, pairs.base_current(channels, node)
-    i = 0.0
-    for c in channels_of(node):
-        i += channels[c].base_i
-    return node.base_v, i
-
-
-@piece
-def state_after(channels, node, gap):
-    """V and the whole current a while after the base of a unit."""
-    if node.paired:
-        return pairs.state_after(channels, node, gap)
-    b, v, i = 1.0, 0.0, 0.0
-    for c in channels_of(node):
-        a, b, h = factors(gap, channels[c].alpha, node.beta)
-        v += h * channels[c].base_i
-        i += a * channels[c].base_i
-    return b * node.base_v + v, i
+    """`flow.state_after` no time at all, to the bit."""
+    return node.base_v, flow.base_current(channels, node)
 
 
 @piece
 def potential_after(channels, node, gap):
     """V a while after the base of a unit."""
-    return state_after(channels, node, gap)[0]
+    return flow.state_after(channels, node, gap)[0]
 
 
 @piece
 def slope_after(channels, node, gap):
     """V' a while after the base of a unit."""
-    v, i = state_after(channels, node, gap)
+    v, i = flow.state_after(channels, node, gap)
     return rise(v, i, node.beta)
-
-
-@piece
-def calm_slope_after(channels, node, gap):
-    """`slope_after`, without the difference of equal numbers that a constant current leaves long after all others."""
-    if node.paired:
-        return pairs.calm_slope_after(channels, node, gap)
-    b, slope = decay(node.beta * gap), 0.0
-    for c in channels_of(node):
-        a, _, h = factors(gap, channels[c].alpha, node.beta)
-        slope += channels[c].base_i * (a - node.beta * h if channels[c].alpha > 0.0 else b)
-    return slope - node.beta * b * node.base_v
 
 
 @piece
@@ -156,24 +101,6 @@ def log_release(channels, events, node, t):
 
 
 @piece
-def added(i, w, single):
-    """A current after an arrival."""
-    return in_state(i + w, single)
-
-
-@piece
-def faded(i, a, single):
-    """What a factor leaves of a number of the state: what a decay leaves of a current."""
-    return in_state(i * in_state(a, single), single)
-
-
-@piece
-def kept(v, theta, single):
-    """A potential that has not crossed as the state keeps it: below theta even where float32 rounds it up."""
-    return np.float64(np.float32(settled(np.float32(v), np.float32(theta)))) if single else v
-
-
-@piece
 def move_to(channels, memo, single, events, node, t):
     """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged. V(t-)."""
     log_release(channels, events, node, t)
@@ -183,7 +110,7 @@ def move_to(channels, memo, single, events, node, t):
     if node.hold_end > node.at:
         v = potential_at(channels, node, t)
         node.v = kept(v, node.theta, single)
-        fade(channels, node, t - node.at, single)
+        flow.fade(channels, node, t - node.at, single)
         node.at = t
     elif node.at > NEVER:
         v = move_many(node, channels, memo, t, single)
@@ -193,34 +120,9 @@ def move_to(channels, memo, single, events, node, t):
 
 
 @piece
-def fade(channels, node, gap, single):
-    """Let the currents at the last arrival of a unit be those a while later."""
-    if node.paired:
-        pairs.fade(channels, node, gap, single)
-        return
-    for c in channels_of(node):
-        channel = channels[c]
-        channel.i = faded(channel.i, decay(channel.alpha * gap), single)
-
-
-@piece
 def move_many(node, channels, memo, t, single):
     """`move_to` for a unit with any number of currents that is not refractory, and has moved before. V(t-)."""
-    if node.paired:
-        v = pairs.move(node, channels, memo, t, single)
-        node.v = kept(v, node.theta, single)
-        node.at = t
-        return v
-    gap, b, v, brought = t - node.at, 1.0, 0.0, 0.0
-    for k in range(node.n_channels):
-        channel = channels[node.first_channel + k]
-        a, b, h = remembered(memo[k], gap, channel.alpha, node.beta)
-        v += h * channel.i
-        if single:
-            brought = added(brought, faded(channel.i, h, single), single)
-        channel.i = faded(channel.i, a, single)
-    v = b * node.v + v
-    node.v = kept(added(faded(node.v, b, single), brought, single), node.theta, single) if single else v
+    v = flow.move(node, channels, memo, t, single)
     node.at = t
     return v
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import njit
-from fireprop.kernels.graph import pairs
-from fireprop.kernels.membrane import factors
+from fireprop.kernels.graph import flow
 
 
 class Entries(NamedTuple):
@@ -31,16 +30,6 @@ class Entries(NamedTuple):
     weight_row: np.ndarray
     weight_column: np.ndarray
     weight_value: np.ndarray
-
-
-@njit(cache=True)
-def feeding(t, arrival, restart, alpha, beta):
-    """What a unit of current that arrived adds to V at t, and the derivatives of that in t and in the arrival."""
-    late = max(arrival, restart)
-    left = math.exp(-alpha * (late - arrival)) if late > arrival else 1.0
-    a, _, h = factors(t - late, alpha, beta)
-    rise = left * (a - beta * h)
-    return left * h, rise, alpha * left * h if restart > arrival else -rise
 
 
 @njit(cache=True)
@@ -89,10 +78,9 @@ def entries(graph, log, sample, synapse_of, column_of, n_inputs, paper, out):
             column = column_of[j] if j < n_in else n_inputs + j - n_in
             while s < graph.rows[source + 1] and graph.synapses[s].target == event.unit:
                 alpha = graph.channels[graph.synapses[s].channel].alpha
-                if pairs.drives(node, graph.synapses[s].channel):
-                    y, rise, shift = pairs.feeding(f, arrived.time, restart, alpha, node.beta)
-                else:
-                    y, rise, shift = feeding(f, arrived.time, restart, alpha, node.beta)
+                y, rise, shift = flow.feeding(
+                    node, graph.synapses[s].channel, f, arrived.time, restart, alpha, node.beta
+                )
                 slope += graph.weight[s] * rise
                 if column >= 0:
                     out.time_row[n_time], out.time_column[n_time] = k - first, column

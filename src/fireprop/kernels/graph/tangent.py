@@ -9,7 +9,7 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import called, njit, piece
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
 from fireprop.kernels.graph.walk import clear, move_forward, move_many_forward, move_one_forward, source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
@@ -44,11 +44,7 @@ def arrive(graph, log, direction, state, k, t):
             else:
                 move_many_forward(own, currents, units[synapses[s].target].first_channel, memo, t)
         own.active, own.at = True, t
-        current.value += d_weight[s] + current.alpha * weight[s] * d_t
-        if own.paired and pairs.drives(units[synapses[s].target], synapses[s].channel):
-            currents[synapses[s].channel - 1].value -= current.alpha * weight[s] * d_t
-        else:
-            own.v -= weight[s] * d_t
+        flow.arrive_forward(own, current, currents, units, synapses[s], weight[s], d_weight[s], d_t)
 
 
 @piece

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, piece
-from fireprop.kernels.graph import pairs
+from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.blocks import Lanes
-from fireprop.kernels.graph.state import channels_of, remembered
+from fireprop.kernels.graph.channels import channels_of
+from fireprop.kernels.graph.currents.exponential import remembered
 from fireprop.kernels.membrane import step
 
 # 32 bytes, what a step of a unit reads and writes.
@@ -22,7 +23,7 @@ OWN = np.dtype(
         ("beta", np.float64),  # 1 / tau_mem, here too
         ("n_channels", np.int32),
         ("active", np.bool_),  # whether anything has reached it: if not, all is 0
-        ("paired", np.bool_),  # whether its channels come in pairs, here too
+        ("kind", np.int8),  # of its currents, here too
     ],
     align=True,
 )
@@ -89,37 +90,20 @@ def move_one_backward(own, current, memo, t):
 @piece
 def move_many_forward(own, currents, first, memo, t):
     """`move_forward` of an active unit, whose currents are those from the first on."""
-    gap, b, v = t - own.at, 1.0, 0.0
+    gap = t - own.at
     if gap == 0.0:
         return
-    if own.paired:
-        pairs.move_forward(own, currents, first, memo, gap)
-        own.at = t
-        return
-    for k in range(own.n_channels):
-        current = currents[first + k]
-        a, b, h = remembered(memo[k], gap, current.alpha, own.beta)
-        v += h * current.value
-        current.value *= a
-    own.v = b * own.v + v
+    flow.move_forward(own, currents, first, memo, gap)
     own.at = t
 
 
 @piece
 def move_many_backward(own, currents, first, memo, t):
     """`move_backward`, likewise."""
-    gap, b = own.at - t, 1.0
+    gap = own.at - t
     if gap == 0.0:
         return
-    if own.paired:
-        pairs.move_backward(own, currents, first, memo, gap)
-        own.at = t
-        return
-    for k in range(own.n_channels):
-        current = currents[first + k]
-        b, a, h = remembered(memo[k], gap, own.beta, current.alpha)
-        current.value = a * current.value + h * own.v
-    own.v *= b
+    flow.move_backward(own, currents, first, memo, gap)
     own.at = t
 
 

@@ -1,20 +1,23 @@
-"""Units with alpha synapses: their currents come in pairs, each a current I and the A that drives it (`kernels.alpha`).
+"""Alpha currents: channels come in pairs, each a current I and the A that drives it (`kernels.alpha`; design 3).
 
-This is what `state.py`, `crossing.py`, `walk.py` and others do for exponential synapses, for units whose record says
-`paired`: channel first_channel + 2 j is a current, the next one its A, of the same rate. A synapse that is no alpha
-synapse, a bias and an initial current add to I.
+Channel first_channel + 2 j is a current, the next one its A, of the same rate. An alpha synapse adds to A. A synapse
+that is no alpha synapse, a bias and an initial current add to I. `kernels.graph.flow` says what each function is for.
 """
 
 from fireprop.kernels.alpha import PEAK, response_slopes, responses
-from fireprop.kernels.compiling import called, inlined
+from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.exponential import decay
+from fireprop.kernels.graph.channels import kept
+from fireprop.kernels.graph.currents import exponential
 from fireprop.kernels.lanes import in_state
+
+CHANNELS = 2  # for each tau_syn
 
 
 @inlined
 def drives(node, c):
     """Whether channel c of a unit is the A of a pair."""
-    return node.paired and (c - node.first_channel) % 2 == 1
+    return (c - node.first_channel) % 2 == 1
 
 
 @inlined
@@ -45,7 +48,6 @@ def remembered(memo, pair, gap, alpha, beta):
 
 @called
 def current_after(channels, node, gap):
-    """The whole current a while after the last arrival of a unit."""
     total = 0.0
     for c in pairs_of(node):
         total += decayed(channels[c].i, channels[c + 1].i, channels[c].alpha, gap)[0]
@@ -54,7 +56,6 @@ def current_after(channels, node, gap):
 
 @called
 def set_base_after(channels, node, gap):
-    """Set the currents of the base to what the currents at the last arrival are a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
         current.base_i, drive.base_i = decayed(current.i, drive.i, current.alpha, gap)
@@ -62,7 +63,6 @@ def set_base_after(channels, node, gap):
 
 @called
 def decay_base(channels, node, gap):
-    """Let the currents of the base be those a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
         current.base_i, drive.base_i = decayed(current.base_i, drive.base_i, current.alpha, gap)
@@ -70,7 +70,6 @@ def decay_base(channels, node, gap):
 
 @called
 def base_current(channels, node):
-    """The whole current at the base of a unit."""
     total = 0.0
     for c in pairs_of(node):
         total += channels[c].base_i
@@ -79,7 +78,6 @@ def base_current(channels, node):
 
 @called
 def state_after(channels, node, gap):
-    """V and the whole current a while after the base of a unit."""
     b, v, i = 1.0, 0.0, 0.0
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
@@ -91,7 +89,6 @@ def state_after(channels, node, gap):
 
 @called
 def calm_slope_after(channels, node, gap):
-    """V' a while after the base, without the difference of equal numbers that a constant current leaves."""
     slope = -node.beta * decay(node.beta * gap) * node.base_v
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
@@ -103,7 +100,6 @@ def calm_slope_after(channels, node, gap):
 
 @called
 def fade(channels, node, gap, single):
-    """Let the currents at the last arrival be those a while later."""
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
         i, a = decayed(current.i, drive.i, current.alpha, gap)
@@ -112,7 +108,6 @@ def fade(channels, node, gap, single):
 
 @called
 def move(node, channels, memo, t, single):
-    """Bring the currents of a unit that is not refractory, and has moved before, to t; V(t-), which is not kept."""
     gap, b, v = t - node.at, 1.0, 0.0
     for pair in range(node.n_channels // 2):
         c = node.first_channel + 2 * pair
@@ -121,7 +116,9 @@ def move(node, channels, memo, t, single):
         v += h * current.i + k * drive.i
         current.i = in_state(a * current.i + lag * drive.i, single)
         drive.i = in_state(a * drive.i, single)
-    return b * node.v + v
+    v = b * node.v + v
+    node.v = kept(v, node.theta, single)
+    return v
 
 
 # ------------------------------------------------------------------------------------------------- bounds and crossings
@@ -129,10 +126,7 @@ def move(node, channels, memo, t, single):
 
 @called
 def driven(channels, node, at_base):
-    """What the whole current and V, each from 0, stay below: sums over the positive currents.
-
-    A unit of A brings a current of 1/e at most, and V no higher than a unit of I would.
-    """
+    """A unit of A brings a current of 1/e at most, and V no higher than a unit of I would."""
     drive, lift = 0.0, 0.0
     for c in pairs_of(node):
         current, source = channels[c], channels[c + 1]
@@ -144,19 +138,17 @@ def driven(channels, node, at_base):
 
 
 @called
-def sizes(channels, node):
-    """Bounds of |I| and of what it brings to |V|, as sums over currents."""
+def sizes(channels, node, size, height):
     current, lift = 0.0, 0.0
     for c in pairs_of(node):
         i, a = abs(channels[c].base_i), abs(channels[c + 1].base_i)
         current += i + PEAK * a
         lift += i * channels[c].reach + a * channels[c + 1].reach
-    return current, lift
+    return size + current + node.beta * lift, height + lift
 
 
 @called
 def falls(channels, node, gap):
-    """Whether the whole current falls a while after the base."""
     fall = 0.0
     for c in pairs_of(node):
         alpha = channels[c].alpha
@@ -166,8 +158,8 @@ def falls(channels, node, gap):
 
 
 @called
-def falls_for_ever(channels, node):
-    """Whether no current is negative and none is driven: the whole current never turns."""
+def never_turns(channels, node):
+    """No current is negative, and none is driven."""
     for c in pairs_of(node):
         if channels[c].base_i < 0.0 or channels[c + 1].base_i != 0.0:
             return False
@@ -176,7 +168,7 @@ def falls_for_ever(channels, node):
 
 @called
 def rung(channels, node, number, t):
-    """`crossing.rung_value`: -I' is a sum of (c_0 + c_1 t) exp(-alpha t).
+    """-I' is a sum of (c_0 + c_1 t) exp(-alpha t).
 
     To divide by the exponential of one more channel, of rate r, and to differentiate turns (c_0, c_1) into
     ((r - alpha) c_0 + c_1, (r - alpha) c_1). The two channels of a pair take its two terms.
@@ -201,7 +193,6 @@ def rung(channels, node, number, t):
 
 @called
 def move_forward(own, currents, first, memo, gap):
-    """Bring the tangents of a unit forwards."""
     b, v = 1.0, 0.0
     for pair in range(own.n_channels // 2):
         current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
@@ -214,7 +205,6 @@ def move_forward(own, currents, first, memo, gap):
 
 @called
 def move_backward(own, currents, first, memo, gap):
-    """Bring the adjoints of a unit back: the transpose."""
     b = 1.0
     for pair in range(own.n_channels // 2):
         current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
@@ -224,9 +214,40 @@ def move_backward(own, currents, first, memo, gap):
     own.v *= b
 
 
+@piece
+def arrive_forward(own, current, currents, node, c, w, d_w, d_t):
+    if drives(node, c):
+        current.value += d_w + current.alpha * w * d_t
+        currents[c - 1].value -= current.alpha * w * d_t
+    else:
+        exponential.arrive_forward(own, current, w, d_w, d_t)
+
+
+@piece
+def arrive_backward(own, current, currents, node, c):
+    if drives(node, c):
+        return current.alpha * current.value - current.alpha * currents[c - 1].value
+    return exponential.arrive_backward(own, current)
+
+
+@inlined  # counts references: it returns an array
+def row_ahead(sensitivity, node, u, c, alpha, w):
+    if drives(node, c):
+        return sensitivity.i[c - 1], alpha * w
+    return exponential.row_ahead(sensitivity, u, w)
+
+
+@piece
+def take(node, d_i, c, alpha, w, d_t):
+    if drives(node, c):
+        d_i[c - 1] -= alpha * w * d_t
+        return 0.0
+    return exponential.take(w, d_t)
+
+
 @called
 def move_with_constants(graph, state, u, gap):
-    """`constants.move`: the derivatives by the rate of a pair stand with its A, but dI, which stands with its I."""
+    """The derivatives by the rate of a pair stand with its A, but dI, which stands with its I."""
     node, own = graph.nodes[u], state.nodes[u]
     b, v, by_beta = 1.0, 0.0, 0.0
     for c in pairs_of(node):
@@ -253,7 +274,6 @@ def move_with_constants(graph, state, u, gap):
 
 @called
 def move_rows(graph, sensitivity, u, gap):
-    """`forward_propagation.move`, of the columns of a unit that are not 0."""
     node, low, high = graph.nodes[u], sensitivity.low[u], sensitivity.high[u]
     v, b = sensitivity.v[u], decay(node.beta * gap)
     for p in range(low, high):
@@ -269,16 +289,19 @@ def move_rows(graph, sensitivity, u, gap):
 
 @called
 def total(node, i):
-    """The whole current of a unit, of channels that have the numbers i."""
     found = 0.0
     for c in pairs_of(node):
         found += i[c]
     return found
 
 
+@piece
+def potentials_after(channels, node, v, d_v, i, d_i, gap):
+    return _potential_after(channels, node, v, i, gap), _potential_after(channels, node, d_v, d_i, gap)
+
+
 @called
-def potential_after(channels, node, v, i, gap):
-    """V after a gap, from v and channels that have the numbers i."""
+def _potential_after(channels, node, v, i, gap):
     b, brought = decay(node.beta * gap), 0.0
     for c in pairs_of(node):
         _, _, _, h, k = responses(gap, channels[c].alpha, node.beta)
@@ -286,16 +309,33 @@ def potential_after(channels, node, v, i, gap):
     return b * v + brought
 
 
+@piece
+def decay_all(channels, node, i, d_i, gap):
+    _decay(channels, node, i, gap)
+    _decay(channels, node, d_i, gap)
+
+
 @called
-def decay_all(channels, node, i, gap):
-    """Let the numbers i of the channels of a unit be those after a gap."""
+def _decay(channels, node, i, gap):
     for c in pairs_of(node):
         i[c], i[c + 1] = decayed(i[c], i[c + 1], channels[c].alpha, gap)
 
 
+@inlined
+def left_current(turned):
+    return turned
+
+
+@inlined
+def left_response(gap, turned, alpha, beta):
+    _, _, _, h, k = responses(gap, alpha, beta)
+    return turned * h + k
+
+
 @called
-def feeding(t, arrival, restart, alpha, beta):
-    """`system.feeding` of an alpha synapse."""
+def feeding(node, c, t, arrival, restart, alpha, beta):
+    if not drives(node, c):
+        return exponential.feeding(t, arrival, restart, alpha, beta)
     late = max(arrival, restart)
     left, wait = decay(alpha * (late - arrival)), alpha * (late - arrival)
     a, _, lag, h, k = responses(t - late, alpha, beta)
