@@ -17,7 +17,7 @@ import fireprop
 from engines import replace_in_every_run
 from fireprop.cli import TaskName, app, lines, main
 from fireprop.recipes import RECIPES
-from fireprop.tasks import TASKS
+from fireprop.tasks import PLANS
 from fireprop.training import runaway
 from tiny_files import write_task
 
@@ -98,6 +98,18 @@ def test_a_task_of_files_is_trained_from_its_folder_and_goes_on_from_anywhere(tm
     assert _call("evaluate", tmp_path / "run").exit_code == 0
 
 
+def test_convolutions_are_options(tmp_path, rng):
+    write_task("mnist", tmp_path / "data", rng)
+    options = "--channels 3 --channels 4 --kernels 5 --kernels 3 --strides 3 --strides 2 --hidden 6 --epochs 1".split()
+    result = _call("train", "mnist", "--data", tmp_path / "data", *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["channels"], config["kernels"], config["strides"]) == ([3, 4], [5, 3], [3, 2])
+    assert "channels has 1 numbers, kernels 0" in _mistake(
+        "train", "mnist", "--channels", 3, "--data", tmp_path / "data"
+    )
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [("mnist", "torchvision.datasets.MNIST(root, download=True)"), ("nmnist", "garrickorchard.com/datasets/n-mnist")],
@@ -118,7 +130,7 @@ def test_recipes_are_listed_with_their_commands():
 
 
 def test_the_names_of_tasks_are_those_that_there_are():
-    assert [each.value for each in TaskName] == list(TASKS)
+    assert [each.value for each in TaskName] == list(PLANS)
 
 
 def test_evaluate_prints_every_part(xor_run):
@@ -163,7 +175,7 @@ def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):
     assert facts["fireprop"]
     assert facts["threads"] >= 1
     assert facts["kernels on disk"] == "1 whole, 2 damaged (compiled again when they are needed)"
-    assert len(facts["kernel cache"]) == 4  # kernels, of graphs, of proofs, of the clocked peer
+    assert len(facts["kernel cache"]) == 5  # kernels, of graphs, of currents, of proofs, of the clocked peer
     for folder in facts["kernel cache"]:
         assert folder.startswith(str(cache))
         assert sum(line.endswith(f"  {folder}") for line in lines) == 1

@@ -624,6 +624,9 @@ def test_a_sealed_checkpoint_with_metrics_of_another_kind_is_refused(run, wrong)
         run.save_checkpoint({**state, "metrics": [{**first, name: wrong}, *others]})
         with pytest.raises(RunError, match=rf"the checkpoint is damaged \(metrics: {name} is a"):
             training.evaluate(run)
+    run.save_checkpoint({**state, "metrics": [{**first, "train_measures": {"met": wrong}}, *others]})
+    with pytest.raises(RunError, match=r"the checkpoint is damaged \(metrics: train_measures\['met'\] is a"):
+        training.evaluate(run)
 
 
 @pytest.mark.parametrize("wrong", [torch.tensor(2), torch.zeros(3), 2.0, "2", None, [2]])
@@ -693,6 +696,7 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
         "t_start": (None, -1, 1.5),
         "patience": (None, 1.5),
         "clip": (None, 1.5),
+        "truncate": (None,),  # xor is decided by first spikes
         "convolution_weight": (None,),
         **dict.fromkeys(("channels", "kernels", "strides"), ([],)),
     }

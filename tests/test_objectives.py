@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -370,3 +371,72 @@ def test_an_objective_of_ones_own_is_a_subclass():
     rows = [trainer.run_epoch() for _ in range(5)]
     assert rows[-1].train_loss < rows[0].train_loss
     assert rows[0].train_accuracy is None
+
+
+@dataclass(frozen=True)
+class Measuring(Count):
+    """One of the user's own, which measures a number of torch, and another one or not."""
+
+    more: bool = False
+
+    def measures(self, record, labels):
+        mean = record[-1].times.detach().mean()
+        return {"time": mean, "twice": 2 * mean} if self.more else {"time": mean}
+
+
+def test_measures_may_be_numbers_of_torch():
+    trainer, again = (trainer_for(Measuring(tau=1.0)) for _ in range(2))
+    trainer.run_epoch()
+    again.load_state_dict(trainer.state_dict())
+    assert again.metrics == trainer.metrics
+    assert type(trainer.evaluate(SPLITS.test).measures["time"]) is float
+
+
+def test_rows_of_a_table_may_have_more_columns_than_the_first(tmp_path):
+    trainers = [trainer_for(Measuring(tau=1.0, more=more)) for more in (False, True)]
+    rows = [trainer.run_epoch().line() for trainer in trainers]
+    RunFolder(tmp_path).write_table("table", rows)
+    names, first, second = (tmp_path / "table.csv").read_text().splitlines()
+    assert names.endswith(",train_time,train_twice")
+    assert first.endswith(f",{rows[0]['train_time']},")
+    assert second.endswith(f",{rows[1]['train_twice']}")
+
+
+@dataclass(frozen=True)
+class Scaled(TargetTimes):
+    """One of the user's own, with a field and a loss of its own."""
+
+    scale: float = 2.0
+
+    def loss_of_run(self, *arguments, **options):
+        return self.scale * super().loss_of_run(*arguments, **options)
+
+
+def test_forced_epochs_keep_what_a_subclass_adds():
+    targets = Spikes.from_lists([[[1.0], [2.0]]])
+    plain, scaled = (kind(targets, tolerance=0.2, pull=0.3, forced=1) for kind in (TargetTimes, Scaled))
+    net, inputs = network(Count(tau=1.0)), SPLITS.train.spikes[:2]
+    labels, record = torch.zeros(2, dtype=torch.int64), net.record(inputs, t_end=T_END)
+    found = [
+        [each.at(epoch).loss_of_run(net, inputs, record, labels).item() for each in (plain, scaled)] for epoch in (1, 2)
+    ]
+    for one, other in found:
+        assert other == pytest.approx(2.0 * one)
+    assert found[0] != found[1]
+    assert scaled.at(2) is scaled
+
+
+def test_a_checkpoint_of_target_times_is_that_of_older_versions():
+    assert "forced" not in TargetTimes(Spikes.from_lists([[[1.0]]]), tolerance=0.2).describe()
+
+
+def test_a_network_that_runs_away_after_its_decision_keeps_its_result_and_loses_a_picture(tmp_path, monkeypatch):
+    def run_away(trainer, spikes):
+        return trainer.net.record(spikes, t_end=T_END, max_spikes=1)
+
+    monkeypatch.setattr(training.Trainer, "run_whole", run_away)
+    trainer = trainer_for(FirstSpike(tau=0.2), epochs=1)
+    with pytest.warns(UserWarning, match=r"the run has no picture of a sample.*more than max_spikes=1 "):
+        result = training.fit(trainer, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"] == result["test_accuracy"]
+    assert {path.stem for path in (tmp_path / "run").glob("*.png")} == {"learning_curves", "first_spikes"}

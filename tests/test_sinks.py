@@ -5,8 +5,10 @@ import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
 
 from fireprop import training
+from fireprop.cli import app
 from fireprop.datasets import MissingExtraError
 from fireprop.training import pictures
 
@@ -39,7 +41,18 @@ def test_tensorboard_reads_what_the_folder_of_the_run_has(tmp_path):
     assert found == pytest.approx(numbers_of(tmp_path / "run"), rel=1e-6)  # TensorBoard keeps float32
 
 
+def test_the_command_writes_for_tensorboard_beside_its_lines(tmp_path):
+    command = ["train", "xor", "--epochs", "2", "--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "log")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "epoch 2/2  loss " in done.stderr
+    log = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert [each.step for each in log.Scalars("train_loss")] == [1, 2]
+
+
 def test_without_tensorboard_the_line_that_installs_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"pip install \"fireprop\[tensorboard\]\""):
         training.to_tensorboard(tmp_path)
+    done = CliRunner().invoke(app, ["train", "xor", "--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path)])
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])

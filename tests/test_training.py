@@ -20,7 +20,7 @@ from fireprop.objectives import FirstSpike
 from fireprop.recipes import RECIPES, configure
 from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
-from fireprop.tasks import TASKS, Config, build_network, default_config, encode, load_splits
+from fireprop.tasks import PLANS, TASKS, Config, build_network, default_config, encode, load_splits
 from fireprop.training import runaway
 from fireprop.training.metrics import Tally
 from fireprop.training.silence import remarks
@@ -197,6 +197,8 @@ def test_remarks_tell_hidden_silence_from_that_of_outputs_and_labels():
         "0.54% of the training samples did not make the output unit of their label fire in epoch 3"
     )
     assert page == "more on silent units: docs/silent.md"
+    _, outputs, *_ = remarks(SILENCE | {"test_accuracy": None, "validation_accuracy": None})
+    assert outputs == "1 of 3 output units never fired in epoch 2"
 
 
 @pytest.mark.parametrize("nothing", [0, None])
@@ -452,7 +454,7 @@ def test_files_may_have_moved_since_the_checkpoint(tmp_path):
 def test_every_recipe_is_a_configuration_that_differs_from_others_of_its_task(task, name):
     config = configure(task, name, seed=3)
     assert (config.task, config.seed) == (task, 3)
-    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert PLANS[task].from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert len({configure(task, other) for other in RECIPES[task]}) == len(RECIPES[task])
     assert RECIPES[task][name].about
 

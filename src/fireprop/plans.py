@@ -13,6 +13,7 @@ from fireprop import arguments
 from fireprop.datasets import SpikeDataset
 from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.objectives import Objective
+from fireprop.synapses import NAMES, Synapse
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Own = TypeVar("Own", bound="Settings")
@@ -59,6 +60,9 @@ class Settings:
     schedule             of the learning rate: "exponential", by lr_decay, or "cosine", from lr to 0 over the epochs
     warmup               first steps over which the learning rate rises from 0 to lr
     clip                 largest norm of the gradient of all parameters together; a larger one is scaled down. None: any
+    truncate             truncated backpropagation through time: runs are cut into chunks that last as long, gradients
+                         stop at the cuts, and memory is that of a chunk (docs/long_runs.md). max_spikes then limits a
+                         chunk. None: one run, whose gradient goes back to its start
     constants_lr         learning rate of constants that `nn.keep_positive` trains; None: lr
     seed                 of the weights, where the run draws them, and of the order of samples
     gradient             "adjoint", or "forward": the same gradients by the paper's forward propagation
@@ -106,6 +110,12 @@ class Settings:
     clip: float | None = setting(
         None, about="Largest NORM of a step's gradient; a larger one is scaled down.", metavar="NORM"
     )
+    truncate: float | None = setting(
+        None,
+        about="Truncated backpropagation through time: cut runs into chunks of this length, and stop gradients at the "
+        "cuts.",
+        metavar="TIME",
+    )
     constants_lr: float | None = None
     relative_lr: bool = False
     t_start: float | None = None
@@ -123,9 +133,22 @@ class Settings:
             arguments.integer(name, getattr(self, name), least=0)
         arguments.flag("relative_lr", self.relative_lr)
         self._require_numbers("lr", "lr_decay", above=0.0)
-        self._require_numbers("constants_lr", "max_sensitivity", "clip", above=0.0)
+        self._require_numbers("constants_lr", "max_sensitivity", "clip", "truncate", above=0.0)
         self._require_numbers("t_end", "t_start", "keep_alive")
         self._require_shares("input_dropout")
+        if self.truncate is not None:
+            for name, plain in (("gradient", "adjoint"), ("follow", 0.0), ("keep_alive", None)):
+                if getattr(self, name) != plain:
+                    what = f"{name} = {getattr(self, name)!r} needs a run that is not cut"
+                    raise ValueError(f"truncate = {self.truncate}: {what}; leave one out")
+
+    def require_to_end(self, objective: type[Objective]) -> None:
+        """Refuse `truncate` for an objective that ends a run early."""
+        if self.truncate is not None and objective.stop is not None:
+            raise ValueError(
+                f"truncate = {self.truncate}: {objective.name} ends a run at the first output spikes, and a run in "
+                "chunks goes on to t_end; leave truncate out"
+            )
 
     def _require_numbers(self, *names: str, above: float | None = None, least: float | None = None) -> None:
         """Refuse settings that are no numbers of a range; None stays, where that is a default."""
@@ -157,6 +180,13 @@ class Settings:
     def augmentation(self) -> dict[str, Any]:
         """What `datasets.Augmented` does to the training part in every epoch; empty for nothing."""
         return {"drop": self.input_dropout} if self.input_dropout else {}
+
+    def unit_of_rate(self, name: str, parameter: nn.Parameter) -> float:
+        """What lr, and constants_lr, are multiplied by for a parameter at the start, if `relative_lr`.
+
+        Default: its root mean square; 1 where that is 0 and gives no measure.
+        """
+        return float(parameter.detach().double().square().mean().sqrt()) or 1.0
 
     def continues(self, other: "Settings") -> bool:
         """Whether a run with these settings may go on from a checkpoint of a run with the others."""
@@ -247,7 +277,7 @@ class LIFPlan(Plan, ABC):
 
     tau_mem: float = setting(about="Time constant of the membranes; inf for no leak.", metavar="TIME")
     tau_syn: float = setting(about="Time constant of the synapses.", metavar="TIME")
-    synapse: Literal["exponential", "alpha"] = setting(
+    synapse: Synapse = setting(
         "exponential", about="Current after a spike: it jumps and decays (exponential), or rises and falls (alpha)."
     )
     adaptation: float | None = setting(
@@ -264,7 +294,7 @@ class LIFPlan(Plan, ABC):
             self._require_numbers("tau_mem", above=0.0)
         self._require_numbers("tau_syn", "tau_adapt", above=0.0)
         self._require_numbers("adaptation")
-        arguments.choice("synapse", self.synapse, "exponential", "alpha")
+        arguments.choice("synapse", self.synapse, *NAMES)
         for name, other in (("adaptation", "tau_adapt"), ("tau_adapt", "adaptation")):
             if getattr(self, name) is not None and getattr(self, other) is None:
                 raise ValueError(f"{name} = {getattr(self, name)}: give {other} too, or leave it out")

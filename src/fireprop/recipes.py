@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fireprop.tasks import TASKS, Config, default_config
+from fireprop.plans import LIFPlan
+from fireprop.tasks import PLANS, plan_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "emg-fingers": {
         "blocked": Recipe("41-64-7, trained on all four blocks that do not test", {"held_out": 0.0}),
     },
+    "oxford": {"spikes": Recipe("200-256-200, 10,361 target spikes", {"epochs": 1000})},
     "nmnist": {
         # As many epochs as validation asked for when a fifth of the thousand was held out.
         "subset": Recipe(
@@ -69,7 +71,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 }
 
 
-def configure(task: str, recipe: str | None = None, **changes: Any) -> Config:
+def configure(task: str, recipe: str | None = None, **changes: Any) -> LIFPlan:
     """The settings of a task, or of a recipe for it, with changes.
 
     Raises ValueError for a task or recipe that is unknown, or a setting that is out of range.
@@ -78,11 +80,11 @@ def configure(task: str, recipe: str | None = None, **changes: Any) -> Config:
     3
     """
     if recipe is None:
-        return default_config(task, **changes)
-    if task not in TASKS:
-        return default_config(task)  # which says so
+        return plan_of(task, **changes)
+    if task not in PLANS:
+        return plan_of(task)  # which says so
     known = RECIPES.get(task, {})
     if recipe not in known:
         choices = f"choose {' or '.join(known)}" if known else f"there is none for {task}"
         raise ValueError(f"recipe = {recipe!r}: {choices}; `fireprop recipes` lists them all")
-    return default_config(task, **{**known[recipe].changes, **changes})
+    return plan_of(task, **{**known[recipe].changes, **changes})

@@ -18,12 +18,12 @@ from rich.text import Text
 from fireprop.cli import lines
 from fireprop.cli.common import Json, Run, Threads, absolute, mistakes_in_one_line, print_json, printable, use_threads
 from fireprop.cli.options import given, option_name, with_settings
-from fireprop.tasks import Config
+from fireprop.tasks import Config, OxfordConfig
 from fireprop.training.events import EventsConfig
 
 
 class TaskName(str, Enum):
-    """What `fireprop train` can train; a test compares it with tasks.TASKS."""
+    """What `fireprop train` can train; a test compares it with tasks.PLANS."""
 
     yin_yang = "yin-yang"
     xor = "xor"
@@ -32,9 +32,12 @@ class TaskName(str, Enum):
     fashion_mnist = "fashion-mnist"
     nmnist = "nmnist"
     emg_fingers = "emg-fingers"
+    oxford = "oxford"
 
 
-@with_settings("Network and training", {Config: "Tasks of the library", EventsConfig: "Your own data"})
+@with_settings(
+    "Network and training", {Config: "Tasks of the library", OxfordConfig: "Oxford", EventsConfig: "Your own data"}
+)
 def train(
     task: Annotated[
         str | None,
@@ -56,6 +59,9 @@ def train(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/TASK-DATE-TIME.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the metrics of each epoch for TensorBoard too.")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
     **settings: Any,
@@ -70,6 +76,7 @@ def train(
     changes = given(settings)
     with mistakes_in_one_line(), ranks.launched() as group:
         use_threads(threads)
+        sink = training.to_tensorboard(tensorboard) if tensorboard and group.leads else None
         training.require_same(group, {"option --resume": bool(resume)}, "start all ranks with the same command")
         if resume:
             others = {"recipe": recipe, "out": out, "labels": labels, "targets": targets}
@@ -92,7 +99,7 @@ def train(
         else:
             run = _start_events(task, labels, targets, {"recipe": recipe, "data": data}, out, group, changes)
         moved = absolute("--data", data) if resume and data else None
-        result = _train_live(run, group, resume=bool(resume), data=moved)
+        result = _train_live(run, group, sink, resume=bool(resume), data=moved)
         if group.leads:
             _print_result(result, run.path, as_json)
 
@@ -146,7 +153,7 @@ def _reopen(path: Path, task: str | None) -> Any:
 def recipes(as_json: Json = False) -> None:
     """List the recipes of published results and the commands that run them."""
     from fireprop.recipes import RECIPES, configure
-    from fireprop.tasks import TASKS
+    from fireprop.tasks import reads_files
 
     configs = {task: {name: configure(task, name) for name in named} for task, named in RECIPES.items()}
     if as_json:
@@ -155,7 +162,7 @@ def recipes(as_json: Json = False) -> None:
     table = Table("command", "epochs", "for")
     for task, named in configs.items():
         for name, config in named.items():
-            data = " --data DIR" if TASKS[task].how_to_get else ""
+            data = " --data DIR" if reads_files(task) else ""
             command = f"fireprop train {task} --recipe {name}{data}"
             table.add_row(command, str(config.epochs), RECIPES[task][name].about)
     Console().print(table)
@@ -216,9 +223,10 @@ class _TrainingBar(ProgressBar):
         self.update(self.task_ids[0], description=name, total=total, completed=done, rate=rate)
 
 
-def _train_live(run: Any, group: Any, **options: Any) -> dict[str, Any]:
+def _train_live(run: Any, group: Any, sink: Any, **options: Any) -> dict[str, Any]:
     """Train with a live bar, or lines; Ctrl-C says how to go on. Of several processes only the one that leads speaks.
 
+    sink     a `report` beside what is shown, or None
     options  those of `training.train`
     """
     from fireprop import training
@@ -227,7 +235,7 @@ def _train_live(run: Any, group: Any, **options: Any) -> dict[str, Any]:
         return training.train(run, ranks=group, **options)
     try:
         with _training_bar() if lines.on_terminal() else contextlib.nullcontext(_say) as show:
-            return training.train(run, report=show, ranks=group, **options)
+            return training.train(run, report=training.to_all(show, sink), ranks=group, **options)
     except KeyboardInterrupt:
         line = (
             f"interrupted; every finished epoch is saved. Continue with: fireprop train --resume {printable(run.path)}"
@@ -275,6 +283,7 @@ def _numbers(now: Any) -> str:
         parts += [
             *([] if m.train_accuracy is None else [f"train {m.train_accuracy:.1%}"]),
             *validation,
+            *(f"{name} {value:.4g}" for name, value in m.train_measures.items()),
             f"{m.spikes_per_unit:.2f} spikes/unit, {m.silent_units} silent",
         ]
     return "  ".join(parts)

@@ -7,6 +7,7 @@ from fireprop.datasets.extras import MissingExtraError
 from fireprop.datasets.files import MissingDataError
 from fireprop.datasets.idx import load_idx
 from fireprop.datasets.inspection import Fault, Inspection, inspect_recordings
+from fireprop.datasets.oxford import load_oxford
 from fireprop.datasets.recordings import Recordings, Traces, read_recordings, read_targets
 from fireprop.datasets.spike_dataset import SpikeDataset
 from fireprop.datasets.splitting import Parts, split_samples
@@ -31,6 +32,7 @@ __all__ = [
     "load_emg_fingers",
     "load_idx",
     "load_nmnist",
+    "load_oxford",
     "loudness",
     "read_events",
     "read_recordings",

@@ -21,6 +21,8 @@ class Objective(ABC):
     reads        `Spikes` or `Trace`: what the network has to return
     stop         how far a run goes: None to t_end, "first_spikes" until every output unit has fired
     has_classes  whether labels are classes, so that there are `predictions` and an accuracy
+    of_output    whether it reads the output of a run alone, and has its answer at the end. A run in chunks (`truncate`)
+                 then drops the spikes of hidden layers. A subclass does not inherit it, since it may read more
 
     A subclass gives `name`, `loss`, and `predictions` if it has classes. `record` is one run of a batch, the output
     last; `labels` (batch,) int64 are those of its samples.
@@ -30,6 +32,7 @@ class Objective(ABC):
     reads: ClassVar[type[Spikes] | type[Trace]] = Spikes
     stop: ClassVar[Stop] = None
     has_classes: ClassVar[bool] = True
+    of_output: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, record: Record, labels: Tensor) -> Tensor:
@@ -44,12 +47,20 @@ class Objective(ABC):
         """
         return self.loss(record, labels)
 
+    def at(self, epoch: int) -> "Objective":
+        """What training minimises in an epoch, counted from 1. Default: this, in every epoch.
+
+        Everything else is asked of this objective.
+        """
+        return self
+
     def predictions(self, record: Record) -> Tensor:
         """The predicted class of each sample, (batch,) int64, -1 for none. Asked only of an objective with classes."""
         raise NotImplementedError(f"objective {self.name} has no predictions: give them, or set has_classes = False")
 
     def measures(self, record: Record, labels: Tensor) -> dict[str, float]:
-        """What else an evaluation tells, by name, means over the samples of the batch. Default: nothing."""
+        """What else is measured of each batch of training and evaluation, by name: means over its samples. Default:
+        nothing."""
         return {}
 
     def answers(self, record: Record, labels: Tensor) -> Tensor | None:

@@ -49,6 +49,7 @@ class Count(Scores):
     tau: float
 
     name: ClassVar[str] = "count"
+    of_output: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         arguments.number("tau", self.tau, above=0.0)
@@ -84,6 +85,7 @@ class LIMaximum(Potentials):
     """
 
     name: ClassVar[str] = "li-max"
+    of_output: ClassVar[bool] = True
 
     def scores(self, record: Record) -> Tensor:
         trace: Trace = self.output(record)
@@ -98,6 +100,7 @@ class LIMean(Potentials):
     """
 
     name: ClassVar[str] = "li-mean"
+    of_output: ClassVar[bool] = True
 
     def scores(self, record: Record) -> Tensor:
         trace: Trace = self.output(record)

@@ -27,6 +27,7 @@ class SpikeTrain(Objective):
 
     name: ClassVar[str] = "spike-train"
     has_classes: ClassVar[bool] = False
+    of_output: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         arguments.instance("targets", self.targets, Spikes, "the fireprop.Spikes that output units should fire")

@@ -1,7 +1,7 @@
 """Objectives of targets without classes: times at which output units should fire, potentials that they should have."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +21,8 @@ class TargetTimes(Objective):
     tolerance, step, margin   of `forcing.target_hinge`, in units of time
     pull       weight >= 0 of the squared distances of the pairs that `losses.spike_pairs` finds, in units of tolerance
     reach      > 0, how far the spikes of a pair are apart at most; default: three times the tolerance
+    forced     first epochs of training, in which the hinge resets units at their targets alone (`forced`), and nothing
+               pulls spikes: the outputs learn all targets at once, before their own spikes matter
 
     The loss is the sum over all units, the mean over samples. It measures "met", the share of the target spikes that
     have a spike of their own within the tolerance, and "spurious", the number of spikes that are left over, per sample.
@@ -34,6 +36,8 @@ class TargetTimes(Objective):
     margin: float = 0.1
     pull: float = 0.0
     reach: float | None = None
+    forced: int = 0
+    _is_forced: bool = field(default=False, init=False, repr=False, compare=False)
 
     name: ClassVar[str] = "target-times"
     has_classes: ClassVar[bool] = False
@@ -44,6 +48,14 @@ class TargetTimes(Objective):
         arguments.number("pull", self.pull, least=0.0)
         if self.reach is not None:
             arguments.number("reach", self.reach, above=0.0)
+        arguments.integer("forced", self.forced, least=0)
+
+    def at(self, epoch: int) -> "TargetTimes":
+        if epoch > self.forced:
+            return self
+        found = replace(self, pull=0.0)
+        object.__setattr__(found, "_is_forced", True)
+        return found
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         """The part of the pairs, for which the record is enough."""
@@ -59,7 +71,7 @@ class TargetTimes(Objective):
         out: Spikes = self.output(record)
         hinge = forcing.target_hinge(
             net, inputs, record, self._wanted(labels), tolerance=self.tolerance, step=self.step,
-            margin=self.margin,
+            margin=self.margin, forced=self._is_forced,
         )  # fmt: skip
         total = hinge.sum() / max(len(out), 1)
         return total + self.loss(record, labels) if self.pull else total
@@ -76,6 +88,7 @@ class TargetTimes(Objective):
 
     def describe(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("tolerance", "step", "margin", "pull", "reach")}
+        plain |= {"forced": self.forced} if self.forced else {}  # which checkpoints of older versions do not know
         return {"name": self.name, **plain, "targets": digest_of_spikes(self.targets)}
 
     def _wanted(self, labels: Tensor) -> Spikes:
@@ -96,6 +109,7 @@ class TraceRegression(Objective):
     name: ClassVar[str] = "trace"
     reads: ClassVar[type[Spikes] | type[Trace]] = Trace
     has_classes: ClassVar[bool] = False
+    of_output: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         times = arguments.finite("times", arguments.reals("times", self.times))

@@ -137,7 +137,7 @@ class RunFolder:
         self._write_csv(METRICS, rows)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Write rows, which have the same keys, as `name`.csv and return its path. None is an empty field."""
+        """Write rows as `name`.csv and return its path. None, and a key that a row lacks, is an empty field."""
         return self._write_csv(f"{name}.csv", rows)
 
     def write_page(self, markdown: str) -> Path:
@@ -190,7 +190,8 @@ class RunFolder:
 
     def _write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         def write(file: IO[Any]) -> None:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            names = dict.fromkeys(name for row in rows for name in row)
+            writer = csv.DictWriter(file, fieldnames=list(names))
             writer.writeheader()
             writer.writerows(rows)
 

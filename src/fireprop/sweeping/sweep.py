@@ -12,7 +12,7 @@ from fireprop.plans import Plan
 from fireprop.recipes import configure
 from fireprop.runs import RunError, write_first
 from fireprop.sweeping.space import Space, first, others, space_of
-from fireprop.tasks import TASKS, Config
+from fireprop.tasks import PLANS, TASKS, Config
 from fireprop.training import EventsConfig, plan_for_events
 
 SWEEP = "sweep.json"
@@ -48,6 +48,8 @@ class Sweep:
     prune: bool = True
 
     def __post_init__(self) -> None:
+        if self.task in PLANS and self.task not in TASKS:
+            raise ValueError(f"task = {self.task!r}: a sweep compares accuracies, and this task has no classes")
         twice = next((name for name in self.space if name in self.settings), None)
         if twice is not None:
             raise ValueError(f"{twice} = {self.settings[twice]}: the space has it too; give it in one place")

@@ -5,7 +5,7 @@ from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.run import Ends, begin, draw, evaluate, explore, fit, load_trained, read_config, start, train
-from fireprop.training.sinks import each_epoch, to_tensorboard
+from fireprop.training.sinks import each_epoch, to_all, to_tensorboard
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "read_config",
     "require_same",
     "start",
+    "to_all",
     "to_tensorboard",
     "train",
 ]

@@ -119,6 +119,8 @@ class EventsConfig(LIFPlan):
         super().__post_init__()
         arguments.choice("task", self.task, TASK)
         arguments.choice("readout", self.readout, *(OBJECTIVES if self.targets is None else FOR_TARGETS))
+        if self.targets is None:
+            self.require_to_end(OBJECTIVES[self.readout])
         arguments.integer("k", self.k, least=1)
         arguments.flag("recurrent", self.recurrent)
         self._require_numbers("tau", "patience", "spikes_per_unit", "tolerance", above=0.0)

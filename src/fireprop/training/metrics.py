@@ -1,20 +1,19 @@
 """What is measured: the numbers of an epoch, summed over its batches, and those of an evaluation."""
 
-import dataclasses
-import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fireprop import following, validity
+from fireprop import following
 from fireprop.engine import Array
-from fireprop.nn import LIF, Network, Population, Record
+from fireprop.nn import Record
 from fireprop.objectives import Objective
 from fireprop.ranks import Ranks
 from fireprop.spikes import Spikes
+from fireprop.training.activity import Activity
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ class EpochMetrics:
     median_spikes_per_sample   median over the training samples of the number of spikes of all layers
     largest_spikes_per_sample  largest of these numbers: far above the median, training runs away
 
-    The last five are None in runs of a version that did not count them.
+    train_measures       what else the objective measures, by name; each is a column train_NAME
+
+    The values from silent_hidden to largest_spikes_per_sample are None in runs of a version that did not count them.
     """
 
     epoch: int
@@ -62,6 +63,13 @@ class EpochMetrics:
     silent_labels: float | None = None
     median_spikes_per_sample: float | None = None
     largest_spikes_per_sample: int | None = None
+    train_measures: dict[str, float] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """Plain values by name, for metrics.csv."""
+        values = asdict(self)
+        measures = values.pop("train_measures")
+        return values | {f"train_{name}": value for name, value in measures.items()}
 
     def silence(self) -> dict[str, Any]:
         """Plain values for JSON: silent units of each hidden layer, silent output units, share of silent labels."""
@@ -72,11 +80,14 @@ class EpochMetrics:
     def checked(cls, **values: Any) -> "EpochMetrics":
         """The line that a checkpoint holds. Raises TypeError if a value is missing, unknown or of another kind."""
         row = cls(**values)
-        for field in fields(cls):
-            value = getattr(row, field.name)
-            kind: Any = field.type
+        for each in fields(cls):
+            value = getattr(row, each.name)
+            kind: Any = dict if each.name == "train_measures" else each.type
             if isinstance(value, bool) or not isinstance(value, kind | int if isinstance(0.0, kind) else kind):
-                raise TypeError(f"metrics: {field.name} is a {type(value).__name__}")
+                raise TypeError(f"metrics: {each.name} is a {type(value).__name__}")
+        for name, value in row.train_measures.items():
+            if not isinstance(value, float):  # which may be nan, if an objective says so
+                raise TypeError(f"metrics: train_measures[{name!r}] is a {type(value).__name__}")
         return row
 
 
@@ -96,7 +107,7 @@ class Evaluation:
     spikes_per_sample: float
     spikes_to_decision: float
     inputs_to_decision: float
-    measures: dict[str, float] = dataclasses.field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 class Tally:
@@ -116,48 +127,32 @@ class Tally:
         self.followed = self.created = self.deleted = self.silenced = self.shortened = 0
         self.has_classes = self.has_answers = self.has_output_spikes = True
         self.knows_slopes = True
+        self.measures: dict[str, float] = {}
         self.spikes_of_samples = np.zeros(0, dtype=np.int64)
         self._spikes_of_batches: list[Array] = []
 
-    def add(self, record: Record, labels: torch.Tensor, loss: float) -> None:
+    def add(self, record: Record, labels: torch.Tensor, loss: float, activity: Activity | None = None) -> None:
+        """One batch: the run, its labels and its loss; `activity` where the record does not have all spikes."""
         self.samples += len(labels)
         self.loss += loss * len(labels)
         correct, answers = n_correct(self.objective, record, labels), self.objective.answers(record, labels)
         self.has_classes, self.has_answers = correct is not None, answers is not None
         self.correct += correct or 0
         self.unanswered += 0 if answers is None else int((~answers).sum())
-        layers = record.spikes
-        total = sum((spikes.offsets.numpy() for spikes in layers), np.zeros(len(labels) + 1, dtype=np.int64))
-        self._spikes_of_batches.append(np.diff(total))
+        add_measures(self.measures, self.objective, record, labels)
         self.has_output_spikes = isinstance(record[-1], Spikes)
+        found = Activity.of(self.net, record) if activity is None else activity
+        self._spikes_of_batches.append(found.spikes_of_samples)
         if not self.fired:
-            self.fired = [np.zeros(spikes.n_units, dtype=bool) for spikes in layers]
-        for fired, spikes in zip(self.fired, layers, strict=True):
-            fired[spikes.units.numpy()] = True
-        self.hidden_spikes += sum(spikes.n_spikes for spikes in layers[: self._n_hidden])
-        self._add_slopes(record)
-
-    def _add_slopes(self, record: Record) -> None:
-        layers = firing_layers(self.net, record)
-        self.knows_slopes = layers is not None
-        if layers is None:
-            return
-        slopes = [each for each, layer in zip(record.slopes, record, strict=True) if isinstance(layer, Spikes)]
-        for layer, spikes, steepness in zip(layers, record.spikes, slopes, strict=True):
-            self.sloped += spikes.n_spikes
-            if spikes.n_spikes:
-                self._add_layer(layer, spikes, steepness.numpy())
-
-    def _add_layer(self, layer: LIF | Population, spikes: Spikes, slopes: Array) -> None:
-        """In NumPy: on a few hundred numbers, torch's overhead would be the most of it."""
-        limit = validity.steepness_of_near_grazes(layer.v_threshold.detach().numpy(), layer.tau_mem.detach().numpy())
-        self.near_grazes += int(np.count_nonzero(slopes < (limit[spikes.units.numpy()] if limit.ndim else limit)))
-        least = float(slopes.min())
-        if least <= 0.0:
-            rising = slopes > 0.0
-            self.grazes += int(np.count_nonzero(~rising))
-            least = float(slopes[rising].min(initial=math.inf))
-        self.largest_sensitivity = max(self.largest_sensitivity, 1.0 / least)
+            self.fired = [np.zeros(fired.size, dtype=bool) for fired in found.fired]
+        for fired, new in zip(self.fired, found.fired, strict=True):
+            fired |= new
+        self.hidden_spikes += sum(found.spikes_of_layers[: self._n_hidden])
+        self.knows_slopes = found.knows_slopes
+        self.sloped += found.sloped
+        self.grazes += found.grazes
+        self.near_grazes += found.near_grazes
+        self.largest_sensitivity = max(self.largest_sensitivity, found.largest_sensitivity)
 
     def follow(self, effect: following.Effect) -> None:
         self.followed += effect.samples
@@ -170,6 +165,8 @@ class Tally:
         """What all processes have seen; a shortened step is the same one in each."""
         for name, total in zip(self.SUMS, ranks.sum([getattr(self, name) for name in self.SUMS]), strict=True):
             setattr(self, name, type(getattr(self, name))(total))
+        if self.measures:
+            self.measures = dict(zip(self.measures, ranks.sum([*self.measures.values()]), strict=True))
         (self.largest_sensitivity,) = ranks.largest([self.largest_sensitivity])
         self.fired = [np.array(ranks.largest(fired.tolist())) > 0.0 for fired in self.fired]
         self.spikes_of_samples = np.concatenate(ranks.gather(np.concatenate(self._spikes_of_batches)))
@@ -193,6 +190,7 @@ class Tally:
             "silent_labels": self.unanswered / self.samples if self.has_answers else None,
             "median_spikes_per_sample": float(np.median(self.spikes_of_samples)),
             "largest_spikes_per_sample": int(self.spikes_of_samples.max()),
+            "train_measures": {name: total / self.samples for name, total in self.measures.items()},
         }
 
     def _per_followed(self, number: int) -> float | None:
@@ -217,21 +215,10 @@ class Tally:
         return self.hidden_spikes / (self.samples * units) if units else 0.0
 
 
-def firing_layers(net: torch.nn.Module, record: Record) -> list[LIF | Population] | None:
-    """The modules whose units fired the spikes of a record, layer by layer; None where they or the slopes are unknown.
-
-    That is so for a network of the caller's own that returns spikes alone, and for layers that a hook has changed.
-    """
-    try:
-        _ = record.slopes
-    except ValueError:
-        return None
-    modules = [module for module in net.modules() if isinstance(module, LIF | Population)]
-    if isinstance(net, Network):
-        modules = [net._population(name) for name in record.names]
-    elif record.names:  # of populations within a chain, in an order of their own
-        return None
-    return modules if len(modules) == len(record.spikes) else None
+def add_measures(sums: dict[str, float], objective: Objective, record: Record, labels: torch.Tensor) -> None:
+    """Add what the objective measures of a batch to sums over samples, by name; 0 for a batch without samples."""
+    for name, value in objective.measures(record, labels).items():
+        sums[name] = sums.get(name, 0.0) + (float(value) * len(labels) if len(labels) else 0.0)
 
 
 def n_correct(objective: Objective, record: Record, labels: torch.Tensor) -> int | None:

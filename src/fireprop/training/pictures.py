@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from fireprop import SpikeLimitError, TimeResolutionError
 from fireprop.datasets import yin_yang_class, yin_yang_splits
 from fireprop.objectives import FirstSpike
 from fireprop.runs import RunFolder
@@ -37,12 +38,15 @@ def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:
 
     trainer.use_best()
     test, names = trainer.splits.test, trainer.config.class_names
-    figures = {
-        "learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics]),
-        "sample": _draw_sample(trainer, names),
-    }
+    figures = {"learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics])}
+    if trainer.config.truncate is None:  # the run of a sample as a whole may not fit
+        try:
+            figures["sample"] = _draw_sample(trainer, names)
+        except (SpikeLimitError, TimeResolutionError) as error:  # after the decision, where training does not look
+            warnings.warn(f"{run.path}: the run has no picture of a sample. {error}", stacklevel=2)
     if isinstance(trainer.objective, FirstSpike):
-        out = trainer.run_whole(test.spikes[:EVALUATION_BATCH])[-1]
+        with torch.no_grad():
+            out = trainer.run(test.spikes[:EVALUATION_BATCH])[-1]
         figures["first_spikes"] = plotting.first_spike_histograms(
             out, test.labels[:EVALUATION_BATCH], class_names=names
         )

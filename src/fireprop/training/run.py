@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from fireprop.plans import Plan
 from fireprop.ranks import ALONE, Ranks, is_loss
 from fireprop.recipes import configure
 from fireprop.runs import CONFIG, RunError, RunFolder
-from fireprop.tasks import Config
+from fireprop.tasks import PLANS, Config
 from fireprop.training import pictures
 from fireprop.training.agreement import require_same_config
 from fireprop.training.events import TASK, EventsConfig
@@ -121,7 +121,7 @@ def _fit(
     if state is not None:
         trainer.load_state_dict(state)
         if leads:
-            run.write_metrics([asdict(row) for row in trainer.metrics])
+            run.write_metrics([row.line() for row in trainer.metrics])
     if report:
         report(trainer.start())
     trainer.warm_up()
@@ -131,7 +131,7 @@ def _fit(
             trainer.run_epoch(report)
             if leads:
                 run.save_checkpoint(trainer.state_dict())
-                run.write_metrics([asdict(row) for row in trainer.metrics])
+                run.write_metrics([row.line() for row in trainer.metrics])
     interrupts.check()
     result = trainer.result(test=test)
     if leads:
@@ -215,10 +215,15 @@ def read_config(run: RunFolder) -> Plan:
             "it: run that program again with resume=True"
         )
     try:
-        kind = EventsConfig if values.get("task") == TASK else Config
-        return kind.from_dict(values)
+        return _kind(values.get("task")).from_dict(values)
     except (ValueError, TypeError) as error:
         raise RunError(f"{run.path}: config.json is not valid: {error}{_writer(run)}") from error
+
+
+def _kind(task: object) -> type[Plan]:
+    if task == TASK:
+        return EventsConfig
+    return PLANS.get(task, Config) if isinstance(task, str) else Config  # which says that it is unknown
 
 
 def _writer(run: RunFolder) -> str:

@@ -22,10 +22,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
             "silent units have no gradient, so gradient descent does not wake them"
         )
     if best["outputs"]:
-        lines.append(
-            f"{best['outputs']} of {result['units']['outputs']} output units never fired in epoch "
-            f"{result['best_epoch']}: their classes are never predicted, and they have no gradient"
-        )
+        classless = all(result.get(name, 0.0) is None for name in ("test_accuracy", "validation_accuracy"))
+        why = "" if classless else ": their classes are never predicted, and they have no gradient"
+        total, epoch = result["units"]["outputs"], result["best_epoch"]
+        lines.append(f"{best['outputs']} of {total} output units never fired in epoch {epoch}{why}")
     if last["labels"]:
         lines.append(
             f"{last['labels']:.2%} of the training samples did not make the output unit of their label fire in epoch "

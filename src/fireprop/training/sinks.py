@@ -1,7 +1,6 @@
 """Where the metrics of a run go beside its folder: functions to give as `report`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +23,7 @@ def each_epoch(log: Log) -> Report:
     def report(now: Progress) -> None:
         if now.metrics is None or now.done < now.batches or now.metrics.epoch != now.epoch:
             return
-        numbers = {name: value for name, value in asdict(now.metrics).items() if isinstance(value, (int, float))}
+        numbers = {name: value for name, value in now.metrics.line().items() if isinstance(value, (int, float))}
         log({name: value for name, value in numbers.items() if name != "epoch"}, step=now.epoch)
 
     return report
@@ -40,11 +39,24 @@ def to_tensorboard(folder: str | Path) -> Report:
     require("tensorboard", extra="tensorboard", needed_for="a log for TensorBoard")
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(folder))
+    writers: list[Any] = []
 
     def log(numbers: dict[str, float], step: int) -> None:
+        if not writers:  # no folder before there is something to write
+            writers.append(SummaryWriter(str(folder)))
         for name, value in numbers.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+            writers[0].add_scalar(name, value, step)
+        writers[0].flush()
 
     return each_epoch(log)
+
+
+def to_all(*reports: Report | None) -> Report:
+    """A `report` that calls each of these, but those that are None."""
+
+    def report(now: Progress) -> None:
+        for each in reports:
+            if each is not None:
+                each(now)
+
+    return report

@@ -29,7 +29,8 @@ from fireprop.training.agreement import (
     require_same_state,
 )
 from fireprop.training.interrupts import Interrupts
-from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, n_correct, n_spikes
+from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, add_measures, n_correct, n_spikes
+from fireprop.training.truncation import InChunks, Truncation
 
 EVALUATION_BATCH = 1000
 
@@ -98,8 +99,9 @@ class Trainer:
         require_same_objective(ranks, objective)
         require_same_data(ranks, splits)
         self._agreed = False
+        self._truncation = None if config.truncate is None else Truncation(net, objective, config)
         self.generator = torch.Generator().manual_seed(config.seed) if generator is None else generator
-        self.step = ranks.parallel(_Step(self.net.parameters(), self.run, self.loss))
+        self.step = ranks.parallel(_Step(self.net.parameters(), self.run, self._training_loss))
         self.optimizer = Adam(_rates(config, self.net), lr=config.lr, fused=True)
         self.schedule = _schedule(config, self.optimizer)
         self.metrics: list[EpochMetrics] = []
@@ -148,7 +150,7 @@ class Trainer:
             self._update(step)
             if self.config.keep_alive is not None:
                 self._keep_alive(spikes, self.config.keep_alive)
-            tally.add(record, labels, float(loss.detach()))
+            tally.add(record, labels, float(loss.detach()), record.activity if isinstance(record, InChunks) else None)
             if is_followed:
                 batch = spikes, labels, record, start_weights
                 tally.follow(following.follow(self.net, self.run, *batch, self.ranks, self.objective.answers))
@@ -203,10 +205,9 @@ class Trainer:
                 record = self.run(inputs)
                 loss += float(self.loss(inputs, record, labels)) * len(labels)
                 correct += n_correct(self.objective, record, labels) or 0
-                for k, number in enumerate(n_spikes(self.objective, inputs, record)):
+                for k, number in enumerate(self._n_spikes(inputs, record)):
                     spikes[k] += number
-                for name, value in self.objective.measures(record, labels).items():
-                    measures[name] = measures.get(name, 0.0) + (value * len(labels) if len(labels) else 0.0)
+                add_measures(measures, self.objective, record, labels)
         sums = self.ranks.sum([loss, correct, *spikes, *measures.values()])
         loss, correct, *means = (total / len(data) for total in sums)
         accuracy = correct if self.objective.has_classes else None
@@ -252,8 +253,19 @@ class Trainer:
         """Units of each layer that fires, and of the output."""
         with torch.no_grad():
             record = self.run(self.splits.train.spikes[:1])
-        hidden = [layer.n_units for layer in record.spikes if layer is not record[-1]]
+        if isinstance(record, InChunks):
+            firing = [fired.size for fired in record.activity.fired]
+        else:
+            firing = [layer.n_units for layer in record.spikes]
+        hidden = firing[:-1] if isinstance(record[-1], Spikes) else firing
         return [*hidden, record[-1].n_units]
+
+    def _n_spikes(self, inputs: Spikes, record: Record) -> tuple[int, int, int]:
+        found = n_spikes(self.objective, inputs, record)
+        if not isinstance(record, InChunks) or record.complete:
+            return found
+        total = sum(record.activity.spikes_of_layers)  # the decision is at the end of the run
+        return total, total, found[2]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
@@ -336,6 +348,8 @@ class Trainer:
 
     def run(self, spikes: Spikes) -> Record:
         """A run as far as the objective needs it, which is what training sees; the output is the last layer."""
+        if self._truncation is not None and (cuts := self._truncation.cuts(spikes)):
+            return self._truncation.run(spikes, cuts)
         return self._record(spikes, self.objective.stop)
 
     def run_whole(self, spikes: Spikes) -> Record:
@@ -363,6 +377,10 @@ class Trainer:
     def loss(self, spikes: Spikes, record: Record, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a run of these inputs, as the objective has it."""
         return self.objective.loss_of_run(self.net, spikes, record, labels, t_start=self.config.t_start)
+
+    def _training_loss(self, spikes: Spikes, record: Record, labels: torch.Tensor) -> torch.Tensor:
+        objective = self.objective.at(self.epoch + 1)
+        return objective.loss_of_run(self.net, spikes, record, labels, t_start=self.config.t_start)
 
     def _augmented(self, changes: Mapping[str, Any]) -> Augmented:
         """The training part as this epoch sees it."""
@@ -423,24 +441,18 @@ class _Step(torch.nn.Module):
 
 def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:
     """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
-    named = list(net.named_parameters())
-    weights = [parameter for name, parameter in named if "parametrizations" not in name]
-    constants = [parameter for name, parameter in named if "parametrizations" in name]
+    named = dict(net.named_parameters())
+    weights = {name: parameter for name, parameter in named.items() if "parametrizations" not in name}
+    constants = {name: parameter for name, parameter in named.items() if "parametrizations" in name}
     rate = config.lr if config.constants_lr is None else config.constants_lr
-    groups: list[dict[str, Any]] = [{"params": weights, "lr": config.lr}]
-    groups += [{"params": constants, "lr": rate}] if constants else []
+    groups = [(weights, config.lr), *([(constants, rate)] if constants else [])]
     if not config.relative_lr:
-        return groups
+        return [{"params": list(group.values()), "lr": lr} for group, lr in groups]
     return [
-        {"params": [parameter], "lr": group["lr"] * _size(parameter)}
-        for group in groups
-        for parameter in group["params"]
+        {"params": [parameter], "lr": lr * config.unit_of_rate(name, parameter)}
+        for group, lr in groups
+        for name, parameter in group.items()
     ]
-
-
-def _size(parameter: torch.nn.Parameter) -> float:
-    """Root mean square; 1 where that is 0 and gives no measure."""
-    return float(parameter.detach().double().square().mean().sqrt()) or 1.0
 
 
 def _schedule(config: Settings, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
