@@ -697,7 +697,7 @@ def test_every_setting_is_checked_when_a_configuration_is_read(run):
         "patience": (None, 1.5),
         "clip": (None, 1.5),
         "truncate": (None,),  # xor is decided by first spikes
-        "convolution_weight": (None,),
+        **dict.fromkeys(("convolution_weight", "hidden_weight", "output_weight"), (None,)),
         **dict.fromkeys(("channels", "kernels", "strides"), ([],)),
     }
     for name in config:

@@ -473,8 +473,8 @@ def test_a_convolutional_network_of_images_is_trained_and_read_again(tmp_path):
 def test_settings_of_convolutions_fit_one_another():
     config = configure("mnist", "convolutional", trained=("v_threshold",))
     net = config.network(torch.Generator().manual_seed(0))
-    assert [layer.out_shape for layer in net] == [(16, 12, 12), (32, 5, 5), None]
-    assert net[0].parametrizations.v_threshold.original.shape == (16, 1, 1)
+    assert [layer.out_shape for layer in net] == [(32, 12, 12), (64, 4, 4), None, None]
+    assert net[0].parametrizations.v_threshold.original.shape == (32, 1, 1)
     assert config.parameter_bytes() == sum(p.numel() * p.element_size() for p in net.parameters())
     sizes = {"channels": (8,), "kernels": (3,), "strides": (1,)}
     for task, changes, message in (
@@ -485,6 +485,15 @@ def test_settings_of_convolutions_fit_one_another():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             configure(task, **changes).parameter_bytes()
+
+
+def test_weights_without_a_setting_are_those_that_the_layers_draw():
+    config = configure("yin-yang", hidden=(7, 6), hidden_weight=None, output_weight=None, dtype="float32")
+    drawn = config.network(torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    constants = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn, "generator": generator, "dtype": torch.float32}
+    for layer, sizes in zip(drawn, ((5, 7), (7, 6), (6, 3)), strict=True):
+        assert torch.equal(layer.weight, LIF(*sizes, **constants).weight)
 
 
 def test_changes_go_before_a_recipe_and_a_recipe_before_the_task():

@@ -28,8 +28,9 @@ class Config(LIFPlan):
     kernels, strides     size of the kernels of each convolution, and its stride
     convolution_weight   mean and standard deviation of the initial weights of the convolutions; None: those that
                          `nn.Conv2d` draws itself
-    hidden_weight        mean and standard deviation of the initial weights of the hidden layers; alpha synapses start
-                         larger, so that a spike takes V as high as through an exponential synapse
+    hidden_weight        mean and standard deviation of the initial weights of the hidden layers; None: those that
+                         `nn.LIF` draws itself. Alpha synapses start larger, so that a spike takes V as high as through
+                         an exponential synapse
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
     patience             of `silent.missing_times`: keeps the labels' output units firing; None: nothing does
@@ -63,8 +64,8 @@ class Config(LIFPlan):
     )
     strides: tuple[int, ...] = setting((), about="Stride of a convolution. One for each.", metavar="PIXELS")
     convolution_weight: tuple[float, float] | None = None
-    hidden_weight: tuple[float, float]
-    output_weight: tuple[float, float]
+    hidden_weight: tuple[float, float] | None
+    output_weight: tuple[float, float] | None
     tau: float = setting(about="Softness of the loss, in units of time.", metavar="TIME")
     late_penalty: float = 0.0
     late_tau: float = 1.0
@@ -96,7 +97,7 @@ class Config(LIFPlan):
             arguments.number("bias_time", self.bias_time)
         self._require_numbers("late_penalty", "hidden_delay", "output_delay", "jitter", least=0.0)
         for name in ("convolution_weight", "hidden_weight", "output_weight"):
-            if name == "convolution_weight" and self.convolution_weight is None:
+            if getattr(self, name) is None:
                 continue
             pair = arguments.instance(name, getattr(self, name), (tuple, list), "a mean and a deviation")
             if len(pair) != 2:

@@ -27,9 +27,7 @@ def build_network(config: "Config", generator: torch.Generator) -> Sequential:
         longest = config.output_delay if is_output else config.hidden_delay
         constants = _constants(config, n_in, n_out, longest, generator, is_output)
         layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
-        mean, deviation = (larger * each for each in (config.output_weight if is_output else config.hidden_weight))
-        with torch.no_grad():
-            layer.weight.normal_(mean, deviation, generator=generator)  # in place of those that the layer drew itself
+        _draw(layer, config.output_weight if is_output else config.hidden_weight, larger, generator)
         keep_positive(layer, *(name for name, value in constants.items() if isinstance(value, nn.Parameter)))
         layers.append(layer)
     return Sequential(*layers)
@@ -61,13 +59,18 @@ def _convolutions(config: "Config", larger: float, generator: torch.Generator) -
             stencil.in_shape[0], stencil.out_shape[0], stencil.kernel_size, in_shape=stencil.in_shape[1:],
             stride=stencil.stride, **constants, dtype=DTYPES[config.dtype], generator=generator,
         )  # fmt: skip
-        if config.convolution_weight is not None:
-            mean, deviation = (larger * each for each in config.convolution_weight)
-            with torch.no_grad():
-                layer.weight.normal_(mean, deviation, generator=generator)
+        _draw(layer, config.convolution_weight, larger, generator)
         keep_positive(layer, *config.trained)
         layers.append(layer)
     return layers
+
+
+def _draw(layer: LIF, wanted: tuple[float, float] | None, larger: float, generator: torch.Generator) -> None:
+    """Weights of a wanted mean and deviation in place of those that the layer drew itself; None: keep these."""
+    if wanted is not None:
+        mean, deviation = (larger * each for each in wanted)
+        with torch.no_grad():
+            layer.weight.normal_(mean, deviation, generator=generator)
 
 
 def _constants(
