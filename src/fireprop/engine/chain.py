@@ -50,7 +50,7 @@ Names: TypeAlias = Callable[[int, int], tuple[str, int]]
 # A graph takes 0.78 of the time of a chain for 2000 x 2000 with 1 % of the synapses, 2.2 with 5 %; for 1000: 1.0, 1.7.
 LARGE, SPARSE = 1000, 0.02
 LEAST_BIAS, MOST_BIAS = -2.0, 0.5  # potentials to which a bias alone may take a unit, in thresholds
-FIRST_CAPACITY = 32  # spikes per sample and layer that the first buffer starts with
+FIRST_CAPACITY = 32  # spikes per sample for which a layer has room at first
 CHUNK_ALONE = 4 * CHUNK  # most samples of a call
 MUCH = 2**20  # bytes, for which a thread is worth waking
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
@@ -59,7 +59,7 @@ ALL_VARIED = False  # whether uniform layers are treated as varied: for tests. N
 FIXED_LOOK = 0.0  # how far a recurrent layer looks ahead at first; 0: it adapts. No spike depends on it
 LEAK_ROWS = slice(int(LEAK) // LANES, int(LEAK_UP) // LANES + 1)
 LEAK_SCALES = np.array([[1.0], [1.0 - lanes_kernel.ROUNDED], [lanes_kernel.SLACK]])
-NO_EVENTS = for_kernels(np.empty((0, 0), EVENT))
+NO_EVENTS = for_kernels(np.empty(0, EVENT))
 NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
 
 
@@ -502,19 +502,20 @@ def simulate(
     final = State.of(chain, t_end, t_start, initial) if want_state else None
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
-    capacity = FIRST_CAPACITY  # what one chunk has needed, the next will
+    capacity = np.full(chain.layers.size, FIRST_CAPACITY)  # per sample: what one chunk has needed, the next will
     idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
         nonlocal capacity
         first, last = edges[k], edges[k + 1]
         n_before = 0 if initial is None else initial.n_fired(chain, k)
-        buffers = _new_buffers(chain.layers.size, last - first, capacity * (last - first) + int(np.max(n_before)))
-        buffers.offsets[:, 0] = n_before
+        buffers = _new_buffers(last - first, capacity * (last - first) + n_before)
+        buffers.offsets[:, 0] += n_before
         loop = _taken(idle, lambda: _new_loop(chain, start, resumes=resumes, want_state=want_state))
         done = 0
         while True:
             logged = loop._replace(events=buffers.events)
+            loop.layers["room"], loop.layers["room_end"] = buffers.rooms[:-1], buffers.rooms[1:]
             if initial is not None:
                 resume_kernel.resume(logged, initial.sample(k), k, offsets[k])
             code, sample, layer, unit, t = simulate_kernel.simulate(
@@ -523,13 +524,17 @@ def simulate(
             if code == status.OK:
                 if final is not None:
                     resume_kernel.keep(logged, final.sample(k), k, t_end[k])
-                capacity = max(capacity, int(buffers.offsets[:, -1].max()) // (last - first) * 9 // 8)
+                used = buffers.offsets[:, -1] - buffers.rooms[:-1]
+                capacity = np.maximum(capacity, used // (last - first) * 9 // 8)
                 idle.append(loop)
                 return buffers
             if code != status.FULL:
                 raise in_words(code, sample, *names(layer, unit), t, max_spikes)
             done = sample - first
-            buffers, loop = _enlarge(buffers, done), _new_loop(chain, start, resumes=resumes, want_state=want_state)
+            buffers, loop = (
+                _enlarge(buffers, done, loop.layers["count"]),
+                _new_loop(chain, start, resumes=resumes, want_state=want_state),
+            )
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     carried = _carried(chain, chunks, initial)
@@ -547,9 +552,9 @@ def simulate(
 def _carried(chain: Chain, chunks: Sequence[simulate_kernel.Buffers], initial: State | None) -> Array:
     """The spikes of an earlier run that still act, with what has become of them: EVENT."""
     if initial is None:
-        return NO_EVENTS.reshape(-1)
-    parts = [events[:n] for chunk in chunks for events, n in zip(chunk.events, chunk.offsets[:, 0], strict=True)]
-    carried = np.concatenate([NO_EVENTS.reshape(-1), *parts])
+        return NO_EVENTS
+    parts = [c.events[a:b] for c in chunks for a, b in zip(c.rooms[:-1], c.offsets[:, 0], strict=True)]
+    carried = np.concatenate([NO_EVENTS, *parts])
     carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
     return for_kernels(carried)
 
@@ -652,21 +657,23 @@ def _widest(chain: Chain) -> int:
     return int((chain.layers["stop"] - chain.layers["start"]).max())
 
 
-def _new_buffers(n_layers: int, n_samples: int, capacity: int) -> simulate_kernel.Buffers:
-    return simulate_kernel.Buffers(
-        events=for_kernels(np.empty((n_layers, capacity), EVENT)),
-        offsets=np.zeros((n_layers, n_samples + 1), np.int64),
-        t_known=np.zeros(n_samples),
-    )
+def _new_buffers(n_samples: int, capacity: Array) -> simulate_kernel.Buffers:
+    """Room for `capacity` events of each layer."""
+    rooms = np.concatenate([[0], np.cumsum(capacity)])
+    offsets = np.zeros((capacity.size, n_samples + 1), np.int64)
+    offsets[:, 0] = rooms[:-1]
+    return simulate_kernel.Buffers(for_kernels(np.empty(rooms[-1], EVENT)), rooms, offsets, np.zeros(n_samples))
 
 
-def _enlarge(buffers: simulate_kernel.Buffers, n_done: int) -> simulate_kernel.Buffers:
-    """More room, with what the buffers hold: for all samples, if the others need as much as those that are done."""
-    n_layers, capacity = buffers.events.shape
-    growth = min(max(LEAST_GROWTH, 1.25 * buffers.t_known.size / max(n_done, 1)), MOST_GROWTH)
-    events = for_kernels(np.empty((n_layers, int(growth * capacity)), EVENT))
-    as_bytes(events)[:, : as_bytes(buffers.events).shape[1]] = as_bytes(buffers.events)
-    return buffers._replace(events=events)
+def _enlarge(buffers: simulate_kernel.Buffers, n_done: int, ends: Array) -> simulate_kernel.Buffers:
+    """More room, with what lies before `ends`: for all samples, if the others need as much as those so far."""
+    n_samples, begins = buffers.t_known.size, buffers.rooms[:-1]
+    growth = min(max(LEAST_GROWTH, 1.25 * n_samples / max(n_done, 1)), MOST_GROWTH)
+    used = ends - begins
+    larger = _new_buffers(n_samples, np.maximum(np.diff(buffers.rooms), (growth * used).astype(np.int64)))
+    for own, room, n in zip(begins.tolist(), larger.rooms.tolist(), used.tolist(), strict=False):
+        as_bytes(larger.events[room : room + n])[:] = as_bytes(buffers.events[own : own + n])
+    return larger._replace(offsets=buffers.offsets + (larger.rooms[:-1] - begins)[:, None], t_known=buffers.t_known)
 
 
 def _assemble(
@@ -693,7 +700,7 @@ def _assemble(
         chunk, samples = chunks[k], slice(edges[k] + 1, edges[k + 1] + 1)
         for layer, (start, size) in enumerate(zip(starts[:, k].tolist(), sizes[:, k].tolist(), strict=True)):
             first = int(chunk.offsets[layer, 0])  # before it lie spikes of an earlier run
-            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[layer, first : first + size])
+            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[first : first + size])
             np.add(chunk.offsets[layer, 1:], start - first, out=ends[layer + 1, samples])
 
     in_threads = events.nbytes > MUCH

@@ -60,7 +60,9 @@ LAYER = np.dtype(
         ("row", np.int64),
         ("cursor", np.int64),  # next arrival, in the level below
         ("own_cursor", np.int64),  # next arrival of a recurrent layer's own spikes
-        ("count", np.int64),  # spikes logged
+        ("room", np.int64),  # its room in the buffer of events, from here
+        ("room_end", np.int64),  # to here
+        ("count", np.int64),  # one past the last spike that is logged there
         ("n_pool", np.int64),  # crossings on its agenda, in the pool, in the row and on the heap
         ("n_row", np.int64),
         ("n_late", np.int64),

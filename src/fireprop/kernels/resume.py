@@ -41,7 +41,7 @@ def keep(loop, state, sample, t_end):
             unit = loop.units[u]
             state.hold_end[u], state.last_spike[u] = NEVER, NEVER
             if unit.sample == sample:
-                event = loop.events[layer, unit.last_spike]
+                event = loop.events[unit.last_spike]
                 state.hold_end[u], state.last_spike[u] = unit.hold_end, event.time
                 if unit.hold_end >= t_end:
                     event.restart_slope = 0.0
@@ -54,7 +54,7 @@ def keep(loop, state, sample, t_end):
 def resume(loop, state, sample, first_input):
     """Put a state back, so that `simulate` continues its sample, and log the last spike of each unit."""
     for layer in range(loop.layers.size):
-        loop.layers[layer].count = 0
+        loop.layers[layer].count = loop.layers[layer].room
         for u in range(loop.layers[layer].start, loop.layers[layer].stop):
             if state.last_spike[u] > NEVER:
                 recall(loop, state, layer, u, sample)
@@ -75,7 +75,7 @@ def resume(loop, state, sample, first_input):
 def recall(loop, state, layer, u, sample):
     """Log the last spike of a unit anew."""
     part, unit = loop.layers[layer], loop.units[u]
-    event = loop.events[layer, part.count]
+    event = loop.events[part.count]
     event.time, event.unit, event.slope, event.restart_slope = state.last_spike[u], u - part.start, 0.0, 0.0
     unit.sample, unit.last_spike, unit.hold_end = sample, part.count, state.hold_end[u]
     part.count += 1

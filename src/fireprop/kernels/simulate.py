@@ -101,12 +101,14 @@ SEQUEL = np.dtype(
 class Buffers(NamedTuple):
     """Where a run of samples is logged.
 
-    events   (n_layers, capacity) EVENT
-    offsets  (n_layers, n_samples + 1) int64
+    events   (capacity,) EVENT: layer k has the room from rooms[k] to rooms[k + 1]
+    rooms    (n_layers + 1,) int64
+    offsets  (n_layers, n_samples + 1) int64: where among the events the spikes of each sample begin and end
     t_known  (n_samples,) float64
     """
 
     events: np.ndarray
+    rooms: np.ndarray
     offsets: np.ndarray
     t_known: np.ndarray
 
@@ -587,7 +589,7 @@ def release(loop, layer, u, i, slope, v_next):
     """End of hold inside the open gap: log the slope of V there; V evolves again, to v_next, by the current i."""
     state, unit = loop.layers[layer], loop.units[u]
     t = unit.hold_end
-    loop.events[layer, unit.last_spike].restart_slope = slope
+    loop.events[unit.last_spike].restart_slope = slope
     unit.v_next = v_next
     if slope * (state.look_end - t) * SLACK >= unit.theta - unit.rest:
         seek(loop, layer, u, t, unit.rest, i, t + tangent_reach(unit.rest, i, unit.beta, unit.theta))
@@ -607,7 +609,7 @@ def restarted(loop, layer, u):
     """V at the end of the open gap, of a unit whose hold ends in it."""
     state, unit = loop.layers[layer], loop.units[u]
     # The slope in the log is that of V, by the current and the bias.
-    i = loop.events[layer, unit.last_spike].restart_slope + unit.beta * unit.rest
+    i = loop.events[unit.last_spike].restart_slope + unit.beta * unit.rest
     return restart(state, unit, i)
 
 
@@ -682,7 +684,7 @@ def has_reached(loop, layer, u):
 def previous_spike(loop, layer, u, sample):
     """Time of the last spike of a unit in this sample, or NEVER."""
     unit = loop.units[u]
-    return loop.events[layer, unit.last_spike].time if unit.sample == sample else NEVER
+    return loop.events[unit.last_spike].time if unit.sample == sample else NEVER
 
 
 @merged
@@ -690,7 +692,7 @@ def emit(loop, layer, u, f, sample):
     """Log the spike of unit u at f, drop its crossing, and restart it: held, or on its way to the next crossing."""
     state, unit, sequel = loop.layers[layer], loop.units[u], loop.sequels[u]
     discard(loop, layer, u)
-    event = loop.events[layer, state.count]
+    event = loop.events[state.count]
     event.time = f
     event.unit = u - state.start
     event.slope = sequel.slope if sequel.known else rise(unit.theta, current_at(loop, layer, u, f), unit.beta)
@@ -719,7 +721,7 @@ def place_in_order(loop, layer, first):
     state, events = loop.layers[layer], loop.events
     k = state.count - 1
     while k > first:
-        a, b = events[layer, k - 1], events[layer, k]
+        a, b = events[k - 1], events[k]
         if a.time < b.time or a.unit < b.unit:
             return
         a.unit, b.unit = b.unit, a.unit
@@ -736,7 +738,7 @@ def next_own(loop, layer):
     state = loop.layers[layer]
     if not state.recurrent or state.own_cursor == state.count:
         return math.inf
-    return own_arrival(state, loop.events[layer, state.own_cursor])
+    return own_arrival(state, loop.events[state.own_cursor])
 
 
 @merged
@@ -748,7 +750,7 @@ def close_gap(loop, layer, arrivals, n_arrivals):
         state.cursor += 1
     if state.recurrent:
         while next_own(loop, layer) == state.gap_end:
-            waits = note(loop, layer, own_row(state, loop.events[layer, state.own_cursor].unit), waits)
+            waits = note(loop, layer, own_row(state, loop.events[state.own_cursor].unit), waits)
             state.own_cursor += 1
     state.t_last = state.gap_end
 
@@ -818,7 +820,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             opening = False
         u, f = next_crossing(loop, layer, t_end)
         if u >= 0 and (instant == NEVER or f == instant):
-            if state.count == loop.events.shape[1]:
+            if state.count == state.room_end:
                 return status.FULL, layer, u, f
             if state.count - starts[layer] == max_spikes:
                 return status.SPIKE_LIMIT, layer, u, f
@@ -849,7 +851,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
         else:
             arrivals, n_arrivals = inputs, n_inputs
             if layer > 0:
-                arrivals, n_arrivals = loop.events[layer - 1], loop.layers[layer - 1].count
+                arrivals, n_arrivals = loop.events, loop.layers[layer - 1].count
             close_gap(loop, layer, arrivals, n_arrivals)
             if state.gap_end < state.until:
                 gap_end, opening = state.until, True
@@ -864,7 +866,7 @@ def forget_unknown(loop, starts, t_known):
     """Take back the spikes that were found ahead of an early stop."""
     for layer in range(loop.layers.size):
         state = loop.layers[layer]
-        while state.count > starts[layer] and loop.events[layer, state.count - 1].time > t_known:
+        while state.count > starts[layer] and loop.events[state.count - 1].time > t_known:
             state.count -= 1
 
 
@@ -878,7 +880,8 @@ def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, las
     done     number of samples that the buffers hold already
     resumed  whether the loop stands where the only sample of the buffers continues: see `resume`
 
-    Returns (code, sample, layer, unit, time). After FULL, enlarge the buffers and go on with done = sample - first.
+    Returns (code, sample, layer, unit, time). After FULL, enlarge the buffers and go on with done = sample - first. The
+    spikes so far end at `count` of each layer then.
     """
     for sample in range(first + done, last):
         starts = buffers.offsets[:, sample - first]
