@@ -105,7 +105,7 @@ def test_a_small_batch_is_its_samples_one_by_one(rng, monkeypatch, kernels, stop
     net = small_net(rng, kernels != "chain", t_ref=0.7, loops=kernels == "loops")
     with monkeypatch.context() as patch:
         for name in ("CHUNK", "CHUNK_ALONE"):
-            patch.setattr(engine.chain, name, 2)
+            patch.setattr(engine.chain.forward, name, 2)
         patch.setattr(threads.chunk_edges, "__defaults__", (2,))  # samples per task
         assert threads.chunk_edges(len(SAMPLES)) == [0, 2, 4]
         together = all_of(net, SAMPLES, stop, gradient)

@@ -19,7 +19,7 @@ WIDTHS = [5e-324, 1e-9, 1e-3, 0.05, 0.7, 3.0]
 
 def bits(net, inputs, monkeypatch, width, **options):
     """Times and units of all layers, and the gradient of the sum of their squares, as bytes."""
-    monkeypatch.setattr(chain, "FIXED_LOOK", width)
+    monkeypatch.setattr(chain.layout, "FIXED_LOOK", width)
     net.zero_grad()
     record = net.record(inputs, **options)
     sum((spikes.times**2).sum() for spikes in record).backward()

@@ -453,19 +453,19 @@ def test_more_spikes_than_a_buffer_holds_change_nothing(rng, monkeypatch):
     layers = random_net(rng, (4, 10, 8))
     inputs = batch(rng, 10, 4, 4.0, per_unit=4)
     roomy = engine.chain.simulate(layers, *inputs)
-    monkeypatch.setattr(engine.chain, "FIRST_CAPACITY", 1)
+    monkeypatch.setattr(engine.chain.forward, "FIRST_CAPACITY", 1)
     assert_same_run(engine.chain.simulate(layers, *inputs), roomy)
 
 
 @pytest.mark.white_box
 def test_a_layer_that_fires_much_takes_room_from_no_other(rng, monkeypatch):
     layers = [layer(20 * rng.normal(0.6, 0.2, (3, 3))), layer(np.zeros((5, 3))), layer(np.eye(4, 5))]
-    rooms, make = [], engine.chain._new_buffers
-    monkeypatch.setattr(engine.chain, "_new_buffers", lambda *args: rooms.append(make(*args)) or rooms[-1])
+    larger, make = [], engine.chain.scratch.new_buffers
+    monkeypatch.setattr(engine.chain.scratch, "new_buffers", lambda *args: larger.append(make(*args)) or larger[-1])
     run = engine.chain.simulate(layers, *batch(rng, 4, 3, 40.0, per_unit=60))
     assert run.members(1).stop - run.members(1).start > 4000
-    assert [np.diff(each.rooms)[1:].tolist() for each in rooms] == [[4 * engine.chain.FIRST_CAPACITY] * 2] * len(rooms)
-    assert len(rooms) > 1
+    at_first = [4 * engine.chain.forward.FIRST_CAPACITY] * 2
+    assert [np.diff(each.rooms)[1:].tolist() for each in larger] == [at_first] * len(larger) != []
 
 
 # --- holds ---

@@ -14,12 +14,13 @@ from fireprop import Spikes, get_num_threads, set_num_threads
 from fireprop.engine import chain
 from fireprop.engine import graph as graph_engine
 from fireprop.gradcheck import check_gradients
+from fireprop.kernels.chain import N_PAIRS
 from fireprop.nn import LIF, Sequential, fused
 from networks import KINDS, inputs_of, layer_of
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-PAIRS = pytest.mark.parametrize("most_pairs", [chain.N_PAIRS, 0], ids=["found once for each pair", "for each unit"])
+PAIRS = pytest.mark.parametrize("most_pairs", [N_PAIRS, 0], ids=["found once for each pair", "for each unit"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 UNIFORM, FEW, DISTINCT = "uniform", "few", "distinct"
 
@@ -88,8 +89,8 @@ def test_a_varied_layer_of_equal_constants_has_the_bits_of_a_uniform_one(
         inputs = random_inputs(rng, grid=grid)
         wanted, counts = everything(layers, inputs, stop_at_first=stop)
         with monkeypatch.context() as patch:
-            patch.setattr(chain, "ALL_VARIED", True)
-            patch.setattr(chain, "MOST_PAIRS", most_pairs)
+            patch.setattr(chain.layout, "ALL_VARIED", True)
+            patch.setattr(chain.layout, "MOST_PAIRS", most_pairs)
             found, _ = everything(layers, inputs, stop_at_first=stop)
         assert counts[0] > 50
         assert counts[1] > 5
@@ -103,7 +104,7 @@ def test_factors_have_the_same_bits_found_once_for_each_pair_and_for_each_unit(r
         layers = random_layers(rng, dtype, kinds=3 * [FEW], recurrent=recurrent)
         inputs = random_inputs(rng)
         wanted, counts = everything(layers, inputs)
-        monkeypatch.setattr(chain, "MOST_PAIRS", 0)
+        monkeypatch.setattr(chain.layout, "MOST_PAIRS", 0)
         assert_equal_bits(everything(layers, inputs)[0], wanted)
         monkeypatch.undo()
         assert counts[0] > 50

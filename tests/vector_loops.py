@@ -16,7 +16,9 @@ import numba
 import numpy as np
 
 from fireprop.engine import chain as engine
-from fireprop.engine import chain_constants
+from fireprop.engine.chain.constants import new_sums
+from fireprop.engine.chain.forward import NO_PARENTS
+from fireprop.engine.chain.scratch import new_lanes, new_loop
 from fireprop.engine.interface import Part
 from fireprop.kernels import adjoint, rates, simulate, tangent, varied, walk
 from fireprop.kernels.constants import arrive_back
@@ -38,12 +40,12 @@ def loops(dtype):
     constants = {"tau_mem": 1.0, "tau_syn": 0.5, "v_threshold": np.ones(n_hidden), "t_ref": np.zeros(n_hidden)}
     weight, own_weight = np.ones((n_hidden, n_in), dtype), np.ones((n_hidden, n_hidden), dtype)
     chain = engine.lay_out([engine.Layer(weight, **constants, recurrent_weight=own_weight)])
-    loop, lanes, times = engine._new_loop(chain), engine._lanes(chain), np.zeros(1)
-    run = engine.Run(Log(np.empty(0, EVENT), np.zeros((2, 1), int), engine.NO_PARENTS), np.zeros(0), chain)
-    by_rates, sums = engine._lanes(chain, by_rates=True).by_rates, chain_constants.new_sums(run, [Part("tau_mem", 0)])
+    loop, lanes, times = new_loop(chain), new_lanes(chain), np.zeros(1)
+    run = engine.Run(Log(np.empty(0, EVENT), np.zeros((2, 1), int), NO_PARENTS), np.zeros(0), chain)
+    by_rates, sums = new_lanes(chain, by_rates=True).by_rates, new_sums(run, [Part("tau_mem", 0)])
     state, decays = loop.layers[0], (0.9, 0.8, 0.1)
     reals = tuple(np.dtype(dtype).type(decay) for decay in decays)
-    columns = engine._new_loop(
+    columns = new_loop(
         engine.lay_out([engine.Layer(weight, **constants | {"tau_mem": 1.0 + np.arange(n_hidden)})])
     ).columns
     moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates

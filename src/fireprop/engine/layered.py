@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fireprop.engine import chain as chains
-from fireprop.engine import chain_graph, graph, interface
+from fireprop.engine import graph, interface
 from fireprop.engine.arrays import Array
+from fireprop.engine.chain import as_graph
 from fireprop.engine.errors import SpikeLimitError
 from fireprop.engine.graph.forward import check_parameters
 from fireprop.engine.graph.layering import INPUT, Layering
@@ -331,7 +332,7 @@ class Run(interface.Run):
 
     def as_graph(self) -> AsGraph:
         layers = self.layers
-        stacked = chain_graph.weights_of(layers, layers.by_layer())
+        stacked = as_graph.weights_of(layers, layers.by_layer())
         blocks = _blocks(self.structure, self.layering)
         thresholds = [self.constants(k)[1] for k in range(self.n_layers)]
         return self.structure, [stacked[number][rows, columns] for _, number, rows, columns in blocks], thresholds

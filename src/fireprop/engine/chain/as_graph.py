@@ -8,7 +8,7 @@ from fireprop.engine.arrays import Array
 from fireprop.engine.starts import NOTHING, Acting
 
 if TYPE_CHECKING:
-    from fireprop.engine.chain import Run
+    from fireprop.engine.chain.run import Run
     from fireprop.engine.graph.layout import Connection
     from fireprop.engine.interface import AsGraph
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fireprop.engine.arrays import Array, records
+from fireprop.engine.chain.layout import widest
 from fireprop.engine.interface import Part
 from fireprop.kernels import rates
 from fireprop.kernels.chain import Chain
@@ -14,7 +15,7 @@ from fireprop.kernels.rise import Direction
 from fireprop.kernels.walk import N_AHEAD
 
 if TYPE_CHECKING:
-    from fireprop.engine.chain import Run
+    from fireprop.engine.chain.run import Run
 
 KINDS = ("tau_mem", "t_ref", "tau_syn")
 SLOPES = 2  # of the response: by each rate
@@ -35,7 +36,7 @@ def new_sums(run: "Run", parts: Sequence[Part]) -> Sums | None:
     by_beta, by_alpha, by_own_alpha = _wanted(run, parts)
     return Sums(
         wanted=np.stack([by_beta, by_alpha | by_own_alpha]),
-        sample=np.zeros((3, _widest(chain)), chain.weight.dtype),
+        sample=np.zeros((3, widest(chain)), chain.weight.dtype),
         total=np.zeros((3, chain.units.size)),
         t_ref=np.zeros(chain.units.size),
     )
@@ -43,14 +44,14 @@ def new_sums(run: "Run", parts: Sequence[Part]) -> Sums | None:
 
 def new_by_rates(chain: Chain) -> rates.ByRates:
     """Scratch for a walk over the widest layer."""
-    widest = _widest(chain)
+    most = widest(chain)
     return rates.ByRates(
-        all=np.zeros((3, widest), chain.weight.dtype),
-        alone=records(widest, rates.BY_RATES),
+        all=np.zeros((3, most), chain.weight.dtype),
+        alone=records(most, rates.BY_RATES),
         wanted=np.zeros(2, bool),
         gap=np.zeros(3),
         ahead=np.zeros((SLOPES, N_AHEAD)),
-        moves=np.zeros((SLOPES, widest)),
+        moves=np.zeros((SLOPES, most)),
     )
 
 
@@ -82,7 +83,7 @@ def direction_of(run: "Run", d_parts: Mapping[Part, Array]) -> Direction | None:
         rates=np.zeros((3, chain.units.size)),
         t_ref=np.zeros(chain.units.size),
         rise=np.zeros(run.log.events.size),
-        held=np.zeros(_widest(chain), np.int64),
+        held=np.zeros(widest(chain), np.int64),
     )
     for part, tangent in d_parts.items():
         layer, row = _place(run, part)
@@ -118,7 +119,3 @@ def _units(chain: Chain, layer: int) -> slice:
 
 def _rate(chain: Chain, row: int) -> np.ndarray[Any, Any]:
     return chain.units["beta" if row == BY_BETA else "alpha"]
-
-
-def _widest(chain: Chain) -> int:
-    return int((chain.layers["stop"] - chain.layers["start"]).max())
