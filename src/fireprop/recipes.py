@@ -45,6 +45,23 @@ RECIPES: dict[str, dict[str, Recipe]] = {
                 "tau": 0.025,
             },
         ),
+        # Ten layers multiply what each of them changes, so the rate is low and the loss soft.
+        "deep": Recipe(
+            "5-10x100-3, ten hidden layers, with the weights that layers draw themselves",
+            {
+                "hidden": (100,) * 10,
+                "hidden_weight": None,
+                "output_weight": None,
+                "t_end": 6.0,
+                "tau": 0.05,
+                "late_penalty": 0.0,
+                "lr": 3e-3,
+                "relative_lr": True,
+                "schedule": "cosine",
+                "epochs": 12,
+                "dtype": "float32",
+            },
+        ),
     },
     "mnist": {
         "accurate": Recipe("784-350-10, the most accurate", {"epochs": 40}),
