@@ -69,7 +69,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "sparse": Recipe(
             "784-350-10, few spikes", {"epochs": 40, "hidden_weight": (0.01, 0.05), "output_weight": (0.6, 0.5)}
         ),
-        # The number of spikes rises from epoch to epoch, the more the higher the rate; a penalty for late spikes adds to it.
+        # Spikes grow in number from epoch to epoch, more so at a higher rate or with a penalty for late spikes.
         "convolutional": Recipe(
             "28x28, 32 and 64 kernels of 5x5 with stride 2, 128 hidden units, 10 outputs: 184,352 weights",
             {
