@@ -182,8 +182,8 @@ class InOrder(NamedTuple):
 @pytest.mark.white_box
 def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
     start, first = 8, 2
-    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(18, EVENT).reshape(2, 9))
-    events = loop.events[1]
+    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(9, EVENT))
+    events = loop.events
     loop.units["last_spike"][:] = -7
     loop.layers["start"][1] = start
     # the first two are those of the sample before
