@@ -681,7 +681,7 @@ def has_reached(loop, layer, u):
 
 
 @piece
-def previous_spike(loop, layer, u, sample):
+def previous_spike(loop, u, sample):
     """Time of the last spike of a unit in this sample, or NEVER."""
     unit = loop.units[u]
     return loop.events[unit.last_spike].time if unit.sample == sample else NEVER
@@ -824,7 +824,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
                 return status.FULL, layer, u, f
             if state.count - starts[layer] == max_spikes:
                 return status.SPIKE_LIMIT, layer, u, f
-            before = previous_spike(loop, layer, u, sample)
+            before = previous_spike(loop, u, sample)
             if too_close(before, f):
                 return status.TIME_RESOLUTION, layer, u, before
             silent -= layer == last and loop.units[u].sample != sample
