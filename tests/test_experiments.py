@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fireprop import datasets, losses, tasks
 from fireprop.cli import ExperimentName, app
+from fireprop.datasets import SpikeDataset
 from fireprop.evidence import experiments
 from fireprop.evidence.experiments import iris, published, surrogates, surrogates_fair, surrogates_published, yin_yang
 from fireprop.evidence.experiments.clocked import Clock, fire, first_spike_times, on_grid, potentials
@@ -286,6 +287,13 @@ def test_surrogates_report_both_comparisons(tmp_path, monkeypatch):
     one = {"atan": surrogates_fair.surrogate_functions()["atan"]}
     monkeypatch.setattr(surrogates_fair, "surrogate_functions", lambda: one)
     monkeypatch.setattr(surrogates_published, "in_order", lambda n: itertools.repeat([torch.arange(50)]))
+    make_parts = surrogates_fair.make_parts
+
+    def few_samples(config, samples):
+        parts = make_parts(config, samples)
+        return {name: SpikeDataset(part.spikes[:150], part.labels[:150]) for name, part in parts.items()}
+
+    monkeypatch.setattr(surrogates_fair, "make_parts", few_samples)
     plan = Plan(quick=True, as_published=True)
     result = experiments.reproduce("surrogates", tmp_path / "surrogates", plan=plan)
     page = _check_report(tmp_path / "surrogates", result)

@@ -60,12 +60,12 @@ def labelled_net():
     net = Sequential(LIF(1, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64))
     net[0].weight.data.copy_(torch.tensor([[8.0], [6.0]]))
     inputs, labels = Spikes.from_latencies([[0.0]]), torch.tensor([1])
-    return net, lambda spikes: net.record(spikes, t_end=3.0, stop="first_spikes"), inputs, labels
+    return net, lambda spikes, labels: net.record(spikes, t_end=3.0, stop="first_spikes"), inputs, labels
 
 
 def test_a_step_that_silences_a_label_is_halved_until_it_does_not():
     net, run, inputs, labels = labelled_net()
-    before, start = run(inputs), [p.detach().clone() for p in net.parameters()]
+    before, start = run(inputs, labels), [p.detach().clone() for p in net.parameters()]
     net[0].weight.data[1] = -4.0  # halved once: 1, twice: 3.5, three times: 4.75; V peaks at w / 4
     effect = following.follow(net, run, inputs, labels, before, start)
     assert effect.halvings == 3
@@ -75,7 +75,7 @@ def test_a_step_that_silences_a_label_is_halved_until_it_does_not():
 
 def test_a_step_that_needs_too_many_halvings_ends_short_and_without_a_guard_it_stays():
     net, run, inputs, labels = labelled_net()
-    before, start = run(inputs), [p.detach().clone() for p in net.parameters()]
+    before, start = run(inputs, labels), [p.detach().clone() for p in net.parameters()]
     net[0].weight.data[1] = -4000.0
     effect = following.follow(net, run, inputs, labels, before, start)
     assert effect.halvings == following.MAX_HALVINGS
@@ -88,7 +88,7 @@ def test_a_step_that_needs_too_many_halvings_ends_short_and_without_a_guard_it_s
 def test_a_unit_that_was_silent_before_shortens_nothing():
     net, run, inputs, labels = labelled_net()
     net[0].weight.data[1] = 1.0
-    before, start = run(inputs), [p.detach().clone() for p in net.parameters()]
+    before, start = run(inputs, labels), [p.detach().clone() for p in net.parameters()]
     net[0].weight.data[1] = 0.5
     assert following.follow(net, run, inputs, labels, before, start).halvings == 0
 

@@ -10,6 +10,7 @@ import torch
 from fireprop import SpikeLimitError, Spikes, TimeResolutionError, engine, validity
 from fireprop.engine.arrays import records
 from fireprop.engine.graph.scratch import new_memo
+from fireprop.engine.stop import outputs_at_rest
 from fireprop.kernels import membrane, simulate
 from fireprop.kernels.graph import emit as graph_emit
 from fireprop.kernels.graph import loop as graph_loop
@@ -64,6 +65,7 @@ def graph_loop_of(n, events):
         np.zeros(0),
         np.zeros(0),
         np.full(n, -1),
+        outputs_at_rest(),
         np.full(1, np.inf),
     )
 

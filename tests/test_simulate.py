@@ -411,7 +411,9 @@ def test_a_far_next_input_hides_no_spike():
 @pytest.mark.parametrize("stop", [False, True])
 def test_an_empty_batch_is_an_empty_batch(stop):
     empty = np.zeros(0)
-    run = engine.chain.simulate([layer([[4.0]])], empty, empty.astype(int), np.zeros(1, int), empty, stop_at_first=stop)
+    run = engine.chain.simulate(
+        [layer([[4.0]])], empty, empty.astype(int), np.zeros(1, int), empty, stop=engine.Stop(0) if stop else None
+    )
     assert run.t_known.shape == (0,)
     assert run.spikes(1)[2].tolist() == [0]
 
@@ -421,7 +423,7 @@ def test_an_empty_batch_is_an_empty_batch(stop):
 def test_silent_samples_are_silent_and_leave_their_neighbours_alone(stop):
     times, units, offsets = np.array([0.0, 0.1]), np.zeros(2, int), np.array([0, 0, 1, 1, 2, 2])
     layers = [layer([[4.0]]), layer([[5.0]])]
-    run = engine.chain.simulate(layers, times, units, offsets, np.full(5, 3.0), stop_at_first=stop)
+    run = engine.chain.simulate(layers, times, units, offsets, np.full(5, 3.0), stop=engine.Stop(0) if stop else None)
     assert np.flatnonzero(np.diff(run.spikes(2)[2])).tolist() == [1, 3]
     assert run.t_known[[0, 2, 4]].tolist() == [3.0] * 3
 
@@ -580,10 +582,10 @@ def test_a_held_unit_may_fire_one_ulp_after_its_hold_if_its_previous_spike_is_fa
 def test_a_batch_is_its_samples_one_by_one_to_the_bit(rng, dtype, stop, t_ref):
     layers = random_net(rng, (4, 12, 3), dtype, t_ref)
     inputs = batch(rng, 70, 4, 3.0)  # more than a chunk
-    whole = engine.chain.simulate(layers, *inputs, stop_at_first=stop)
+    whole = engine.chain.simulate(layers, *inputs, stop=engine.Stop(0) if stop else None)
     assert np.diff(whole.spikes(2)[2]).max() >= 1
     for b in range(70):
-        alone = engine.chain.simulate(layers, *sample_of(inputs, b), stop_at_first=stop)
+        alone = engine.chain.simulate(layers, *sample_of(inputs, b), stop=engine.Stop(0) if stop else None)
         assert alone.t_known[0] == whole.t_known[b]
         for level in range(3):
             of_sample = slice(whole.log.offsets[level, b], whole.log.offsets[level, b + 1])
@@ -652,7 +654,7 @@ def test_an_early_stop_keeps_exactly_what_was_known_in_every_layer(rng, dtype, s
     layers = random_net(rng, sizes, dtype, t_ref)
     inputs = batch(rng, 80, 4, 3.0, per_unit=4)
     full = engine.chain.simulate(layers, *inputs)
-    stopped = engine.chain.simulate(layers, *inputs, stop_at_first=True)
+    stopped = engine.chain.simulate(layers, *inputs, stop=engine.Stop(0))
     times, units, offsets = full.spikes(len(layers))
     decided = 0
     for b in range(80):
@@ -671,7 +673,7 @@ def test_an_early_stop_keeps_exactly_what_was_known_in_every_layer(rng, dtype, s
 def test_an_early_stop_keeps_every_spike_at_its_very_instant():
     # outputs 0, 1 and 2 are one and the same; all of them fire at t_known, and so does the hidden layer's twin
     layers = [layer([[4.0], [4.0]]), layer(np.full((3, 2), 2.0))]
-    stopped = simulate(layers, [0.0], t_end=9.0, stop_at_first=True)
+    stopped = simulate(layers, [0.0], t_end=9.0, stop=engine.Stop(0))
     full = simulate(layers, [0.0], t_end=9.0)
     found, who = trains(stopped, 2)
     assert who.tolist() == [0, 1, 2]
@@ -686,7 +688,7 @@ def test_a_later_spike_at_the_instant_of_the_last_first_spike_is_kept():
     # outputs cross at one instant: the first spike of output 0, the second of output 1
     layers = [layer([[0.0, 3.0], [3.0, 3.0]])]
     full = simulate(layers, [0.0, 2000.0], [0, 1], t_end=3000.0)
-    stopped = simulate(layers, [0.0, 2000.0], [0, 1], t_end=3000.0, stop_at_first=True)
+    stopped = simulate(layers, [0.0, 2000.0], [0, 1], t_end=3000.0, stop=engine.Stop(0))
     found, who = trains(stopped)
     assert who.tolist() == [1, 0, 1]
     assert found[1] == found[2] == stopped.t_known[0]
@@ -697,7 +699,7 @@ def test_a_later_spike_at_the_instant_of_the_last_first_spike_is_kept():
 def test_an_early_stop_computes_nothing_after_it():
     # hidden unit 1 would fire more than a million times later on
     layers = [layer([[4.0, 0.0], [0.0, 1e7]]), layer([[4.0, 0.0]])]
-    run = simulate(layers, [0.0, 5.0], [0, 1], t_end=9.0, stop_at_first=True, max_spikes=10)
+    run = simulate(layers, [0.0, 5.0], [0, 1], t_end=9.0, stop=engine.Stop(0), max_spikes=10)
     assert trains(run, 1)[0].max() <= run.t_known[0] < 5.0
     with pytest.raises(SpikeLimitError):
         simulate(layers, [0.0, 5.0], [0, 1], t_end=9.0, max_spikes=10)

@@ -12,7 +12,7 @@ import pytest
 
 import frozen_networks
 from fireprop import Spikes, TimeResolutionError
-from fireprop.engine import chain, graph
+from fireprop.engine import Stop, chain, graph
 from fireprop.engine.graph import forward
 
 pytestmark = [pytest.mark.white_box, pytest.mark.usefixtures("one_torch_thread")]
@@ -274,7 +274,7 @@ def test_a_run_that_does_not_continue_its_state_is_refused(cases, kind):
 @pytest.mark.parametrize("kind", ["chain", "network"])
 def test_an_early_stop_is_refused_where_a_run_has_a_state(cases, kind):
     case, state = cases[0][kind], cases[1][kind]
-    stop = {"stop_at": 0} if case.is_graph else {"stop_at_first": True}
+    stop = {"stop": Stop(0)}
     for options in ({"want_state": True}, {"initial": state}):
         with pytest.raises(ValueError, match="an early stop needs a run from rest that returns no state"):
             case.run(case.begins, case.t_end, **stop, **options)

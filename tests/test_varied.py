@@ -11,7 +11,7 @@ import torch
 
 import reference_graph as oracle
 from fireprop import Spikes, get_num_threads, set_num_threads
-from fireprop.engine import chain
+from fireprop.engine import Stop, chain
 from fireprop.engine import graph as graph_engine
 from fireprop.gradcheck import check_gradients
 from fireprop.kernels.chain import N_PAIRS
@@ -87,11 +87,11 @@ def test_a_varied_layer_of_equal_constants_has_the_bits_of_a_uniform_one(
     for recurrent in ((), (0,), (0, 1, 2)):
         layers = random_layers(rng, dtype, kinds=3 * [UNIFORM], recurrent=recurrent, t_ref=t_ref)
         inputs = random_inputs(rng, grid=grid)
-        wanted, counts = everything(layers, inputs, stop_at_first=stop)
+        wanted, counts = everything(layers, inputs, stop=Stop(0) if stop else None)
         with monkeypatch.context() as patch:
             patch.setattr(chain.layout, "ALL_VARIED", True)
             patch.setattr(chain.layout, "MOST_PAIRS", most_pairs)
-            found, _ = everything(layers, inputs, stop_at_first=stop)
+            found, _ = everything(layers, inputs, stop=Stop(0) if stop else None)
         assert counts[0] > 50
         assert counts[1] > 5
         assert_equal_bits(found, wanted)

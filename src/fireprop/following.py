@@ -43,7 +43,7 @@ def _label_fires(record: Record, labels: Tensor) -> Tensor:
 
 def follow(
     net: nn.Module,
-    run: Callable[[Spikes], Record],
+    run: Callable[[Spikes, Tensor], Record],
     inputs: Spikes,
     labels: Tensor,
     before: Record,
@@ -65,7 +65,7 @@ def follow(
     halvings = 0
     with torch.no_grad():
         while True:
-            after = run(inputs)
+            after = run(inputs, labels)
             still = answers(after, labels)
             lost = fired & ~still if fired is not None and still is not None else torch.zeros(1, dtype=torch.bool)
             if start is None or halvings == MAX_HALVINGS or not ranks.any(bool(lost.any())):

@@ -21,7 +21,7 @@ from fireprop.engine import GrazeError
 from fireprop.external import TOLERANCE, Given, replay
 from fireprop.nn import Record, checks
 from fireprop.nn.checks import check_index
-from fireprop.nn.record import Stop
+from fireprop.nn.stop import Stop
 from fireprop.nn.view import GraphView, graph_view
 from fireprop.spikes import Spikes
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, engine
 from fireprop.nn import checks
-from fireprop.nn.record import Stop
+from fireprop.nn.stop import Stop, engine_stop
 from fireprop.nn.view import GraphView, graph_view, keys_of
 from fireprop.spikes import Spikes
 
@@ -301,7 +301,7 @@ def validity_report(
     net, inputs, t_end  a LIF, a Sequential of LIF layers, or a Network, and what it runs on. Computed in float64, also
                         for float32 weights: a run of these rounds its spikes by more
     t_start             where a bias or an initial state begins to act, as for a run
-    stop                "first_spikes": only what happens up to the decision of each sample
+    stop                as for a run: only what happens up to the decision of each sample
     along               the direction of a step of weights, thresholds, biases, initial currents and adaptation, not
                         of other constants: tensors by the names of `net.named_parameters()`, absent ones stay;
                         "descent": minus the gradients that `backward` has left; None: no steps are asked for
@@ -430,9 +430,10 @@ def _simulate(
     """A run to and from span = (t_end, t_start)."""
     horizon, start = span
     trains = arguments.array(inputs.times), inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy()
-    stop_at = len(view.thresholds) - 1 if stop else None
+    last = len(view.thresholds) - 1
+    stopped = engine_stop(stop, last, len(parameters[1][last]), len(inputs))
     return engine.graph.simulate(
-        view.structure, *parameters, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
+        view.structure, *parameters, *trains, t_start=None if start is None else start.numpy(), stop=stopped,
         max_spikes=max_spikes,
     )  # fmt: skip
 

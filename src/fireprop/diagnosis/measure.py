@@ -13,7 +13,7 @@ from fireprop import validity
 from fireprop.diagnosis.subject import Layer, Subject
 from fireprop.engine import SpikeLimitError, TimeResolutionError
 from fireprop.nn import Record
-from fireprop.nn.record import Stop
+from fireprop.nn.stop import Stop
 from fireprop.objectives import Objective
 from fireprop.spikes import Spikes
 from fireprop.validity import LayerValidity

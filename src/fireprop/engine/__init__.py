@@ -10,6 +10,7 @@ from fireprop.engine.arrays import MAX_CONSTANT, Array
 from fireprop.engine.errors import GrazeError, ReplayError, SpikeLimitError, TimeResolutionError
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Cotangents, Engine, Gradient, Part, Run, State
 from fireprop.engine.starts import Acting
+from fireprop.engine.stop import Stop
 from fireprop.engine.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "SpikeLimitError",
     "State",
+    "Stop",
     "TimeResolutionError",
     "chain",
     "get_num_threads",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from fireprop.engine.arrays import Array, as_bytes, for_kernels, refuse_non_finite
+from fireprop.engine.stop import Stop
 from fireprop.kernels.log import Log
 from fireprop.kernels.trace import trace
 
@@ -332,7 +333,7 @@ class Engine(ABC):
         t_end: Array,
         *,
         t_start: Array | None = None,
-        stop_at: int | None = None,
+        stop: Stop | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
@@ -342,7 +343,7 @@ class Engine(ABC):
 
         times, units, offsets  the inputs as in `Spikes`; t_end (batch,) float64
         t_start                (batch,) float64, when biases and initial states act; None where there are none
-        stop_at                the layer whose units must all have fired for a sample to end early; None: no stop
+        stop                   when samples end early; None: no stop
         max_spikes             limit of spikes per layer and sample
         initial                the `state` of an earlier run, at whose t_end this one continues it; without a stop
         want_state             keep the final state, as Run.state; without a stop

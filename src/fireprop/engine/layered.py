@@ -16,6 +16,7 @@ from fireprop.engine.graph.layering import INPUT, Layering
 from fireprop.engine.graph.layout import BIAS, STARTS, STATE, Connection, Sparsity, Structure, once
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Acting, Start
+from fireprop.engine.stop import Stop
 from fireprop.kernels.chain import Chain
 
 
@@ -24,7 +25,7 @@ def engine_for(
     weights: Sequence[Array],
     thresholds: Sequence[Array],
     *,
-    stop_at: int | None = None,
+    stop: Stop | None = None,
     has_state: bool = False,
 ) -> interface.Engine:
     """The faster engine for a network, no constant of which is trained.
@@ -32,6 +33,7 @@ def engine_for(
     has_state  whether the run continues another, or keeps its final state: that of a chain does not hold what is late
     """
     engine = graph.Engine(structure, weights, thresholds)
+    stop_at = None if stop is None else stop.layer
     in_layers = runs_in_layers(structure, stop_at) and _are_quiet(structure, weights, thresholds)
     if has_state and any(connection.delay is not None for connection in structure.connections):
         in_layers = False
@@ -365,7 +367,7 @@ class Engine(interface.Engine):
         t_end: Array,
         *,
         t_start: Array | None = None,
-        stop_at: int | None = None,
+        stop: Stop | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
@@ -377,14 +379,14 @@ class Engine(interface.Engine):
         try:
             run = chains.simulate(
                 self._layers(layering), times, units, offsets, t_end, t_start=t_start,
-                stop_at_first=stop_at is not None, max_spikes=max_spikes, names=Named(structure, layering),
+                stop=stop, max_spikes=max_spikes, names=Named(structure, layering),
                 initial=initial, want_state=want_state,
             )  # fmt: skip
         except SpikeLimitError:  # of a layer; the limit is meant for a population
             if initial is not None or want_state:
                 raise
             return self.fallback.simulate(
-                times, units, offsets, t_end, t_start=t_start, stop_at=stop_at, max_spikes=max_spikes
+                times, units, offsets, t_end, t_start=t_start, stop=stop, max_spikes=max_spikes
             )
         return Run(
             run.log,

@@ -97,8 +97,8 @@ class State(interface.State):
 
     def begins(self) -> Array:
         """(batch, n_layers): where a sweep back from a run that it begins ends."""
-        shape = self.arrays.t_last.shape
-        return self.arrays.t_last if self.is_constant else np.broadcast_to(self.t_end[:, None], shape)
+        n_layers = self.arrays.t_last.shape[1]
+        return self.arrays.t_last if self.is_constant else np.repeat(self.t_end[:, None], n_layers, axis=1)
 
     def waits(self, chain: Chain) -> Array:
         """(batch, n_units) bool: units whose refractory period ends in a run that it begins."""
@@ -140,7 +140,7 @@ def joint_of(
             last[owners, start + events["unit"][part]] = np.arange(part.start, part.stop)  # of several the last one
         origin = last[final.fired]
     begin = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.begins()
-    return Joint(np.ascontiguousarray(begin), origin, samples, layers)
+    return Joint(begin, origin, samples, layers)
 
 
 def check_continues(t_before: Array, times: Array, offsets: Array, t_end: Array) -> None:

@@ -10,7 +10,7 @@ In a recurrent layer own spikes arrive too: a gap ends at the next of them, and 
 layer looks ahead only as far as it takes to find a few crossings, and further if it finds none.
 
 The chain runs depth first: a layer is asked for its next spikes only when the layers above it have used up what they
-know. So a first-spike stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
+know. So an early stop computes nothing that it does not need, and a layer in a chain does exactly what it would do
 alone: its states are computed at its own events and nowhere else.
 """
 
@@ -62,6 +62,7 @@ from fireprop.kernels.membrane import (
     too_close,
     up_to,
 )
+from fireprop.kernels.stop import await_outputs, is_over, note_output
 from fireprop.kernels.varied import (
     LEAK_DOWN,
     OTHER_SET,
@@ -135,6 +136,7 @@ class Loop(NamedTuple):
                 int64: whose
     ahead       agenda.Agenda of every layer: crossings in the open gap
     sequels     (n_units,) SEQUEL, of a unit on the agenda
+    outputs     (1,) stop.OUTPUTS, of this sample
     events      the buffers' events
     """
 
@@ -157,6 +159,7 @@ class Loop(NamedTuple):
     crossing: np.ndarray
     ahead: agenda.Agenda
     sequels: np.ndarray
+    outputs: np.ndarray
     events: np.ndarray
 
 
@@ -799,14 +802,17 @@ def next_input(loop, inputs, n_inputs, t_end):
 
 
 @merged
-def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max_spikes):
+def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, layer, unit, time). The time of an OK is what is known.
+
+    A stop that is not at a spike moves t_end to just behind it, so that the sample ends as it would with that t_end.
 
     `instant` is the time of the spikes that the current layer is emitting: all that cross there do so before any of
     them is delivered. It is NEVER between such groups.
     """
-    last = loop.layers.size - 1
-    silent = loop.layers[last].width
+    last, known = loop.layers.size - 1, t_end
+    outputs = loop.outputs[0]
+    await_outputs(stop, outputs, loop.layers[last].width)
     layer = np.int64(0)  # of a literal Numba would compile every piece that takes it once more
     gap_end, instant = next_input(loop, inputs, n_inputs, t_end), NEVER
     opening = True
@@ -827,7 +833,8 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
             before = previous_spike(loop, u, sample)
             if too_close(before, f):
                 return status.TIME_RESOLUTION, layer, u, before
-            silent -= layer == last and loop.units[u].sample != sample
+            if layer == last:
+                note_output(stop, outputs, sample, u - state.start, f, loop.units[u].sample != sample)
             if state.recurrent and instant == NEVER and f + state.own_delay <= state.gap_end:
                 cut_gap(loop, layer, f + state.own_delay)
             emit(loop, layer, u, f, sample)
@@ -841,12 +848,14 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop_at_first, max
                 arrival = instant + loop.layers[layer + 1].delay
                 if arrival < t_end:
                     layer, gap_end, opening = layer + 1, arrival, True
-            elif stop_at_first and silent == 0:
+            elif is_over(outputs, instant):
                 return status.OK, layer, u, instant
+            elif outputs.until < known:
+                known, t_end = outputs.until, np.nextafter(outputs.until, np.inf)
             instant = NEVER
         elif state.gap_end >= max(state.until, t_end):
             if layer == last:
-                return status.OK, layer, u, t_end
+                return status.OK, layer, u, known
             layer, gap_end, opening = layer + 1, t_end, True
         else:
             arrivals, n_arrivals = inputs, n_inputs
@@ -871,12 +880,13 @@ def forget_unknown(loop, starts, t_known):
 
 
 @kernel
-def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, resumed, buffers):
+def simulate(loop, inputs, offsets, t_end, stop, max_spikes, first, last, done, resumed, buffers):
     """Simulate samples first + done to last - 1 into the buffers of samples first to last - 1.
 
     loop     fresh (units that fired in no sample, V and I of 0), or one that has done other samples; `events` those of
              the buffers
     inputs   (n_inputs,) EVENT, of the whole batch; offsets (batch + 1,), t_end (batch,)
+    stop     stop.Stop, by the units of the last layer
     done     number of samples that the buffers hold already
     resumed  whether the loop stands where the only sample of the buffers continues: see `resume`
 
@@ -892,7 +902,7 @@ def simulate(loop, inputs, offsets, t_end, stop_at_first, max_spikes, first, las
             if loop.t_start.size > 0:
                 begin(loop, sample)
         code, layer, u, t = run_sample(
-            loop, inputs, offsets[sample + 1], t_end[sample], starts, sample, stop_at_first, max_spikes
+            loop, inputs, offsets[sample + 1], t_end[sample], starts, sample, stop, max_spikes
         )
         if code != status.OK:
             return code, sample, layer, u - loop.layers[layer].start, t

@@ -11,6 +11,7 @@ from fireprop.nn.scaling import LayerStart, Start, initialise
 from fireprop.nn.sequential import Sequential
 from fireprop.nn.state import State
 from fireprop.nn.stencils import Stencil
+from fireprop.nn.stop import Decided
 
 __all__ = [
     "LI",
@@ -19,6 +20,7 @@ __all__ = [
     "Connection",
     "Conv1d",
     "Conv2d",
+    "Decided",
     "EngineUsed",
     "Flatten",
     "LayerStart",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fireprop import arguments, engine
 from fireprop.nn.connectivity import Connectivity, weight_shape
+from fireprop.nn.stop import Stop, check_stop
 from fireprop.spikes import Shape, Spikes
 from fireprop.synapses import NAMES, Synapse
 
@@ -136,14 +137,14 @@ def check_options(
     *,
     t_end: float | Tensor,
     t_start: float | Tensor | None = None,
-    stop: str | None = None,
+    stop: Stop = None,
     on_graze: str = "raise",
     gradient: str = "adjoint",
     max_sensitivity: float | None = None,
     max_spikes: int = engine.DEFAULT_MAX_SPIKES,
 ) -> None:
     """Refuse options of a forward pass that are out of range."""
-    arguments.choice("stop", stop, None, "first_spikes")
+    check_stop(stop)
     arguments.choice("on_graze", on_graze, "raise", "zero")
     arguments.choice("gradient", gradient, "adjoint", "forward")
     if max_sensitivity is not None and not 0.0 < arguments.number("max_sensitivity", max_sensitivity) < math.inf:

@@ -20,8 +20,9 @@ from fireprop.nn.constants import (
     require_finite_tau_mem,
     synapse_shapes,
 )
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, next_layer, record_of, simulation_of
+from fireprop.nn.record import GradientBy, OnGraze, Record, next_layer, record_of, simulation_of
 from fireprop.nn.state import From, check_state, initial_of
+from fireprop.nn.stop import Stop, engine_stop
 from fireprop.nn.structure import sites_of, start_names, start_weights, structure_of_layers, weights_of, what_starts
 from fireprop.spikes import Spikes
 
@@ -53,6 +54,7 @@ def run_layers(
     checks.check_inputs(layers[0].in_features, "the first layer in_features", inputs)
     checks.check_shapes("inputs", inputs.shape, f"layer {first_layer}", layers[0].in_shape)
     horizon = checks.horizon(t_end, inputs)
+    stopping = engine_stop(stop, len(layers) - 1, layers[-1].out_features, len(inputs))
     waits = stop is not None and any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:])
     as_graph = gradient == "forward" or waits or not all(is_plain(lif) for lif in layers)
     as_graph = as_graph or (state is not None and any(map(_is_late, layers)))
@@ -79,7 +81,7 @@ def run_layers(
             chosen = engine.chain.Engine(plain_layers(layers, w, theta, values), first_layer)
         return chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
-            t_start=None if start is None else start.numpy(), stop_at=len(layers) - 1 if stop else None,
+            t_start=None if start is None else start.numpy(), stop=stopping,
             max_spikes=max_spikes, initial=None if initial is None else initial.state, want_state=state is not None,
             parts=parts,
         )  # fmt: skip

@@ -20,9 +20,10 @@ from fireprop.nn.constants import (
     keep_synaptic,
 )
 from fireprop.nn.fused import run_layers
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop
+from fireprop.nn.record import GradientBy, OnGraze, Record
 from fireprop.nn.state import From
 from fireprop.nn.stencils import Stencil
+from fireprop.nn.stop import Stop
 from fireprop.spikes import Shape, Spikes
 from fireprop.synapses import Synapse
 

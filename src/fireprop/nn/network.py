@@ -35,9 +35,10 @@ from fireprop.nn.constants import (
     synapse_shapes,
     values_of,
 )
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, record_of, simulation_of
+from fireprop.nn.record import GradientBy, OnGraze, Record, record_of, simulation_of
 from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.stencils import Stencil
+from fireprop.nn.stop import Stop, engine_stop
 from fireprop.nn.structure import (
     StructureCache,
     adaptation_connections,
@@ -422,7 +423,8 @@ class Network(nn.Module):
         kind = "" if state is None else self._kind()
         initial = initial_of(state, kind, len(inputs))
         start = checks.start(t_start, inputs, needed="" if initial else self.what_starts())
-        stop_at = list(self.populations).index(self.output_population) if stop else None
+        output, names = self.output_population, tuple(self.populations)
+        stopping = engine_stop(stop, names.index(output), self._population(output).size, len(inputs))
         sites = self.sites()
         check_gradient(gradient, sites)
         trained = [site for site in sites if site.trained]
@@ -440,9 +442,9 @@ class Network(nn.Module):
             if self._as_graph or gradient == "forward" or parts:
                 chosen = engine.graph.Engine(structure, w, theta)
             else:
-                chosen = engine.layered.engine_for(structure, w, theta, stop_at=stop_at, has_state=state is not None)
+                chosen = engine.layered.engine_for(structure, w, theta, stop=stopping, has_state=state is not None)
             return chosen.simulate(
-                times, *trains, t_start=None if start is None else start.numpy(), stop_at=stop_at,
+                times, *trains, t_start=None if start is None else start.numpy(), stop=stopping,
                 max_spikes=max_spikes, initial=None if initial is None else initial.state,
                 want_state=state is not None, parts=parts,
             )  # fmt: skip
@@ -451,8 +453,6 @@ class Network(nn.Module):
             solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity, initial=initial
         )
         constants = [site.tensor() for site in trained]
-        names = tuple(self.populations)
-        output = self.output_population
         return record_of(
             simulation, inputs, weights, thresholds, horizon, names, output=output, constants=constants,
             initial=initial, kind=kind, shapes=[self._population(name).shape for name in names],

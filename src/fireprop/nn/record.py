@@ -16,7 +16,6 @@ from fireprop.nn.readout import Trace
 from fireprop.nn.state import Standing, State
 from fireprop.spikes import Shape, Spikes
 
-Stop: TypeAlias = Literal["first_spikes"] | None
 OnGraze: TypeAlias = Literal["raise", "zero"]
 GradientBy: TypeAlias = Literal["adjoint", "forward"]
 Place: TypeAlias = tuple[int, int]

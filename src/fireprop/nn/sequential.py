@@ -15,8 +15,9 @@ from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.readout import LI, Trace
-from fireprop.nn.record import GradientBy, OnGraze, Record, Stop, contribute, joined, next_layer, recording
+from fireprop.nn.record import GradientBy, OnGraze, Record, contribute, joined, next_layer, recording
 from fireprop.nn.state import From, State, check_state
+from fireprop.nn.stop import Stop, words
 from fireprop.spikes import Spikes
 
 
@@ -54,8 +55,8 @@ class Sequential(nn.Sequential):
         t_end       a number or (batch,): spikes from t_end on do not exist, input spikes included
         t_start     a number or (batch,), not after any input: where a bias or an initial state begins to act; needed
                     where there is one
-        stop        "first_spikes" ends a sample as soon as every output unit has fired once. Later spikes are then
-                    unknown, and functions that need them raise
+        stop        "first_spikes" ends a sample as soon as every output unit has fired once, a `Decided` when its class
+                    is decided. Later spikes are then unknown, and functions that need them raise
         on_graze    what a derivative does that needs a spike of slope 0: "raise" GrazeError, or "zero": nothing flows
         gradient    how `backward` finds the gradient: "adjoint", or "forward", the paper's forward propagation, with
                     the same result, to float32 rounding if weights are float32 (docs/gradients.md)
@@ -176,11 +177,11 @@ def _check_stop(stop: Stop, stages: Sequence[list[LIF] | nn.Module]) -> None:
     if isinstance(between, KINDS):
         alone = next(stage for stage in stages if isinstance(stage, KINDS) and not isinstance(stage, list))
         raise ValueError(
-            f'stop="{stop}" needs one run of all LIF layers, but a {type(alone).__name__} among them has a run of its '
+            f"{words(stop)} needs one run of all LIF layers, but a {type(alone).__name__} among them has a run of its "
             "own, like every Network and every module with a hook or its own forward: run without stop"
         )
     raise ValueError(
-        f'stop="{stop}" needs neighbouring LIF layers, but a {type(between).__name__} is between two of them: '
+        f"{words(stop)} needs neighbouring LIF layers, but a {type(between).__name__} is between two of them: "
         "move it to an end of the network, or run without stop"
     )
 

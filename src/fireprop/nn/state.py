@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fireprop import arguments, autograd, engine
+from fireprop.nn.stop import Stop, words
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def _restored(*parts: tuple[engine.State, str]) -> State:
 From: TypeAlias = State | Literal["rest"] | None
 
 
-def check_state(state: Any, *, t_start: Any = None, stop: str | None = None, gradient: str = "adjoint") -> None:
+def check_state(state: Any, *, t_start: Any = None, stop: Stop = None, gradient: str = "adjoint") -> None:
     """Refuse what no run can start from, and options that do not go with a state."""
     if state is None:
         return
@@ -101,7 +102,7 @@ def check_state(state: Any, *, t_start: Any = None, stop: str | None = None, gra
         raise ValueError(f"state = {state!r}: give {wanted}")
     arguments.instance("state", state, (State, str), wanted)
     if stop is not None:
-        raise ValueError(f'stop = "{stop}": a run with a state goes on to t_end: leave stop or state out')
+        raise ValueError(f"{words(stop)}: a run with a state goes on to t_end: leave stop or state out")
     if gradient == "forward":
         raise ValueError('gradient = "forward": forward propagation ends at a state: give gradient="adjoint"')
     if isinstance(state, State) and t_start is not None:

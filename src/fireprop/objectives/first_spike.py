@@ -1,13 +1,15 @@
 """The objective of first spikes: the output unit of the label should be the first to fire."""
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from fireprop import arguments, losses, silent
-from fireprop.nn import Record
-from fireprop.nn.record import Stop
+from fireprop.nn import Decided, Record
+from fireprop.nn.stop import Stop
 from fireprop.objectives.objective import Objective
 from fireprop.spikes import Spikes
 
@@ -21,9 +23,17 @@ def require_times(tau: float, late_penalty: float, late_tau: float, patience: fl
         arguments.number("patience", patience, above=0.0)
 
 
+# In units of tau. What fires later than that after the first output unit has a share in the softmax that float64 does
+# not resolve beside 1.
+DECIDED = -math.log(sys.float_info.epsilon / 2.0)
+
+
 @dataclass(frozen=True)
 class FirstSpike(Objective):
     """Cross entropy of the order of first output spikes; the class is the unit that fires first.
+
+    A sample of known label runs until its unit has fired and later spikes cannot change the loss (`nn.Decided`): on
+    trained networks that is a fraction of the spikes up to the slowest output.
 
     tau, late_penalty, late_tau  of `losses.first_spike_cross_entropy`
     patience  of `silent.missing_times`: the loss lifts the peak of a label's unit that is silent, for networks that
@@ -40,6 +50,9 @@ class FirstSpike(Objective):
 
     def __post_init__(self) -> None:
         require_times(self.tau, self.late_penalty, self.late_tau, self.patience)
+
+    def stop_for(self, labels: Tensor) -> Stop:
+        return Decided(labels, DECIDED * self.tau)
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         return self._loss(record, labels, None)

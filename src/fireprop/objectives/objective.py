@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop.nn import Record, Trace
-from fireprop.nn.record import Stop
+from fireprop.nn.stop import Stop
 from fireprop.spikes import Spikes
 
 KINDS = {Spikes: "the Spikes of an output layer", Trace: "the Trace of an nn.LI"}
@@ -19,7 +19,7 @@ class Objective(ABC):
 
     name         in `OBJECTIVES`, on the command line and in checkpoints
     reads        `Spikes` or `Trace`: what the network has to return
-    stop         how far a run goes: None to t_end, "first_spikes" until every output unit has fired
+    stop         how far a run goes: None to t_end, "first_spikes" until every output unit has fired; see `stop_for`
     has_classes  whether labels are classes, so that there are `predictions` and an accuracy
     of_output    whether it reads the output of a run alone, and has its answer at the end. A run in chunks (`truncate`)
                  then drops the spikes of hidden layers. A subclass does not inherit it, since it may read more
@@ -37,6 +37,10 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, record: Record, labels: Tensor) -> Tensor:
         """The mean loss of the batch, a number with a graph."""
+
+    def stop_for(self, labels: Tensor) -> Stop:
+        """How far the run of a batch goes whose labels are known. Default: `stop`."""
+        return self.stop
 
     def loss_of_run(
         self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None

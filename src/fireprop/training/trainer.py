@@ -13,7 +13,7 @@ import fireprop
 from fireprop import arguments, following
 from fireprop.datasets import Augmented, SpikeDataset
 from fireprop.nn import LIF, Record, Sequential, Trace
-from fireprop.nn.record import Stop
+from fireprop.nn.stop import Stop
 from fireprop.objectives import Objective
 from fireprop.optim import Adam
 from fireprop.plans import Plan, Settings, Splits
@@ -202,7 +202,7 @@ class Trainer:
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
                 self.interrupts.check()
-                record = self.run(inputs)
+                record = self.run(inputs, labels)
                 loss += float(self.loss(inputs, record, labels)) * len(labels)
                 correct += n_correct(self.objective, record, labels) or 0
                 for k, number in enumerate(self._n_spikes(inputs, record)):
@@ -346,11 +346,15 @@ class Trainer:
         order = RandomSampler(self.splits.train, generator=self.generator)
         return self._shares(data, order, self.config.batch_size, self.generator)
 
-    def run(self, spikes: Spikes) -> Record:
-        """A run as far as the objective needs it, which is what training sees; the output is the last layer."""
+    def run(self, spikes: Spikes, labels: torch.Tensor | None = None) -> Record:
+        """A run as far as the objective needs it, which is what training sees; the output is the last layer.
+
+        labels  (batch,), where they are known: the run may then end earlier
+        """
         if self._truncation is not None and (cuts := self._truncation.cuts(spikes)):
             return self._truncation.run(spikes, cuts)
-        return self._record(spikes, self.objective.stop)
+        objective = self.objective
+        return self._record(spikes, objective.stop if labels is None else objective.stop_for(labels))
 
     def run_whole(self, spikes: Spikes) -> Record:
         """A run to t_end, without stop and without gradients."""
@@ -426,7 +430,7 @@ class _Step(torch.nn.Module):
     def __init__(
         self,
         parameters: Iterable[torch.nn.Parameter],
-        run: Callable[[Spikes], Record],
+        run: Callable[[Spikes, torch.Tensor], Record],
         loss: Callable[[Spikes, Record, torch.Tensor], torch.Tensor],
     ) -> None:
         super().__init__()
@@ -435,7 +439,7 @@ class _Step(torch.nn.Module):
         self.loss = loss
 
     def forward(self, spikes: Spikes, labels: torch.Tensor) -> tuple[Record, torch.Tensor]:
-        record = self.run(spikes)
+        record = self.run(spikes, labels)
         return record, self.loss(spikes, record, labels)
 
 

@@ -25,6 +25,7 @@ from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Part
 from fireprop.engine.starts import Start, check_acting, check_start
 from fireprop.engine.state import State, check_kind, check_stop, joint_of
+from fireprop.engine.stop import Stop, in_kernels
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import resume as resume_kernel
 from fireprop.kernels import simulate as simulate_kernel
@@ -53,7 +54,7 @@ class Engine(interface.Engine):
         t_end: Array,
         *,
         t_start: Array | None = None,
-        stop_at: int | None = None,
+        stop: Stop | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
@@ -61,7 +62,7 @@ class Engine(interface.Engine):
     ) -> Run:
         """As `interface.Engine.simulate`; a stop waits for the last layer."""
         return simulate(
-            self.layers, times, units, offsets, t_end, t_start=t_start, stop_at_first=stop_at is not None,
+            self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop,
             max_spikes=max_spikes, names=Numbered(self.first_layer), initial=initial, want_state=want_state,
         )  # fmt: skip
 
@@ -74,7 +75,7 @@ def simulate(
     t_end: Array,
     *,
     t_start: Array | None = None,
-    stop_at_first: bool = False,
+    stop: Stop | None = None,
     max_spikes: int = DEFAULT_MAX_SPIKES,
     names: Names = IN_ORDER,
     initial: State | None = None,
@@ -82,11 +83,10 @@ def simulate(
 ) -> Run:
     """As `interface.Engine.simulate`.
 
-    stop_at_first  end a sample as soon as every unit of the last layer has fired once
-    names          in the texts of errors
+    names  in the texts of errors
     """
     n_sources, resumes = layers[0].weight.shape[1], initial is not None
-    check_stop(stops=stop_at_first, resumes=resumes, want_state=want_state)
+    check_stop(stops=stop is not None, resumes=resumes, want_state=want_state)
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, n_sources)
     acts = any(layer.start.is_something for layer in layers)
@@ -96,7 +96,7 @@ def simulate(
         n_sources = layer.weight.shape[0]
     if (resumes or want_state) and any(layer.delay > 0.0 or layer.recurrent_delay > 0.0 for layer in layers):
         raise ValueError("the state of a chain does not hold what arrives late: simulate with the graph engine")
-    if stop_at_first and any(layer.delay > 0.0 for layer in layers[1:]):
+    if stop is not None and any(layer.delay > 0.0 for layer in layers[1:]):
         raise ValueError("a chain with delays between its layers has no stop: simulate with the graph engine")
     chain = lay_out(layers)
     if initial is not None:
@@ -114,6 +114,7 @@ def simulate(
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = np.full(chain.layers.size, FIRST_CAPACITY)  # per sample: what one chunk has needed, the next will
+    stops = in_kernels(stop, t_end.size)
     idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
 
     def run_chunk(k: int) -> simulate_kernel.Buffers:
@@ -130,7 +131,7 @@ def simulate(
             if initial is not None:
                 resume_kernel.resume(logged, initial.sample(k), k, offsets[k])
             code, sample, layer, unit, t = simulate_kernel.simulate(
-                logged, inputs, offsets, t_end, stop_at_first, max_spikes, first, last, done, resumes, buffers,
+                logged, inputs, offsets, t_end, stops, int(max_spikes), first, last, done, resumes, buffers,
             )  # fmt: skip
             if code == status.OK:
                 if final is not None:

@@ -9,6 +9,7 @@ from fireprop.engine.arrays import Array, as_bytes, copy_of, for_kernels, record
 from fireprop.engine.chain import constants
 from fireprop.engine.chain.layout import columns_of, units_of, widest
 from fireprop.engine.starts import Start, held_below
+from fireprop.engine.stop import outputs_at_rest
 from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels.agenda import Agenda
@@ -81,6 +82,7 @@ def new_loop(
             ranks=np.empty(LANES, np.int64),
         ),
         sequels=records(n_units, simulate_kernel.SEQUEL),
+        outputs=outputs_at_rest(),
         events=NO_EVENTS,
     )
 

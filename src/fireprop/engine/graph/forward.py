@@ -29,6 +29,7 @@ from fireprop.engine.graph.state import End, State, carried_of, horizon_of, stat
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Joint, Part
 from fireprop.engine.starts import check_start, check_v_start, held_below
 from fireprop.engine.state import check_kind, check_stop
+from fireprop.engine.stop import Stop, in_kernels, outputs_at_rest
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
 from fireprop.kernels.graph import blocks as blocks_kernel
@@ -88,7 +89,7 @@ def simulate(
     t_end: Array,
     *,
     t_start: Array | None = None,
-    stop_at: int | None = None,
+    stop: Stop | None = None,
     max_spikes: int,
     horizon: Array | None = None,
     initial: State | None = None,
@@ -99,15 +100,15 @@ def simulate(
 
     horizon     (batch,) float64: up to where crossings of units with several synaptic currents are sought. The last
                 bits of their spikes depend on it. Default t_end; infinite if a state is wanted
-    initial     the state of a run of the same network, at whose t_end this one continues it; without t_start, stop_at
+    initial     the state of a run of the same network, at whose t_end this one continues it; without t_start, stop
                 and horizon, which the state has
-    want_state  keep the final state, as Run.state; without stop_at
+    want_state  keep the final state, as Run.state; without stop
 
     A run that is cut anywhere has the bits of the whole with the same horizon: spikes at a cut belong to the part that
     starts there. The slope after a refractory period that ends in a later part stays 0.
     """
     inputs, resumes = Trains(times, units, offsets), initial is not None
-    check_stop(stops=stop_at is not None, resumes=resumes, want_state=want_state)
+    check_stop(stops=stop is not None, resumes=resumes, want_state=want_state)
     _check(structure, times, units, offsets, t_start, t_end, resumes=resumes)
     graph, dtype = _graph(structure, weights, thresholds), structure.state_dtype(weights)
     if initial is not None:
@@ -124,7 +125,8 @@ def simulate(
     ahead = np.empty(given.events.size)
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
-    outputs = (0, 0) if stop_at is None else (int(starts[stop_at]), int(starts[stop_at + 1]))
+    awaited = (0, 0) if stop is None else (int(starts[stop.layer]), int(starts[stop.layer + 1]))
+    stops = in_kernels(stop, t_end.size)
     ends: dict[int, End] = {}  # by sample
 
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
@@ -136,8 +138,8 @@ def simulate(
         loop = loop_kernel.Loop(
             own_state(graph), log, queue, np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
-            ahead, np.empty(_most_foreseen(structure, given, first, last)), np.full(n_units, -1), np.zeros(1),
-            _blocks(structure, graph, weight),
+            ahead, np.empty(_most_foreseen(structure, given, first, last)), np.full(n_units, -1), outputs_at_rest(),
+            np.zeros(1),            _blocks(structure, graph, weight),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
@@ -145,8 +147,8 @@ def simulate(
         done = 0
         while True:
             code, sample, unit, t = simulate_kernel.simulate(
-                loop, given.events, given.offsets, t_end, horizon, outputs, stop_at is not None, max_spikes, first,
-                last, done, out_offsets, t_known,
+                loop, given.events, given.offsets, t_end, horizon, stops, awaited, int(max_spikes), first, last,
+                done, out_offsets, t_known,
             )  # fmt: skip
             if code == status.OK:
                 if want_state or resumes:
@@ -334,7 +336,7 @@ class Engine(interface.Engine):
         t_end: Array,
         *,
         t_start: Array | None = None,
-        stop_at: int | None = None,
+        stop: Stop | None = None,
         max_spikes: int = DEFAULT_MAX_SPIKES,
         initial: Any = None,
         want_state: bool = False,
@@ -342,7 +344,7 @@ class Engine(interface.Engine):
     ) -> Run:
         return simulate(
             self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
-            stop_at=stop_at, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
+            stop=stop, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
         )  # fmt: skip
 
     def replay(

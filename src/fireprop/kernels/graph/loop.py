@@ -9,8 +9,8 @@ from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.queue import Queue
 
 # Places in `Loop.counts`
-SPIKES, REACHED, TOUCHED, CURSOR, SILENT, FULL, FORESEEN, IN_LINE = range(8)
-N_COUNTS = 8
+SPIKES, REACHED, TOUCHED, CURSOR, FULL, FORESEEN, IN_LINE = range(7)
+N_COUNTS = 7
 
 # A spike on its way along the lines of its unit, and the next spike of that unit, or ABSENT.
 SENT = np.dtype([("time", np.float64), ("next", np.int64)])
@@ -44,8 +44,8 @@ class Loop(NamedTuple):
     events    (capacity,) EVENT, of all samples
     queue     units that may cross, and behind them blocks whose units may cross later
     counts    (N_COUNTS,) int64: spikes logged; units reached at this instant, and in this sample; of a sample that
-              waits for a larger log the next input, how many outputs are silent, and that it waits; the place in
-              `foreseen` of the next input; units in line for a search
+              waits for a larger log the next input, and that it waits; the place in `foreseen` of the next input;
+              units in line for a search
     reached   (n_units + 1,) int64: the units reached at this instant
     touched   (n_units + 1,) int64: the units reached in this sample, outside of blocks; all others are at rest
     fired     (n_populations,) int64: spikes of each population in this sample
@@ -55,6 +55,7 @@ class Loop(NamedTuple):
               input of the same unit, or inf
     foreseen  float64, of this sample, by input and segment: when the next input reaches the same block, or inf
     latest    (n_units,) int64, at first -1: scratch of `look_ahead`
+    outputs   (1,) stop.OUTPUTS, of this sample
     horizon   (1,) float64, of this sample: up to where crossings of units with several currents are sought
     blocks    cells that move in vectors; None: there are none, and the loop is compiled without
     """
@@ -72,5 +73,6 @@ class Loop(NamedTuple):
     ahead: np.ndarray
     foreseen: np.ndarray
     latest: np.ndarray
+    outputs: np.ndarray
     horizon: np.ndarray
     blocks: Blocks | None = None

@@ -5,6 +5,8 @@ and the spikes of the instant are delivered, then the units that were reached ar
 only when it is reached: an event costs its fan-out.
 """
 
+import numpy as np
+
 from fireprop.kernels import status
 from fireprop.kernels.compiling import kernel, merged, piece
 from fireprop.kernels.graph import queue as waiting
@@ -19,31 +21,38 @@ from fireprop.kernels.graph.deliver import (
 )
 from fireprop.kernels.graph.emit import emit, forget_lines, next_arrival, sort_instant, take_arrival
 from fireprop.kernels.graph.expect import clear_line, expect_reached, is_awaited, next_crossing
-from fireprop.kernels.graph.loop import CURSOR, FULL, REACHED, SILENT, SPIKES, TOUCHED
+from fireprop.kernels.graph.loop import CURSOR, FULL, REACHED, SPIKES, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, rest, rest_one
 from fireprop.kernels.log import arrival_time
+from fireprop.kernels.stop import await_outputs, is_over, note_output
 
 
 @merged
-def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, max_spikes):
+def run_sample(loop, inputs, cursor, n_inputs, t_end, sample, stop, awaited, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, unit, time). The time of an OK is what is known.
 
-    cursor, n_inputs  the sample's inputs; outputs (first, last) the units that a stop waits for
+    cursor, n_inputs  the sample's inputs; awaited (first, last) the units by which `stop` ends it
+
+    A stop that is not at a spike moves t_end to just behind it, so that the sample ends as it would with that t_end.
 
     FULL is returned between two instants, if the log has no room for a spike of every unit: the sample goes on from
     there in a larger one.
     """
     n_external = loop.graph.rows.size - 1 - loop.graph.nodes.size
-    silent = outputs[1] - outputs[0]
+    known, outputs = t_end, loop.outputs[0]
     if loop.counts[FULL]:
-        cursor, silent = loop.counts[CURSOR], loop.counts[SILENT]
+        cursor = loop.counts[CURSOR]
         loop.counts[FULL] = 0
+    else:
+        await_outputs(stop, outputs, awaited[1] - awaited[0])
     instant = NEVER
     while True:
         if loop.counts[SPIKES] + loop.graph.nodes.size > loop.events.size:
-            loop.counts[CURSOR], loop.counts[SILENT], loop.counts[FULL] = cursor, silent, 1
+            loop.counts[CURSOR], loop.counts[FULL] = cursor, 1
             return status.FULL, ABSENT, t_end
+        if outputs.until < known:
+            known, t_end = outputs.until, np.nextafter(outputs.until, np.inf)
         may_fire = False
         if cursor < n_inputs and reaches_one(loop.graph, inputs[cursor].unit):
             cursor, instant, may_fire = deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant)
@@ -58,7 +67,7 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             if code != status.OK:
                 return code, u, at
         if t >= t_end:
-            return status.OK, ABSENT, t_end
+            return status.OK, ABSENT, known
         if may_fire and first == loop.counts[SPIKES]:  # nobody does
             continue
         if t > instant:
@@ -91,12 +100,13 @@ def run_sample(loop, inputs, cursor, n_inputs, t_end, outputs, stop_at_first, ma
             sort_instant(loop, first)
         if loop.counts[REACHED]:
             expect_reached(loop, t_end)
-        if stop_at_first:
+        if awaited[0] < awaited[1]:
             for k in range(first, loop.counts[SPIKES]):
                 u = loop.events[k].unit
-                silent -= outputs[0] <= u < outputs[1] and not loop.graph.nodes[u].fired
-                loop.graph.nodes[u].fired = True
-            if silent == 0:
+                if awaited[0] <= u < awaited[1]:
+                    note_output(stop, outputs, sample, u - awaited[0], t, not loop.graph.nodes[u].fired)
+                    loop.graph.nodes[u].fired = True
+            if is_over(outputs, t):
                 return status.OK, ABSENT, t
 
 
@@ -115,12 +125,13 @@ def rest_blocks(blocks, loop):
 
 @kernel
 def simulate(
-    loop, inputs, offsets, t_end, horizon, outputs, stop_at_first, max_spikes, first, last, done, out_offsets, t_known
+    loop, inputs, offsets, t_end, horizon, stop, awaited, max_spikes, first, last, done, out_offsets, t_known
 ):  # fmt: skip
     """Simulate samples first + done to last - 1 into the log of samples first to last - 1.
 
     inputs       (n_inputs,) EVENT, of the whole batch, with what they send along lines; offsets (batch + 1,)
     t_end        (batch,)
+    stop         stop.Stop, by the units awaited[0] to awaited[1] - 1; none of these: no sample ends early
     horizon      (batch,), not before t_end: up to where crossings are sought, though spikes from t_end on do not exist
     done         number of samples that the log holds already
     out_offsets  (last - first + 1,) int64, t_known (last - first,) float64: written
@@ -148,8 +159,9 @@ def simulate(
             offsets[sample],
             offsets[sample + 1],
             t_end[sample],
-            outputs,
-            stop_at_first,
+            sample,
+            stop,
+            awaited,
             max_spikes,
         )
         if code != status.OK:
