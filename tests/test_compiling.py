@@ -79,6 +79,15 @@ def test_a_kernel_is_compiled_once_and_anew_when_one_that_it_calls_from_another_
 
 
 @pytest.mark.slow
+def test_a_file_that_is_written_again_with_the_same_content_keeps_its_kernels(room):
+    run(room)
+    for path in room.glob("*.py"):
+        path.write_text(path.read_text())
+        os.utime(path, (1.0, 1.0))
+    assert run(room) == ["12.0", "1"]
+
+
+@pytest.mark.slow
 def test_kernels_that_check_bounds_are_kept_apart(room):
     beyond = USE.replace("np.array([1.0, 10.0])", "np.array([])")
     run(room)

@@ -1,10 +1,12 @@
 """What Numba and llvmlite do not promise: parts of the compile cache, options of a kernel, LLVM's builder."""
 
-from collections.abc import Callable
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, inline_closurecall, types
 
 try:
     from numba.core.caching import CompileResultCacheImpl
@@ -23,6 +25,7 @@ __all__ = [
     "ir",
     "keep_in",
     "normalize_signature",
+    "scopes_copied_once",
     "types",
 ]
 
@@ -35,3 +38,38 @@ WITHOUT_WRAPPER = {"no_cfunc_wrapper": True}  # no second entry for calls throug
 def keep_in(kernel: Callable[..., Any], cache: object) -> None:
     """Let a kernel look for its compiled forms in a cache of our own, and store them there."""
     kernel._cache = cache  # type: ignore[attr-defined]
+
+
+class _Copies:
+    """`copy` for the blocks of a function that Numba inlines: they keep the one scope that they share.
+
+    Numba copies each block on its own, and with it the scope, which has all variables of the function.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, dict[int, object], set[int]]] = {}  # by the id of a scope, which they keep
+
+    def deepcopy(self, block: Any) -> Any:
+        scope = getattr(block, "scope", None)
+        known = self._known.get(id(scope))
+        if known is None or id(block) in known[2]:  # a block that was copied before: these are other copies
+            known = self._known[id(scope)] = scope, {}, set()
+        known[2].add(id(block))
+        return copy.deepcopy(block, known[1])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(copy, name)
+
+
+@contextlib.contextmanager
+def scopes_copied_once() -> Iterator[None]:
+    """Within, Numba inlines a function in a time that is linear in its length, not quadratic."""
+    patched: Any = inline_closurecall
+    if getattr(patched, "copy", None) is None:  # it copies in another way
+        yield
+        return
+    patched.copy = _Copies()
+    try:
+        yield
+    finally:
+        patched.copy = copy

@@ -32,6 +32,7 @@ from fireprop.compat.compiler import (
     dumps,
     keep_in,
     normalize_signature,
+    scopes_copied_once,
 )
 
 __all__ = ["called", "inlined", "kernel", "merged", "njit", "on_disk", "piece"]
@@ -53,15 +54,19 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
     # Nobody calls a kernel through a C pointer; its wrapper would be compiled with each of them.
     kernel = numba.njit(error_model="numpy", **WITHOUT_WRAPPER, **options)(function)
     if not config.DISABLE_JIT:
-        kernel.compile = _without_collections(kernel.compile)
+        kernel.compile = _in_less_time(kernel.compile)
         if cache and CompileResultCacheImpl is not None:
-            with contextlib.suppress(RuntimeError, AttributeError):  # Numba found no folder, or has other names
+            # Numba found no folder, or has other names, or the file of the kernel cannot be read.
+            with contextlib.suppress(RuntimeError, AttributeError, OSError):
                 keep_in(kernel, _Cache(function))
     return kernel
 
 
-def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba makes so many objects that Python would spend a tenth of the time on looking for cycles among them all."""
+def _in_less_time(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Without collections of garbage, and with `scopes_copied_once`.
+
+    Numba makes so many objects that Python would spend a tenth of the time on looking for cycles among them all.
+    """
 
     @functools.wraps(compile_kernel)
     def compiled(*args: Any) -> Any:
@@ -69,7 +74,8 @@ def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., An
             return compile_kernel(*args)
         gc.disable()
         try:
-            return compile_kernel(*args)
+            with scopes_copied_once():
+                return compile_kernel(*args)
         finally:
             gc.enable()
 
@@ -101,7 +107,7 @@ class _Cache:
         self._function = function
         self._numba = CompileResultCacheImpl(function)
         self.cache_path = self._numba.locator.get_cache_path()
-        self._source = self._numba.locator.get_source_stamp()
+        self._source = _digest_of(function.__code__.co_filename)
         FOLDERS.add(self.cache_path)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -144,8 +150,16 @@ class _Cache:
         return Path(self.cache_path, f"{self._base()}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc")
 
     def _stamp(self, path: Path) -> bytes:
-        """What a kernel on disk was made of; a file that bears another name, or is of another Numba, has another."""
+        """What a kernel on disk was made of; a file that bears another name, or is of another Numba, has another.
+
+        Not when: a package that is installed once more keeps its kernels.
+        """
         return hashlib.sha256(repr((path.name, numba.__version__, self._source)).encode()).digest()
+
+
+@functools.cache
+def _digest_of(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _sealed(content: bytes) -> bytes:
