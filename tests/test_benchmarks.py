@@ -12,10 +12,24 @@ import benchmarks.__main__ as main
 import numpy as np
 import pytest
 import torch
-from benchmarks import arithmetic, environments, growth, machine, page, peer_tables, peers, store, works
+from benchmarks import (
+    arithmetic,
+    convolution_peers,
+    environments,
+    growth,
+    machine,
+    page,
+    peer_tables,
+    peers,
+    store,
+    works,
+)
 from benchmarks.peer_programs import measuring
 from benchmarks.tables import Table, number
 from typer.testing import CliRunner
+
+from fireprop import Spikes
+from fireprop.nn import LIF, Conv2d, Sequential
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 MACHINE = {
@@ -79,6 +93,21 @@ def test_the_grid_of_a_program_holds_every_input_spike_in_its_step(tmp_path, rng
                 if t < 2.0:
                     naive[int(t / 0.04), sample, unit] += 1
     assert np.array_equal(grid, naive)
+
+
+def test_a_convolution_of_a_peer_has_the_spikes_of_ours(tmp_path):
+    pytest.importorskip("snntorch")
+    rng = torch.Generator().manual_seed(0)
+    constants = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float32, "generator": rng}
+    net = Sequential(Conv2d(1, 4, 3, in_shape=(8, 8), stride=2, **constants), LIF(4 * 9, 3, **constants))
+    net[1].weight.data *= 2.0
+    inputs = Spikes.from_latencies(0.8 * torch.rand(6, 64, generator=rng, dtype=torch.float64))
+    labels = torch.arange(6) % 3
+    convolution_peers.save(tmp_path / "work.npz", net, inputs, labels, 2.0)
+    found = convolution_peers.of_peer(Path(sys.executable), "snntorch", tmp_path / "work.npz", 400, 0.0)
+    ours = convolution_peers.measure(net, inputs, labels, 0.0, t_end=2.0, tau=0.05)
+    assert min(ours["spikes"]) > 1.0
+    np.testing.assert_allclose(found["spikes"], ours["spikes"], rtol=0.1)
 
 
 def test_synaptic_events_are_arrivals_times_receivers():
