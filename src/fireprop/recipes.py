@@ -23,6 +23,16 @@ class Recipe:
 # As they were measured: without patience.
 DELAYS = {"patience": None, "hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
 
+# Weights that layers draw themselves, and time enough for a spike to pass all layers.
+DEEP_IMAGES = {
+    "hidden_weight": None,
+    "output_weight": None,
+    "t_end": 8.0,
+    "late_penalty": 0.0,
+    "relative_lr": True,
+    "patience": 1.0,
+}
+
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
         # Without the guard some seeds lose an output unit for good.
@@ -83,6 +93,25 @@ RECIPES: dict[str, dict[str, Recipe]] = {
                 "epochs": 8,
             },
         ),
+        # All pixels fire, so that the one strong source of each unit does.
+        "five-layers": Recipe(
+            "784-4x200-10, four hidden layers, with the weights that layers draw themselves",
+            {**DEEP_IMAGES, "hidden": (200,) * 4, "threshold": None, "tau": 0.1, "lr": 1.5e-3, "epochs": 8},
+        ),
+        "six-layers": Recipe(
+            "28x28, four convolutions of 12, 24, 24 and 48 channels, 128 hidden units, 10 outputs",
+            {
+                **DEEP_IMAGES,
+                "channels": (12, 24, 24, 48),
+                "kernels": (5, 3, 3, 3),
+                "strides": (2, 1, 2, 1),
+                "hidden": (128,),
+                "tau": 0.05,
+                "lr": 3e-3,
+                "batch_size": 32,
+                "epochs": 6,
+            },
+        ),
     },
     "fashion-mnist": {"accurate": Recipe("784-350-10, the most accurate", {"epochs": 30})},
     "emg-fingers": {
@@ -93,6 +122,21 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         # As many epochs as validation asked for when a fifth of the thousand was held out.
         "subset": Recipe(
             "2312-512-10, SLAYER's subset of 1000 recordings, without validation", {"epochs": 25, "held_out": 0.0}
+        ),
+        "convolutional": Recipe(
+            "2x34x34, 24 kernels of 7x7 with stride 3, 256 hidden units, 10 outputs, without validation",
+            {
+                "channels": (24,),
+                "kernels": (7,),
+                "strides": (3,),
+                "hidden": (256,),
+                "convolution_weight": (0.0002, 0.0015),
+                "hidden_weight": (0.0002, 0.001),
+                "lr": 1e-4,
+                "patience": 50.0,
+                "epochs": 20,
+                "held_out": 0.0,
+            },
         ),
     },
 }
