@@ -105,7 +105,7 @@ def test_convolutions_are_options(tmp_path, rng):
     assert result.exit_code == 0, result.output
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["channels"], config["kernels"], config["strides"]) == ([3, 4], [5, 3], [3, 2])
-    assert "channels has 1 numbers, kernels 0" in _mistake(
+    assert "channels is of length 1, kernels of length 0" in _mistake(
         "train", "mnist", "--channels", 3, "--data", tmp_path / "data"
     )
 

@@ -1,13 +1,16 @@
-"""How synapses are laid out in rows of their sources, and rates in a list."""
+"""How synapses are laid out in rows of their sources, rates in a list, and records one after the other."""
+
+import weakref
 
 import numpy as np
 import pytest
 
-from fireprop.engine.arrays import records
+from fireprop.engine.arrays import moved_end_to_end, records
 from fireprop.engine.graph.scratch import new_memo
 from fireprop.kernels.graph import adjoint as graph_adjoint
 from fireprop.kernels.graph import building
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
+from fireprop.kernels.log import EVENT
 
 
 @pytest.mark.white_box
@@ -112,3 +115,16 @@ def test_every_synapse_has_the_current_of_its_rate_and_group(width, seed):
     first, n = nodes["first_channel"], nodes["n_channels"]
     assert all(0 <= synapse["channel"] - first[synapse["target"]] < n[synapse["target"]] for synapse in synapses)
     assert cursor.tolist() == np.cumsum(counts)[1:].tolist()
+
+
+@pytest.mark.white_box
+def test_records_are_joined_and_each_part_is_freed_where_nobody_else_has_it():
+    parts = [records(n, EVENT) for n in (2, 0, 3)]
+    for k, part in enumerate(parts):
+        part["time"], part["unit"] = k + 0.5, k
+    first = weakref.ref(parts[0])
+    joined = moved_end_to_end(parts, EVENT)
+    assert parts == []
+    assert first() is None
+    assert joined["time"].tolist() == [0.5, 0.5, 2.5, 2.5, 2.5]
+    assert joined["unit"].tolist() == [0, 0, 2, 2, 2]

@@ -479,7 +479,11 @@ def test_settings_of_convolutions_fit_one_another():
     sizes = {"channels": (8,), "kernels": (3,), "strides": (1,)}
     for task, changes, message in (
         ("xor", sizes, "channels = (8,): the inputs of xor are not images"),
-        ("mnist", {**sizes, "strides": ()}, "channels has 1 numbers, strides 0: give one for each convolution"),
+        (
+            "mnist",
+            {**sizes, "strides": ()},
+            "channels is of length 1, strides of length 0: give one for each convolution",
+        ),
         ("mnist", {**sizes, "bias_time": 1.0}, "bias_time = 1.0: convolutions take images alone"),
         ("mnist", {**sizes, "kernels": (30,)}, "kernel_size = (30, 30) is larger than the padded input (28, 28)"),
     ):

@@ -35,7 +35,7 @@ REMEDIES = {
     "silent-layer": f"{RESCALE} {ONE_UNIT}",
     "silent-outputs": WAKE,
     "silent-units": f"Nothing, if the accuracy is good. {WAKE}",
-    "silent-labels": f"{SLOWER} {WAKE}",
+    "silent-labels": f"Set patience (--patience), which keeps the units of labels firing. {SLOWER} {WAKE}",
     "rate-low": RESCALE,
     "rate-high": f"{RESCALE} losses.activity_bounds keeps rates low in training.",
     "bursts": "Lower the largest weights of these units, or give the layer a refractory period (t_ref).",

@@ -38,8 +38,15 @@ def copy_of(old: Array) -> Array:
 
 def end_to_end(parts: Sequence[Array], dtype: np.dtype[Any]) -> Array:
     """Records one after the other, as `np.concatenate` makes them of plain numbers."""
+    return moved_end_to_end(list(parts), dtype)
+
+
+def moved_end_to_end(parts: list[Array], dtype: np.dtype[Any]) -> Array:
+    """The same, and the list is emptied: where nobody else has a part, it is freed as soon as it is copied."""
     joined, end = records(sum(part.size for part in parts), dtype), 0
-    for part in parts:
+    parts.reverse()
+    while parts:
+        part = parts.pop()
         as_bytes(joined)[end * dtype.itemsize : (end + part.size) * dtype.itemsize] = as_bytes(part)
         end += part.size
     return joined

@@ -117,7 +117,7 @@ class Config(LIFPlan):
             self._require_widths(name, getattr(self, name))
             few, many = sorted(("channels", name), key=lambda each: len(getattr(self, each)))
             if len(getattr(self, few)) != len(getattr(self, many)):
-                found = f"{many} has {len(getattr(self, many))} numbers, {few} {len(getattr(self, few))}"
+                found = f"{many} is of length {len(getattr(self, many))}, {few} of length {len(getattr(self, few))}"
                 raise ValueError(f"{found}: give one for each convolution")
         self._require_fitting()
 

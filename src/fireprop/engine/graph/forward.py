@@ -17,6 +17,7 @@ from fireprop.engine.arrays import (
     end_to_end,
     events_of,
     for_kernels,
+    moved_end_to_end,
     records,
 )
 from fireprop.engine.errors import ReplayError, in_words
@@ -164,21 +165,23 @@ def simulate(
             if structure.has_lines:
                 loop = loop._replace(lines=loop.lines._replace(sent=_longer(loop.lines.sent, room)))
 
-    found = list(threads.map(run_chunk, len(edges) - 1))
-    spikes = end_to_end([part[0] for part in found], EVENT)
+    spikes: list[Array] = []
     edges_of_spikes, edge = [np.zeros(1, int)], 0
-    for _, out_offsets, _ in found:
+    known = [np.zeros(0)]
+    for own_spikes, out_offsets, own_known in threads.map(run_chunk, len(edges) - 1):
+        spikes.append(own_spikes)
         edges_of_spikes.append(out_offsets[1:] + edge)
         edge += int(out_offsets[-1])
-    spike_offsets = np.concatenate(edges_of_spikes)
+        known.append(own_known)
+    spike_offsets, t_known = np.concatenate(edges_of_spikes), np.concatenate(known)
     if structure.has_lines_of_units or (resumes and structure.has_lines):  # what they have sent is known now
-        fired = Trains(spikes["time"], spikes["unit"], spike_offsets)
+        spikes = [moved_end_to_end(spikes, EVENT)]
+        fired = Trains(spikes[0]["time"], spikes[0]["unit"], spike_offsets)
         all_late = None if initial is None else initial.late(structure)
         given = arrivals_of(structure, inputs, fired, t_start, t_end, all_late)
     finals = [ends[k] for k in range(t_end.size)] if resumes or want_state else []
     carried = [] if initial is None else [carried_of(initial, [end.events[: end.n_before] for end in finals])]
     log = _log(given, spikes, spike_offsets, *carried)
-    t_known = np.concatenate([part[2] for part in found]) if found else np.zeros(0)
     if not (resumes or want_state):
         return Run(log, t_known, structure, graph)
     state, origin = None, np.empty(0, int)
@@ -222,8 +225,11 @@ def _check(
     check_start(t_start, times, units, offsets, t_end, starts=structure.has_start, resumes=resumes)
 
 
-def _log(given: Arrivals, spikes: Array, spike_offsets: Array, *carried: Array) -> Log:
-    events = end_to_end([given.events, spikes, *carried], EVENT)
+def _log(given: Arrivals, spikes: list[Array], spike_offsets: Array, *carried: Array) -> Log:
+    """The log of what arrives and of the spikes, which are given in parts; their list is emptied."""
+    parts = [given.events, *spikes, *carried]
+    spikes.clear()
+    events = moved_end_to_end(parts, EVENT)
     return Log(events, np.stack([given.offsets, given.events.size + spike_offsets]), given.parents)
 
 
@@ -286,7 +292,7 @@ def replay(
     graph = _graph(structure, weights, thresholds)
     fired = Trains(*spikes)
     given = arrivals_of(structure, Trains(times, units, offsets), fired, t_start, t_end)
-    log = _log(given, events_of(fired.times, fired.units), fired.offsets)
+    log = _log(given, [events_of(fired.times, fired.units)], fired.offsets)
     residual = np.zeros(log.events.size)
     edges = chunk_edges(offsets.size - 1)
 
