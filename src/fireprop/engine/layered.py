@@ -378,9 +378,8 @@ class Engine(interface.Engine):
         check_parameters(structure, self.weights, self.thresholds)
         try:
             run = chains.simulate(
-                self._layers(layering), times, units, offsets, t_end, t_start=t_start,
-                stop=stop, max_spikes=max_spikes, names=Named(structure, layering),
-                initial=initial, want_state=want_state,
+                self._layers(layering), times, units, offsets, t_end, t_start=t_start, stop=stop,
+                max_spikes=max_spikes, names=Named(structure, layering), initial=initial, want_state=want_state,
             )  # fmt: skip
         except SpikeLimitError:  # of a layer; the limit is meant for a population
             if initial is not None or want_state:

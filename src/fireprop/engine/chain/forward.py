@@ -62,8 +62,8 @@ class Engine(interface.Engine):
     ) -> Run:
         """As `interface.Engine.simulate`; a stop waits for the last layer."""
         return simulate(
-            self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop,
-            max_spikes=max_spikes, names=Numbered(self.first_layer), initial=initial, want_state=want_state,
+            self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop, max_spikes=max_spikes,
+            names=Numbered(self.first_layer), initial=initial, want_state=want_state,
         )  # fmt: skip
 
 

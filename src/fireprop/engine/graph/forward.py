@@ -140,7 +140,7 @@ def simulate(
             own_state(graph), log, queue, np.zeros(loop_kernel.N_COUNTS, int), np.empty(n_units + 1, int),
             np.empty(n_units + 1, int), np.zeros(starts.size - 1, int), _lines(structure, log.size), *scratch(graph),
             ahead, np.empty(_most_foreseen(structure, given, first, last)), np.full(n_units, -1), outputs_at_rest(),
-            np.zeros(1),            _blocks(structure, graph, weight),
+            np.zeros(1), _blocks(structure, graph, weight),
         )  # fmt: skip
         if initial is not None:
             own = int(given.offsets[k]), int(given.offsets[k + 1])
