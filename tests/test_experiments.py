@@ -277,7 +277,7 @@ def test_the_authors_yin_yang_begins_at_the_recorded_loss():
 @pytest.mark.slow
 def test_surrogates_report_both_comparisons(tmp_path, monkeypatch):
     pytest.importorskip("snntorch")
-    monkeypatch.setattr(surrogates, "QUICK", Budget(1, 1, (5e-3, 1e-2), 1, 1, 0.1, 150))
+    monkeypatch.setattr(surrogates, "QUICK", Budget(1, 1, (5e-3, 1e-2), 1, 1, 0.1, 60))
     few = [
         row
         for row in published.SURROGATES
@@ -291,7 +291,7 @@ def test_surrogates_report_both_comparisons(tmp_path, monkeypatch):
 
     def few_samples(config, samples):
         parts = make_parts(config, samples)
-        return {name: SpikeDataset(part.spikes[:150], part.labels[:150]) for name, part in parts.items()}
+        return {name: SpikeDataset(part.spikes[:60], part.labels[:60]) for name, part in parts.items()}
 
     monkeypatch.setattr(surrogates_fair, "make_parts", few_samples)
     plan = Plan(quick=True, as_published=True)
