@@ -26,7 +26,7 @@ for name in ("torch", "fireprop", "fireprop.nn", "torch._dynamo"):
     clock.append((time.process_time(), time.perf_counter()))
 print(json.dumps([[b - a for a, b in zip(*pair)] for pair in zip(clock, clock[1:])]))
 """
-# The command line itself; the first report of progress comes after the first batch.
+# The command line itself; reports of progress begin before the kernels are compiled.
 TRAIN = """
 import json, sys, time
 from fireprop import cli, training
@@ -35,7 +35,7 @@ now = lambda: (time.process_time(), time.time() - float(start))
 train = training.train
 def timed(run, *, report=None, **options):
     times = []
-    result = train(run, report=lambda progress: times.append(now()), **options)
+    result = train(run, report=lambda progress: times.append(now()) if progress.done else None, **options)
     print(json.dumps([times[0], now()]))
     return result
 training.train = timed

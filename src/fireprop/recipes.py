@@ -23,16 +23,6 @@ class Recipe:
 # As they were measured: without patience.
 DELAYS = {"patience": None, "hidden_delay": 1.0, "epochs": 100, "lr_decay": 0.97}
 
-# Weights that layers draw themselves, and time enough for a spike to pass all layers.
-DEEP_IMAGES = {
-    "hidden_weight": None,
-    "output_weight": None,
-    "t_end": 8.0,
-    "late_penalty": 0.0,
-    "relative_lr": True,
-    "patience": 1.0,
-}
-
 RECIPES: dict[str, dict[str, Recipe]] = {
     "yin-yang": {
         # Without the guard some seeds lose an output unit for good.
@@ -93,15 +83,16 @@ RECIPES: dict[str, dict[str, Recipe]] = {
                 "epochs": 8,
             },
         ),
-        # All pixels fire, so that the one strong source of each unit does.
-        "five-layers": Recipe(
-            "784-4x200-10, four hidden layers, with the weights that layers draw themselves",
-            {**DEEP_IMAGES, "hidden": (200,) * 4, "threshold": None, "tau": 0.1, "lr": 1.5e-3, "epochs": 8},
-        ),
+        # The weights that layers draw themselves, and time enough for a spike to pass all layers.
         "six-layers": Recipe(
             "28x28, four convolutions of 12, 24, 24 and 48 channels, 128 hidden units, 10 outputs",
             {
-                **DEEP_IMAGES,
+                "hidden_weight": None,
+                "output_weight": None,
+                "t_end": 8.0,
+                "late_penalty": 0.0,
+                "relative_lr": True,
+                "patience": 1.0,
                 "channels": (12, 24, 24, 48),
                 "kernels": (5, 3, 3, 3),
                 "strides": (2, 1, 2, 1),
