@@ -115,17 +115,8 @@ def main() -> None:
         save(file, net, inputs, labels, t_end)
         for name in ("norse", "snntorch"):
             for steps in STEPS:
-                command = [
-                    environments.python_of(name),
-                    PROGRAM,
-                    name,
-                    file,
-                    str(steps),
-                    "--seconds",
-                    str(given.seconds),
-                ]
-                answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                show(name, str(steps), json.loads(answer.splitlines()[-1]), whole["seconds"])
+                row = of_peer(environments.python_of(name), name, file, steps, given.seconds)
+                show(name, str(steps), row, whole["seconds"])
 
 
 if __name__ == "__main__":

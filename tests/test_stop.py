@@ -173,9 +173,10 @@ def test_errors_name_the_stop_of_the_caller():
         net.record(Spikes.from_latencies(torch.rand(1, 2)), t_end=1.0, stop=stop, state="rest")
 
 
-def test_decisions_read_losses():
-    """The loss of a stopped run counts an output that has not fired as one at t_end."""
+def test_an_output_that_fires_after_the_decision_counts_as_one_at_t_end():
     net, inputs, labels = drawn(chain, torch.float64)
-    out = net(inputs, t_end=T_END, stop=Decided(labels, 0.1))
-    times = losses.first_spike_times(out)
-    assert bool((times == T_END).any())
+    whole, stopped = (net(inputs, t_end=T_END, stop=stop).detach() for stop in (None, Decided(labels, 0.1)))
+    times, found = losses.first_spike_times(whole), losses.first_spike_times(stopped)
+    late = times > stopped.t_known[:, None]
+    assert int((late & (times < T_END)).sum()) > 3
+    assert torch.equal(found, times.masked_fill(late, T_END))
