@@ -1,16 +1,13 @@
 """Where compiled kernels are kept, and when they are made anew; on kernels of the tests' own, in other processes."""
 
-import copy
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from numba.core import inline_closurecall
 
 import fireprop
 from fireprop.compat import compiler
@@ -185,7 +182,6 @@ def test_a_kernel_that_is_whole_but_cannot_be_loaded_is_compiled_and_written_aga
 
 
 FULL_DISK = """
-import copy
 import os
 import numpy as np
 def full(*paths):
@@ -314,15 +310,3 @@ def test_nobody_looks_for_garbage_while_a_kernel_is_compiled(room):
     while_compiled, after, while_failing, after_failure, while_disabled, after_disabled = run(room, WATCHED)
     assert (while_compiled, while_failing, while_disabled) == ("False", "False", "False")
     assert (after, after_failure, after_disabled) == ("True", "True", "False")
-
-
-def test_blocks_that_numba_inlines_share_one_copy_of_their_scope():
-    scope = SimpleNamespace(names=["x"])
-    blocks = [SimpleNamespace(scope=scope, number=k) for k in range(2)]
-    with compiler.scopes_copied_once():
-        once, again = ([inline_closurecall.copy.deepcopy(block) for block in blocks] for _ in range(2))
-    for copies in (once, again):
-        assert copies[0].scope is copies[1].scope
-        assert [block.number for block in copies] == [0, 1]
-    assert len({id(scope), id(once[0].scope), id(again[0].scope)}) == 3
-    assert inline_closurecall.copy is copy
