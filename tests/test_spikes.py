@@ -18,8 +18,7 @@ import torch.autograd.forward_ad as fwad
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import fireprop.spikes
-from fireprop.spikes import Spikes
+from fireprop.spikes import Spikes, container
 
 # torch warns of itself when its forward mode first loads.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -223,7 +222,7 @@ def test_the_batch_of_events_ends_by_default_at_the_last_sample_with_a_spike():
 
 
 def test_the_examples_of_the_docstrings_run():
-    result = doctest.testmod(fireprop.spikes)
+    result = doctest.testmod(container)
     assert result.failed == 0
     assert result.attempted >= 15
 

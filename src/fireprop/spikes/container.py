@@ -7,18 +7,18 @@ torch.func no tensor has a storage, not even one that was made outside of the tr
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fireprop import arguments
 from fireprop.arguments import Values, first_true
+from fireprop.spikes import checks, indexing
+from fireprop.spikes.checks import Shape
+from fireprop.spikes.indexing import Index
 
-Index: TypeAlias = int | slice | Sequence[int] | Sequence[bool] | Tensor | npt.NDArray[Any]
-Shape: TypeAlias = tuple[int, ...]
 Layout: TypeAlias = Literal["time_first", "batch_first"]
 
 GRID_TOLERANCE = 1e-9  # steps; far above the rounding of t / dt, far below any time that was meant to lie off the grid
@@ -65,18 +65,25 @@ class Spikes:
         units = arguments.exactly("units", units, torch.int64)
         offsets = arguments.exactly("offsets", offsets, torch.int64)
         n_units = arguments.integer("n_units", n_units, least=0)
-        _require_flat(times, units=units)
-        _require_finite(times, units)
-        _require_range("units", units, n_units, "n_units")
-        _require_offsets(offsets, times.shape[0])
+        checks.require_flat(times, units=units)
+        checks.require_finite(times, units)
+        checks.require_range("units", units, n_units, "n_units")
+        checks.require_offsets(offsets, times.shape[0])
         batch = offsets.shape[0] - 1
         if (t_end is None) != (t_known is None):
             raise ValueError("t_end and t_known come together: give both (a simulation) or neither (data)")
-        self._set(times, units, offsets, n_units, _moments("t_end", t_end, batch), _moments("t_known", t_known, batch))
-        _require_order(times, units, self.samples)
+        self._set(
+            times,
+            units,
+            offsets,
+            n_units,
+            checks.moments("t_end", t_end, batch),
+            checks.moments("t_known", t_known, batch),
+        )
+        checks.require_order(times, units, self.samples)
         self._require_horizon()
         if shape is not None:
-            self.__dict__["shape"] = _fitting_shape(shape, n_units)
+            self.__dict__["shape"] = checks.fitting_shape(shape, n_units)
 
     @classmethod
     def _trusted(
@@ -111,7 +118,7 @@ class Spikes:
         order = torch.argsort(units, stable=True)
         order = order[torch.argsort(times.detach()[order], stable=True)]
         order = order[torch.argsort(samples[order], stable=True)]
-        offsets = _offsets(torch.bincount(samples, minlength=batch_size))
+        offsets = indexing.offsets(torch.bincount(samples, minlength=batch_size))
         return cls._trusted(times.index_select(0, order), units[order], offsets, n_units, *horizon, shape)
 
     def _set(
@@ -134,7 +141,7 @@ class Spikes:
         >>> Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]]).with_shape((1, 2, 2))
         Spikes(batch=1, units=1x2x2, spikes=4, t in [0.1, 0.4])
         """
-        given = None if shape is None else _fitting_shape(shape, self.n_units)
+        given = None if shape is None else checks.fitting_shape(shape, self.n_units)
         return Spikes._trusted(self.times, self.units, self.offsets, self.n_units, self.t_end, self.t_known, given)
 
     # ---------------------------------------------------------------- what it holds
@@ -155,7 +162,7 @@ class Spikes:
     @property
     def samples(self) -> Tensor:
         """Sample of each spike, (n_spikes,) int64."""
-        return _rows(self.offsets, self.n_spikes)
+        return indexing.rows(self.offsets, self.n_spikes)
 
     @property
     def complete(self) -> bool:
@@ -169,7 +176,7 @@ class Spikes:
         tensor([[2, 0]])
         """
         self._require_complete("counts()")
-        return _cell_counts(self).view(self.batch_size, self.n_units)
+        return indexing.cell_counts(self).view(self.batch_size, self.n_units)
 
     def first(self, k: int = 1) -> Tensor:
         """The first k spikes of each unit, (batch, n_units, k) float64, padded with inf. Carries the gradient.
@@ -185,7 +192,7 @@ class Spikes:
     def _trains(self, width: int) -> Tensor:
         # An absent spike gathers the inf that stands behind the times, so that no gradient can reach a time through it.
         slots = self._ranked(width, torch.full((self.batch_size,), self.n_spikes))
-        return _gather(self.times, slots, math.inf).view(self.batch_size, self.n_units, width)
+        return indexing.gather(self.times, slots, math.inf).view(self.batch_size, self.n_units, width)
 
     def _kth(self, k: int, absent: Tensor) -> Tensor:
         """The k-th spike of each unit, (batch, n_units), and absent (batch,), a constant, for those without one."""
@@ -205,10 +212,12 @@ class Spikes:
     def _ranked(self, width: int, absent: Tensor) -> Tensor:
         """Places of the first spikes of each unit, (batch * n_units, width), and absent (batch,) where it has fewer."""
         behind = absent[:, None].expand(self.batch_size, self.n_units).reshape(-1)
-        cells = _cells(self)
+        cells = indexing.cells(self)
         if width == 1:  # by far the most frequent wish, and a sort costs more than all the rest
             return behind.scatter_reduce(0, cells, torch.arange(self.n_spikes), "amin")[:, None]
-        found = _gather(torch.argsort(cells, stable=True), _slots(_cell_counts(self), width), self.n_spikes)
+        found = indexing.gather(
+            torch.argsort(cells, stable=True), indexing.slots(indexing.cell_counts(self), width), self.n_spikes
+        )
         return torch.where(found == self.n_spikes, behind[:, None], found)
 
     def _require_complete(self, what: str) -> None:
@@ -246,12 +255,12 @@ class Spikes:
         parts = [f"batch={self.batch_size}", f"units={units}", f"spikes={self.n_spikes}"]
         if self.n_spikes:
             times = self.times.detach()
-            parts.append(f"t in [{_short(times.min())}, {_short(times.max())}]")
+            parts.append(f"t in [{indexing.short(times.min())}, {indexing.short(times.max())}]")
         if self.t_end is not None and self.t_known is not None and self.batch_size:
-            low, high = _short(self.t_end.min()), _short(self.t_end.max())
+            low, high = indexing.short(self.t_end.min()), indexing.short(self.t_end.max())
             parts.append(f"t_end={low}" if low == high else f"t_end in [{low}, {high}]")
             if not self.complete:
-                parts.append(f"known to {_short(self.t_known.min())}")
+                parts.append(f"known to {indexing.short(self.t_known.min())}")
         return f"Spikes({', '.join(parts)})"
 
     # ---------------------------------------------------------------- batches, units, time
@@ -265,11 +274,11 @@ class Spikes:
         """
         if isinstance(index, slice) and index.step in (None, 1):
             return self._slice(*index.indices(self.batch_size)[:2])
-        picked = _positions("samples", index, self.batch_size)
+        picked = indexing.positions("samples", index, self.batch_size)
         starts = self.offsets.index_select(0, picked)
-        offsets = _offsets(self.offsets.index_select(0, picked + 1) - starts)
+        offsets = indexing.offsets(self.offsets.index_select(0, picked + 1) - starts)
         n_spikes = int(offsets[-1])
-        kept = torch.arange(n_spikes) + (starts - offsets[:-1]).index_select(0, _rows(offsets, n_spikes))
+        kept = torch.arange(n_spikes) + (starts - offsets[:-1]).index_select(0, indexing.rows(offsets, n_spikes))
         t_end = None if self.t_end is None else self.t_end[picked]
         t_known = None if self.t_known is None else self.t_known[picked]
         times, units = self.times.index_select(0, kept), self.units.index_select(0, kept)
@@ -307,7 +316,7 @@ class Spikes:
         >>> Spikes.from_latencies([[0.1, 0.2, 0.3]]).select_units([2, 0]).to_latencies()
         tensor([[0.3000, 0.1000]], dtype=torch.float64)
         """
-        picked = _positions("units", index, self.n_units)
+        picked = indexing.positions("units", index, self.n_units)
         twice = first_true(torch.bincount(picked, minlength=self.n_units) > 1)
         if twice is not None:
             raise ValueError(f"index names unit {twice[0]} more than once: give each unit once")
@@ -332,7 +341,7 @@ class Spikes:
         if bad is not None:
             raise ValueError(f"duration of sample {bad[0]} is {float(gap.detach()[bad])}: give a finite duration")
         times = self.times + gap.index_select(0, self.samples)
-        _require_finite(times, self.units)
+        checks.require_finite(times, self.units)
         t_end = None if self.t_end is None else self.t_end + gap.detach()
         t_known = None if self.t_known is None else self.t_known + gap.detach()
         # Rounding may make two times equal that were not: then their units decide the order anew.
@@ -363,7 +372,7 @@ class Spikes:
         return cls._trusted(
             torch.cat([part.times for part in parts]),
             torch.cat([part.units for part in parts]),
-            _offsets(torch.cat([part.offsets.diff() for part in parts])),
+            indexing.offsets(torch.cat([part.offsets.diff() for part in parts])),
             parts[0].n_units,
             torch.cat(ends) if ends else None,
             torch.cat(knowns) if knowns else None,
@@ -446,7 +455,7 @@ class Spikes:
                  [   inf,    inf]]], dtype=torch.float64)
         """
         self._require_complete("to_padded_trains()")
-        return self._trains(_largest(self.counts()))
+        return self._trains(indexing.largest(self.counts()))
 
     @classmethod
     def from_events(
@@ -465,13 +474,13 @@ class Spikes:
         if samples is None:
             samples, batch_size = torch.zeros_like(units), 1 if batch_size is None else batch_size
         samples = arguments.integers("samples", samples)
-        _require_flat(times, units=units, samples=samples)
-        _require_finite(times, units)
-        _require_range("units", units, n_units, "n_units")
+        checks.require_flat(times, units=units, samples=samples)
+        checks.require_finite(times, units)
+        checks.require_range("units", units, n_units, "n_units")
         if batch_size is None:
-            batch_size = max(0, _largest(samples + 1))
+            batch_size = max(0, indexing.largest(samples + 1))
         batch_size = arguments.integer("batch_size", batch_size, least=0)
-        _require_range("samples", samples, batch_size, "batch_size")
+        checks.require_range("samples", samples, batch_size, "batch_size")
         return cls._sorted(times, units, samples, batch_size, n_units)
 
     @classmethod
@@ -510,8 +519,8 @@ class Spikes:
         """
         self._require_complete("to_padded_events()")
         counts = self.offsets.diff()
-        slots = _slots(counts, _largest(counts))
-        return _gather(self.times, slots, math.inf), _gather(self.units, slots, -1)
+        slots = indexing.slots(counts, indexing.largest(counts))
+        return indexing.gather(self.times, slots, math.inf), indexing.gather(self.units, slots, -1)
 
     @classmethod
     def from_lists(cls, trains: Sequence[Sequence[Sequence[float]]], *, n_units: int | None = None) -> "Spikes":
@@ -520,9 +529,9 @@ class Spikes:
         >>> Spikes.from_lists([[[0.1, 0.3], []], [[], [0.2]]])
         Spikes(batch=2, units=2, spikes=3, t in [0.1, 0.3])
         """
-        _require_sequence("trains", trains, depth=3)
+        checks.require_sequence("trains", trains, depth=3)
         for b, sample in enumerate(trains):
-            _require_sequence(f"trains[{b}]", sample, depth=2)
+            checks.require_sequence(f"trains[{b}]", sample, depth=2)
         if n_units is None:
             if len(trains) == 0:
                 raise ValueError("trains is empty: give n_units, which cannot be read from it")
@@ -535,7 +544,7 @@ class Spikes:
             (t, u, b)
             for b, sample in enumerate(trains)
             for u, train in enumerate(sample)
-            for t in _train(f"trains[{b}][{u}]", train)
+            for t in checks.train(f"trains[{b}][{u}]", train)
         ]
         for t, u, b in flat:
             if not math.isfinite(t):
@@ -567,7 +576,7 @@ class Spikes:
         >>> Spikes.from_grid([[[0, 1]], [[1, 0]]], dt=0.5).to_latencies()
         tensor([[0.5000, 0.0000]], dtype=torch.float64)
         """
-        dt, t_start = _grid_of(dt, layout, t_start)
+        dt, t_start = checks.grid_of(dt, layout, t_start)
         grid = arguments.tensor("grid", grid).detach()
         if grid.dim() != 3:
             raise ValueError(f"grid has shape {tuple(grid.shape)}: give three dimensions, {layout}")
@@ -577,7 +586,9 @@ class Spikes:
         if layout == "batch_first":
             grid = grid.transpose(0, 1)
         steps, samples, units = torch.nonzero(grid).unbind(1)
-        return cls._sorted(_grid_times(steps.double(), dt, t_start), units, samples, grid.shape[1], grid.shape[2])
+        return cls._sorted(
+            indexing.grid_times(steps.double(), dt, t_start), units, samples, grid.shape[1], grid.shape[2]
+        )
 
     def to_grid(
         self,
@@ -601,7 +612,7 @@ class Spikes:
                 [[1., 0.]]])
         """
         self._require_complete("to_grid()")
-        dt, t_start = _grid_of(dt, layout, t_start)
+        dt, t_start = checks.grid_of(dt, layout, t_start)
         arguments.choice("rounding", rounding, "raise", "nearest")
         n_steps = arguments.integer("n_steps", n_steps, least=0)
         steps = self._steps(dt, t_start, rounding)
@@ -611,7 +622,7 @@ class Spikes:
                 f"{self._spike(*bad)} falls on step {float(steps[bad]):.0f}, off the grid of {n_steps} steps: "
                 "choose another t_start or n_steps"
             )
-        cells = steps.long() * self.batch_size * self.n_units + _cells(self)
+        cells = steps.long() * self.batch_size * self.n_units + indexing.cells(self)
         self._require_apart(cells, dt)
         grid = torch.zeros(n_steps * self.batch_size * self.n_units).index_fill(0, cells, 1.0)
         grid = grid.view(n_steps, self.batch_size, self.n_units)
@@ -623,7 +634,7 @@ class Spikes:
         steps = torch.round((times - t_start) / dt)
         if rounding == "raise" and self.n_spikes:
             # Compared with the very time that from_grid gives the step, so that its rounding does not count.
-            rounded = (times - _grid_times(steps, dt, t_start)).abs() / dt
+            rounded = (times - indexing.grid_times(steps, dt, t_start)).abs() / dt
             k = int(rounded.argmax())
             if float(rounded[k]) > GRID_TOLERANCE:
                 raise ValueError(
@@ -643,185 +654,8 @@ class Spikes:
             )
 
 
-# -------------------------------------------------------------------- index arithmetic
-
-
-def _cells(spikes: Spikes) -> Tensor:
-    """Each spike's (sample, unit) as one number."""
-    return spikes.samples * spikes.n_units + spikes.units
-
-
-def _cell_counts(spikes: Spikes) -> Tensor:
-    return torch.bincount(_cells(spikes), minlength=spikes.batch_size * spikes.n_units)
-
-
-def _rows(offsets: Tensor, length: int) -> Tensor:
-    """The row that owns each of `length` entries: how many rows have ended before it."""
-    # torch.repeat_interleave wakes every thread, however few the rows: 3 microseconds on idle cores, 8000 beside a
-    # busy process. This takes 7 either way.
-    return torch.bincount(offsets[1:-1], minlength=length + 1)[:length].cumsum(0)
-
-
-def _offsets(counts: Tensor) -> Tensor:
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-
-
-def _slots(counts: Tensor, width: int) -> Tensor:
-    """(rows, width): numbers 0, 1, 2, … filled row by row, counts[r] into row r; the total count where a row ends."""
-    starts = counts.cumsum(0) - counts
-    rank = torch.arange(width)
-    return torch.where(rank < counts[:, None], starts[:, None] + rank, counts.sum())
-
-
-def _gather(values: Tensor, slots: Tensor, absent: float) -> Tensor:
-    """values[slots], where the slot behind the last value means `absent`."""
-    padded = torch.cat((values, values.new_full((1,), absent)))
-    return padded.index_select(0, slots.reshape(-1)).view(slots.shape)
-
-
-def _largest(counts: Tensor) -> int:
-    return int(counts.max()) if counts.numel() else 0
-
-
-def _grid_times(steps: Tensor, dt: float, t_start: float) -> Tensor:
-    return t_start + steps * dt
-
-
-def _short(t: Tensor) -> str:
-    return repr(float(f"{float(t):.6g}"))
-
-
-def _positions(name: str, index: Index, length: int) -> Tensor:
-    """The int64 positions in [0, length) that `index` names."""
-    if isinstance(index, slice):
-        return torch.from_numpy(np.arange(*index.indices(length), dtype=np.int64))
-    if isinstance(index, tuple):
-        raise TypeError(f"{name} index {index}: one index at a time, spikes[samples].select_units(units)")
-    values = arguments.tensor(f"{name} index", index)
-    if values.dtype == torch.bool:
-        if values.shape != (length,):
-            raise IndexError(f"{name} mask has shape {tuple(values.shape)}: give ({length},)")
-        return torch.nonzero(values).flatten()
-    if values.dim() > 1:
-        raise IndexError(f"{name} index has shape {tuple(values.shape)}: give an integer or one dimension")
-    values = arguments.integers(f"{name} index", values).reshape(-1)
-    if values.numel() == 0:
-        return values
-    low, high = int(values.min()), int(values.max())
-    if low < -length or high >= length:
-        k = int(torch.nonzero((values < -length) | (values >= length))[0])
-        raise IndexError(f"{name} index {int(values[k])} is out of range: there are {length} {name}")
-    return values if low >= 0 else torch.where(values < 0, values + length, values)
-
-
-# -------------------------------------------------------------------- checks at the door
-
-
-def _fitting_shape(shape: Sequence[int], n_units: int) -> Shape:
-    given = unit_shape("shape", shape)
-    if math.prod(given) != n_units:
-        raise ValueError(f"shape = {given} has {math.prod(given)} units, the spikes have {n_units}")
-    return given
-
-
-def unit_shape(name: str, shape: Sequence[int]) -> Shape:
-    """The shape of units, (channels, height, width) or (channels, length). Raises ValueError for anything else."""
-    given = tuple(arguments.integer(f"{name}[{k}]", size, least=1) for k, size in enumerate(shape))
-    if len(given) not in (2, 3):
-        raise ValueError(f"{name} = {given}: give (channels, height, width) or (channels, length)")
-    return given
-
-
-def _moments(name: str, values: Values | None, batch_size: int) -> Tensor | None:
-    if values is None:
-        return None
-    moments = arguments.exactly(name, values, torch.float64).detach()
-    if moments.shape != (batch_size,):
-        raise ValueError(f"{name} has shape {tuple(moments.shape)}: give one moment per sample, ({batch_size},)")
-    bad = first_true(~torch.isfinite(moments))
-    if bad is not None:
-        raise ValueError(f"{name}[{bad[0]}] = {float(moments[bad])}: give a finite time")
-    return moments
-
-
-def _require_flat(times: Tensor, **others: Tensor) -> None:
-    if times.dim() != 1:
-        raise ValueError(f"times has shape {tuple(times.shape)}: give one dimension, (n_spikes,)")
-    for name, other in others.items():
-        if other.shape != times.shape:
-            raise ValueError(f"{name} has shape {tuple(other.shape)}, times {tuple(times.shape)}: give one per spike")
-
-
-def _require_finite(times: Tensor, units: Tensor) -> None:
-    times = times.detach()
-    bad = first_true(~torch.isfinite(times))
-    if bad is not None:
-        raise ValueError(
-            f"times[{bad[0]}] = {float(times[bad])} (unit {int(units[bad])}): spike times must be finite; "
-            "a silent unit has no entry"
-        )
-
-
-def _require_range(name: str, values: Tensor, length: int, length_name: str) -> None:
-    bad = first_true((values < 0) | (values >= length))
-    if bad is not None:
-        raise ValueError(
-            f"{name}[{bad[0]}] = {int(values[bad])}: must lie in [0, {length_name}), {length_name} = {length}"
-        )
-
-
-def _require_offsets(offsets: Tensor, n_spikes: int) -> None:
-    if offsets.dim() != 1 or offsets.shape[0] == 0:
-        raise ValueError(f"offsets has shape {tuple(offsets.shape)}: give (batch + 1,), [0] for an empty batch")
-    if int(offsets[0]) != 0:
-        raise ValueError(f"offsets[0] = {int(offsets[0])}: the first sample starts at 0")
-    bad = first_true(offsets.diff() < 0)
-    if bad is not None:
-        b = bad[0]
-        raise ValueError(
-            f"offsets[{b + 1}] = {int(offsets[b + 1])} is below offsets[{b}] = {int(offsets[b])}: sample {b} ends "
-            "before it starts"
-        )
-    if int(offsets[-1]) != n_spikes:
-        raise ValueError(f"offsets[-1] = {int(offsets[-1])}: the last sample ends at the number of spikes, {n_spikes}")
-
-
-def _require_order(times: Tensor, units: Tensor, samples: Tensor) -> None:
-    times = times.detach()
-    falls = (times[1:] < times[:-1]) | ((times[1:] == times[:-1]) & (units[1:] < units[:-1]))
-    bad = first_true(falls & (samples[1:] == samples[:-1]))
-    if bad is not None:
-        k = bad[0] + 1
-        raise ValueError(
-            f"times[{k}] = {float(times[k])} (unit {int(units[k])}) follows times[{k - 1}] = {float(times[k - 1])} "
-            f"(unit {int(units[k - 1])}) in sample {int(samples[k])}: a sample is in order of time, then unit; "
-            "Spikes.from_events sorts"
-        )
-
-
-def _require_sequence(name: str, value: object, *, depth: float = math.inf) -> None:
-    """Refuse what is no list, nor an array of at least `depth` axes."""
-    array = isinstance(value, Tensor | np.ndarray) and value.ndim >= depth
-    if isinstance(value, str | bytes) or not (array or isinstance(value, Sequence)):
-        raise TypeError(f"{arguments.shown(name, value)}: give a list")
-
-
-def _train(name: str, times: Values) -> list[float]:
-    train = arguments.reals(name, times)
-    if train.dim() != 1:
-        raise ValueError(f"{name} has shape {tuple(train.shape)}: give a list of times")
-    listed: list[float] = train.tolist()
-    return listed
-
-
-def _grid_of(dt: float, layout: str, t_start: float) -> tuple[float, float]:
-    """The step and the time of step 0."""
-    arguments.choice("layout", layout, "time_first", "batch_first")
-    return arguments.number("dt", dt, above=0.0), arguments.number("t_start", t_start)
-
-
 def _require_agreement(what: str, parts: Sequence[Spikes], attribute: str) -> None:
-    _require_sequence("parts", parts)
+    checks.require_sequence("parts", parts)
     if len(parts) == 0:
         raise ValueError(f"{what}: parts is empty, give at least one Spikes")
     for j, part in enumerate(parts):
