@@ -123,8 +123,8 @@ class _SpikeOrder(Node):
         trains = (arguments.array(tensor) for tensor in (times, units, offsets))
         scratch = for_kernels(np.empty(n_units, entropy_kernel.EARLY))
         entropy, penalty, sample, unit = entropy_kernel.spike_order(
-            *trains, absent, labels.numpy(), arguments.array(missing), k, tau, late_tau, late_penalty, scratch, slopes,
-            slopes_missing,
+            *trains, absent, np.ascontiguousarray(labels.numpy()), arguments.array(missing), k, tau, late_tau,
+            late_penalty, scratch, slopes, slopes_missing,
         )  # fmt: skip
         if unit == entropy_kernel.TOO_LATE:
             raise ValueError(

@@ -86,6 +86,7 @@ def simulate(
     names  in the texts of errors
     """
     n_sources, resumes = layers[0].weight.shape[1], initial is not None
+    t_end = np.ascontiguousarray(t_end)  # of strided arrays Numba would compile the event loop once more
     check_stop(stops=stop is not None, resumes=resumes, want_state=want_state)
     check_times(times, t_end)
     check_trains("inputs", times, units, offsets, n_sources)

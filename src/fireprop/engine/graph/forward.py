@@ -109,6 +109,7 @@ def simulate(
     starts there. The slope after a refractory period that ends in a later part stays 0.
     """
     inputs, resumes = Trains(times, units, offsets), initial is not None
+    t_end = np.ascontiguousarray(t_end)  # of strided arrays Numba would compile the event loop once more
     check_stop(stops=stop is not None, resumes=resumes, want_state=want_state)
     _check(structure, times, units, offsets, t_start, t_end, resumes=resumes)
     graph, dtype = _graph(structure, weights, thresholds), structure.state_dtype(weights)

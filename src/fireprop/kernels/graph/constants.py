@@ -91,7 +91,7 @@ def arrive(graph, log, state, k, t):
     """Event k arrives at t at all its targets."""
     source = source_of(graph, log, k)
     for s in range(graph.rows[source], graph.rows[source + 1]):
-        u = graph.synapses[s].target
+        u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile `move` once more
         move(graph, state, u, t)
         state.currents[graph.synapses[s].channel].i += graph.weight[s]
         if source == graph.start:

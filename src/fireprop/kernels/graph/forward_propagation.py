@@ -162,7 +162,8 @@ def arrive(graph, log, columns, sensitivity, under_way, k, t):
     d_t = rows[own_row, low:high]
     input_time = columns.times[k if parent == NO_PARENT else parent]
     for s in range(graph.rows[source], graph.rows[source + 1]):
-        u, c, w = graph.synapses[s].target, graph.synapses[s].channel, graph.weight[s]
+        u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile `move_rows` once more
+        c, w = graph.synapses[s].channel, graph.weight[s]
         alpha = graph.channels[c].alpha
         move(graph, sensitivity, u, t)
         own = columns.weight[s]

@@ -265,7 +265,8 @@ def deliver(state, log, direction, margins, sample, k, t):
         w, d_w = graph.weight[s], direction.weight[s]
         if w == 0.0 and d_w == 0.0 and source != graph.start:
             continue
-        u, c = graph.synapses[s].target, graph.synapses[s].channel
+        u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile the walk of a unit once more
+        c = graph.synapses[s].channel
         own = state.units[u]
         bring(state, direction, margins, sample, u, t)
         own.at = t

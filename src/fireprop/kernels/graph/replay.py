@@ -70,7 +70,7 @@ def deliver(replay, log, k, t):
     graph = replay.graph
     source = source_of(graph, log, k)
     for s in range(graph.rows[source], graph.rows[source + 1]):
-        u = graph.synapses[s].target
+        u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile `missed_crossing` once more
         node = graph.nodes[u]
         if node.at < t:
             missed = missed_crossing(replay, u, t)
