@@ -12,7 +12,7 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, check_at_least, check_times, check_trains, check_weight, records
 from fireprop.engine.graph import INPUT, Structure
-from fireprop.engine.graph.layout import STARTS
+from fireprop.engine.graph.description import STARTS
 from fireprop.engine.graph.relays import Trains, arrivals_of
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.certify import walk as kernel

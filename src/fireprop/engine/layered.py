@@ -11,9 +11,10 @@ from fireprop.engine import graph, interface
 from fireprop.engine.arrays import Array
 from fireprop.engine.chain import as_graph
 from fireprop.engine.errors import SpikeLimitError
+from fireprop.engine.graph.description import BIAS, STARTS, STATE, Connection, Sparsity, once
 from fireprop.engine.graph.forward import check_parameters
 from fireprop.engine.graph.layering import INPUT, Layering
-from fireprop.engine.graph.layout import BIAS, STARTS, STATE, Connection, Sparsity, Structure, once
+from fireprop.engine.graph.layout import Structure
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Acting, Start
 from fireprop.engine.stop import Stop

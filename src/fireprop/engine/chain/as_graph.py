@@ -9,7 +9,7 @@ from fireprop.engine.starts import NOTHING, Acting
 
 if TYPE_CHECKING:
     from fireprop.engine.chain.run import Run
-    from fireprop.engine.graph.layout import Connection
+    from fireprop.engine.graph.description import Connection
     from fireprop.engine.interface import AsGraph
 
 
@@ -28,7 +28,8 @@ def weights_of(run: "Run", by_layer: list[list[Array]]) -> list[Array]:
 
 def graph_of(run: "Run", by_layer: list[list[Array]]) -> "AsGraph":
     """See `interface.Run.as_graph`. A weight of 0 is no synapse: a chain does not say which synapses exist."""
-    from fireprop.engine.graph.layout import Population, lay_out
+    from fireprop.engine.graph.description import Population
+    from fireprop.engine.graph.layout import lay_out
 
     n_inputs = by_layer[0][0].shape[1]
     populations, thresholds = [], []
@@ -44,8 +45,8 @@ def graph_of(run: "Run", by_layer: list[list[Array]]) -> "AsGraph":
 
 def _connections(run: "Run", layer: int, name: str, weights: list[Array], number: int) -> list["Connection"]:
     """Those to a layer, the first of which has this number."""
+    from fireprop.engine.graph.description import BIAS, STATE, Connection
     from fireprop.engine.graph.layering import INPUT
-    from fireprop.engine.graph.layout import BIAS, STATE, Connection
 
     tau_syn = 1.0 / run.units_of(layer)["alpha"][:, None]
     delays, found = [float(run.chain.layers[each][layer]) for each in ("delay", "own_delay")], []

@@ -2,10 +2,11 @@
 
 from fireprop.engine.graph.circuit import Circuit, Synapses, circuit_of
 from fireprop.engine.graph.derivatives import Margins, margins, tangent
+from fireprop.engine.graph.description import BIAS, STATE, Connection, Population, Sparsity
 from fireprop.engine.graph.forward import Engine, replay, simulate
 from fireprop.engine.graph.growth import growth
 from fireprop.engine.graph.layering import INPUT
-from fireprop.engine.graph.layout import BIAS, STATE, Connection, Population, Sparsity, Structure, lay_out
+from fireprop.engine.graph.layout import Structure, lay_out
 from fireprop.engine.graph.relays import Trains
 from fireprop.engine.graph.rows import Columns, columns, forward_propagation
 from fireprop.engine.graph.run import Run

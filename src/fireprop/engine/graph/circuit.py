@@ -10,8 +10,9 @@ import numpy as np
 from fireprop.engine import interface
 from fireprop.engine.arrays import Array, for_kernels
 from fireprop.engine.graph.derivatives import adjoint_of_events
+from fireprop.engine.graph.description import STARTS
 from fireprop.engine.graph.forward import replay
-from fireprop.engine.graph.layout import STARTS, Structure
+from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.system import spikes_of
 

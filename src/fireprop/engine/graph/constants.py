@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fireprop.engine.arrays import Array, for_kernels, records
-from fireprop.engine.graph.layout import Structure, once
+from fireprop.engine.graph.description import once
+from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.state import State
 from fireprop.engine.interface import Part
 from fireprop.engine.threads import chunk_edges, threads

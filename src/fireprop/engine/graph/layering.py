@@ -9,7 +9,7 @@ import numpy as np
 from fireprop.engine.arrays import Array
 
 if TYPE_CHECKING:
-    from fireprop.engine.graph.layout import Connection, Population
+    from fireprop.engine.graph.description import Connection, Population
 
 INPUT = -1  # the population of the input units
 

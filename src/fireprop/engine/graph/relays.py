@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.engine.arrays import Array, events_of, spans
-from fireprop.engine.graph.layout import STARTS, Structure
+from fireprop.engine.graph.description import STARTS
+from fireprop.engine.graph.layout import Structure
 from fireprop.kernels.log import NO_PARENT
 
 # Of arrivals at one instant, in this order: the start, inputs, and what comes along lines, in order of these.

@@ -9,7 +9,7 @@ import numpy as np
 from fireprop.engine.arrays import (
     Array,
 )
-from fireprop.engine.graph.layout import Sparsity
+from fireprop.engine.graph.description import Sparsity
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import forward_propagation as forward_kernel
 

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from fireprop.engine.arrays import Array
-from fireprop.engine.graph.layout import STARTS, Connection, Structure
+from fireprop.engine.graph.description import STARTS, Connection
+from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.run import Run
 from fireprop.kernels.graph import system as kernel
 

@@ -21,6 +21,7 @@ from fireprop.kernels.graph.blocks import (
     unit_of,
 )
 from fireprop.kernels.graph.channels import channels_of
+from fireprop.kernels.graph.layout import OWN
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
@@ -77,6 +78,8 @@ def arrive_back(lanes, graph, log, gradient, state, k, t):
                 if part.begins:
                     close_sums(gradient, state.sums, k)
             else:
+                if part.number == OWN:
+                    single_out(lanes, graph, state, graph.synapses[part.first].target)
                 arrive_at_each(graph, gradient, state, k, part.first, part.stop, graph.rows[source], t)
 
 

@@ -101,9 +101,11 @@ def place(values, order, out):
 @njit(cache=True)
 def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, least, is_block, inner):
     """Which cells are blocks: at least so many units with the same rates, each of which hears the same sources by the
-    same of its currents, and has no initial state; and which of them units reach.
+    same of its currents, and itself besides, and has no initial state; and which of them units reach, other than
+    themselves.
 
     cells     (n_cells,) CELL
+    synapses  those of a source that reach one cell connection by connection
     of_units  (first, stop, first): the lines along which units send, and the units themselves, among the sources
     is_block, inner  (n_cells,) bool: written
     """
@@ -118,17 +120,31 @@ def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, 
             return
         is_unit = of_units[0] <= source < of_units[1] or source >= of_units[2]
         while s < stop:
-            c = nodes[synapses[s].target].cell
-            cell, place, whole = cells[c], _place_of(nodes, synapses[s]), source != state_source
-            inner[c] |= is_unit
-            n = 0
-            while s < stop and nodes[synapses[s].target].cell == c:
-                u = cell.first_unit + n * cell.stride
-                whole &= synapses[s].target == u and _place_of(nodes, synapses[s]) == place
-                s, n = s + 1, n + 1
-            if is_block[c] and not (whole and n == cell.width):
+            target = synapses[s].target
+            c = nodes[target].cell
+            if source != state_source and _reaches_all(nodes, cells[c], synapses, s, stop):
+                inner[c] |= is_unit
+                s += cells[c].width
+            elif source - of_units[2] == target:
+                s += 1
+            else:
+                n_left -= is_block[c]
                 is_block[c] = False
-                n_left -= 1
+                while s < stop and nodes[synapses[s].target].cell == c:
+                    s += 1
+
+
+@njit(cache=True)
+def _reaches_all(nodes, cell, synapses, first, stop):
+    """Whether the synapses from `first` on reach the units of a cell in turn, by the same of their currents."""
+    if stop - first < cell.width:
+        return False
+    place = _place_of(nodes, synapses[first])
+    for n in range(cell.width):
+        synapse = synapses[first + n]
+        if synapse.target != cell.first_unit + n * cell.stride or _place_of(nodes, synapse) != place:
+            return False
+    return True
 
 
 @inlined

@@ -20,8 +20,10 @@ from fireprop.kernels.graph.blocks import (
     H,
     advance,
     bound_of_lanes,
+    clear_lane,
     copy_to_node,
     find_factors,
+    leave_lanes,
     move_lanes,
     receive,
     take_back,
@@ -31,6 +33,7 @@ from fireprop.kernels.graph.channels import added
 from fireprop.kernels.graph.crossing import earliest_crossing_of
 from fireprop.kernels.graph.emit import emit_on_arrival, next_arrival
 from fireprop.kernels.graph.expect import expect, expect_in_block, is_awaited, wait_until
+from fireprop.kernels.graph.layout import OWN
 from fireprop.kernels.graph.loop import FORESEEN, REACHED, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import NEVER, base_of_one, lift, move_many, move_one, move_to, moved_one
@@ -56,6 +59,8 @@ def deliver(blocks, loop, source, place, t, t_end, max_spikes):
             if place != ABSENT:
                 blocks.lanes.blocks[part.number].next_input = loop.foreseen[place + k - first]
             code, u, at = deliver_to_block(loop, blocks, part, k - first, t, t_end, max_spikes)
+        elif part.number == OWN and not blocks.lanes.is_alone[loop.graph.synapses[part.first].target]:
+            code, u, at = deliver_to_taken_back(loop, blocks, part.first, t, t_end)
         else:
             code, u, at = deliver_some(loop, source, part.first, part.stop, t, t_end, max_spikes)
         if code != status.OK:
@@ -119,6 +124,21 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     own.n_alone = n_alone
     if found != NONE:
         expect_in_block(loop, blocks, own, part.number, found, t_end)
+    return status.OK, ABSENT, t
+
+
+@called
+def deliver_to_taken_back(loop, blocks, s, t, t_end):
+    """`deliver` along synapse s, from a unit of a block to itself, where an arrival at the instant of its spike has
+    taken it back into the lanes: it leaves them again."""
+    nodes, channels, u = loop.graph.nodes, loop.graph.channels, np.int64(loop.graph.synapses[s].target)
+    node, own = nodes[u], blocks.lanes.blocks[blocks.lanes.number[nodes[u].cell]]
+    copy_to_node(blocks.lanes, own, nodes, channels, u)
+    leave_lanes(blocks.lanes, own, u)
+    clear_lane(blocks.lanes, own, node)
+    channel = channels[loop.graph.synapses[s].channel]
+    channel.i = added(channel.i, loop.graph.weight[s], loop.graph.single)
+    expect(loop, u, t_end)
     return status.OK, ABSENT, t
 
 

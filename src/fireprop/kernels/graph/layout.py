@@ -86,9 +86,11 @@ BLOCK = np.dtype(
     align=True,
 )
 
-# Synapses first:stop of one source: those to a block, and to which of its currents, or to units that are in none. Of a
-# block, `weight` is where their weights begin in `Lanes.weight`; `begins` says whether what comes before them at this
-# source leads to other populations.
+# Synapses first:stop of one source: those to a block, of this number, and to which of its currents; or one from a unit
+# of a block to itself, of number OWN; or those to units that are in none, of number -1. Of a block, `weight` is where
+# their weights begin in `Lanes.weight`; `begins` says whether what comes before them at this source leads to other
+# populations.
+OWN = -2
 SEGMENT = np.dtype(
     [
         ("first", np.int64), ("stop", np.int64), ("weight", np.int64), ("number", np.int32), ("place", np.int32),
@@ -112,7 +114,8 @@ class Graph(NamedTuple):
     nodes     (n_units,) NODE
     channels  (n_channels,) CHANNEL, unit by unit
     rows      (n_external + n_units + 1,) int64: the synapses of source s are rows[s]:rows[s + 1]
-    synapses  (n_synapses,) SYNAPSE, of one source in order of the lanes of their targets; those of one target too are
+    synapses  (n_synapses,) SYNAPSE, of one source in order of the cells of their targets. Within a block they are in
+              order of connection, then of lane; within another cell in order of lane, so that those of one target are
               next to one another
     weight    (n_synapses,) float64
     start     the source that sets the initial state of units at the start of a sample, or -1
