@@ -7,7 +7,7 @@ writes it for a time grid: in the unit of a tool, and in one of two forms of the
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import nir
 import numpy as np
@@ -28,14 +28,15 @@ class Case:
     nodes   the NIR nodes that it is about, as the table names them
     build   makes the graph
     trains  of each input, the firing times
-    probe   whether the potential of its only unit is compared, which then does not fire
+    probe   what is compared instead of spikes: "potential" of its only unit, which then does not fire, or "output",
+            where the network gives out a potential
     """
 
     name: str
     nodes: str
     build: Callable[[], nir.NIRGraph]
     trains: tuple[tuple[float, ...], ...]
-    probe: bool = False
+    probe: Literal["", "potential", "output"] = ""
     note: str = ""
 
 
@@ -50,6 +51,11 @@ def cuba(n: int, shape: tuple[int, ...] | None = None, **other: Any) -> nir.Cuba
         name: np.full(shape, value) if np.ndim(value) == 0 else np.array(value) for name, value in constants.items()
     }
     return nir.CubaLIF(r=full["tau_mem"].copy(), w_in=full["tau_syn"].copy(), **full)
+
+
+def silent_cuba() -> nir.CubaLI:
+    one = np.ones(1)
+    return nir.CubaLI(tau_mem=one, tau_syn=0.5 * one, r=one, w_in=0.5 * one, v_leak=0.0 * one)
 
 
 def graph(nodes: dict[str, Any], edges: list[tuple[str, str]]) -> nir.NIRGraph:
@@ -112,6 +118,13 @@ def affine() -> nir.NIRGraph:
     return chain(nir.Affine(np.array(PAIR), np.array([0.7])), cuba(1), inputs=(2,))
 
 
+def convolved_in_line() -> nir.NIRGraph:
+    weight = rng(6).normal(2.2, 0.4, (1, 1, 3)).round(2)
+    node = nir.Conv1d(input_shape=6, weight=weight, stride=1, padding=0, dilation=1, groups=1, bias=np.zeros(1))
+    flat = nir.Flatten({"input": np.array([1, 4])}, start_dim=0, end_dim=-1)
+    return chain(node, flat, linear(np.eye(4)), cuba(4), inputs=(1, 6))
+
+
 def convolved() -> nir.NIRGraph:
     weight = rng(5).normal(1.6, 0.3, (1, 1, 2, 2)).round(2)
     node = nir.Conv2d(input_shape=(3, 3), weight=weight, stride=1, padding=0, dilation=1, groups=1, bias=np.zeros(1))
@@ -120,7 +133,11 @@ def convolved() -> nir.NIRGraph:
 
 
 CASES = [
-    Case("potential", "CubaLIF, potential", lambda: chain(linear([[2.0]]), cuba(1), inputs=(1,)), ONE, probe=True),
+    Case(
+        "potential", "CubaLIF, potential", lambda: chain(linear([[2.0]]), cuba(1), inputs=(1,)), ONE,
+        probe="potential",
+    ),
+    Case("CubaLI", "CubaLI, its output", lambda: chain(linear(PAIR), silent_cuba(), inputs=(2,)), TWO, probe="output"),
     Case("one unit", "Linear, CubaLIF", lambda: chain(linear(PAIR), cuba(1), inputs=(2,)), TWO),
     Case("dense", "Linear, 3 to 4 units", lambda: chain(linear(DENSE), cuba(4), inputs=(3,)), THREE),
     Case(
@@ -143,6 +160,7 @@ CASES = [
     Case("affine", "Affine, bias = 0.7", affine, TWO),
     Case("scale", "Scale", lambda: chain(nir.Scale(np.array([1.5, 0.6])), linear(OTHER), cuba(1), inputs=(2,)), TWO),
     Case("delay", "Delay", lambda: chain(nir.Delay(np.array([0.2, 0.4])), linear(PAIR), cuba(1), inputs=(2,)), TWO),
+    Case("conv 1d", "Conv1d, Flatten", convolved_in_line, NINE[:6]),
     Case("conv", "Conv2d, Flatten", convolved, NINE),
     Case("sum pool", "SumPool2d, Flatten", pooled(nir.SumPool2d, 2.4), SIXTEEN),
     Case("average pool", "AvgPool2d, Flatten", pooled(nir.AvgPool2d, 9.6), SIXTEEN),
@@ -170,6 +188,15 @@ CASES = [
         ((0.2, 0.4, 0.6, 1.2, 1.4), (0.52, 0.68, 1.6, 1.8)),
     ),
     Case(
+        "LI", "LI, its output",
+        lambda: chain(
+            nir.Affine(np.array([[0.45, 0.3]]), np.zeros(1)),
+            nir.LI(tau=np.ones(1), r=np.ones(1), v_leak=np.zeros(1)),
+            inputs=(2,),
+        ),
+        TWO, probe="output",
+    ),
+    Case(
         "IF", "IF",
         lambda: chain(
             nir.Affine(np.array([[0.4, 0.25]]), np.zeros(1)),
@@ -181,13 +208,16 @@ CASES = [
 BY_NAME = {case.name: case for case in CASES}
 
 
+JUMPING = nir.LIF | nir.IF | nir.LI  # whose potential jumps at an input spike; fireprop refuses them
+
+
 def scaled(source: nir.NIRGraph, form: str, steps: int, dt: float, factor: float = 1.0) -> nir.NIRGraph:
     """The same network on a grid with `steps` of dt per unit of time; all weights times `factor`, which is for spikes:
     a constant input stays."""
     s = steps * dt  # of one unit of time
     pulse = 1.0 / s if form == "equations" else 1.0 / steps  # weight of a spike, of the form
     nodes: dict[str, Any] = {}
-    jumps = any(isinstance(node, nir.LIF | nir.IF) for node in source.nodes.values())
+    jumps = any(isinstance(node, JUMPING) for node in source.nodes.values())
     weight = factor * (1.0 if jumps else pulse)
     for name, node in source.nodes.items():
         nodes[name] = _scaled(node, form, s, dt, weight, pulse, factor)
@@ -212,9 +242,15 @@ def _scaled(node: Any, form: str, s: float, dt: float, weight: float, pulse: flo
             tau_mem=tau_mem, tau_syn=tau_syn, r=r, w_in=w_in, v_leak=node.v_leak, v_threshold=node.v_threshold,
             v_reset=node.v_reset,
         )  # fmt: skip
-    if isinstance(node, nir.LIF):
+    if isinstance(node, nir.CubaLI):
+        tau_mem, tau_syn = node.tau_mem * s, node.tau_syn * s
+        r, w_in = (tau_mem / dt, tau_syn / dt) if on_grid else (tau_mem.copy(), tau_syn.copy())
+        return nir.CubaLI(tau_mem=tau_mem, tau_syn=tau_syn, r=r, w_in=w_in, v_leak=node.v_leak)
+    if isinstance(node, nir.LIF | nir.LI):
         tau = node.tau * s
         r = tau / dt if on_grid else tau.copy()
+        if isinstance(node, nir.LI):
+            return nir.LI(tau=tau, r=r, v_leak=node.v_leak)
         return nir.LIF(tau=tau, r=r, v_leak=node.v_leak, v_threshold=node.v_threshold, v_reset=node.v_reset)
     if isinstance(node, nir.IF):
         return nir.IF(r=node.r / dt if on_grid else node.r, v_threshold=node.v_threshold, v_reset=node.v_reset)

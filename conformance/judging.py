@@ -80,10 +80,15 @@ def spikes_of(case: Case) -> Spikes:
 def exact(case: Case) -> tuple[Trains, Callable[[np.ndarray], np.ndarray] | None]:
     """The firing times of the output units, and the potential of the only one if it is compared."""
     graph = case.build()
-    jumping = next((node for node in graph.nodes.values() if isinstance(node, nir.LIF | nir.IF)), None)
+    jumping = next((node for node in graph.nodes.values() if isinstance(node, cases.JUMPING)), None)
+    if isinstance(jumping, nir.LI):
+        return [[]], lambda t: leaking(graph, jumping, case.trains, t)
     if jumping is not None:
         return [jumps(graph, jumping, case.trains)], None
     net = from_nir(graph, spike_area=1.0, v_start=None)
+    if case.probe == "output":
+        trace = net[-1](spikes_of(case))
+        return [[]], lambda t: trace.potential(torch.from_numpy(t)).detach().numpy().reshape(-1)
     record = net.record(spikes_of(case), t_end=T_END, t_start=0.0)
     if case.probe:
         return trains(record[-1]), lambda t: record.potential(0, 0, torch.from_numpy(t)).detach().numpy().reshape(-1)
@@ -108,6 +113,16 @@ def jumps(graph: nir.NIRGraph, node: Any, inputs: Sequence[Sequence[float]]) -> 
             v = float(node.v_reset[0])
         before = t
     return found
+
+
+def leaking(graph: nir.NIRGraph, node: nir.LI, inputs: Sequence[Sequence[float]], t: np.ndarray) -> np.ndarray:
+    """The potential of one LI, which jumps by the weight of each input spike (r = tau)."""
+    (weight,) = (other.weight[0] for other in graph.nodes.values() if isinstance(other, nir.Affine))
+    v = np.zeros(t.size)
+    for w, train in zip(weight, inputs, strict=True):
+        for s in train:
+            v += np.where(t > s - 1e-9, w * np.exp(-np.maximum(t - s, 0.0) / float(node.tau[0])), 0.0)
+    return v
 
 
 # ----------------------------------------------------------------------------------------------------------- the runs
@@ -144,7 +159,8 @@ def job(tool: Tool, case: Case, form: str, n: int, factor: float, folder: Path, 
     shape = [int(size) for size in graph.nodes["input"].input_type["input"]]
     spikes = [[round(t * n), unit] for unit, train in enumerate(case.trains) for t in train]
     return {
-        "id": name, "file": str(file), "dt": tool.dt, "steps": round(T_END * n), "shape": shape, "spikes": spikes
+        "id": name, "file": str(file), "dt": tool.dt, "steps": round(T_END * n), "shape": shape, "spikes": spikes,
+        "probe": case.probe,
     }  # fmt: skip
 
 
@@ -152,10 +168,11 @@ def error_of(case: Case, n: int, found: dict[str, Any], wanted: tuple[Trains, An
     """Of spike times, or of the potential."""
     theirs, potential = wanted
     if potential is not None:
-        v = np.array(found["v"])
+        v = np.array(found["v"])[:-1]
         moments = np.arange(1, v.size + 1) / n
-        known = moments < T_END
-        return float(np.abs(v[known] - potential(moments[known])).max())
+        # an output may come a step earlier or later, as a spike may: it jumps at the inputs of an LI
+        shifts = (-1, 0, 1) if case.probe == "output" else (0,)
+        return min(float(np.abs(v - potential(moments + shift / n)).max()) for shift in shifts)
     return difference([[step / n for step, u in found["spikes"] if u == unit] for unit in range(len(theirs))], theirs)
 
 
@@ -174,7 +191,7 @@ def difference(mine: Trains, theirs: Trains) -> float:
 
 
 def base_of(case: Case) -> str:
-    return case.name if case.name in ("LIF", "IF") else "one unit"
+    return {"LIF": "LIF", "IF": "IF", "LI": "LIF"}.get(case.name, "one unit")
 
 
 def judge(tool: Tool, chosen: Sequence[Case], form: str) -> dict[str, Verdict]:

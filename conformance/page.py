@@ -24,19 +24,27 @@ CAUSES = {
     ("norse", "v_reset"): "the reader does not read v_reset, and gives v_leak to the current too",
     ("norse", "scale"): "the reader has no branch for Scale, and nirtorch then puts nothing in its place",
     ("norse", "delay"): "the reader has no branch for Delay, and nirtorch then puts nothing in its place",
+    ("norse", "CubaLI"): "the reader has no branch for CubaLI, and nirtorch then puts nothing in its place",
+    ("norse", "LI"): "the reader has no branch for LI, and nirtorch then puts nothing in its place",
+    ("norse", "conv 1d"): "the reader has no branch for Conv1d, and nirtorch then puts nothing in its place",
     ("norse", "recurrent"): "the same network as a nested graph agrees",
     ("snntorch", "grid recurrent"): "the same network as a nested graph agrees",
     ("rockpool", "grid recurrent"): "the same network as a nested graph agrees",
     ("norse", "average pool"): "the reader has no branch for AvgPool2d, and nirtorch then puts nothing in its place",
     ("rockpool", "v_leak"): "the reader takes v_leak as a bias that is added in each step",
     ("rockpool", "v_reset"): "the reader does not read v_reset, and takes v_leak as a bias that is added in each step",
+    ("rockpool", "LI"): "the reader makes tau an integer",
     ("rockpool", "LIF"): "the reader asks for node.tau_mem; the field of nir.LIF is tau",
     ("rockpool", "one unit"): "the reader takes dt = tau_mem / (1 + r) from the file, and does not read w_in",
     ("sinabs", "one unit"): "the reader has no branch for Linear and CubaLIF",
+    ("sinabs", "CubaLI"): "nir 1.0.4, which sinabs asks for, has no CubaLI",
+    ("sinabs", "conv 1d"): "the reader asks for the method detach of node.weight, which is an array",
     ("sinabs", "conv"): "the reader has no branch for Linear and CubaLIF",
     ("sinabs", "affine"): "the reader has no branch for CubaLIF; what comes out is not a spike train",
     ("spyx", "scale"): "the reader has no branch for Scale, and leaves the node out",
     ("spyx", "delay"): "the reader has no branch for Delay, and leaves the node out",
+    ("spyx", "CubaLI"): "the reader has no branch for CubaLI, and leaves the node out",
+    ("spyx", "conv 1d"): "the reader has no branch for Conv1d, and leaves the node out",
     ("spyx", "average pool"): "the reader has no branch for AvgPool2d, and leaves the node out",
     ("spyx", "affine"): "the reader reads neither r nor w_in, so a bias and a weight have different factors",
     ("spyx", "v_leak"): "the reader does not read v_leak",
@@ -90,7 +98,8 @@ def _lines(found: dict[str, Measured]) -> Iterator[str]:
             f"""Runs last {T_END:g} tau_mem, at {", ".join(map(str, RESOLUTIONS))} steps per tau_mem. All input times
             and delays are whole steps. dt in the file is 1e-4, and 1 for sinabs, whose time constants are numbers
             of steps. A spike on the grid is a 1 in one step. tau_syn is 0.5 tau_mem unless a case says otherwise.
-            The reference for LIF and IF, which fireprop refuses, is their closed form."""
+            The reference for LIF, LI and IF, which fireprop refuses, is their closed form. "Its output" is the
+            potential that CubaLI or LI gives out after each step. It may be a step early or late."""
         ),
         "",
         *wrap(
@@ -143,10 +152,11 @@ def _cause(tool: str, direction: str, case: str) -> str:
 
 DIRECTIONS = (*FORMS, "reverse")
 MEANINGS = {
-    "agrees": f"""at {max(RESOLUTIONS)} steps per tau_mem each spike is within 0.05 tau_mem of the exact one. The error
-    falls with the step, or is at most two steps. The brackets give the power with which it falls: 1 is first order""",
+    "agrees": f"""at {max(RESOLUTIONS)} steps per tau_mem each spike is within 0.05 tau_mem of the exact one, and a
+    potential within 0.05. The error falls with the step, or is at most two steps. The brackets give the power with
+    which it falls: 1 is first order""",
     "factor": """agrees if all weights of the file are multiplied by this factor. The factor was found with the case
-    "Linear, CubaLIF", or with LIF and IF themselves""",
+    "Linear, CubaLIF", with LIF, also for LI, or with IF""",
     "**differs**": "another number of spikes, or an error that does not fall",
     "refuses": "an error of the reader or the writer. The messages are below",
     "-": "not measured",

@@ -17,7 +17,7 @@ from fireprop import Spikes
 from fireprop.interop.nir import from_nir
 
 HOUSE = Path(__file__).parents[1]
-READ = [case for case in CASES if case.name not in ("LIF", "IF")]
+READ = [case for case in CASES if case.name not in ("LIF", "IF", "LI")]
 
 
 @pytest.mark.parametrize("case", READ, ids=[case.name for case in READ])
@@ -27,9 +27,15 @@ def test_a_file_for_a_grid_says_the_same_network(case, form):
     net = from_nir(cases.scaled(case.build(), form, n, dt), spike_area=1.0 if form == "equations" else dt)
     unit = n * dt
     inputs = Spikes.from_lists([[[t * unit for t in train] for train in case.trains]])
+    wanted, potential = judging.exact(case)
+    if case.probe == "output":
+        t = torch.arange(1.0, 40.0, dtype=torch.float64) / 20
+        mine = net[-1](inputs).potential(t * unit).detach().numpy().reshape(-1)
+        assert mine == pytest.approx(potential(t.numpy()), rel=1e-9, abs=1e-12)
+        assert mine.max() > 0.5
+        return
     with torch.no_grad():
         found = judging.trains(net.record(inputs, t_end=T_END * unit, t_start=0.0)[-1])
-    wanted, _ = judging.exact(case)
     assert case.probe or sum(map(len, wanted)) > 4
     assert [len(train) for train in found] == [len(train) for train in wanted]
     for mine, theirs in zip(found, wanted, strict=True):
@@ -57,8 +63,21 @@ def test_lif_and_if_jump_by_the_weight_of_each_spike():
     assert judging.jumps(graph, nir.IF(r=np.ones(1), v_threshold=np.ones(1), v_reset=np.zeros(1)), two) == [0.4]
 
 
+def test_an_li_jumps_by_the_weight_of_each_spike_and_decays():
+    graph = BY_NAME["LI"].build()
+    node = next(node for node in graph.nodes.values() if isinstance(node, nir.LI))
+    v = judging.leaking(graph, node, ((0.2,), (0.5, 0.7)), np.array([0.1, 0.2, 0.6, 1.7]))
+    wanted = [
+        0.0,
+        0.45,
+        0.45 * math.exp(-0.4) + 0.3 * math.exp(-0.1),
+        0.45 * math.exp(-1.5) + 0.3 * sum(map(math.exp, (-1.2, -1.0))),
+    ]
+    assert v == pytest.approx(wanted, rel=1e-12)
+
+
 class Grid:
-    """A tool that steps a layer of CubaLIF by Euler's method, as `run_*.py` would answer; perhaps with a fault."""
+    """A tool that steps CubaLIF or CubaLI by Euler's method, as `run_*.py` would answer; perhaps with a fault."""
 
     name, dt = "grid", 1e-4
 
@@ -70,7 +89,8 @@ class Grid:
 
     def answer(self, job):
         nodes = nir.read(job["file"]).nodes
-        cell = next(node for node in nodes.values() if isinstance(node, nir.CubaLIF))
+        cell = next(node for node in nodes.values() if isinstance(node, nir.CubaLIF | nir.CubaLI))
+        threshold = getattr(cell, "v_threshold", np.inf)
         if self.fault == "refuses":
             return {"refuses": "ValueError: no"}
         weight = next(node.weight for node in nodes.values() if isinstance(node, nir.Linear))
@@ -83,18 +103,19 @@ class Grid:
             x = sum((weight[:, unit] for unit in spikes.get(step, [])), 0.0 * v)
             current = current + self.dt / cell.tau_syn * (cell.w_in * x - current)
             v = v + self.dt / cell.tau_mem * (leak - v + cell.r * current)
-            found += [[step, int(unit)] for unit in np.flatnonzero(v > cell.v_threshold)]
+            found += [[step, int(unit)] for unit in np.flatnonzero(v > threshold)]
             potential.append(float(v[0]))
-            v = np.where(v > cell.v_threshold, cell.v_reset, v)
+            v = np.where(v > threshold, 0.0, v)
         return {"spikes": found, "v": potential}
 
 
 def test_a_grid_agrees_at_first_order_and_with_a_factor_where_a_spike_has_another_area():
-    chosen = [BY_NAME[name] for name in ("potential", "one unit", "dense", "v_leak")]
+    chosen = [BY_NAME[name] for name in ("potential", "CubaLI", "one unit", "dense", "v_leak")]
     on_grid, equations = judging.judge(Grid(), chosen, "grid"), judging.judge(Grid(), chosen, "equations")
     assert {(v.status, v.detail) for v in on_grid.values()} == {("agrees", "1")}
     assert {(v.status, v.detail) for v in equations.values()} == {("factor", "1/dt")}
-    assert slope(on_grid["potential"].errors) == pytest.approx(1.0, abs=0.05)
+    for case in ("potential", "CubaLI"):
+        assert slope(on_grid[case].errors) == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_fault_is_told_with_what_was_seen_and_a_refusal_with_its_message():

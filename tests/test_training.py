@@ -500,6 +500,25 @@ def test_weights_without_a_setting_are_those_that_the_layers_draw():
         assert torch.equal(layer.weight, LIF(*sizes, **constants).weight)
 
 
+def test_the_setting_of_hidden_weights_is_for_the_first_layer_alone():
+    """What suits the inputs does not suit a layer that hears units which fire a few times."""
+    config = configure("yin-yang", hidden=(7, 6), hidden_weight=(1.0, 0.5), output_weight=(2.0, 0.25))
+    drawn = config.network(torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    constants = {"tau_mem": config.tau_mem, "tau_syn": config.tau_syn, "generator": generator, "dtype": torch.float64}
+    for layer, sizes, pair in zip(drawn, ((5, 7), (7, 6), (6, 3)), ((1.0, 0.5), None, (2.0, 0.25)), strict=True):
+        wanted = LIF(*sizes, **constants).weight.detach()
+        if pair is not None:
+            wanted = torch.empty_like(wanted).normal_(*pair, generator=generator)
+        assert torch.equal(layer.weight, wanted)
+
+
+def test_a_network_of_four_hidden_layers_learns_with_the_settings_of_the_task():
+    config = configure("yin-yang", hidden=(60,) * 4, epochs=1)
+    trainer = training.Trainer.of(config, config.load())
+    assert trainer.run_epoch().validation_accuracy > 0.75  # a third is chance
+
+
 def test_changes_go_before_a_recipe_and_a_recipe_before_the_task():
     recipe = RECIPES["mnist"]["accurate"]
     assert configure("mnist", "accurate").epochs == recipe.changes["epochs"]

@@ -52,8 +52,10 @@ def measured(job, load, build, read):
         run = load(read(job["file"]), job["dt"], job["steps"])
     out, v = run(x)
     out = np.asarray(out).reshape(job["steps"], -1)
+    if job.get("probe") == "output":
+        return {"spikes": [], "v": [float(e) for e in out[:, 0]]}
     spikes = [[int(step), int(unit)] for step, unit in zip(*np.nonzero(out), strict=True)]
-    return {"spikes": spikes, "largest": float(out.max(initial=0.0)), "v": None if v is None else [float(e) for e in v]}
+    return {"spikes": spikes, "v": None if v is None else [float(e) for e in v]}
 
 
 def stepwise(torch, call, first=None):

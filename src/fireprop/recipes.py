@@ -83,6 +83,23 @@ RECIPES: dict[str, dict[str, Recipe]] = {
                 "epochs": 8,
             },
         ),
+        # Time enough for a spike to pass all layers; some units of the first have to fire for all images.
+        "five-layers": Recipe(
+            "784-350-200-200-200-10, four hidden dense layers",
+            {
+                "hidden": (350, 200, 200, 200),
+                "hidden_weight": (0.01, 0.04),
+                "output_weight": None,
+                "t_end": 8.0,
+                "tau": 0.05,
+                "late_penalty": 0.0,
+                "patience": 1.0,
+                "lr": 1e-2,
+                "relative_lr": True,
+                "batch_size": 32,
+                "epochs": 8,
+            },
+        ),
         # The weights that layers draw themselves, and time enough for a spike to pass all layers.
         "six-layers": Recipe(
             "28x28, four convolutions of 12, 24, 24 and 48 channels, 128 hidden units, 10 outputs",

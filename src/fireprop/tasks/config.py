@@ -28,9 +28,9 @@ class Config(LIFPlan):
     kernels, strides     size of the kernels of each convolution, and its stride
     convolution_weight   mean and standard deviation of the initial weights of the convolutions; None: those that
                          `nn.Conv2d` draws itself
-    hidden_weight        mean and standard deviation of the initial weights of the hidden layers; None: those that
-                         `nn.LIF` draws itself. Alpha synapses start larger, so that a spike takes V as high as through
-                         an exponential synapse
+    hidden_weight        mean and standard deviation of the initial weights of the first layer of `hidden`; None: those
+                         that `nn.LIF` draws itself, as in all further ones, which hear units that fire a few times.
+                         Alpha synapses start larger, so that a spike takes V as high as through an exponential synapse
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
     patience             of `silent.missing_times`: keeps the labels' output units firing; None: nothing does

@@ -27,7 +27,8 @@ def build_network(config: "Config", generator: torch.Generator) -> Sequential:
         longest = config.output_delay if is_output else config.hidden_delay
         constants = _constants(config, n_in, n_out, longest, generator, is_output)
         layer = LIF(n_in, n_out, **constants, dtype=DTYPES[config.dtype], generator=generator)
-        _draw(layer, config.output_weight if is_output else config.hidden_weight, larger, generator)
+        pair = config.output_weight if is_output else config.hidden_weight if k == 0 else None
+        _draw(layer, pair, larger, generator)
         keep_positive(layer, *(name for name, value in constants.items() if isinstance(value, nn.Parameter)))
         layers.append(layer)
     return Sequential(*layers)
