@@ -13,10 +13,11 @@ REQUIREMENTS = {
     "rockpool": ("rockpool>=3.1", "nir", "nirtorch", "torch"),
     "spikingjelly": ("spikingjelly>=2.0", "nir", "nirtorch", "torch"),
     "spyx": ("spyx>=1.0", "nir"),
+    "jaxsnn": ("jaxsnn>=0.3", "nir"),
 }
 NAMES = {
     "norse": "Norse", "snntorch": "snnTorch", "sinabs": "sinabs", "rockpool": "Rockpool",
-    "spikingjelly": "SpikingJelly", "spyx": "Spyx",
+    "spikingjelly": "SpikingJelly", "spyx": "Spyx", "jaxsnn": "jaxsnn",
 }  # fmt: skip
 
 

@@ -36,6 +36,10 @@ CAUSES = {
     ("rockpool", "LI"): "the reader makes tau an integer",
     ("rockpool", "LIF"): "the reader asks for node.tau_mem; the field of nir.LIF is tau",
     ("rockpool", "one unit"): "the reader takes dt = tau_mem / (1 + r) from the file, and does not read w_in",
+    ("jaxsnn", "tau per unit"): "the reader takes the constants of the first unit for all",
+    ("jaxsnn", "threshold per unit"): "the reader takes the constants of the first unit for all",
+    ("jaxsnn", "v_leak"): "the reader reads v_leak, and the neurons do not use it",
+    ("jaxsnn", "v_reset"): "the neurons do not use v_leak",
     ("sinabs", "one unit"): "the reader has no branch for Linear and CubaLIF",
     ("sinabs", "CubaLI"): "nir 1.0.4, which sinabs asks for, has no CubaLI",
     ("sinabs", "conv 1d"): "the reader asks for the method detach of node.weight, which is an array",
@@ -77,7 +81,7 @@ def _lines(found: dict[str, Measured]) -> Iterator[str]:
         "",
         "```sh",
         'pip install "fireprop[nir]"            # in a clone',
-        "python -m conformance                  # all tools, about 15 minutes; each gets an environment of its own",
+        "python -m conformance                  # all tools, about 20 minutes; each gets an environment of its own",
         "python -m conformance norse --cases delay v_leak",
         "python -m conformance --publish        # writes this page from what was measured last",
         "```",
@@ -105,6 +109,12 @@ def _lines(found: dict[str, Measured]) -> Iterator[str]:
         *wrap(
             """sinabs 3.1.3 asks for nir 1.0.4. Its `nir.read` refuses every file with `v_reset`, which nir 1.0.8
             always writes. The suite removes the field where it is 0."""
+        ),
+        "",
+        *wrap(
+            """jaxsnn 0.3.0 takes weights for (in, out), where NIR has (out, in), and refuses what does not fit then. So
+            the suite gives it the transposed weights. It runs event by event. Its spikes are put on the grid
+            afterwards, so their errors too fall with the step."""
         ),
     )
     for direction in DIRECTIONS:
