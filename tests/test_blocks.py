@@ -102,12 +102,10 @@ def adapting_and_recurrent(generator):
 
 
 def receptors(generator):
-    """Two connections from the inputs and two from the population to itself."""
+    """Two connections from the inputs, two from the population to itself, and two from each of its units to itself."""
     net = Network(N_IN, dtype=torch.float64)
-    for name, size in (("a", 12), ("b", 5)):
-        net.add(
-            name, size, tau_mem=1.0, adaptation=0.2 if name == "a" else None, tau_adapt=3.0 if name == "a" else None
-        )
+    net.add("a", 12, tau_mem=1.0, adaptation=numbers(generator, 12, low=-0.4, high=0.4), tau_adapt=3.0)
+    net.add("b", 5, tau_mem=1.0)
     for pre, post, name, mean, tau_syn in (
         ("input", "a", None, 10.0, 0.5), ("input", "a", "slow", 3.0, 1.5), ("a", "a", None, 0.5, 0.3),
         ("a", "a", "slow", 0.3, 1.5), ("a", "b", None, 9.0, 0.5),
@@ -115,6 +113,9 @@ def receptors(generator):
         n_in, n_out = N_IN if pre == "input" else net.populations[pre].size, net.populations[post].size
         weight = normal(generator, n_out, n_in, mean=mean / n_in, deviation=2.0 * mean / n_in)
         net.connect(pre, post, tau_syn=tau_syn, weight=weight, **({} if name is None else {"name": name}))
+    jumps = numbers(generator, 12, low=-0.6, high=0.3)
+    own = torch.sparse_coo_tensor([list(range(12))] * 2, jumps, (12, 12), check_invariants=True)
+    net.connect("a", "a", tau_syn=0.7, weight=own, name="own")
     return net
 
 
@@ -207,7 +208,27 @@ def test_what_a_unit_sends_to_itself_and_a_second_receptor_leave_it_in_its_block
     assert blocks["inner"][0] == (name in SEVERAL)
     _, segments = structure.segments
     own = structure.synapses[segments["first"][segments["number"] == OWN]]
-    assert sorted(own["target"]) == list(range(structure.populations[0].size))
+    times = 2 if name == "receptors" else 1
+    assert sorted(own["target"]) == sorted(times * list(range(structure.populations[0].size)))
+
+
+@pytest.mark.white_box
+@pytest.mark.parametrize(("own", "adaptation"), [(3.0, 0.1), (-0.1, -3.0)])
+def test_a_unit_that_sends_to_itself_twice_is_looked_at_after_each(monkeypatch, own, adaptation):
+    """Only one unit fires, and the arrival from it at all units takes it back into its block in between."""
+    found = []
+    for patch in (lambda: None, lambda: one_by_one(monkeypatch)):
+        patch()
+        net = Network(1, dtype=torch.float64)
+        net.add("a", 8, tau_mem=1.0, adaptation=adaptation, tau_adapt=0.6)
+        weight = torch.tensor([[2.6]] + [[0.1]] * 7, dtype=torch.float64)
+        net.connect("input", "a", tau_syn=0.5, weight=weight)
+        net.connect("a", "a", tau_syn=0.5, weight=torch.full((8, 8), 1e-3, dtype=torch.float64))
+        jumps = torch.sparse_coo_tensor([list(range(8))] * 2, [own] * 8, (8, 8), check_invariants=True)
+        net.connect("a", "a", tau_syn=0.7, weight=jumps.double(), name="own")
+        found.append(net.record(Spikes.from_lists([[[0.1, 0.2]]]), t_end=4.0)["a"])
+    assert found[0].n_spikes > 100
+    assert torch.equal(found[0].times, found[1].times)
 
 
 def test_which_populations_are_blocks():

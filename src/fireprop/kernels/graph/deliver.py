@@ -59,8 +59,8 @@ def deliver(blocks, loop, source, place, t, t_end, max_spikes):
             if place != ABSENT:
                 blocks.lanes.blocks[part.number].next_input = loop.foreseen[place + k - first]
             code, u, at = deliver_to_block(loop, blocks, part, k - first, t, t_end, max_spikes)
-        elif part.number == OWN and not blocks.lanes.is_alone[loop.graph.synapses[part.first].target]:
-            code, u, at = deliver_to_taken_back(loop, blocks, part.first, t, t_end)
+        elif part.number == OWN:
+            code, u, at = deliver_to_itself(loop, blocks, part.first, t, t_end)
         else:
             code, u, at = deliver_some(loop, source, part.first, part.stop, t, t_end, max_spikes)
         if code != status.OK:
@@ -128,14 +128,20 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
 
 
 @called
-def deliver_to_taken_back(loop, blocks, s, t, t_end):
-    """`deliver` along synapse s, from a unit of a block to itself, where an arrival at the instant of its spike has
-    taken it back into the lanes: it leaves them again."""
+def deliver_to_itself(loop, blocks, s, t, t_end):
+    """`deliver` along synapse s, from a unit of a block to itself, at the instant of its spike.
+
+    It is alone, unless an arrival at this instant has taken it back into the lanes: then it leaves them again.
+    """
     nodes, channels, u = loop.graph.nodes, loop.graph.channels, np.int64(loop.graph.synapses[s].target)
-    node, own = nodes[u], blocks.lanes.blocks[blocks.lanes.number[nodes[u].cell]]
-    copy_to_node(blocks.lanes, own, nodes, channels, u)
-    leave_lanes(blocks.lanes, own, u)
-    clear_lane(blocks.lanes, own, node)
+    node, lanes = nodes[u], blocks.lanes
+    if not lanes.is_alone[u]:
+        own = lanes.blocks[lanes.number[node.cell]]
+        copy_to_node(lanes, own, nodes, channels, u)
+        leave_lanes(lanes, own, u)
+        clear_lane(lanes, own, node)
+    elif node.at < t:
+        move(channels, loop.graph.memo, loop.graph.single, loop.events, node, t)
     channel = channels[loop.graph.synapses[s].channel]
     channel.i = added(channel.i, loop.graph.weight[s], loop.graph.single)
     expect(loop, u, t_end)
