@@ -16,7 +16,7 @@ WITH_EXAMPLES = [
     "plotting.explorer.document",
     "plotting.samples",
     "sweeping.sweep",
-    "spikes",
+    "spikes.container",
     "external",
     "ift",
     "losses.activity",
