@@ -127,7 +127,6 @@ def test_kernels_run_on_where_the_folder_disappears(room):
 DAMAGE = """
 import random
 from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
 from room.compiling import njit
 from room.outer import formula

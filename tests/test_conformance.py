@@ -90,7 +90,7 @@ class Grid:
     def answer(self, job):
         nodes = nir.read(job["file"]).nodes
         cell = next(node for node in nodes.values() if isinstance(node, nir.CubaLIF | nir.CubaLI))
-        threshold = getattr(cell, "v_threshold", np.inf)
+        threshold, reset = getattr(cell, "v_threshold", np.inf), getattr(cell, "v_reset", 0.0)
         if self.fault == "refuses":
             return {"refuses": "ValueError: no"}
         weight = next(node.weight for node in nodes.values() if isinstance(node, nir.Linear))
@@ -105,7 +105,7 @@ class Grid:
             v = v + self.dt / cell.tau_mem * (leak - v + cell.r * current)
             found += [[step, int(unit)] for unit in np.flatnonzero(v > threshold)]
             potential.append(float(v[0]))
-            v = np.where(v > threshold, 0.0, v)
+            v = np.where(v > threshold, reset, v)
         return {"spikes": found, "v": potential}
 
 

@@ -83,7 +83,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
                 "epochs": 8,
             },
         ),
-        # Time enough for a spike to pass all layers; some units of the first have to fire for all images.
+        # Units of the first layer add many pixels, and a spike has time enough to pass all layers.
         "five-layers": Recipe(
             "784-350-200-200-200-10, four hidden dense layers",
             {

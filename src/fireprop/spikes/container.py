@@ -255,12 +255,12 @@ class Spikes:
         parts = [f"batch={self.batch_size}", f"units={units}", f"spikes={self.n_spikes}"]
         if self.n_spikes:
             times = self.times.detach()
-            parts.append(f"t in [{indexing.short(times.min())}, {indexing.short(times.max())}]")
+            parts.append(f"t in [{_short(times.min())}, {_short(times.max())}]")
         if self.t_end is not None and self.t_known is not None and self.batch_size:
-            low, high = indexing.short(self.t_end.min()), indexing.short(self.t_end.max())
+            low, high = _short(self.t_end.min()), _short(self.t_end.max())
             parts.append(f"t_end={low}" if low == high else f"t_end in [{low}, {high}]")
             if not self.complete:
-                parts.append(f"known to {indexing.short(self.t_known.min())}")
+                parts.append(f"known to {_short(self.t_known.min())}")
         return f"Spikes({', '.join(parts)})"
 
     # ---------------------------------------------------------------- batches, units, time
@@ -586,9 +586,7 @@ class Spikes:
         if layout == "batch_first":
             grid = grid.transpose(0, 1)
         steps, samples, units = torch.nonzero(grid).unbind(1)
-        return cls._sorted(
-            indexing.grid_times(steps.double(), dt, t_start), units, samples, grid.shape[1], grid.shape[2]
-        )
+        return cls._sorted(_grid_times(steps.double(), dt, t_start), units, samples, grid.shape[1], grid.shape[2])
 
     def to_grid(
         self,
@@ -634,7 +632,7 @@ class Spikes:
         steps = torch.round((times - t_start) / dt)
         if rounding == "raise" and self.n_spikes:
             # Compared with the very time that from_grid gives the step, so that its rounding does not count.
-            rounded = (times - indexing.grid_times(steps, dt, t_start)).abs() / dt
+            rounded = (times - _grid_times(steps, dt, t_start)).abs() / dt
             k = int(rounded.argmax())
             if float(rounded[k]) > GRID_TOLERANCE:
                 raise ValueError(
@@ -652,6 +650,14 @@ class Spikes:
                 f"{self._spike(second)} falls into the cell of the unit's spike at t = "
                 f"{float(self.times.detach()[first])} (dt = {dt}): a cell holds one spike, choose a finer dt"
             )
+
+
+def _grid_times(steps: Tensor, dt: float, t_start: float) -> Tensor:
+    return t_start + steps * dt
+
+
+def _short(t: Tensor) -> str:
+    return repr(float(f"{float(t):.6g}"))
 
 
 def _require_agreement(what: str, parts: Sequence[Spikes], attribute: str) -> None:

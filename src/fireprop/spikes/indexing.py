@@ -53,14 +53,6 @@ def largest(counts: Tensor) -> int:
     return int(counts.max()) if counts.numel() else 0
 
 
-def grid_times(steps: Tensor, dt: float, t_start: float) -> Tensor:
-    return t_start + steps * dt
-
-
-def short(t: Tensor) -> str:
-    return repr(float(f"{float(t):.6g}"))
-
-
 def positions(name: str, index: Index, length: int) -> Tensor:
     """The int64 positions in [0, length) that `index` names."""
     if isinstance(index, slice):
