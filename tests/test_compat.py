@@ -1,15 +1,10 @@
 """What other packages do not promise is named in `fireprop.compat` alone, where it has a bound or a way without it."""
 
 import ast
-import copy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from numba.core import inline_closurecall
-
-from fireprop.compat import compiler
 
 SOURCES = Path(__file__).parents[1] / "src" / "fireprop"
 FILES = [path for path in sorted(SOURCES.rglob("*.py")) if path.parent.name != "compat"]
@@ -99,15 +94,3 @@ def test_what_others_do_not_promise_is_named_in_one_place():
 def test_a_name_that_is_not_promised_is_seen_in_whatever_form(line, found):
     tree = ast.parse(line)
     assert borrowed(tree, defined(tree)) == found
-
-
-def test_blocks_that_numba_inlines_share_one_copy_of_their_scope():
-    scope = SimpleNamespace(names=["x"])
-    blocks = [SimpleNamespace(scope=scope, number=k) for k in range(2)]
-    with compiler.scopes_copied_once():
-        once, again = ([inline_closurecall.copy.deepcopy(block) for block in blocks] for _ in range(2))
-    for copies in (once, again):
-        assert copies[0].scope is copies[1].scope
-        assert [block.number for block in copies] == [0, 1]
-    assert len({id(scope), id(once[0].scope), id(again[0].scope)}) == 3
-    assert inline_closurecall.copy is copy

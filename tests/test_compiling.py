@@ -257,7 +257,46 @@ def test_kernels_are_plain_functions_with_the_jit_off(room):
 def test_options_are_those_of_numba(room):
     both = "from room.outer import formula; from room.inner import scaled\n"
     show = both + "print(*(kernel.targetoptions.get(name) for kernel in (formula, scaled) for name in NAMES))"
-    assert run(room, show.replace("NAMES", "('nogil', 'forceinline')")) == ["True", "None", "None", "True"]
+    assert run(room, show.replace("NAMES", "('nogil', 'forceinline')")) == ["True", "False", "None", "True"]
+
+
+PIECES = """
+import numpy as np
+from room.compiling import called, kernel, piece
+@called
+def long(x):
+    return 3.0 * x
+@piece
+def short(x):
+    return long(x) + 1.0
+@kernel
+def whole(x):
+    return short(x[0])
+print(whole(np.array([2.0])))
+code = dict(short=short, long=long, whole=whole)
+code = {name: "".join(function.inspect_llvm().values()) for name, function in code.items()}
+definition = "define[^{]* @[^{]*long[^{]*"
+import re
+print(*("alwaysinline" in code[name] for name in ("short", "long")))
+print(*(len(re.findall("define ", code[name])) for name in ("short", "long")))
+print(short(1.0), long(1.0))
+"""
+
+
+@pytest.mark.slow
+def test_what_only_kernels_call_has_no_entry_of_its_own_and_python_can_call_it_all_the_same(room):
+    """And what is too long to be copied is not, though the first that calls it is a piece."""
+    result, *inlined, functions_of_short, functions_of_long, short, long = run(room, PIECES)
+    assert (result, short, long) == ("7.0", "4.0", "3.0")
+    assert inlined == ["True", "False"]
+    assert (functions_of_short, functions_of_long) == ("2", "1")  # with the one that it calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [USE, PIECES.split("code =")[0]])
+def test_pieces_are_machine_code_of_their_own_where_numba_has_renamed_what_links_them(room, program):
+    renamed = "from numba.core import codegen\ndel codegen.JITCodeLibrary\n"
+    assert run(room, renamed + program)[0] in ("12.0", "7.0")
 
 
 def test_every_kernel_takes_njit_from_the_one_place_that_knows_of_all_files():

@@ -1,12 +1,12 @@
 """What Numba and llvmlite do not promise: parts of the compile cache, options of a kernel, LLVM's builder."""
 
-import contextlib
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, inline_closurecall, types
+from numba.core import cgutils, types
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.registry import CPUDispatcher
 
 try:
     from numba.core.caching import CompileResultCacheImpl
@@ -15,61 +15,73 @@ try:
 except ImportError:  # without them, kernels are compiled in every process
     CompileResultCacheImpl = dumps = normalize_signature = None  # type: ignore[misc, assignment]
 
+try:
+    from numba.core.codegen import JITCodeLibrary
+except ImportError:  # without it, pieces become machine code of their own, too
+    JITCodeLibrary = None  # type: ignore[misc, assignment]
+
 __all__ = [
     "INLINED",
+    "LINKED",
+    "NOT_INLINED",
     "UNCOUNTED",
-    "WITHOUT_WRAPPER",
+    "WITHOUT_ENTRY",
+    "WITHOUT_POINTER",
+    "CPUDispatcher",
     "CompileResultCacheImpl",
     "cgutils",
     "dumps",
     "ir",
     "keep_in",
     "normalize_signature",
-    "scopes_copied_once",
     "types",
 ]
 
 # Options of a kernel that Numba takes and does not document.
 INLINED = {"forceinline": True}  # LLVM copies the function into every caller
+NOT_INLINED = {"forceinline": False}  # otherwise Numba takes it from whoever calls the function first
 UNCOUNTED = {"_nrt": False}  # no reference counts of arrays
-WITHOUT_WRAPPER = {"no_cfunc_wrapper": True}  # no second entry for calls through a C pointer
+# No second entry, for calls through a C pointer, and no entry for Python: each would be compiled with the function.
+WITHOUT_POINTER = {"no_cfunc_wrapper": True}
+WITHOUT_ENTRY = {"no_cpython_wrapper": True}
+
+if JITCodeLibrary is not None:
+
+    class _NoMachineCode:
+        """In place of what makes machine code."""
+
+        def set_env(self, name: str, env: object) -> None:
+            """Nothing to be told: there is none."""
+
+    class _LinkedLibrary(JITCodeLibrary):
+        """What a function adds to its callers. They are optimised, and turned into machine code, with it in them."""
+
+        @property
+        def codegen(self) -> _NoMachineCode:
+            return _NoMachineCode()
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+        def get_pointer_to_function(self, name: str) -> int:
+            self._ensure_finalized()  # type: ignore[no-untyped-call]
+            return 0
+
+    class _LinkedCompiler(CompilerBase):
+        def define_pipelines(self) -> list[Any]:
+            state = self.state
+            state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)  # type: ignore[no-untyped-call]
+            return [DefaultPassBuilder.define_nopython_pipeline(state)]  # type: ignore[no-untyped-call]
+
+    # Numba would optimise a function, and all that is copied into it, before it copies it, and make machine code of it.
+    LINKED = {"pipeline_class": _LinkedCompiler, **WITHOUT_ENTRY}
+else:
+    LINKED = {}
 
 
 def keep_in(kernel: Callable[..., Any], cache: object) -> None:
     """Let a kernel look for its compiled forms in a cache of our own, and store them there."""
     kernel._cache = cache  # type: ignore[attr-defined]
-
-
-class _Copies:
-    """`copy` for the blocks of a function that Numba inlines: they keep the one scope that they share.
-
-    Numba copies each block on its own, and with it the scope, which has all variables of the function.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[object, dict[int, object], set[int]]] = {}  # by the id of a scope, which they keep
-
-    def deepcopy(self, block: Any) -> Any:
-        scope = getattr(block, "scope", None)
-        known = self._known.get(id(scope))
-        if known is None or id(block) in known[2]:  # a block that was copied before: these are other copies
-            known = self._known[id(scope)] = scope, {}, set()
-        known[2].add(id(block))
-        return copy.deepcopy(block, known[1])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(copy, name)
-
-
-@contextlib.contextmanager
-def scopes_copied_once() -> Iterator[None]:
-    """Within, Numba inlines a function in a time that is linear in its length, not quadratic."""
-    patched: Any = inline_closurecall
-    if getattr(patched, "copy", None) is None:  # it copies in another way
-        yield
-        return
-    patched.copy = _Copies()
-    try:
-        yield
-    finally:
-        patched.copy = copy

@@ -9,7 +9,7 @@ import numpy as np
 
 from fireprop.kernels import constants, rates, status
 from fireprop.kernels.chain import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import called, inlined, kernel, merged, piece
+from fireprop.kernels.compiling import inlined, kernel, piece
 from fireprop.kernels.constants import Sums
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
@@ -134,7 +134,7 @@ def sum_layer(columns, sums, adj, n_units, chain, first, state, alpha):
             sums[part] += weight[first + u + part] * moved(adj, u + part, alpha)
 
 
-@called
+@piece
 def sum_varied(sums, adj, n_units, weight, first, rates, start):
     """`sum_layer` in a varied layer."""
     real = adj.dtype.type
@@ -149,7 +149,7 @@ def moved(adj, u, alpha):
     return alpha * adj[DRIVEN, u] - adj[DRIVER, u]
 
 
-@merged
+@piece
 def find_gaps(log, lanes, arrival, first, state):
     """`factors` of the gaps before the arrivals after this one and some before it: how many."""
     n = min(arrival - first + 1, N_AHEAD)
@@ -162,7 +162,7 @@ def find_gaps(log, lanes, arrival, first, state):
     return n
 
 
-@merged
+@piece
 def own_events_back(chain, log, gradient, lanes, joint, layer, cursors, order, t, t_arrival, zero_grazes):
     """The layer's own spikes and ends of hold in (t_arrival, t], backwards: (code, cursors, units that moved alone).
 
@@ -295,7 +295,7 @@ def leave_rates(by_rates, before, start, n_units, sample):
             before[sample, BY_RATES + row_of_rates, start + u] = by_rates.all[row_of_rates, u]
 
 
-@merged
+@piece
 def layer_adjoint(chain, log, gradient, lanes, order, joint, layer, sample, want_times, zero_grazes):
     """One layer of one sample, from its end or its last spike that matters back to its first event: (code, spike)."""
     state = chain.layers[layer]

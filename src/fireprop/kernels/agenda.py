@@ -12,7 +12,7 @@ import numpy as np
 
 from fireprop.kernels import heap
 from fireprop.kernels.chain import LANES
-from fireprop.kernels.compiling import merged, piece
+from fireprop.kernels.compiling import piece
 
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 BLOCK = np.uint64(LANES)  # crossings that are sorted by counting
@@ -71,7 +71,7 @@ def drop(agenda, first, n_row, n_late, unit):
     return n_row, n_late - 1
 
 
-@merged
+@piece
 def take(agenda, first, n_pool, times, units):
     """Take the earliest part from a pool, in any order, into (times, units) from `first` on. Returns how many."""
     pool_times, pool_units = agenda.times, agenda.units
@@ -95,7 +95,7 @@ def take(agenda, first, n_pool, times, units):
     return n_taken
 
 
-@merged
+@piece
 def fill(agenda, first, times, units):
     """Sort crossings (n,), in any order, into an empty row: blocks by rank, then neighbours together."""
     n, first, width = np.uint64(times.size), np.uint64(first), BLOCK
@@ -110,7 +110,7 @@ def fill(agenda, first, times, units):
         width *= TWO
 
 
-@merged
+@piece
 def rank(agenda, first, times, units, start, end):
     """Sort crossings start to end - 1 into their places of the row, from the latest to the earliest, by counting."""
     ranks = agenda.ranks
@@ -124,7 +124,7 @@ def rank(agenda, first, times, units, start, end):
         put(agenda.row[first + end - ONE - np.uint64(ranks[k])], times[start + k], units[start + k])
 
 
-@merged
+@piece
 def merge(row, merged, start, middle, end):
     """Merge row[start:middle] and row[middle:end], each from the latest to the earliest, into merged[start:end]."""
     i, j, k = start, middle, start

@@ -14,6 +14,7 @@ import functools
 import gc
 import glob
 import hashlib
+import inspect
 import os
 import pickle
 import uuid
@@ -26,16 +27,19 @@ from numba import config
 
 from fireprop.compat.compiler import (
     INLINED,
+    LINKED,
+    NOT_INLINED,
     UNCOUNTED,
-    WITHOUT_WRAPPER,
+    WITHOUT_ENTRY,
+    WITHOUT_POINTER,
     CompileResultCacheImpl,
+    CPUDispatcher,
     dumps,
     keep_in,
     normalize_signature,
-    scopes_copied_once,
 )
 
-__all__ = ["called", "inlined", "kernel", "merged", "njit", "on_disk", "piece"]
+__all__ = ["called", "inlined", "kernel", "njit", "on_disk", "piece"]
 
 HOUSE = Path(__file__).parent
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HOUSE.rglob("*.py")))).hexdigest()[:12]
@@ -51,10 +55,12 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
     """
     if function is None:
         return functools.partial(njit, cache=cache, **options)
-    # Nobody calls a kernel through a C pointer; its wrapper would be compiled with each of them.
-    kernel = numba.njit(error_model="numpy", **WITHOUT_WRAPPER, **options)(function)
+    options = {**WITHOUT_POINTER, **NOT_INLINED, **options}
+    kernel = numba.njit(error_model="numpy", **options)(function)
     if not config.DISABLE_JIT:
-        kernel.compile = _in_less_time(kernel.compile)
+        if options.keys() >= WITHOUT_ENTRY.keys():
+            kernel.__class__ = _WithoutEntry
+        kernel.compile = _without_collections(kernel.compile)
         if cache and CompileResultCacheImpl is not None:
             # Numba found no folder, or has other names, or the file of the kernel cannot be read.
             with contextlib.suppress(RuntimeError, AttributeError, OSError):
@@ -62,11 +68,25 @@ def njit(function: Callable[..., Any] | None = None, /, *, cache: bool = True, *
     return kernel
 
 
-def _in_less_time(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Without collections of garbage, and with `scopes_copied_once`.
+class _WithoutEntry(CPUDispatcher):  # type: ignore[misc]
+    """A function that only kernels can call. Where Python does, as tests do, a kernel is made that calls it."""
 
-    Numba makes so many objects that Python would spend a tenth of the time on looking for cycles among them all.
-    """
+    @functools.cached_property
+    def entry(self) -> Callable[..., Any]:
+        function = self
+
+        @njit(cache=False)
+        def entry(*args: Any) -> Any:
+            return function(*args)
+
+        return entry
+
+    def __call__(self, *args: Any, **by_name: Any) -> Any:
+        return self.entry(*inspect.signature(self.py_func).bind(*args, **by_name).args)
+
+
+def _without_collections(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba makes so many objects that Python would spend a tenth of the time on looking for cycles among them all."""
 
     @functools.wraps(compile_kernel)
     def compiled(*args: Any) -> Any:
@@ -74,8 +94,7 @@ def _in_less_time(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
             return compile_kernel(*args)
         gc.disable()
         try:
-            with scopes_copied_once():
-                return compile_kernel(*args)
+            return compile_kernel(*args)
         finally:
             gc.enable()
 
@@ -86,14 +105,12 @@ def _in_less_time(compile_kernel: Callable[..., Any]) -> Callable[..., Any]:
 # call, and to every view that is taken: for a step of a few operations on a NamedTuple of arrays that costs more than
 # the step. In a recurrent layer of 256 units a synaptic event took 265 ns with calls and 70 ns without. They are not
 # kept on disk, for what they are copied into is.
-inlined = njit(cache=False, **INLINED)
+inlined = njit(cache=False, **INLINED, **LINKED)
 
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
 kernel = njit(nogil=True, **UNCOUNTED)
-piece = njit(cache=False, **INLINED, **UNCOUNTED)
-called = njit(**UNCOUNTED)  # too long to be copied into every caller
-# Into its caller before anything is compiled: for a large piece with one caller, which LLVM then takes once, not twice.
-merged = njit(inline="always", cache=False, **UNCOUNTED)
+piece = njit(cache=False, **INLINED, **LINKED, **UNCOUNTED)
+called = njit(**WITHOUT_ENTRY, **UNCOUNTED)  # too long to be copied into every caller
 
 
 class _Cache:

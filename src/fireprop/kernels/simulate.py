@@ -21,7 +21,7 @@ import numpy as np
 
 from fireprop.kernels import agenda, status
 from fireprop.kernels.chain import ALPHA, LANES, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import inlined, kernel, merged, piece
+from fireprop.kernels.compiling import inlined, kernel, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.lanes import (
     BLOCK,
@@ -260,7 +260,7 @@ def is_marked(columns, lanes, lowest, state, block, reach, beta_down):
     return found
 
 
-@merged
+@piece
 def open_gap(loop, layer, gap_end):
     """Bring a layer to the arrival that begins a gap, and look ahead: who may cross stands in line."""
     state = loop.layers[layer]
@@ -298,7 +298,7 @@ def look_to(loop, state, width):
     end_look(loop, state, min(state.t_last + width, state.gap_end))
 
 
-@merged
+@piece
 def end_look(loop, state, t):
     """Let what has been looked at of the open gap end at t."""
     state.look_end = t
@@ -319,7 +319,7 @@ def find_decays(columns, loop, state):
     state.a, state.b, state.h = factors(state.span, state.alpha, state.beta)
 
 
-@merged
+@piece
 def look_further(loop, layer):
     """Look ahead again, and further, in a recurrent layer in which nobody has crossed so far. No state moves."""
     state = loop.layers[layer]
@@ -344,7 +344,7 @@ def forget_crossings(loop, layer):
     state.n_pool, state.n_row, state.n_late, state.n_searched, state.earliest = 0, 0, 0, 0, math.inf
 
 
-@merged
+@piece
 def resume_moved(loop, layer, reach):
     """Where V is now of the units that fired, or were held, in the gap before. Returns whether one may cross."""
     state, lanes, units = loop.layers[layer], loop.lanes, loop.units
@@ -396,7 +396,7 @@ def line_up(loop, layer, reach):
         state.look = (state.look_end - state.t_last) * (FEW / state.n_searched)
 
 
-@merged
+@piece
 def may_cross_in_gap(loop, state, u, decays):
     """Whether a unit may cross in the open gap, whose `factors` these are if the layer is uniform."""
     lanes, gap, beta = loop.lanes, state.gap_end - state.t_last, loop.units[u].beta
@@ -431,7 +431,7 @@ def flag(columns, loop, state, block, reach, rounded):
     flag_units(loop, state, block, reach, rounded)
 
 
-@merged
+@piece
 def flag_units(loop, state, block, reach, rounded):
     """Which units of a block may cross in a look, even where lanes have been rounded by that much."""
     lanes, flags = loop.lanes, loop.flags
@@ -456,7 +456,7 @@ def seek(loop, layer, u, t, v, i, not_before):
     state.earliest = min(state.earliest, not_before)
 
 
-@merged
+@piece
 def search_all(loop, layer):
     """Find the crossings of all candidates in a vector pass: SEARCHED_AT_ONCE cost less than two scalar searches."""
     state, search = loop.layers[layer], loop.search
@@ -496,7 +496,7 @@ def search_line(columns, search, state, first, n):
         search_one(search, first + k, alpha, beta)
 
 
-@merged
+@piece
 def within_gap(state, t, v, i, duration, alpha, beta, theta):
     """The crossing from state (v, i) at t if it lies as far as the layer has looked, or NONE_AHEAD; see `up_to`."""
     gap = state.look_end - t
@@ -507,7 +507,7 @@ def within_gap(state, t, v, i, duration, alpha, beta, theta):
     return up_to(gap, duration, propagate(v, i, gap, alpha, beta)[0], theta)
 
 
-@merged
+@piece
 def note_crossings(loop, layer, n):
     """Put the crossings of a search on the agenda."""
     state, ahead = loop.layers[layer], loop.ahead
@@ -524,7 +524,7 @@ def note_crossings(loop, layer, n):
         state.n_pool = n
 
 
-@merged
+@piece
 def upcoming(loop, layer):
     """The earliest crossing that has been found, (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
@@ -536,7 +536,7 @@ def upcoming(loop, layer):
     return agenda.earliest(loop.ahead, state.start, state.n_row, state.n_late)
 
 
-@merged
+@piece
 def look_beyond(loop, layer, n):
     """What follows crossings, in a vector pass; not in a recurrent layer, where the gap is cut at the first of them."""
     state, found = loop.layers[layer], loop.found
@@ -642,7 +642,7 @@ def discard(loop, layer, u):
     state.n_row, state.n_late = agenda.drop(loop.ahead, state.start, state.n_row, state.n_late, u)
 
 
-@merged
+@piece
 def next_crossing(loop, layer, t_end):
     """The earliest crossing left in the open gap, as (unit, time); unit -1 if there is none."""
     state = loop.layers[layer]
@@ -672,7 +672,7 @@ def is_first(state, u, f):
     return u >= 0 and state.look_end - f >= 2.0 * RESOLVED * abs(state.look_end)
 
 
-@merged
+@piece
 def has_reached(loop, layer, u):
     """Whether rounding has brought a unit to its threshold at the end of a gap, ahead of its crossing."""
     state, unit = loop.layers[layer], loop.units[u]
@@ -690,7 +690,7 @@ def previous_spike(loop, u, sample):
     return loop.events[unit.last_spike].time if unit.sample == sample else NEVER
 
 
-@merged
+@piece
 def emit(loop, layer, u, f, sample):
     """Log the spike of unit u at f, drop its crossing, and restart it: held, or on its way to the next crossing."""
     state, unit, sequel = loop.layers[layer], loop.units[u], loop.sequels[u]
@@ -715,7 +715,7 @@ def emit(loop, layer, u, f, sample):
             release_now(loop, layer, u)
 
 
-@merged
+@piece
 def place_in_order(loop, layer, first):
     """Bring the spike that was logged last in order of unit among those of its instant; events from `first` on.
 
@@ -744,7 +744,7 @@ def next_own(loop, layer):
     return own_arrival(state, loop.events[state.own_cursor])
 
 
-@merged
+@piece
 def close_gap(loop, layer, arrivals, n_arrivals):
     """Leave a gap: take note of what arrives at its end, in order of unit, a recurrent layer's own spikes last."""
     state, waits = loop.layers[layer], np.bool_(False)  # of a literal Numba would compile `note` once more
@@ -780,7 +780,7 @@ def deliver_first(columns, loop, layer, decays):
     advance(loop, layer, decays, 0.0)
 
 
-@merged
+@piece
 def cut_gap(loop, layer, t):
     """Let the open gap end at t, where a spike of a recurrent layer arrives in it."""
     state = loop.layers[layer]
@@ -801,7 +801,7 @@ def next_input(loop, inputs, n_inputs, t_end):
     return min(arrival_from_below(loop.layers[0], inputs[k]), t_end) if k < n_inputs else t_end
 
 
-@merged
+@piece
 def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, layer, unit, time). The time of an OK is what is known.
 
@@ -870,7 +870,7 @@ def run_sample(loop, inputs, n_inputs, t_end, starts, sample, stop, max_spikes):
                 gap_end, opening = next_input(loop, inputs, n_inputs, t_end), True
 
 
-@merged
+@piece
 def forget_unknown(loop, starts, t_known):
     """Take back the spikes that were found ahead of an early stop."""
     for layer in range(loop.layers.size):

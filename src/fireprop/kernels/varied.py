@@ -8,7 +8,7 @@ import numpy as np
 
 from fireprop.kernels.bits import hand_out
 from fireprop.kernels.chain import ALPHA, BETA, GAP, LANES, N_PAIRS, PAIRS
-from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.lanes import BLOCK, MEMBRANE, SYNAPSE, look_ahead, may_cross_in_look, receive, search_one
 from fireprop.kernels.membrane import factors
 
@@ -27,7 +27,7 @@ def entry_of(u):
     return block * SIZE + k
 
 
-@called
+@piece
 def find_each(columns, rates, first, n, gap, driver):
     """Write the `factors` of a gap into the columns of n units of a block, from the first on.
 
@@ -36,7 +36,7 @@ def find_each(columns, rates, first, n, gap, driver):
     write_factors(columns, entry_of(first), rates, driver, BETA - driver, first, n, gap)
 
 
-@called
+@piece
 def find_few(columns, into, rates, places, state, gap, driver):
     """`find_each` of all units of a layer that has few pairs of rates, into a set: 0 or OTHER_SET."""
     n = (state.n_pairs + N_PAIRS - 1) // N_PAIRS * N_PAIRS  # LLVM would not take 8 in vectors if it knew that it is 8
@@ -58,13 +58,13 @@ def write_factors(columns, place, rates, driver, driven, first, n, gap):
         columns[place + A + k], columns[place + B + k], columns[place + H + k] = real(a), real(b), real(h)
 
 
-@called
+@piece
 def factors_of(unit, gap):
     """`factors` of one unit: of UNIT."""
     return factors(gap, unit.alpha, unit.beta)
 
 
-@called
+@piece
 def deliver_varied(state, weight, lanes, lowest_of, marked, columns, rates, decays):
     """`advance_varied`, of arrivals that others follow at once."""
     advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, state.span, state.factors, decays, 0.0)
@@ -99,7 +99,7 @@ def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span
     return any_marked
 
 
-@merged
+@piece
 def need_factors(columns, rates, state, block, gap):
     """Have the columns of a block hold the `factors` of a gap, where they are found only when they are needed.
 
@@ -112,7 +112,7 @@ def need_factors(columns, rates, state, block, gap):
         rates[GAP, first] = gap
 
 
-@called
+@piece
 def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
     """`flag_units` of a varied layer, as a function of arrays as `advance_varied` is."""
     need_factors(columns, rates, state, block, state.span)
@@ -127,7 +127,7 @@ def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
         flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
 
 
-@called
+@piece
 def search_varied(search, first, n):
     """`search_line` in a varied layer."""
     for m in range(np.uint64(first), np.uint64(first + n)):

@@ -12,7 +12,7 @@ import numpy as np
 
 from fireprop.kernels import rates
 from fireprop.kernels.chain import ALPHA, BETA, LANES
-from fireprop.kernels.compiling import called, inlined, merged, njit, piece
+from fireprop.kernels.compiling import inlined, njit, piece
 from fireprop.kernels.membrane import factors, step
 from fireprop.kernels.rates import DRIVEN_DECAY, DRIVEN_RATE, DRIVER_DECAY, DRIVER_RATE, RESPONSE, TIME
 from fireprop.kernels.varied import A, B, H, entry_of, find_each, find_few
@@ -164,7 +164,7 @@ def move_layer(columns, every, by_rates, chain, state, gap, decays, driver):
     move_lanes(every, by_rates, n_lanes(state), decays)
 
 
-@merged
+@piece
 def move_lanes(every, by_rates, n_units, decays):
     """Bring the lanes over a gap that has these `factors` for all of them."""
     real = every.dtype.type
@@ -174,7 +174,7 @@ def move_lanes(every, by_rates, n_units, decays):
         every[DRIVEN, u], every[DRIVER, u] = step(every[DRIVEN, u], every[DRIVER, u], a, b, h)
 
 
-@called
+@piece
 def move_varied(every, by_rates, columns, table, places, state, n_units, gap, driver):
     """`move_lanes` of a varied layer. table: of the rates of units"""
     if state.n_pairs > 0:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, inlined, merged, njit, piece
+from fireprop.kernels.compiling import inlined, njit, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.blocks import (
     A,
@@ -131,7 +131,7 @@ def single_out(lanes, graph, state, u):
             leave_lanes(lanes, own, u)
 
 
-@called
+@piece
 def arrive_at_each(graph, gradient, state, k, first, stop, row, t):
     """`arrive_back` along the synapses first..stop - 1, whose targets move one by one; row: the first of the source."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
@@ -249,7 +249,7 @@ def steps_back(joint, graph, log, sample, spike):
     return steps_of(graph.nodes, log, sample, spike + 1, False)
 
 
-@called
+@piece
 def enter(graph, state, joint, sample):
     """Let the derivatives of all units be those that the run after this one has found."""
     after, t, n_units = joint.after, joint.part.end[sample], graph.nodes.size
@@ -277,7 +277,7 @@ def enter_blocks(lanes, graph, after, sample, t):
                 lanes.i[current_of(own, node, c)] = after[sample, place]
 
 
-@called
+@piece
 def leave(graph, state, joint, sample):
     """Bring all units back to the beginning of the run, and keep their derivatives for the run before."""
     before, n_units = joint.before, graph.nodes.size
@@ -318,7 +318,7 @@ def end_back(joint, graph, log, state, sample):
     clear_blocks(state.lanes)
 
 
-@merged
+@inlined
 def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes):
     """One sample, from its last spike that matters, or its end, back to its first arrival: (code, spike)."""
     first, spike = last_that_matters(joint, log, gradient, sample)
@@ -328,7 +328,7 @@ def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes):
     return sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, *steps)
 
 
-@called
+@piece
 def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, times, events, kinds):
     """`sample_adjoint` along the steps of a sweep, without counts of references."""
     begin_back(joint, graph, state, sample)

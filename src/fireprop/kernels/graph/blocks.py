@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, kernel, piece
+from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.lanes import BELOW, ROUNDED
@@ -181,7 +181,7 @@ def take_over(lanes, graph):
                 take_back(lanes, own, graph.nodes, graph.channels, u)
 
 
-@called
+@piece
 def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a, b, h, t_look):
     """`move_lanes` and `receive` of a block of units with one current each, at an arrival after its last.
 
@@ -211,7 +211,7 @@ def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a,
     return NOW if now else LATER if later else NONE
 
 
-@called
+@piece
 def move_lanes(blocks, own, nodes, channels, memo, t):
     """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
     theta: is there any. The caller sets the time of the block."""
@@ -247,7 +247,7 @@ def move_lanes(blocks, own, nodes, channels, memo, t):
     return reached
 
 
-@called
+@piece
 def flag_reached(blocks, own, nodes, memo):
     """Flag the units of a block that have reached theta, by V in float64: is there any. The gap is that of the memo."""
     reached = False
@@ -261,7 +261,7 @@ def flag_reached(blocks, own, nodes, memo):
     return reached
 
 
-@called
+@piece
 def receive(blocks, own, channels, first_weight, place, t_look):
     """Add the weights of an arrival to the currents at that place in the units of a block, and look at them."""
     n, w, lanes_i = np.uint64(own.width), np.uint64(first_weight), blocks.lanes.i
@@ -299,7 +299,7 @@ def look(blocks, own, channels, t_look):
     return NOW if now else LATER if later else NONE
 
 
-@called
+@piece
 def look_again(blocks, own, channels, t_look):
     """`look`, without an arrival."""
     return look(blocks, own, channels, t_look)
@@ -334,7 +334,7 @@ def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a,
     add_arrival(lanes_v, lanes_i, own.alpha, weight, grad_weight, first, at, n, np.uint64(first_weight), sums)
 
 
-@called
+@piece
 def move_lanes_back(lanes, own, channels, memo, t):
     """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit."""
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
@@ -350,7 +350,7 @@ def move_lanes_back(lanes, own, channels, memo, t):
     own.at = t
 
 
-@called
+@piece
 def add_from_lanes(lanes, own, alpha, weight, grad_weight, first_weight, place, sums):
     """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
     the arrival brings."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, inlined, njit, piece
+from fireprop.kernels.compiling import called, inlined, kernel, njit, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
@@ -195,7 +195,7 @@ def walk(graph, log, state, constraint, joint, first, last):
         walk_sample(graph, log, state, constraint, joint, sample)
 
 
-@called
+@kernel
 def adjoint_of_v(log, times, first, out):
     """Write -G / slope of the spikes from `first` on, G being dL/df in all, to out; 0 where nothing flows."""
     for k in range(first, times.size):

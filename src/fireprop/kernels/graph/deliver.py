@@ -7,7 +7,7 @@ arrives then acts on it before.
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph.blocks import (
     CROSSED,
     GAPS_AHEAD,
@@ -68,7 +68,7 @@ def deliver(blocks, loop, source, place, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@merged
+@piece
 def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     """`deliver` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
     graph, lanes = loop.graph, blocks.lanes
@@ -127,7 +127,7 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@called
+@piece
 def deliver_to_itself(loop, blocks, s, t, t_end):
     """`deliver` along synapse s, from a unit of a block to itself, at the instant of its spike.
 
@@ -148,7 +148,7 @@ def deliver_to_itself(loop, blocks, s, t, t_end):
     return status.OK, ABSENT, t
 
 
-@called
+@piece
 def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
     """`deliver` along the synapses first..stop - 1 of a source, whose targets move one by one."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
@@ -196,7 +196,7 @@ def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
     return status.OK, ABSENT, t
 
 
-@called
+@piece
 def move(channels, memo, single, events, node, t):
     """`move_to`."""
     return move_to(channels, memo, single, events, node, t)
@@ -211,7 +211,7 @@ def place_of_next(blocks, loop, source):
     return place
 
 
-@called
+@piece
 def foresee(loop, lanes, inputs, first, stop):
     """Fill `Loop.foreseen`, and let each block know when its first input comes."""
     for number in range(lanes.blocks.size):
@@ -249,7 +249,7 @@ def reaches_one(graph, source):
     )
 
 
-@called
+@piece
 def look_ahead(loop, inputs, first, stop):
     """Note for each input of a sample that reaches one unit when the next such input reaches the same unit."""
     graph, ahead, latest = loop.graph, loop.ahead, loop.latest
@@ -262,7 +262,7 @@ def look_ahead(loop, inputs, first, stop):
             latest[u] = k
 
 
-@merged
+@piece
 def deliver_one_by_one(loop, inputs, cursor, n_inputs, t_end, instant):
     """Deliver the inputs that reach one unit each, up to the first that does not, or before which a unit may fire, or
     whose unit has fired since its last arrival.

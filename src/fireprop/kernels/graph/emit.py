@@ -6,7 +6,7 @@ A line stands in a queue of its own, by its next arrival; behind that wait the l
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import clear_lane, leave_lanes
 from fireprop.kernels.graph.expect import expect_next
@@ -16,7 +16,7 @@ from fireprop.kernels.graph.state import NEVER, fire
 from fireprop.kernels.membrane import too_close
 
 
-@merged
+@piece
 def emit(loop, u, f, t_end, max_spikes):
     """Log the spike of unit u at f and let it wait for its next one: (status, time that it speaks of)."""
     k = loop.counts[SPIKES]
@@ -38,7 +38,7 @@ def emit(loop, u, f, t_end, max_spikes):
     return status.OK, f
 
 
-@called
+@piece
 def emit_on_arrival(loop, u, f, t_end, max_spikes):
     """`emit`, where an arrival finds a unit that rounding has brought to its threshold, which is rare."""
     return emit(loop, u, f, t_end, max_spikes)
@@ -55,7 +55,7 @@ def go_alone(blocks, node, u):
             clear_lane(blocks.lanes, blocks.lanes.blocks[number], node)
 
 
-@merged
+@piece
 def sort_instant(loop, first):
     """Bring the spikes of one instant, logged from `first` on, in order of unit."""
     for k in range(first + 1, loop.counts[SPIKES]):
@@ -70,7 +70,7 @@ def sort_instant(loop, first):
         loop.graph.nodes[loop.events[k].unit].last_spike = k
 
 
-@called
+@piece
 def send(lines, u, f, k):
     """Let spike k, of unit u at f, set out along the lines of the unit: behind its last spike, where that is still on
     its way."""
@@ -85,7 +85,7 @@ def send(lines, u, f, k):
             waiting.put(lines.queue, line, f + lines.delay[line])
 
 
-@called
+@piece
 def take_arrival(lines):
     """The line with the next arrival, which is taken off it: the unit's next spike moves up."""
     line = waiting.first(lines.queue)
@@ -98,7 +98,7 @@ def take_arrival(lines):
     return line
 
 
-@called
+@piece
 def forget_lines(lines):
     """Nothing is on its way."""
     for n in range(lines.queue.size[0]):

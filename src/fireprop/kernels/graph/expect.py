@@ -11,7 +11,7 @@ nothing has reached it before.
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, merged, piece
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, current_of, look_again, unit_of
@@ -28,7 +28,7 @@ from fireprop.kernels.varied import search_varied
 STALE, BOUND, FOUND = range(3)
 
 
-@merged
+@piece
 def expect_reached(loop, t_end):
     """`expect` for all units that were reached at this instant."""
     nodes, channels, reached = loop.graph.nodes, loop.graph.channels, loop.reached
@@ -78,14 +78,14 @@ def wait_until(queue, node, u, t, t_end):
         wait(queue, node, u, t, BOUND)
 
 
-@called
+@piece
 def wait(queue, node, u, t, known):
     """Let unit u wait in the queue until t; known: what that is."""
     node.queued, node.known = t, known
     waiting.put(queue, u, t)
 
 
-@called
+@piece
 def leave(queue, node, u):
     """Take unit u out of the queue."""
     node.queued = np.inf
@@ -98,7 +98,7 @@ def expect(loop, u, t_end):
     expect_alone(loop.queue, loop.graph.channels, loop.graph.nodes[u], u, t_end)
 
 
-@called
+@piece
 def expect_alone(queue, channels, node, u, t_end):
     """`expect` from a few arrays: a call copies all that its function takes."""
     wait_until(queue, node, u, bound(channels, node), t_end)
@@ -120,7 +120,7 @@ def crossing_from(t, duration, not_before):
     return f if f > t else np.nextafter(t, np.inf)
 
 
-@called
+@piece
 def expect_next(queue, channels, node, u, t_end):
     """Let unit u, which has fired, wait for its next crossing, from a few arrays."""
     put_or_remove(queue, node, u, bound(channels, node), t_end, BOUND)
@@ -185,7 +185,7 @@ def expect_in_lanes(queue, lanes, own, nodes, channels, u, t_end):
         wait(queue, node, u, t, BOUND)
 
 
-@called
+@piece
 def search_line(loop, blocks, t_end):
     """Find the crossings of the units in line, in a vector pass. Those within the look of their block wait."""
     queue, nodes, channels, lanes = loop.queue, loop.graph.nodes, loop.graph.channels, blocks.lanes
@@ -224,7 +224,7 @@ def search_blocks(blocks, loop, t_end):
             search_line(loop, blocks, t_end)
 
 
-@called
+@piece
 def look_on(loop, blocks, number, t_end):
     """Look at a block again, which has come to the top of the queue."""
     own = blocks.lanes.blocks[number]
@@ -256,7 +256,7 @@ def is_awaited(loop, t):
     return loop.counts[IN_LINE] > 0 or (loop.queue.size[0] > 0 and loop.queue.entries[0].time <= t)
 
 
-@merged
+@piece
 def next_crossing(loop, t_limit, t_end):
     """The earliest crossing up to t_limit, as (unit, time); unit ABSENT if there is none."""
     queue, channels = loop.queue, loop.graph.channels

@@ -8,7 +8,7 @@ only when it is reached: an event costs its fan-out.
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import kernel, merged, piece
+from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import clear_block, unit_of
 from fireprop.kernels.graph.deliver import (
@@ -28,7 +28,7 @@ from fireprop.kernels.log import arrival_time
 from fireprop.kernels.stop import await_outputs, is_over, note_output
 
 
-@merged
+@piece
 def run_sample(loop, inputs, cursor, n_inputs, t_end, sample, stop, awaited, max_spikes):
     """One sample, from rest to t_end or to the stop: (code, unit, time). The time of an OK is what is known.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import called, piece
+from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.channels import channels_of
@@ -107,14 +107,14 @@ def move_many_backward(own, currents, first, memo, t):
     own.at = t
 
 
-@called
+@piece
 def move_forward(graph, state, u, t):
     """Bring the tangents of unit u to t."""
     if state.nodes[u].active:
         move_many_forward(state.nodes[u], state.currents, graph.nodes[u].first_channel, state.memo, t)
 
 
-@called
+@piece
 def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
     if state.nodes[u].active:
