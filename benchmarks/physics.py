@@ -77,6 +77,11 @@ def cases(shape: Shape) -> dict[str, dict[str, Draw]]:
         "a bias": {"bias": spread(n, low=-0.05, high=0.05)},
         "an initial state": {"v_start": spread(n, low=-0.1, high=0.1), "i_start": spread(n, low=-0.1, high=0.1)},
         "adaptation": {"adaptation": fixed(value=0.01), "tau_adapt": fixed(value=4.0)},
+        "adaptation, tau_mem per unit": {
+            "adaptation": fixed(value=0.01),
+            "tau_adapt": fixed(value=4.0),
+            "tau_mem": spread(n, low=0.95, high=1.05),
+        },
         "two tau_syn per unit": {"tau_syn": spread(1, n_in, low=0.24, high=0.28, values=2)},
         "tau_mem trained": {"tau_mem": trained(fixed(value=1.0))},
         "tau_syn trained": {"tau_syn": trained(tau_syn)},

@@ -32,7 +32,7 @@ def normal(generator, *shape, mean, deviation):
 
 
 def feed_forward(generator, **options):
-    first = LIF(N_IN, 21, tau_mem=1.0, dtype=torch.float64, generator=generator, **options)
+    first = LIF(N_IN, 21, **{"tau_mem": 1.0} | options, dtype=torch.float64, generator=generator)
     return Sequential(first, LIF(21, 5, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64, generator=generator))
 
 
@@ -49,6 +49,26 @@ def held(generator):
         generator, tau_syn=0.5, tau_syn_rec=0.3, recurrent=True, t_ref=numbers(generator, 21, high=0.4),
         delay_rec=numbers(generator, 1, 21, high=0.2),
     )  # fmt: skip
+
+
+def varied(generator):
+    return feed_forward(
+        generator, tau_mem=numbers(generator, 21, low=0.7, high=1.4), tau_syn=0.5, tau_syn_rec=0.3, recurrent=True,
+        t_ref=0.1, delay_rec=numbers(generator, 1, 21, high=0.2),
+    )  # fmt: skip
+
+
+def varied_currents(generator):
+    """Two currents in each unit, of rates of its own."""
+    tau_syn = torch.tensor([0.5, 0.8])[torch.arange(N_IN) % 2][None].double()
+    return feed_forward(generator, tau_syn=tau_syn * numbers(generator, 21, 1, low=0.8, high=1.2))
+
+
+def varied_adaptation(generator):
+    adaptation = numbers(generator, 21, low=-0.2, high=0.6)
+    return feed_forward(
+        generator, tau_syn=0.5, adaptation=adaptation, tau_adapt=numbers(generator, 21, low=1.5, high=3.0)
+    )
 
 
 def bias(generator):
@@ -122,8 +142,8 @@ def receptors(generator):
 NETWORKS = {
     build.__name__: build
     for build in (
-        two_currents, delays_of_sources, held, bias, mixed, adapting, adapting_by_the_same_current,
-        adapting_convolution, adapting_and_recurrent, receptors,
+        two_currents, delays_of_sources, held, varied, varied_currents, varied_adaptation, bias, mixed, adapting,
+        adapting_by_the_same_current, adapting_convolution, adapting_and_recurrent, receptors,
     )
 }  # fmt: skip
 # One source reaches one unit several times, or weights are shared: gradients are added in another order.
@@ -244,8 +264,15 @@ def test_which_populations_are_blocks():
     assert (segments["first"][0], segments["stop"][-1]) == (0, net.structure().synapses.size)
     net.connect("b", "c", tau_syn=0.5, mask=torch.rand(10, 17, generator=generator) < 0.9)
     assert net.structure().blocks[1].tolist() == [0, -1, -1]
+    assert net.structure().rates is None
     net.populations["a"].tau_mem = torch.linspace(0.5, 1.0, 12, dtype=torch.float64)
-    assert net.structure().blocks[0].size == 0
+    assert net.structure().blocks[0]["is_varied"].tolist() == [True]
+    beta, alpha, reach = net.structure().rates
+    assert beta[:12].tolist() == [1.0 / tau for tau in net.populations["a"].tau_mem.tolist()]
+    own = net.structure().blocks[0][0]
+    currents = slice(own["first_current"], own["first_current"] + 12 * own["n_channels"])
+    assert sorted(set(alpha[currents])) == [1.0 / 0.5]
+    assert (np.diff(reach[:12]) > 0.0).all()  # a slower membrane is lifted further
 
 
 def test_a_block_that_no_input_reaches_does_not_wait_for_one():

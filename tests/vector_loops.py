@@ -24,6 +24,7 @@ from fireprop.kernels import adjoint, rates, simulate, tangent, varied, walk
 from fireprop.kernels.constants import arrive_back
 from fireprop.kernels.graph import blocks
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
+from fireprop.kernels.graph.varied import Rates, find_each
 from fireprop.kernels.log import EVENT, Log
 
 TRIPLES = {"x86-64-v3": "x86_64-unknown-linux-gnu", "x86-64-v4": "x86_64-unknown-linux-gnu"}
@@ -94,20 +95,30 @@ def loops_of_blocks(dtype):
     state, lanes = lanes_of(dtype), lanes_of("float64")
     flags = np.zeros(80, np.uint8)
     line = np.zeros(70, int), np.zeros(70, bool), np.zeros((7, 80))
+    each, each_back = (
+        Rates(numbers, numbers, *np.zeros((2, 70), kind), *np.zeros((3, 1, 70), kind)) for kind in (dtype, "float64")
+    )
     room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
     arrays = (state.v, state.v, state.v, state.v, state.v, flags)
     return {
-        "a block at an arrival": (blocks.move_lanes, (room, own, nodes, channels, memo, 0.5), ANY, dtype),
+        "a block at an arrival": (blocks.move_lanes, (None, room, own, nodes, channels, memo, 0.5), ANY, dtype),
         "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, 0.5, 0.5, 0.5), ANY, dtype),
         "factors of blocks": (blocks.find_factors, (lanes, 0, 1, 0.5), ANY, "float64"),
         "a block of one current backwards": (
             blocks.come_back, (*[numbers] * 5, own, 0, 0.5, 0.5, 0.5), ANY, "float64"
         ),
-        "what a block receives": (blocks.receive, (room, own, channels, 0, 0, 0.5), ANY, dtype),
-        "a block backwards": (blocks.move_lanes_back, (lanes, own, channels, memo, 0.5), ANY, "float64"),
+        "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
+        "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),
+        "who may cross in a varied block": (blocks.look, (each, room, own, channels, 0.5), ANY, dtype),
+        "factors of each unit of a block": (find_each, (each, own, 0.5), ANY, "float64"),
+        "a varied block at an arrival": (blocks.move_lanes, (each, room, own, nodes, channels, memo, 0.5), ANY, dtype),
+        "a varied block backwards": (
+            blocks.move_lanes_back, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
+        ),
+        "a block backwards": (blocks.move_lanes_back, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
         "an arrival at a block backwards": (
-            blocks.add_from_lanes, (lanes, own, 0.5, numbers, numbers, 0, 0, numbers), ANY, "float64"
+            blocks.add_from_lanes, (None, lanes, own, 0.5, numbers, 0, 0, numbers), ANY, "float64"
         ),
     }  # fmt: skip
 

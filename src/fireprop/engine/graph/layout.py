@@ -106,7 +106,7 @@ class Structure:
         is_block, inner = np.zeros((2, cells.size), bool)
         of_units = self.n_inputs + int(self.lines.rows[self.n_inputs]), self.n_inputs + self.lines.number
         building_kernel.find_blocks(
-            self.nodes, self.channels, cells, self.rows, self.synapses, (*of_units, self.n_external),
+            self.nodes, cells, self.rows, self.synapses, (*of_units, self.n_external),
             self.state_source, LEAST_BLOCK, is_block, inner,
         )  # fmt: skip
         blocks = records(int(is_block.sum()), BLOCK)
@@ -119,7 +119,44 @@ class Structure:
         blocks["first_current"] = np.cumsum([0, *blocks["width"] * blocks["n_channels"]])[:-1]
         blocks["inner"] = inner[is_block]
         blocks["first_gap"] = FIRST_GAP / np.maximum(blocks["beta"] + blocks["alpha"], TINY)
-        return blocks, np.where(is_block, np.cumsum(is_block) - 1, -1)
+        number = np.where(is_block, np.cumsum(is_block) - 1, -1)
+        blocks["is_varied"] = self._differ(blocks, number)
+        return blocks, number
+
+    def _differ(self, blocks: Array, number: Array) -> Array:
+        """(n_blocks,): whether units of a block differ in their rates."""
+        units = np.flatnonzero(number[self.nodes["cell"]] >= 0)
+        of_unit = number[self.nodes["cell"][units]]
+        differ = np.zeros(blocks.size, bool)
+        np.logical_or.at(differ, of_unit, self.nodes["beta"][units] != blocks["beta"][of_unit])
+        channels, of_channel, place = self._channels_of(units)
+        of_channel = of_unit[of_channel]
+        first = blocks["first_channel"][of_channel] + place
+        np.logical_or.at(differ, of_channel, self.channels["alpha"][channels] != self.channels["alpha"][first])
+        return differ
+
+    def _channels_of(self, units: Array) -> tuple[Array, Array, Array]:
+        """The channels of units, which of the units each is of, and its place there."""
+        first, number = self.nodes["first_channel"][units].astype(int), self.nodes["n_channels"][units]
+        owner = np.repeat(np.arange(units.size), number)
+        place = np.arange(owner.size) - np.repeat(np.cumsum(number) - number, number)
+        return first[owner] + place, owner, place
+
+    @cached_property
+    def rates(self) -> tuple[Array, Array, Array] | None:
+        """`Rates` of the units of blocks: beta, alpha, reach. None: in no block do they differ."""
+        blocks, number = self.blocks
+        if not blocks["is_varied"].any():
+            return None
+        beta, alpha, reach = np.zeros(self.nodes.size), np.zeros(self.channels.size), np.zeros(self.channels.size)
+        beta[self.nodes["lane"]] = self.nodes["beta"]
+        units = np.flatnonzero(number[self.nodes["cell"]] >= 0)
+        channels, owner, place = self._channels_of(units)
+        own = blocks[number[self.nodes["cell"][units[owner]]]]
+        lane = self.nodes["lane"][units[owner]] - own["first_lane"]
+        at = own["first_current"] + place * own["width"] + lane
+        alpha[at], reach[at] = self.channels["alpha"][channels], self.channels["reach"][channels]
+        return beta, alpha, reach
 
     @cached_property
     def segments(self) -> tuple[Array, Array]:

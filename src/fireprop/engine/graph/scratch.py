@@ -1,11 +1,14 @@
 """What a thread works on."""
 
+from typing import Any
+
 import numpy as np
 
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.graph.layout import Structure
 from fireprop.kernels.graph.blocks import AT_ONCE, Lanes
 from fireprop.kernels.graph.layout import MEMO, Graph
+from fireprop.kernels.graph.varied import Rates
 
 
 def own_state(graph: Graph) -> Graph:
@@ -45,7 +48,16 @@ def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:
     return Lanes(
         blocks, number, np.zeros(n_units, weight.dtype), np.zeros(structure.channels.size, weight.dtype), rows,
         segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),
+        _rates_of(structure, blocks, weight.dtype),
     )  # fmt: skip
+
+
+def _rates_of(structure: Structure, blocks: Array, dtype: np.dtype[Any]) -> Rates | None:
+    if structure.rates is None:
+        return None
+    beta, alpha, reach = structure.rates
+    shape = int(blocks["n_channels"].max()), int(blocks["width"].max())
+    return Rates(beta, alpha, beta.astype(dtype), reach.astype(dtype), *(np.zeros(shape, dtype) for _ in "abh"))
 
 
 def scratch(graph: Graph) -> tuple[Array, Array]:

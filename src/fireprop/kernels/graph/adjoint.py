@@ -11,13 +11,13 @@ from fireprop.kernels.graph.blocks import (
     A,
     B,
     H,
-    add_from_lanes,
+    add_from_block,
     clear_block,
     come_back,
     current_of,
     find_factors,
     leave_lanes,
-    move_lanes_back,
+    move_block_back,
     unit_of,
 )
 from fireprop.kernels.graph.channels import channels_of
@@ -96,7 +96,7 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, t):
     own = lanes.blocks[part.number]
     if own.at == np.inf and own.n_alone == 0:
         return
-    if own.n_channels == 1 and own.n_alone == 0 and t < own.at:
+    if own.n_channels == 1 and own.n_alone == 0 and t < own.at and not own.is_varied:
         ahead = lanes.factors
         come_back(
             lanes.v, lanes.i, lanes.weight, gradient.slots, state.sums, own, part.weight, ahead[A, n], ahead[B, n],
@@ -105,7 +105,7 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, t):
         own.at = t
         return
     if t < own.at < np.inf:
-        move_lanes_back(lanes, own, graph.channels, state.memo, t)
+        move_block_back(lanes.rates, lanes, own, graph.channels, state.memo, t)
     own.at = t
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]
@@ -115,7 +115,7 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, t):
             lanes.i[current_of(own, graph.nodes[u], c)] = state.currents[graph.nodes[u].first_channel + c].value
     own.n_alone = 0
     alpha = graph.channels[own.first_channel + part.place].alpha
-    add_from_lanes(lanes, own, alpha, lanes.weight, gradient.slots, part.weight, part.place, state.sums)
+    add_from_block(lanes.rates, lanes, own, alpha, gradient.slots, part.weight, part.place, state.sums)
 
 
 @piece

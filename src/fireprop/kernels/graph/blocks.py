@@ -16,6 +16,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
+from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.lanes import BELOW, ROUNDED
 from fireprop.kernels.membrane import NONE_AHEAD, factors
@@ -43,6 +44,7 @@ class Lanes(NamedTuple):
              weights have the same place; where none do, by synapse
     factors  (6, most segments of a source and some) float64, scratch: see `find_factors`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
+    rates    of units; None: in no block do they differ, and the passes are compiled without
     """
 
     blocks: np.ndarray
@@ -55,6 +57,7 @@ class Lanes(NamedTuple):
     factors: np.ndarray
     is_alone: np.ndarray
     listed: np.ndarray
+    rates: Rates | None = None
 
 
 class Blocks(NamedTuple):
@@ -212,69 +215,95 @@ def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a,
 
 
 @piece
-def move_lanes(blocks, own, nodes, channels, memo, t):
+def move_block(rates, blocks, own, nodes, channels, memo, t):
+    """`move_lanes`; rates: those of the lanes."""
+    if rates is not None:
+        if own.is_varied:
+            return move_lanes(rates, blocks, own, nodes, channels, memo, t)
+    return move_lanes(None, blocks, own, nodes, channels, memo, t)
+
+
+@piece
+def move_lanes(rates, blocks, own, nodes, channels, memo, t):
     """Bring the lanes of a block to an arrival at t, as `state.move_many` does one unit; flag those that have reached
-    theta: is there any. The caller sets the time of the block."""
+    theta: is there any. The caller sets the time of the block.
+
+    rates  of the units, or None if they do not differ
+    """
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta = blocks.lanes.v, blocks.lanes.i, blocks.theta
     moved, size = blocks.moved, blocks.lift
     real = lanes_v.dtype.type
     gap, b, reached, rounded, below = t - own.at, 1.0, False, real(ROUNDED * own.n_channels), real(BELOW)
+    find_each(rates, own, gap)
     for j in range(n):
         moved[j] = 0.0
         size[j] = 0.0
     for k in range(own.n_channels):
-        _, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
-        at, h = np.uint64(own.first_current + k * own.width), real(h)
+        h = 0.0
+        if rates is None:
+            _, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
+        at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
-            brought = h * lanes_i[at + j]
+            brought = real(h_of(rates, k, j, h)) * lanes_i[at + j]
             moved[j] += brought
             size[j] += abs(brought)
-    b = real(b)
     for j in range(n):
-        left = b * lanes_v[first + j]
+        left = real(b_of(rates, j, b)) * lanes_v[first + j]
         v = left + moved[j]
         reached |= v + rounded * (abs(left) + size[j]) >= theta[first + j]
         moved[j] = v if v < theta[first + j] else theta[first + j] * below
     if reached:
-        reached = flag_reached(blocks, own, nodes, memo)
+        reached = flag_reached(blocks, own, nodes, channels, gap)
     for j in range(n):
         lanes_v[first + j] = moved[j]
     for k in range(own.n_channels):
-        at, a = np.uint64(own.first_current + k * own.width), real(memo[k].a)
+        at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
-            lanes_i[at + j] *= a
+            lanes_i[at + j] *= real(a_of(rates, k, j, memo[k].a))
     return reached
 
 
 @piece
-def flag_reached(blocks, own, nodes, memo):
-    """Flag the units of a block that have reached theta, by V in float64: is there any. The gap is that of the memo."""
+def flag_reached(blocks, own, nodes, channels, gap):
+    """Flag the units of a block that have reached theta after a gap, by V in float64: is there any."""
     reached = False
     for j in range(own.width):
-        v, theta = 0.0, nodes[unit_of(own, j)].theta
+        node, v, b = nodes[unit_of(own, j)], 0.0, 1.0
         for k in range(own.n_channels):
-            v += memo[k].h * np.float64(blocks.lanes.i[own.first_current + k * own.width + j])
-        v = memo[0].b * np.float64(blocks.lanes.v[own.first_lane + j]) + v
-        blocks.flags[j] = v >= theta
-        reached |= v >= theta
+            _, b, h = factors(gap, channels[node.first_channel + k].alpha, node.beta)
+            v += h * np.float64(blocks.lanes.i[own.first_current + k * own.width + j])
+        v = b * np.float64(blocks.lanes.v[own.first_lane + j]) + v
+        blocks.flags[j] = v >= node.theta
+        reached |= v >= node.theta
     return reached
 
 
 @piece
-def receive(blocks, own, channels, first_weight, place, t_look):
-    """Add the weights of an arrival to the currents at that place in the units of a block, and look at them."""
-    n, w, lanes_i = np.uint64(own.width), np.uint64(first_weight), blocks.lanes.i
+def receive(lanes, own, first_weight, place):
+    """Add the weights of an arrival to the currents at that place in the units of a block."""
+    n, w, lanes_i = np.uint64(own.width), np.uint64(first_weight), lanes.i
     at = np.uint64(own.first_current + place * own.width)
     for j in range(n):
-        lanes_i[at + j] += blocks.lanes.weight[w + j]
-    return look(blocks, own, channels, t_look)
+        lanes_i[at + j] += lanes.weight[w + j]
 
 
 @piece
-def look(blocks, own, channels, t_look):
+def look_at_block(rates, blocks, own, channels, t_look):
+    """`look`; rates: those of the lanes."""
+    if rates is not None:
+        if own.is_varied:
+            return look(rates, blocks, own, channels, t_look)
+    return look(None, blocks, own, channels, t_look)
+
+
+@piece
+def look(rates, blocks, own, channels, t_look):
     """Flag the units of a block that may cross up to t_look if nothing more arrives, whatever the lanes round: NOW, if
-    there is any; else LATER, if one may cross after that, or NONE."""
+    there is any; else LATER, if one may cross after that, or NONE.
+
+    rates  of the units, or None if they do not differ
+    """
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i, theta, flags = blocks.lanes.v, blocks.lanes.i, blocks.theta, blocks.flags
     drive, lift = blocks.moved, blocks.lift
@@ -283,26 +312,21 @@ def look(blocks, own, channels, t_look):
         drive[j] = 0.0
         lift[j] = 0.0
     for k in range(own.n_channels):
-        reach, at = real(channels[own.first_channel + k].reach), np.uint64(own.first_current + k * own.width)
+        reach, at = channels[own.first_channel + k].reach, np.uint64(own.first_current + k * own.width)
         for j in range(n):
             i = lanes_i[at + j] if lanes_i[at + j] > 0.0 else real(0.0)
             drive[j] += i
-            lift[j] += i * reach
-    up, beta, now, later = real(ROUNDED * own.n_channels), real(own.beta), False, False
+            lift[j] += i * real(reach_of(rates, at + j, reach))
+    up, now, later = real(ROUNDED * own.n_channels), False, False
     reach, down = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED * own.n_channels)
     for j in range(n):
         v, goal = lanes_v[first + j], theta[first + j]
         stays = peaks_below(v, lift[j], goal, down)
         later |= not stays
+        beta = real(leak_of(rates, first + j, own.beta))
         flags[j] = not (stays | rises_below(reach, v, drive[j], beta, goal, up, down))
         now |= flags[j] != 0
     return NOW if now else LATER if later else NONE
-
-
-@piece
-def look_again(blocks, own, channels, t_look):
-    """`look`, without an arrival."""
-    return look(blocks, own, channels, t_look)
 
 
 @piece
@@ -312,8 +336,8 @@ def bound_of_lanes(lanes, own, channels, node):
     for k in range(own.n_channels):
         i = max(np.float64(lanes.i[current_of(own, node, k)]), 0.0)
         drive += i
-        lift += i * channels[own.first_channel + k].reach
-    duration = earliest_crossing_of(np.float64(lanes.v[node.lane]), drive, lift, own.beta, node.theta)
+        lift += i * channels[node.first_channel + k].reach
+    duration = earliest_crossing_of(np.float64(lanes.v[node.lane]), drive, lift, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else own.at + duration
 
 
@@ -331,42 +355,69 @@ def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a,
         lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
     for j in range(n):
         lanes_v[first + j] *= b
-    add_arrival(lanes_v, lanes_i, own.alpha, weight, grad_weight, first, at, n, np.uint64(first_weight), sums)
+    add_arrival(None, lanes_v, lanes_i, own.alpha, weight, grad_weight, first, at, n, np.uint64(first_weight), sums)
 
 
 @piece
-def move_lanes_back(lanes, own, channels, memo, t):
-    """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit."""
+def move_block_back(rates, lanes, own, channels, memo, t):
+    """`move_lanes_back`; rates: those of the lanes."""
+    if rates is not None:
+        if own.is_varied:
+            move_lanes_back(rates, lanes, own, channels, memo, t)
+            return
+    move_lanes_back(None, lanes, own, channels, memo, t)
+
+
+@piece
+def add_from_block(rates, lanes, own, alpha, grad_weight, first_weight, place, sums):
+    """`add_from_lanes`; rates: those of the lanes."""
+    if rates is not None:
+        if own.is_varied:
+            add_from_lanes(rates, lanes, own, alpha, grad_weight, first_weight, place, sums)
+            return
+    add_from_lanes(None, lanes, own, alpha, grad_weight, first_weight, place, sums)
+
+
+@piece
+def move_lanes_back(rates, lanes, own, channels, memo, t):
+    """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit.
+
+    rates  of the units, or None if they do not differ
+    """
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i = lanes.v, lanes.i
-    gap, b = own.at - t, 1.0
+    gap, a, b, h = own.at - t, 0.0, 1.0, 0.0
+    find_each(rates, own, gap)
     for k in range(own.n_channels):
-        b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
+        if rates is None:
+            b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
         at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
-            lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
+            kept, driven = a_of(rates, k, j, a) * lanes_i[at + j], h_of(rates, k, j, h) * lanes_v[first + j]
+            lanes_i[at + j] = kept + driven
     for j in range(n):
-        lanes_v[first + j] *= b
+        lanes_v[first + j] *= b_of(rates, j, b)
     own.at = t
 
 
 @piece
-def add_from_lanes(lanes, own, alpha, weight, grad_weight, first_weight, place, sums):
+def add_from_lanes(rates, lanes, own, alpha, grad_weight, first_weight, place, sums):
     """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
     the arrival brings."""
     first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
     at = np.uint64(own.first_current + place * own.width)
-    add_arrival(lanes.v, lanes.i, alpha, weight, grad_weight, first, at, n, w, sums)
+    add_arrival(rates, lanes.v, lanes.i, alpha, lanes.weight, grad_weight, first, at, n, w, sums)
 
 
 @piece
-def add_arrival(lanes_v, lanes_i, alpha, weight, grad_weight, first, at, n, w, sums):
+def add_arrival(rates, lanes_v, lanes_i, alpha, weight, grad_weight, first, at, n, w, sums):
     """`add_from_lanes` for n units: V from `first` on, currents from `at` on, weights from `w` on."""
     for j in range(n):
         grad_weight[w + j] += lanes_i[at + j]
     whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
     for j in range(np.uint64(0), whole, np.uint64(N_SUMS)):
         for part in range(np.uint64(N_SUMS)):
-            sums[part] += weight[w + j + part] * (alpha * lanes_i[at + j + part] - lanes_v[first + j + part])
+            rate, lane = alpha_of(rates, at + j + part, alpha), first + j + part
+            sums[part] += weight[w + j + part] * (rate * lanes_i[at + j + part] - lanes_v[lane])
     for j in range(whole, n):
-        sums[j - whole] += weight[w + j] * (alpha * lanes_i[at + j] - lanes_v[first + j])
+        sums[j - whole] += weight[w + j] * (alpha_of(rates, at + j, alpha) * lanes_i[at + j] - lanes_v[first + j])

@@ -99,10 +99,9 @@ def place(values, order, out):
 
 
 @njit(cache=True)
-def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, least, is_block, inner):
-    """Which cells are blocks: at least so many units with the same rates, each of which hears the same sources by the
-    same of its currents, and itself besides, and has no initial state; and which of them units reach, other than
-    themselves.
+def find_blocks(nodes, cells, rows, synapses, of_units, state_source, least, is_block, inner):
+    """Which cells are blocks: at least so many units, each of which hears the same sources by the same of its currents,
+    and itself besides, and has no initial state; and which of them units reach, other than themselves.
 
     cells     (n_cells,) CELL
     synapses  those of a source that reach one cell connection by connection
@@ -111,7 +110,7 @@ def find_blocks(nodes, channels, cells, rows, synapses, of_units, state_source, 
     """
     n_left = 0
     for c in range(is_block.size):
-        is_block[c] = cells[c].width >= least and _are_alike(nodes, channels, cells[c])
+        is_block[c] = cells[c].width >= least and _are_alike(nodes, cells[c])
         inner[c] = False
         n_left += is_block[c]
     for source in range(rows.size - 1):
@@ -154,16 +153,13 @@ def _place_of(nodes, synapse):
 
 
 @njit(cache=True)
-def _are_alike(nodes, channels, cell):
-    """Whether the units of a cell have the same rates, and one current at least, of a kind that moves in lanes."""
+def _are_alike(nodes, cell):
+    """Whether the units of a cell have as many currents, and one at least, of a kind that moves in lanes."""
     one = nodes[cell.first_unit]
     if not flow.moves_in_lanes(one):
         return False
     for n in range(cell.width):
         node = nodes[cell.first_unit + n * cell.stride]
-        if node.beta != one.beta or node.n_channels != one.n_channels or one.n_channels == 0:
+        if node.n_channels != one.n_channels or one.n_channels == 0:
             return False
-        for k in range(one.n_channels):
-            if channels[node.first_channel + k].alpha != channels[one.first_channel + k].alpha:
-                return False
     return True

@@ -24,7 +24,8 @@ from fireprop.kernels.graph.blocks import (
     copy_to_node,
     find_factors,
     leave_lanes,
-    move_lanes,
+    look_at_block,
+    move_block,
     receive,
     take_back,
     unit_of,
@@ -79,7 +80,7 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     t_look = min(own.next_input, t_end)
     if own.inner:
         t_look = min(t_look, t + GAPS_AHEAD * own.gap)
-    if own.n_channels == 1 and NEVER < before < t:
+    if own.n_channels == 1 and NEVER < before < t and not own.is_varied:
         ahead = lanes.factors
         own.at = t
         found = advance(
@@ -88,7 +89,7 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
         )  # fmt: skip
     if found == CROSSED:
         own.at = before
-        reached = NEVER < before < t and move_lanes(blocks, own, nodes, channels, graph.memo, t)
+        reached = NEVER < before < t and move_block(lanes.rates, blocks, own, nodes, channels, graph.memo, t)
         own.at = t
         if reached:
             for j in range(own.width):
@@ -98,7 +99,8 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
                     code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
                     if code != status.OK:
                         return code, u, at
-        found = receive(blocks, own, channels, part.weight, part.place, t_look)
+        receive(lanes, own, part.weight, part.place)
+        found = look_at_block(lanes.rates, blocks, own, channels, t_look)
     own.look = t_look
     own.arrivals += 1
     n_alone = 0

@@ -14,7 +14,7 @@ import numpy as np
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph import queue as waiting
-from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, current_of, look_again, unit_of
+from fireprop.kernels.graph.blocks import LATER, NOW, bound_of_lanes, copy_to_node, current_of, look_at_block, unit_of
 from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing_of, first_crossing
 from fireprop.kernels.graph.loop import IN_LINE, REACHED
 from fireprop.kernels.graph.queue import ABSENT
@@ -198,14 +198,14 @@ def search_line(loop, blocks, t_end):
             node, own = nodes[u], lanes.blocks[lanes.number[nodes[u].cell]]
             line[n], search[START, n], search[GOAL, n] = u, own.at, node.theta
             search[START_V, n], search[START_I, n] = lanes.v[node.lane], lanes.i[current_of(own, node, 0)]
-            search[SYNAPSE, n], search[MEMBRANE, n] = own.alpha, own.beta
+            search[SYNAPSE, n], search[MEMBRANE, n] = channels[node.first_channel].alpha, node.beta
             n += 1
     search_varied(search, 0, fill_up(search[:DURATION], 0, n))
     for k in range(n):
         node, own = nodes[line[k]], lanes.blocks[lanes.number[nodes[line[k]].cell]]
         t, v, i, duration = search[START, k], search[START_V, k], search[START_I, k], search[DURATION, k]
         if duration == UNRESOLVED:
-            duration = crossing_ahead(v, i, own.alpha, own.beta, node.theta)
+            duration = crossing_ahead(v, i, channels[node.first_channel].alpha, node.beta, node.theta)
         f = np.inf
         if duration != NONE_AHEAD:
             f = crossing_from(t, duration, bound_of_lanes(lanes, own, channels, node))
@@ -233,7 +233,7 @@ def look_on(loop, blocks, number, t_end):
     if not late:
         end = own.at + 2.0 * max(own.look - own.at, own.first_gap)
         own.look = min(max(end, np.nextafter(own.look, np.inf)), own.next_input, t_end)
-        found = look_again(blocks, own, loop.graph.channels, own.look)
+        found = look_at_block(blocks.lanes.rates, blocks, own, loop.graph.channels, own.look)
     expect_in_block(loop, blocks, own, number, found, t_end)
     if own.queued == np.inf:
         waiting.remove(loop.queue, loop.graph.nodes.size + number)

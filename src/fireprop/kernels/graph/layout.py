@@ -70,7 +70,8 @@ BLOCK = np.dtype(
         ("first_current", np.int64),  # in `Lanes.i`
         ("first_channel", np.int64),  # of its first unit
         ("n_channels", np.int64),  # currents of each unit
-        ("beta", np.float64),  # 1 / tau_mem
+        ("is_varied", np.bool_),  # whether its units differ in their rates: see `kernels.graph.varied`
+        ("beta", np.float64),  # 1 / tau_mem, of its first unit
         ("alpha", np.float64),  # of its first current, as `reach`
         ("reach", np.float64),
         ("inner", np.bool_),  # whether units reach it
