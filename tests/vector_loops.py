@@ -68,6 +68,12 @@ def loops(dtype):
         "by rates in a gap": (rates.move_lanes, (by_rates, lanes.all, 0, 1, 72, *reals), ANY, dtype),
         "by rates at an arrival": (arrive_back, (sums, by_rates, chain.weight, np.uint64(0), 72, True), ANY, dtype),
         "an arrival backwards": (adjoint.arrive_back, (chain, gradient, lanes, 0, 0, 0, True), ANY, dtype),
+        "the time of an arrival backwards": (
+            adjoint.sum_layer,
+            (None, lanes.sums, lanes.all, np.uint64(72), chain, np.uint64(0), state, np.dtype(dtype).type(0.5)),
+            "add",
+            "float64",
+        ),
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
         "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
         "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),

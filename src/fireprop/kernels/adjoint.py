@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import constants, rates, status
+from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.chain import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import inlined, kernel, piece
+from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.constants import Sums
 from fireprop.kernels.membrane import factors
 from fireprop.kernels.walk import (
@@ -129,9 +130,7 @@ def sum_layer(columns, sums, adj, n_units, chain, first, state, alpha):
         if not state.uniform:
             sum_varied(sums, adj, n_units, weight, first, chain.rates, np.uint64(state.start))
             return
-    for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
-        for part in range(np.uint64(N_SUMS)):
-            sums[part] += weight[first + u + part] * moved(adj, u + part, alpha)
+    add_arrivals(sums, n_units, weight, first, adj[DRIVEN], 0, adj[DRIVER], 0, alpha)
 
 
 @piece
@@ -140,13 +139,8 @@ def sum_varied(sums, adj, n_units, weight, first, rates, start):
     real = adj.dtype.type
     for u in range(np.uint64(0), n_units, np.uint64(N_SUMS)):
         for part in range(np.uint64(N_SUMS)):
-            sums[part] += weight[first + u + part] * moved(adj, u + part, real(rates[ALPHA, start + u + part]))
-
-
-@inlined
-def moved(adj, u, alpha):
-    """The derivative by the time of an arrival of weight 1 in unit u."""
-    return alpha * adj[DRIVEN, u] - adj[DRIVER, u]
+            alpha = real(rates[ALPHA, start + u + part])
+            sums[part] += weight[first + u + part] * (alpha * adj[DRIVEN, u + part] - adj[DRIVER, u + part])
 
 
 @piece

@@ -1,4 +1,4 @@
-"""Instructions of the processor that Python 3.10 cannot ask for: a fused product and sum, and the bits of a float64.
+"""What Numba does not ask of the processor by itself: a fused product and sum, the bits of a float64, whole vectors.
 
 LLVM takes them in vectors on AVX2, AVX-512 and NEON. With the JIT off, plain Python rounds the product of `fma` too.
 """
@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from fireprop.compat.compiler import cgutils, ir, types
 
-__all__ = ["bits_of", "fma", "from_bits", "hand_out"]
+__all__ = ["add_arrivals", "bits_of", "fma", "from_bits", "hand_out"]
 
 
 def fma(x, y, z):
@@ -33,6 +33,17 @@ def hand_out(numbers, target, table, places, first):
     numbers and places are C-contiguous. The processor permutes a vector, where LLVM by itself would load one by one.
     """
     numbers[int(target) : int(target) + 8] = numbers[int(table) + places[first : first + 8].astype(np.int64)]
+
+
+def add_arrivals(sums, n, weight, w, driven, i, driver, v, alpha):
+    """sums[k % 8] += weight[w + k] (alpha driven[i + k] - driver[v + k]) for k < n, a multiple of 8, in this order.
+
+    sums is (8,) float64, the other arrays and alpha are of one type, all C-contiguous. LLVM by itself would add numbers
+    one by one: it may not reorder sums, and does not see that there are eight.
+    """
+    for k in range(0, int(n), 8):
+        a, b, c = int(w) + k, int(i) + k, int(v) + k
+        sums += weight[a : a + 8] * (alpha * driven[b : b + 8] - driver[c : c + 8])
 
 
 if not numba.config.DISABLE_JIT:
@@ -77,6 +88,43 @@ if not numba.config.DISABLE_JIT:
         if numbers.layout != "C" or places.layout != "C":
             raise TypeError("hand_out reads whole vectors: give C-contiguous arrays")
         return types.none(numbers, types.intp, types.intp, places, types.intp), generate
+
+    @intrinsic
+    def add_arrivals(typingctx, sums, n, weight, w, driven, i, driver, v, alpha):
+        def generate(context, builder, signature, args):
+            data = [
+                cgutils.create_struct_proxy(signature.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 6)
+            ]
+
+            def eight(values, place):
+                vector = ir.VectorType(values.type.pointee, 8)
+                return builder.bitcast(builder.gep(values, [place]), vector.as_pointer())
+
+            def load(values, place):
+                loaded = builder.load(eight(values, place))
+                loaded.align = 1
+                return loaded
+
+            zero = context.get_constant(types.intp, 0)
+            total = cgutils.alloca_once_value(builder, load(data[0], zero))
+            rate = ir.Constant(ir.VectorType(args[8].type, 8), ir.Undefined)
+            for lane in range(8):
+                rate = builder.insert_element(rate, args[8], ir.Constant(ir.IntType(32), lane))
+            with cgutils.for_range_slice(builder, zero, args[1], context.get_constant(types.intp, 8)) as (k, _):
+                w_k, i_k, v_k = (load(data[1 + m], builder.add(args[3 + 2 * m], k)) for m in range(3))
+                brought = builder.fmul(w_k, builder.fsub(builder.fmul(rate, i_k), v_k))
+                if brought.type != total.type.pointee:
+                    brought = builder.fpext(brought, total.type.pointee)
+                builder.store(builder.fadd(builder.load(total), brought), total)
+            stored = builder.store(builder.load(total), eight(data[0], zero))
+            stored.align = 1
+            return context.get_dummy_value()
+
+        arrays = (sums, weight, driven, driver)
+        if any(array.layout != "C" for array in arrays) or {a.dtype for a in arrays[1:]} != {alpha}:
+            raise TypeError("add_arrivals reads whole vectors: give C-contiguous arrays of one type")
+        given = weight, types.intp, driven, types.intp, driver, types.intp, alpha
+        return types.none(sums, types.intp, *given), generate
 
     def _permuted(builder, given, which):
         # Of numbers that are loaded and used one by one, LLVM would load each alone.

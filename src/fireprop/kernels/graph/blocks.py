@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
-from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
 from fireprop.kernels.graph.state import remembered
+from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
 from fireprop.kernels.lanes import BELOW, ROUNDED
 from fireprop.kernels.membrane import NONE_AHEAD, factors
 from fireprop.kernels.walk import N_SUMS
@@ -414,10 +415,10 @@ def add_arrival(rates, lanes_v, lanes_i, alpha, weight, grad_weight, first, at, 
     """`add_from_lanes` for n units: V from `first` on, currents from `at` on, weights from `w` on."""
     for j in range(n):
         grad_weight[w + j] += lanes_i[at + j]
-    whole = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
-    for j in range(np.uint64(0), whole, np.uint64(N_SUMS)):
-        for part in range(np.uint64(N_SUMS)):
-            rate, lane = alpha_of(rates, at + j + part, alpha), first + j + part
-            sums[part] += weight[w + j + part] * (rate * lanes_i[at + j + part] - lanes_v[lane])
-    for j in range(whole, n):
-        sums[j - whole] += weight[w + j] * (alpha_of(rates, at + j, alpha) * lanes_i[at + j] - lanes_v[first + j])
+    eights = np.uint64(0)
+    if rates is None:
+        eights = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
+        add_arrivals(sums, eights, weight, w, lanes_i, at, lanes_v, first, alpha)
+    for j in range(eights, n):
+        rate = alpha_of(rates, at + j, alpha)
+        sums[j % np.uint64(N_SUMS)] += weight[w + j] * (rate * lanes_i[at + j] - lanes_v[first + j])
