@@ -75,14 +75,8 @@ if not numba.config.DISABLE_JIT:
             arrays = (cgutils.create_struct_proxy(signature.args[k])(context, builder, args[k]) for k in (0, 3))
             data, chosen = (array.data for array in arrays)
 
-            def eight(data, place):
-                vector = ir.VectorType(data.type.pointee, 8)
-                return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
-
-            given, which = (builder.load(eight(*at)) for at in ((data, args[2]), (chosen, args[4])))
-            stored = builder.store(_permuted(builder, given, which), eight(data, args[1]))
-            for access in (given, which, stored):
-                access.align = 1
+            given, which = _load_eight(builder, data, args[2]), _load_eight(builder, chosen, args[4])
+            _store_eight(builder, _permuted(builder, given, which), data, args[1])
             return context.get_dummy_value()
 
         if numbers.layout != "C" or places.layout != "C":
@@ -96,28 +90,18 @@ if not numba.config.DISABLE_JIT:
                 cgutils.create_struct_proxy(signature.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 6)
             ]
 
-            def eight(values, place):
-                vector = ir.VectorType(values.type.pointee, 8)
-                return builder.bitcast(builder.gep(values, [place]), vector.as_pointer())
-
-            def load(values, place):
-                loaded = builder.load(eight(values, place))
-                loaded.align = 1
-                return loaded
-
             zero = context.get_constant(types.intp, 0)
-            total = cgutils.alloca_once_value(builder, load(data[0], zero))
+            total = cgutils.alloca_once_value(builder, _load_eight(builder, data[0], zero))
             rate = ir.Constant(ir.VectorType(args[8].type, 8), ir.Undefined)
             for lane in range(8):
                 rate = builder.insert_element(rate, args[8], ir.Constant(ir.IntType(32), lane))
             with cgutils.for_range_slice(builder, zero, args[1], context.get_constant(types.intp, 8)) as (k, _):
-                w_k, i_k, v_k = (load(data[1 + m], builder.add(args[3 + 2 * m], k)) for m in range(3))
+                w_k, i_k, v_k = (_load_eight(builder, data[1 + m], builder.add(args[3 + 2 * m], k)) for m in range(3))
                 brought = builder.fmul(w_k, builder.fsub(builder.fmul(rate, i_k), v_k))
                 if brought.type != total.type.pointee:
                     brought = builder.fpext(brought, total.type.pointee)
                 builder.store(builder.fadd(builder.load(total), brought), total)
-            stored = builder.store(builder.load(total), eight(data[0], zero))
-            stored.align = 1
+            _store_eight(builder, builder.load(total), data[0], zero)
             return context.get_dummy_value()
 
         arrays = (sums, weight, driven, driver)
@@ -125,6 +109,17 @@ if not numba.config.DISABLE_JIT:
             raise TypeError("add_arrivals reads whole vectors: give C-contiguous arrays of one type")
         given = weight, types.intp, driven, types.intp, driver, types.intp, alpha
         return types.none(sums, types.intp, *given), generate
+
+    def _eight_at(builder, data, place):
+        return builder.bitcast(builder.gep(data, [place]), ir.VectorType(data.type.pointee, 8).as_pointer())
+
+    def _load_eight(builder, data, place):
+        loaded = builder.load(_eight_at(builder, data, place))
+        loaded.align = 1
+        return loaded
+
+    def _store_eight(builder, vector, data, place):
+        builder.store(vector, _eight_at(builder, data, place)).align = 1
 
     def _permuted(builder, given, which):
         # Of numbers that are loaded and used one by one, LLVM would load each alone.

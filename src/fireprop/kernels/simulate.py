@@ -68,7 +68,6 @@ from fireprop.kernels.varied import (
     OTHER_SET,
     SIZE,
     advance_varied,
-    deliver_varied,
     factors_of,
     find_few,
     flag_varied,
@@ -775,7 +774,10 @@ def deliver_first(columns, loop, layer, decays):
     if columns is not None:
         state = loop.layers[layer]
         if not (state.uniform or state.span == 0.0):
-            deliver_varied(state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, decays)
+            advance_varied(
+                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, state.span,
+                state.factors, decays, 0.0,
+            )  # fmt: skip
             return
     advance(loop, layer, decays, 0.0)
 

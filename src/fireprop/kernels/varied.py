@@ -65,12 +65,6 @@ def factors_of(unit, gap):
 
 
 @piece
-def deliver_varied(state, weight, lanes, lowest_of, marked, columns, rates, decays):
-    """`advance_varied`, of arrivals that others follow at once."""
-    advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, state.span, state.factors, decays, 0.0)
-
-
-@piece
 def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span, factors_at, decays, reach):
     """`advance` of a varied layer over the gap before, which is `span`; decays: of all units, if that is 0.
 
@@ -114,7 +108,7 @@ def need_factors(columns, rates, state, block, gap):
 
 @piece
 def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
-    """`flag_units` of a varied layer, as a function of arrays as `advance_varied` is."""
+    """`flag_units` of a varied layer."""
     need_factors(columns, rates, state, block, state.span)
     real = lanes.dtype.type
     low = LEAK_DOWN if rounded > 0.0 else LEAK

@@ -107,7 +107,7 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     for k in range(own.n_alone):
         u = lanes.listed[own.first_lane + k]
         node, j = nodes[u], nodes[u].lane - own.first_lane
-        if node.at < t and move(channels, graph.memo, single, loop.events, node, t) >= node.theta:
+        if node.at < t and move_to(channels, graph.memo, single, loop.events, node, t) >= node.theta:
             code, at = emit_on_arrival(loop, u, t, t_end, max_spikes)
             if code != status.OK:
                 return code, u, at
@@ -143,7 +143,7 @@ def deliver_to_itself(loop, blocks, s, t, t_end):
         leave_lanes(lanes, own, u)
         clear_lane(lanes, own, node)
     elif node.at < t:
-        move(channels, loop.graph.memo, loop.graph.single, loop.events, node, t)
+        move_to(channels, loop.graph.memo, loop.graph.single, loop.events, node, t)
     channel = channels[loop.graph.synapses[s].channel]
     channel.i = added(channel.i, loop.graph.weight[s], loop.graph.single)
     expect(loop, u, t_end)
@@ -181,7 +181,7 @@ def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
         elif NEVER < node.at and node.hold_end <= node.at:
             v = move_many(node, channels, memo, t, single)
         else:
-            v = move(channels, memo, single, events, node, t)
+            v = move_to(channels, memo, single, events, node, t)
         if v >= node.theta:
             code, at = emit_on_arrival(loop, reached[n], t, t_end, max_spikes)
             if code != status.OK:
@@ -196,12 +196,6 @@ def deliver_some(loop, source, first, stop, t, t_end, max_spikes):
     if source == loop.graph.start:
         lift(loop.graph)
     return status.OK, ABSENT, t
-
-
-@piece
-def move(channels, memo, single, events, node, t):
-    """`move_to`."""
-    return move_to(channels, memo, single, events, node, t)
 
 
 @piece

@@ -100,7 +100,7 @@ def expect(loop, u, t_end):
 
 @piece
 def expect_alone(queue, channels, node, u, t_end):
-    """`expect` from a few arrays: a call copies all that its function takes."""
+    """`expect`, from a few arrays."""
     wait_until(queue, node, u, bound(channels, node), t_end)
 
 
