@@ -106,10 +106,11 @@ def loops_of_blocks(dtype):
     )
     room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
-    arrays = (state.v, state.v, state.v, state.v, state.v, flags)
+    arrays, hit = (state.v, state.v, state.v, state.v, state.v, flags), (0, 0.5, 0.5, 0.5)
     return {
         "a block at an arrival": (blocks.move_lanes, (None, room, own, nodes, channels, memo, 0.5), ANY, dtype),
-        "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, 0.5, 0.5, 0.5), ANY, dtype),
+        "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, None, 0.5), ANY, dtype),
+        "a block of two currents at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, hit, 0.5), ANY, dtype),
         "factors of blocks": (blocks.find_factors, (lanes, 0, 1, 0.5), ANY, "float64"),
         "a block of one current backwards": (
             blocks.come_back, (*[numbers] * 5, own, 0, 0.5, 0.5, 0.5), ANY, "float64"

@@ -186,29 +186,57 @@ def take_over(lanes, graph):
 
 
 @piece
-def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, a, b, h, t_look):
-    """`move_lanes` and `receive` of a block of units with one current each, at an arrival after its last.
+def current_over(own, channels, memo, gap, k):
+    """Of a block of like units the factor of V over a gap, and what `advance` asks of current k."""
+    channel = channels[own.first_channel + k]
+    a, b, h = remembered(memo[k], gap, channel.alpha, own.beta)
+    return b, (own.first_current + k * own.width, a, h, channel.reach)
 
-    a, b, h  factors of the gap. Returns CROSSED where a unit has reached theta: then nothing is done.
+
+@piece
+def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, b, hit, other, t_look):
+    """`move_lanes`, `receive` and `look` in two passes, for a block of like units with one current each, or two.
+
+    b           factor of V over the gap since the last arrival
+    hit, other  of the current that the arrival adds to, and of the other or None: its place in `Lanes.i`, its factors
+                a and h, and reach
+
+    Returns CROSSED where a unit has reached theta: then nothing is done.
     """
     first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
-    at, real = np.uint64(own.first_current), lanes_v.dtype.type
-    a, b, h, beta, reach = real(a), real(b), real(h), real(own.beta), real(own.reach)
-    rounded, below, reached = real(ROUNDED), real(BELOW), False
+    real, zero = lanes_v.dtype.type, lanes_v.dtype.type(0.0)
+    at, a, h, reach = np.uint64(hit[0]), real(hit[1]), real(hit[2]), real(hit[3])
+    if other is not None:
+        at_other, a_other, h_other, reach_other = np.uint64(other[0]), real(other[1]), real(other[2]), real(other[3])
+    b, beta, rounded, below = real(b), real(own.beta), real(ROUNDED * own.n_channels), real(BELOW)
+    reached = False
     for j in range(n):
         left, brought, goal = b * lanes_v[first + j], h * lanes_i[at + j], theta[first + j]
+        size = abs(brought)
+        if other is not None:
+            more = h_other * lanes_i[at_other + j]
+            brought += more
+            size += abs(more)
         v = left + brought
-        reached |= v + rounded * (abs(left) + abs(brought)) >= goal
+        reached |= v + rounded * (abs(left) + size) >= goal
         moved[j] = v if v < goal else goal * below
     if reached:
         return CROSSED
-    span, down, now, later = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED), False, False
+    span, down = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED * own.n_channels)
+    now, later = False, False
     for j in range(n):
         v, i, goal = moved[j], lanes_i[at + j] * a, theta[first + j]
         i += weight[w + j]
         lanes_v[first + j], lanes_i[at + j] = v, i
-        drive = i if i > 0.0 else real(0.0)
-        stays = peaks_below(v, drive * reach, goal, down)
+        drive = i if i > 0.0 else zero
+        lift = drive * reach
+        if other is not None:
+            i = lanes_i[at_other + j] * a_other
+            lanes_i[at_other + j] = i
+            i = i if i > 0.0 else zero
+            drive += i
+            lift += i * reach_other
+        stays = peaks_below(v, lift, goal, down)
         flags[j] = not (stays | rises_below(span, v, drive, beta, goal, rounded, down))
         later |= not stays
         now |= flags[j] != 0

@@ -22,6 +22,7 @@ from fireprop.kernels.graph.blocks import (
     bound_of_lanes,
     clear_lane,
     copy_to_node,
+    current_over,
     find_factors,
     leave_lanes,
     look_at_block,
@@ -80,13 +81,21 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
     t_look = min(own.next_input, t_end)
     if own.inner:
         t_look = min(t_look, t + GAPS_AHEAD * own.gap)
-    if own.n_channels == 1 and NEVER < before < t and not own.is_varied:
-        ahead = lanes.factors
+    if own.n_channels <= 2 and NEVER < before < t and not own.is_varied:
         own.at = t
-        found = advance(
-            lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, ahead[A, n],
-            ahead[B, n], ahead[H, n], t_look,
-        )  # fmt: skip
+        if own.n_channels == 1:
+            b, hit = lanes.factors[B, n], (own.first_current, lanes.factors[A, n], lanes.factors[H, n], own.reach)
+            found = advance(
+                lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, b, hit,
+                None, t_look,
+            )  # fmt: skip
+        else:
+            _, hit = current_over(own, channels, graph.memo, t - before, part.place)
+            b, other = current_over(own, channels, graph.memo, t - before, 1 - part.place)
+            found = advance(
+                lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, b, hit,
+                other, t_look,
+            )  # fmt: skip
     if found == CROSSED:
         own.at = before
         reached = NEVER < before < t and move_block(lanes.rates, blocks, own, nodes, channels, graph.memo, t)
