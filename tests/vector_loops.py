@@ -111,7 +111,7 @@ def loops_of_blocks(dtype):
         "a block at an arrival": (blocks.move_lanes, (None, room, own, nodes, channels, memo, 0.5), ANY, dtype),
         "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, None, 0.5), ANY, dtype),
         "a block of two currents at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, hit, 0.5), ANY, dtype),
-        "factors of blocks": (blocks.find_factors, (lanes, 0, 1, 0.5), ANY, "float64"),
+        "factors of blocks": (blocks.find_all, (*[numbers] * 6, np.uint64(8)), ANY, "float64"),
         "a block of one current backwards": (
             blocks.come_back, (*[numbers] * 5, own, 0, 0.5, 0.5, 0.5), ANY, "float64"
         ),

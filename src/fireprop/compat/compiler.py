@@ -21,6 +21,7 @@ except ImportError:  # without it, pieces become machine code of their own, too
     JITCodeLibrary = None  # type: ignore[misc, assignment]
 
 __all__ = [
+    "APART",
     "INLINED",
     "LINKED",
     "NOT_INLINED",
@@ -80,6 +81,15 @@ if JITCodeLibrary is not None:
     LINKED = {"pipeline_class": _LinkedCompiler, **WITHOUT_ENTRY}
 else:
     LINKED = {}
+
+
+class _ApartCompiler(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        self.state.flags.noalias = True
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]  # type: ignore[no-untyped-call]
+
+
+APART = {"pipeline_class": _ApartCompiler, **WITHOUT_ENTRY}  # no two arrays that a function is given overlap
 
 
 def keep_in(kernel: Callable[..., Any], cache: object) -> None:

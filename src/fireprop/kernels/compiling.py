@@ -26,6 +26,7 @@ import numba
 from numba import config
 
 from fireprop.compat.compiler import (
+    APART,
     INLINED,
     LINKED,
     NOT_INLINED,
@@ -39,7 +40,7 @@ from fireprop.compat.compiler import (
     normalize_signature,
 )
 
-__all__ = ["called", "inlined", "kernel", "njit", "on_disk", "piece"]
+__all__ = ["apart", "called", "inlined", "kernel", "njit", "on_disk", "piece"]
 
 HOUSE = Path(__file__).parent
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HOUSE.rglob("*.py")))).hexdigest()[:12]
@@ -110,6 +111,10 @@ inlined = njit(cache=False, **INLINED, **LINKED)
 # Without reference counts: they own no array and make none. The caller keeps what it hands over alive.
 kernel = njit(nogil=True, **UNCOUNTED)
 piece = njit(cache=False, **INLINED, **LINKED, **UNCOUNTED)
+# Likewise, for passes over lanes: no array that one writes to overlaps with another that it is given. LLVM would ask
+# whether they do before each pass, which for few lanes takes half as long as the pass. Numba optimises such a function
+# before it is copied, since a copy no longer knows of it.
+apart = njit(cache=False, **INLINED, **APART, **UNCOUNTED)
 called = njit(**WITHOUT_ENTRY, **UNCOUNTED)  # too long to be copied into every caller
 
 

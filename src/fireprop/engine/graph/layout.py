@@ -182,7 +182,7 @@ class Structure:
     @cached_property
     def stencil(self) -> tuple[Array, Array] | None:
         """Where weights are shared: (n_segments,) SEGMENT as `segments`, of which those with the same weights have them
-        in the same slots, and (n_slots,) the place of each slot in the weights of all connections, flat, end to end.
+        in the same slots, and (n_slots,) the first synapse of each slot.
 
         None if no weights are shared, or not by whole segments: then blocks too read the weights by synapse.
         """
@@ -198,7 +198,7 @@ class Structure:
             return None
         segments = copy_of(segments)
         segments["weight"][within] = (np.cumsum(width[one]) - width[one])[kind]
-        return segments, np.concatenate([self.order[first[k] : first[k] + width[k]] for k in one])
+        return segments, np.concatenate([np.arange(first[k], first[k] + width[k]) for k in one])
 
     @cached_property
     def is_all_blocks(self) -> bool:
@@ -248,7 +248,7 @@ class Structure:
         if by_synapse.size:
             building_kernel.place(by_synapse, self.order, flat)
         if by_slot is not None and self.stencil is not None:
-            building_kernel.place(by_slot, self.stencil[1], flat)
+            building_kernel.place(by_slot, self.order[self.stencil[1]], flat)
         return self._shaped(flat)
 
     def weights(self, by_synapse: Array) -> list[Array]:
@@ -268,19 +268,12 @@ class Structure:
 
     def gather(self, by_connection: Sequence[Array | None]) -> Array:
         """Values of synapses from those in the shape of the weights of each connection; None stands for zeros."""
-        return self._picked(by_connection, self.order)
-
-    def slotted(self, by_connection: Sequence[Array | None]) -> Array:
-        """`gather`, of the slots of the stencil, or of all synapses if there is none."""
-        return self._picked(by_connection, self.order if self.stencil is None else self.stencil[1])
-
-    def _picked(self, by_connection: Sequence[Array | None], order: Array) -> Array:
         flat = [
             np.zeros(connection.n_weights, np.float32) if values is None else np.asarray(values).reshape(-1)
             for values, connection in zip(by_connection, self.connections, strict=True)
         ]
-        values = np.empty(order.size)
-        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), order, values)
+        values = np.empty(self.order.size)
+        building_kernel.pick(flat[0] if len(flat) == 1 else np.concatenate(flat), self.order, values)
         return values
 
 

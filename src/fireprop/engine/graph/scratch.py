@@ -26,7 +26,7 @@ def new_memo(nodes: Array) -> Array:
 
 def slots_of(structure: Structure, graph: Graph) -> Array:
     """(n_slots,) float64: the weights of a graph as blocks read them."""
-    return graph.weight if structure.stencil is None else structure.slotted(structure.weights(graph.weight))
+    return graph.weight if structure.stencil is None else graph.weight[structure.stencil[1]]
 
 
 def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:

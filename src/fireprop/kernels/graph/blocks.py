@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.bits import add_arrivals
-from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.compiling import apart, kernel, piece
 from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
@@ -100,16 +100,23 @@ def current_of(own, node, k):
 def find_factors(lanes, first, stop, t):
     """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
     of their first currents."""
-    found = lanes.factors
-    for k in range(first, stop):
-        number, n = lanes.segments[k].number, k - first
-        found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = 0.0, 1.0, 1.0
+    found, segments, blocks = lanes.factors, lanes.segments, lanes.blocks
+    start, n_found = np.uint64(first), np.uint64(stop - first)
+    for n in range(n_found):
+        number, gap, alpha, beta = segments[start + n].number, 0.0, 1.0, 1.0
         if number >= 0:
-            own = lanes.blocks[number]
+            own = blocks[np.uint64(number)]
             if abs(own.at) < np.inf:
-                found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = abs(t - own.at), own.alpha, own.beta
-    for n in range(np.uint64((stop - first + AT_ONCE - 1) // AT_ONCE * AT_ONCE)):
-        found[A, n], found[B, n], found[H, n] = factors(found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n])
+                gap, alpha, beta = abs(t - own.at), own.alpha, own.beta
+        found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = gap, alpha, beta
+    find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], n_found)
+
+
+@apart
+def find_all(gap, alpha, beta, a, b, h, number):
+    """The `factors` of so many gaps, and of what comes after them up to a whole vector."""
+    for n in range((number + np.uint64(AT_ONCE - 1)) // np.uint64(AT_ONCE) * np.uint64(AT_ONCE)):
+        a[n], b[n], h[n] = factors(gap[n], alpha[n], beta[n])
 
 
 @piece
@@ -193,7 +200,7 @@ def current_over(own, channels, memo, gap, k):
     return b, (own.first_current + k * own.width, a, h, channel.reach)
 
 
-@piece
+@apart
 def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, b, hit, other, t_look):
     """`move_lanes`, `receive` and `look` in two passes, for a block of like units with one current each, or two.
 
@@ -373,7 +380,7 @@ def bound_of_lanes(lanes, own, channels, node):
 # ----------------------------------------------------------------------------------------------------- reverse mode
 
 
-@piece
+@apart
 def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a, b, h):
     """`move_lanes_back` and `add_from_lanes` of a block of units with one current each, none of which is alone.
 
