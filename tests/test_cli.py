@@ -175,7 +175,7 @@ def test_info_says_where_kernels_are_and_how_many_are_damaged(tmp_path):
     assert facts["fireprop"]
     assert facts["threads"] >= 1
     assert facts["kernels on disk"] == "1 whole, 2 damaged (compiled again when they are needed)"
-    assert len(facts["kernel cache"]) == 5  # kernels, of graphs, of currents, of proofs, of the clocked peer
+    assert len(facts["kernel cache"]) == 6  # kernels, of chains, of graphs, of currents, of proofs, of the clocked peer
     for folder in facts["kernel cache"]:
         assert folder.startswith(str(cache))
         assert sum(line.endswith(f"  {folder}") for line in lines) == 1
@@ -187,7 +187,7 @@ import hashlib
 from pathlib import Path
 from fireprop.cli import app
 from fireprop.kernels import compiling
-from fireprop.kernels.simulate import simulate
+from fireprop.kernels.chain.simulate import simulate
 sealed = b"code" + hashlib.sha256(b"code").digest()
 for name, content in {"a": sealed, "b": b"", "c": sealed[:-1]}.items():
     Path(simulate.stats.cache_path, f"{compiling.DIGEST}-{name}.nbc").write_bytes(content)

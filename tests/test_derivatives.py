@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 import reference
 from fireprop import GrazeError, Spikes, autograd
-from fireprop.kernels.walk import AT_ONCE, N_AHEAD
+from fireprop.kernels.chain.walk import AT_ONCE, N_AHEAD
 from fireprop.losses import first_spike_cross_entropy, first_spike_times
 from fireprop.nn import LIF, Sequential
 

@@ -9,7 +9,8 @@ import torch
 
 from fireprop import SpikeLimitError, Spikes
 from fireprop.engine.arrays import records
-from fireprop.kernels import chain, membrane, simulate
+from fireprop.kernels import membrane
+from fireprop.kernels.chain import emit, layout
 from fireprop.kernels.log import EVENT
 from fireprop.nn import LIF, Sequential
 from kernel_cases import (
@@ -172,7 +173,7 @@ def test_bursts_of_many_units_in_one_gap_are_those_of_every_unit_alone(origin, t
 
 
 class InOrder(NamedTuple):
-    """What `simulate.place_in_order` reads of a loop."""
+    """What `emit.place_in_order` reads of a loop."""
 
     layers: np.ndarray
     units: np.ndarray
@@ -182,7 +183,7 @@ class InOrder(NamedTuple):
 @pytest.mark.white_box
 def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_theirs():
     start, first = 8, 2
-    loop = InOrder(records(2, chain.LAYER), records(start + 8, chain.UNIT), records(9, EVENT))
+    loop = InOrder(records(2, layout.LAYER), records(start + 8, layout.UNIT), records(9, EVENT))
     events = loop.events
     loop.units["last_spike"][:] = -7
     loop.layers["start"][1] = start
@@ -192,7 +193,7 @@ def test_own_spikes_of_an_instant_are_put_in_order_one_by_one_with_all_that_is_t
         if k >= first:
             loop.units["last_spike"][start + unit] = k
             loop.layers["count"][1] = k + 1
-            simulate.place_in_order(loop, 1, first)
+            emit.place_in_order(loop, 1, first)
     wanted = np.array([7, 6, 0, 1, 3, 4, 5, 2, 6])
     for name, factor in (("unit", 1), ("slope", 10), ("restart_slope", 100)):
         assert events[name].tolist() == (wanted * factor).tolist()

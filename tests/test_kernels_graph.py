@@ -11,7 +11,7 @@ from fireprop import SpikeLimitError, Spikes, TimeResolutionError, engine, valid
 from fireprop.engine.arrays import records
 from fireprop.engine.graph.scratch import new_memo
 from fireprop.engine.stop import outputs_at_rest
-from fireprop.kernels import membrane, simulate
+from fireprop.kernels import lanes, membrane
 from fireprop.kernels.graph import emit as graph_emit
 from fireprop.kernels.graph import loop as graph_loop
 from fireprop.kernels.graph import queue
@@ -215,9 +215,9 @@ def test_spikes_on_their_way_at_the_end_of_a_sample_do_not_arrive_in_the_next():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_rounds_to_its_threshold_without_a_crossing_settles_within_an_ulp_below_it(dtype):
     theta = dtype(0.7)
-    assert theta * (1.0 - 2.0**-22) <= dtype(simulate.settled(theta, theta)) < theta
-    assert dtype(simulate.settled(np.nextafter(theta, dtype(9.0)), theta)) < theta
-    assert simulate.settled(dtype(0.25), theta) == 0.25
+    assert theta * (1.0 - 2.0**-22) <= dtype(lanes.settled(theta, theta)) < theta
+    assert dtype(lanes.settled(np.nextafter(theta, dtype(9.0)), theta)) < theta
+    assert lanes.settled(dtype(0.25), theta) == 0.25
 
 
 def test_a_unit_that_rounding_has_brought_to_its_threshold_fires_before_what_arrives(rng):

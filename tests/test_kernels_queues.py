@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fireprop.engine.arrays import records
-from fireprop.kernels import agenda, chain, heap, simulate, walk
-from fireprop.kernels.graph import queue
+from fireprop.kernels.chain import agenda, heap, layout, look
+from fireprop.kernels.graph import queue, sweep
+from fireprop.kernels.graph.layout import NODE
 from fireprop.kernels.log import EVENT, Log
 
 
@@ -16,18 +17,18 @@ def test_ends_of_hold_come_in_order_whatever_the_order_of_their_spikes(rng):
     for first in (0, 3):
         for _ in range(30):
             n = int(rng.integers(2, 6))
-            units, events = records(n, chain.UNIT), records(first + n, EVENT)
+            units, events = records(n, NODE), records(first + n, EVENT)
             units["t_ref"], events["unit"][first:] = rng.integers(0, 4, n), rng.permutation(n)
             events["time"] = np.arange(first + n)
-            order, ends = walk.release_order(
-                units, 0, Log(events, np.zeros((2, 2), np.int64), np.empty(0, int)), first, first + n
+            order, ends = sweep.release_order(
+                units, Log(events, np.zeros((2, 2), np.int64), np.empty(0, int)), first, first + n
             )
             wanted = [first + k + float(units["t_ref"][events["unit"][first + k]]) for k in range(n)]
             assert ends.tolist() == wanted
             assert order.tolist() == sorted(range(n), key=wanted.__getitem__)
 
 
-def new_agenda(size, lanes=chain.LANES):
+def new_agenda(size, lanes=layout.LANES):
     entries = (records(size, heap.ENTRY) for _ in range(3))
     return agenda.Agenda(np.zeros(size), np.zeros(size, int), *entries, np.zeros(lanes, int))
 
@@ -37,7 +38,7 @@ def new_agenda(size, lanes=chain.LANES):
 def test_the_first_flag_of_a_word_is_found_wherever_it_is_and_whatever_follows(byte):
     for after in (0, 1, 0b10000001):
         flags = sum(1 << 8 * k for k in range(byte, 8) if k == byte or after >> (k - byte - 1) & 1)
-        assert simulate.first_byte(np.uint64(flags)) == byte
+        assert look.first_byte(np.uint64(flags)) == byte
 
 
 @pytest.mark.white_box

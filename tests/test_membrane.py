@@ -13,7 +13,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import reference
-from fireprop.kernels import heap, membrane
+from fireprop.kernels import membrane
+from fireprop.kernels.chain import heap
 from fireprop.kernels.membrane import NONE_AHEAD
 
 pytestmark = pytest.mark.white_box

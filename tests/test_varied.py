@@ -14,7 +14,7 @@ from fireprop import Spikes, get_num_threads, set_num_threads
 from fireprop.engine import Stop, chain
 from fireprop.engine import graph as graph_engine
 from fireprop.gradcheck import check_gradients
-from fireprop.kernels.chain import N_PAIRS
+from fireprop.kernels.chain.layout import N_PAIRS
 from fireprop.nn import LIF, Sequential, fused
 from networks import KINDS, inputs_of, layer_of
 

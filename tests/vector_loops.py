@@ -20,8 +20,9 @@ from fireprop.engine.chain.constants import new_sums
 from fireprop.engine.chain.forward import NO_PARENTS
 from fireprop.engine.chain.scratch import new_lanes, new_loop
 from fireprop.engine.interface import Part
-from fireprop.kernels import adjoint, rates, simulate, tangent, varied, walk
-from fireprop.kernels.constants import arrive_back
+from fireprop.kernels import lanes as lanes_kernel
+from fireprop.kernels.chain import adjoint, look, rates, restart, search, tangent, varied, walk
+from fireprop.kernels.chain.constants import arrive_back
 from fireprop.kernels.graph import blocks
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.graph.varied import Rates, find_each
@@ -57,11 +58,11 @@ def loops(dtype):
     gradient = adjoint.Gradient(times, chain.weight, times, delays)
     direction = tangent.Direction(times, chain.weight, times, delays, times)
     return {
-        "units at an arrival": (simulate.advance, (loop, 0, decays, 0.5), ANY, dtype),
-        "units at a look ahead": (simulate.mark, (loop, 0, 0.5), ANY, dtype),
-        "who may cross": (simulate.flag_units, (loop, state, 0, 0.5, 0.0), ANY, dtype),
-        "crossings": (simulate.search_all, (loop, 0), "sqrt", "float64"),
-        "after a crossing": (simulate.look_beyond, (loop, 0, 3), ANY, "float64"),
+        "units at an arrival": (look.advance, (loop, 0, decays, 0.5), ANY, dtype),
+        "units at a look ahead": (look.mark, (loop, 0, 0.5), ANY, dtype),
+        "who may cross": (look.flag_units, (loop, state, 0, 0.5, 0.0), ANY, dtype),
+        "crossings": (search.search_all, (loop, 0), "sqrt", "float64"),
+        "after a crossing": (restart.look_beyond, (loop, 0, 3), ANY, "float64"),
         "factors of gaps": (walk.fill_factors, (lanes.gaps, 3), ANY, "float64"),
         "derivatives in a gap": (walk.move_lanes, (lanes.all, None, 72, decays), ANY, dtype),
         "slopes of gaps": (rates.fill_slopes, (by_rates.ahead, lanes.gaps, 3), ANY, "float64"),
@@ -75,9 +76,9 @@ def loops(dtype):
             "float64",
         ),
         "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
-        "varied units at an arrival": (simulate.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
-        "who may cross of varied units": (simulate.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
-        "crossings of varied units": (simulate.search_varied, (loop.search, 0, 8), "sqrt", "float64"),
+        "varied units at an arrival": (varied.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
+        "who may cross of varied units": (varied.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
+        "crossings of varied units": (lanes_kernel.search_varied, (loop.search, 0, 8), "sqrt", "float64"),
         "factors of varied units": (varied.find_each, (columns, loop.rates, 0, 64, 0.5, 0), ANY, "float64"),
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),

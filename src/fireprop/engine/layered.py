@@ -18,7 +18,7 @@ from fireprop.engine.graph.layout import Structure
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Acting, Start
 from fireprop.engine.stop import Stop
-from fireprop.kernels.chain import Chain
+from fireprop.kernels.chain.layout import Chain
 
 
 def engine_for(

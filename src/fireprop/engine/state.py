@@ -7,8 +7,8 @@ import numpy as np
 from fireprop.engine import interface
 from fireprop.engine.arrays import Array
 from fireprop.engine.interface import Joint
-from fireprop.kernels import resume as resume_kernel
-from fireprop.kernels.chain import Chain
+from fireprop.kernels.chain import resume as resume_kernel
+from fireprop.kernels.chain.layout import Chain
 
 N_ROWS = 5  # derivatives of a unit that cross a cut: by I and V, and three that lead to those by its rates
 

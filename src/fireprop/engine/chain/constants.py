@@ -8,11 +8,11 @@ import numpy as np
 from fireprop.engine.arrays import Array, records
 from fireprop.engine.chain.layout import widest
 from fireprop.engine.interface import Part
-from fireprop.kernels import rates
-from fireprop.kernels.chain import Chain
-from fireprop.kernels.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA, Sums
-from fireprop.kernels.rise import Direction
-from fireprop.kernels.walk import N_AHEAD
+from fireprop.kernels.chain import rates
+from fireprop.kernels.chain.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA, Sums
+from fireprop.kernels.chain.layout import Chain
+from fireprop.kernels.chain.rise import Direction
+from fireprop.kernels.chain.walk import N_AHEAD
 
 if TYPE_CHECKING:
     from fireprop.engine.chain.run import Run

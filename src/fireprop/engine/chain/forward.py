@@ -27,10 +27,11 @@ from fireprop.engine.starts import Start, check_acting, check_start
 from fireprop.engine.state import State, check_kind, check_stop, joint_of
 from fireprop.engine.stop import Stop, in_kernels
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
-from fireprop.kernels import resume as resume_kernel
-from fireprop.kernels import simulate as simulate_kernel
 from fireprop.kernels import status
-from fireprop.kernels.chain import Chain
+from fireprop.kernels.chain import resume as resume_kernel
+from fireprop.kernels.chain import simulate as simulate_kernel
+from fireprop.kernels.chain.layout import Chain
+from fireprop.kernels.chain.loop import Buffers, Loop
 from fireprop.kernels.log import EVENT, Log
 
 FIRST_CAPACITY = 32  # spikes per sample for which a layer has room at first
@@ -116,9 +117,9 @@ def simulate(
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = np.full(chain.layers.size, FIRST_CAPACITY)  # per sample: what one chunk has needed, the next will
     stops = in_kernels(stop, t_end.size)
-    idle: list[simulate_kernel.Loop] = []  # one for each thread, in the end
+    idle: list[Loop] = []  # one for each thread, in the end
 
-    def run_chunk(k: int) -> simulate_kernel.Buffers:
+    def run_chunk(k: int) -> Buffers:
         nonlocal capacity
         first, last = edges[k], edges[k + 1]
         n_before = 0 if initial is None else initial.n_fired(chain, k)
@@ -162,7 +163,7 @@ def simulate(
     return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant)
 
 
-def _carried(chain: Chain, chunks: Sequence[simulate_kernel.Buffers], initial: State | None) -> Array:
+def _carried(chain: Chain, chunks: Sequence[Buffers], initial: State | None) -> Array:
     """The spikes of an earlier run that still act, with what has become of them: EVENT."""
     if initial is None:
         return NO_EVENTS
@@ -197,7 +198,7 @@ def _check_layer(where: str, layer: Layer, n_sources: int) -> None:
 def assemble(
     inputs: Array,
     offsets: Array,
-    chunks: Sequence[simulate_kernel.Buffers],
+    chunks: Sequence[Buffers],
     edges: Sequence[int],
     n_layers: int,
     carried: Array,

@@ -9,8 +9,8 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.starts import NOTHING, Acting
-from fireprop.kernels.chain import BETA, GAP, LANES, LAYER, N_PAIRS, N_RATES, PAIRS, UNIT, Chain
-from fireprop.kernels.varied import N_ROWS
+from fireprop.kernels.chain.layout import BETA, GAP, LANES, LAYER, N_PAIRS, N_RATES, PAIRS, UNIT, Chain
+from fireprop.kernels.chain.varied import N_ROWS
 
 # A graph takes 0.78 of the time of a chain for 2000 x 2000 with 1 % of the synapses, 2.2 with 5 %; for 1000: 1.0, 1.7.
 LARGE, SPARSE = 1000, 0.02

@@ -16,12 +16,12 @@ from fireprop.engine.interface import AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Start
 from fireprop.engine.state import N_ROWS as N_MOVING
 from fireprop.engine.threads import chunk_edges, threads
-from fireprop.kernels import adjoint as adjoint_kernel
-from fireprop.kernels import rise as rise_kernel
 from fireprop.kernels import status
-from fireprop.kernels import tangent as tangent_kernel
-from fireprop.kernels.chain import Chain
-from fireprop.kernels.walk import Lanes
+from fireprop.kernels.chain import adjoint as adjoint_kernel
+from fireprop.kernels.chain import rise as rise_kernel
+from fireprop.kernels.chain import tangent as tangent_kernel
+from fireprop.kernels.chain.layout import Chain
+from fireprop.kernels.chain.walk import Lanes
 from fireprop.synapses import EXPONENTIAL
 
 # What errors call the owner of a unit of a layer, and its number there

@@ -22,7 +22,7 @@ from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.walk import N_SUMS
+from fireprop.kernels.sums import N_SUMS
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run

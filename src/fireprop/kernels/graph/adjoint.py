@@ -25,7 +25,7 @@ from fireprop.kernels.graph.layout import OWN
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
-from fireprop.kernels.walk import N_SUMS, total_of
+from fireprop.kernels.sums import N_SUMS, total_of
 
 
 class Gradient(NamedTuple):

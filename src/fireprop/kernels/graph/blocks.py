@@ -16,12 +16,12 @@ import numpy as np
 
 from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import apart, kernel, piece
-from fireprop.kernels.graph.crossing import SLACK, earliest_crossing_of, peaks_below, rises_below
+from fireprop.kernels.graph.crossing import earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
-from fireprop.kernels.lanes import BELOW, ROUNDED
+from fireprop.kernels.lanes import BELOW, ROUNDED, SLACK
 from fireprop.kernels.membrane import NONE_AHEAD, factors
-from fireprop.kernels.walk import N_SUMS
+from fireprop.kernels.sums import N_SUMS
 
 NOT_COPIED = -1
 RECENT = 0.25  # weight of the latest gap in the average gap of a block

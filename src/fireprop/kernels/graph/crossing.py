@@ -14,6 +14,7 @@ from fireprop.kernels.compiling import called, inlined, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.state import potential_after, slope_after, state_at_base
+from fireprop.kernels.lanes import SLACK
 from fireprop.kernels.membrane import (
     CLOSE_ENOUGH,
     MAX_ITERATIONS,
@@ -26,7 +27,6 @@ from fireprop.kernels.membrane import (
     tangent_reach,
 )
 
-SLACK = 1.0 + 1e-6  # so that no rounding hides a unit that may cross  # mutant: any slack above rounding is right
 MOST_STEPS = 7  # of Newton's method, before the search goes the long way
 FAR = 690.0  # slowest time constants after which nothing can be left of any potential
 

@@ -19,9 +19,18 @@ from fireprop.kernels.graph.crossing import earliest_crossing, earliest_crossing
 from fireprop.kernels.graph.loop import IN_LINE, REACHED
 from fireprop.kernels.graph.queue import ABSENT
 from fireprop.kernels.graph.state import base_of_one, set_base
-from fireprop.kernels.lanes import DURATION, GOAL, MEMBRANE, START, START_I, START_V, SYNAPSE, fill_up
+from fireprop.kernels.lanes import (
+    DURATION,
+    GOAL,
+    MEMBRANE,
+    START,
+    START_I,
+    START_V,
+    SYNAPSE,
+    fill_up,
+    search_varied,
+)
 from fireprop.kernels.membrane import NONE_AHEAD, UNRESOLVED, crossing_ahead
-from fireprop.kernels.varied import search_varied
 
 # What the time of a unit in the queue is: a lower bound of its next crossing that holds still, though something has
 # arrived since; one from its state as it is; or the crossing itself.

@@ -6,7 +6,6 @@ import numpy as np
 
 from fireprop.kernels.compiling import njit
 from fireprop.kernels.log import arrival_time
-from fireprop.kernels.walk import release_order
 
 # A spike; the end of its refractory period; what comes from outside, or late; the arrival of a spike where it is sent.
 SPIKE, END_OF_HOLD, INPUT, ARRIVAL = range(4)
@@ -35,7 +34,7 @@ def steps_of(nodes, log, sample, last, beyond):
     """
     spike, arrival = log.offsets[1, sample], log.offsets[1, sample]
     outside, outside_to = log.offsets[0, sample], log.offsets[0, sample + 1]
-    order, ends = release_order(nodes, 0, log, spike, last)
+    order, ends = release_order(nodes, log, spike, last)
     first, held = spike, 0
     most = outside_to - outside + 3 * (last - first)
     time, event, kind = np.empty(most), np.empty(most, np.int64), np.empty(most, np.int64)
@@ -69,7 +68,7 @@ def steps_within(nodes, log, sample, part):
     later."""
     times, events, kinds = steps_of(nodes, log, sample, log.offsets[1, sample + 1], True)
     carried, last = part.carried[sample], part.carried[sample + 1]
-    order, ends = release_order(nodes, 0, log, carried, last)
+    order, ends = release_order(nodes, log, carried, last)
     size = times.size + ends.size
     time, event, kind = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
     n = own = held = 0
@@ -87,3 +86,16 @@ def steps_within(nodes, log, sample, part):
             held += 1
             n += -np.inf < end < part.end[sample]
     return time[:n], event[:n], kind[:n]
+
+
+@njit(cache=True)
+def release_order(nodes, log, first, last):
+    """Spikes first..last - 1 in the order in which their holds end; times of those ends, by spike."""
+    ends = np.empty(last - first)
+    in_order = True
+    for k in range(first, last):
+        event = log.events[k]
+        ends[k - first] = event.time + nodes[event.unit].t_ref
+        in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])  # mutant: sorts what is in order
+    order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
+    return order, ends

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import rates
-from fireprop.kernels.chain import ALPHA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain import rates
+from fireprop.kernels.chain.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA
+from fireprop.kernels.chain.layout import ALPHA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain.rates import DRIVENS, DRIVERS
+from fireprop.kernels.chain.walk import DRIVER, hold_end_of, move_all, move_alone, n_lanes
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.membrane import factors
-from fireprop.kernels.rates import DRIVENS, DRIVERS
-from fireprop.kernels.walk import DRIVER, hold_end_of, move_all, move_alone, n_lanes
 
 
 class Direction(NamedTuple):

@@ -7,19 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import constants, rates, status
+from fireprop.kernels import status
 from fireprop.kernels.bits import add_arrivals
-from fireprop.kernels.chain import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
-from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.constants import Sums
-from fireprop.kernels.membrane import factors
-from fireprop.kernels.walk import (
+from fireprop.kernels.chain import constants, rates
+from fireprop.kernels.chain.constants import Sums
+from fireprop.kernels.chain.layout import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain.walk import (
     DRIVEN,
     DRIVEN_RATE,
     DRIVER,
     DRIVER_RATE,
     N_AHEAD,
-    N_SUMS,
     TIME,
     driver_of,
     factors_at,
@@ -29,8 +27,10 @@ from fireprop.kernels.walk import (
     move_alone,
     n_lanes,
     n_together,
-    total_of,
 )
+from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.membrane import factors
+from fireprop.kernels.sums import N_SUMS, total_of
 
 
 class Gradient(NamedTuple):

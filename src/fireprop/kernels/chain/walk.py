@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import rates
-from fireprop.kernels.chain import ALPHA, BETA, LANES
-from fireprop.kernels.compiling import inlined, njit, piece
+from fireprop.kernels.chain import rates
+from fireprop.kernels.chain.layout import ALPHA, BETA, LANES
+from fireprop.kernels.chain.rates import DRIVEN_DECAY, DRIVEN_RATE, DRIVER_DECAY, DRIVER_RATE, RESPONSE, TIME
+from fireprop.kernels.chain.varied import A, B, H, entry_of, find_each, find_few
+from fireprop.kernels.compiling import inlined, piece
 from fireprop.kernels.membrane import factors, step
-from fireprop.kernels.rates import DRIVEN_DECAY, DRIVEN_RATE, DRIVER_DECAY, DRIVER_RATE, RESPONSE, TIME
-from fireprop.kernels.varied import A, B, H, entry_of, find_each, find_few
+from fireprop.kernels.sums import N_SUMS
 
 # Rows of `Lanes.all`
 DRIVEN, DRIVER = range(2)
 
-N_SUMS = 8
 AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
 FEW = 3
 N_AHEAD = 64  # factors that are found ahead, at most: a multiple of AT_ONCE
@@ -65,16 +65,6 @@ class Lanes(NamedTuple):
 def n_lanes(layer):
     """Lanes that a walk goes over: all units, and no more padding than a sum in parts needs."""
     return (layer.width + N_SUMS - 1) // N_SUMS * N_SUMS
-
-
-@piece
-def total_of(sums):
-    """The sum over a layer, of which `sums[p]` is that of the units p, p + N_SUMS, ...: in this order, so that LLVM may
-    take N_SUMS units at a time."""
-    total = 0.0
-    for part in range(N_SUMS):
-        total += sums[part]
-    return total
 
 
 @piece
@@ -200,19 +190,3 @@ def move_varied(every, by_rates, columns, table, places, state, n_units, gap, dr
 def hold_end_of(chain, log, layer, k):
     """When the hold of spike k of a layer ends."""
     return log.events[k].time + chain.units[chain.layers[layer].start + log.events[k].unit].t_ref
-
-
-@njit(cache=True)
-def release_order(units, start, log, first, last):
-    """Spikes first..last - 1 in the order in which their holds end; times of those ends, by spike.
-
-    units  records with t_ref, those of the spikes from `start` on
-    """
-    ends = np.empty(last - first)
-    in_order = True
-    for k in range(first, last):
-        event = log.events[k]
-        ends[k - first] = event.time + units[start + event.unit].t_ref
-        in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])  # mutant: sorts what is in order
-    order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
-    return order, ends

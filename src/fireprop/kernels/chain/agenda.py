@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import heap
-from fireprop.kernels.chain import LANES
+from fireprop.kernels.chain import heap
+from fireprop.kernels.chain.layout import LANES
 from fireprop.kernels.compiling import piece
 
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)

@@ -10,12 +10,15 @@ Records, not many parallel arrays: Numba counts references to each array at each
 arithmetic. Only what is walked in vector passes is columnar.
 """
 
+import math
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from fireprop.kernels.compiling import inlined, piece
+
+NEVER = -math.inf  # when nothing has arrived
 
 # Units that a vector pass judges at once. Plain Python has no vectors, and would pay for the padding.
 LANES = 8 if numba.config.DISABLE_JIT else 64

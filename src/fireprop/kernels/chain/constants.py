@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels import rates
+from fireprop.kernels.chain import rates
+from fireprop.kernels.chain.rates import DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN, DRIVENS, DRIVER_BY_OWN, DRIVERS
 from fireprop.kernels.compiling import piece
-from fireprop.kernels.rates import DRIVEN_BY_DRIVERS, DRIVEN_BY_OWN, DRIVENS, DRIVER_BY_OWN, DRIVERS
 
 # Rows of `Sums`: by beta, by alpha of what arrives from below, by alpha of own spikes
 BY_BETA, BY_ALPHA, BY_OWN_ALPHA = range(3)

@@ -7,9 +7,9 @@ are found once for each pair and handed out to the units; else in a vector pass 
 import numpy as np
 
 from fireprop.kernels.bits import hand_out
-from fireprop.kernels.chain import ALPHA, BETA, GAP, LANES, N_PAIRS, PAIRS
+from fireprop.kernels.chain.lanes import BLOCK, look_ahead, may_cross_in_look, receive
+from fireprop.kernels.chain.layout import ALPHA, BETA, GAP, LANES, N_PAIRS, PAIRS
 from fireprop.kernels.compiling import piece
-from fireprop.kernels.lanes import BLOCK, MEMBRANE, SYNAPSE, look_ahead, may_cross_in_look, receive, search_one
 from fireprop.kernels.membrane import factors
 
 # What a block of units has in `columns`, in the dtype of the weights: rows of LANES, one after the other, since LLVM
@@ -31,7 +31,7 @@ def entry_of(u):
 def find_each(columns, rates, first, n, gap, driver):
     """Write the `factors` of a gap into the columns of n units of a block, from the first on.
 
-    rates  as in `chain.Chain`; driver: the rate of the first factor, ALPHA or BETA
+    rates  as in `layout.Chain`; driver: the rate of the first factor, ALPHA or BETA
     """
     write_factors(columns, entry_of(first), rates, driver, BETA - driver, first, n, gap)
 
@@ -119,10 +119,3 @@ def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
         a, b, h = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
         beta_down, beta_up = columns[at + low + k], columns[at + LEAK_UP + k]
         flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)
-
-
-@piece
-def search_varied(search, first, n):
-    """`search_line` in a varied layer."""
-    for m in range(np.uint64(first), np.uint64(first + n)):
-        search_one(search, m, search[SYNAPSE, m], search[MEMBRANE, m])

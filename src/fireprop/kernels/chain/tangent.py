@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.chain import ALPHA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain.layout import ALPHA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.membrane import factors
-from fireprop.kernels.walk import DRIVEN, DRIVER, hold_end_of, move_all, move_alone, n_lanes
 
 
 class Direction(NamedTuple):

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fireprop.kernels.chain.lanes import I, V
+from fireprop.kernels.chain.layout import NEVER
+from fireprop.kernels.chain.simulate import reset, stand_at
 from fireprop.kernels.compiling import kernel, piece
-from fireprop.kernels.simulate import NEVER, I, V, reset, stand_at
 
 
 class State(NamedTuple):
