@@ -17,7 +17,7 @@ test:
 	pytest -q -m "not slow"
 
 test-all: test-jit-off test-bounds
-	pytest -q -n 2
+	pytest -q -n 2 --dist worksteal
 
 # Two calls of pytest: each start takes some five seconds. `test_graph.py` in a selection is the file of a test.
 test-jit-off:
