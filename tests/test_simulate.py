@@ -456,12 +456,14 @@ def test_more_spikes_than_a_buffer_holds_change_nothing(rng, monkeypatch):
     inputs = batch(rng, 10, 4, 4.0, per_unit=4)
     roomy = engine.chain.simulate(layers, *inputs)
     monkeypatch.setattr(engine.chain.forward, "FIRST_CAPACITY", 1)
+    monkeypatch.setattr(engine.chain.forward, "FIRST_ROOM", 0)
     assert_same_run(engine.chain.simulate(layers, *inputs), roomy)
 
 
 @pytest.mark.white_box
 def test_a_layer_that_fires_much_takes_room_from_no_other(rng, monkeypatch):
     layers = [layer(20 * rng.normal(0.6, 0.2, (3, 3))), layer(np.zeros((5, 3))), layer(np.eye(4, 5))]
+    monkeypatch.setattr(engine.chain.forward, "FIRST_ROOM", 0)
     larger, make = [], engine.chain.scratch.new_buffers
     monkeypatch.setattr(engine.chain.scratch, "new_buffers", lambda *args: larger.append(make(*args)) or larger[-1])
     run = engine.chain.simulate(layers, *batch(rng, 4, 3, 40.0, per_unit=60))

@@ -224,6 +224,7 @@ def test_a_wide_chain_that_is_cut_has_the_bits_of_the_whole(rng, dtype, t_ref, r
 @pytest.mark.parametrize("kind", ["recurrent chain", "network with delays"])
 def test_a_log_that_is_too_small_changes_no_bit_of_a_cut_run(rng, monkeypatch, frozen, kind):
     monkeypatch.setattr(chain.forward, "FIRST_CAPACITY", 1)
+    monkeypatch.setattr(chain.forward, "FIRST_ROOM", 0)
     monkeypatch.setattr(forward, "FIRST_CAPACITY", 1)
     for seed, *_ in frozen[kind][:NETWORKS_EACH]:
         (case,) = caught(monkeypatch, frozen_networks.draw(kind, seed))

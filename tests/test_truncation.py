@@ -226,6 +226,7 @@ def test_detached_chunks_need_the_memory_of_one():
         inputs = spikes(400 * n_chunks, 3, 5, batch=1, t_end=lasts * n_chunks)
         trainer = trainer_of(Count(tau=1.0), net, t_end=lasts * n_chunks, truncate=truncate)
         _, loss = trainer.step(inputs, LABELS[:1])
+        loss.backward()  # kernels are loaded by now
         del loss
         gc.collect()
         tracemalloc.start()

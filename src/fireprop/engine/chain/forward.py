@@ -34,7 +34,8 @@ from fireprop.kernels.chain.layout import Chain
 from fireprop.kernels.chain.loop import Buffers, Loop
 from fireprop.kernels.log import EVENT, Log
 
-FIRST_CAPACITY = 32  # spikes per sample for which a layer has room at first
+FIRST_CAPACITY = 32  # spikes per sample for which a layer has room at first, at least
+FIRST_ROOM = 2**13  # spikes for which all layers have room at first: few samples, which may fire often, start with it
 CHUNK_ALONE = 4 * CHUNK  # most samples of a call
 MUCH = 2**20  # bytes, for which a thread is worth waking
 NO_PARENTS = np.empty(0, int)  # a chain has no delay lines
@@ -115,7 +116,7 @@ def simulate(
     final = State.of(chain, t_end, t_start, initial) if want_state else None
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
-    capacity = np.full(chain.layers.size, FIRST_CAPACITY)  # per sample: what one chunk has needed, the next will
+    capacity = _first_capacity(chain.layers.size, edges)  # per sample: what one chunk has needed, the next will
     stops = in_kernels(stop, t_end.size)
     idle: list[Loop] = []  # one for each thread, in the end
 
@@ -171,6 +172,12 @@ def _carried(chain: Chain, chunks: Sequence[Buffers], initial: State | None) -> 
     carried = np.concatenate([NO_EVENTS, *parts])
     carried["time"][~initial.waits(chain)[initial.fired]] = -np.inf  # nothing happens to them any more
     return for_kernels(carried)
+
+
+def _first_capacity(n_layers: int, edges: Sequence[int]) -> Array:
+    """(n_layers,): spikes per sample for which a layer has room at first."""
+    n_samples = max(edges[1] - edges[0], 1) if len(edges) > 1 else 1
+    return np.full(n_layers, max(FIRST_CAPACITY, FIRST_ROOM // (n_layers * n_samples)))
 
 
 def _chunk(n_samples: int) -> int:
