@@ -250,7 +250,7 @@ def test_a_training_tells_its_spikes_at_the_start_and_at_the_end(small_work, mon
 def test_the_weights_of_fireprop_have_their_first_bits_after_the_steps_that_are_timed(tmp_path):
     work = works.first(works.make("yin-yang", None), 600)
     work.save(tmp_path / "work.npz")
-    effort = peers.Effort(seconds=0.05, patience=300.0, batches=4)
+    effort = peers.Effort(seconds=0.3, patience=300.0, batches=4)
     row = peers._measure(Path(sys.executable), "fireprop", "first-spikes", tmp_path / "work.npz", effort)
     with torch.no_grad():
         hidden, output = work.net.record(work.spikes, t_end=work.t_end, stop="first_spikes")
