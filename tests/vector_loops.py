@@ -164,8 +164,6 @@ def main(cpus):
     found = {cpu: {} for cpu in cpus or ["host"]}
     for dtype in ("float32", "float64"):
         for name, (piece, arguments, operation, operated) in loops(dtype).items():
-            if operated != dtype:  # the same loop for weights of either type
-                continue
             kernel = compiled(piece, arguments)
             for cpu, counts in found.items():
                 texts = kernel.inspect_llvm() if cpus else kernel.inspect_asm()

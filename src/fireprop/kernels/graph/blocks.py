@@ -251,6 +251,16 @@ def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, b,
 
 
 @piece
+def advance_block(blocks, own, first_weight, b, hit, other, t_look):
+    """`advance`, on the arrays of all blocks."""
+    lanes = blocks.lanes
+    return advance(
+        lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, first_weight, b, hit, other,
+        t_look,
+    )  # fmt: skip
+
+
+@piece
 def move_block(rates, blocks, own, nodes, channels, memo, t):
     """`move_lanes`; rates: those of the lanes."""
     if rates is not None:

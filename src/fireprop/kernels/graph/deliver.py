@@ -18,7 +18,7 @@ from fireprop.kernels.graph.blocks import (
     A,
     B,
     H,
-    advance,
+    advance_block,
     bound_of_lanes,
     clear_lane,
     copy_to_node,
@@ -85,17 +85,11 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
         own.at = t
         if own.n_channels == 1:
             b, hit = lanes.factors[B, n], (own.first_current, lanes.factors[A, n], lanes.factors[H, n], own.reach)
-            found = advance(
-                lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, b, hit,
-                None, t_look,
-            )  # fmt: skip
+            found = advance_block(blocks, own, part.weight, b, hit, None, t_look)
         else:
             _, hit = current_over(own, channels, graph.memo, t - before, part.place)
             b, other = current_over(own, channels, graph.memo, t - before, 1 - part.place)
-            found = advance(
-                lanes.v, lanes.i, blocks.theta, lanes.weight, blocks.moved, blocks.flags, own, part.weight, b, hit,
-                other, t_look,
-            )  # fmt: skip
+            found = advance_block(blocks, own, part.weight, b, hit, other, t_look)
     if found == CROSSED:
         own.at = before
         reached = NEVER < before < t and move_block(lanes.rates, blocks, own, nodes, channels, graph.memo, t)
