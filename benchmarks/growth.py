@@ -24,7 +24,9 @@ T_END = 8.0  # long against the time that it takes until a first layer fires
 Case = tuple[Sequential, Spikes, float]
 
 
-def _case(widths: list[int], *, spikes: float = RATE * T_END, t_end: float = T_END, batch: int = 8) -> Case:
+def _case(
+    widths: list[int], *, spikes: float = RATE * T_END, t_end: float = T_END, batch: int = 8, recurrent: bool = False
+) -> Case:
     """Layers of these widths, the first that of the inputs; these have `spikes` spikes each, evenly over time."""
     rng = np.random.default_rng(0)
     n_inputs = widths[0]
@@ -35,7 +37,9 @@ def _case(widths: list[int], *, spikes: float = RATE * T_END, t_end: float = T_E
     layers = []
     for seed, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         generator = torch.Generator().manual_seed(seed)
-        layer = LIF(n_in, n_out, tau_mem=1.0, tau_syn=0.5, dtype=torch.float32, generator=generator)
+        layer = LIF(
+            n_in, n_out, tau_mem=1.0, tau_syn=0.5, recurrent=recurrent, dtype=torch.float32, generator=generator
+        )
         # The same weights whatever the number of spikes, so that more of them cause more. At this gain a layer fires
         # about as often as the one below, so that depth neither silences nor multiplies.
         layer.reset_parameters(spikes_per_input=RATE, window=1.0, gain=2.2, generator=generator)
@@ -51,6 +55,10 @@ SWEEPS: dict[str, tuple[str, list[int], Callable[[int], Case]]] = {
     "horizon": (
         "time constants of the membrane", [8, 16, 32, 64],
         lambda n: _case([64, 128, 10], spikes=RATE * n, t_end=float(n)),
+    ),
+    "recurrent": (
+        "spikes of an input of a recurrent layer", [16, 32, 64, 128, 256],
+        lambda n: _case([64, 128], spikes=n, recurrent=True),
     ),
 }  # fmt: skip
 QUICK_SIZES = 4
