@@ -19,19 +19,22 @@ test:
 test-all: test-jit-off test-bounds
 	pytest -q -n 2 --dist worksteal
 
-# Two calls of pytest: each start takes some five seconds. `test_graph.py` in a selection is the file of a test.
+# Kernels as plain Python: a formula, and each kernel once. `make test-bounds` runs the longer tests of the same indices.
+# `test_graph.py` in a selection is the file of a test.
 test-jit-off:
-	NUMBA_DISABLE_JIT=1 pytest -q -m "not slow" tests/test_membrane.py tests/test_derivatives.py
-	NUMBA_DISABLE_JIT=1 pytest -q tests/test_graph.py tests/test_ift.py tests/test_certify.py tests/test_validity.py \
-		tests/test_constants.py tests/test_distances.py tests/test_trained_chain.py tests/test_chain_starts.py \
-		tests/test_chain_delays.py tests/test_projections.py tests/test_blocks.py tests/test_hard_cases.py \
-		tests/test_alpha.py -k " \
-		(test_graph.py or test_ift.py) and (stop_leaves or full or synapses or names or graze or entry or roads) \
+	NUMBA_DISABLE_JIT=1 pytest -q tests/test_membrane.py tests/test_derivatives.py tests/test_graph.py tests/test_ift.py \
+		tests/test_certify.py tests/test_validity.py tests/test_constants.py tests/test_distances.py \
+		tests/test_trained_chain.py tests/test_chain_starts.py tests/test_chain_delays.py tests/test_projections.py \
+		tests/test_blocks.py tests/test_hard_cases.py tests/test_alpha.py -k " \
+		test_membrane.py and not fifty_digits \
+		or test_derivatives.py and (stop or fused or closed_form or straight_lines or graze or counts or column) \
+		or test_graph.py and (stop_leaves or full or synapses or graze) \
+		or test_ift.py and (names or graze or entry or roads) \
 		or test_certify.py and (enclose or bounds or hides or before_any or stop) \
 		or test_validity.py and (margins or instant or hold or stop or silent) \
 		or test_constants.py and (burst or zero or closed_form or initial) \
 		or test_distances.py \
-		or test_trained_chain.py and (differences or transpose) \
+		or test_trained_chain.py and differences \
 		or (test_chain_starts.py or test_chain_delays.py) and (without_any_input or instant) \
 		or test_projections.py and (reach_a_unit_once or split_in_two or two_delays or add_up) \
 		or test_blocks.py and (stop or which or wait) \
@@ -48,7 +51,7 @@ test-bounds:
 		not float32 and not dtype1 and not dtype_of and not difference_of_the_oracle"
 	$(BOUNDS) pytest -q tests/test_constants.py tests/test_validity.py tests/test_certify.py tests/test_alpha.py -k " \
 		test_alpha.py and (chunks or certified or silent or meet) \
-		or test_constants.py and (burst or zero or batch or replay or gradients or certified) \
+		or test_constants.py and (burst or zero or batch or replay or gradients and several or hold-start or certified) \
 		or (test_validity.py or test_certify.py) and (margins or clearances or steps or batch or stop or hold)"
 
 # Of all that is not compiled; kernels are covered with the JIT off and by mutants.

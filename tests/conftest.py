@@ -9,6 +9,9 @@ import pytest
 import torch
 
 mpl.use("Agg")
+# Tensors of tests are small, and each process of the suite has a core: a second thread of torch would make the first
+# wait at every operation, and the other process too.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -22,12 +25,3 @@ def plain_kernels_divide_as_compiled_ones_do():
     """By 0, and beyond float64, without a warning."""
     with np.errstate(all="ignore"):
         yield
-
-
-@pytest.fixture(scope="module")
-def one_torch_thread():
-    """For tensors of a few numbers: there a second thread of torch only waits for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

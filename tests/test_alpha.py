@@ -24,9 +24,6 @@ from fireprop.nn.plain import lif_layers
 from fireprop.shares import gradient_shares
 from fireprop.validity import validity_report
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 # --------------------------------------------------------------------------------------------------------- formulas
 
 

@@ -833,15 +833,6 @@ CASES |= {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Idle threads of torch cost more than all the calls."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_bad_arguments_get_words_or_work(name):
     case = CASES[name]

@@ -14,8 +14,6 @@ from fireprop.kernels.graph.layout import OWN
 from fireprop.nn import LIF, Conv2d, Network, Sequential
 from fireprop.nn.view import graph_view
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 N_IN = 9
 
 

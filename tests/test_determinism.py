@@ -24,9 +24,6 @@ OPTIONS = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 @pytest.fixture(autouse=True)
 def _threads_as_before():
     before = fireprop.get_num_threads()

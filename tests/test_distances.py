@@ -12,7 +12,6 @@ import reference
 from fireprop import Spikes
 from fireprop.losses import Weighting, activity_bounds, smooth_counts, van_rossum_distance, victor_purpura_distance
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 STOPPED = 'an early stop (stop="first_spikes"): run the network without stop'
 T_END = 2.0
 HUMP = Weighting([-0.5, 0.4, 1.2, math.inf], [1.0, -0.5, 2.0], [math.inf, 0.7, 3.0])

@@ -13,8 +13,6 @@ from typer.testing import CliRunner
 from fireprop.cli import app
 from fireprop.training import pictures
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 HOUSE = Path(__file__).parents[1]
 DOCS = HOUSE / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)

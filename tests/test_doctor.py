@@ -22,8 +22,6 @@ from fireprop.tasks import build_network, default_config, load_splits
 from fireprop.training import pictures
 from tiny_files import write_task
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.25, "dtype": torch.float64}
 PULSE = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
 PEAK = 0.25  # of V after one spike of weight 1 with these: (exp(-t) - exp(-2 t)) / (2 - 1), at t = log(2)

@@ -12,8 +12,6 @@ from fireprop.datasets import Augmented, SpikeDataset
 from fireprop.spikes import Spikes
 from tiny_files import write_emg
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 def test_signals_and_labels_are_those_of_the_file(tmp_path, rng):
     arrays = write_emg(tmp_path / "emg_fingers", rng)

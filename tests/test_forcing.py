@@ -11,8 +11,6 @@ from fireprop.forcing import target_hinge
 from fireprop.nn import LIF, Network, Sequential
 from fireprop.spikes import Spikes
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
 T_END = 4.0
 

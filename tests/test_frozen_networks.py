@@ -14,8 +14,6 @@ import pytest
 import frozen_networks
 from frozen_networks import KINDS, N_EACH
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 GRADIENT = 1e-13  # of the largest of its kind
 # Version 0.2 had a state in float64 in graphs. Measured: with one in float32, spikes move by up to 18 ulp of 1 over the
 # slope, and gradients by up to 122 ulp of the largest of their kind.

@@ -14,8 +14,6 @@ from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.nn.plain import lif_layers
 from fireprop.validity import validity_report
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 INPUTS = Spikes.from_latencies([[0.1, 0.4]])
 
 

@@ -16,8 +16,6 @@ from fireprop import Spikes
 from fireprop.nn import LI, LIF, Network, Sequential, State
 from fireprop.validity import validity_report
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 BATCH, T_END = 2, 3.0
 CUTS = [0.4, 0.9, 1.0, 2.3]
 

@@ -16,8 +16,6 @@ from fireprop.tasks import Config, build_network
 from fireprop.training import EventsConfig, pictures, plan_for_events
 from test_own_data import call, file, mistake  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 ALL = ("--synapse", "alpha", "--tau-mem", "inf", "--adaptation", 0.1, "--tau-adapt", 5)
 ALL_AS_SETTINGS = {"synapse": "alpha", "tau_mem": math.inf, "adaptation": 0.1, "tau_adapt": 5.0}
 

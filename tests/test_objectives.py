@@ -29,8 +29,6 @@ from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
 from fireprop.training import pictures
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 T_END = 4.0
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}
 CHOSEN = {

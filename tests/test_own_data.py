@@ -19,8 +19,6 @@ from fireprop.spikes import Spikes
 from fireprop.training import EventsConfig, pictures, plan_for_events
 from fireprop.training.start import start_weights
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 PAGE = Path(__file__).parents[1] / "docs/own_data.md"
 WITH_PICTURES = "test_a_run_says_what_it_chose_leaves_a_folder_and_goes_on_to_the_bit"
 READOUTS = ("first-spike", "kth-spike", "count", "li-max", "li-mean")

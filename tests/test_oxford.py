@@ -21,8 +21,6 @@ from fireprop.tasks import OxfordConfig, plan_of
 from fireprop.tasks.oxford import slayer_loss
 from fireprop.training import pictures
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 # A sample of 60 ms instead of 1.9 s.
 SMALL = {"hidden": (20,), "t_end": 60.0, "tau_mem": 20.0, "tau_syn": 10.0, "spikes_per_unit": 3.0, "forced": 2}
 

@@ -15,8 +15,6 @@ from fireprop.external import polish, replay
 from fireprop.ift import explicit_system
 from fireprop.nn import LIF, Network, Sequential
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 ULP = 2.0**-23
 FEW = 100.0  # ulp of float32 over the slope. Measured: 24
 N_NETWORKS, T_END = 40, 4.0

@@ -42,9 +42,6 @@ DTYPES = st.sampled_from([torch.float64, torch.float32])
 FACTORS = st.sampled_from([0.1, 1 / 3, 7.3, 1e-3, 1e5])
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 def assert_same(found, wanted):
     """Bit for bit."""
     for a, b in zip(found, wanted, strict=True):

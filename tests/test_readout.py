@@ -16,7 +16,6 @@ from fireprop.kernels import readout
 from fireprop.losses import Weighting
 from fireprop.nn import LI, LIF, Sequential
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 STOPPED = 'after an early stop (stop="first_spikes"): run the network without stop'
 RATES = [0.0, 0.3, 1.0, 1.0 + 1e-12, 1.0 + 1e-5, 2.0, 7.0, 1e3]
 GAPS = [0.0, 1e-9, 1e-3, 0.2, 1.0, 5.0, 60.0]

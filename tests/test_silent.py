@@ -14,7 +14,6 @@ from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.silent import bump_, missing_times, next_times, silent_hinge, silent_peaks
 from fireprop.validity import validity_report
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 T_END = 3.0
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}
 

@@ -15,7 +15,7 @@ from fireprop import Spikes, TimeResolutionError
 from fireprop.engine import Stop, chain, graph
 from fireprop.engine.graph import forward
 
-pytestmark = [pytest.mark.white_box, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = pytest.mark.white_box
 
 N_CUTS = 12  # of a batch; 50 or more for each kind
 NETWORKS_EACH = 5

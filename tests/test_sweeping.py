@@ -22,8 +22,6 @@ from fireprop.training import Trainer, pictures
 HOUSE = Path(__file__).parents[1]
 SPACE = {"lr": {"low": 0.001, "high": 0.1, "log": True}, "hidden": [[4], [5, 4]]}
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 def sweep(space=SPACE, **options):
     return Sweep(**{"task": "xor", "space": space, "settings": {"epochs": 2}, "prune": False, **options})

@@ -24,8 +24,6 @@ from fireprop.nn.plain import lif_layers
 from fireprop.shares import gradient_shares
 from fireprop.synapses import KINDS, NAMES
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 # The current a time t after a spike of weight 1, of rate a; exp is that of mpmath or NumPy.
 CURRENTS = {"exponential": lambda t, a, exp: exp(-a * t), "alpha": lambda t, a, exp: a * t * exp(-a * t)}
 OTHERS = [name for name in KINDS if name != "exponential"]

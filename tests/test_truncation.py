@@ -26,8 +26,6 @@ from fireprop.runs import RunError, RunFolder
 from fireprop.spikes import Spikes
 from fireprop.training import pictures
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 BATCH, T_END, LENGTH = 4, 6.0, 1.25
 CUTS = [1.0, 2.25, 3.5, 4.75]  # of chunks that are counted from the end
 TAUS = {"tau_mem": 1.0, "tau_syn": 0.5}

@@ -18,8 +18,6 @@ from fireprop.kernels.chain.layout import N_PAIRS
 from fireprop.nn import LIF, Sequential, fused
 from networks import KINDS, inputs_of, layer_of
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 PAIRS = pytest.mark.parametrize("most_pairs", [N_PAIRS, 0], ids=["found once for each pair", "for each unit"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 UNIFORM, FEW, DISTINCT = "uniform", "few", "distinct"
