@@ -273,6 +273,18 @@ def test_latencies_are_drawn_to_their_targets_where_there_are_any():
     assert_gradient_is_the_difference(lambda out: latency_mse(out, targets), trains, 2.0)
 
 
+def test_a_first_spike_that_a_stop_did_not_wait_for_is_no_spike_at_the_horizon():
+    stopped = simulated([[[0.2], [0.3]], [[0.1], []]], 2.0, t_known=[0.3, 0.4])
+    message = "out: unit 1 of sample 1 has not fired up to t = 0.4, where the run stopped"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        latency_mse(stopped, [0.1, 0.3])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        first_spike_lead_mse(stopped, torch.tensor([0, 0]), lead=0.1)
+    assert latency_mse(stopped, [0.1, INF]).item() == pytest.approx(0.005)
+    silent = simulated([[[0.2], []]], 2.0)
+    assert latency_mse(silent, [0.2, 1.0]).item() == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("targets", "text"),
     [

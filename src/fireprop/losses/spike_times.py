@@ -13,7 +13,8 @@ from fireprop.spikes import Spikes
 def first_spike_times(out: Spikes) -> Tensor:
     """First spike of each unit, (batch, units). A silent unit counts as a spike at t_end: a constant, without gradient.
 
-    Valid after an early stop. Raises ValueError if a unit is silent and `out` has no t_end, as data have none.
+    A unit that has not fired when a run ends early (`stop`) counts as at t_end too. Raises ValueError if a unit is
+    silent and `out` has no t_end, as data have none.
     """
     return kth_spike_times(out, 1)
 
@@ -48,9 +49,10 @@ def latency_mse(out: Spikes, targets: Values, *, k: int = 1) -> Tensor:
     """Mean squared difference between the k-th spike of each unit and its target time.
 
     targets  (batch, units), or (units,) for all samples alike; inf: no target, which costs nothing
-    k        which spike; 1 by default, which is valid after an early stop
+    k        which spike; 1 by default
 
-    A spike that is missing counts as at t_end (see `kth_spike_times`). The mean is over all targets.
+    A spike that is missing counts as at t_end (see `kth_spike_times`). The mean is over all targets. After an early
+    stop it raises ValueError for k > 1, and where a unit with a target has not fired yet.
 
     >>> latency_mse(Spikes.from_latencies([[0.5, 0.9]]), [0.7, float("inf")])
     tensor(0.0400, dtype=torch.float64)
@@ -66,6 +68,7 @@ def latency_mse(out: Spikes, targets: Values, *, k: int = 1) -> Tensor:
         )
     wanted = wanted.expand_as(times)
     has_target = torch.isfinite(wanted.detach())
+    _require_fired(out, times, has_target)
     return finite("targets", mean((times[has_target] - wanted[has_target]).square()), "nearer")
 
 
@@ -74,12 +77,13 @@ def first_spike_lead_mse(out: Spikes, labels: Tensor, *, lead: float) -> Tensor:
 
     .. math:: L = \mathrm{mean}_{n \ne y}\,(t_n - t_y - \Delta)^2
 
-    out     Spikes of the output layer, a unit per class, at least two; an early stop is welcome
+    out     Spikes of the output layer, a unit per class, at least two; of an early stop if all units have fired
     labels  (batch,) int64, in [0, n_units)
     lead    Delta, in units of time
 
     Only differences of times count: the loss is the same when all spikes are shifted. In the manner of the
-    time-invariant squared error of DelGrad (Göltz et al. 2025). Silent units count as at t_end.
+    time-invariant squared error of DelGrad (Göltz et al. 2025). Silent units count as at t_end. Raises ValueError after
+    a stop that did not wait for the first spike of every unit.
 
     >>> first_spike_lead_mse(Spikes.from_latencies([[0.5, 1.0, 1.2]]), torch.tensor([0]), lead=0.5)
     tensor(0.0200, dtype=torch.float64)
@@ -89,9 +93,24 @@ def first_spike_lead_mse(out: Spikes, labels: Tensor, *, lead: float) -> Tensor:
     require_labels(out, labels)
     if out.n_units == 1:
         raise ValueError("out has one unit: a lead needs at least two")
+    _require_fired(out, times, torch.ones_like(times, dtype=torch.bool))
     leads = times - times.gather(1, labels[:, None])
     others = torch.ones_like(leads, dtype=torch.bool).scatter(1, labels[:, None], False)
     return finite("lead", mean((leads[others] - lead).square()), "smaller")
+
+
+def _require_fired(out: Spikes, times: Tensor, needed: Tensor) -> None:
+    """Raises ValueError where a first spike is needed (batch, units) that an early stop did not wait for."""
+    if out.complete or out.t_end is None or out.t_known is None:
+        return
+    stopped, t_end = (out.t_known < out.t_end)[:, None], out.t_end[:, None]
+    place = arguments.first_true(needed & stopped & (times.detach() == t_end))
+    if place is not None:
+        sample, unit = place
+        raise ValueError(
+            f"out: unit {unit} of sample {sample} has not fired up to t = {float(out.t_known[sample])}, where the run "
+            'stopped, so its first spike is not known: run with stop="first_spikes", or without stop'
+        )
 
 
 def spike_time_mse(
