@@ -104,7 +104,10 @@ def cases(shape: Shape) -> dict[str, dict[str, Draw]]:
         found["two tau_syn per unit"] = {"tau_syn_rec": fixed(value=0.28)}
         found["tau_syn trained"] = {"tau_syn": trained(tau_syn), "tau_syn_rec": tau_syn}
         del found["tau_mem, tau_syn, t_ref trained, per unit"]
-        found["tau_syn and tau_syn_rec trained"] = {"tau_syn": trained(tau_syn), "tau_syn_rec": trained(tau_syn)}
+        found["tau_syn and tau_syn_rec trained, still equal"] = {
+            "tau_syn": trained(tau_syn),
+            "tau_syn_rec": trained(tau_syn),
+        }
         found["one delay of own spikes"] = {"delay_rec": fixed(value=0.1)}
     return found
 

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from fireprop.cli import app
 from fireprop.interop.nir import from_nir, read_nir, to_nir
-from fireprop.interop.nir.trained import trained_network
 from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.runs import RunError, RunFolder, write_new
 from fireprop.tasks import default_config, load_splits
-from fireprop.training import Trainer, load_trained
+from fireprop.training import Trainer, load_network, load_trained
 
 
 def call(*arguments):
@@ -214,7 +213,7 @@ def test_delays_per_synapse_and_checkpoints_of_other_runs_are_not_exported(run, 
     ):
         monkeypatch.setattr(RunFolder, "load_checkpoint", lambda _, changes=changes: {**state, **changes})
         with pytest.raises(RunError, match=re.escape(text)):
-            trained_network(folder)
+            load_network(folder)
         assert text in mistake("export", run, tmp_path / "x.nir")
     monkeypatch.undo()
     late = trained(tmp_path / "late", "xor", hidden_delay=0.5)

@@ -14,6 +14,9 @@ from rich.text import Text
 
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: OMP_NUM_THREADS, else all.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Moved = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Where the data of the run lie now, if they have moved.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `fireprop train` wrote.")]
 
 
@@ -27,6 +30,11 @@ def use_threads(threads: int | None) -> None:
     torch.set_num_threads(1)
     if threads is not None:
         fireprop.set_num_threads(threads)
+
+
+def moved_to(path: Path | None) -> str | None:
+    """The place that `--data` names, if it does."""
+    return None if path is None else absolute("--data", path)
 
 
 def absolute(option: str, path: Path) -> str:

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fireprop.cli.common import Json, Run, Threads, mistakes_in_one_line, or_null, print_json, printable, use_threads
+from fireprop.cli.common import (
+    Json,
+    Moved,
+    Run,
+    Threads,
+    mistakes_in_one_line,
+    moved_to,
+    or_null,
+    print_json,
+    printable,
+    use_threads,
+)
 
 MOST_CLASSES = 12  # a line names
 
@@ -50,6 +61,7 @@ def inspect(
 def doctor(
     run: Run,
     samples: Annotated[int, typer.Option(min=1, help="Largest number of training samples to run.")] = 256,
+    data: Moved = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -58,11 +70,11 @@ def doctor(
     Looks at the data, the network, its gradients and the epochs of the run (docs/doctor.md). The exit code is 1 if
     there is a problem. Warnings and notes alone give 0.
     """
-    from fireprop import runs, training
+    from fireprop import training
 
     with mistakes_in_one_line():
         use_threads(threads)
-        report = training.examine(runs.RunFolder.open(run), samples=samples)
+        report = training.examine(run, samples=samples, data=moved_to(data))
     if as_json:
         found = [{name: or_null(value) for name, value in each.to_dict().items()} for each in report.findings]
         print_json({"facts": report.facts, "findings": found, "healthy": report.healthy})
@@ -77,6 +89,7 @@ def explore(
     out: Annotated[
         Path | None, typer.Option(metavar="HTML", help="File for the page. Default: explorer-K.html in RUN.")
     ] = None,
+    data: Moved = None,
     threads: Threads = None,
 ) -> None:
     """Write a page to explore one sample of a run in a browser: spikes, potentials, causes and their gradient.
@@ -90,7 +103,7 @@ def explore(
         use_threads(threads)
         folder = runs.RunFolder.open(run)
         path = folder.path / f"explorer-{sample}.html" if out is None else out
-        runs.write_html(path, training.explore(folder, sample=sample))
+        runs.write_html(path, training.explore(folder, sample=sample, data=moved_to(data)))
     typer.echo(printable(path))
 
 

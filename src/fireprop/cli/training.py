@@ -16,7 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from fireprop.cli import lines
-from fireprop.cli.common import Json, Run, Threads, absolute, mistakes_in_one_line, print_json, printable, use_threads
+from fireprop.cli.common import (
+    Json,
+    Moved,
+    Run,
+    Threads,
+    absolute,
+    mistakes_in_one_line,
+    moved_to,
+    print_json,
+    printable,
+    use_threads,
+)
 from fireprop.cli.options import given, option_name, with_settings
 from fireprop.tasks import Config, OxfordConfig
 from fireprop.training.events import EventsConfig
@@ -98,8 +109,7 @@ def train(
             run = training.start(task, out, ranks=group, recipe=recipe, **place, **changes)
         else:
             run = _start_events(task, labels, targets, {"recipe": recipe, "data": data}, out, group, changes)
-        moved = absolute("--data", data) if resume and data else None
-        result = _train_live(run, group, sink, resume=bool(resume), data=moved)
+        result = _train_live(run, group, sink, resume=bool(resume), data=moved_to(data) if resume else None)
         if group.leads:
             _print_result(result, run.path, as_json)
 
@@ -168,13 +178,13 @@ def recipes(as_json: Json = False) -> None:
     Console().print(table)
 
 
-def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
+def evaluate(run: Run, data: Moved = None, threads: Threads = None, as_json: Json = False) -> None:
     """Print accuracy and loss of the best weights of a run on every part of its data."""
-    from fireprop import runs, training
+    from fireprop import training
 
     with mistakes_in_one_line():
         use_threads(threads)
-        parts = training.evaluate(runs.RunFolder.open(run))
+        parts = training.evaluate(run, data=moved_to(data))
     if as_json:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
@@ -189,13 +199,13 @@ def evaluate(run: Run, threads: Threads = None, as_json: Json = False) -> None:
     Console().print(table)
 
 
-def plot(run: Run, threads: Threads = None) -> None:
+def plot(run: Run, data: Moved = None, threads: Threads = None) -> None:
     """Draw the plots of a run again and print their paths."""
-    from fireprop import runs, training
+    from fireprop import training
 
     with mistakes_in_one_line():
         use_threads(threads)
-        for path in training.draw(runs.RunFolder.open(run)):
+        for path in training.draw(run, data=moved_to(data)):
             typer.echo(printable(path))
 
 

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 import fireprop
+from fireprop import arguments
 from fireprop.runs import files, lock
 from fireprop.runs.files import RunError, in_words
 
@@ -75,12 +77,18 @@ class RunFolder:
             return cls.create(path)
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
         """The folder of an earlier run. Raises RunError if there is none."""
+        path = Path(arguments.instance("path", path, (str, os.PathLike), "the folder of a run"))
         with in_words(f"cannot read {path}"):
             if not (path / CONFIG).is_file():
                 raise RunError(f"{path} is not the folder of a run: it has no {CONFIG}")
         return cls(path)
+
+    @classmethod
+    def of(cls, run: "RunFolder | str | os.PathLike[str]") -> "RunFolder":
+        """The folder itself, or the one at a path, as `open`."""
+        return run if isinstance(run, RunFolder) else cls.open(run)
 
     @classmethod
     @contextlib.contextmanager

@@ -4,7 +4,19 @@ from fireprop.training.agreement import require_same
 from fireprop.training.doctor import examine
 from fireprop.training.events import EventsConfig, plan_for_events
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.run import Ends, begin, draw, evaluate, explore, fit, load_trained, read_config, start, train
+from fireprop.training.run import (
+    Ends,
+    begin,
+    draw,
+    evaluate,
+    explore,
+    fit,
+    load_network,
+    load_trained,
+    read_config,
+    start,
+    train,
+)
 from fireprop.training.sinks import each_epoch, to_all, to_tensorboard
 from fireprop.training.trainer import EVALUATION_BATCH, Progress, Report, Trainer
 
@@ -24,6 +36,7 @@ __all__ = [
     "examine",
     "explore",
     "fit",
+    "load_network",
     "load_trained",
     "plan_for_events",
     "read_config",

@@ -11,25 +11,27 @@ from fireprop.diagnosis.weights import learning_rate, relative_steps
 from fireprop.plans import Plan
 from fireprop.runs import RunError, RunFolder
 from fireprop.training.memory import memory_in_words
-from fireprop.training.run import BUILT, read_config
+from fireprop.training.run import BUILT, Folder, found_at, read_config
 from fireprop.training.trainer import Trainer
 
 
-def examine(run: RunFolder, *, samples: int = SAMPLES) -> Diagnosis:
+def examine(run: Folder, *, samples: int = SAMPLES, data: str | None = None) -> Diagnosis:
     """Why a run does not learn: `fireprop.diagnose` on its training part, with its epochs and its learning rate.
 
-    run      the folder of a run. A run that ended before its first epoch did is examined with the weights it started
-             from, any other with those after its last epoch
+    run      the folder of a run, or its path. A run that ended before its first epoch did is examined with the weights
+             it started from, any other with those after its last epoch
     samples  how many training samples are run at most
+    data     where the file or folder of the data lies now; None: where the run found it
 
     The learning rate is compared with the weights of the start. Raises as `evaluate` does.
     """
+    run = RunFolder.of(run)
     if BUILT in run.read_config():
         raise RunError(
             f"{run.path}: its network was built by a program, and config.json does not describe it: call "
             "fireprop.diagnose(net, data, ...) in that program"
         )
-    plan = read_config(run)
+    plan = found_at(data, read_config(run))
     with memory_in_words(plan):
         trainer = Trainer.of(plan, plan.load())
         at_start = subject_of(trainer.net)

@@ -54,7 +54,7 @@ OUTPUT_SPIKES = {
 }  # of a unit per sample at the start: enough for all to take part
 TOLERANCE = 0.05  # of a target event, in tau_mem
 BY_TIME = "first-spike", "kth-spike"
-BATCHES = 20  # of an epoch, where batches are not to be larger than LARGEST
+BATCHES = 20  # of all samples, where they are not larger than LARGEST
 LARGEST = 32
 
 ReadOut = Literal["first-spike", "kth-spike", "count", "li-max", "li-mean", "target-times", "trace"]
@@ -348,7 +348,7 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "tolerance", TOLERANCE * scale, f"{TOLERANCE:g} of {its_name}"
     if "batch_size" not in settings:
         size = max(1, min(LARGEST, n_samples // BATCHES))
-        yield "batch_size", size, f"at least {BATCHES} steps an epoch, at most {LARGEST} samples each"
+        yield "batch_size", size, f"the samples over {BATCHES}, at most {LARGEST}"
     if "epochs" not in settings:
         yield "epochs", 50, "see the learning curves whether it takes more"
     if "lr" not in settings:

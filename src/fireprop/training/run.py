@@ -1,10 +1,13 @@
 """A run and its folder: begun, trained or resumed, evaluated, drawn."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import torch
 
 import fireprop
 from fireprop import arguments
@@ -21,6 +24,7 @@ from fireprop.training.memory import memory_in_words, require_memory
 from fireprop.training.metrics import EpochMetrics, Evaluation
 from fireprop.training.trainer import Report, Trainer, require_shareable
 
+Folder: TypeAlias = RunFolder | str | os.PathLike[str]  # of a run: itself, or its path
 # Whether training ends, given the metrics of all epochs so far.
 Ends: TypeAlias = Callable[[Sequence[EpochMetrics]], bool]
 BUILT = "built_by_a_program"  # in a configuration that does not describe the network
@@ -56,8 +60,7 @@ def train(
     data, and MemoryError if the network does not fit into memory.
     """
     with _supervised(run, ranks) as interrupts:
-        plan = ranks.from_first(lambda: _read_own_config(run))
-        plan = plan if data is None else replace(plan, data=data)
+        plan = found_at(data, ranks.from_first(lambda: _read_own_config(run)))
         with memory_in_words(plan):
             state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
             return _fit(Trainer.of(plan, plan.load(), ranks), run, state, report, interrupts, ends, test)
@@ -182,32 +185,41 @@ def begin(plan: Plan, out: Path | None = None, *, ranks: Ranks = ALONE) -> RunFo
     return ranks.from_first(make)
 
 
-def evaluate(run: RunFolder) -> dict[str, Evaluation]:
-    """The best weights of a run on every part of its data: train, validation (where there is one), test."""
-    trainer = load_trained(run)
+def evaluate(run: Folder, *, data: str | None = None) -> dict[str, Evaluation]:
+    """The best weights of a run on every part of its data: train, validation (where there is one), test.
+
+    Arguments and errors are those of `load_trained`.
+    """
+    trainer = load_trained(run, data=data)
     trainer.use_best()
     splits = trainer.splits
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {name: trainer.evaluate(part) for name, part in parts.items() if part is not None}
 
 
-def draw(run: RunFolder) -> list[Path]:
-    """Draw the pictures of a run into its folder, from its checkpoint; their paths."""
-    return pictures.draw_pictures(run, load_trained(run))
+def draw(run: Folder, *, data: str | None = None) -> list[Path]:
+    """Draw the pictures of a run into its folder, from its checkpoint; their paths. Arguments as `load_trained`."""
+    return pictures.draw_pictures(RunFolder.of(run), load_trained(run, data=data))
 
 
-def explore(run: RunFolder, *, sample: int = 0) -> str:
+def explore(run: Folder, *, sample: int = 0, data: str | None = None) -> str:
     """A page to explore one sample of the test part with the best weights of a run (`plotting.explore`).
 
     The network runs to t_end in evaluation mode. The loss is that of the objective, without what `patience` adds.
 
     Raises what `plotting.explore` raises, and ValueError for a sample that is not there.
     """
-    return pictures.explore_sample(run, load_trained(run), arguments.integer("sample", sample))
+    return pictures.explore_sample(RunFolder.of(run), load_trained(run, data=data), arguments.integer("sample", sample))
 
 
-def read_config(run: RunFolder) -> Plan:
-    """The configuration of a run. Raises RunError if it is not ours, or of a network that a program has built."""
+def read_config(run: Folder) -> Plan:
+    """The settings of a run, from which its network, its data and its objective follow.
+
+    run  its folder, or the path of it
+
+    Raises RunError if it is no run, or of a network that a program has built.
+    """
+    run = RunFolder.of(run)
     values = run.read_config()
     if BUILT in values:
         raise RunError(
@@ -224,6 +236,11 @@ def _kind(task: object) -> type[Plan]:
     if task == TASK:
         return EventsConfig
     return PLANS.get(task, Config) if isinstance(task, str) else Config  # which says that it is unknown
+
+
+def found_at(data: str | None, plan: Plan) -> Plan:
+    """The settings of a run whose data may have moved."""
+    return plan if data is None else replace(plan, data=data)
 
 
 def _writer(run: RunFolder) -> str:
@@ -259,14 +276,40 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
     )
 
 
-def load_trained(run: RunFolder) -> Trainer:
-    """The trainer of a run after its last finished epoch: network, data and settings.
+def load_network(run: Folder) -> torch.nn.Module:
+    """The network of a run with the weights of its best epoch. It reads none of the data.
 
-    run  its folder, a `runs.RunFolder`
+    run  its folder, or the path of it
 
     Raises RunError if the folder is of no run, has no finished epoch, or holds a network that a program has built.
     """
-    config = read_config(run)
+    run = RunFolder.of(run)
+    plan, state = read_config(run), run.load_checkpoint()
+    net = plan.network(torch.Generator())
+    try:
+        # Settings that are newer than the checkpoint take their defaults; where the data lie is no part of a network.
+        if not plan.continues(type(plan).from_dict(state["config"])):
+            raise ValueError("it belongs to another config.json")
+        net.load_state_dict(state["best_weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise RunError(
+            f"{run.path}: the checkpoint does not fit ({' '.join(str(error).split())}): restore the files of this run, "
+            "or train again into a new folder"
+        ) from error
+    return net
+
+
+def load_trained(run: Folder, *, data: str | None = None) -> Trainer:
+    """The trainer of a run after its last finished epoch: network, data and settings.
+
+    run   its folder, or the path of it
+    data  where the file or folder of the data lies now; None: where the run found it
+
+    The weights are those of the last epoch: `Trainer.use_best` takes those of the best, as `load_network` does. Raises
+    RunError if the folder is of no run, has no finished epoch, or holds a network that a program has built.
+    """
+    run = RunFolder.of(run)
+    config = found_at(data, read_config(run))
     with memory_in_words(config):
         trainer = Trainer.of(config, config.load())
         trainer.load_state_dict(run.load_checkpoint())

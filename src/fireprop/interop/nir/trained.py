@@ -12,8 +12,8 @@ from fireprop.datasets.extras import require
 from fireprop.interop.nir.exporting import to_nir
 from fireprop.nn import LI, LIF, Network, Sequential
 from fireprop.plans import Plan
-from fireprop.runs import RunError, RunFolder, write_new
-from fireprop.training import Trainer, read_config
+from fireprop.runs import RunFolder, write_new
+from fireprop.training import Trainer, load_network
 
 STARTS = ("bias", "v_start", "i_start")
 
@@ -29,25 +29,8 @@ def export_run(run: RunFolder, path: Path) -> None:
     """
     nir = require("nir", extra="nir", needed_for="fireprop export")
     content = io.BytesIO()
-    nir.write(content, to_nir(trained_network(run)))
+    nir.write(content, to_nir(load_network(run)))
     write_new(path, content.getvalue())
-
-
-def trained_network(run: RunFolder) -> nn.Module:
-    """The network of a run with the weights of its best epoch. Raises RunError if the run cannot be read."""
-    plan, state = read_config(run), run.load_checkpoint()
-    net = plan.network(torch.Generator())
-    try:
-        # Settings that are newer than the checkpoint take their defaults; where the data lie is no part of a network.
-        if not plan.continues(type(plan).from_dict(state["config"])):
-            raise ValueError("it belongs to another config.json")
-        net.load_state_dict(state["best_weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise RunError(
-            f"{run.path}: the checkpoint does not fit ({' '.join(str(error).split())}): restore the files of this run, "
-            "or train again into a new folder"
-        ) from error
-    return net
 
 
 def accuracy(net: Sequential | Network, plan: Plan) -> tuple[float, int]:
