@@ -172,7 +172,7 @@ def is_plain(lif: "LIF") -> bool:
     few. What comes from below has one delay, and so do the layer's own spikes. A bias is not too large. If anything
     acts at the start, no time constant is trained.
     """
-    if lif.synapse != "exponential" or lif.adaptation is not None or bool((lif.tau_mem == torch.inf).any()):
+    if lif.synapse != "exponential" or lif.adaptation is not None or not _leaks(lif.tau_mem.detach()):
         return False
     if lif._as_graph or _is_sparse(lif.mask) or _is_sparse(lif.recurrent_mask) or not _is_quiet(lif):
         return False
@@ -184,6 +184,11 @@ def is_plain(lif: "LIF") -> bool:
         return True
     own, below = _columns(lif.tau_syn_rec), _columns(lif.tau_syn)
     return _is_of_units(lif, "tau_syn_rec") and bool((own == below).all())
+
+
+def _leaks(tau_mem: Tensor) -> bool:
+    """Whether all units have a leak."""
+    return float(tau_mem) < torch.inf if tau_mem.dim() == 0 else not bool((tau_mem == torch.inf).any())
 
 
 def _is_one(lif: "LIF", name: str) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from fireprop import arguments, engine
@@ -61,8 +62,8 @@ def engine_stop(stop: Stop, layer: int, n_units: int, batch: int) -> engine.Stop
     labels = arguments.integers("stop.labels", stop.labels)
     if labels.shape != (batch,):
         raise ValueError(f"stop.labels has shape {tuple(labels.shape)}: give one for each sample, ({batch},)")
-    strange = arguments.first_true((labels < 0) | (labels >= n_units))
-    if strange is not None:
-        k = strange[0]
+    low, high = torch.aminmax(labels) if batch else (0, 0)
+    if int(low) < 0 or int(high) >= n_units:
+        k = int(torch.nonzero((labels < 0) | (labels >= n_units))[0])
         raise ValueError(f"stop.labels[{k}] = {int(labels[k])}: the output has the units 0 to {n_units - 1}")
     return engine.Stop(layer, labels.numpy(), stop.window)
