@@ -162,6 +162,10 @@ def test_a_trained_network_and_its_settings_are_read_from_its_folder_or_the_path
         test = trainer.splits.test
         found = plan.objective().predictions(net.record(test.spikes, t_end=plan.t_end))
         assert (found == test.labels).double().mean().item() == training.evaluate(run)["test"].accuracy
+    again = training.load_network(path, training.read_config(path).network(torch.Generator()))
+    assert torch.equal(again[0].weight, net[0].weight)
+    with pytest.raises(RunError, match="the checkpoint does not fit"):
+        training.load_network(path, LIF(2, 2, tau_mem=1.0, tau_syn=0.5))
     with pytest.raises(RunError, match="is not the folder of a run"):
         training.load_network(tmp_path)
     with pytest.raises(TypeError, match="path = 3: give the folder of a run"):

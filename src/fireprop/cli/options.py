@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def with_settings(shared: str, panels: Mapping[type, str]) -> Callable[[Command], Command]:
     """Give a command an option for each field of these dataclasses that has a help text (`plans.setting`).
 
-    shared  the panel of the help for settings that all classes have
+    shared  the panel of the help for settings that several classes have
     panels  the panel for those of each class alone
 
     The options stand before the command's keyword-only parameters, and reach it in its ** parameter, None where they
@@ -51,8 +51,8 @@ def _parameters(shared: str, panels: Mapping[type, str]) -> list[inspect.Paramet
         hints = get_type_hints(kind)
         for field in fields(kind):
             if "about" in field.metadata:
-                common = all(field.name in {other.name for other in fields(each)} for each in panels)
-                found[field.name] = _parameter(field, hints[field.name], shared if common else panel)
+                owners = sum(field.name in {other.name for other in fields(each)} for each in panels)
+                found[field.name] = _parameter(field, hints[field.name], shared if owners > 1 else panel)
     return list(found.values())
 
 

@@ -276,19 +276,23 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
     )
 
 
-def load_network(run: Folder) -> torch.nn.Module:
+def load_network(run: Folder, net: torch.nn.Module | None = None) -> torch.nn.Module:
     """The network of a run with the weights of its best epoch. It reads none of the data.
 
     run  its folder, or the path of it
+    net  of a run of `fit`: a network like the one that was trained, which gets the weights
 
-    Raises RunError if the folder is of no run, has no finished epoch, or holds a network that a program has built.
+    Raises RunError if the folder is of no run, has no finished epoch, or holds weights that do not fit the network.
+    Without `net` also if a program has built the network.
     """
-    run = RunFolder.of(run)
-    plan, state = read_config(run), run.load_checkpoint()
-    net = plan.network(torch.Generator())
+    run, plan = RunFolder.of(run), None
+    if net is None:
+        plan = read_config(run)
+        net = plan.network(torch.Generator())
+    state = run.load_checkpoint()
     try:
         # Settings that are newer than the checkpoint take their defaults; where the data lie is no part of a network.
-        if not plan.continues(type(plan).from_dict(state["config"])):
+        if plan is not None and not plan.continues(type(plan).from_dict(state["config"])):
             raise ValueError("it belongs to another config.json")
         net.load_state_dict(state["best_weights"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
