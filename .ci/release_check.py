@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the archives, and the wheel in this Python")
     parser.add_argument("--python", nargs="*", default=PYTHONS, help="versions, instead of 3.10 to 3.13")
-    parser.add_argument("--tests", nargs=argparse.REMAINDER, default=["-n", "2"], help="arguments of pytest")
+    parser.add_argument("--tests", nargs=argparse.REMAINDER, default=["-n", "2", "-m", ""], help="arguments of pytest")
     asked = parser.parse_args()
     missing: list[str] = []
     failed: list[str] = []

@@ -362,6 +362,8 @@ def test_surrogates_without_snntorch_name_the_line_that_installs_it(monkeypatch,
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.evidence
 def test_insights_report_the_worst_of_their_seeds(tmp_path):
     result = experiments.reproduce("insights", tmp_path / "insights", plan=Plan(seeds=2))
     page = _check_report(tmp_path / "insights", result)

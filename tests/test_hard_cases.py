@@ -700,6 +700,7 @@ def test_a_horizon_of_1e9_time_constants_holds_the_same_spikes_wherever_they_com
 
 
 @pytest.mark.slow
+@pytest.mark.evidence
 def test_ten_million_inputs_of_one_sample_are_simulated_and_differentiated_in_120_bytes_each():
     """In a process of its own, whose peak memory beyond what it had before is that of this sample."""
     answer = subprocess.run([sys.executable, "-c", TEN_MILLION], capture_output=True, text=True, check=True).stdout

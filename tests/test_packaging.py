@@ -43,6 +43,7 @@ def test_the_sdist_has_everything_that_tests_and_readers_need(archives):
 
 
 @pytest.mark.slow
+@pytest.mark.evidence
 def test_every_test_is_found_in_the_unpacked_sdist_and_some_are_run(archives, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "test_encoding"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

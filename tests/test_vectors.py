@@ -37,6 +37,7 @@ def test_the_loops_that_carry_the_cost_are_in_vectors_on_this_machine():
 
 
 @pytest.mark.slow
+@pytest.mark.evidence
 def test_the_loops_that_carry_the_cost_are_in_vectors_on_avx2_avx512_and_neon():
     found = instructions("x86-64-v3", "x86-64-v4", NEON, NUMBA_OPT="0")
     assert {cpu: without_vectors(counts) for cpu, counts in found.items()} == {cpu: set() for cpu in found}

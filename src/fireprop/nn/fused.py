@@ -188,7 +188,7 @@ def is_plain(lif: "LIF") -> bool:
 
 def _leaks(tau_mem: Tensor) -> bool:
     """Whether all units have a leak."""
-    return float(tau_mem) < torch.inf if tau_mem.dim() == 0 else not bool((tau_mem == torch.inf).any())
+    return float(tau_mem) != torch.inf if tau_mem.dim() == 0 else not bool((tau_mem == torch.inf).any())
 
 
 def _is_one(lif: "LIF", name: str) -> bool:
