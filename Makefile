@@ -24,7 +24,7 @@ test-all: test-jit-off test-bounds evidence
 evidence:
 	pytest -q -m evidence
 
-# Kernels as plain Python: a formula, and each kernel once. `make test-bounds` runs the longer tests of the same indices.
+# Kernels as plain Python, on short runs. `make test-bounds` runs the longer tests of the same indices.
 # `test_graph.py` in a selection is the file of a test.
 test-jit-off:
 	NUMBA_DISABLE_JIT=1 pytest -q tests/test_membrane.py tests/test_derivatives.py tests/test_graph.py tests/test_ift.py \

@@ -155,6 +155,7 @@ def test_a_trained_network_and_its_settings_are_read_from_its_folder_or_the_path
     call("train", file, "--hidden", 8, "--epochs", 4, "--lr", 0.5, "--out", path)
     for run in (path, str(path), RunFolder.open(path)):
         net, plan = training.load_network(run), training.read_config(run)
+        assert not net.training
         trainer = training.load_trained(run)
         trainer.use_best()
         for own, best in zip(net.parameters(), trainer.net.parameters(), strict=True):

@@ -277,7 +277,7 @@ def _require_own_version(run: RunFolder, version: str | None) -> None:
 
 
 def load_network(run: Folder, net: torch.nn.Module | None = None) -> torch.nn.Module:
-    """The network of a run with the weights of its best epoch. It reads none of the data.
+    """The network of a run with the weights of its best epoch, in evaluation mode. It reads none of the data.
 
     run  its folder, or the path of it
     net  of a run of `fit`: a network like the one that was trained, which gets the weights
@@ -300,7 +300,7 @@ def load_network(run: Folder, net: torch.nn.Module | None = None) -> torch.nn.Mo
             f"{run.path}: the checkpoint does not fit ({' '.join(str(error).split())}): restore the files of this run, "
             "or train again into a new folder"
         ) from error
-    return net
+    return net.eval()
 
 
 def load_trained(run: Folder, *, data: str | None = None) -> Trainer:
