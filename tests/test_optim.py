@@ -1,11 +1,13 @@
 """Adam without torch's wrappers is torch's Adam, and nobody waits for what they import."""
 
+import contextlib
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from fireprop import optim
 from fireprop.optim import Adam
 
 
@@ -58,6 +60,32 @@ def test_it_steps_without_gradients_and_tells_hooks_and_closures(rng):
     assert float(optimizer.step(closure).detach()) > 0.0
     assert called == ["closure", "hook"]
     assert all(p.is_leaf and p.requires_grad for p in own)
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_of_few_parameters_has_one_thread_of_torch_and_what_is_around_it_has_all(monkeypatch, many, fails):
+    monkeypatch.setattr(optim, "MANY", 1 if many else optim.MANY)
+    seen = []
+
+    def step(self):
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise RuntimeError("as torch may")
+
+    def closure():
+        seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(Adam, "_step", step)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with contextlib.suppress(RuntimeError):
+            Adam(parameters(), fused=True).step(closure)
+        assert seen == [2, 2 if many else 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_training_does_not_wait_for_the_compiler_of_torch():

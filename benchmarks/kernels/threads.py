@@ -1,6 +1,7 @@
 """Two threads against one, and against two processes that do the same work at the same time: what the machine allows.
 
-Batches of 512 samples of the works, forward, gradient and update; seconds by the clock, all arrangements in turn.
+Batches of 512 samples of the works, forward, gradient and update; seconds by the clock, all arrangements in turn. The
+learning rate is 0, so all have the same spikes in every turn.
 """
 
 import subprocess
@@ -43,7 +44,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def _training(title: str, data: Path | None) -> works.Training:
     name, every_spike, _ = WORKS[title]
     work = works.make(name, data)
-    return works.Training(replace(works.first(work, 4 * BATCH), batch_size=BATCH), every_spike=every_spike)
+    held = replace(works.first(work, 4 * BATCH), batch_size=BATCH, lr=0.0)
+    return works.Training(held, every_spike=every_spike)
 
 
 def _compare(title: str, data: Path | None, repeats: int) -> dict[str, Any]:

@@ -181,8 +181,8 @@ def _first_capacity(n_layers: int, edges: Sequence[int]) -> Array:
 
 
 def _chunk(n_samples: int) -> int:
-    """Samples of a call of the event loop: few calls, but two or more for each thread where that leaves them long."""
-    return CHUNK_ALONE if threads.number == 1 else min(max(CHUNK, n_samples // (2 * threads.number)), CHUNK_ALONE)
+    """Samples of a call of the event loop: few calls, but four or more for each thread where that leaves them long."""
+    return CHUNK_ALONE if threads.number == 1 else min(max(CHUNK, n_samples // (4 * threads.number)), CHUNK_ALONE)
 
 
 def _check_layer(where: str, layer: Layer, n_sources: int) -> None:
