@@ -18,7 +18,7 @@ import reference_graph as oracle
 from fireprop import GrazeError, Spikes, engine
 from fireprop.engine.graph import relays
 from fireprop.gradcheck import check_gradients
-from fireprop.nn import LIF, Network, Sequential, fused
+from fireprop.nn import LIF, Network, Sequential, planning
 from networks import EVERY_KIND, KINDS, grazing_layer, inputs_of, layer_of
 
 N_NETWORKS = 30  # of each kind: 210 in all
@@ -167,7 +167,7 @@ def test_a_chain_run_as_a_graph_is_the_same_to_the_bit(rng, monkeypatch, t_ref, 
         layer.weight.data.copy_(torch.from_numpy(rng.normal(1.0, 1.5, layer.weight.shape)))
     found = []
     for plain in (True, False):
-        monkeypatch.setattr(fused, "is_plain", lambda lif, plain=plain: plain)
+        monkeypatch.setattr(LIF, "_as_graph", not plain)
         net.zero_grad()
         leaf = torch.from_numpy(np.sort(np.random.default_rng(1).uniform(0.0, 2.0, (5, 12)), 1).reshape(-1))
         leaf.requires_grad_()
@@ -202,7 +202,7 @@ def test_a_chain_with_dense_masks_run_as_a_graph_is_the_same_to_rounding(rng, mo
 def both_ways(net, leaf, inputs, monkeypatch, **options):
     """Times, units, slopes and gradients of all spikes of a net, run as a chain and run as a graph."""
     for plain in (True, False):
-        monkeypatch.setattr(fused, "is_plain", lambda lif, plain=plain: plain)
+        monkeypatch.setattr(LIF, "_as_graph", not plain)
         net.zero_grad()
         leaf.grad = None
         record = net.record(inputs, **options)
@@ -372,7 +372,7 @@ def test_a_log_that_is_full_grows_without_a_trace(rng, monkeypatch):
 @pytest.mark.white_box
 @pytest.mark.parametrize("as_graph", [False, True])
 def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng, monkeypatch, as_graph):
-    monkeypatch.setattr(fused, "_is_sparse", lambda mask: as_graph and mask is not None)
+    monkeypatch.setattr(planning, "_is_sparse", lambda mask: as_graph and mask is not None)
     mask = torch.from_numpy(rng.random((6, 5)) < 0.4)
     sparse = LIF(5, 6, tau_mem=1.0, tau_syn=0.5, mask=mask, dtype=torch.float64)
     assert (sparse.weight[~mask] == 0.0).all()
@@ -394,8 +394,8 @@ def test_synapses_that_do_not_exist_carry_nothing_and_have_no_gradient(rng, monk
 
 def test_a_large_sparse_layer_runs_as_a_graph(rng):
     mask = torch.from_numpy(rng.random((1000, 50)) < 0.01)
-    assert not fused.is_plain(LIF(50, 1000, tau_mem=1.0, tau_syn=0.5, mask=mask))
-    assert fused.is_plain(LIF(50, 100, tau_mem=1.0, tau_syn=0.5, mask=mask[:100]))
+    assert not planning.is_plain(LIF(50, 1000, tau_mem=1.0, tau_syn=0.5, mask=mask))
+    assert planning.is_plain(LIF(50, 100, tau_mem=1.0, tau_syn=0.5, mask=mask[:100]))
 
 
 # --- nn.Network ---

@@ -15,7 +15,7 @@ from fireprop.engine import Stop, chain
 from fireprop.engine import graph as graph_engine
 from fireprop.gradcheck import check_gradients
 from fireprop.kernels.chain.layout import N_PAIRS
-from fireprop.nn import LIF, Sequential, fused
+from fireprop.nn import LIF, Sequential, planning
 from networks import KINDS, inputs_of, layer_of
 
 PAIRS = pytest.mark.parametrize("most_pairs", [N_PAIRS, 0], ids=["found once for each pair", "for each unit"])
@@ -186,7 +186,7 @@ def test_a_varied_chain_has_the_spikes_of_a_graph_to_the_bit(rng, monkeypatch, k
         fired, grads, run = outcome(net, inputs, stop=stop)
         assert isinstance(run, chain.Run)
         with monkeypatch.context() as patch:
-            patch.setattr(fused, "is_plain", lambda lif: False)
+            patch.setattr(LIF, "_as_graph", True)
             wanted, wanted_grads, other = outcome(net, inputs, stop=stop)
         assert isinstance(other, graph_engine.Run)
         assert sum(run.times(k).size for k in (1, 2, 3)) > 20
@@ -204,7 +204,7 @@ def test_constants_and_potentials_of_a_varied_chain_are_those_of_a_graph(rng, mo
     net = network_of(random_layers(rng, np.float64, kinds=3 * [kind], recurrent=(1,), widths=(6, 9, 4, 3)))
     inputs, grid = random_inputs(rng), np.linspace(0.0, 1.5, 31)
     _, _, run = outcome(net, inputs)
-    monkeypatch.setattr(fused, "is_plain", lambda lif: False)
+    monkeypatch.setattr(LIF, "_as_graph", True)
     _, _, other = outcome(net, inputs)
     for layer, width in enumerate((9, 4, 3)):
         for one, right in zip(run.constants(layer), other.constants(layer), strict=True):
@@ -255,8 +255,8 @@ def layer(**constants):
 )
 def test_a_constant_tensor_of_equal_values_is_a_number(constants):
     lif = layer(**constants)
-    (plain,) = fused.plain_layers([lif], [np.zeros((3, 2)), np.zeros((3, 3))], [np.ones(3)])
-    assert fused.is_plain(lif)
+    (plain,) = planning.plain_layers([lif], [np.zeros((3, 2)), np.zeros((3, 3))], [np.ones(3)])
+    assert planning.is_plain(lif)
     assert isinstance(plain.tau_mem, float)
     assert isinstance(plain.tau_syn, float)
     assert 0.7 in (pytest.approx(plain.tau_mem), pytest.approx(plain.tau_syn))
@@ -273,8 +273,8 @@ def test_a_constant_tensor_of_equal_values_is_a_number(constants):
 )
 def test_a_layer_with_constants_per_unit_is_plain(constants):
     lif = layer(**constants)
-    (plain,) = fused.plain_layers([lif], [np.zeros((3, 2)), np.zeros((3, 3))], [np.ones(3)])
-    assert fused.is_plain(lif)
+    (plain,) = planning.plain_layers([lif], [np.zeros((3, 2)), np.zeros((3, 3))], [np.ones(3)])
+    assert planning.is_plain(lif)
     assert [1.0, 2.0, 3.0] in (np.array(plain.tau_mem).tolist(), np.array(plain.tau_syn).tolist())
 
 
@@ -287,4 +287,4 @@ def test_a_layer_with_constants_per_unit_is_plain(constants):
     ],
 )
 def test_a_layer_whose_units_have_several_currents_is_not_plain(constants):
-    assert not fused.is_plain(layer(**constants))
+    assert not planning.is_plain(layer(**constants))

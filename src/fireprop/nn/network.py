@@ -528,7 +528,7 @@ class Network(nn.Module):
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
         made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
         names = (*self.populations, *(part for key in self.connections for part in (key, *self.ends(key))))
-        structure = self._structure.get(made_of, names)
+        structure: engine.graph.Structure | None = self._structure.get(made_of, names)
         if structure is None:
             structure = self._lay_out(values)
             self._structure.keep(made_of, names, structure)

@@ -20,21 +20,19 @@ if TYPE_CHECKING:
 
 
 class StructureCache:
-    """The structure of a network, laid out anew only when one of the constants that it was made of has changed."""
+    """What was laid out for a network, anew only when one of the constants that it was made of has changed."""
 
     def __init__(self) -> None:
         self.made_of: list[engine.Array | None] = []
-        self.names: tuple[str, ...] = ()
-        self.structure: engine.graph.Structure | None = None
+        self.names: tuple[Any, ...] = ()
+        self.structure: Any = None
 
-    def get(self, constants: Sequence[engine.Array | None], names: tuple[str, ...]) -> engine.graph.Structure | None:
-        """What was kept, if it was made of the same constants, value by value, and has the same names."""
+    def get(self, constants: Sequence[engine.Array | None], names: tuple[Any, ...]) -> Any:
+        """What was kept, if it was made of the same constants, value by value, and has the same names; else None."""
         same = names == self.names and len(constants) == len(self.made_of)
         return self.structure if same and all(map(_equal, constants, self.made_of)) else None
 
-    def keep(
-        self, constants: Sequence[engine.Array | None], names: tuple[str, ...], structure: engine.graph.Structure
-    ) -> None:
+    def keep(self, constants: Sequence[engine.Array | None], names: tuple[Any, ...], structure: Any) -> None:
         self.made_of = [None if constant is None else constant.copy() for constant in constants]
         self.names = names
         self.structure = structure

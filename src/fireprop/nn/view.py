@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from fireprop import arguments, engine
 from fireprop.nn.constants import Part, Site
-from fireprop.nn.fused import check_layers, thresholds_of
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
+from fireprop.nn.planning import check_layers, thresholds_of
 from fireprop.nn.sequential import Sequential, stages_of
 from fireprop.nn.structure import NEGATED, sites_of, structure_of_layers, unit_names, weights_of, what_starts
 

@@ -60,8 +60,25 @@ def is_quiet(bias: Any, tau_mem: Any, v_threshold: Any) -> bool:
     return bool(((reach >= LEAST_BIAS) & (reach <= MOST_BIAS)).all())
 
 
-def lay_out(layers: Sequence[Layer]) -> Chain:
-    """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks."""
+def lay_out(layers: Sequence[Layer], given: Chain | None = None) -> Chain:
+    """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks.
+
+    given  the `outline` of layers with the same constants
+    """
+    made = outline(layers) if given is None else given
+    chain = made._replace(units=copy_of(made.units), weight=np.zeros(made.weight.size, layers[0].weight.dtype))
+    weights = [one for layer in layers for one in layer.weights]
+    for part, values in zip(weights_of(chain, chain.weight), weights, strict=True):
+        part[:] = values
+    for own, layer in zip(units_of(chain, chain.units), layers, strict=True):
+        own["theta"] = layer.v_threshold
+        if layer.start.bias is not None:
+            own["rest"] = -layer.start.bias * layer.tau_mem
+    return chain
+
+
+def outline(layers: Sequence[Layer]) -> Chain:
+    """What `lay_out` makes of everything but weights, thresholds and biases. Nobody writes into it."""
     shapes = [(*layer.weight.shape, layer.recurrent_weight is not None) for layer in layers]
     rows, n_units, n_weights = _rows_of(*shapes)
     rows = copy_of(rows)
@@ -73,17 +90,11 @@ def lay_out(layers: Sequence[Layer]) -> Chain:
     units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
-    weight = np.zeros(n_weights, layers[0].weight.dtype)
+    weight = np.broadcast_to(np.zeros((), layers[0].weight.dtype), n_weights)  # takes no room
     places = np.zeros(n_units, f"i{weight.itemsize}")  # as wide as what is handed out by them
     chain = Chain(rows, units, weight, np.zeros((N_RATES, n_units)), places)
-    weights = [one for layer in layers for one in layer.weights]
-    for part, given in zip(weights_of(chain, weight), weights, strict=True):
-        part[:] = given
     for own, layer in zip(units_of(chain, units), layers, strict=True):
-        own["theta"], own["t_ref"] = layer.v_threshold, layer.t_ref
-        own["alpha"], own["beta"] = 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
-        if layer.start.bias is not None:
-            own["rest"] = -layer.start.bias * layer.tau_mem
+        own["t_ref"], own["alpha"], own["beta"] = layer.t_ref, 1.0 / layer.tau_syn, 1.0 / layer.tau_mem
     rows["alpha"], rows["beta"] = units["alpha"][rows["start"]], units["beta"][rows["start"]]
     for number in np.flatnonzero(~rows["uniform"]).tolist():
         _lay_out_rates(chain, number, layers[number])
