@@ -3,8 +3,12 @@
 A convolution beside a dense layer with as many synaptic events: arrivals at a synapse. The weights of both are scaled
 until they fire equally often, once for each output unit of the convolution in a sample. Printed per synaptic event, the
 best of several turns that alternate: forward, gradient, and the ratio to the dense layer's.
+
+A third one says what narrow layers cost the engine of dense chains: each position of each sample of the convolution is
+a sample of its own, of a dense layer as wide as the channels. It has the spikes and the gradient of the convolution.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -41,6 +45,29 @@ def scaled(layer: LIF, inputs: Spikes, wanted: int) -> Spikes:
     return layer(inputs, t_end=T_END)
 
 
+def unfolded(convolution: Conv2d, inputs: Spikes) -> tuple[LIF, Spikes]:
+    """A dense layer of the channels, and for each sample and position what it hears there, as a sample of its own."""
+    n_positions = math.prod(convolution.out_shape[1:])  # type: ignore[index]
+    n_sources = convolution.weight[0].numel()
+    heard = convolution.stencil.col_indices[: n_positions * n_sources].reshape(n_positions, n_sources).long()
+    place = torch.full((n_positions, inputs.n_units), -1)
+    place.scatter_(1, heard, torch.arange(n_sources).expand(n_positions, -1))
+    times, units, samples = [], [], []
+    for b, (first, last) in enumerate(zip(inputs.offsets[:-1].tolist(), inputs.offsets[1:].tolist(), strict=True)):
+        there = place[:, inputs.units[first:last]]
+        position, event = torch.nonzero(there >= 0, as_tuple=True)
+        times.append(inputs.times[first:last][event])
+        units.append(there[position, event])
+        samples.append(b * n_positions + position)
+    dense = LIF(n_sources, len(convolution.weight), tau_mem=1.0, tau_syn=0.5, dtype=convolution.weight.dtype)
+    with torch.no_grad():
+        dense.weight.copy_(convolution.weight.reshape(dense.weight.shape))
+    apart = Spikes.from_events(
+        torch.cat(times), torch.cat(units), torch.cat(samples), n_units=n_sources, batch_size=len(inputs) * n_positions
+    )
+    return dense, apart
+
+
 def seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
@@ -65,6 +92,9 @@ def measure(n_in: int, n_out: int, side: int, dtype: torch.dtype) -> None:
     for name, layer, spikes in (("convolution", convolution, inputs), ("dense", dense, dense_inputs)):
         fired = scaled(layer, spikes, wanted)
         rows[name] = (fired.n_spikes, lambda a=layer, b=spikes: a(b, t_end=T_END), gradient(layer, fired))  # type: ignore[misc]
+    narrow, apart = unfolded(convolution, inputs)
+    fired = narrow(apart, t_end=T_END)
+    rows["positions apart"] = fired.n_spikes, lambda: narrow(apart, t_end=T_END), gradient(narrow, fired)
     best = {(name, k): np.inf for name in rows for k in (1, 2)}
     for _ in range(ROUNDS):
         for name, row in rows.items():
@@ -74,8 +104,9 @@ def measure(n_in: int, n_out: int, side: int, dtype: torch.dtype) -> None:
     for name, row in rows.items():
         costs = f"{best[name, 1]:.2f} ns forward, {best[name, 2]:.2f} ns gradient"
         print(f"  {name}: {row[0] / BATCH:.0f} spikes a sample, {costs}")
-    ratios = [best["convolution", k] / best["dense", k] for k in (1, 2)]
-    print(f"  ratio: {ratios[0]:.2f} forward, {ratios[1]:.2f} gradient", flush=True)
+    for name in ("convolution", "positions apart"):
+        ratios = [best[name, k] / best["dense", k] for k in (1, 2)]
+        print(f"  {name} / dense: {ratios[0]:.2f} forward, {ratios[1]:.2f} gradient", flush=True)
 
 
 if __name__ == "__main__":
