@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -79,13 +80,34 @@ def test_a_step_of_few_parameters_has_one_thread_of_torch_and_what_is_around_it_
     monkeypatch.setattr(Adam, "_step", step)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    own = parameters()
+    for p in own:
+        p.grad = torch.ones_like(p)
     try:
         with contextlib.suppress(RuntimeError):
-            Adam(parameters(), fused=True).step(closure)
+            Adam(own, fused=True).step(closure)
         assert seen == [2, 2 if many else 1]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_step_beside_the_main_thread_leaves_the_threads_of_torch_alone(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Adam, "_step", lambda _: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=Adam(parameters(), fused=True).step)
+        thread.start()
+        thread.join()
+        assert seen == [2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_parameters_without_a_size_yet_have_no_gradient_and_take_no_step():
+    Adam(torch.nn.LazyLinear(3).parameters()).step()
 
 
 def test_training_does_not_wait_for_the_compiler_of_torch():

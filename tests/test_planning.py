@@ -5,9 +5,10 @@ import pickle
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from fireprop import Spikes
-from fireprop.nn import LIF, Sequential, planning
+from fireprop.nn import LIF, Network, Sequential, planning
 
 N_IN, N_HIDDEN, N_OUT = 4, 6, 3
 OPTIONS = {"t_end": 4.0, "t_start": 0.0}
@@ -158,6 +159,120 @@ def test_a_second_run_of_the_same_network_finds_nothing_anew(monkeypatch):
     monkeypatch.setattr(planning, "constants_of", None)
     net[0].weight.data.mul_(1.0)
     assert_equal(outcome(net), first)
+
+
+def test_a_constant_or_weight_that_is_neither_buffer_nor_parameter_counts_too():
+    net = network()
+    del net[0].tau_mem
+    net[0].tau_mem = torch.tensor(1.0, dtype=torch.float64)
+    outcome(net)
+    net[0].tau_mem.fill_(2.0)
+    assert_equal(outcome(net), outcome(network(tau_mem=2.0)))
+    weight = net[1].weight.detach()
+    del net[1].weight
+    net[1].weight = weight
+    outcome(net)
+    net[1].weight = weight.float()
+    with pytest.raises(TypeError, match=r"layer 1: weight is torch.float32, the first weight torch.float64"):
+        outcome(net)
+    net[1].weight = weight
+    del net[0].recurrent_weight
+    net[0].recurrent_weight = torch.zeros(1, N_HIDDEN, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"layer 0: recurrent_weight has shape \(1, 6\)"):
+        outcome(net)
+
+
+def test_a_subclass_may_compute_a_constant_in_every_run():
+    class Scaled(LIF):
+        scale = 1.0
+
+        def __getattr__(self, name):
+            value = super().__getattr__(name)
+            return value * self.scale if name == "tau_mem" else value
+
+    layer = with_weights(Scaled(N_IN, N_HIDDEN, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64))
+    for scale in (1.0, 2.0, 0.5):
+        Scaled.scale = scale
+        fixed = with_weights(LIF(N_IN, N_HIDDEN, tau_mem=scale, tau_syn=0.5, dtype=torch.float64))
+        assert_equal(outcome(layer), outcome(fixed))
+
+
+@pytest.mark.parametrize("bias", [None, 0.1])
+def test_a_constant_that_is_trained_from_now_on_has_a_gradient_by_functional_call_too(bias):
+    net = network(bias=bias)
+    outcome(net)
+    net[0].tau_mem = torch.nn.Parameter(net[0].tau_mem)
+    given = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    spikes = functional_call(net, given, (inputs(),), OPTIONS)
+    wanted = torch.autograd.grad(net(inputs(), **OPTIONS).times.sum(), net[0].tau_mem)
+    assert_equal(torch.autograd.grad(spikes.times.sum(), given["0.tau_mem"]), wanted)
+
+
+@pytest.mark.parametrize("bias", [None, 0.1])
+def test_a_buffer_that_is_no_longer_the_layers_own_does_not_count(bias):
+    net = network(tau_mem=of_units(0.5, 1.0), t_ref=of_units(0.1, 0.2), bias=bias)
+    first = outcome(net)
+    for name in ("tau_mem", "t_ref"):
+        old = getattr(net[0], name)
+        setattr(net[0], name, old.clone())
+        old.fill_(50.0)
+    assert_equal(outcome(net), first)
+
+
+def test_buffers_that_a_user_adds_do_not_matter():
+    net = network()
+    first = outcome(net)
+    net[0].register_buffer("running", torch.zeros(3, dtype=torch.bfloat16))
+    net[0]._plan = {"a": 1}
+    assert_equal(outcome(net), first)
+
+
+def test_what_is_wrong_first_is_named_first_in_a_second_run_too():
+    net = network()
+    outcome(net)
+    net[0].tau_mem.fill_(-1.0)
+    with pytest.raises(ValueError, match="inputs has n_units = 7"):
+        net(Spikes.from_latencies(torch.zeros(1, 7)), **OPTIONS)
+    net[0].weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="weight"):
+        outcome(net)
+
+
+# What a graph keeps: adaptation makes it one.
+TRAITS = {
+    "tau_syn is trained": lambda layer: setattr(layer, "tau_syn", torch.nn.Parameter(layer.tau_syn)),
+    "a delay is trained": lambda layer: setattr(layer, "delay", torch.nn.Parameter(layer.delay)),
+    "the synapses are of another kind": lambda layer: setattr(layer, "synapse", "alpha"),
+    "there is a bias": lambda layer: setattr(layer, "bias", torch.tensor(0.1, dtype=torch.float64)),
+    "there is a v_start": lambda layer: setattr(layer, "v_start", torch.tensor(0.1, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("change", TRAITS.values(), ids=TRAITS)
+def test_a_graph_is_laid_out_anew_where_it_is_made_of_something_else(change):
+    net, fresh = (network(adaptation=0.2, delay=0.1) for _ in range(2))
+    first = outcome(net)
+    change(net[0])
+    change(fresh[0])
+    found = outcome(net)
+    assert_equal(found, outcome(fresh))
+    assert len(found) != len(first) or not all(map(torch.equal, found, first))
+
+
+def test_a_network_is_laid_out_anew_where_it_is_made_of_something_else():
+    def populations():
+        torch.manual_seed(0)
+        net = Network(N_IN)
+        net.add("a", N_HIDDEN, tau_mem=1.0, adaptation=0.2, tau_adapt=2.0)
+        net.connect("input", "a", tau_syn=0.5, delay=0.1, weight=2.0 + torch.rand(N_HIDDEN, N_IN))
+        return net
+
+    for change in list(TRAITS.values())[:3]:
+        net, fresh = populations(), populations()
+        outcome(net)
+        for one in (net, fresh):
+            change(one._connection(next(iter(one.connections))))
+        assert_equal(outcome(net), outcome(fresh))
 
 
 def test_weights_and_thresholds_that_change_from_step_to_step_count():

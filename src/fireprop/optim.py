@@ -1,8 +1,8 @@
 """torch's Adam for those who do not compile their networks with torch.compile, and do not wait for it."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +22,9 @@ class Adam(torch.optim.Adam):
     At the first call those import torch._dynamo, for as long as torch itself takes; networks of fireprop run in its own
     kernels, of which torch.compile sees nothing.
 
-    A step runs in one thread, unless there are very many parameters. torch's fused Adam asks all its threads for help,
-    however little there is to do, and they then wait busily for more: on the cores that the next forward pass needs.
+    A step of the main thread runs in that thread alone, unless there are very many parameters. torch's fused Adam asks
+    all threads of torch for help, however little there is to do. They then wait busily for more, on the cores that the
+    next forward pass needs.
     """
 
     add_param_group = _bare(torch.optim.Adam.add_param_group)
@@ -38,20 +39,16 @@ class Adam(torch.optim.Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if sum(parameter.numel() for group in self.param_groups for parameter in group["params"]) >= MANY:
+        moving = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        number = torch.get_num_threads()
+        # The number is one of the process: two threads at once would not leave it as they found it.
+        alone = number > 1 and threading.current_thread() is threading.main_thread()
+        if not alone or sum(p.numel() for p in moving) >= MANY:
             self._step()
-        else:
-            with _one_thread():
-                self._step()
+            return loss
+        try:
+            torch.set_num_threads(1)
+            self._step()
+        finally:
+            torch.set_num_threads(number)
         return loss
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch has one thread in here."""
-    number = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(number)

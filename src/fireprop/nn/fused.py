@@ -8,7 +8,7 @@ from torch import Tensor
 from fireprop import engine
 from fireprop.nn import checks
 from fireprop.nn.constants import check_gradient
-from fireprop.nn.planning import chain_weights, plain_layers, plan_of, thresholds_of
+from fireprop.nn.planning import chain_weights, keep, plain_layers, plan_of, thresholds_of
 from fireprop.nn.record import GradientBy, OnGraze, Record, next_layer, record_of, simulation_of
 from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.stop import Stop, engine_stop
@@ -44,11 +44,11 @@ def run_layers(
     checks.check_shapes("inputs", inputs.shape, f"layer {first_layer}", layers[0].in_shape)
     horizon = checks.horizon(t_end, inputs)
     stopping = engine_stop(stop, len(layers) - 1, layers[-1].out_features, len(inputs))
-    as_graph = gradient == "forward" or not plan.plain
-    as_graph = as_graph or (stop is not None and plan.waits) or (state is not None and plan.late)
+    waits = stop is not None and any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:])
+    as_graph = gradient == "forward" or waits or not plan.plain or (state is not None and plan.late)
     kind = "" if state is None else kind_of(layers)
     initial = initial_of(state, kind, len(inputs))
-    starts = what_starts(layers, first_layer) if plan.starts and not initial else ""
+    starts = "" if initial else what_starts(layers, first_layer)
     start = checks.start(t_start, inputs, needed=starts)
     weights = weights_of(layers) if as_graph else [weight for lif in layers for weight in chain_weights(lif)]
     sites = sites_of(layers) if plan.trained else []
@@ -66,14 +66,17 @@ def run_layers(
             chosen = engine.graph.Engine(structure, w, theta)
         else:
             values = dict(zip(parts, constants, strict=True))
-            known, outline = plan.chain or (None, None)
-            chosen = engine.chain.Engine(plain_layers(layers, w, theta, values, known), first_layer, outline)
-        return chosen.simulate(
+            plain = plain_layers(layers, w, theta, values, plan.known)
+            chosen = engine.chain.Engine(plain, first_layer, plan.outline)
+        run = chosen.simulate(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop=stopping,
             max_spikes=max_spikes, initial=None if initial is None else initial.state, want_state=state is not None,
             parts=parts,
         )  # fmt: skip
+        if isinstance(run, engine.chain.Run) and plan.outline is None:
+            keep(layers, plan, run.chain)
+        return run
 
     simulation = simulation_of(
         solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity, initial=initial

@@ -51,6 +51,7 @@ from fireprop.nn.structure import (
     start_connections,
     start_names,
     trained_synapses,
+    traits_of,
     unit_names,
     unit_weights,
 )
@@ -527,11 +528,13 @@ class Network(nn.Module):
         values = values_of(sites, parts, constants)
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
         made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
-        names = (*self.populations, *(part for key in self.connections for part in (key, *self.ends(key))))
-        structure: engine.graph.Structure | None = self._structure.get(made_of, names)
+        connections = [(key, *self.ends(key), self._connection(key).synapse) for key in self.connections]
+        units = traits_of(sites, [self._population(name) for name in self.populations])
+        traits = (*self.populations, *connections, *units)
+        structure = self._structure.get(made_of, traits)
         if structure is None:
             structure = self._lay_out(values)
-            self._structure.keep(made_of, names, structure)
+            self._structure.keep(made_of, traits, structure)
         return structure
 
     def _lay_out(self, values: Values) -> engine.graph.Structure:

@@ -1,15 +1,17 @@
 """What is known of neighbouring LIF layers before a run: whether they are a chain, and how its engine sees them."""
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import buffers_of, modules_of, parameters_of, transforms_active
+from fireprop.compat.tensors import modules_of, parameters_of, transforms_active
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import (
@@ -20,14 +22,17 @@ from fireprop.nn.constants import (
     require_finite_tau_mem,
     synapse_shapes,
 )
-from fireprop.nn.structure import StructureCache, start_names, start_weights
+from fireprop.nn.structure import start_names, start_weights
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
 
-WEIGHTS = ("weight", "recurrent_weight")
-LEARNED = (*WEIGHTS, "v_threshold")  # of which a plan depends on shape and dtype only
-LARGE = 2**14  # entries of a constant or a mask: to compare them takes as long as what a plan saves
+WIDE = 2**14  # units or entries of a constant, from which on a plan would take more memory than it saves time
+# What a plan depends on: of these attributes it needs shape and dtype only, of those the values. Layers that have any
+# of the others are planned in every run.
+LEARNED = ("weight", "recurrent_weight", "v_threshold")
+PHYSICAL = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec")
+OTHERS = ("mask", "recurrent_mask", "bias", "v_start", "i_start", "adaptation", "tau_adapt")
 
 
 class Constants(NamedTuple):
@@ -43,78 +48,77 @@ class Constants(NamedTuple):
 class Plan(NamedTuple):
     """What a run needs to know of layers, but for their weights and thresholds.
 
-    plain    whether all of them are
+    form     everything that the plan depends on; None: it is not kept
+    plain    whether all layers are
     late     whether anything arrives late in a layer: the state of a chain does not hold that
-    waits    whether anything arrives late in a layer after the first
-    starts   whether anything acts at the start of a sample
     trained  whether a constant is trained
-    chain    the constants of plain layers, and their outline; None where they may be others in the next run
+    known    after a run as a chain the constants of the layers, and `outline` what the engine has made of them
     """
 
+    form: tuple[Any, ...] | None
     plain: bool
     late: bool
-    waits: bool
-    starts: bool
     trained: bool
-    chain: tuple[list[Constants], engine.chain.Chain] | None
+    known: list[Constants] | None = None
+    outline: engine.chain.Chain | None = None
+
+
+PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()  # by the first layer
 
 
 def plan_of(layers: Sequence["LIF"], first_layer: int) -> Plan:
-    """The plan of layers that have passed all checks. It is kept as long as nothing has changed that it is made of.
-
-    Raises what `check_layers` raises, and ValueError for a constant out of range.
-    """
-    made_of = (None,) if transforms_active() else tuple(map(_form, layers))
-    lasts = None not in made_of
-    cache = layers[0].__dict__.setdefault("_plan", StructureCache()) if lasts else StructureCache()
-    plan: Plan | None = cache.get((), made_of)
-    if plan is None:
-        check_layers(layers, first_layer)
-        plan = _new_plan(layers, first_layer, lasts=lasts)
-        cache.keep((), made_of, plan)
-    return plan
-
-
-def _new_plan(layers: Sequence["LIF"], first_layer: int, *, lasts: bool) -> Plan:
-    plan = Plan(
+    """The plan of layers that have passed `check_layers`: the one that was kept, if its form is theirs."""
+    form = form_of(layers)
+    kept = None if form is None else PLANS.get(layers[0])
+    if kept is not None and kept.form == form:
+        return kept
+    check_layers(layers, first_layer)
+    return Plan(
+        form,
         plain=all(map(is_plain, layers)),
         late=any(lif.delay is not None or lif.delay_rec is not None for lif in layers),
-        waits=any(lif.delay is not None and bool(lif.delay.any()) for lif in layers[1:]),
-        starts=any(map(start_names, layers)),
         trained=any(map(has_trained, layers)),
-        chain=None,
     )
-    if not lasts or not plan.plain:
-        return plan
-    weights = [arguments.array(weight.detach()) for lif in layers for weight in chain_weights(lif)]
-    thresholds = [arguments.array(theta.detach()) for theta in thresholds_of(layers)]
-    known = constants_of(layers)
-    plain = plain_layers(layers, weights, thresholds, known=known)
-    return plan._replace(chain=(known, engine.chain.checked_outline(plain, engine.chain.Numbered(first_layer))))
+
+
+def keep(layers: Sequence["LIF"], plan: Plan, chain: engine.chain.Chain) -> None:
+    """Keep a plan, after a run in which the constants of the layers have passed all checks."""
+    if plan.form is not None and chain.units.size <= WIDE:
+        known = copy.deepcopy(constants_of(layers))  # somebody may write into a buffer that is not the layer's any more
+        if form_of(layers) == plan.form:  # nobody has written into them during the run
+            PLANS[layers[0]] = plan._replace(known=known, outline=engine.chain.outline_of(chain))
+
+
+def form_of(layers: Sequence["LIF"]) -> tuple[Any, ...] | None:
+    """Everything that a plan depends on, constants by value: somebody may have written into them. None of layers whose
+    plan is not kept."""
+    if transforms_active():
+        return None
+    forms = tuple(map(_form, layers))
+    return None if None in forms else forms
 
 
 def _form(lif: "LIF") -> tuple[Any, ...] | None:
-    """Everything that a plan depends on, constants by value: somebody may have written into them.
-
-    None where they are trained, or take long to compare.
-    """
-    if modules_of(lif):  # lists of synapses, parametrisations
+    own = parameters_of(lif)
+    if modules_of(lif) or any(own.get(name) is not None for name in PHYSICAL):  # such as parametrisations
+        return None
+    if any(getattr(lif, name) is not None for name in OTHERS):
         return None
     found: list[Any] = [
         lif.in_features, lif.out_features, lif.recurrent, lif.synapse, lif.in_shape, lif.out_shape, lif._as_graph
     ]  # fmt: skip
-    learned = LEARNED if lif.bias is None else WEIGHTS  # how large a bias may be depends on thresholds
-    for name, tensor in (*parameters_of(lif).items(), *buffers_of(lif).items()):
+    for name in (*LEARNED, *PHYSICAL):
+        tensor = getattr(lif, name)
         if tensor is None:
+            found.append(None)
             continue
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_cpu:
             return None
-        found += name, tensor.dtype, tensor.shape
-        if name in learned:
-            continue
-        if isinstance(tensor, nn.Parameter) or tensor.numel() > LARGE:
-            return None
-        found.append(tensor.item() if tensor.dim() == 0 else arguments.array(tensor).tobytes())
+        found += tensor.shape, tensor.dtype
+        if name in PHYSICAL:
+            if tensor.dtype != torch.float64 or tensor.numel() > WIDE:
+                return None
+            found.append(tensor.item() if tensor.dim() == 0 else arguments.array(tensor.detach()).tobytes())
     return tuple(found)
 
 

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 class StructureCache:
-    """What was laid out for a network, anew only when one of the constants that it was made of has changed."""
+    """The structure of a network, laid out anew only when something that it was made of has changed."""
 
     def __init__(self) -> None:
-        self.made_of: list[engine.Array | None] = []
-        self.names: tuple[Any, ...] = ()
-        self.structure: Any = None
+        self.kept: tuple[list[engine.Array | None], tuple[Any, ...], engine.graph.Structure] | None = None
 
-    def get(self, constants: Sequence[engine.Array | None], names: tuple[Any, ...]) -> Any:
-        """What was kept, if it was made of the same constants, value by value, and has the same names; else None."""
-        same = names == self.names and len(constants) == len(self.made_of)
-        return self.structure if same and all(map(_equal, constants, self.made_of)) else None
+    def get(self, constants: Sequence[engine.Array | None], traits: tuple[Any, ...]) -> engine.graph.Structure | None:
+        """What was kept, if it was made of the same constants, value by value, and has the same traits."""
+        kept = self.kept  # read once: another thread may keep another one
+        if kept is None or traits != kept[1] or len(constants) != len(kept[0]):
+            return None
+        return kept[2] if all(map(_equal, constants, kept[0])) else None
 
-    def keep(self, constants: Sequence[engine.Array | None], names: tuple[Any, ...], structure: Any) -> None:
-        self.made_of = [None if constant is None else constant.copy() for constant in constants]
-        self.names = names
-        self.structure = structure
+    def keep(
+        self, constants: Sequence[engine.Array | None], traits: tuple[Any, ...], structure: engine.graph.Structure
+    ) -> None:
+        self.kept = [None if constant is None else constant.copy() for constant in constants], traits, structure
 
     def __deepcopy__(self, memo: object) -> "StructureCache":
         return StructureCache()
@@ -65,15 +65,21 @@ def structure_of_layers(
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
     names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
     shapes = [lif.out_shape for lif in layers]
-    key = (*names, *map(str, shapes))
-    structure: engine.graph.Structure | None = cache.get(made_of, key)
+    traits = (names, *shapes, *traits_of(sites, layers), *(lif.synapse for lif in layers))
+    structure: engine.graph.Structure | None = cache.get(made_of, traits)
     if structure is None:
         populations = [
             population_of(name, k, values, shape) for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
         ]
         structure = engine.graph.lay_out(layers[0].in_features, populations, _connections(layers, names, values))
-        cache.keep(made_of, key, structure)
+        cache.keep(made_of, traits, structure)
     return structure
+
+
+def traits_of(sites: Sequence[Site], modules: Sequence["LIF | Population"]) -> tuple[Any, ...]:
+    """What decides on connections and currents beside the values of constants: which are trained, and what units have
+    by themselves."""
+    return tuple(site.trained for site in sites), *map(tuple, map(unit_names, modules))
 
 
 def population_of(name: str, k: int, values: Values, shape: Shape | None = None) -> engine.graph.Population:

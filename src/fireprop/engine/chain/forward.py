@@ -19,7 +19,6 @@ from fireprop.engine.arrays import (
     for_kernels,
 )
 from fireprop.engine.chain.layout import Layer, lay_out
-from fireprop.engine.chain.layout import outline as new_outline
 from fireprop.engine.chain.run import IN_ORDER, Names, Numbered, Run
 from fireprop.engine.chain.scratch import NO_EVENTS, enlarge, new_buffers, new_loop, taken
 from fireprop.engine.errors import in_words
@@ -47,7 +46,7 @@ class Engine(interface.Engine):
     """A chain of plain layers.
 
     first_layer  what errors call the first of them
-    outline      what `checked_outline` made of layers with the same constants
+    outline      that of an earlier run of layers with the same constants, without biases: see `layout.outline_of`
     """
 
     layers: Sequence[Layer]
@@ -103,13 +102,13 @@ def simulate(
     acts = any(layer.start.is_something for layer in layers)
     check_start(t_start, times, units, offsets, t_end, starts=acts, resumes=resumes)
     for k, layer in enumerate(layers):
-        _check_parameters(names(k, 0)[0], layer, n_sources)
+        _check_layer(names(k, 0)[0], layer, n_sources, known=outline is not None)
         n_sources = layer.weight.shape[0]
     if (resumes or want_state) and any(layer.delay > 0.0 or layer.recurrent_delay > 0.0 for layer in layers):
         raise ValueError("the state of a chain does not hold what arrives late: simulate with the graph engine")
     if stop is not None and any(layer.delay > 0.0 for layer in layers[1:]):
         raise ValueError("a chain with delays between its layers has no stop: simulate with the graph engine")
-    chain = lay_out(layers, checked_outline(layers, names) if outline is None else outline)
+    chain = lay_out(layers, outline)
     if initial is not None:
         check_kind(initial, State)
         initial.check(chain, times, offsets, t_end)
@@ -193,31 +192,27 @@ def _chunk(n_samples: int) -> int:
     return CHUNK_ALONE if threads.number == 1 else min(max(CHUNK, n_samples // (4 * threads.number)), CHUNK_ALONE)
 
 
-def _check_parameters(where: str, layer: Layer, n_sources: int) -> None:
-    """What every step of training may put out of range."""
+def _check_layer(where: str, layer: Layer, n_sources: int, *, known: bool) -> None:
+    """Everything that training, or a state that was loaded, may have put out of range since the layer was made.
+
+    known  whether its constants are those of a layer that has passed
+    """
     shape = (layer.v_threshold.size, n_sources)
     if layer.weight.shape != shape:
         raise ValueError(f"{where}: weight has shape {layer.weight.shape}: give {shape}")
     check_weight(where, "weight", layer.weight)
     if layer.recurrent_weight is not None:
         check_weight(where, "recurrent_weight", layer.recurrent_weight)
-    check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
-    check_acting(where, layer.start, layer.v_threshold, layer.weight.dtype)
-
-
-def checked_outline(layers: Sequence[Layer], names: Names = IN_ORDER) -> Chain:
-    """The outline of layers, and of others with the same constants.
-
-    Raises ValueError for constants that a state which was loaded, or training, has put out of range.
-    """
-    for k, layer in enumerate(layers):
-        where = names(k, 0)[0]
+    if not known:
         for name, tau in (("tau_mem", layer.tau_mem), ("tau_syn", layer.tau_syn)):
             check_taus(where, name, tau)
+    check_at_least(where, "v_threshold", layer.v_threshold, np.nextafter(0.0, 1.0))
+    if not known:
         check_at_least(where, "t_ref", layer.t_ref, 0.0)
+    check_acting(where, layer.start, layer.v_threshold, layer.weight.dtype)
+    if not known:
         for name, delay in (("delay", layer.delay), ("delay_rec", layer.recurrent_delay)):
             check_at_least(where, name, np.array([delay]), 0.0)
-    return new_outline(layers)
 
 
 def assemble(

@@ -60,16 +60,16 @@ def is_quiet(bias: Any, tau_mem: Any, v_threshold: Any) -> bool:
     return bool(((reach >= LEAST_BIAS) & (reach <= MOST_BIAS)).all())
 
 
-def lay_out(layers: Sequence[Layer], given: Chain | None = None) -> Chain:
+def lay_out(layers: Sequence[Layer], outline: Chain | None = None) -> Chain:
     """The flat form of a chain: rates for time constants, a row of weights per source unit, padded to blocks.
 
-    given  the `outline` of layers with the same constants
+    outline  what `outline_of` a chain of layers with the same constants says, without biases
     """
-    made = outline(layers) if given is None else given
-    chain = made._replace(units=copy_of(made.units), weight=np.zeros(made.weight.size, layers[0].weight.dtype))
+    chain = _new_outline(layers) if outline is None else outline._replace(units=copy_of(outline.units))
+    chain = chain._replace(weight=np.zeros(chain.weight.size, layers[0].weight.dtype))
     weights = [one for layer in layers for one in layer.weights]
-    for part, values in zip(weights_of(chain, chain.weight), weights, strict=True):
-        part[:] = values
+    for part, given in zip(weights_of(chain, chain.weight), weights, strict=True):
+        part[:] = given
     for own, layer in zip(units_of(chain, chain.units), layers, strict=True):
         own["theta"] = layer.v_threshold
         if layer.start.bias is not None:
@@ -77,8 +77,17 @@ def lay_out(layers: Sequence[Layer], given: Chain | None = None) -> Chain:
     return chain
 
 
-def outline(layers: Sequence[Layer]) -> Chain:
-    """What `lay_out` makes of everything but weights, thresholds and biases. Nobody writes into it."""
+def outline_of(chain: Chain) -> Chain:
+    """What another chain with the same constants may share: nobody writes into it. It has no weights."""
+    return chain._replace(weight=_no_weights(chain.weight.size, chain.weight.dtype))
+
+
+def _no_weights(number: int, dtype: np.dtype[Any]) -> Array:
+    """An array of that size, which takes no room."""
+    return np.broadcast_to(np.zeros((), dtype), number)
+
+
+def _new_outline(layers: Sequence[Layer]) -> Chain:
     shapes = [(*layer.weight.shape, layer.recurrent_weight is not None) for layer in layers]
     rows, n_units, n_weights = _rows_of(*shapes)
     rows = copy_of(rows)
@@ -90,7 +99,7 @@ def outline(layers: Sequence[Layer]) -> Chain:
     units = records(n_units, UNIT)
     units["theta"] = np.inf
     units["sample"] = -1
-    weight = np.broadcast_to(np.zeros((), layers[0].weight.dtype), n_weights)  # takes no room
+    weight = _no_weights(n_weights, layers[0].weight.dtype)
     places = np.zeros(n_units, f"i{weight.itemsize}")  # as wide as what is handed out by them
     chain = Chain(rows, units, weight, np.zeros((N_RATES, n_units)), places)
     for own, layer in zip(units_of(chain, units), layers, strict=True):
