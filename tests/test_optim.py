@@ -106,6 +106,17 @@ def test_a_step_beside_the_main_thread_leaves_the_threads_of_torch_alone(monkeyp
         torch.set_num_threads(before)
 
 
+def test_a_differentiable_step_is_one():
+    found = []
+    for kind in (torch.optim.Adam, Adam):
+        scale = torch.tensor(2.0, requires_grad=True)
+        p = torch.ones(3, requires_grad=True).clone()
+        p.grad = scale * torch.arange(1.0, 4.0)
+        kind([p], differentiable=True, eps=1.0).step()
+        found.append(torch.autograd.grad(p.sum(), scale)[0].item())
+    assert found[0] == found[1] != 0.0
+
+
 def test_parameters_without_a_size_yet_have_no_gradient_and_take_no_step():
     Adam(torch.nn.LazyLinear(3).parameters()).step()
 

@@ -8,7 +8,8 @@ import torch
 from torch.func import functional_call
 
 from fireprop import Spikes
-from fireprop.nn import LIF, Network, Sequential, planning
+from fireprop.engine import chain
+from fireprop.nn import LIF, Network, Sequential, fused, planning
 
 N_IN, N_HIDDEN, N_OUT = 4, 6, 3
 OPTIONS = {"t_end": 4.0, "t_start": 0.0}
@@ -61,15 +62,15 @@ def with_weights(net):
     return net
 
 
-def inputs():
-    times = 2.0 * torch.rand(5, N_IN, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+def inputs(n=N_IN):
+    times = 2.0 * torch.rand(5, n, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     return Spikes.from_latencies(times)
 
 
-def outcome(net, **options):
+def outcome(net, n_inputs=N_IN):
     """Spikes and gradients."""
     net.zero_grad()
-    record = net.record(inputs(), **(OPTIONS | options))
+    record = net.record(inputs(n_inputs), **OPTIONS)
     sum(spikes.times.square().sum() for spikes in record).backward()
     found = [part.detach() for spikes in record for part in (spikes.times, spikes.units, spikes.offsets)]
     return [*found, *(p.grad.clone() for p in net.parameters())]
@@ -238,12 +239,58 @@ def test_what_is_wrong_first_is_named_first_in_a_second_run_too():
         outcome(net)
 
 
+@pytest.mark.parametrize("name", ["tau_mem", "t_ref"])
+def test_a_buffer_that_is_no_longer_the_populations_own_does_not_count(name):
+    def populations():
+        torch.manual_seed(0)
+        net = Network(N_IN)
+        net.add("a", N_HIDDEN, **({"tau_mem": 1.0} | {name: of_units(0.5, 1.0)}))
+        net.connect("input", "a", tau_syn=0.5, weight=2.0 + torch.rand(N_HIDDEN, N_IN))
+        return net
+
+    net = populations()
+    outcome(net)
+    own = net._population("a")
+    old = getattr(own, name)
+    setattr(own, name, old.clone())
+    old.fill_(0.1)
+    assert_equal(outcome(net), outcome(populations()))
+
+
+@pytest.mark.white_box
+def test_a_value_that_another_thread_writes_for_a_moment_is_not_kept(monkeypatch):
+    net, engine_of = network(), chain.Engine
+
+    def meanwhile(*args):
+        net[0].tau_mem.fill_(1.0)
+        return engine_of(*args)
+
+    plan_of = fused.plan_of
+
+    def planned(*args):
+        plan = plan_of(*args)
+        net[0].tau_mem.fill_(3.0)
+        return plan
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fused, "plan_of", planned)
+        patched.setattr(chain, "Engine", meanwhile)
+        outcome(net)
+    assert_equal(outcome(net), outcome(network()))
+
+
 # What a graph keeps: adaptation makes it one.
+def widen(layer):
+    layer.in_features += 1
+    layer.weight = torch.nn.Parameter(torch.cat([layer.weight.detach(), layer.weight.detach()[:, :1]], 1))
+
+
 TRAITS = {
     "tau_syn is trained": lambda layer: setattr(layer, "tau_syn", torch.nn.Parameter(layer.tau_syn)),
     "a delay is trained": lambda layer: setattr(layer, "delay", torch.nn.Parameter(layer.delay)),
     "the synapses are of another kind": lambda layer: setattr(layer, "synapse", "alpha"),
     "there is a bias": lambda layer: setattr(layer, "bias", torch.tensor(0.1, dtype=torch.float64)),
+    "there are more inputs": lambda layer: widen(layer),
     "there is a v_start": lambda layer: setattr(layer, "v_start", torch.tensor(0.1, dtype=torch.float64)),
 }
 
@@ -254,9 +301,25 @@ def test_a_graph_is_laid_out_anew_where_it_is_made_of_something_else(change):
     first = outcome(net)
     change(net[0])
     change(fresh[0])
-    found = outcome(net)
-    assert_equal(found, outcome(fresh))
+    found = outcome(net, n_inputs=net[0].in_features)
+    assert_equal(found, outcome(fresh, n_inputs=net[0].in_features))
     assert len(found) != len(first) or not all(map(torch.equal, found, first))
+
+
+def test_a_population_that_has_a_shape_now_is_laid_out_anew():
+    def populations():
+        torch.manual_seed(0)
+        net = Network(N_IN)
+        net.add("a", N_HIDDEN, tau_mem=1.0, adaptation=0.2, tau_adapt=2.0)
+        net.connect("input", "a", tau_syn=0.5, weight=2.0 + torch.rand(N_HIDDEN, N_IN))
+        net.connect("a", "a", tau_syn=0.5, weight=0.1 * torch.rand(N_HIDDEN, N_HIDDEN))
+        return net
+
+    net, fresh = populations(), populations()
+    outcome(net)
+    for one in (net, fresh):
+        one._population("a").shape = (2, 1, 3)
+    assert_equal(outcome(net), outcome(fresh))
 
 
 def test_a_network_is_laid_out_anew_where_it_is_made_of_something_else():

@@ -24,7 +24,8 @@ class Adam(torch.optim.Adam):
 
     A step of the main thread runs in that thread alone, unless there are very many parameters. torch's fused Adam asks
     all threads of torch for help, however little there is to do. They then wait busily for more, on the cores that the
-    next forward pass needs.
+    next forward pass needs. A thread of Python that uses torch for the first time during such a step has one thread
+    of torch too, as torch does not tell threads of Python apart.
     """
 
     add_param_group = _bare(torch.optim.Adam.add_param_group)
@@ -35,6 +36,8 @@ class Adam(torch.optim.Adam):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """As torch's: update the parameters, and return what the closure returns, if one is given."""
+        if self.defaults["differentiable"]:
+            return super().step(closure)  # which decides itself where gradients are on
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -184,7 +184,7 @@ def for_engine(kept: Tensor | Connectivity | None, shape: tuple[int, int]) -> en
     """Which synapses exist, as the engine reads it."""
     if kept is None:
         return np.ones(shape, bool)
-    return kept.sparsity() if isinstance(kept, Connectivity) else kept.numpy()
+    return kept.sparsity() if isinstance(kept, Connectivity) else kept.numpy().copy()
 
 
 def sharing_of(kept: Tensor | Connectivity | None) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from fireprop.nn.structure import (
     adaptation_connections,
     adaptation_sites,
     connection_of,
+    copied,
     of_mask,
     population_of,
     sites_of_synapses,
@@ -528,12 +529,16 @@ class Network(nn.Module):
         values = values_of(sites, parts, constants)
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
         made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
-        connections = [(key, *self.ends(key), self._connection(key).synapse) for key in self.connections]
-        units = traits_of(sites, [self._population(name) for name in self.populations])
-        traits = (*self.populations, *connections, *units)
+        connections = [
+            (key, *self.ends(key), self._connection(key).synapse, self._connection(key).shape)
+            for key in self.connections
+        ]
+        populations = [self._population(name) for name in self.populations]
+        shapes = [population.shape for population in populations]
+        traits = (self.n_inputs, *self.populations, *shapes, *connections, *traits_of(sites, populations))
         structure = self._structure.get(made_of, traits)
         if structure is None:
-            structure = self._lay_out(values)
+            structure = self._lay_out(copied(values))
             self._structure.keep(made_of, traits, structure)
         return structure
 

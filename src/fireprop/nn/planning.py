@@ -1,8 +1,8 @@
 """What is known of neighbouring LIF layers before a run: whether they are a chain, and how its engine sees them."""
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -45,17 +45,37 @@ class Constants(NamedTuple):
     delay_rec: float
 
 
+class Form(NamedTuple):
+    """Everything of a layer that a plan depends on, constants by value: somebody may have written into them.
+
+    traits    sizes, kinds and shapes, of weights too
+    physical  per constant its shape and its numbers, or None
+    """
+
+    traits: tuple[Any, ...]
+    physical: tuple[tuple[torch.Size, bytes] | None, ...]
+
+    def constants(self) -> SimpleNamespace:
+        """A layer with these constants, as far as `constants_of` reads it."""
+        own = SimpleNamespace(out_features=self.traits[1], recurrent=self.traits[2], **dict.fromkeys(OTHERS))
+        for name, kept in zip(PHYSICAL, self.physical, strict=True):
+            numbers = None if kept is None else torch.frombuffer(bytearray(kept[1]), dtype=torch.float64)
+            setattr(own, name, numbers if kept is None or numbers is None else numbers.reshape(kept[0]))
+        return own
+
+
 class Plan(NamedTuple):
     """What a run needs to know of layers, but for their weights and thresholds.
 
-    form     everything that the plan depends on; None: it is not kept
+    forms    of the layers; None: the plan is not kept
     plain    whether all layers are
     late     whether anything arrives late in a layer: the state of a chain does not hold that
     trained  whether a constant is trained
-    known    after a run as a chain the constants of the layers, and `outline` what the engine has made of them
+    known    the constants of plain layers of these forms
+    outline  after a run as a chain what the engine has made of them
     """
 
-    form: tuple[Any, ...] | None
+    forms: tuple[Form, ...] | None
     plain: bool
     late: bool
     trained: bool
@@ -67,59 +87,73 @@ PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()  # by the first 
 
 
 def plan_of(layers: Sequence["LIF"], first_layer: int) -> Plan:
-    """The plan of layers that have passed `check_layers`: the one that was kept, if its form is theirs."""
-    form = form_of(layers)
-    kept = None if form is None else PLANS.get(layers[0])
-    if kept is not None and kept.form == form:
+    """The plan of layers that have passed `check_layers`: the one that was kept, if they have its forms."""
+    forms = forms_of(layers)
+    kept = None if forms is None else PLANS.get(layers[0])
+    if kept is not None and kept.forms == forms:
         return kept
     check_layers(layers, first_layer)
-    return Plan(
-        form,
+    plan = Plan(
+        forms,
         plain=all(map(is_plain, layers)),
         late=any(lif.delay is not None or lif.delay_rec is not None for lif in layers),
         trained=any(map(has_trained, layers)),
     )
+    if forms is None or not plan.plain:
+        return plan
+    # Of the forms, not of the layers, into which another thread may write meanwhile.
+    return plan._replace(known=constants_of([form.constants() for form in forms]))
 
 
 def keep(layers: Sequence["LIF"], plan: Plan, chain: engine.chain.Chain) -> None:
-    """Keep a plan, after a run in which the constants of the layers have passed all checks."""
-    if plan.form is not None and chain.units.size <= WIDE:
-        known = copy.deepcopy(constants_of(layers))  # somebody may write into a buffer that is not the layer's any more
-        if form_of(layers) == plan.form:  # nobody has written into them during the run
-            PLANS[layers[0]] = plan._replace(known=known, outline=engine.chain.outline_of(chain))
+    """Keep a plan, after a run in which its constants have passed all checks: that is the chain of that run."""
+    if plan.known is not None and chain.units.size <= WIDE:
+        PLANS[layers[0]] = plan._replace(outline=engine.chain.outline_of(chain))
 
 
-def form_of(layers: Sequence["LIF"]) -> tuple[Any, ...] | None:
-    """Everything that a plan depends on, constants by value: somebody may have written into them. None of layers whose
-    plan is not kept."""
+def forms_of(layers: Sequence["LIF"]) -> tuple[Form, ...] | None:
+    """The forms of layers; None if their plan is not kept."""
     if transforms_active():
         return None
-    forms = tuple(map(_form, layers))
-    return None if None in forms else forms
+    found = []
+    for lif in layers:
+        form = form_of(lif)
+        if form is None:
+            return None
+        found.append(form)
+    return tuple(found)
 
 
-def _form(lif: "LIF") -> tuple[Any, ...] | None:
+def form_of(lif: "LIF") -> Form | None:
+    """The form of a layer; None of one that is planned in every run."""
     own = parameters_of(lif)
     if modules_of(lif) or any(own.get(name) is not None for name in PHYSICAL):  # such as parametrisations
         return None
     if any(getattr(lif, name) is not None for name in OTHERS):
         return None
-    found: list[Any] = [
+    traits: list[Any] = [
         lif.in_features, lif.out_features, lif.recurrent, lif.synapse, lif.in_shape, lif.out_shape, lif._as_graph
     ]  # fmt: skip
-    for name in (*LEARNED, *PHYSICAL):
+    for name in LEARNED:
         tensor = getattr(lif, name)
         if tensor is None:
-            found.append(None)
-            continue
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_cpu:
+            traits.append(None)
+        elif isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.is_cpu:
+            traits += tensor.shape, tensor.dtype
+        else:
             return None
-        found += tensor.shape, tensor.dtype
-        if name in PHYSICAL:
-            if tensor.dtype != torch.float64 or tensor.numel() > WIDE:
-                return None
-            found.append(tensor.item() if tensor.dim() == 0 else arguments.array(tensor.detach()).tobytes())
-    return tuple(found)
+    physical: list[tuple[torch.Size, bytes] | None] = []
+    for name in PHYSICAL:
+        tensor = getattr(lif, name)
+        if tensor is None:
+            physical.append(None)
+            continue
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float64 or tensor.numel() > WIDE:
+            return None
+        if tensor.layout != torch.strided or not tensor.is_cpu:
+            return None
+        physical.append((tensor.shape, arguments.array(tensor.detach()).tobytes()))
+    return Form(tuple(traits), tuple(physical))
 
 
 def plain_layers(
@@ -147,7 +181,7 @@ def plain_layers(
     return found
 
 
-def constants_of(layers: Sequence["LIF"], trained: Values | None = None) -> list[Constants]:
+def constants_of(layers: Sequence[Any], trained: Values | None = None) -> list[Constants]:
     """The constants of plain layers.
 
     trained  values to take instead of the layers' own

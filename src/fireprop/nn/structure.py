@@ -65,15 +65,21 @@ def structure_of_layers(
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
     names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
     shapes = [lif.out_shape for lif in layers]
-    traits = (names, *shapes, *traits_of(sites, layers), *(lif.synapse for lif in layers))
+    traits = (names, layers[0].in_features, *shapes, *traits_of(sites, layers), *(lif.synapse for lif in layers))
     structure: engine.graph.Structure | None = cache.get(made_of, traits)
     if structure is None:
+        values = copied(values)
         populations = [
             population_of(name, k, values, shape) for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
         ]
         structure = engine.graph.lay_out(layers[0].in_features, populations, _connections(layers, names, values))
         cache.keep(made_of, traits, structure)
     return structure
+
+
+def copied(values: Values) -> Values:
+    """Constants that stay as they are, whoever writes into the buffers of modules."""
+    return {part: value.copy() for part, value in values.items()}
 
 
 def traits_of(sites: Sequence[Site], modules: Sequence["LIF | Population"]) -> tuple[Any, ...]:
