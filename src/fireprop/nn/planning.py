@@ -59,8 +59,8 @@ class Form(NamedTuple):
         """A layer with these constants, as far as `constants_of` reads it."""
         own = SimpleNamespace(out_features=self.traits[1], recurrent=self.traits[2], **dict.fromkeys(OTHERS))
         for name, kept in zip(PHYSICAL, self.physical, strict=True):
-            numbers = None if kept is None else torch.frombuffer(bytearray(kept[1]), dtype=torch.float64)
-            setattr(own, name, numbers if kept is None or numbers is None else numbers.reshape(kept[0]))
+            value = None if kept is None else torch.frombuffer(bytearray(kept[1]), dtype=torch.float64).reshape(kept[0])
+            setattr(own, name, value)
         return own
 
 
