@@ -529,10 +529,8 @@ class Network(nn.Module):
         values = values_of(sites, parts, constants)
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
         made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
-        connections = [
-            (key, *self.ends(key), self._connection(key).synapse, self._connection(key).shape)
-            for key in self.connections
-        ]
+        named = [(key, self._connection(key)) for key in self.connections]
+        connections = [(key, *self.ends(key), connection.synapse, connection.shape) for key, connection in named]
         populations = [self._population(name) for name in self.populations]
         shapes = [population.shape for population in populations]
         traits = (self.n_inputs, *self.populations, *shapes, *connections, *traits_of(sites, populations))

@@ -48,17 +48,19 @@ class Constants(NamedTuple):
 class Form(NamedTuple):
     """Everything of a layer that a plan depends on, constants by value: somebody may have written into them.
 
-    traits    sizes, kinds and shapes, of weights too
+    traits    other sizes and kinds, and the form of each tensor
     physical  per constant its shape and its numbers, or None
     """
 
+    out_features: int
+    recurrent: bool
     traits: tuple[Any, ...]
-    physical: tuple[tuple[torch.Size, bytes] | None, ...]
+    physical: dict[str, tuple[torch.Size, bytes] | None]
 
     def constants(self) -> SimpleNamespace:
         """A layer with these constants, as far as `constants_of` reads it."""
-        own = SimpleNamespace(out_features=self.traits[1], recurrent=self.traits[2], **dict.fromkeys(OTHERS))
-        for name, kept in zip(PHYSICAL, self.physical, strict=True):
+        own = SimpleNamespace(out_features=self.out_features, recurrent=self.recurrent, **dict.fromkeys(OTHERS))
+        for name, kept in self.physical.items():
             value = None if kept is None else torch.frombuffer(bytearray(kept[1]), dtype=torch.float64).reshape(kept[0])
             setattr(own, name, value)
         return own
@@ -131,29 +133,21 @@ def form_of(lif: "LIF") -> Form | None:
         return None
     if any(getattr(lif, name) is not None for name in OTHERS):
         return None
-    traits: list[Any] = [
-        lif.in_features, lif.out_features, lif.recurrent, lif.synapse, lif.in_shape, lif.out_shape, lif._as_graph
-    ]  # fmt: skip
-    for name in LEARNED:
-        tensor = getattr(lif, name)
-        if tensor is None:
-            traits.append(None)
-        elif isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.is_cpu:
-            traits += tensor.shape, tensor.dtype
-        else:
-            return None
-    physical: list[tuple[torch.Size, bytes] | None] = []
-    for name in PHYSICAL:
-        tensor = getattr(lif, name)
-        if tensor is None:
-            physical.append(None)
-            continue
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float64 or tensor.numel() > WIDE:
-            return None
-        if tensor.layout != torch.strided or not tensor.is_cpu:
-            return None
-        physical.append((tensor.shape, arguments.array(tensor.detach()).tobytes()))
-    return Form(tuple(traits), tuple(physical))
+    traits: list[Any] = [lif.in_features, lif.synapse, lif.in_shape, lif.out_shape, lif._as_graph]
+    physical: dict[str, tuple[torch.Size, bytes] | None] = {}
+    for name in (*LEARNED, *PHYSICAL):
+        tensor, kept = getattr(lif, name), None
+        if tensor is not None:
+            if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_cpu:
+                return None
+            traits += name, tensor.shape, tensor.dtype
+            if name in PHYSICAL:
+                if tensor.dtype != torch.float64 or tensor.numel() > WIDE:
+                    return None
+                kept = tensor.shape, arguments.array(tensor.detach()).tobytes()
+        if name in PHYSICAL:
+            physical[name] = kept
+    return Form(lif.out_features, lif.recurrent, tuple(traits), physical)
 
 
 def plain_layers(
