@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numba
 import numpy as np
 
+from fireprop.engine import memory
 from fireprop.kernels.log import EVENT
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -18,15 +19,11 @@ MAX_TIME = 1e300
 MAX_CONSTANT = 1e100
 
 
-CACHE_LINE = 64  # bytes
-
-
 def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zeros, from the start of a cache line on."""
     size = (shape if isinstance(shape, int) else math.prod(shape)) * dtype.itemsize
-    room = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -room.__array_interface__["data"][0] % CACHE_LINE
-    return for_kernels(np.ndarray(shape, dtype, room, start))
+    room = np.zeros(size + memory.CACHE_LINE, np.uint8)
+    return for_kernels(np.ndarray(shape, dtype, room, memory.aligned(room)))
 
 
 def copy_of(old: Array) -> Array:
@@ -43,7 +40,7 @@ def end_to_end(parts: Sequence[Array], dtype: np.dtype[Any]) -> Array:
 
 def moved_end_to_end(parts: list[Array], dtype: np.dtype[Any]) -> Array:
     """The same, and the list is emptied: where nobody else has a part, it is freed as soon as it is copied."""
-    joined, end = records(sum(part.size for part in parts), dtype), 0
+    joined, end = for_kernels(memory.empty(sum(part.size for part in parts), dtype)), 0
     parts.reverse()
     while parts:
         part = parts.pop()
@@ -69,7 +66,8 @@ def spans(first: Array, number: Array) -> tuple[Array, Array]:
 
 
 def events_of(times: Array, units: Array) -> Array:
-    events = records(times.size, EVENT)
+    events = for_kernels(memory.empty(times.size, EVENT))
+    as_bytes(events).fill(0)
     events["time"] = times
     events["unit"] = units
     return events

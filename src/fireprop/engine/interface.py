@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fireprop.engine import memory
 from fireprop.engine.arrays import Array, as_bytes, for_kernels, refuse_non_finite
 from fireprop.engine.stop import Stop
 from fireprop.kernels.log import Log
@@ -151,7 +152,7 @@ class Run(ABC):
 
     def times(self, level: int) -> Array:
         """Times of the events of a level, in an array of their own."""
-        return np.array(self.log.events["time"][self.members(level)])
+        return memory.copy_of(self.log.events["time"][self.members(level)])
 
     def spikes(self, level: int) -> tuple[Array, Array, Array]:
         """Times, units and offsets of the events of a level."""
@@ -223,7 +224,7 @@ class Run(ABC):
 
     def flow(self, grad_times: Sequence[Array | None], after: Cotangents | None = None) -> Array:
         """dL/df of every event from that of each layer's spikes, and from that of the final state; None is a zero."""
-        flow = np.zeros(self.log.events.size)
+        flow = memory.zeros(self.log.events.size, np.dtype(float))
         for layer, grad in enumerate(grad_times):
             if grad is not None:
                 flow[self.members(layer + 1)] = grad

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fireprop.engine import interface
+from fireprop.engine import interface, memory
 from fireprop.engine.arrays import (
     Array,
     as_bytes,
@@ -228,7 +228,7 @@ def assemble(
     sizes = sizes.reshape(-1, n_layers).T
     starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
     n_own = inputs.size + int(sizes.sum())
-    events = for_kernels(np.empty(n_own + carried.size, EVENT))
+    events = for_kernels(memory.empty(n_own + carried.size, EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
     as_bytes(events[n_own:])[:] = as_bytes(carried)
     ends = np.empty((n_layers + 1, offsets.size), np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fireprop.engine import memory
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.starts import NOTHING, Acting
 from fireprop.kernels.chain.layout import BETA, GAP, LANES, LAYER, N_PAIRS, N_RATES, PAIRS, UNIT, Chain
@@ -66,7 +67,7 @@ def lay_out(layers: Sequence[Layer], outline: Chain | None = None) -> Chain:
     outline  what `outline_of` a chain of layers with the same constants says, without biases
     """
     chain = _new_outline(layers) if outline is None else outline._replace(units=copy_of(outline.units))
-    chain = chain._replace(weight=np.zeros(chain.weight.size, layers[0].weight.dtype))
+    chain = chain._replace(weight=memory.zeros(chain.weight.size, layers[0].weight.dtype))
     weights = [one for layer in layers for one in layer.weights]
     for part, given in zip(weights_of(chain, chain.weight), weights, strict=True):
         part[:] = given

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from fireprop.engine import interface, starts
+from fireprop.engine import interface, memory, starts
 from fireprop.engine.arrays import Array, refuse_non_finite
 from fireprop.engine.chain import as_graph, constants
 from fireprop.engine.chain.layout import units_of, weights_of
@@ -69,7 +69,7 @@ class Run(interface.Run):
 
     def trains(self, level: int) -> tuple[Array, Array]:
         part = self.members(level)
-        return self.log.events["unit"][part].copy(), self.log.offsets[level] - part.start
+        return memory.copy_of(self.log.events["unit"][part]), self.log.offsets[level] - part.start
 
     def adjoint(
         self,
@@ -88,7 +88,7 @@ class Run(interface.Run):
         want_input_times = want_input_times or any(part.kind == "delay" for part in parts)
 
         def new_gradient() -> adjoint_kernel.Gradient:
-            weight, theta, delay = map(np.empty_like, parameters(chain))
+            weight, theta, delay = (memory.empty(part.shape, part.dtype) for part in parameters(chain))
             return adjoint_kernel.Gradient(flow, weight, theta, delay, constants.new_sums(self, parts))
 
         idle: list[Lanes] = []  # one for each thread, in the end
@@ -113,7 +113,7 @@ class Run(interface.Run):
                 np.add(sums, more, out=sums)
             added.append(gradient)
         refuse_non_finite(log.events, flow, "the gradient has the entry")
-        weights = [np.ascontiguousarray(part) for part in weights_of(chain, total.weight)]
+        weights = [memory.copy_of(part) for part in weights_of(chain, total.weight)]
         by_part = {}
         if parts:
             by_part = {part: total.delay[place].reshape(1, 1) for part, place in self.connections("delay").items()}

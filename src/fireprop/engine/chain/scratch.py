@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from fireprop.engine import memory
 from fireprop.engine.arrays import Array, as_bytes, copy_of, for_kernels, records
 from fireprop.engine.chain import constants
 from fireprop.engine.chain.layout import columns_of, units_of, widest
@@ -119,7 +120,7 @@ def new_buffers(n_samples: int, capacity: Array) -> Buffers:
     rooms = np.concatenate([[0], np.cumsum(capacity)])
     offsets = np.zeros((capacity.size, n_samples + 1), np.int64)
     offsets[:, 0] = rooms[:-1]
-    return Buffers(for_kernels(np.empty(rooms[-1], EVENT)), rooms, offsets, np.zeros(n_samples))
+    return Buffers(for_kernels(memory.empty(int(rooms[-1]), EVENT)), rooms, offsets, np.zeros(n_samples))
 
 
 def enlarge(buffers: Buffers, n_done: int, ends: Array) -> Buffers:

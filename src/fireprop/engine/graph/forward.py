@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from fireprop.engine import interface
+from fireprop.engine import interface, memory
 from fireprop.engine.arrays import (
     Array,
+    as_bytes,
     check_at_least,
     check_times,
     check_trains,
     check_weight,
     copy_of,
-    end_to_end,
     events_of,
     for_kernels,
     moved_end_to_end,
@@ -124,7 +124,7 @@ def simulate(
         late = Late(initial.arrivals, np.zeros(initial.arrivals.times.size, int))
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
     weight = slots_of(structure, graph).astype(dtype, copy=False)
-    ahead = np.empty(given.events.size)
+    ahead = memory.empty(given.events.size, np.dtype(float))
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts
     awaited = (0, 0) if stop is None else (int(starts[stop.layer]), int(starts[stop.layer + 1]))
@@ -134,7 +134,7 @@ def simulate(
     def run_chunk(k: int) -> tuple[Array, Array, Array]:
         first, last = edges[k], edges[k + 1]
         n_units, n_before = graph.nodes.size, 0 if initial is None else initial.n_spikes(k)
-        log = for_kernels(np.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
+        log = for_kernels(memory.empty(FIRST_CAPACITY * (last - first) + n_units + n_before, EVENT))
         out_offsets, t_known = np.full(last - first + 1, n_before), np.zeros(last - first)
         queue = _queue(n_units + structure.blocks[0].size)
         loop = loop_kernel.Loop(
@@ -270,7 +270,9 @@ def _blocks(structure: Structure, graph: Graph, weight: Array) -> blocks_kernel.
 
 
 def _longer(old: Array, room: int) -> Array:
-    return end_to_end([old, records(room, old.dtype)], old.dtype)
+    longer = for_kernels(memory.empty(old.size + room, old.dtype))
+    as_bytes(longer[: old.size])[:] = as_bytes(old)
+    return longer
 
 
 def replay(
