@@ -98,6 +98,10 @@ class State(ABC):
         """The same state, a constant for derivatives."""
 
     @abstractmethod
+    def brought(self, samples: Array) -> "State":
+        """The same, but some samples, (batch,) bool, stand at t_end, by the constants of the run that left them."""
+
+    @abstractmethod
     def pick(self, samples: Array) -> tuple["State", Array]:
         """The state of some samples, and the places of its `times` among these."""
 

@@ -1,6 +1,8 @@
 """What a run leaves for the next one that continues it: the state of a chain, and checks that both engines share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -9,6 +11,8 @@ from fireprop.engine.arrays import Array
 from fireprop.engine.interface import Joint
 from fireprop.kernels.chain import resume as resume_kernel
 from fireprop.kernels.chain.layout import Chain
+
+R = TypeVar("R", bound=interface.Run)
 
 N_ROWS = 5  # derivatives of a unit that cross a cut: by I and V, and three that lead to those by its rates
 
@@ -20,7 +24,7 @@ class State(interface.State):
     t_end     (batch,) float64, of the run
     widths    of the layers
     arrays    of `resume_kernel.State`, (batch, ...) each
-    rest      (n_units,) float64: of the chain, see UNIT
+    layers, units  of the chain, with the constants of the run: LAYER, UNIT
     attached  (batch, n_layers) float64: since when derivatives go through states; -inf: from the start
     t_start   (batch,) float64, when biases and initial states began to act; None where there are none
     """
@@ -28,7 +32,8 @@ class State(interface.State):
     t_end: Array
     widths: tuple[int, ...]
     arrays: resume_kernel.State
-    rest: Array
+    layers: Array
+    units: Array
     attached: Array
     t_start: Array | None
     is_constant: bool = False
@@ -42,8 +47,8 @@ class State(interface.State):
         arrays = [np.empty((batch, size), dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
         attached = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.attached
         widths = tuple(chain.layers["width"].tolist())
-        rest = np.array(chain.units["rest"])
-        return cls(t_end.copy(), widths, resume_kernel.State(*arrays), rest, attached, t_start)
+        kept = resume_kernel.State(*arrays)
+        return cls(t_end.copy(), widths, kept, chain.layers, chain.units, attached, t_start)
 
     def sample(self, k: int) -> resume_kernel.State:
         return resume_kernel.State(*(array[k] for array in self.arrays))
@@ -87,13 +92,21 @@ class State(interface.State):
         V stays where it was, and below the threshold.
         """
         units, v = chain.units, self.arrays.v
-        moved = units["rest"] - self.rest
+        moved = units["rest"] - self.units["rest"]
         if moved.any():
             v = (v + moved).astype(v.dtype)
         theta = (units["theta"] + units["rest"]).astype(v.dtype)
         v = np.where(v < theta, v, np.nextafter(theta, v.dtype.type(-np.inf)))
         hold_end = self.arrays.last_spike + units["t_ref"]
-        return replace(self, arrays=self.arrays._replace(v=v, hold_end=hold_end), rest=np.array(units["rest"]))
+        return replace(self, arrays=self.arrays._replace(v=v, hold_end=hold_end), units=units)
+
+    def brought(self, samples: Array) -> "State":
+        arrays = resume_kernel.State(*(array.copy() for array in self.arrays))
+        for k in np.flatnonzero(samples).tolist():
+            one = resume_kernel.State(*(array[k] for array in arrays))
+            resume_kernel.bring(self.layers, self.units, one, self.t_end[k])
+        attached = np.where(samples[:, None], arrays.t_last, self.attached)
+        return replace(self, arrays=arrays, attached=attached)
 
     def begins(self) -> Array:
         """(batch, n_layers): where a sweep back from a run that it begins ends."""
@@ -168,7 +181,44 @@ def check_kind(initial: object, kind: type) -> None:
     """Refuse a state that another engine has made."""
     if not isinstance(initial, kind):
         raise TypeError(
-            f"initial is a {type(initial).__module__}.{type(initial).__name__}: give the state of a run of this network"
+            f"initial is a {type(initial).__module__}.{type(initial).__name__}: give the state of a run of this "
+            "network, by the same engine. Constants may have changed so far that another one runs it (docs/design.md, "
+            "2: plain); then start from rest"
+        )
+
+
+def run_from(initial: Any, simulate: Callable[[Any], R]) -> R:
+    """A run that starts from a state, or from rest.
+
+    A state holds units where they stand at their last arrival. With the constants of now one may fire between that and
+    the end of the state. Its sample then starts from the end instead.
+    """
+    run = simulate(initial)
+    if initial is None:
+        return run
+    early = _fired_early(run, initial.t_end)
+    if not early.any():
+        return run
+    check_constant(initial)
+    return simulate(initial.brought(early))
+
+
+def _fired_early(run: interface.Run, t: Array) -> Array:
+    """(batch,) bool: the samples of a run with spikes before t, (batch,)."""
+    early = np.zeros(t.size, bool)
+    for level in range(1, run.n_layers + 1):
+        times, _, offsets = run.spikes(level)
+        samples = np.repeat(np.arange(t.size), np.diff(offsets))
+        early[samples[times < t[samples]]] = True
+    return early
+
+
+def check_constant(state: interface.State) -> None:
+    """Refuse a state through which derivatives go, where constants that have changed matter before its end."""
+    if not state.is_constant:
+        raise ValueError(
+            "initial: constants have changed since the run that made the state: detach the state, or run both parts "
+            "with the same constants"
         )
 
 

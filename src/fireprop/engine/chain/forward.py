@@ -24,7 +24,7 @@ from fireprop.engine.chain.scratch import NO_EVENTS, enlarge, new_buffers, new_l
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Part
 from fireprop.engine.starts import Start, check_acting, check_start
-from fireprop.engine.state import State, check_kind, check_stop, joint_of
+from fireprop.engine.state import State, check_kind, check_stop, joint_of, run_from
 from fireprop.engine.stop import Stop, in_kernels
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
@@ -68,10 +68,14 @@ class Engine(interface.Engine):
         parts: Sequence[Part] = (),
     ) -> Run:
         """As `interface.Engine.simulate`; a stop waits for the last layer."""
-        return simulate(
-            self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop, max_spikes=max_spikes,
-            names=Numbered(self.first_layer), initial=initial, want_state=want_state, outline=self.outline,
-        )  # fmt: skip
+
+        def from_state(initial: Any) -> Run:
+            return simulate(
+                self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop, max_spikes=max_spikes,
+                names=Numbered(self.first_layer), initial=initial, want_state=want_state, outline=self.outline,
+            )  # fmt: skip
+
+        return run_from(initial, from_state)
 
 
 def simulate(

@@ -23,13 +23,13 @@ from fireprop.engine.arrays import (
 from fireprop.engine.errors import ReplayError, in_words
 from fireprop.engine.graph.constants import begin_walk, finish_walk
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.relays import Arrivals, Late, Trains, arrivals_of, no_spikes
+from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_of, no_spikes
 from fireprop.engine.graph.run import Run
 from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch, slots_of
 from fireprop.engine.graph.state import End, State, carried_of, horizon_of, state_of
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Joint, Part
 from fireprop.engine.starts import check_start, check_v_start, held_below
-from fireprop.engine.state import check_kind, check_stop
+from fireprop.engine.state import check_kind, check_stop, run_from
 from fireprop.engine.stop import Stop, in_kernels, outputs_at_rest
 from fireprop.engine.threads import CHUNK, chunk_edges, threads
 from fireprop.kernels import status
@@ -120,8 +120,8 @@ def simulate(
         initial = initial.adapted(structure, graph)
     horizon = horizon_of(t_end, horizon, initial, want_state)
     late = None
-    if initial is not None:  # their parents do not matter yet
-        late = Late(initial.arrivals, np.zeros(initial.arrivals.times.size, int))
+    if initial is not None:  # parents do not matter yet
+        late = initial.late_inputs(structure)
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
     weight = slots_of(structure, graph).astype(dtype, copy=False)
     ahead = memory.empty(given.events.size, np.dtype(float))
@@ -187,7 +187,7 @@ def simulate(
         return Run(log, t_known, structure, graph)
     state, origin = None, np.empty(0, int)
     if want_state:
-        state, places = state_of(structure, dtype, t_end, horizon, finals, inputs, initial)
+        state, places = state_of(structure, graph, t_end, horizon, finals, inputs, initial)
         origin = _places_of(structure, log, places, inputs.times.size)
     samples = np.empty(0, int) if initial is None else initial.spikes.samples
     begin = np.full((t_end.size, graph.nodes.size), -np.inf) if initial is None else initial.begins()
@@ -351,10 +351,13 @@ class Engine(interface.Engine):
         want_state: bool = False,
         parts: Sequence[Part] = (),
     ) -> Run:
-        return simulate(
-            self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
-            stop=stop, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
-        )  # fmt: skip
+        def from_state(initial: Any) -> Run:
+            return simulate(
+                self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
+                stop=stop, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
+            )  # fmt: skip
+
+        return run_from(initial, from_state)
 
     def replay(
         self,

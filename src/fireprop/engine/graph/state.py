@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.engine import interface
-from fireprop.engine.arrays import Array, for_kernels
-from fireprop.engine.graph.layout import Structure
+from fireprop.engine.arrays import Array, copy_of, for_kernels
+from fireprop.engine.graph.layout import Lines, Structure
 from fireprop.engine.graph.relays import Late, Trains, arrivals_from, from_on, joined, joined_order
+from fireprop.engine.graph.scratch import new_memo
 from fireprop.engine.interface import Part
-from fireprop.engine.state import check_continues
+from fireprop.engine.state import check_constant, check_continues
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.resume import Before
+from fireprop.kernels.graph.resume import Before, bring
 from fireprop.kernels.log import EVENT
 
 
@@ -28,6 +29,8 @@ class State(interface.State):
     spikes           the last one of each unit, and all that are under way along delay lines
     arrivals         of inputs, under way along delay lines: their units are sources of the graph
     dtype            of the weights
+    units, currents  of the run, with its constants: NODE, CHANNEL
+    lines            of its structure, without senders
     walked           derivatives by constants, with all spike times held: see `graph.constants`; None: of no constant
     """
 
@@ -40,6 +43,9 @@ class State(interface.State):
     spikes: Trains
     arrivals: Trains
     dtype: np.dtype[np.floating]
+    units: Array
+    currents: Array
+    lines: Lines
     walked: tuple[Array, Array] | None = None
     is_constant: bool = False
 
@@ -81,6 +87,13 @@ class State(interface.State):
         i[:, channels] = np.where(self.at[:, structure.synapses["target"][synapses]] > -np.inf, biases, 0)
         return replace(self, hold_end=hold_end, v=v, i=i)
 
+    def brought(self, samples: Array) -> "State":
+        at, v, i = self.at.copy(), self.v.copy(), self.i.copy()
+        own = copy_of(self.units), copy_of(self.currents), new_memo(self.units), self.dtype == np.float32
+        for k in np.flatnonzero(samples).tolist():
+            bring(*own, at[k], v[k], self.hold_end[k], i[k], self.t_end[k])
+        return replace(self, at=at, v=v, i=i)
+
     def begins(self) -> Array:
         """(batch, n_units): where a sweep back from a run that it begins ends."""
         return self.at if self.is_constant else np.repeat(self.t_end[:, None], self.at.shape[1], axis=1)
@@ -114,13 +127,28 @@ class State(interface.State):
                 f"initial: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
             )
 
+    def late_inputs(self, structure: Structure) -> Late:
+        """Arrivals of inputs under way, with the delays as they are now; their parents are places in `times`.
+
+        Those that would have come before the state are lost.
+        """
+        trains, n_spikes = self.arrivals, self.spikes.times.size
+        which = np.arange(trains.times.size)
+        moved = (structure.lines.delay - self.lines.delay)[trains.units - structure.n_inputs]
+        if moved.any():
+            check_constant(self)
+            times = trains.times + moved
+            trains, which = from_on(trains._replace(times=times), self.t_end)
+            order = joined_order([trains])
+            trains, which = joined([trains], order), which[order]
+        return Late(trains, n_spikes + which)
+
     def late(self, structure: Structure) -> Late:
         """All arrivals under way, also those of units; their parents are places in `times`."""
+        inputs, of_inputs = self.late_inputs(structure)
         sent, senders = arrivals_from(structure, self.spikes, structure.n_inputs, self.t_end)
-        n_spikes = self.spikes.times.size
-        order = joined_order([self.arrivals, sent])
-        parents = np.concatenate([n_spikes + np.arange(self.arrivals.times.size), senders])
-        return Late(joined([self.arrivals, sent], order), parents[order])
+        order = joined_order([inputs, sent])
+        return Late(joined([inputs, sent], order), np.concatenate([of_inputs, senders])[order])
 
     def check(self, structure: Structure, dtype: np.dtype[np.floating], inputs: Trains, t_end: Array) -> None:
         """Refuse another network, or inputs and ends that come before this state."""
@@ -129,6 +157,13 @@ class State(interface.State):
         if found != wanted:
             this = "{} units, {} synaptic currents and {} weights".format(*wanted)
             raise ValueError(f"initial: the state is of {self.describe()}, this one has {this}")
+        if (structure.nodes["kind"] != self.units["kind"]).any():
+            raise ValueError("initial: the state is of a network with synapses of other kinds")
+        if not np.array_equal(structure.lines.rows, self.lines.rows):
+            raise ValueError(
+                "initial: other synapses than in the run that made the state have delays: let all delays be above 0, "
+                "or be trained, from the start"
+            )
         check_continues(self.t_end, inputs.times, inputs.offsets, t_end)
         beyond = t_end > self.horizon
         if beyond.any():
@@ -172,8 +207,8 @@ class End(NamedTuple):
 
 
 def state_of(
-    structure: Structure, dtype: np.dtype[np.floating], t_end: Array, horizon: Array, samples: Sequence[End],
-    inputs: Trains, initial: State | None,
+    structure: Structure, graph: Graph, t_end: Array, horizon: Array, samples: Sequence[End], inputs: Trains,
+    initial: State | None,
 ) -> tuple[State, Array]:  # fmt: skip
     """The state at t_end, and where what its `times` tell stands: a place k < 0 is the event n_own - 1 - k of the log,
     k >= n_inputs a spike of the run, all others inputs. (n_own: as `interface.Run.n_own` has it.)
@@ -199,14 +234,19 @@ def state_of(
     sent, senders = arrivals_from(structure, inputs, 0, t_end)
     parts, places = [sent], [senders]
     if initial is not None:
-        later, of_initial = from_on(initial.arrivals, t_end)
-        parts, places = [later, sent], [-1 - (before + of_initial), senders]
+        under_way, parents = initial.late_inputs(structure)
+        later, which = from_on(under_way, t_end)
+        parts, places = [later, sent], [-1 - (before + parents[which] - initial.spikes.times.size), senders]
     order = joined_order(parts)
     origin.append(np.concatenate(places)[order])
     at, v, hold_end = (np.ascontiguousarray(nodes[name]) for name in ("at", "v", "hold_end"))
     i = np.ascontiguousarray(channels["i"])
     arrivals = joined(parts, order)
-    state = State(t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype)
+    dtype: np.dtype[np.floating] = np.dtype(np.float32) if graph.single else np.dtype(np.float64)
+    lines = replace(structure.lines, senders=())
+    state = State(
+        t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype, graph.nodes, graph.channels, lines
+    )
     return state, np.concatenate(origin)
 
 

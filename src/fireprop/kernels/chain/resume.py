@@ -12,6 +12,8 @@ from fireprop.kernels.chain.lanes import I, V
 from fireprop.kernels.chain.layout import NEVER
 from fireprop.kernels.chain.simulate import reset, stand_at
 from fireprop.kernels.compiling import kernel, piece
+from fireprop.kernels.exponential import decay
+from fireprop.kernels.membrane import factors
 
 
 class State(NamedTuple):
@@ -50,6 +52,21 @@ def keep(loop, state, sample, t_end):
             is_at_rest = part.t_last == NEVER  # the lanes are those of the sample before
             state.i[u] = 0.0 if is_at_rest else loop.lanes[I, u]
             state.v[u] = 0.0 if is_at_rest or state.hold_end[u] > part.t_last else loop.lanes[V, u]
+
+
+@kernel
+def bring(layers, units, state, t):
+    """Let a state stand at t, where nothing arrives, by the constants of the run that left it."""
+    for layer in range(layers.size):
+        part, last = layers[layer], state.t_last[layer]
+        if NEVER < last < t:
+            for u in range(part.start, part.stop):
+                unit, held = units[u], state.hold_end[u] > last
+                begin = min(state.hold_end[u], t) if held else last
+                v, i = unit.rest if held else state.v[u], state.i[u] * decay(unit.alpha * (begin - last))
+                a, b, h = factors(t - begin, unit.alpha, unit.beta)
+                state.v[u], state.i[u] = b * v + h * i, a * i
+            state.t_last[layer] = t
 
 
 @kernel

@@ -11,11 +11,12 @@ import numpy as np
 from fireprop.kernels.compiling import kernel, piece
 from fireprop.kernels.graph import queue as waiting
 from fireprop.kernels.graph.blocks import copy_all, take_over
+from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.deliver import foresee_blocks, look_ahead
 from fireprop.kernels.graph.expect import catch_up, expect
 from fireprop.kernels.graph.loop import CURSOR, FULL, SPIKES, TOUCHED
 from fireprop.kernels.graph.queue import ABSENT
-from fireprop.kernels.graph.state import NEVER, current_at, rest
+from fireprop.kernels.graph.state import NEVER, carry_to, current_at, rest
 
 
 class Before(NamedTuple):
@@ -71,6 +72,24 @@ def recall(loop, k, u, f, t):
         if lines.arrives[line] == ABSENT and arrival >= t:
             lines.arrives[line] = k
             waiting.put(lines.queue, line, arrival)
+
+
+@kernel
+def bring(nodes, channels, memo, single, at, v, hold_end, i, t):
+    """Let all units of a sample that anything has reached stand at t, where nothing arrives.
+
+    at, v, hold_end (n_units,), i (n_channels,)  as in `Before`; all but hold_end are written
+    """
+    for u in range(nodes.size):
+        node = nodes[u]
+        if NEVER < at[u] < t:
+            node.at, node.v, node.hold_end = at[u], v[u], hold_end[u]
+            for c in channels_of(node):
+                channels[c].i = i[c]
+            carry_to(channels, memo, single, node, t)
+            at[u], v[u] = node.at, node.v
+            for c in channels_of(node):
+                i[c] = channels[c].i
 
 
 @piece

@@ -104,6 +104,12 @@ def log_release(channels, events, node, t):
 def move_to(channels, memo, single, events, node, t):
     """Bring a unit to an arrival at t > at, before it is delivered; an end of hold on the way is logged. V(t-)."""
     log_release(channels, events, node, t)
+    return carry_to(channels, memo, single, node, t)
+
+
+@piece
+def carry_to(channels, memo, single, node, t):
+    """`move_to` where nothing is logged."""
     if node.n_channels == 1:
         return move_one(node, channels[node.first_channel], memo[0], t, single)
     v = 0.0

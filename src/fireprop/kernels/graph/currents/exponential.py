@@ -56,7 +56,7 @@ def base_current(channels, node):
 
 @piece
 def state_after(channels, node, gap):
-    b, v, i = 1.0, 0.0, 0.0
+    b, v, i = decay(node.beta * gap) if node.n_channels == 0 else 1.0, 0.0, 0.0
     for c in channels_of(node):
         a, b, h = factors(gap, channels[c].alpha, node.beta)
         v += h * channels[c].base_i
@@ -82,7 +82,8 @@ def fade(channels, node, gap, single):
 
 @piece
 def move(node, channels, memo, t, single):
-    gap, b, v, brought = t - node.at, 1.0, 0.0, 0.0
+    gap, v, brought = t - node.at, 0.0, 0.0
+    b = decay(node.beta * gap) if node.n_channels == 0 else 1.0
     for k in range(node.n_channels):
         channel = channels[node.first_channel + k]
         a, b, h = remembered(memo[k], gap, channel.alpha, node.beta)
