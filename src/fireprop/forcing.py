@@ -15,6 +15,7 @@ from fireprop.listening import Listener, Synapses, listener_at, listeners, what_
 from fireprop.nn import Record, Trace
 from fireprop.nn.connectivity import dense_only
 from fireprop.spikes import Spikes
+from fireprop.spikes.indexing import positions
 
 
 def target_hinge(
@@ -75,7 +76,7 @@ def target_hinge(
         raise ValueError(f"step = {step}: give at most tolerance, {tolerance}")
     arguments.instance("targets", targets, Spikes, "the fireprop.Spikes that the units should fire")
     listener = _listener(net, inputs, record, layer)
-    chosen = torch.arange(listener.size) if units is None else torch.as_tensor(units, dtype=torch.int64)
+    chosen = torch.arange(listener.size) if units is None else positions("units", units, listener.size)
     out = listener.fired.select_units(chosen)
     grid = _Grid.of(listener, chosen, targets, step)
     free = round(tolerance / step)
@@ -83,7 +84,8 @@ def target_hinge(
     resets = is_target if forced else resets
     last = _last(resets)
     t_ref = listener.units.t_ref.expand(listener.size)[chosen]
-    begin = torch.where(last >= 0, last + torch.ceil(t_ref / step)[:, None].long(), -1).clamp(max=grid.n - 1)
+    held = torch.ceil(t_ref / step).clamp(max=grid.n).long()
+    begin = torch.where(last >= 0, last + held[:, None], -1).clamp(max=grid.n - 1)
 
     potential = grid.potential
     near = _widened(is_target, free)

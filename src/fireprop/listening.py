@@ -100,7 +100,20 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
             )
     if done != len(layers):
         raise ValueError(f"record has {len(layers)} layers, net has {done}: give the record of this net")
+    for listener in found:
+        _require_its_own(listener, inputs)
     return found
+
+
+def _require_its_own(listener: Listener, inputs: Spikes) -> None:
+    units, fired = listener.units, listener.fired
+    size = units.out_features if isinstance(units, LIF) else units.size
+    if fired.n_units != size:
+        raise ValueError(
+            f"{listener.name} has {size} units, but {fired.n_units} in the record: give the record of this net"
+        )
+    if len(fired) != len(inputs):
+        raise ValueError(f"inputs has {len(inputs)} samples, the record {len(fired)}: give the inputs of the record")
 
 
 def listener_at(found: Sequence[Listener], record: Record, layer: int | str) -> Listener:

@@ -9,6 +9,7 @@ __all__ = [
     "buffers_of",
     "has_hooks",
     "in_forward_mode",
+    "is_differentiated",
     "modules_of",
     "n_stored",
     "parameters_of",
@@ -35,6 +36,13 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def in_forward_mode() -> bool:
     """Whether a level of forward-mode differentiation is open."""
     return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def is_differentiated(tensor: Tensor) -> bool:
+    """Whether a derivative by a tensor is under way, in either mode."""
+    if tensor.requires_grad:
+        return True
+    return in_forward_mode() and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:

@@ -138,13 +138,14 @@ def check_weight(where: str, name: str, weight: Array, dtype: np.dtype[Any] | No
 
 
 def check_at_least(where: str, name: str, values: Array, least: float) -> None:
-    """Refuse constants (n,) that are not finite, below `least`, or beyond MAX_CONSTANT."""
+    """Refuse constants, of any shape, that are not finite, below `least`, or beyond MAX_CONSTANT."""
     if values.size and not (values.min() >= least and values.max() <= MAX_CONSTANT):
-        unit = int(np.flatnonzero(~((values >= least) & (values <= MAX_CONSTANT)))[0])
+        index = np.argwhere(~((values >= least) & (values <= MAX_CONSTANT)))[0].tolist()
+        value = float(values[tuple(index)])
         wanted = "at least 0" if least == 0.0 else "above 0"
-        if np.isfinite(values[unit]) and values[unit] > 0.0:
+        if np.isfinite(value) and value > 0.0:
             wanted = f"from {least:g} to {MAX_CONSTANT:g}"
-        raise ValueError(f"{where}: {name}[{unit}] = {float(values[unit])}: must be finite and {wanted}")
+        raise ValueError(f"{where}: {name}[{', '.join(map(str, index))}] = {value}: must be finite and {wanted}")
 
 
 def check_taus(where: str, name: str, values: Array | float) -> None:

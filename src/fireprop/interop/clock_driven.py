@@ -94,9 +94,12 @@ def check_step(dt: float) -> None:
         raise ValueError(f"dt = {dt}: give a finite number > 0")
 
 
+MOST_STEPS = 2.0**53
+
+
 def hold_steps(t_ref: Floats, dt: float) -> Ints:
-    """How many steps a unit is held after a spike: t_ref, rounded up."""
-    return np.ceil(t_ref / dt - GRID_TOLERANCE).astype(np.int64)
+    """How many steps a unit is held after a spike: t_ref, rounded up; at most MOST_STEPS, which no run reaches."""
+    return np.minimum(np.ceil(t_ref / dt - GRID_TOLERANCE), MOST_STEPS).astype(np.int64)
 
 
 def last_step(horizon: Tensor, dt: float) -> int:

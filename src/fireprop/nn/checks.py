@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import is_differentiated
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.stop import Stop, check_stop
 from fireprop.spikes import Shape, Spikes
@@ -154,6 +155,8 @@ def check_options(
     for name, moment in (("t_end", t_end), ("t_start", t_start)):
         if moment is not None and not (isinstance(moment, float) and math.isfinite(moment)):
             arguments.finite(name, arguments.reals(name, moment))
+        if isinstance(moment, Tensor) and is_differentiated(moment):
+            raise TypeError(f"{name} requires a gradient, but fireprop computes none for it: pass {name}.detach()")
 
 
 def check_inputs(n_units: int, what: str, inputs: Spikes) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import buffers_of, modules_of, parameters_of
+from fireprop.compat.tensors import buffers_of, is_differentiated, modules_of, parameters_of
 from fireprop.nn import checks
 
 Part: TypeAlias = engine.graph.Part
@@ -103,10 +103,16 @@ def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: l
 
 
 def is_trained(module: nn.Module, name: str) -> bool:
-    """Whether a constant of a module is a parameter, or computed from one: whatever requires_grad says of it now."""
+    """Whether a constant of a module is a parameter, or computed from one: whatever requires_grad says of it now.
+
+    Or a buffer that is differentiated by, as functional_call puts it there.
+    """
     # Of a module without parametrisations `is_parametrized` makes and catches an AttributeError.
     parametrized = "parametrizations" in modules_of(module) and parametrize.is_parametrized(module, name)
-    return parametrized or parameters_of(module).get(name) is not None
+    if parametrized or parameters_of(module).get(name) is not None:
+        return True
+    value = buffers_of(module).get(name)
+    return value is not None and is_differentiated(value)
 
 
 def require_finite_tau_mem(where: str, module: nn.Module) -> None:
@@ -118,7 +124,7 @@ def require_finite_tau_mem(where: str, module: nn.Module) -> None:
 def has_trained(module: nn.Module) -> bool:
     """Whether any constant of a module, but its thresholds and what counts as weights, is trained."""
     names = ("tau_mem", "tau_syn", "tau_syn_rec", "t_ref", "delay", "delay_rec", "v_start", "tau_adapt")
-    return "parametrizations" in modules_of(module) or any(name in parameters_of(module) for name in names)
+    return "parametrizations" in modules_of(module) or any(is_trained(module, name) for name in names)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ from fireprop.nn.structure import (
     sites_of_units,
     start_connections,
     start_names,
-    trained_synapses,
+    trained_parts,
     traits_of,
     unit_names,
     unit_weights,
@@ -533,14 +533,15 @@ class Network(nn.Module):
         connections = [(key, *self.ends(key), connection.synapse, connection.shape) for key, connection in named]
         populations = [self._population(name) for name in self.populations]
         shapes = [population.shape for population in populations]
-        traits = (self.n_inputs, *self.populations, *shapes, *connections, *traits_of(sites, populations))
+        trained = trained_parts(sites, parts)
+        traits = (self.n_inputs, *self.populations, *shapes, *connections, trained, *traits_of(populations))
         structure = self._structure.get(made_of, traits)
         if structure is None:
-            structure = self._lay_out(copied(values))
+            structure = self._lay_out(copied(values), trained)
             self._structure.keep(made_of, traits, structure)
         return structure
 
-    def _lay_out(self, values: Values) -> engine.graph.Structure:
+    def _lay_out(self, values: Values, trained: frozenset[Part]) -> engine.graph.Structure:
         names = list(self.populations)
         populations = [
             population_of(f"population {name}", k, values, self._population(name).shape) for k, name in enumerate(names)
@@ -549,7 +550,7 @@ class Network(nn.Module):
         for key in self.connections:
             connection, (pre, post) = self._connection(key), self.ends(key)
             ends = engine.graph.INPUT if pre == INPUT else names.index(pre), names.index(post)
-            mask, trained = of_mask(connection.mask, connection.shape), trained_synapses(connection)
+            mask = of_mask(connection.mask, connection.shape)
             connections.append(
                 connection_of(f"{key}: weight", ends, len(connections), values, *mask, trained, connection.synapse)
             )
@@ -557,13 +558,13 @@ class Network(nn.Module):
         for k, name in enumerate(names):
             fed = next((n for n, connection in enumerate(own) if connection.post == k), None)
             population = self._population(name)
-            connections += adaptation_connections(population, f"population {name}", k, len(connections), values)
+            where, number = f"population {name}", len(connections)
+            connections += adaptation_connections(population, where, k, number, values, trained)
             if fed is not None:
-                connections += start_connections(population, f"population {name}", k, own[fed], fed)
+                connections += start_connections(population, where, k, own[fed], fed)
             elif start_names(population):
                 raise ValueError(
-                    f"population {name} has a bias or an initial state, but no incoming connection: connect a "
-                    "source to it"
+                    f"{where} has a bias or an initial state, but no incoming connection: connect a source to it"
                 )
         return engine.graph.lay_out(self.n_inputs, populations, connections)
 

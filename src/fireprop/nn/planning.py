@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import modules_of, parameters_of, transforms_active
+from fireprop.compat.tensors import is_differentiated, modules_of, parameters_of, transforms_active
 from fireprop.nn import checks
 from fireprop.nn.connectivity import Connectivity, weight_shape
 from fireprop.nn.constants import (
@@ -142,7 +142,7 @@ def form_of(lif: "LIF") -> Form | None:
                 return None
             traits += name, tensor.shape, tensor.dtype
             if name in PHYSICAL:
-                if tensor.dtype != torch.float64 or tensor.numel() > WIDE:
+                if tensor.dtype != torch.float64 or tensor.numel() > WIDE or is_differentiated(tensor):
                     return None
                 kept = tensor.shape, arguments.array(tensor.detach()).tobytes()
         if name in PHYSICAL:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fireprop import arguments, autograd, engine
 from fireprop.nn.stop import Stop, words
+from fireprop.spikes.indexing import positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class State:
     from it.
 
     Gradients go through a state into the runs before it. `detach` stops them there. What is saved by `torch.save` is
-    detached; load it with weights_only=False. `state[samples]` has some of the samples: a slice, or a sequence of
-    indices.
+    detached; load it with weights_only=False. `state[samples]` has some of the samples: a slice, a sequence of indices,
+    or a mask.
 
     parts  of each run of the engine
     """
@@ -72,10 +72,10 @@ class State:
     def __len__(self) -> int:
         return int(self.parts[0].state.t_end.size)
 
-    def __getitem__(self, samples: slice | Sequence[int]) -> "State":
+    def __getitem__(self, samples: slice | Sequence[int] | Sequence[bool] | Tensor) -> "State":
         if isinstance(samples, int):
             raise TypeError(f"samples = {samples}: give a slice or a sequence of indices, such as [{samples}]")
-        chosen = np.arange(len(self))[samples if isinstance(samples, slice) else np.asarray(samples, int)]
+        chosen = positions("samples", samples, len(self)).numpy()
         return State(tuple(part.pick(chosen) for part in self.parts))
 
     def __reduce__(self) -> tuple[Any, ...]:

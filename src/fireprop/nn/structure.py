@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fireprop import engine
 from fireprop.nn.connectivity import Connectivity, for_engine, sharing_of, tensors_of
-from fireprop.nn.constants import Part, Site, Values, is_trained, values_of
+from fireprop.nn.constants import Part, Site, Values, values_of
 from fireprop.spikes import Shape
 from fireprop.synapses import Synapse
 
@@ -65,14 +65,17 @@ def structure_of_layers(
     cache = layers[0].__dict__.setdefault("_structure", StructureCache())
     names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
     shapes = [lif.out_shape for lif in layers]
-    traits = (names, layers[0].in_features, *shapes, *traits_of(sites, layers), *(lif.synapse for lif in layers))
+    trained = trained_parts(sites, parts)
+    synapses = (lif.synapse for lif in layers)
+    traits = (names, layers[0].in_features, *shapes, trained, *traits_of(layers), *synapses)
     structure: engine.graph.Structure | None = cache.get(made_of, traits)
     if structure is None:
         values = copied(values)
         populations = [
             population_of(name, k, values, shape) for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
         ]
-        structure = engine.graph.lay_out(layers[0].in_features, populations, _connections(layers, names, values))
+        connections = _connections(layers, names, values, trained)
+        structure = engine.graph.lay_out(layers[0].in_features, populations, connections)
         cache.keep(made_of, traits, structure)
     return structure
 
@@ -82,10 +85,17 @@ def copied(values: Values) -> Values:
     return {part: value.copy() for part, value in values.items()}
 
 
-def traits_of(sites: Sequence[Site], modules: Sequence["LIF | Population"]) -> tuple[Any, ...]:
-    """What decides on connections and currents beside the values of constants: which are trained, and what units have
-    by themselves."""
-    return tuple(site.trained for site in sites), *map(tuple, map(unit_names, modules))
+def trained_parts(sites: Sequence[Site], parts: Sequence[Part]) -> frozenset[Part]:
+    """The constants that are trained: those of a run, and those whose modules say so.
+
+    parts  of the run. Within a node of torch's graph no tensor tells any more that a forward-mode derivative is taken
+    """
+    return frozenset(parts).union(site.part for site in sites if site.trained)
+
+
+def traits_of(modules: Sequence["LIF | Population"]) -> tuple[Any, ...]:
+    """What decides on connections beside constants: what units have by themselves."""
+    return tuple(map(tuple, map(unit_names, modules)))
 
 
 def population_of(name: str, k: int, values: Values, shape: Shape | None = None) -> engine.graph.Population:
@@ -122,14 +132,13 @@ def unit_names(module: "LIF | Population | nn.Module") -> list[str]:
 
 
 def adaptation_connections(
-    module: "LIF | Population", name: str, k: int, number: int, values: Values
+    module: "LIF | Population", name: str, k: int, number: int, values: Values, trained: frozenset[Part]
 ) -> list[engine.graph.Connection]:
     """Connection `number` of a graph, by which the units of population k adapt, if they do."""
     if module.adaptation is None:
         return []
     n = values[Part("tau_mem", k)].size
     own = engine.graph.Sparsity((n, n), np.arange(n + 1), np.arange(n, dtype=np.int32))
-    trained = is_trained(module, "tau_adapt"), False
     return [connection_of(f"{name}: adaptation", (k, k), number, values, own, {}, trained, "exponential")]
 
 
@@ -225,31 +234,26 @@ def sites_of_synapses(
     ]
 
 
-def trained_synapses(module: "LIF | Connection", suffix: str = "") -> tuple[bool, bool]:
-    """Whether the tau_syn and the delays of synapses are trained."""
-    return is_trained(module, f"tau_syn{suffix}"), is_trained(module, f"delay{suffix}")
-
-
 def _mask_tensors(lif: "LIF") -> tuple[Tensor | None, ...]:
     return *tensors_of(lif.mask), *tensors_of(lif.recurrent_mask)
 
 
 def connection_of(
     name: str, ends: tuple[int, int], number: int, values: Values, mask: engine.Array | engine.graph.Sparsity,
-    sharing: dict[str, Any], trained: tuple[bool, bool], synapse: Synapse,
+    sharing: dict[str, Any], trained: frozenset[Part], synapse: Synapse,
 ) -> engine.graph.Connection:  # fmt: skip
     """Connection `number` of a graph with these constants, between the populations `ends`.
 
     sharing  how its synapses share weights, as `Connectivity.sharing` says
-    trained  whether its tau_syn and its delays are
+    trained  as `trained_parts` says
     """
-    tau_trained, delays_trained = trained
     shape, delay = mask.shape, values.get(Part("delay", number))
-    if delay is not None and not delays_trained and not delay.any():
+    if delay is not None and Part("delay", number) not in trained and not delay.any():
         delay = None  # it costs nothing then
     return engine.graph.Connection(
         name, *ends, np.broadcast_to(values[Part("tau_syn", number)], shape), mask,
-        None if delay is None else np.broadcast_to(delay, shape), tau_trained, synapse=synapse, **sharing,
+        None if delay is None else np.broadcast_to(delay, shape), Part("tau_syn", number) in trained, synapse=synapse,
+        **sharing,
     )  # fmt: skip
 
 
@@ -260,17 +264,19 @@ def of_mask(
     return for_engine(kept, shape), sharing_of(kept)
 
 
-def _connections(layers: Sequence["LIF"], names: Sequence[str], values: Values) -> list[engine.graph.Connection]:
+def _connections(
+    layers: Sequence["LIF"], names: Sequence[str], values: Values, trained: frozenset[Part]
+) -> list[engine.graph.Connection]:
     found: list[engine.graph.Connection] = []
     for k, (lif, name) in enumerate(zip(layers, names, strict=True)):
         n_in, n_out = lif.in_features, lif.out_features
         first = len(found)
         ends, mask = (k - 1 if k else engine.graph.INPUT, k), of_mask(lif.mask, (n_out, n_in))
-        found.append(connection_of(f"{name}: weight", ends, first, values, *mask, trained_synapses(lif), lif.synapse))
+        found.append(connection_of(f"{name}: weight", ends, first, values, *mask, trained, lif.synapse))
         if lif.recurrent:
-            mask, trained = of_mask(lif.recurrent_mask, (n_out, n_out)), trained_synapses(lif, "_rec")
+            mask = of_mask(lif.recurrent_mask, (n_out, n_out))
             where = f"{name}: recurrent_weight"
             found.append(connection_of(where, (k, k), first + 1, values, *mask, trained, lif.synapse))
-        found += adaptation_connections(lif, name, k, len(found), values)
+        found += adaptation_connections(lif, name, k, len(found), values, trained)
         found += start_connections(lif, name, k, found[first], first)
     return found

@@ -14,6 +14,7 @@ from fireprop.nn import LIF, Record
 from fireprop.nn.checks import start
 from fireprop.nn.connectivity import Connectivity
 from fireprop.spikes import Spikes
+from fireprop.spikes.indexing import positions
 
 Over: TypeAlias = Literal["batch", "sample"]
 
@@ -204,7 +205,7 @@ def next_times(
     listener, fired = listener_at(found, record, layer), record[layer]
     fired._require_complete("a peak potential")
     begin = start(t_start, inputs, needed=what_starts(found))
-    chosen = torch.arange(listener.size) if units is None else torch.as_tensor(units, dtype=torch.int64)
+    chosen = torch.arange(listener.size) if units is None else positions("units", units, listener.size)
     samples = torch.arange(len(fired)).repeat_interleave(len(chosen))
     each = chosen.repeat(len(fired))
     last = _last_spikes(fired)[samples, each]
