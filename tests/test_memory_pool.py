@@ -13,7 +13,7 @@ from fireprop.engine import memory
 from fireprop.nn import LIF, Network, Sequential
 
 pytestmark = pytest.mark.white_box
-SIZE = memory.LEAST // 4  # numbers of 8 bytes
+SIZE = memory.LEAST * 3 // 16  # numbers of 8 bytes
 FLOAT = np.dtype(float)
 
 
@@ -134,7 +134,7 @@ def graph():
     return net
 
 
-def batch(seed, n_samples=150):
+def batch(seed, n_samples=600):
     generator = torch.Generator().manual_seed(seed)
     times = torch.rand((n_samples, 60), generator=generator, dtype=torch.float64) * 4.0
     units = torch.randint(40, times.shape, generator=generator)
@@ -159,15 +159,15 @@ def test_a_record_that_is_held_does_not_change_while_others_come_and_go(pool, rn
     fireprop.set_num_threads(n_threads)
     try:
         seeds = range(6)
-        first = [net.record(batch(seed, 100 + 20 * seed), t_end=5.0) for seed in seeds]
+        first = [net.record(batch(seed, 400 + 80 * seed), t_end=5.0) for seed in seeds]
         expected = [outcome(record) for record in first]
         gradients = [torch.autograd.grad(loss_of(record), weights) for record in first]
         del first
         assert free(pool) != []
         held = {}
-        for seed in rng.integers(6, size=40).tolist():
+        for seed in rng.integers(6, size=20).tolist():
             if seed not in held:
-                held[seed] = net.record(batch(seed, 100 + 20 * seed), t_end=5.0)
+                held[seed] = net.record(batch(seed, 400 + 80 * seed), t_end=5.0)
                 continue
             record = held.pop(seed)
             for a, b in zip(outcome(record), expected[seed], strict=True):

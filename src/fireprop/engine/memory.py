@@ -14,7 +14,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 CACHE_LINE = 64  # bytes
-LEAST = 2**18  # bytes of an array: for less, malloc keeps its memory itself
+LEAST = 2**20  # bytes of an array: smaller ones lie better next to one another, where malloc puts them
 LARGEST = 2**22  # from here on the system has pages of 2 MiB, which are cleared faster than memory is read
 MOST = 2**25  # bytes of all rooms; beyond, those longest unused are forgotten
 SPARE = 1.5  # how many times as long as an array its room may be

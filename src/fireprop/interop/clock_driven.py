@@ -24,6 +24,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Event: TypeAlias = tuple[int, npt.NDArray[np.bool_]]  # a step, and (batch, n_units): who fires in it
 
+MOST_STEPS = 2.0**53  # for which a unit is held
+
 
 @dataclass(frozen=True)
 class Update:
@@ -92,9 +94,6 @@ def check_step(dt: float) -> None:
     """Refuse a step that is no positive number."""
     if not 0.0 < dt < math.inf:
         raise ValueError(f"dt = {dt}: give a finite number > 0")
-
-
-MOST_STEPS = 2.0**53
 
 
 def hold_steps(t_ref: Floats, dt: float) -> Ints:
