@@ -106,6 +106,7 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
 
 
 def _require_its_own(listener: Listener, inputs: Spikes) -> None:
+    """Refuse the record of a network of other sizes, or of other inputs."""
     units, fired = listener.units, listener.fired
     size = units.out_features if isinstance(units, LIF) else units.size
     if fired.n_units != size:
