@@ -378,7 +378,7 @@ def test_without_a_terminal_training_says_a_line_for_each_epoch(tmp_path):
     options = "--hidden 5 --epochs 2 --batch-size 500".split()
     result = _call("train", "yin-yang", *options, "--out", tmp_path / "run")
     first, *epochs = result.stderr.splitlines()
-    assert first == "compiling kernels (once per installed version) …"
+    assert first == "loading kernels, or compiling them (once per installed version) …"
     accuracies = r"train \d+\.\d%  validation \d+\.\d%"
     numbers = rf"loss \d+\.\d{{4}}  {accuracies}  \d\.\d\d spikes/unit, \d silent  [\d,]+ samples/s"
     assert len(epochs) == 2

@@ -28,7 +28,7 @@ from fireprop.runs import RunError, RunFolder, files
 from fireprop.training import memory, pictures
 from tiny_files import FOLDERS, idx_bytes, write_task
 
-PROGRESS = r"compiling kernels \(once per installed version\)|epoch \d+/\d+  loss "
+PROGRESS = r"loading kernels, or compiling them|no epoch of .* has ended yet|epoch \d+/\d+  loss "
 HOUSE = Path(__file__).parents[1]
 
 

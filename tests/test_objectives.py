@@ -438,3 +438,51 @@ def test_a_network_that_runs_away_after_its_decision_keeps_its_result_and_loses_
         result = training.fit(trainer, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"] == result["test_accuracy"]
     assert {path.stem for path in (tmp_path / "run").glob("*.png")} == {"learning_curves", "first_spikes"}
+
+
+def _trainer_of(loss, named=True, frozen=False):
+    """A trainer of an objective with this loss."""
+    members = {"loss": lambda self, record, labels: loss(record)} | ({"name": "own"} if named else {})
+    net = LIF(3, 2, **TAUS).requires_grad_(not frozen)
+    data = SpikeDataset(Spikes.from_latencies(torch.full((4, 3), 0.1)), torch.zeros(4, dtype=torch.int64))
+    settings = Settings(t_end=2.0, epochs=1, batch_size=2, lr=0.01)
+    return training.Trainer(net, Splits(data, None, data), type("Own", (Objective,), members)(), settings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda record: 1.0, TypeError, "the loss of objective own = 1.0: give a tensor"),
+        (
+            lambda record: record[-1].times[:0],
+            ValueError,
+            r"the loss of objective own has shape \(0,\): give one number",
+        ),
+        (lambda record: torch.zeros(()), ValueError, "the loss of objective own does not depend on the weights"),
+    ],
+)
+def test_a_loss_from_which_no_step_can_follow_is_named(loss, error, message):
+    for step in (lambda trainer: trainer.warm_up(), lambda trainer: trainer.run_epoch()):
+        with pytest.raises(error, match=message):
+            step(_trainer_of(loss))
+
+
+def test_a_network_without_trained_parameters_and_an_objective_without_name_are_named():
+    with pytest.raises(ValueError, match=r"net has no parameter that requires a gradient: call net.requires_grad_"):
+        _trainer_of(lambda record: record[-1].times.sum(), frozen=True).run_epoch()
+    with pytest.raises(TypeError, match="objective: Own has no name, give the class one"):
+        _trainer_of(lambda record: record[-1].times.sum(), named=False)
+
+
+def test_labels_that_do_not_fit_the_scores_are_named():
+    record = LIF(3, 2, **TAUS).record(Spikes.from_latencies(torch.full((4, 3), 0.1)), t_end=2.0)
+    with pytest.raises(ValueError, match=r"labels has shape \(3,\): give \(4,\)"):
+        Count(1.0).loss(record, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"labels is torch.float32: pass labels.long\(\)"):
+        Count(1.0).loss(record, torch.zeros(4))
+
+
+def test_parts_of_the_data_are_data_sets():
+    data = SpikeDataset(Spikes.from_latencies(torch.full((4, 3), 0.1)), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(TypeError, match="test = None: give a fireprop"):
+        Splits(data, None, None)

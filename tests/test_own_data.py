@@ -362,3 +362,64 @@ def test_targets_of_an_npz_file_are_those_of_a_csv(tmp_path):
     np.savez(tmp_path / "odd.npz", time=[1.0], unit=[0], sample=[0], label=[0])
     with pytest.raises(ValueError, match="array 'label' is unknown: leave only time, unit, sample, value"):
         datasets.read_targets(tmp_path / "odd.npz", recordings)
+
+
+def test_a_run_that_is_refused_leaves_no_folder(file, tmp_path):
+    path = tmp_path / "run"
+    mistake("train", file, "--hidden", 4, "--test", 0, "--out", path)
+    assert not path.exists()
+    path.mkdir()
+    mistake("train", file, "--hidden", 4, "--test", 0, "--out", path)
+    assert list(path.iterdir()) == []  # it was there before
+    call("train", file, "--hidden", 4, "--epochs", 1, "--out", path)
+    before = sorted(each.name for each in path.iterdir())
+    mistake("train", file, "--hidden", 4, "--test", 0, "--out", path)
+    assert sorted(each.name for each in path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--readout", "count", "--k", 5), "k = 5"),
+        (("--k", 5), "k = 5"),
+        (("--readout", "li-max", "--tau", 0.3), "tau = 0.3"),
+        (("--readout", "count", "--patience", 1), "patience = 1.0"),
+        (("--tolerance", 0.1), "tolerance = 0.1"),
+    ],
+)
+def test_a_setting_that_the_read_out_does_not_use_is_refused(options, name, file, tmp_path):
+    readout = options[1] if options[0] == "--readout" else "first-spike"
+    line = mistake("train", file, *options, "--out", tmp_path / "run")
+    assert line == f"fireprop: {name}: readout = '{readout}' does not use it; leave it out"
+
+
+def test_patience_can_be_switched_off(file, tmp_path):
+    path = tmp_path / "run"
+    call("train", file, "--hidden", 4, "--epochs", 1, "--patience", 0, "--out", path)
+    assert training.read_config(path).objective().patience is None
+
+
+def test_resume_says_where_it_goes_on(file, tmp_path):
+    path = tmp_path / "run"
+    plan, *_ = plan_for_events(file, hidden=(4,), epochs=2)
+    training.begin(plan, path)
+    said = call("train", "--resume", path).stderr
+    assert f"no epoch of {path} has ended yet: it begins with the first" in said
+    assert "all 2 epochs are trained already" in call("train", "--resume", path).stderr
+    (path / "checkpoint.pt").unlink()
+    line = mistake("train", "--resume", path)
+    assert "has no checkpoint.pt, but metrics.csv of its epochs: restore that file" in line
+
+
+def test_a_run_that_was_stopped_says_after_which_epoch_it_goes_on(file, tmp_path):
+    plan, *_ = plan_for_events(file, hidden=(4,), epochs=3)
+    run = training.begin(plan, tmp_path / "run")
+    training.train(run, ends=lambda metrics: len(metrics) == 1)
+    assert "continuing after epoch 1 of 3" in call("train", "--resume", tmp_path / "run").stderr
+
+
+def test_the_checkpoint_of_another_task_is_no_damaged_one(file, tmp_path):
+    call("train", file, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "own")
+    call("train", "xor", "--epochs", 1, "--out", tmp_path / "xor")
+    (tmp_path / "xor" / "checkpoint.pt").write_bytes((tmp_path / "own" / "checkpoint.pt").read_bytes())
+    assert "the checkpoint and config.json have different configurations" in mistake("evaluate", tmp_path / "xor")

@@ -208,6 +208,12 @@ def test_no_remark_where_nothing_is_silent_or_nothing_was_counted(nothing):
     assert remarks({"test_accuracy": 0.5}) == []
 
 
+def test_with_patience_the_units_of_silent_labels_have_a_gradient():
+    _, outputs, labels, _ = remarks(SILENCE, patient=True)
+    assert outputs.endswith("their classes are never predicted")
+    assert labels.endswith("patience gives these units a gradient, so that more epochs may help")
+
+
 def test_training_lowers_the_loss(small_run):
     run, _ = small_run
     metrics = training.load_trained(run).metrics

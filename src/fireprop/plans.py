@@ -33,18 +33,26 @@ def patience_setting() -> Any:
     return setting(
         None,
         about="Keep output units firing: a missing first spike of the label's unit counts up to TIME after t-end, the "
-        "later the lower the potential stays.",
+        "later the lower the potential stays. 0: leave silent units alone.",
         metavar="TIME",
     )
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The data of a run. Without a validation part the last epoch counts as the best."""
+    """The data of a run. Without a validation part the last epoch counts as the best.
+
+    Raises TypeError for what is no data set.
+    """
 
     train: SpikeDataset
     validation: SpikeDataset | None
     test: SpikeDataset
+
+    def __post_init__(self) -> None:
+        parts = {"train": self.train, "test": self.test}
+        for name, part in (parts if self.validation is None else parts | {"validation": self.validation}).items():
+            arguments.instance(name, part, SpikeDataset, "a fireprop.datasets.SpikeDataset")
 
 
 @dataclass(frozen=True, kw_only=True)

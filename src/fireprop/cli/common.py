@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads. Default: OMP_NUM_THREADS, else all.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1 << 15, help="Number of threads. Default: OMP_NUM_THREADS, else all.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Moved = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Where the data of the run lie now, if they have moved.")

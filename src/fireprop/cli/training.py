@@ -224,6 +224,8 @@ class _TrainingBar(ProgressBar):
         if now.warning:
             self.console.print(Text(WARNING + now.warning, "yellow"), soft_wrap=True)
         if now.done == 0:
+            if now.metrics:
+                self.console.print(_continued(now), soft_wrap=True, highlight=False)
             return
         self.numbers = _numbers(now)
         total = now.epochs * now.batches
@@ -243,6 +245,8 @@ def _train_live(run: Any, group: Any, sink: Any, **options: Any) -> dict[str, An
 
     if not group.leads:
         return training.train(run, ranks=group, **options)
+    if options["resume"] and not run.has_epochs():
+        lines.say(f"no epoch of {printable(run.path)} has ended yet: it begins with the first")
     try:
         with _training_bar() if lines.on_terminal() else contextlib.nullcontext(_say) as show:
             return training.train(run, report=training.to_all(show, sink), ranks=group, **options)
@@ -254,7 +258,7 @@ def _train_live(run: Any, group: Any, sink: Any, **options: Any) -> dict[str, An
         raise typer.Exit(130) from None
 
 
-COMPILING = "compiling kernels (once per installed version) …"
+COMPILING = "loading kernels, or compiling them (once per installed version) …"
 
 
 @contextlib.contextmanager
@@ -275,11 +279,20 @@ def _training_bar() -> Iterator[Any]:
 def _say(now: Any) -> None:
     """A line where compiling begins, and one for every epoch."""
     if now.done == 0:
+        if now.metrics:
+            lines.say(_continued(now))
         lines.say(COMPILING)
     elif now.metrics and now.metrics.epoch == now.epoch:
         lines.say(f"epoch {now.epoch}/{now.epochs}  {_numbers(now)}  {now.metrics.samples_per_second:,.0f} samples/s")
     if now.warning:
         lines.say(WARNING + now.warning)
+
+
+def _continued(now: Any) -> str:
+    """Where a run goes on from its checkpoint."""
+    if now.epoch > now.epochs:
+        return f"all {now.epochs} epochs are trained already: the result and the plots are made again"
+    return f"continuing after epoch {now.epoch - 1} of {now.epochs}"
 
 
 WARNING = "fireprop: warning: "
@@ -300,6 +313,7 @@ def _numbers(now: Any) -> str:
 
 
 def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    from fireprop import training
     from fireprop.training.silence import remarks
 
     if as_json:
@@ -318,6 +332,6 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
-    for line in remarks(result):
+    for line in remarks(result, patient=bool(getattr(training.read_config(path), "patience", None))):
         console.print(line)
     console.print(f"configuration, metrics, checkpoint and plots: {printable(path)}", markup=False, emoji=False)

@@ -35,7 +35,8 @@ REMEDIES = {
     "silent-layer": f"{RESCALE} {ONE_UNIT}",
     "silent-outputs": WAKE,
     "silent-units": f"Nothing, if the accuracy is good. {WAKE}",
-    "silent-labels": f"Set patience (--patience), which keeps the units of labels firing. {SLOWER} {WAKE}",
+    "silent-labels": "Set patience (--patience), which keeps the units of labels firing. Where it is set, train for "
+    f"more epochs. {SLOWER} {WAKE}",
     "rate-low": RESCALE,
     "rate-high": f"{RESCALE} losses.activity_bounds keeps rates low in training.",
     "bursts": "Lower the largest weights of these units, or give the layer a refractory period (t_ref).",

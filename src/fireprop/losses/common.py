@@ -10,18 +10,23 @@ SPIKES = "the fireprop.Spikes of an output layer"
 
 
 def require_labels(out: Spikes, labels: Tensor) -> None:
+    require_classes(labels, out.batch_size, out.n_units)
+
+
+def require_classes(labels: Tensor, batch_size: int, n_units: int) -> None:
+    """Refuse labels unless they are (batch_size,) int64, each the number of an output unit."""
     arguments.instance("labels", labels, Tensor, "a tensor (batch,)")
-    if tuple(labels.shape) != (out.batch_size,):
-        raise ValueError(f"labels has shape {tuple(labels.shape)}: give ({out.batch_size},)")
+    if tuple(labels.shape) != (batch_size,):
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: give ({batch_size},)")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels is {labels.dtype}: pass labels.long()")
     arguments.on_cpu("labels", labels)
     if labels.numel() == 0:
         return
     low, high = torch.aminmax(labels)
-    if int(low) < 0 or int(high) >= out.n_units:
-        k = int(torch.nonzero((labels < 0) | (labels >= out.n_units))[0])
-        raise ValueError(f"labels[{k}] = {int(labels[k])}: give classes 0 to {out.n_units - 1}, one per unit")
+    if int(low) < 0 or int(high) >= n_units:
+        k = int(torch.nonzero((labels < 0) | (labels >= n_units))[0])
+        raise ValueError(f"labels[{k}] = {int(labels[k])}: give classes 0 to {n_units - 1}, one per unit")
 
 
 def finite(name: str, loss: Tensor, remedy: str) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fireprop import arguments, losses
+from fireprop.losses.common import require_classes
 from fireprop.nn import Record, Trace
 from fireprop.objectives.objective import Objective
 from fireprop.spikes import Spikes
@@ -25,11 +26,9 @@ class Scores(Objective):
         """A score for each class, (batch, classes), with a graph."""
 
     def loss(self, record: Record, labels: Tensor) -> Tensor:
-        """Raises ValueError for a label that is no class."""
+        """Raises ValueError for a label that is no class, or labels of another shape; TypeError unless int64."""
         scores = self.scores(record)
-        bad = arguments.first_true((labels < 0) | (labels >= scores.shape[1]))
-        if bad is not None:
-            raise ValueError(f"labels[{bad[0]}] = {int(labels[bad])}: give classes 0 to {scores.shape[1] - 1}")
+        require_classes(labels, *scores.shape)
         return functional.cross_entropy(scores, labels, reduction="sum") / max(len(labels), 1)
 
     def predictions(self, record: Record) -> Tensor:

@@ -42,6 +42,8 @@ class RunFolder:
         self.path = path
         self._claim: lock.Lock | None = None
         self._kept = False
+        self._begun = False  # by this object, rather than found
+        self._made = False  # the folder itself too
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
@@ -52,8 +54,10 @@ class RunFolder:
         """
         with in_words(f"cannot make the folder {path}"):
             _require_empty(path)
+            made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path)
+            run._begun, run._made = True, made
             run._claim = lock.take(path)
             try:
                 _require_empty(path)
@@ -74,7 +78,9 @@ class RunFolder:
                     path.mkdir()
                 except FileExistsError:  # another process has taken the name since
                     continue
-            return cls.create(path)
+            run = cls.create(path)
+            run._made = True
+            return run
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -106,6 +112,21 @@ class RunFolder:
                 yield run
             finally:
                 run._kept = False
+
+    def take_back(self) -> None:
+        """Remove what `create` made, if no more than the configuration was written: its name is free again.
+
+        Does nothing to a folder that was opened, holds anything else, or is used by another process.
+        """
+        if not self._begun:
+            return
+        self._release()
+        with contextlib.suppress(OSError, RunError):
+            with lock.held(self.path):
+                if {child.name for child in self.path.iterdir()} <= {CONFIG, lock.LOCK}:
+                    files.remove(self.path / CONFIG)
+            if self._made:
+                self.path.rmdir()
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from training here. Raises RunError if one does."""
@@ -140,6 +161,10 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).is_file()
 
+    def has_epochs(self) -> bool:
+        """Whether an epoch has ended: its checkpoint is written before its metrics."""
+        return self.has_checkpoint() or (self.path / METRICS).is_file()
+
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All epochs so far, a line each."""
         self._write_csv(METRICS, rows)
@@ -164,8 +189,13 @@ class RunFolder:
     def load_checkpoint(self) -> dict[str, Any]:
         """What `save_checkpoint` was given. Raises RunError if it is missing, damaged or not ours."""
         path = self.path / CHECKPOINT
-        if not path.is_file():
+        if not self.has_epochs():
             raise RunError(f"{self.path} has no {CHECKPOINT}: the run was stopped before its first epoch ended")
+        if not self.has_checkpoint():
+            raise RunError(
+                f"{self.path} has no {CHECKPOINT}, but {METRICS} of its epochs: restore that file, or train again into "
+                "a new folder"
+            )
         content = files.read(path)
         whole, seal = content[:-SEAL_SIZE], content[-SEAL_SIZE:]
         sealed = hashlib.sha256(whole).digest() == seal
@@ -255,7 +285,7 @@ def _require_empty(path: Path) -> None:
     if path.exists() and (
         not path.is_dir() or any(child.name != lock.LOCK and not files.is_part(child) for child in path.iterdir())
     ):
-        resume = f", or continue its run with --resume {path}" if (path / CONFIG).is_file() else ""
+        resume = f", or continue its run (--resume {path}, or resume=True)" if (path / CONFIG).is_file() else ""
         raise RunError(f"{path} exists and is not empty: choose another folder{resume}")
 
 

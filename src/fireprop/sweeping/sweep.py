@@ -14,6 +14,7 @@ from fireprop.runs import RunError, write_first
 from fireprop.sweeping.space import Space, first, others, space_of
 from fireprop.tasks import PLANS, TASKS, Config
 from fireprop.training import EventsConfig, plan_for_events
+from fireprop.training.events import DEFAULT, unused
 
 SWEEP = "sweep.json"
 
@@ -77,7 +78,9 @@ class Sweep:
         changes = {"seed": self.seed, **self.settings, **values}
         if self.task in TASKS:
             return configure(self.task, self.recipe, **changes)
-        return plan_for_events(self.task, self.labels, **changes)[0]
+        idle = unused(changes.get("readout", DEFAULT), changes)  # another trial has another read-out, which uses them
+        used = {name: value for name, value in changes.items() if name not in idle}
+        return plan_for_events(self.task, self.labels, **used)[0]
 
     def record(self, folder: Path) -> None:
         """Write the sweep into the folder of its study. Raises RunError if that is of another one."""

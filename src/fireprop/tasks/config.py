@@ -33,7 +33,7 @@ class Config(LIFPlan):
                          Alpha synapses start larger, so that a spike takes V as high as through an exponential synapse
     output_weight        likewise of the output layer
     tau, late_penalty, late_tau   of `losses.first_spike_cross_entropy`
-    patience             of `silent.missing_times`: keeps the labels' output units firing; None: nothing does
+    patience             of `silent.missing_times`: keeps the labels' output units firing; None or 0: nothing does
     data                 folder of a task's files, where it has any
     threshold            features below it do not fire; None: all do
     held_out             share of the training part that validates, drawn by the seed, where the files have no such part
@@ -91,11 +91,11 @@ class Config(LIFPlan):
             raise ValueError(f"task = {self.task!r}: choose one of {', '.join(TASKS)}")
         super().__post_init__()
         self.require_to_end(FirstSpike)
-        self._require_numbers("tau", "late_tau", "patience", above=0.0)
+        self._require_numbers("tau", "late_tau", above=0.0)
         self._require_numbers("t_low", "t_high", "threshold")
         if self.bias_time is not None:
             arguments.number("bias_time", self.bias_time)
-        self._require_numbers("late_penalty", "hidden_delay", "output_delay", "jitter", least=0.0)
+        self._require_numbers("late_penalty", "patience", "hidden_delay", "output_delay", "jitter", least=0.0)
         for name in ("convolution_weight", "hidden_weight", "output_weight"):
             if getattr(self, name) is None:
                 continue
@@ -174,7 +174,7 @@ class Config(LIFPlan):
         return build_network(self, generator)
 
     def objective(self) -> FirstSpike:
-        return FirstSpike(self.tau, self.late_penalty, self.late_tau, self.patience)
+        return FirstSpike(self.tau, self.late_penalty, self.late_tau, self.patience or None)
 
     def parameter_bytes(self) -> int:
         stencils = stencils_of(self)

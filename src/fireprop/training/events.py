@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -57,8 +57,16 @@ BY_TIME = "first-spike", "kth-spike"
 BATCHES = 20  # of all samples, where they are not larger than LARGEST
 LARGEST = 32
 
+DEFAULT: "ReadOut" = "first-spike"
 ReadOut = Literal["first-spike", "kth-spike", "count", "li-max", "li-mean", "target-times", "trace"]
 FOR_TARGETS = "target-times", "trace"  # read-outs that follow from the file of targets
+USED_BY = {  # settings that some read-outs alone use
+    "k": ("kth-spike",),
+    "tau": (*BY_TIME, "count"),
+    "late_penalty": BY_TIME,
+    "patience": BY_TIME,
+    "tolerance": ("target-times",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +87,8 @@ class EventsConfig(LIFPlan):
     k                    of `objectives.KthSpike`
     recurrent            whether the units of a hidden layer reach one another
     t_first              the first event of the file, where maximum and mean begin
-    tau, late_penalty, patience   of `FirstSpike` and `KthSpike`, whose late_tau is a quarter of the run; tau of `Count`
+    tau, late_penalty, patience   of `FirstSpike` and `KthSpike`, whose late_tau is a quarter of the run. Patience 0:
+                         none. tau of `Count` too
     validation, test     share of the samples of these parts; by group where the file has groups
     spikes_per_unit      wanted number of spikes of a unit per sample at the start
 
@@ -97,9 +106,9 @@ class EventsConfig(LIFPlan):
         None, about="How near to its target event an output spike has to be.", metavar="TIME"
     )
     readout: ReadOut = setting(
-        "first-spike",
+        DEFAULT,
         about="What decides: the first output spike, the k-th, the number of output spikes, or the maximum or the mean "
-        "of the potentials of leaky integrators. Default: first-spike.",
+        "of the potentials of leaky integrators. Default: first-spike; with --targets it follows from that file.",
     )
     k: int = setting(2, about="Which output spike decides, for kth-spike. Default: 2.", metavar="NUMBER")
     recurrent: bool = setting(False, about="Connect the units of each hidden layer to one another.")
@@ -123,13 +132,13 @@ class EventsConfig(LIFPlan):
             self.require_to_end(OBJECTIVES[self.readout])
         arguments.integer("k", self.k, least=1)
         arguments.flag("recurrent", self.recurrent)
-        self._require_numbers("tau", "patience", "spikes_per_unit", "tolerance", above=0.0)
+        self._require_numbers("tau", "spikes_per_unit", "tolerance", above=0.0)
         if self.tau_mem == math.inf and not self._fires:
             raise ValueError(f"tau_mem = inf: the integrators of readout = {self.readout!r} need a leak; leave one out")
         if self.readout == "target-times" and self.synapse != "exponential":
             raise ValueError(f"synapse = {self.synapse!r}: target times need exponential synapses; leave it out")
         self._require_numbers("t_first")
-        self._require_numbers("late_penalty", least=0.0)
+        self._require_numbers("late_penalty", "patience", least=0.0)
         self._require_shares("validation", "test")
         arguments.integer("n_inputs", self.n_inputs, least=1)
         for name in ("data", "digest"):
@@ -151,9 +160,16 @@ class EventsConfig(LIFPlan):
 
     def require_data(self) -> None:
         """Raises ValueError if the files are no longer those of the run."""
+        if not Path(self.data or "").exists():
+            raise ValueError(
+                f"cannot read {self.data}: it is not there. If it has moved, give its place with --data FILE, or data="
+            )
         found = digest_of(self.data or "", self.labels, self.targets)
         if found != self.digest:
-            raise ValueError(f"{self.data} has changed since this run began: train again into a new folder")
+            raise ValueError(
+                f"{self.data} has changed since this run began, or is another file: name the old one, or train again "
+                "into a new folder"
+            )
 
     def read(self) -> Recordings:
         """The samples of the file. Raises as `require_data` and `datasets.read_recordings` do."""
@@ -213,7 +229,7 @@ class EventsConfig(LIFPlan):
     def _late(self) -> tuple[float, float, float | None]:
         """The penalty for late spikes counts time from the first event, not from 0."""
         late_tau = (self.t_end - self.t_first) / LATE
-        return self.late_penalty * math.exp(-self.t_first / late_tau), late_tau, self.patience
+        return self.late_penalty * math.exp(-self.t_first / late_tau), late_tau, self.patience or None
 
     def objective(self) -> Objective:
         if self.targets is not None:
@@ -261,7 +277,7 @@ def plan_for_events(
 
     Returns the settings, what was chosen and why, a line each, and what the file holds. Raises as
     `datasets.read_recordings` does, and ValueError for a file without labels or with one class, for an unknown
-    setting, or one that is out of range.
+    setting, one that the read-out does not use, or one that is out of range.
     """
     names = {field.name for field in fields(EventsConfig)}
     own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first", "targets", "n_targets"}
@@ -280,6 +296,9 @@ def plan_for_events(
         wanted = read_targets(targets, recordings)
         classes, found = (), replace(found, faults=tuple(each for each in found.faults if each.what != NO_LABELS))
         settings |= _of_targets(targets, wanted, found, settings)
+    readout = settings.get("readout", DEFAULT)
+    for name in unused(readout, changes):
+        raise ValueError(f"{name} = {changes[name]!r}: readout = {readout!r} does not use it; leave it out")
     for name, value, why in _defaults(found, len(recordings), settings):
         settings[name] = value
         lines.append(f"{name} = {_shown(value)}: {why}")
@@ -288,6 +307,11 @@ def plan_for_events(
         n_inputs=found.units, names=classes, targets=None if targets is None else str(targets), **settings,
     )  # fmt: skip
     return config, lines, found
+
+
+def unused(readout: str, changes: Mapping[str, Any]) -> list[str]:
+    """Names of those settings that a read-out does not use. What is None or 0 is none."""
+    return [name for name, users in USED_BY.items() if changes.get(name) and readout not in users]
 
 
 def _require_classes(path: str | Path, recordings: Recordings) -> None:
@@ -335,14 +359,14 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "t_end", end, f"twice {its_name} after the last event, which is at {found.t_last:.12g}"
     if "tau" not in settings:
         softness = _round(scale / SOFTNESS)
-        readout = settings.get("readout", "first-spike")
+        readout = settings.get("readout", DEFAULT)
         if readout == "count":
             yield "tau", _round(settings["t_end"] - found.t_first), "the whole run, so that every spike has a gradient"
         elif readout in BY_TIME:
             yield "tau", softness, f"a tenth of {its_name}"
         else:
             settings["tau"] = softness  # which no other read-out uses
-    if "patience" not in settings and settings.get("readout", "first-spike") in BY_TIME:
+    if "patience" not in settings and settings.get("readout", DEFAULT) in BY_TIME:
         yield "patience", scale, f"{its_name}, which keeps the labels' output units firing"
     if settings.get("readout") == "target-times" and "tolerance" not in settings:
         yield "tolerance", TOLERANCE * scale, f"{TOLERANCE:g} of {its_name}"

@@ -11,6 +11,7 @@ import torch
 
 import fireprop
 from fireprop import arguments
+from fireprop.datasets import MissingExtraError
 from fireprop.plans import Plan
 from fireprop.ranks import ALONE, Ranks, is_loss
 from fireprop.recipes import configure
@@ -53,13 +54,14 @@ def train(
     test    False: leave the test part unread. The result has no test accuracy, its spikes are those of the validation
             part, or of the training part where there is none, and no pictures are drawn
 
-    After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress. In
-    the main thread, and unless the program has a handler of its own, Ctrl-C ends training after the batch in progress,
-    a second one at once. Raises RunError if the folder cannot be read or written, if another process trains there, or
+    After every epoch the folder has a checkpoint, so that a KeyboardInterrupt loses at most the epoch in progress. A
+    run that is refused before its first epoch has ended (ValueError, MemoryError) leaves no new folder. In the main
+    thread, and unless the program has a handler of its own, Ctrl-C ends training after the batch in progress, a second
+    one at once. Raises RunError if the folder cannot be read or written, if another process trains there, or
     if another version of fireprop began the run. Raises ranks.RankError if the processes have different settings or
     data, and MemoryError if the network does not fit into memory.
     """
-    with _supervised(run, ranks) as interrupts:
+    with _taken_back_if_refused(run, ranks), _supervised(run, ranks) as interrupts:
         plan = found_at(data, ranks.from_first(lambda: _read_own_config(run)))
         with memory_in_words(plan):
             state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
@@ -92,9 +94,20 @@ def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Repo
         return run
 
     run = ranks.from_first(find)
-    with _supervised(run, ranks) as interrupts:
+    with _taken_back_if_refused(run, ranks), _supervised(run, ranks) as interrupts:
         state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
         return _fit(trainer, run, state, report, interrupts)
+
+
+@contextlib.contextmanager
+def _taken_back_if_refused(run: RunFolder, ranks: Ranks) -> Iterator[None]:
+    """A run that is refused before its first epoch ends leaves no folder: it would block the next attempt."""
+    try:
+        yield
+    except (ValueError, MemoryError, MissingExtraError):
+        if ranks.leads:
+            run.take_back()
+        raise
 
 
 @contextlib.contextmanager
@@ -258,7 +271,7 @@ def _read_own_config(run: RunFolder) -> Plan:
 
 def _read_own_checkpoint(run: RunFolder, resume: bool) -> dict[str, Any] | None:
     """The checkpoint that a run goes on from, if this version wrote it; None if it starts."""
-    if not (resume and run.has_checkpoint()):
+    if not (resume and run.has_epochs()):
         return None
     state = run.load_checkpoint()
     _require_own_version(run, state.get("version"))

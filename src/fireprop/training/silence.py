@@ -6,10 +6,11 @@ from typing import Any
 PAGE = "docs/silent.md"
 
 
-def remarks(result: Mapping[str, Any]) -> list[str]:
+def remarks(result: Mapping[str, Any], *, patient: bool = False) -> list[str]:
     """What a user should think of the silent units of a run, a line each; none where nothing is silent.
 
-    result  what `training.train` returns. One of an older version, which did not count, gives no remark
+    result   what `training.train` returns. One of an older version, which did not count, gives no remark
+    patient  whether the objective has a patience, so that a silent unit of a label has a gradient
     """
     if "silent" not in result:
         return []
@@ -23,12 +24,18 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
         )
     if best["outputs"]:
         classless = all(result.get(name, 0.0) is None for name in ("test_accuracy", "validation_accuracy"))
-        why = "" if classless else ": their classes are never predicted, and they have no gradient"
+        why = "" if classless else ": their classes are never predicted"
+        why += "" if classless or patient else ", and they have no gradient"
         total, epoch = result["units"]["outputs"], result["best_epoch"]
         lines.append(f"{best['outputs']} of {total} output units never fired in epoch {epoch}{why}")
     if last["labels"]:
         lines.append(
             f"{last['labels']:.2%} of the training samples did not make the output unit of their label fire in epoch "
-            f"{result['epochs']}: the loss uses t_end instead of the missing spike, which has no gradient"
+            f"{result['epochs']}: "
+            + (
+                "patience gives these units a gradient, so that more epochs may help"
+                if patient
+                else "the loss uses t_end instead of the missing spike, which has no gradient"
+            )
         )
     return [*lines, f"more on silent units: {PAGE}"] if lines else []

@@ -33,6 +33,7 @@ from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, add_measu
 from fireprop.training.truncation import InChunks, Truncation
 
 EVALUATION_BATCH = 1000
+OTHER_CONFIG = "the checkpoint and config.json have different configurations: restore the config.json of this run"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ class Trainer:
         """Compile the kernels, or load them from Numba's cache, on one sample; changes no state."""
         start = time.perf_counter()
         spikes, labels = self.splits.train[0]
-        self.loss(spikes, self.run(spikes), labels.reshape(1)).backward()  # type: ignore[no-untyped-call]
+        loss = self.loss(spikes, self.run(spikes), labels.reshape(1))
+        self._require_gradient(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
         self.net.zero_grad()
         self.compile_seconds = time.perf_counter() - start
 
@@ -139,6 +142,7 @@ class Trainer:
         for done, (spikes, labels) in enumerate(loader, start=1):
             self.interrupts.check()
             record, loss = self.step(spikes, labels)
+            self._require_gradient(loss)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
             guarded = self.config.guard and is_followed
@@ -177,6 +181,18 @@ class Trainer:
             done = len(loader)
             report(Progress(self.epoch, self.config.epochs, done, done, tally.mean_loss, metrics, warning))
         return metrics
+
+    def _require_gradient(self, loss: Any) -> None:
+        """Refuse what an objective returned if no step can follow from it."""
+        what = f"the loss of objective {self.objective.name}"
+        arguments.instance(what, loss, torch.Tensor, "a tensor with one number")
+        if loss.numel() != 1:
+            raise ValueError(f"{what} has shape {tuple(loss.shape)}: give one number, the mean over the batch")
+        if loss.requires_grad:
+            return
+        if not any(parameter.requires_grad for parameter in self.net.parameters()):
+            raise ValueError("net has no parameter that requires a gradient: call net.requires_grad_(True)")
+        raise ValueError(f"{what} does not depend on the weights: compute it from the spikes of the record")
 
     def _update(self, step: int) -> None:
         """Follow the gradient, in step `step` of the run."""
@@ -285,11 +301,8 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
         try:
-            # Settings that are newer than the checkpoint make no other configuration.
-            if not self.config.continues(type(self.config).from_dict(state["config"])):
-                raise RunError(
-                    "the checkpoint and config.json have different configurations: restore the config.json of this run"
-                )
+            if not self._is_of(state["config"]):
+                raise RunError(OTHER_CONFIG)
             own = self.objective.describe()
             if state.get("objective", own) != own:  # older versions had one objective
                 raise RunError(
@@ -313,6 +326,13 @@ class Trainer:
             raise RunError(
                 f"the checkpoint is damaged ({' '.join(str(error).split())}): train again into a new folder"
             ) from error
+
+    def _is_of(self, config: Any) -> bool:
+        """Whether a checkpoint has this configuration; settings that are newer than it make no other one."""
+        kind = type(self.config)
+        if isinstance(config, Mapping) and config.get("task") != self.config.to_dict().get("task"):
+            return False  # of another task, whose settings `from_dict` would not know
+        return self.config.continues(kind.from_dict(config))
 
     def _require_consistent(self) -> None:
         """Refuse a state that no run of ours leaves behind."""
@@ -476,6 +496,8 @@ def require_shareable(config: Settings, ranks: Ranks) -> None:
 
 def _require_fitting(config: Settings, net: torch.nn.Module, objective: Objective) -> None:
     """Refuse settings that need something that the network or the objective has not."""
+    if not isinstance(getattr(objective, "name", None), str):
+        raise TypeError(f'objective: {type(objective).__name__} has no name, give the class one: name = "..."')
     if config.guard and not (objective.has_classes and objective.reads is Spikes):
         raise ValueError(
             f"guard = True: objective {objective.name} has no output unit of a label that could fall silent; leave "

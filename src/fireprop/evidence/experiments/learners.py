@@ -99,7 +99,7 @@ class EventDriven:
         config = self._config
         record = self._record(spikes)
         options: dict[str, Any] = {name: getattr(config, name) for name in ("tau", "late_penalty", "late_tau")}
-        if config.patience is not None:
+        if config.patience:
             options["missing"] = silent.missing_times(self.net, spikes, record, labels, patience=config.patience)
         return self._loss(record[-1], labels, **options)
 
