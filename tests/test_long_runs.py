@@ -346,6 +346,22 @@ def test_detached_parts_need_the_memory_of_one_of_them():
     assert max(alone) > 100_000
 
 
+@pytest.mark.parametrize("constants", [{}, {"tau_syn": torch.tensor([[0.5, 0.6, 0.7, 0.8]])}, {"bias": 1.5}])
+def test_a_batch_without_samples_has_a_state_and_goes_on_from_it(constants):
+    net = LIF(4, 3, **{"tau_mem": 1.0, "tau_syn": 0.5} | constants)
+    nothing = Spikes.from_latencies(torch.rand(2, 4))[:0]
+    record = net.record(nothing, t_end=1.0, t_start=0.0, state="rest")
+    assert len(record.state()) == 0
+    assert len(net(nothing, t_end=2.0, state=record.state())) == 0
+    assert validity_report(net, nothing, t_end=1.0, t_start=0.0, growth=True).growth.shape == (0,)
+
+
+def test_units_without_synapses_have_a_growth():
+    net = LIF(4, 3, tau_mem=1.0, tau_syn=0.5, mask=torch.zeros(3, 4, dtype=torch.bool))
+    report = validity_report(net, Spikes.from_latencies(torch.rand(2, 4)), t_end=1.0, growth=True)
+    assert torch.isfinite(report.growth).all()
+
+
 # ------------------------------------------------------------------------------------------------- growth backwards
 
 

@@ -213,8 +213,11 @@ def state_of(
     """The state at t_end, and where what its `times` tell stands: a place k < 0 is the event n_own - 1 - k of the log,
     k >= n_inputs a spike of the run, all others inputs. (n_own: as `interface.Run.n_own` has it.)
     """
-    nodes = np.array([sample.nodes for sample in samples]).reshape(-1, structure.nodes.size)
-    channels = np.array([sample.channels for sample in samples]).reshape(-1, structure.channels.size)
+    n_samples = len(samples)
+    nodes = np.array([sample.nodes for sample in samples], structure.nodes.dtype)
+    nodes = nodes.reshape(n_samples, structure.nodes.size)
+    channels = np.array([sample.channels for sample in samples], structure.channels.dtype)
+    channels = channels.reshape(n_samples, structure.channels.size)
     kept = [
         np.flatnonzero(remaining(structure, sample.events["time"], sample.events["unit"], float(t)))
         for sample, t in zip(samples, t_end, strict=True)
