@@ -204,6 +204,19 @@ def test_gradients_that_overflow_raise_and_are_never_nan():
         (times * 1e39).sum().backward()
 
 
+@pytest.mark.parametrize("constants", [{}, {"synapse": "alpha"}])
+def test_a_layer_whose_recurrence_is_switched_off_is_one_without(constants, rng):
+    layer = LIF(4, 3, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64, **constants)
+    plain = LIF(4, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64, **constants)
+    plain.load_state_dict({name: layer.state_dict()[name] for name in plain.state_dict()})
+    layer.recurrent = False
+    inputs = Spikes.from_latencies(torch.as_tensor(rng.random((5, 4))))
+    for net in (layer, plain):
+        net(inputs, t_end=2.0).times.square().sum().backward()
+    assert torch.equal(layer.weight.grad, plain.weight.grad)
+    assert layer.recurrent_weight.grad is None
+
+
 def test_a_layer_with_a_forward_or_a_hook_of_its_own_runs_as_it_is():
     class Doubled(LIF):
         def forward(self, inputs, **options):

@@ -22,7 +22,7 @@ from fireprop.nn.constants import (
     require_finite_tau_mem,
     synapse_shapes,
 )
-from fireprop.nn.structure import start_names, start_weights
+from fireprop.nn.structure import own_weights, start_names, start_weights
 
 if TYPE_CHECKING:
     from fireprop.nn.lif import LIF
@@ -288,9 +288,8 @@ def _is_sparse(mask: Tensor | Connectivity | None) -> bool:
 
 def chain_weights(lif: "LIF") -> Iterator[Tensor]:
     """The weights of a plain layer and of its recurrence, if any, with 0 where there is no synapse."""
-    for weight, mask in ((lif.weight, lif.mask), (lif.recurrent_weight, lif.recurrent_mask)):
-        if weight is not None:
-            yield torch.where(mask, weight, 0.0) if isinstance(mask, Tensor) else weight
+    for weight, mask in zip((lif.weight, *own_weights(lif)), (lif.mask, lif.recurrent_mask), strict=False):
+        yield torch.where(mask, weight, 0.0) if isinstance(mask, Tensor) else weight
     yield from start_weights(lif, lif.out_features)
 
 

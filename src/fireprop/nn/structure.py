@@ -111,9 +111,13 @@ def weights_of(layers: Sequence["LIF"]) -> list[Tensor]:
     return [
         weight
         for lif in layers
-        for weight in (lif.weight, lif.recurrent_weight, *unit_weights(lif, lif.out_features, lif.weight.dtype))
-        if weight is not None
+        for weight in (lif.weight, *own_weights(lif), *unit_weights(lif, lif.out_features, lif.weight.dtype))
     ]
+
+
+def own_weights(lif: "LIF") -> list[Tensor]:
+    """The weights of own spikes, if the layer is recurrent now: `recurrent` may have been switched off since."""
+    return [lif.recurrent_weight] if lif.recurrent else []
 
 
 NEGATED = ("adaptation",)  # constants whose weight is minus their value
