@@ -180,6 +180,7 @@ def test_nothing_comes_of_nothing():
     [
         ({"dt": 0.0}, "dt = 0.0: give a finite number > 0"),
         ({"dt": math.nan}, "dt = nan"),
+        ({"dt": 1e-320}, "a run to t_end = "),
         ({"integrator": "heun"}, "integrator = 'heun'"),
         ({"t_end": math.inf}, "t_end = inf"),
     ],

@@ -43,6 +43,7 @@ WITH_EXAMPLES = [
     "silent.units",
     "forcing",
     "diagnosis.examination",
+    "datasets.spike_dataset",
     "datasets.yinyang",
     "datasets.tables",
     "datasets.augmentation",

@@ -28,11 +28,18 @@ class SpikeDataset(Dataset[Pair]):
     >>> loader = DataLoader(dataset, batch_size=5, collate_fn=SpikeDataset.collate)
     >>> [(spikes.batch_size, labels.tolist()) for spikes, labels in loader]
     [(5, [0, 1, 2, 3, 4]), (5, [5, 6, 7, 8, 9])]
+    >>> dataset
+    SpikeDataset(samples=10, units=4, spikes=40, labels 0 to 9)
     """
 
     def __init__(self, spikes: Spikes, labels: Values) -> None:
         self.spikes = arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
         self.labels = _checked_labels(labels, spikes.batch_size)
+
+    def __repr__(self) -> str:
+        labels = f", labels {int(self.labels.min())} to {int(self.labels.max())}" if len(self) else ""
+        n_units, n_spikes = self.spikes.n_units, self.spikes.n_spikes
+        return f"SpikeDataset(samples={len(self)}, units={n_units}, spikes={n_spikes}{labels})"
 
     def __len__(self) -> int:
         return self.spikes.batch_size

@@ -24,7 +24,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Event: TypeAlias = tuple[int, npt.NDArray[np.bool_]]  # a step, and (batch, n_units): who fires in it
 
-MOST_STEPS = 2.0**53  # for which a unit is held
+MOST_STEPS = 2.0**53  # of a run, and for which a unit is held
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,16 @@ def hold_steps(t_ref: Floats, dt: float) -> Ints:
 
 
 def last_step(horizon: Tensor, dt: float) -> int:
-    """The number of the last instant before the latest t_end (batch,); -1 for a batch of none."""
-    return math.ceil(float(horizon.max()) / dt - GRID_TOLERANCE) - 1 if horizon.numel() else -1
+    """The number of the last instant before the latest t_end (batch,); -1 for a batch of none.
+
+    Raises ValueError if there are more than any run reaches.
+    """
+    if not horizon.numel():
+        return -1
+    steps = float(horizon.max()) / dt
+    if not steps < MOST_STEPS:
+        raise ValueError(f"dt = {dt}: a run to t_end = {float(horizon.max())} has {steps:.3g} steps; give a longer one")
+    return math.ceil(steps - GRID_TOLERANCE) - 1
 
 
 def by_population(
