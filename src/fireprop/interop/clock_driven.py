@@ -69,6 +69,7 @@ def simulate(
     view.require_plain("the clock-driven simulator")
     checks.check_inputs(view.structure.n_inputs, "the network's number of inputs", inputs)
     horizon = checks.horizon(t_end, inputs)
+    last = last_step(horizon, dt)
     update, synapses = _update(view.structure, dt, integrator), _synapses(view)
     theta = np.concatenate(view.solve_arrays()[1])
     n_held = hold_steps(view.structure.nodes["t_ref"], dt)
@@ -77,7 +78,7 @@ def simulate(
     i = np.zeros((inputs.batch_size, update.a.size))
     free_from = np.full(v.shape, -np.iinfo(np.int64).max)  # the step from which V evolves again
     events: list[Event] = []
-    for step in range(min(arrivals, default=0), last_step(horizon, dt) + 1):
+    for step in range(min(arrivals, default=0), last + 1):
         v = np.where(step > free_from, v * update.b + i @ update.mix, 0.0)
         i *= update.a
         fired = v >= theta
