@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,11 +41,10 @@ from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.stencils import Stencil
 from fireprop.nn.stop import Stop, engine_stop
 from fireprop.nn.structure import (
-    StructureCache,
     adaptation_connections,
     adaptation_sites,
     connection_of,
-    copied,
+    kept_structure,
     of_mask,
     population_of,
     sites_of_synapses,
@@ -222,7 +222,6 @@ class Network(nn.Module):
         self.connections = nn.ModuleDict()
         self._ends: dict[str, tuple[str, str]] = {}
         self._generator = checks.generator(generator)
-        self._structure = StructureCache()
 
     def add(
         self,
@@ -528,18 +527,13 @@ class Network(nn.Module):
         sites = self.sites()
         values = values_of(sites, parts, constants)
         masks = [t for key in self.connections for t in tensors_of(self._connection(key).mask)]
-        made_of = [*(values.get(site.part) for site in sites), *(None if t is None else t.numpy() for t in masks)]
         named = [(key, self._connection(key)) for key in self.connections]
         connections = [(key, *self.ends(key), connection.synapse, connection.shape) for key, connection in named]
         populations = [self._population(name) for name in self.populations]
         shapes = [population.shape for population in populations]
         trained = trained_parts(sites, parts)
         traits = (self.n_inputs, *self.populations, *shapes, *connections, trained, *traits_of(populations))
-        structure = self._structure.get(made_of, traits)
-        if structure is None:
-            structure = self._lay_out(copied(values), trained)
-            self._structure.keep(made_of, traits, structure)
-        return structure
+        return kept_structure(self, sites, values, masks, traits, partial(self._lay_out, trained=trained))
 
     def _lay_out(self, values: Values, trained: frozenset[Part]) -> engine.graph.Structure:
         names = list(self.populations)

@@ -1,8 +1,9 @@
 """Layers and populations as the graph that the engine sees: where their constants are, and what connects them."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,29 +20,42 @@ if TYPE_CHECKING:
     from fireprop.nn.network import Connection, Population
 
 
-class StructureCache:
-    """The structure of a network, laid out anew only when something that it was made of has changed."""
+class Kept(NamedTuple):
+    """A structure, and what it was made of."""
 
-    def __init__(self) -> None:
-        self.kept: tuple[list[engine.Array | None], tuple[Any, ...], engine.graph.Structure] | None = None
+    constants: list[engine.Array | None]
+    traits: tuple[Any, ...]
+    structure: engine.graph.Structure
 
-    def get(self, constants: Sequence[engine.Array | None], traits: tuple[Any, ...]) -> engine.graph.Structure | None:
-        """What was kept, if it was made of the same constants, value by value, and has the same traits."""
-        kept = self.kept  # read once: another thread may keep another one
-        if kept is None or traits != kept[1] or len(constants) != len(kept[0]):
-            return None
-        return kept[2] if all(map(_equal, constants, kept[0])) else None
 
-    def keep(
-        self, constants: Sequence[engine.Array | None], traits: tuple[Any, ...], structure: engine.graph.Structure
-    ) -> None:
-        self.kept = [None if constant is None else constant.copy() for constant in constants], traits, structure
+STRUCTURES: WeakKeyDictionary[nn.Module, Kept] = WeakKeyDictionary()  # by the first layer, or by the network
 
-    def __deepcopy__(self, memo: object) -> "StructureCache":
-        return StructureCache()
 
-    def __reduce__(self) -> tuple[type["StructureCache"], tuple[()]]:
-        return StructureCache, ()
+def kept_structure(
+    owner: nn.Module,
+    sites: Sequence[Site],
+    values: Values,
+    masks: Sequence[Tensor | None],
+    traits: tuple[Any, ...],
+    lay_out: Callable[[Values], engine.graph.Structure],
+) -> engine.graph.Structure:
+    """The structure of a network, laid out anew only when something that it is made of has changed, value by value.
+
+    values   the constants of the sites
+    traits   everything else that it depends on
+    lay_out  makes it of these values, in copies: somebody may write into the buffers of modules
+    """
+    arrays = [None if mask is None else mask.numpy() for mask in masks]
+    kept = STRUCTURES.get(owner)  # once: another thread may keep another one
+    if kept is not None and traits == kept.traits:
+        made_of = [*(values.get(site.part) for site in sites), *arrays]
+        if len(made_of) == len(kept.constants) and all(map(_equal, made_of, kept.constants)):
+            return kept.structure
+    values = {part: value.copy() for part, value in values.items()}
+    arrays = [None if array is None else array.copy() for array in arrays]
+    structure = lay_out(values)
+    STRUCTURES[owner] = Kept([*(values.get(site.part) for site in sites), *arrays], traits, structure)
+    return structure
 
 
 def _equal(constant: engine.Array | None, kept: engine.Array | None) -> bool:
@@ -60,29 +74,21 @@ def structure_of_layers(
     """
     sites = sites_of(layers)
     values = values_of(sites, parts, constants)
-    masks = [t.numpy() if t is not None else None for lif in layers for t in _mask_tensors(lif)]
-    made_of = [*(values.get(site.part) for site in sites), *masks]
-    cache = layers[0].__dict__.setdefault("_structure", StructureCache())
+    masks = [mask for lif in layers for mask in _mask_tensors(lif)]
     names = tuple(f"layer {first_layer + k}" for k in range(len(layers)))
     shapes = [lif.out_shape for lif in layers]
     trained = trained_parts(sites, parts)
     synapses = (lif.synapse for lif in layers)
     traits = (names, layers[0].in_features, *shapes, trained, *traits_of(layers), *synapses)
-    structure: engine.graph.Structure | None = cache.get(made_of, traits)
-    if structure is None:
-        values = copied(values)
+
+    def lay_out(values: Values) -> engine.graph.Structure:
         populations = [
             population_of(name, k, values, shape) for k, (name, shape) in enumerate(zip(names, shapes, strict=True))
         ]
         connections = _connections(layers, names, values, trained)
-        structure = engine.graph.lay_out(layers[0].in_features, populations, connections)
-        cache.keep(made_of, traits, structure)
-    return structure
+        return engine.graph.lay_out(layers[0].in_features, populations, connections)
 
-
-def copied(values: Values) -> Values:
-    """Constants that stay as they are, whoever writes into the buffers of modules."""
-    return {part: value.copy() for part, value in values.items()}
+    return kept_structure(layers[0], sites, values, masks, traits, lay_out)
 
 
 def trained_parts(sites: Sequence[Site], parts: Sequence[Part]) -> frozenset[Part]:
