@@ -192,7 +192,8 @@ class Settings:
     def unit_of_rate(self, name: str, parameter: nn.Parameter) -> float:
         """What lr, and constants_lr, are multiplied by for a parameter at the start, if `relative_lr`.
 
-        Default: its root mean square; 1 where that is 0 and gives no measure.
+        Default: its root mean square; 1 where that is 0 and gives no measure. Not asked for logarithms
+        (`nn.keep_positive`), whose steps are relative by themselves: their unit is 1.
         """
         return float(parameter.detach().double().square().mean().sqrt()) or 1.0
 

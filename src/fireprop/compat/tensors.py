@@ -8,11 +8,13 @@ from torch.autograd import forward_ad
 __all__ = [
     "buffers_of",
     "has_hooks",
+    "has_own",
     "in_forward_mode",
     "is_differentiated",
     "modules_of",
     "n_stored",
     "parameters_of",
+    "run_pre_hooks",
     "stored_entries",
     "transforms_active",
     "unwrap_dead_wrappers",
@@ -63,6 +65,17 @@ def modules_of(module: nn.Module) -> dict[str, nn.Module | None]:
 def has_hooks(module: nn.Module) -> bool:
     """Whether anything runs before or after the forward or backward pass of a module."""
     return any(getattr(module, name) for name in HOOKS)
+
+
+def has_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
+    """Whether a module has a method of its own in place of that of its kind."""
+    return getattr(type(module), name) is not getattr(kind, name) or name in module.__dict__
+
+
+def run_pre_hooks(module: nn.Module) -> None:
+    """Run what runs before each call of a module, for one that is never called: pruning computes weights there."""
+    for key, hook in module._forward_pre_hooks.items():
+        hook(module, (), {}) if key in module._forward_pre_hooks_with_kwargs else hook(module, ())
 
 
 def stored_entries(tensor: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fireprop import arguments
+from fireprop.compat.tensors import parameters_of
 from fireprop.spikes import Spikes
 
 WEIGHTS = ("weight", "recurrent_weight")
@@ -66,6 +67,9 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     bits = arguments.integer("bits", bits, least=2, most=MOST_BITS)
     if step is not None:
         step = arguments.number("step", step, above=0.0)
+    for path, module in net.named_modules():
+        for name in WEIGHTS:
+            _refuse_parametrised(path, module, name)
     rounded = copy.deepcopy(net)
     change, scales = {}, {}
     for name, weight in _weights(rounded):
@@ -97,17 +101,17 @@ def on_grid(spikes: Spikes, step: float) -> Spikes:
 
 
 def _weights(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    for path, module in net.named_modules():
-        for name in WEIGHTS:
-            _refuse_parametrised(path, module, name)
     for name, parameter in net.named_parameters():
         if name.rpartition(".")[2] in WEIGHTS:
             yield name, parameter
 
 
 def _refuse_parametrised(path: str, module: nn.Module, name: str) -> None:
+    where = f"{path}.{name}" if path else name
+    if name in WEIGHTS and isinstance(getattr(module, name, None), Tensor) and name not in parameters_of(module):
+        if not parametrize.is_parametrized(module, name):
+            raise ValueError(f"{where} is computed by a hook, as by pruning: make it a parameter first (prune.remove)")
     if parametrize.is_parametrized(module, name):
-        where = f"{path}.{name}" if path else name
         raise ValueError(f"{where} is parametrised: use torch.nn.utils.parametrize.remove_parametrizations first")
 
 

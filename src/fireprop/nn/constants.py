@@ -4,11 +4,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fireprop import arguments, engine
 from fireprop.compat.tensors import buffers_of, is_differentiated, modules_of, parameters_of
@@ -214,7 +215,8 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     names  of parameters of the module such as "tau_mem", "tau_syn", "t_ref", "delay", whose values are above 0
 
     What the optimiser holds then is `module.parametrizations.<name>.original`, so make it afterwards; `module.<name>`
-    is the constant itself (torch.nn.utils.parametrize).
+    is the constant itself (torch.nn.utils.parametrize). Layers that share a parameter go on sharing it if this is
+    called for each of them; one for which it is not called keeps the parameter as it was.
 
     Raises ValueError for a name that is no parameter of the module, or is not above 0.
 
@@ -237,15 +239,68 @@ def keep_positive(module: nn.Module, *names: str) -> None:
                 f"{name}{where} = {float(parameter.detach()[bad])}: its logarithm is trained, give a start above 0"
             )
         value = parameter.detach().clone()
+        shared = _kept(module, name)
+        # torch writes the logarithm into the parameter that it finds: not into that of other layers.
+        _keep(module, name, nn.Parameter(shared.detach().clone(), shared.requires_grad))
         parametrize.register_parametrization(module, name, Positive())
         with torch.no_grad():
             setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
+        own = _kept(module, name)
+        logarithm = LOGARITHMS.get(shared, own)
+        LOGARITHMS[shared] = logarithm
+        if logarithm.shape == own.shape:
+            _keep(module, name, logarithm)
+
+
+# By the parameter whose logarithm is trained: layers that shared the one share the other.
+LOGARITHMS: Any = WeakIdKeyDictionary()
+
+
+def _kept(module: nn.Module, name: str) -> nn.Parameter:
+    """The parameter itself, or that from which a parametrization computes it."""
+    return cast(nn.Parameter, _computed(module, name).original if _is_computed(module, name) else getattr(module, name))
+
+
+def _keep(module: nn.Module, name: str, parameter: Tensor) -> None:
+    if _is_computed(module, name):
+        _computed(module, name).original = parameter
+    else:
+        setattr(module, name, parameter)
+
+
+def _is_computed(module: nn.Module, name: str) -> bool:
+    return "parametrizations" in modules_of(module) and parametrize.is_parametrized(module, name)
+
+
+def _computed(module: nn.Module, name: str) -> Any:
+    found: Any = module.parametrizations
+    return found[name]
+
+
+def constant_of(name: str) -> str | None:
+    """The constant that is computed from a parameter of this name, as of `named_parameters`; None for all others."""
+    *_, computed, constant, original = ["", "", *name.split(".")]
+    return constant if computed == "parametrizations" and constant not in WEIGHTS and original == "original" else None
+
+
+def trained_by_logarithm(net: nn.Module) -> set[str]:
+    """The names of the parameters of a network that `keep_positive` made."""
+    return {
+        f"{path}.{name}.original".lstrip(".")
+        for path, module in net.named_modules()
+        if path.rpartition(".")[2] == "parametrizations"
+        for name, chain in module.named_children()
+        if any(isinstance(each, Positive) for each in chain.children())
+    }
+
+
+WEIGHTS = "weight", "recurrent_weight"
 
 
 def _trained(module: nn.Module, name: str) -> Tensor | None:
     """A parameter of a module, or what is computed from one, unless its logarithm is trained already."""
-    if "parametrizations" in modules_of(module) and parametrize.is_parametrized(module, name):
-        already = any(isinstance(each, Positive) for each in module.parametrizations[name])  # type: ignore[index]
+    if _is_computed(module, name):
+        already = any(isinstance(each, Positive) for each in _computed(module, name))
         return None if already else getattr(module, name)
     return parameters_of(module).get(name)
 

@@ -92,7 +92,7 @@ def _per_unit(name: str, value: float | Tensor, stencil: Stencil) -> float | Ten
     n_out, n_in = stencil.shape
     by_channel = (shape[0], *[1] * (len(shape) - 1))
     of_units = [(n_out, 1), (1, n_in)] if name in OF_SYNAPSES else [(n_out,)]
-    if found in ((), *of_units):
+    if found != shape and found in ((), *of_units):
         return value
     if found not in (by_channel, shape):
         allowed = ", ".join(map(str, (shape, *of_units)))

@@ -1,12 +1,14 @@
 """A layer of leaky integrate-and-fire neurons as an ordinary torch module: Spikes in, Spikes out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import has_hooks, has_own
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
@@ -20,7 +22,7 @@ from fireprop.nn.constants import (
     keep_synaptic,
 )
 from fireprop.nn.fused import run_layers
-from fireprop.nn.record import GradientBy, OnGraze, Record
+from fireprop.nn.record import GradientBy, OnGraze, Record, contribute, joined, next_layer, recording
 from fireprop.nn.state import From
 from fireprop.nn.stencils import Stencil
 from fireprop.nn.stop import Stop
@@ -270,7 +272,8 @@ class LIF(nn.Module):
         state: From = None,
     ) -> Spikes:
         """The layer's spikes; see `Sequential.forward`."""
-        spikes: Spikes = self.record(
+        run = self.record if has_own(self, LIF, "record") else partial(run_layers, [self])
+        spikes: Spikes = run(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
             max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )[-1]  # fmt: skip
@@ -290,11 +293,16 @@ class LIF(nn.Module):
         max_spikes: int = engine.DEFAULT_MAX_SPIKES,
         state: From = None,
     ) -> Record:
-        """As `forward`, but as a `Record`, which has the slopes too."""
-        return run_layers(
-            [self], inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
-        )  # fmt: skip
+        """As `forward`, but as a `Record`, which has the slopes too; hooks of the layer run as in a call of it."""
+        options: dict[str, Any] = {
+            "t_end": t_end, "t_start": t_start, "stop": stop, "on_graze": on_graze, "gradient": gradient,
+            "max_sensitivity": max_sensitivity, "max_spikes": max_spikes, "state": state,
+        }  # fmt: skip
+        if not has_hooks(self):
+            return run_layers([self], inputs, **options)
+        with recording(next_layer()) as found:
+            out = self(inputs, **options)
+        return contribute(joined(found).ending_with(out, after=0))
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features}, {self.out_features}"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import stored_entries
+from fireprop.compat.tensors import run_pre_hooks, stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
@@ -474,6 +474,8 @@ class Network(nn.Module):
         populations."""
         if not self.connections:
             raise ValueError("the network has no connections: add populations, and connect them")
+        for key in self.connections:
+            run_pre_hooks(self._connection(key))
         weights: list[Tensor] = [self._connection(key).weight for key in self.connections]
         dtype = checks.dtype_of_run(weights[0])
         for key in self.connections:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fireprop.compat.tensors import parameters_of
+from fireprop.compat.tensors import modules_of, parameters_of
 from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import initial
 from fireprop.nn.lif import LIF
@@ -88,7 +88,9 @@ def stages_of(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if not isinstance(net, Sequential):
         yield from _stage("0", net)
         return
-    for name, module in net.named_children():
+    for name, module in modules_of(net).items():
+        if module is None:
+            continue
         if isinstance(module, Sequential):
             yield from ((f"{name}.{path}", inner) for path, inner in stages_of(module))
         else:

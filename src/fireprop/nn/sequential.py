@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fireprop import engine
-from fireprop.compat.tensors import has_hooks, modules_of
+from fireprop import arguments, engine
+from fireprop.compat.tensors import has_hooks, has_own, modules_of
 from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
 from fireprop.nn.convolution import Flatten
@@ -114,6 +114,16 @@ class Sequential(nn.Sequential):
             )
         return record
 
+    def __add__(self, other: nn.Sequential) -> "Sequential":
+        """Both chains, one after the other, as a new one of the same modules."""
+        return Sequential(*self, *other)
+
+    def __mul__(self, number: int) -> "Sequential":
+        """The chain `number` times, of the same modules."""
+        return Sequential(*(list(self) * arguments.integer("number", number, least=1)))
+
+    __rmul__ = __mul__
+
     def _run(self, inputs: Spikes, *, stop: Stop, state: From = None, **options: Any) -> tuple[Any, Record]:
         """What the last module returns, and what every layer does."""
         stages = stages_of(self)
@@ -210,10 +220,7 @@ def _is_plain(module: LIF | Sequential, kind: type[LIF | Sequential]) -> bool:
     """Whether a module of a kind does what this does and nothing else: no method of its own for a run, no hooks."""
     if has_hooks(module):
         return False
-    own, cls = module.__dict__, type(module)
-    if cls.forward is not kind.forward or cls.record is not kind.record:
-        return False
-    return "forward" not in own and "record" not in own
+    return not has_own(module, kind, "forward") and not has_own(module, kind, "record")
 
 
 def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

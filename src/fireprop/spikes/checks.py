@@ -23,6 +23,7 @@ def fitting_shape(shape: Sequence[int], n_units: int) -> Shape:
 
 def unit_shape(name: str, shape: Sequence[int]) -> Shape:
     """The shape of units, (channels, height, width) or (channels, length). Raises ValueError for anything else."""
+    shape = arguments.instance(name, shape, Sequence, "(channels, height, width) or (channels, length)")
     given = tuple(arguments.integer(f"{name}[{k}]", size, least=1) for k, size in enumerate(shape))
     if len(given) not in (2, 3):
         raise ValueError(f"{name} = {given}: give (channels, height, width) or (channels, length)")

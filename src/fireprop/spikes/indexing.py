@@ -60,6 +60,10 @@ def positions(name: str, index: Index, length: int) -> Tensor:
     if isinstance(index, tuple):
         raise TypeError(f"{name} index {index}: one index at a time, spikes[samples].select_units(units)")
     values = arguments.tensor(f"{name} index", index)
+    if values.dtype == torch.uint8 and isinstance(index, Tensor):
+        raise TypeError(
+            f"{name} index is torch.uint8, of torch an old kind of mask: give .bool(), or .long() for numbers"
+        )
     if values.dtype == torch.bool:
         if values.shape != (length,):
             raise IndexError(f"{name} mask has shape {tuple(values.shape)}: give ({length},)")

@@ -14,6 +14,7 @@ from fireprop.datasets import yin_yang_class, yin_yang_splits
 from fireprop.objectives import FirstSpike
 from fireprop.runs import RunFolder
 from fireprop.tasks import Config, encode
+from fireprop.training.draws import evaluating
 from fireprop.training.trainer import EVALUATION_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -34,9 +35,14 @@ def draw_where_possible(run: RunFolder, trainer: Trainer) -> None:
 
 def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:
     """The pictures of a trained run; leaves the network with its best weights."""
+    trainer.use_best()
+    with evaluating(trainer.net):
+        return [run.save_figure(name, figure) for name, figure in _figures(run, trainer).items()]
+
+
+def _figures(run: RunFolder, trainer: Trainer) -> dict[str, "Figure"]:
     from fireprop import plotting
 
-    trainer.use_best()
     test, names = trainer.splits.test, trainer.config.class_names
     figures = {"learning_curves": plotting.learning_curves([asdict(row) for row in trainer.metrics])}
     if trainer.config.truncate is None:  # the run of a sample as a whole may not fit
@@ -52,7 +58,7 @@ def draw_pictures(run: RunFolder, trainer: Trainer) -> list[Path]:
         )
     if trainer.config.name == "yin-yang":
         figures["decision_map"] = _draw_decision_map(trainer, names)
-    return [run.save_figure(name, figure) for name, figure in figures.items()]
+    return figures
 
 
 def explore_sample(run: RunFolder, trainer: Trainer, sample: int) -> str:

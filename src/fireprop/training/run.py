@@ -141,6 +141,8 @@ def _fit(
     if report:
         report(trainer.start())
     trainer.warm_up()
+    if state is not None:
+        trainer.draw_on(state)
     with interrupts.deferred():
         while not _is_over(trainer, ends):
             interrupts.check()

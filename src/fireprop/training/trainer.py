@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -12,7 +13,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, S
 import fireprop
 from fireprop import arguments, following
 from fireprop.datasets import Augmented, SpikeDataset
+from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import LIF, Record, Sequential, Trace
+from fireprop.nn.constants import constant_of, trained_by_logarithm
 from fireprop.nn.stop import Stop
 from fireprop.objectives import Objective
 from fireprop.optim import Adam
@@ -28,6 +31,7 @@ from fireprop.training.agreement import (
     require_same_objective,
     require_same_state,
 )
+from fireprop.training.draws import drawing_again, draws_of, evaluating, go_on_from
 from fireprop.training.interrupts import Interrupts
 from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, add_measures, n_correct, n_spikes
 from fireprop.training.truncation import InChunks, Truncation
@@ -126,9 +130,10 @@ class Trainer:
         """Compile the kernels, or load them from Numba's cache, on one sample; changes no state."""
         start = time.perf_counter()
         spikes, labels = self.splits.train[0]
-        loss = self.loss(spikes, self.run(spikes), labels.reshape(1))
-        self._require_gradient(loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with evaluating(self.net):
+            loss = self.loss(spikes, self.run(spikes), labels.reshape(1))
+            self._require_gradient(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
         self.net.zero_grad()
         self.compile_seconds = time.perf_counter() - start
 
@@ -141,10 +146,11 @@ class Trainer:
         learning_rate = self._learning_rate()
         for done, (spikes, labels) in enumerate(loader, start=1):
             self.interrupts.check()
-            record, loss = self.step(spikes, labels)
-            self._require_gradient(loss)
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
+            draws = draws_of(self.net) if is_followed else None
+            record, loss = self.step(spikes, labels)
+            self._require_gradient(loss)
             guarded = self.config.guard and is_followed
             start_weights = [p.detach().clone() for p in self.net.parameters()] if guarded else None
             self.optimizer.zero_grad()
@@ -157,7 +163,8 @@ class Trainer:
             tally.add(record, labels, float(loss.detach()), record.activity if isinstance(record, InChunks) else None)
             if is_followed:
                 batch = spikes, labels, record, start_weights
-                tally.follow(following.follow(self.net, self.run, *batch, self.ranks, self.objective.answers))
+                again = partial(self._run_again, draws)
+                tally.follow(following.follow(self.net, again, *batch, self.ranks, self.objective.answers))
             if report:
                 report(Progress(self.epoch + 1, self.config.epochs, done, len(loader), tally.mean_loss, self._last()))
         self.schedule.step()
@@ -209,12 +216,17 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
+    def _run_again(self, draws: list[torch.Tensor] | None, spikes: Spikes, labels: torch.Tensor) -> Record:
+        """A run whose modules draw what they drew in an earlier one."""
+        with drawing_again(self.net, draws):
+            return self.run(spikes, labels)
+
     def evaluate(self, data: SpikeDataset) -> Evaluation:
-        """Loss, accuracy and activity of the present weights."""
+        """Loss, accuracy and activity of the present weights, in evaluation mode."""
         loss = correct = 0.0
         spikes = [0, 0, 0]
         measures: dict[str, float] = {}
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.net):
             # A DataLoader draws a seed even where it does not shuffle: not from torch's own generator.
             for inputs, labels in self._shares(data, SequentialSampler(data), EVALUATION_BATCH, torch.Generator()):
                 self.interrupts.check()
@@ -267,7 +279,7 @@ class Trainer:
 
     def _widths(self) -> list[int]:
         """Units of each layer that fires, and of the output."""
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.net):
             record = self.run(self.splits.train.spikes[:1])
         if isinstance(record, InChunks):
             firing = [fired.size for fired in record.activity.fired]
@@ -292,6 +304,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
+            "draws": draws_of(self.net),
             "metrics": [asdict(row) for row in self.metrics],
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
@@ -326,6 +339,14 @@ class Trainer:
             raise RunError(
                 f"the checkpoint is damaged ({' '.join(str(error).split())}): train again into a new folder"
             ) from error
+
+    def draw_on(self, state: Mapping[str, Any]) -> None:
+        """Let the modules of the network draw as they would have after a checkpoint, if it says so."""
+        wanted = draws_of(self.net)
+        found = state.get("draws", wanted)
+        if self.ranks.number > 1 or [*map(_form, found)] != [*map(_form, wanted)]:
+            return  # each process draws for itself; an older version, or another torch, has other generators
+        go_on_from(self.net, found)
 
     def _is_of(self, config: Any) -> bool:
         """Whether a checkpoint has this configuration; settings that are newer than it make no other one."""
@@ -377,8 +398,8 @@ class Trainer:
         return self._record(spikes, objective.stop if labels is None else objective.stop_for(labels))
 
     def run_whole(self, spikes: Spikes) -> Record:
-        """A run to t_end, without stop and without gradients."""
-        with torch.no_grad():
+        """A run to t_end, without stop and without gradients, in evaluation mode."""
+        with torch.no_grad(), evaluating(self.net):
             return self.run_to_end(spikes)
 
     def run_to_end(self, spikes: Spikes) -> Record:
@@ -466,14 +487,15 @@ class _Step(torch.nn.Module):
 def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:
     """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
     named = dict(net.named_parameters())
-    weights = {name: parameter for name, parameter in named.items() if "parametrizations" not in name}
-    constants = {name: parameter for name, parameter in named.items() if "parametrizations" in name}
+    constants = {name: parameter for name, parameter in named.items() if constant_of(name) is not None}
+    weights = {name: parameter for name, parameter in named.items() if name not in constants}
     rate = config.lr if config.constants_lr is None else config.constants_lr
     groups = [(weights, config.lr), *([(constants, rate)] if constants else [])]
     if not config.relative_lr:
         return [{"params": list(group.values()), "lr": lr} for group, lr in groups]
+    logarithms = trained_by_logarithm(net)
     return [
-        {"params": [parameter], "lr": lr * config.unit_of_rate(name, parameter)}
+        {"params": [parameter], "lr": lr * (1.0 if name in logarithms else config.unit_of_rate(name, parameter))}
         for group, lr in groups
         for name, parameter in group.items()
     ]
@@ -503,6 +525,13 @@ def _require_fitting(config: Settings, net: torch.nn.Module, objective: Objectiv
             f"guard = True: objective {objective.name} has no output unit of a label that could fall silent; leave "
             "guard out"
         )
+    own = {"gradient": "adjoint", "max_sensitivity": None, "t_start": None, "max_spikes": DEFAULT_MAX_SPIKES}
+    for name, plain in own.items():
+        if not hasattr(net, "record") and getattr(config, name) != plain:
+            raise ValueError(
+                f"{name} = {getattr(config, name)!r}: a {type(net).__name__} is called as net(inputs, t_end=t_end) and "
+                "does not get it: leave it out, or give the network a method record with the options of nn.LIF.record"
+            )
     layers = list(net) if isinstance(net, Sequential) else [net]
     odd = next((layer for layer in layers if not isinstance(layer, LIF)), None)
     if config.keep_alive is not None and odd is not None:
