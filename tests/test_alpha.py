@@ -385,6 +385,21 @@ def test_peaks_of_silent_units_are_the_highest_potentials_and_have_the_derivativ
             assert exact == pytest.approx((values[0] - values[1]) / 2e-5, abs=1e-8)
 
 
+def test_the_peak_of_a_unit_that_hears_nothing_decays_from_its_start():
+    mask = torch.tensor([[True], [False]])
+    v_start = torch.tensor([0.0, -0.5], dtype=torch.float64)
+    layer = LIF(1, 2, tau_mem=1.0, tau_syn=0.5, synapse="alpha", mask=mask, v_start=v_start, dtype=torch.float64)
+    torch.nn.init.constant_(layer.weight, 0.5)
+    inputs = Spikes.from_latencies([[0.1]])
+    record = layer.record(inputs, t_end=3.0, t_start=0.0)
+    found = silent.silent_peaks(layer, inputs, record[0], t_start=0.0)
+    assert found.potential[0, 1].item() == pytest.approx(-0.5 * math.exp(-3.0), rel=1e-12)
+    both, alone = (
+        silent.next_times(layer, inputs, record, patience=1.0, t_start=0.0, units=units) for units in ([0, 1], [1])
+    )
+    assert both[0, 1].item() == alone[0, 0].item()
+
+
 def test_default_weights_let_each_unit_fire_about_once_for_a_spike_of_each_source():
     torch.manual_seed(0)
     layers = [LIF(100, 100, tau_mem=1.0, tau_syn=0.5, synapse="alpha") for _ in range(5)]

@@ -128,6 +128,17 @@ def test_at_a_tie_the_derivative_is_the_mean_of_its_sides():
     assert times.grad[0].item() == pytest.approx((loss(0.5 + step) - loss(0.5 - step)) / (2 * step), abs=1e-8)
 
 
+def test_at_a_tie_after_earlier_spikes_the_derivative_is_the_mean_of_its_sides():
+    def loss(times):
+        return van_rossum_distance(simulated([[[0.6, 1.0]]], times), simulated([[[1.0]]]), tau=0.5).sum()
+
+    times = torch.tensor([0.6, 1.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(loss(times), times)
+    for k, step in enumerate(1e-6 * torch.eye(2, dtype=torch.float64)):
+        difference = (loss(times + step) - loss(times - step)) / 2e-6
+        assert gradient[k].item() == pytest.approx(difference.item(), abs=1e-8)
+
+
 def test_a_spike_that_leaves_at_the_horizon_does_not_make_the_distance_jump():
     targets = simulated([[[0.5]]])
     late, gone = (

@@ -478,6 +478,26 @@ def test_a_shifted_spike_is_refused_or_warned_about(plain, shift):
         replay(net, inputs, given, t_end=T_END, tolerance=0.1)
 
 
+@pytest.mark.parametrize("synapse", ["exponential", "alpha"])
+def test_off_the_threshold_slopes_and_gradients_are_those_of_a_shifted_threshold(rng, synapse):
+    options = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.05, "recurrent": True, "synapse": synapse, **DOUBLE}
+    net, shifted = LIF(4, 3, **options), LIF(4, 3, v_threshold=1.2, **options)
+    net.reset_parameters(gain=4.0)
+    weights = {name: value for name, value in net.state_dict().items() if name.endswith("weight")}
+    shifted.load_state_dict(weights, strict=False)
+    inputs = Spikes.from_latencies(torch.from_numpy(rng.random((5, 4))))
+    own = shifted.record(inputs, t_end=T_END)
+    with pytest.warns(UserWarning, match="from the threshold"):
+        found = replay(net, inputs, own, t_end=T_END, on_mismatch="warn")
+    assert own[-1].n_spikes > 20
+    assert torch.allclose(found.record.slopes[0], own.slopes[0], rtol=1e-11)
+    for record in (own, found.record):
+        record[-1].times.square().sum().backward()
+    for name in weights:
+        exact = shifted.get_parameter(name).grad
+        assert torch.allclose(net.get_parameter(name).grad, exact, rtol=0.0, atol=1e-11 * exact.abs().max())
+
+
 def test_a_missing_spike_is_warned_about(plain):
     net, inputs, spikes = plain
     k = spikes.n_spikes - 1

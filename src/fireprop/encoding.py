@@ -60,7 +60,7 @@ def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
 
     The spike has a channel of its own, whatever its time. If it were inserted among the features by its time, it would
     shift them to other channels, differently from sample to sample (docs/deviations.md, 9). Raises ValueError if `time`
-    is not finite.
+    is not finite, or not before the end of a run that the spikes are of.
 
     >>> spikes = bias_spike(latency([[0.2, 1.0]], t_range=(0.0, 2.0)), 0.9)
     >>> spikes.times.tolist(), spikes.units.tolist()
@@ -73,6 +73,11 @@ def bias_spike(spikes: Spikes, time: float | Tensor) -> Spikes:
             raise ValueError(f"time has shape {tuple(moment.shape)}: give a number")
     else:
         moment = torch.tensor(arguments.number("time", time), dtype=torch.float64)
+    if spikes.t_end is not None and not bool((moment.detach() < spikes.t_end).all()):
+        b = int(torch.nonzero(moment.detach() >= spikes.t_end)[0])
+        raise ValueError(
+            f"time = {float(moment)}: sample {b} of the spikes ends at {float(spikes.t_end[b])}, give less"
+        )
     return Spikes.stack_units([spikes, Spikes.from_latencies(moment.expand(spikes.batch_size, 1))])
 
 

@@ -176,7 +176,7 @@ def _heard(synapses: Synapses) -> Spikes:
     heard, delay = synapses.heard, synapses.delay
     if delay is None:
         return heard
-    times = heard.times + (delay if delay.dim() == 0 else delay[0, heard.units])
+    times = heard.times + (delay if delay.dim() == 0 else delay[0].expand(heard.n_units)[heard.units])
     return Spikes._sorted(times, heard.units, heard.samples, len(heard), heard.n_units)
 
 

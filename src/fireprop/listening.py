@@ -195,6 +195,9 @@ class _Arrivals(NamedTuple):
     @classmethod
     def joined(cls, parts: Sequence["_Arrivals"]) -> "_Arrivals":
         """All of these, in order."""
+        if not parts:  # of a population that no synapse reaches
+            numbers, whole = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
+            return cls(whole, numbers, numbers, numbers, whole)
         whole = cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         order = torch.from_numpy(np.lexsort((whole.times.detach().numpy(), whole.pair.numpy())))
         return cls(*(column[order] for column in whole))
@@ -325,8 +328,8 @@ def _through(mask: Connectivity, heard: Spikes, samples: Tensor, units: Tensor) 
 
 def _from_start(listener: Listener, samples: Tensor, units: Tensor, t_start: Tensor | None) -> Iterator[_Arrivals]:
     """A bias is a current that stays; an initial current belongs to those of the first synapses."""
-    module = listener.units
-    for values, tau_syn in ((module.bias, None), (module.i_start, listener.synapses[0].tau_syn)):
+    module, first = listener.units, next((each.tau_syn for each in listener.synapses), None)
+    for values, tau_syn in ((module.bias, None), (module.i_start, first)):
         if values is not None and t_start is not None:
             weight = values.expand(listener.size)[units].double()
             alpha = torch.zeros_like(weight) if tau_syn is None else 1.0 / _at(tau_syn, units, torch.zeros_like(units))

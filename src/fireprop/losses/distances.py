@@ -74,7 +74,9 @@ def _filtered_square(
     for piece in pieces(weighting, torch.full_like(ends, -torch.inf), ends):
         start = torch.maximum(times, piece.start[samples])
         end = torch.minimum(following, piece.end[samples])
-        inside = torch.nonzero(start.detach() < end.detach())[:, 0]
+        # Between two spikes at one time is a piece without length, but with a derivative.
+        meeting = (start == end) & (times == following)
+        inside = torch.nonzero((start < end) | meeting)[:, 0]
         start, end, own = start[inside], end[inside], times[inside]
         decay = 2.0 / tau + piece.rate
         left = torch.exp(-2.0 * (start - own) / tau - piece.rate * (start - piece.origin))

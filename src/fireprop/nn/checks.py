@@ -214,6 +214,15 @@ def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape:
         check_kept(where, name, mask, torch.bool, shape)
 
 
+def check_own_weight(where: str, weight: Tensor | None) -> None:
+    """Refuse to write into a weight that is computed anew in each run: nothing of it would stay."""
+    if weight is not None and not isinstance(weight, nn.Parameter):
+        raise TypeError(
+            f"{where}: weight is computed by a parametrization or a hook, so that it cannot be changed in place: do "
+            "this first, and register the parametrization then"
+        )
+
+
 def dtype_of_run(weight: Tensor) -> torch.dtype:
     """The dtype of the first weight of a run, which that of all others has to be."""
     return weight.dtype if isinstance(weight, Tensor) else torch.get_default_dtype()

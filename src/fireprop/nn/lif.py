@@ -227,6 +227,8 @@ class LIF(nn.Module):
         the dtype cannot represent.
         """
         checks.generator(generator)
+        for weight in (self.weight, self.recurrent_weight):
+            checks.check_own_weight("reset_parameters", weight)
         theta = self.v_threshold.detach().expand(self.out_features)
         tau_mem = self.tau_mem.detach()
         taus = tau_mem, self.tau_syn.detach(), self.synapse

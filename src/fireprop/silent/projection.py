@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fireprop.nn import LIF, Record, Sequential
+from fireprop.nn.checks import check_own_weight
 from fireprop.nn.connectivity import dense_only
 from fireprop.nn.plain import lif_layers, require_feed_forward
 from fireprop.nn.record import horizon_of
@@ -71,6 +72,8 @@ def project_(
 
 
 def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_start: float, finite: bool) -> int:
+    mask = dense_only(lif.mask)
+    check_own_weight("project_", lif.weight)
     weight = lif.weight.detach().numpy()  # shares its memory
     alpha = np.atleast_2d(1.0 / lif.tau_syn.detach().numpy())
     beta, theta = 1.0 / lif.tau_mem.detach().numpy(), lif.v_threshold.detach().numpy()
@@ -82,7 +85,6 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
         if duration <= 0.0:
             raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
         drive = _drive(sources, sample, t_end, alpha, weight.shape[1], finite) / duration
-        mask = dense_only(lif.mask)
         if mask is not None:
             drive = drive * mask.numpy()
         needed = theta * (counts[sample] / duration + zeta_min * beta)

@@ -11,7 +11,7 @@ from fireprop import arguments
 from fireprop.listening import Listener, listener_at, listener_of, listeners, peaks, what_starts
 from fireprop.losses.common import require_labels
 from fireprop.nn import LIF, Record
-from fireprop.nn.checks import start
+from fireprop.nn.checks import check_own_weight, start
 from fireprop.nn.connectivity import Connectivity
 from fireprop.spikes import Spikes
 from fireprop.spikes.indexing import positions
@@ -247,6 +247,7 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
         for synapses in listener.synapses:
             if synapses.heard is listener.fired:
                 continue
+            check_own_weight(f"layer {listener.name}", synapses.weight)
             step = amount * dead.double()[:, None]
             if isinstance(synapses.mask, Connectivity):
                 synapses.mask.add_step_(synapses.weight, step)

@@ -14,6 +14,9 @@ from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.membrane import NONE_AHEAD
 
+# Of theta: what rounding alone may explain. The spikes of a run itself then have the slopes of that run to the bit.
+ROUNDING = 1e-6
+
 
 class Replay(NamedTuple):
     """What a replay works on.
@@ -61,6 +64,8 @@ def recognise(replay, log, k):
     if missed != NONE_AHEAD:
         return status.MISSED, u, missed
     fire(replay.graph, log.events, node, k, f)
+    if abs(replay.residual[k]) > ROUNDING * node.theta:
+        log.events[k].slope -= node.beta * replay.residual[k]  # V' at V(f-), where `fire` takes V = theta
     return status.OK, u, f
 
 

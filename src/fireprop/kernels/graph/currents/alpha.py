@@ -78,7 +78,7 @@ def base_current(channels, node):
 
 @called
 def state_after(channels, node, gap):
-    b, v, i = 1.0, 0.0, 0.0
+    b, v, i = decay(node.beta * gap) if node.n_channels == 0 else 1.0, 0.0, 0.0
     for c in pairs_of(node):
         current, drive = channels[c], channels[c + 1]
         a, b, lag, h, k = responses(gap, current.alpha, node.beta)
@@ -108,7 +108,8 @@ def fade(channels, node, gap, single):
 
 @called
 def move(node, channels, memo, t, single):
-    gap, b, v = t - node.at, 1.0, 0.0
+    gap, v = t - node.at, 0.0
+    b = decay(node.beta * gap) if node.n_channels == 0 else 1.0
     for pair in range(node.n_channels // 2):
         c = node.first_channel + 2 * pair
         current, drive = channels[c], channels[c + 1]
