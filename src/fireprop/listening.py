@@ -196,8 +196,8 @@ class _Arrivals(NamedTuple):
     def joined(cls, parts: Sequence["_Arrivals"]) -> "_Arrivals":
         """All of these, in order."""
         if not parts:  # of a population that no synapse reaches
-            numbers, whole = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-            return cls(whole, numbers, numbers, numbers, whole)
+            numbers, places = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
+            return cls(places, numbers, numbers, numbers, places)
         whole = cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         order = torch.from_numpy(np.lexsort((whole.times.detach().numpy(), whole.pair.numpy())))
         return cls(*(column[order] for column in whole))
