@@ -118,7 +118,9 @@ def subject_of(net: nn.Module) -> Subject:
             f"net is a {type(net).__name__} with modules that are not known: give a LIF, a Network, or a Sequential of "
             "these, LI, SpikeDropout and modules without parameters"
         ) from error
-    for name, module in modules:
+    for k, (name, module) in enumerate(modules):
+        if isinstance(module, LIF | Network | LI) and any(module is other for _, other in modules[:k]):
+            raise ValueError(f"net: module {name} stands in it twice: give a network in which no module occurs twice")
         builder.add(name, module)
     return builder.subject()
 
