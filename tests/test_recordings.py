@@ -66,6 +66,25 @@ def test_an_npz_gives_what_the_csv_of_the_same_events_gives(tmp_path):
     assert (found.samples, found.labels.tolist(), found.groups.tolist()) == (("0", "1", "2"), [1, 1, 0], [0, 1, 1])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int16])
+def test_an_npz_may_number_samples_by_integers_of_any_kind(tmp_path, dtype):
+    np.savez(tmp_path / "e.npz", time=[0.5, 1.0], unit=[0, 1], sample=np.array([0, 2], dtype))
+    assert read_recordings(tmp_path / "e.npz").samples == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("names", [["label"], ["group"], ["label", "group"]])
+def test_an_npz_with_labels_of_events_is_refused(tmp_path, names):
+    path, sample = tmp_path / "e.npz", np.repeat(np.arange(100), 12)
+    events = {"time": np.arange(1200.0), "unit": np.arange(1200) % 12, "sample": sample}
+    np.savez(path, **events, **{name: sample % 2 for name in names})
+    words = f"{names[0]} has 1200 entries, one for each event, but the last sample is 99: give one {names[0]} per sample"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_recordings(path)
+    # As many labels as events, of samples most of which have no events.
+    np.savez(path, **events, **{name: np.arange(1200) % 2 for name in names})
+    assert len(read_recordings(path)) == 1200
+
+
 HEAD = "time,unit,sample,label\n"
 
 

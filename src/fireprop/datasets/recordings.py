@@ -241,13 +241,35 @@ def _read_npz(path: str, optional: Sequence[str] = OF_SAMPLES) -> _Table:
     bad = np.flatnonzero(arrays["sample"] < 0)
     if bad.size:
         raise ValueError(f"{path}: sample[{bad[0]}] = {arrays['sample'][bad[0]]}: samples are numbered from 0")
+    _require_labels_of_samples(path, arrays)
     return _Table(path, _with_rows_of_samples(path, arrays), None, _numbers(arrays))
+
+
+def _require_labels_of_samples(path: str, arrays: Mapping[str, Words]) -> None:
+    """Refuse labels of events, as the columns of a CSV file have them: samples would get labels of others."""
+    sample, given = arrays["sample"], [name for name in OF_SAMPLES if name in arrays]
+    n_samples = _last(sample) + 1
+    if not given or sample.size <= n_samples or any(arrays[name].size != sample.size for name in given):
+        return
+    order = np.argsort(sample, kind="stable")
+    same = sample[order][1:] == sample[order][:-1]
+    # Some of the samples may lack events. Labels that differ within a sample cannot be those of events.
+    if all(np.all(arrays[name][order][1:][same] == arrays[name][order][:-1][same]) for name in given):
+        raise ValueError(
+            f"{path}: {given[0]} has {sample.size} entries, one for each event, but the last sample is "
+            f"{n_samples - 1}: give one {given[0]} per sample, so that sample k has {given[0]}[k]"
+        )
+
+
+def _last(samples: Words) -> int:
+    """The largest number of a sample, or -1 without samples, which unsigned integers cannot say."""
+    return int(samples.max()) if samples.size else -1
 
 
 def _numbers(arrays: Mapping[str, Words]) -> tuple[str, ...]:
     """The samples of an NPZ file: those that have a label or a group, else those up to the last that has an event."""
     lengths = [arrays[name].size for name in OF_SAMPLES if name in arrays]
-    return tuple(map(str, range(lengths[0] if lengths else int(arrays["sample"].max(initial=-1)) + 1)))
+    return tuple(map(str, range(lengths[0] if lengths else _last(arrays["sample"]) + 1)))
 
 
 def _with_rows_of_samples(path: str, arrays: dict[str, Words]) -> dict[str, Words]:
