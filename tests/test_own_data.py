@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fireprop import datasets, plotting, training
+from fireprop import datasets, plotting, sweeping, training
 from fireprop.cli import app
 from fireprop.nn import LI, LIF, Sequential
 from fireprop.runs import RunError, RunFolder
@@ -207,6 +207,8 @@ def test_what_does_not_apply_is_refused_in_one_line(file, tmp_path):
     assert "No such file" in mistake("train", tmp_path / "no.csv")
     assert "tau_mem = -1.0: give a finite number > 0" in mistake("train", file, "--tau-mem", -1)
     assert "t_end = 0.1: give a time after the first event" in mistake("train", file, "--t-end", 0.1)
+    assert mistake("train", file, "--batch-size", 0) == "fireprop: batch_size = 0: give at least 1"
+    assert mistake("train", file, "--epochs", 0) == "fireprop: epochs = 0: give at least 1"
     assert "guard = True: objective li-max has no output unit" in mistake(
         *("train", file, "--readout", "li-max", "--follow", 1, "--guard", "--hidden", 4, "--out", tmp_path / "guard")
     )
@@ -214,6 +216,14 @@ def test_what_does_not_apply_is_refused_in_one_line(file, tmp_path):
     assert "is a run of orders, not of xor" in mistake("train", "xor", "--resume", tmp_path / "run")
     (tmp_path / "one.csv").write_text("time,unit,sample,label\n1,0,a,x\n2,0,b,x\n")
     assert "has one class, x: give samples of at least two" in mistake("train", tmp_path / "one.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("batch_size", "all"), ("epochs", "ten"), ("epochs", None)]
+)
+def test_a_sweep_names_steps_that_cannot_be_counted(name, value, file):
+    with pytest.raises(ValueError, match=f"{name} = "):
+        sweeping.Sweep(task=str(file), space={name: [value]})
 
 
 def test_times_in_seconds_beside_constants_in_milliseconds_get_a_warning(file, tmp_path):

@@ -77,7 +77,9 @@ def test_an_npz_with_labels_of_events_is_refused(tmp_path, names):
     path, sample = tmp_path / "e.npz", np.repeat(np.arange(100), 12)
     events = {"time": np.arange(1200.0), "unit": np.arange(1200) % 12, "sample": sample}
     np.savez(path, **events, **{name: sample % 2 for name in names})
-    words = f"{names[0]} has 1200 entries, one for each event, but the last sample is 99: give one {names[0]} per sample"
+    words = (
+        f"{names[0]} has 1200 entries, one for each event, but the last sample is 99: give one {names[0]} per sample"
+    )
     with pytest.raises(ValueError, match=re.escape(words)):
         read_recordings(path)
     # As many labels as events, of samples most of which have no events.

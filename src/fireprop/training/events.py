@@ -379,6 +379,8 @@ def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> It
         yield "lr", 0.02, "of Adam, relative to the weights of each layer at the start"
     settings.setdefault("schedule", "cosine")
     settings.setdefault("relative_lr", True)
+    for name in ("epochs", "batch_size"):  # EventsConfig checks them too, but only after the division
+        arguments.integer(name, settings[name], least=1)
     steps = settings["epochs"] * math.ceil(n_samples / settings["batch_size"])
     settings.setdefault("warmup", min(WARMUP[0], int(steps / WARMUP[1])))
 
