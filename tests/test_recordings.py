@@ -39,6 +39,22 @@ def test_labels_and_groups_are_numbered_by_value_and_samples_may_be_empty(tmp_pa
     assert found.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("10", "--5", "9"), ("--5", "10", "9")),
+        (("2", "-", "10"), ("-", "10", "2")),
+        (("10", "-5", "9"), ("-5", "9", "10")),
+        (("5", "005", "05", "4"), ("4", "005", "05", "5")),
+    ],
+)
+def test_names_are_in_order_of_number_only_if_all_are_integers(tmp_path, names, ordered):
+    rows = "".join(f"1,0,s{k},{name},{name}\n" for k, name in enumerate(names))
+    found = read_recordings(written(tmp_path, "time,unit,sample,label,group\n" + rows))
+    assert found.class_names == found.group_names == ordered
+    assert [found.class_names[k] for k in found.labels] == list(names)
+
+
 def test_labels_may_be_in_a_second_file_which_names_empty_samples_too(tmp_path):
     events = written(tmp_path, "time,unit,sample\n1,0,q\n2,1,p\n")
     labels = written(tmp_path, "label,sample\nb,p\na,q\na,r\n", "labels.csv")

@@ -413,7 +413,9 @@ def _samples_of_rows(table: _Table, words: Words) -> Iterator[str]:
 
 def _in_order(names: set[str]) -> Any:
     """How names are sorted: as integers if all are, else as words."""
-    return int if all(name.lstrip("-").isdecimal() for name in names) else str
+    if not all(name.removeprefix("-").isdecimal() for name in names):
+        return str
+    return lambda name: (int(name), name)  # 5 and 05 are two names, and a set has no order
 
 
 def _notes(times: npt.NDArray[np.float64], samples: Ints) -> Iterator[str]:
