@@ -197,6 +197,27 @@ def test_labels_may_come_from_a_second_file(tmp_path):
     assert call("evaluate", tmp_path / "run").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["labels", "targets"])
+def test_labels_and_targets_may_move_with_the_file(name, tmp_path):
+    events, second = with_targets(tmp_path, "target-times")
+    if name == "labels":
+        second.write_text("sample,label\n" + "".join(f"s{k},{k % 2}\n" for k in range(12)))
+    place = tmp_path / "run"
+    options = ("--validation", 0.25, "--test", 0.25) if name == "labels" else ()
+    call("train", events, f"--{name}", second, "--hidden", 4, "--epochs", 1, *options, "--out", place)
+    before = json.loads(call("evaluate", place, "--json").stdout)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    events.rename(moved / "new.csv")
+    second.rename(tmp_path / "elsewhere.csv")
+    line = mistake("evaluate", place, "--data", moved / "new.csv")
+    assert f"cannot read {name} = {second}: it is not there, nor is {moved / 'targets.csv'}. If it has moved" in line
+    (tmp_path / "elsewhere.csv").rename(moved / "targets.csv")
+    assert json.loads(call("evaluate", place, "--data", moved / "new.csv", "--json").stdout) == before
+    (moved / "targets.csv").write_text((moved / "targets.csv").read_text() + "\n")
+    assert "has changed since this run began" in mistake("evaluate", place, "--data", moved / "new.csv")
+
+
 def test_what_does_not_apply_is_refused_in_one_line(file, tmp_path):
     assert "max_shift = 2: it does not apply to a file of events" in mistake("train", file, "--max-shift", 2)
     assert "--recipe accurate: it does not apply to a file" in mistake("train", file, "--recipe", "accurate")

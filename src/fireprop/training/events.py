@@ -159,22 +159,38 @@ class EventsConfig(LIFPlan):
         return self.names or None
 
     def require_data(self) -> None:
-        """Raises ValueError if the files are no longer those of the run."""
+        """Raises ValueError if the files are no longer those of the run.
+
+        A file of labels or targets that is not where it was may lie beside `data`, under the same name.
+        """
         if not Path(self.data or "").exists():
             raise ValueError(
                 f"cannot read {self.data}: it is not there. If it has moved, give its place with --data FILE, or data="
             )
-        found = digest_of(self.data or "", self.labels, self.targets)
+        found = digest_of(self.data or "", self._moved("labels"), self._moved("targets"))
         if found != self.digest:
             raise ValueError(
                 f"{self.data} has changed since this run began, or is another file: name the old one, or train again "
                 "into a new folder"
             )
 
+    def _moved(self, name: str) -> str | None:
+        """Where the file of labels or targets is now: where it was, or beside the file of events."""
+        path: str | None = getattr(self, name)
+        if path is None or Path(path).exists():
+            return path
+        beside = Path(self.data or "").with_name(Path(path).name)
+        if beside.exists():
+            return str(beside)
+        raise ValueError(
+            f"cannot read {name} = {path}: it is not there, nor is {beside}. If it has moved, put it beside the file "
+            "of events under its old name"
+        )
+
     def read(self) -> Recordings:
         """The samples of the file. Raises as `require_data` and `datasets.read_recordings` do."""
         self.require_data()
-        return read_recordings(self.data or "", self.labels)
+        return read_recordings(self.data or "", self._moved("labels"))
 
     def load(self) -> Splits:
         return self.split(self.read())
@@ -233,8 +249,8 @@ class EventsConfig(LIFPlan):
 
     def objective(self) -> Objective:
         if self.targets is not None:
-            self.require_data()
-            return self._targeted(read_targets(self.targets, read_recordings(self.data or "", self.labels)))
+            recordings = self.read()
+            return self._targeted(read_targets(self._moved("targets") or "", recordings))
         choices: dict[str, Objective] = {
             "first-spike": FirstSpike(self.tau, *self._late()),
             "kth-spike": KthSpike(self.k, self.tau, *self._late()),
