@@ -186,6 +186,23 @@ def test_groups_stay_together(tmp_path):
         assert all(own >= group or not own & group for group in times)
 
 
+def test_a_run_says_how_large_its_parts_are_and_which_lacks_a_class(tmp_path):
+    options = ("--hidden", 4, "--epochs", 1, "--out")
+    said = call("train", orders(tmp_path / "a.csv", n=20), *options, tmp_path / "a").stderr
+    assert "chosen: 14 samples to train, 3 to validate, 3 to test: drawn by seed 0" in said
+    assert "warning" not in said
+    # Four groups of one class each: every part lacks one, but perhaps for the training part.
+    file = orders(tmp_path / "b.csv", n=20, group=lambda sample: f"{'xy'[sample % 2]}{sample // 10}")
+    said = call("train", file, *options, tmp_path / "b").stderr
+    assert "chosen: 10 samples to train, 5 to validate, 5 to test: whole groups, drawn by seed 0" in said
+    splits = training.read_config(tmp_path / "b").load()
+    for name, part in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        lacking = {0, 1} - set(part.labels.tolist())
+        words = f"fireprop: warning: the part {name} ({len(part)} samples) lacks 1 of 2 classes, such as "
+        assert (words in said) == bool(lacking)
+        assert all(words + "ab"[k] + ": give more" in said for k in lacking)
+
+
 def test_labels_may_come_from_a_second_file(tmp_path):
     rows = orders(tmp_path / "e.csv", n=20).read_text().splitlines()
     (tmp_path / "e.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows))

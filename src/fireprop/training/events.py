@@ -3,17 +3,19 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fireprop import arguments
 from fireprop.datasets import (
+    Fault,
     Inspection,
+    Parts,
     Recordings,
     SpikeDataset,
     Traces,
@@ -195,16 +197,22 @@ class EventsConfig(LIFPlan):
     def load(self) -> Splits:
         return self.split(self.read())
 
+    def parts(self, recordings: Recordings) -> Parts:
+        """Which samples train, validate and test. Raises ValueError if one of these parts would be empty."""
+        classes = recordings.labels
+        if classes is None or self.targets is not None:
+            # Samples with targets have no classes that every part should have.
+            classes = torch.zeros(len(recordings), dtype=torch.int64)
+        return split_samples(
+            classes, validation=self.validation, test=self.test, seed=self.seed, groups=recordings.groups
+        )
+
     def split(self, recordings: Recordings) -> Splits:
         """The parts of the samples. Raises ValueError if one would be empty, or there are no labels."""
         whole = recordings.dataset() if self.targets is None else _numbered(recordings)
-        # Samples with targets have no classes that every part should have.
-        classes = whole.labels if self.targets is None else torch.zeros_like(whole.labels)
-        parts = split_samples(
-            classes, validation=self.validation, test=self.test, seed=self.seed, groups=recordings.groups
-        )
         train, validation, test = (
-            SpikeDataset(whole.spikes[part], whole.labels[part]) if len(part) else None for part in parts
+            SpikeDataset(whole.spikes[part], whole.labels[part]) if len(part) else None
+            for part in self.parts(recordings)
         )
         if self.targets is not None and train is not None and self.test == 0.0:
             test = train
@@ -291,9 +299,9 @@ def plan_for_events(
     path, labels  as of `datasets.read_recordings`
     targets       a file of target events or traces, as of `datasets.read_targets`, for the samples of `path`
 
-    Returns the settings, what was chosen and why, a line each, and what the file holds. Raises as
-    `datasets.read_recordings` does, and ValueError for a file without labels or with one class, for an unknown
-    setting, one that the read-out does not use, or one that is out of range.
+    Returns the settings, what was chosen and why, a line each, and what the file holds. Its faults include classes that
+    a part lacks. Raises as `datasets.read_recordings` does, and ValueError for a file without labels or with one class,
+    for an unknown setting, one that the read-out does not use, or one that is out of range.
     """
     names = {field.name for field in fields(EventsConfig)}
     own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first", "targets", "n_targets"}
@@ -322,7 +330,25 @@ def plan_for_events(
         data=str(path), labels=None if labels is None else str(labels), digest=digest, t_first=found.t_first,
         n_inputs=found.units, names=classes, targets=None if targets is None else str(targets), **settings,
     )  # fmt: skip
+    parts = config.parts(recordings)
+    train, validation, test = map(len, parts)
+    drawn = "drawn by seed" if recordings.groups is None else "whole groups, drawn by seed"
+    lines.append(f"{train:,} samples to train, {validation:,} to validate, {test:,} to test: {drawn} {config.seed}")
+    if targets is None and recordings.labels is not None:
+        found = replace(found, faults=(*found.faults, *_lacking(recordings.labels, classes, parts)))
     return config, lines, found
+
+
+def _lacking(labels: Tensor, names: Sequence[str], parts: Parts) -> Iterator[Fault]:
+    """Classes that a part has no sample of."""
+    for part_name, part in zip(Parts._fields, parts, strict=True):
+        missing = torch.nonzero(torch.bincount(labels[part], minlength=len(names)) == 0)[:, 0]
+        if len(part) and len(missing):
+            yield Fault(
+                f"the part {part_name} ({len(part):,} samples) lacks {len(missing)} of {len(names)} classes, such as "
+                f"{names[int(missing[0])]}",
+                "give more samples or groups, another seed, or another share",
+            )
 
 
 def unused(readout: str, changes: Mapping[str, Any]) -> list[str]:
