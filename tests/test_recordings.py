@@ -125,6 +125,8 @@ HEAD = "time,unit,sample,label\n"
         (HEAD + "1,-1,a,l\n", "line 2: unit = '-1': units are integers from 0"),
         (HEAD + "1,0.5,a,l\n", "line 2: unit = '0.5': units are integers from 0"),
         (HEAD + "1,one,a,l\n", "line 2: unit = 'one' is no number: units are integers from 0"),
+        (HEAD + "1,0,a,l\n1_000,0,a,l\n", "line 3: time = '1_000' is no number: write a number"),
+        (HEAD + "1,1_0,a,l\n", "line 2: unit = '1_0' is no number: units are integers from 0"),
         (HEAD + "1,99999999999,a,l\n", "line 2: unit = '99999999999': units are integers from 0 to 2147483647"),
         (HEAD + "1,,a,l\n", "line 2: unit is empty: give time and unit, or leave both empty for a sample without"),
         (HEAD + "1,0,,l\n", "line 2: sample is empty"),

@@ -368,16 +368,24 @@ def _units(events: _Table, rows: Ints) -> Ints:
 
 def _numbers_of(events: _Table, rows: Ints, name: str, remedy: str) -> npt.NDArray[np.float64]:
     column = events.columns[name][rows]
-    try:
+    if events.lines is None:
         return np.asarray(column.astype(np.float64))
+    try:
+        return np.array([_number(word) for word in column], dtype=np.float64)
     except ValueError as error:
         k = next(k for k, word in enumerate(column) if not _is_number(word))
         raise ValueError(f"{events.place(int(rows[k]), name)} is no number: {remedy}") from error
 
 
+def _number(word: str) -> float:
+    if "_" in word:  # Python reads 1_000 as 1000, other programs do not
+        raise ValueError(word)
+    return float(word)
+
+
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        _number(word)
     except ValueError:
         return False
     return True
