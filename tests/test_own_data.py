@@ -209,6 +209,7 @@ def test_labels_may_come_from_a_second_file(tmp_path):
     labels = tmp_path / "l.csv"
     labels.write_text("sample,label\n" + "".join(f"s{k},{k % 2}\n" for k in range(20)))
     assert "the file has no labels" in mistake("train", tmp_path / "e.csv")
+    assert f"{tmp_path / 'e.csv'}: the file has no labels" in mistake("train", tmp_path / "e.csv")
     assert "odd: no labels" in call("inspect", tmp_path / "e.csv").stdout
     call("train", tmp_path / "e.csv", "--labels", labels, "--hidden", 4, "--epochs", 1, "--out", tmp_path / "run")
     assert call("evaluate", tmp_path / "run").exit_code == 0

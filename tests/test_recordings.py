@@ -66,6 +66,10 @@ def test_labels_may_be_in_a_second_file_which_names_empty_samples_too(tmp_path):
         read_recordings(events).dataset()
     with pytest.raises(ValueError, match=re.escape("labels.csv: sample q has no label: give one for every sample")):
         read_recordings(events, written(tmp_path, "label,sample\nb,p\n", "labels.csv"))
+    with pytest.raises(
+        ValueError, match=re.escape("sample p has no label: give one for every sample; 'p.0' is a sample")
+    ):
+        read_recordings(events, written(tmp_path, "label,sample\nb,p.0\na,q\nc,r\n", "labels.csv"))
     with pytest.raises(ValueError, match="give them in one of the two files"):
         read_recordings(written(tmp_path, SMALL), labels)
 
@@ -154,6 +158,15 @@ ARRAYS = {"time": [0.5, 1.0], "unit": [0, 1], "sample": [0, 1], "label": [0, 1]}
         ({"unit": [0.5, 1.0]}, "unit holds float64: give integers"),
         ({"sample": [-1, 1]}, "sample[0] = -1: samples are numbered from 0"),
         ({"sample": [0, 2]}, "sample[1] = 2, but there are 2 labels: give one for every sample"),
+        (
+            {"sample": [0, 2], "label": None, "group": [0, 1]},
+            "sample[1] = 2, but there are 2 groups: give one for every",
+        ),
+        (
+            {"sample": [10**9, 0], "label": None},
+            "sample[0] = 1000000000, but there are 2 events: number samples from 0",
+        ),
+        ({"sample": np.array([0, 2**64 - 1], np.uint64), "label": None}, "sample[1] = 18446744073709551615, but"),
         ({"group": [0, 1, 2]}, "label has 2 entries, group 3: give one of each for every sample"),
         ({"unit": [0]}, "unit has shape (1,), time has (2,)"),
         ({"x": [0]}, "array 'x' is unknown: leave only time, unit, sample, label, group"),
@@ -265,6 +278,10 @@ def test_what_is_odd_is_found(tmp_path):
     assert faults(tmp_path, "time,unit,sample\n1,0,a\n2,0,a\n") == ["no labels"]
     assert faults(tmp_path, HEAD + "1,0,a,l\n2,0,a,l\n")[0] == "one class only: l"
     assert faults(tmp_path, HEAD + "1,0,a,l\n1,1,b,r\n") == ["all events of a sample are at one time"]
+    assert "all events of a sample are at one time" not in faults(tmp_path, HEAD + "1,0,a,l\n2,1,b,r\n")
+    assert faults(tmp_path, HEAD + "1,0,a,l\n1,1,a,l\n2,1,b,r\n") == [
+        "all events of a sample are at one time, which differs between samples"
+    ]
     grouped = "time,unit,sample,label,group\n1,0,a,l,x\n2,1,a,l,x\n1,0,b,r,x\n2,1,b,r,x\n1,0,c,r,y\n2,1,c,r,y\n"
     assert faults(tmp_path, grouped) == ["class l is in group x only"]
 

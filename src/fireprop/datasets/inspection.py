@@ -69,7 +69,11 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
     per_sample, per_unit = np.diff(offsets), np.bincount(units, minlength=spikes.n_units)
     first, last = _ends(times, offsets)
     duration = float(np.median(last - first))
-    faults = [*_odd_events(recordings, per_sample, per_unit), *_odd_classes(recordings), *_odd_times(first, last)]
+    faults = [
+        *_odd_events(recordings, per_sample, per_unit),
+        *_odd_classes(recordings),
+        *_odd_times(first, last, several=bool(per_sample.max() > 1)),
+    ]
     if tau_mem is not None:
         faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration)
     return Inspection(
@@ -174,11 +178,17 @@ def _odd_classes(recordings: Recordings) -> Iterator[Fault]:
             )
 
 
-def _odd_times(first: Floats, last: Floats) -> Iterator[Fault]:
-    """first, last: the ends of every sample that has events."""
+def _odd_times(first: Floats, last: Floats, *, several: bool) -> Iterator[Fault]:
+    """first, last: the ends of every sample that has events; several: whether any has more than one."""
     duration = float(np.median(last - first))
     if (last - first).max() == 0.0:
-        yield Fault("all events of a sample are at one time", "time tells nothing here; check the column time")
+        if first.min() == first.max():
+            yield Fault("all events of a sample are at one time", "time tells nothing here; check the column time")
+        elif several:
+            yield Fault(
+                "all events of a sample are at one time, which differs between samples",
+                "only that time can tell samples apart; check the column time",
+            )
         return
     spread = float(np.quantile(first, 0.9) - np.quantile(first, 0.1))
     if spread > 2.0 * duration:

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ OF_SAMPLES = ("label", "group")
 VALUE = "value"
 SUFFIXES = (".csv", ".npz")
 MAX_UNIT = 2**31 - 1
+MOST_EMPTY = 10_000_000  # samples of an NPZ file with fewer events; their names alone take 1 GB
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[Any]  # of str
@@ -241,6 +242,12 @@ def _read_npz(path: str, optional: Sequence[str] = OF_SAMPLES) -> _Table:
     bad = np.flatnonzero(arrays["sample"] < 0)
     if bad.size:
         raise ValueError(f"{path}: sample[{bad[0]}] = {arrays['sample'][bad[0]]}: samples are numbered from 0")
+    largest = _last(arrays["sample"])
+    if largest >= max(MOST_EMPTY, arrays["sample"].size) and not any(name in arrays for name in OF_SAMPLES):
+        raise ValueError(
+            f"{path}: sample[{arrays['sample'].argmax()}] = {largest}, but there are {arrays['sample'].size} events: "
+            "number samples from 0 without gaps"
+        )
     _require_labels_of_samples(path, arrays)
     return _Table(path, _with_rows_of_samples(path, arrays), None, _numbers(arrays))
 
@@ -281,11 +288,12 @@ def _with_rows_of_samples(path: str, arrays: dict[str, Words]) -> dict[str, Word
                 f"{path}: label has {arrays['label'].size} entries, group {arrays['group'].size}: give one of each "
                 "for every sample"
             )
+    given = "label" if "label" in arrays else "group"
     late = np.flatnonzero(arrays["sample"] >= n_samples)
     if late.size:
         raise ValueError(
-            f"{path}: sample[{late[0]}] = {arrays['sample'][late[0]]}, but there are {n_samples} labels: give one for "
-            "every sample, and number samples from 0"
+            f"{path}: sample[{late[0]}] = {arrays['sample'][late[0]]}, but there are {n_samples} {given}s: give one "
+            "for every sample, and number samples from 0"
         )
     return arrays
 
@@ -303,8 +311,9 @@ def _recordings(events: _Table, labelled: _Table) -> Recordings:
     rows = np.flatnonzero(has_event)
     times, units, samples = _times(events, rows), _units(events, rows), of_event[rows]
     spikes = Spikes.from_events(times, units, samples, n_units=int(units.max()) + 1, batch_size=len(order))
-    labels, class_names = _classes(labelled, "label", number)
-    groups, group_names = _classes(labelled, "group", number)
+    stray = set(map(str, labelled.columns["sample"])) - set(map(str, events.columns["sample"]))
+    labels, class_names = _classes(labelled, "label", number, stray)
+    groups, group_names = _classes(labelled, "group", number, stray)
     return Recordings(spikes, order, labels, class_names, groups, group_names, tuple(_notes(times, samples)))
 
 
@@ -391,8 +400,10 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _classes(table: _Table, column: str, number: Mapping[str, int]) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The number of each sample's label or group, and what the file calls them."""
+def _classes(
+    table: _Table, column: str, number: Mapping[str, int], stray: Set[str]
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The number of each sample's label or group, and what the file calls them; `stray` are samples without events."""
     if column not in table.columns:
         return None, ()
     words = np.array([str(word) for word in table.columns[column]], dtype=object)
@@ -410,7 +421,9 @@ def _classes(table: _Table, column: str, number: Mapping[str, int]) -> tuple[Ten
             )
     lacking = next((name for name, k in number.items() if k not in found), None)
     if lacking is not None:
-        raise ValueError(f"{table.path}: sample {lacking} has no {column}: give one for every sample")
+        other = next((name for name in number if name in stray), None)
+        hint = "" if other is None else f"; {other!r} is a sample of this file and of no event: name it alike in both"
+        raise ValueError(f"{table.path}: sample {lacking} has no {column}: give one for every sample{hint}")
     return torch.tensor([value[words[found[k]]] for k in range(len(number))]), tuple(names)
 
 

@@ -357,7 +357,8 @@ def unused(readout: str, changes: Mapping[str, Any]) -> list[str]:
 
 
 def _require_classes(path: str | Path, recordings: Recordings) -> None:
-    recordings.dataset()  # which says that there are no labels
+    if recordings.labels is None:
+        raise ValueError(f"{path}: the file has no labels: add a column (or array) label, or give a file of labels")
     if len(recordings.class_names) < 2:
         raise ValueError(f"{path} has one class, {recordings.class_names[0]}: give samples of at least two")
 
