@@ -64,6 +64,27 @@ def test_an_event_off_the_sensor_is_named(bad):
         spikes_from_events([events], (2, 34, 34))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("x", 3.7, "give an integer"),
+        ("y", np.nan, "give an integer"),
+        ("p", np.inf, "give an integer"),
+        ("x", 1e30, "give an integer"),
+        ("t", np.nan, "times must be finite"),
+        ("t", -np.inf, "times must be finite"),
+    ],
+)
+@pytest.mark.parametrize("t_end", [None, 5.0])
+def test_an_event_that_is_no_place_or_no_time_is_named(name, value, words, t_end):
+    events = np.ones(3, dtype=[(each, "f8") for each in "xytp"])
+    assert spikes_from_events([events], (2, 34, 34), t_end=t_end).n_spikes == 3
+    bad = events.copy()
+    bad[name][2] = value
+    with pytest.raises(ValueError, match=re.escape(f"recordings[1]['{name}'][2] = {value}: {words}")):
+        spikes_from_events([events, bad], (2, 34, 34), t_end=t_end)
+
+
 def test_what_is_no_recording_is_named():
     with pytest.raises(ValueError, match=re.escape("recordings[0] has no fields x, y, t, p")):
         spikes_from_events([np.zeros((3, 4))], (2, 34, 34))

@@ -114,8 +114,8 @@ def spikes_from_events(
     per_unit    ticks of t to a unit of time: 1000 makes milliseconds of microseconds
     t_end       leave out events from this time on, in units of time. Default: keep all
 
-    An event is a spike of unit (p * rows + y) * columns + x, at t / per_unit. Raises ValueError if a field is missing
-    or an event is off the sensor.
+    An event is a spike of unit (p * rows + y) * columns + x, at t / per_unit. Raises ValueError if a field is missing,
+    x, y or p is no integer, t is not finite, or an event is off the sensor.
 
     >>> events = np.array([(3, 1, 500, True)], dtype=[("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")])
     >>> spikes = spikes_from_events([events], (2, 34, 34), per_unit=1000.0)
@@ -133,7 +133,7 @@ def spikes_from_events(
                 f"recordings[{number}] has no fields x, y, t, p: give a structured array with these fields, as "
                 "tonic does"
             )
-        x, y, p = (events[name].astype(np.int64) for name in ("x", "y", "p"))
+        x, y, p = (_whole(f"recordings[{number}][{name!r}]", events[name]) for name in ("x", "y", "p"))
         outside = np.flatnonzero((x < 0) | (x >= columns) | (y < 0) | (y >= rows) | (p < 0) | (p >= planes))
         if outside.size:
             k = outside[0]
@@ -142,11 +142,28 @@ def spikes_from_events(
                 f"and {planes} polarities",
                 number,
             )
-        times = events["t"].astype(np.float64) / per_unit
+        ticks = events["t"].astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(ticks))
+        if bad.size:
+            raise ValueError(
+                f"recordings[{number}]['t'][{bad[0]}] = {events['t'][bad[0]]}: times must be finite; remove the event"
+            )
+        times = ticks / per_unit
         kept = slice(None) if last is None else times < last
         units = ((p * rows + y) * columns + x)[kept]
         parts.append(Spikes.from_events(times[kept], units, None, n_units=planes * rows * columns))
     return Spikes.cat(parts)
+
+
+def _whole(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Coordinates as integers. Raises ValueError for one that is none: a conversion would cut 3.7 to 3."""
+    if values.dtype.kind in "biu":
+        return values.astype(np.int64)
+    reals = values.astype(np.float64)
+    bad = np.flatnonzero(~((np.abs(reals) < 2.0**63) & (reals == np.floor(reals))))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] = {values[bad[0]]}: give an integer")
+    return reals.astype(np.int64)
 
 
 def _checked_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
