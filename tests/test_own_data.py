@@ -265,6 +265,18 @@ def test_a_sweep_names_steps_that_cannot_be_counted(name, value, file):
         sweeping.Sweep(task=str(file), space={name: [value]})
 
 
+@pytest.mark.parametrize("name", ["targets", "n_targets", "labels", "digest"])
+def test_a_sweep_does_not_choose_what_follows_from_the_files(name, file):
+    with pytest.raises(ValueError, match=re.escape(f"space['{name}']: there is no such setting")):
+        sweeping.Sweep(task=str(file), space={name: [str(file)]})
+
+
+def test_a_sweep_has_no_targets(tmp_path):
+    events, targets = with_targets(tmp_path, "target-times")
+    with pytest.raises(ValueError, match=re.escape("settings['targets']: a sweep compares accuracies")):
+        sweeping.Sweep(task=str(events), space={"lr": [0.1]}, settings={"targets": str(targets)})
+
+
 def test_times_in_seconds_beside_constants_in_milliseconds_get_a_warning(file, tmp_path):
     said = call("train", file, "--hidden", 4, "--epochs", 1, "--tau-mem", 20, "--out", tmp_path / "run").stderr
     assert "fireprop: warning: tau_mem = 20, but the median sample lasts 0." in said

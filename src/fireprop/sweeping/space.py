@@ -14,11 +14,11 @@ import numpy as np
 from fireprop import arguments
 from fireprop.datasets.files import opened
 from fireprop.plans import Plan
+from fireprop.training.events import OWN
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-OWN = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first"}  # of the data, the same in all trials
 RANGE = ("low", "high", "log", "step")
 WHOLE = 1e-9  # by how much a number of steps may miss a whole one, in steps
 

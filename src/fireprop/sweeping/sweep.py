@@ -51,6 +51,10 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.task in PLANS and self.task not in TASKS:
             raise ValueError(f"task = {self.task!r}: a sweep compares accuracies, and this task has no classes")
+        if "targets" in self.settings:
+            raise ValueError(
+                "settings['targets']: a sweep compares accuracies, and targets have no classes; leave it out"
+            )
         twice = next((name for name in self.space if name in self.settings), None)
         if twice is not None:
             raise ValueError(f"{twice} = {self.settings[twice]}: the space has it too; give it in one place")

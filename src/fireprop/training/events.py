@@ -62,6 +62,8 @@ LARGEST = 32
 DEFAULT: "ReadOut" = "first-spike"
 ReadOut = Literal["first-spike", "kth-spike", "count", "li-max", "li-mean", "target-times", "trace"]
 FOR_TARGETS = "target-times", "trace"  # read-outs that follow from the file of targets
+# Settings that follow from the files: nobody gives them, and they are the same in all trials of a sweep.
+OWN = frozenset({"task", "data", "labels", "digest", "n_inputs", "names", "t_first", "targets", "n_targets"})
 USED_BY = {  # settings that some read-outs alone use
     "k": ("kth-spike",),
     "tau": (*BY_TIME, "count"),
@@ -304,8 +306,7 @@ def plan_for_events(
     for an unknown setting, one that the read-out does not use, or one that is out of range.
     """
     names = {field.name for field in fields(EventsConfig)}
-    own = {"task", "data", "labels", "digest", "n_inputs", "names", "t_first", "targets", "n_targets"}
-    strange = next((name for name in changes if name not in names - own), None)
+    strange = next((name for name in changes if name not in names - OWN), None)
     if strange is not None:
         raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to a file of events; leave it out")
     digest = digest_of(*(None if each is None else str(each) for each in (path, labels, targets)))
