@@ -409,6 +409,29 @@ def test_targets_that_do_not_fit_are_refused_in_words(rows, message, tmp_path):
     assert message in mistake("train", events, "--targets", targets, "--t-end", "20", *options)
 
 
+@pytest.mark.parametrize("row", ["-500,0,{}", "0.5,0,{}", "-500,0,{},0.1", "0.5,0,{},0.1", "-1,0,{},0\n3,0,{},0.1"])
+def test_targets_before_the_first_event_are_refused(row, tmp_path):
+    events, targets = tmp_path / "events.csv", tmp_path / "targets.csv"
+    events.write_text("time,unit,sample\n" + "".join(f"{1 + k},{k},s{k}\n{4 + k},0,s{k}\n" for k in range(3)))
+    header = "time,unit,sample" + (",value" if row.count(",") > 2 else "")
+    targets.write_text("\n".join([header, *(row.replace("{}", f"s{k}") for k in range(3))]) + "\n")
+    first = row.split(",")[0]
+    with pytest.raises(ValueError, match=re.escape(f"targets.csv is at {first}, but the first event is at 1: give")):
+        plan_for_events(events, targets=targets)
+
+
+def test_a_trace_may_begin_at_rest_and_the_end_of_a_run_follows_from_the_last_target(tmp_path):
+    events, targets = tmp_path / "events.csv", tmp_path / "targets.csv"
+    events.write_text("time,unit,sample\n" + "".join(f"{1 + k},{k},s{k}\n{4 + k},0,s{k}\n" for k in range(9)))
+    for last, line in ((101, "t_end = 102: a hundredth of the run after the last target, at 101"), (5, "t_end = ")):
+        rows = [f"{time},0,s{k},{time / 100}" for k in range(9) for time in (0, last)]
+        targets.write_text("\n".join(["time,unit,sample,value", *rows]) + "\n")
+        plan, lines, _ = plan_for_events(events, targets=targets)
+        (said,) = [each for each in lines if each.startswith("t_end")]
+        assert said.startswith(line)
+        assert said.startswith(f"t_end = {plan.t_end:g}: ")
+
+
 def test_targets_of_an_npz_file_are_those_of_a_csv(tmp_path):
     events = tmp_path / "events.npz"
     np.savez(events, time=[0.5, 1.0, 2.0], unit=[0, 1, 0], sample=[0, 0, 1])

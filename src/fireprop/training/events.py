@@ -320,7 +320,8 @@ def plan_for_events(
     else:
         wanted = read_targets(targets, recordings)
         classes, found = (), replace(found, faults=tuple(each for each in found.faults if each.what != NO_LABELS))
-        settings |= _of_targets(targets, wanted, found, settings)
+        own, lines = _of_targets(targets, wanted, found, settings)
+        settings |= own
     readout = settings.get("readout", DEFAULT)
     for name in unused(readout, changes):
         raise ValueError(f"{name} = {changes[name]!r}: readout = {readout!r} does not use it; leave it out")
@@ -371,19 +372,38 @@ def _numbered(recordings: Recordings) -> SpikeDataset:
 
 def _of_targets(
     path: str | Path, targets: Spikes | Traces, found: Inspection, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Settings that follow from targets. Raises ValueError for a read-out, or an end, that does not fit them."""
+) -> tuple[dict[str, Any], list[str]]:
+    """Settings that follow from targets, and lines on those that were chosen.
+
+    Raises ValueError for targets before the first event, and for a read-out, or an end, that does not fit them.
+    """
     readout = "trace" if isinstance(targets, Traces) else "target-times"
     if settings.get("readout", readout) != readout:
         raise ValueError(f"readout = {settings['readout']!r}: the targets of {path} need {readout}; leave it out")
     last = float(targets.times.max()) if len(targets.times) else found.t_last
+    _require_not_early(path, targets, found.t_first)
     t_end = settings.get("t_end")
     if t_end is not None and t_end <= last:
         raise ValueError(f"t_end = {t_end}: the last target of {path} is at {last:.12g}; give a later time")
     own: dict[str, Any] = {"readout": readout, "n_targets": targets.n_units}
-    if t_end is None and last > found.t_last:
-        own["t_end"] = _round_up(last + 0.01 * (last - found.t_first), found.t_first)
-    return own
+    if t_end is not None or last <= found.t_last:
+        return own, []
+    own["t_end"] = _round_up(last + 0.01 * (last - found.t_first), found.t_first)
+    return own, [f"t_end = {_shown(own['t_end'])}: a hundredth of the run after the last target, at {last:.12g}"]
+
+
+def _require_not_early(path: str | Path, targets: Spikes | Traces, t_first: float) -> None:
+    """Refuse targets that no output can meet, because no event has come yet."""
+    if not len(targets.times):
+        return
+    first, last = float(targets.times.min()), float(targets.times.max())
+    # Traces may begin at time 0 with the potential at rest, if they go on after the first event.
+    earliest = min(0.0, t_first) if isinstance(targets, Traces) and last > t_first else t_first
+    if first < earliest:
+        raise ValueError(
+            f"the first target of {path} is at {first:.12g}, but the first event is at {t_first:.12g}: give both in "
+            "one unit of time, and no target before that event"
+        )
 
 
 def _defaults(found: Inspection, n_samples: int, settings: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
