@@ -282,6 +282,8 @@ def test_times_in_seconds_beside_constants_in_milliseconds_get_a_warning(file, t
     assert "fireprop: warning: tau_mem = 20, but the median sample lasts 0." in said
     assert "such as tau_mem = 0.02 (a factor of 1000, as between ms and s)" in said
     assert "odd: tau_mem = 20, but" in call("inspect", file, "--tau-mem", 20).stdout
+    assert "nothing odd was found" in call("inspect", file, "--tau-mem", "inf").stdout  # no leak, as train has it
+    assert "tau_mem = -inf" in mistake("inspect", file, "--tau-mem", "-inf")
 
 
 def test_inspect_prints_numbers_and_draws(file, tmp_path):

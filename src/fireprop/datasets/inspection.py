@@ -57,7 +57,8 @@ class Inspection:
 def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) -> Inspection:
     """Statistics and faults of events that a file holds.
 
-    tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them
+    tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them. Infinity, of
+             units without leak, fits all
 
     Faults are samples without events, units that never fire, a unit numbered far beyond the others, and events that are
     there twice. Also classes of very different size or in one group only, or no labels. Also samples of very different
@@ -74,7 +75,7 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
         *_odd_classes(recordings),
         *_odd_times(first, last, several=bool(per_sample.max() > 1)),
     ]
-    if tau_mem is not None:
+    if tau_mem is not None and tau_mem != math.inf:
         faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration)
     return Inspection(
         samples=len(recordings),

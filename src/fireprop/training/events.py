@@ -311,8 +311,7 @@ def plan_for_events(
         raise ValueError(f"{strange} = {changes[strange]!r}: it does not apply to a file of events; leave it out")
     digest = digest_of(*(None if each is None else str(each) for each in (path, labels, targets)))
     recordings = read_recordings(path, labels)
-    tau_mem = changes.get("tau_mem")
-    found = inspect_recordings(recordings, tau_mem=None if tau_mem == math.inf else tau_mem)
+    found = inspect_recordings(recordings, tau_mem=changes.get("tau_mem"))
     settings, lines = dict(changes), []
     if targets is None:
         _require_classes(path, recordings)
