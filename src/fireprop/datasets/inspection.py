@@ -57,8 +57,8 @@ class Inspection:
 def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) -> Inspection:
     """Statistics and faults of events that a file holds.
 
-    tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them. Infinity, of
-             units without leak, fits all
+    tau_mem  a membrane time constant that is planned, in the unit of the times: say if it does not fit them. Units
+             without leak (infinity) fit all
 
     Faults are samples without events, units that never fire, a unit numbered far beyond the others, and events that are
     there twice. Also classes of very different size or in one group only, or no labels. Also samples of very different

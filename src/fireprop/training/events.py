@@ -312,7 +312,8 @@ def plan_for_events(
     digest = digest_of(*(None if each is None else str(each) for each in (path, labels, targets)))
     recordings = read_recordings(path, labels)
     found = inspect_recordings(recordings, tau_mem=changes.get("tau_mem"))
-    settings, lines = dict(changes), []
+    settings = dict(changes)
+    lines: list[str] = []
     if targets is None:
         _require_classes(path, recordings)
         classes = recordings.class_names
