@@ -370,6 +370,87 @@ def test_a_loss_that_refuses_the_outputs_is_found(healthy):
     assert "late_penalty" in found(report, "loss-fails").what
 
 
+def loss_of_training(net, data, objective, t_end):
+    """The loss, and per weight the sum of |gradient * weight|, as the training step has them."""
+    record = net.record(data.spikes, t_end=t_end)
+    loss = objective.loss_of_run(net, data.spikes, record, data.labels)
+    weights = dict(net.named_parameters())
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
+    felt = {
+        name: float((gradient * weight.detach()).abs().sum())
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+    return float(loss.detach()), felt
+
+
+@pytest.mark.parametrize("pull", [0.0, 0.5])
+def test_the_loss_of_target_events_is_that_of_training(healthy, pull):
+    net, data, _ = healthy
+    data = SpikeDataset(data.spikes[:6], torch.arange(6))
+    targets = Spikes.from_lists([[[2.0], [2.5], [3.0]]] * 6)
+    objective = objectives.TargetTimes(targets, tolerance=0.1, pull=pull)
+    report = fireprop.diagnose(net, data, t_end=4.0, objective=objective)
+    loss, felt = loss_of_training(net, data, objective, 4.0)
+    assert loss > 0.1
+    assert report.facts["loss"] == f"{loss:.4g}"
+    assert max(felt.values()) > 1e-3
+    assert "flat-loss" not in kinds(report)
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_silent_layer_is_said_to_have_no_gradient_only_where_that_was_measured(healthy, taught):
+    """Target events give the weights of a silent output a gradient, the loss of first spikes alone does not."""
+    net, data, rest = healthy
+    with torch.no_grad():
+        net[1].weight.mul_(1e-3)
+    without = found(fireprop.diagnose(net, data, t_end=4.0), "silent-layer")
+    assert "gradient" not in without.what
+    targets = Spikes.from_lists([[[2.0], [2.5], [3.0]]] * 3)
+    objective = objectives.TargetTimes(targets, tolerance=0.1) if taught else objectives.FirstSpike(tau=0.1)
+    finding = found(fireprop.diagnose(net, data, **rest | {"objective": objective}), "silent-layer")
+    _, felt = loss_of_training(net, data, objective, 4.0)
+    assert (felt["1.weight"] > 0.0) == taught
+    assert finding.layer == "1"
+    assert ("The loss has a gradient for its weights" in finding.what) == taught
+    assert ("The gradient of its weights is 0" in finding.what) != taught
+    assert finding.level == ("warning" if taught else "problem")
+
+
+def test_patience_gives_silent_outputs_a_gradient_and_begins_where_the_run_does(healthy):
+    _, data, rest = healthy
+    layer = LIF(5, 3, **TAUS, bias=torch.full((3,), 0.1))
+    with torch.no_grad():
+        layer.weight.fill_(0.01)
+    objective = objectives.FirstSpike(tau=0.1, patience=1.0)
+    losses = set()
+    for start in (0.0, -2.0, torch.linspace(-2.0, 0.0, 80)):
+        report = fireprop.diagnose(layer, data, **rest | {"objective": objective, "t_start": start})
+        assert "The loss has a gradient for its weights" in found(report, "silent-layer").what
+        losses.add(report.facts["loss"])
+    assert len(losses) == 3
+
+
+def test_units_that_the_loss_teaches_are_not_said_to_learn_nothing(healthy):
+    net, data, _ = healthy
+    with torch.no_grad():
+        net[0].weight[20:] = -1.0
+        net[1].weight[2] = 1e-3
+    targets = Spikes.from_lists([[[2.0], [2.5], [3.0]]] * 3)
+    objective = objectives.TargetTimes(targets, tolerance=0.1)
+    report = fireprop.diagnose(net, data, t_end=4.0, objective=objective)
+    assert "The loss has a gradient for the weights of 1." in found(report, "silent-units", "1").what
+    assert "learn nothing" in found(report, "silent-units", "0").what
+
+
+def test_a_network_that_the_loss_does_not_understand_is_found(healthy):
+    net, data, rest = healthy
+    with torch.no_grad():
+        net[1].weight[2] = -1.0
+    mixed = Sequential(net[0], torch.nn.Identity(), net[1])
+    report = fireprop.diagnose(mixed, data, **rest | {"objective": objectives.KthSpike(1, tau=0.1, patience=1.0)})
+    assert "net contains a Identity" in found(report, "loss-fails").what
+
+
 # ------------------------------------------------------------------------------------------------ planted: gradients
 
 

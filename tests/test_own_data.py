@@ -1,5 +1,6 @@
 """Own data from the command line: the page runs, every read-out learns, and a run is one like those of the tasks."""
 
+import base64
 import contextlib
 import json
 import re
@@ -381,6 +382,24 @@ def test_a_file_of_targets_trains_outputs_to_show_them(kind, tmp_path):
     assert "test loss" in shown.stdout
     targets.write_text(targets.read_text() + targets.read_text().splitlines()[-1] + "\n")
     assert "has changed since this run began" in mistake("evaluate", tmp_path / "more")
+
+
+def test_a_page_of_a_run_with_target_events_has_the_loss_of_training(tmp_path):
+    """That of potentials, which takes from spikes of the hidden layer directly."""
+    events, targets = with_targets(tmp_path, "target-times")
+    call("train", events, "--targets", targets, "--hidden", "6", "--epochs", "1", "--out", tmp_path / "run")
+    page = training.explore(tmp_path / "run")
+    data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    trainer = training.load_trained(tmp_path / "run")
+    inputs, label = trainer.splits.test[0]
+    loss = trainer.loss(inputs, trainer.run_to_end(inputs), label.reshape(1)).detach()
+    assert float(loss) > 0.01
+    assert data["facts"]["loss"] == f"{float(loss):.6g}"
+    assert "without what the loss takes from potentials" in data["facts"]["dL/dw, dL/dt of inputs"]
+    direct = np.frombuffer(
+        base64.b64decode(data["arrays"]["direct"]["base64"]), f"<f{data['arrays']['direct']['size']}"
+    )
+    assert np.abs(direct).max() > 0.0
 
 
 def test_one_sample_is_enough_for_targets(tmp_path):

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from fireprop.diagnosis.measure import Activity, Case, Runaways, intervals
-from fireprop.diagnosis.report import Finding, Sure, counted
+from fireprop.diagnosis.measure import Activity, Case, LossRun, Runaways, intervals
+from fireprop.diagnosis.report import Finding, Level, Sure, counted
 from fireprop.diagnosis.subject import Subject
 
 # Of the samples of an epoch, in `training.runaway` too. Yin-Yang, Iris and XOR, at their settings, stay below 3 times
@@ -23,37 +23,53 @@ BURSTING = 0.5  # share of the intervals of a unit
 AT_THE_LIMIT = 0.9  # share of the run in which a unit is refractory
 
 
-def silent_layers(subject: Subject, activities: Sequence[Activity]) -> Iterator[Finding]:
-    """Layers that fire in no sample, but for those that receive from such layers alone."""
+def silent_layers(subject: Subject, activities: Sequence[Activity], run: LossRun | None) -> Iterator[Finding]:
+    """Layers that fire in no sample, but for those that receive from such layers alone.
+
+    A loss may teach a silent layer, as that of target times does. Then it is worth a warning only.
+    """
     silent = {each.layer.name for each in activities if each.spikes.n_spikes == 0}
     for each in activities:
         name, sources = each.layer.name, subject.sources(each.layer.name)
         if name in silent and not (sources and sources <= silent):
             after = "" if len(silent) == 1 else f" Also silent: {', '.join(sorted(silent - {name}))}."
+            level, gradient = _gradient_in_words(run, name)
             yield Finding(
-                "silent-layer", f"No unit fires in any sample. A silent layer has no gradient.{after}",
-                "problem", "certain", 0.0, LOW_RATE, name,
-            )  # fmt: skip
+                "silent-layer", f"No unit fires in any sample.{gradient}{after}", level, "certain", 0.0, LOW_RATE, name
+            )
 
 
-def silent_units(activities: Sequence[Activity], sure: Sure, accuracy: float | None) -> Iterator[Finding]:
+def _gradient_in_words(run: LossRun | None, layer: str) -> tuple[Level, str]:
+    """How bad it is that a layer is silent, and whether its weights have a gradient; empty where none was measured."""
+    taught = None if run is None else run.taught.get(layer)
+    if taught is None:
+        return "problem", ""
+    if bool(taught.any()):
+        return "warning", " The loss has a gradient for its weights all the same."
+    return "problem", " The gradient of its weights is 0."
+
+
+def silent_units(activities: Sequence[Activity], sure: Sure, run: LossRun | None) -> Iterator[Finding]:
     """Units that fire in no sample, of layers that fire. If the accuracy is good, hidden ones are worth a note only."""
+    accuracy = None if run is None else run.accuracy
     for each in activities:
         silent = torch.nonzero((each.counts == 0).all(0)).flatten()
         if silent.numel() == 0 or each.spikes.n_spikes == 0:
             continue
-        share = silent.numel() / each.layer.size
+        name, share = each.layer.name, silent.numel() / each.layer.size
         number = f"{silent.numel():,} of {each.layer.size:,}"
         most = share > MOSTLY_SILENT and (accuracy is None or accuracy < GOOD)
         if each.is_output:
             yield Finding(
                 "silent-outputs", f"Output units that fire in no sample: {number}. Their classes are never the answer.",
-                "problem", sure, share, 0.0, each.layer.name, tuple(silent.tolist()),
+                "problem", sure, share, 0.0, name, tuple(silent.tolist()),
             )  # fmt: skip
         else:
+            taught = 0 if run is None or name not in run.taught else int(run.taught[name][silent].sum())
+            learn = f". The loss has a gradient for the weights of {taught:,}." if taught else ", and learn nothing."
             yield Finding(
-                "silent-units", f"Units that fire in no sample: {number}. They do nothing, and learn nothing.",
-                "warning" if most else "note", sure, share, MOSTLY_SILENT if most else 0.0, each.layer.name,
+                "silent-units", f"Units that fire in no sample: {number}. They do nothing{learn}",
+                "warning" if most else "note", sure, share, MOSTLY_SILENT if most else 0.0, name,
                 tuple(silent.tolist()),
             )  # fmt: skip
 

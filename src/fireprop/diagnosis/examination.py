@@ -133,9 +133,9 @@ def _with_runs(case: Case, facts: dict[str, str], *, trained: bool) -> Iterator[
     if case.objective is not None and case.labels is not None and case.labels_fit:
         try:
             run = measure.measure_loss(case)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             yield outputs.failure(error)
-    yield from _of_spikes(case, activities, None if run is None else run.accuracy)
+    yield from _of_spikes(case, activities, run)
     if run is not None:
         facts["loss"] = f"{run.loss:.4g}" + ("" if run.accuracy is None else f", accuracy {run.accuracy:.1%}")
         silent = {each.layer.name for each in activities if each.spikes.n_spikes == 0}
@@ -149,11 +149,11 @@ def _with_runs(case: Case, facts: dict[str, str], *, trained: bool) -> Iterator[
     yield from gradients.exploding(few, measure.measure_growth(few))
 
 
-def _of_spikes(case: Case, activities: Sequence[Activity], accuracy: float | None) -> Iterator[Finding]:
+def _of_spikes(case: Case, activities: Sequence[Activity], run: LossRun | None) -> Iterator[Finding]:
     subject = case.subject
     sure: Any = "certain" if case.whole else "likely"
-    yield from activity.silent_layers(subject, activities)
-    yield from activity.silent_units(activities, sure, accuracy)
+    yield from activity.silent_layers(subject, activities, run)
+    yield from activity.silent_units(activities, sure, run)
     # Where the first output spikes end a run, nothing follows from those that come later.
     lasting = [each for each in activities if case.stop is None or not each.is_output]
     yield from activity.low_rates(lasting)

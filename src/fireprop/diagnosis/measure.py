@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import validity
-from fireprop.diagnosis.subject import Layer, Subject
+from fireprop.diagnosis.subject import Layer, Subject, weight_of
 from fireprop.engine import SpikeLimitError, TimeResolutionError
 from fireprop.nn import Record
 from fireprop.nn.stop import Stop
@@ -81,6 +81,12 @@ class Case:
         return None if self.objective is None else self.objective.stop
 
     @property
+    def common_start(self) -> float | Tensor | None:
+        """t_start as an objective is given it: a number, as training has it, where all samples begin together."""
+        start = self.t_start
+        return float(start[0]) if start is not None and bool((start == start[0]).all()) else start
+
+    @property
     def limit(self) -> int:
         """Of the spikes of a layer in a run to the end."""
         return self.max_spikes if self.stop is None else max(self.max_spikes, MAX_SPIKES)
@@ -134,6 +140,8 @@ class LossRun(NamedTuple):
 
     accuracy     None without classes; predictions: (batch,), likewise
     scale        by the name of a weight: sum of |gradient * weight|, how far the loss moves if the weight is scaled
+    taught       by the name of a layer that fires: (units,) whether a weight of the unit has a gradient other than 0;
+                 empty where no gradient was measured
     early_share  share of the gradient by input times that falls on the first half of each sample's inputs, the mean
                  over samples; None where no sample has inputs in both halves
     """
@@ -142,6 +150,7 @@ class LossRun(NamedTuple):
     accuracy: float | None
     predictions: Tensor | None
     scale: dict[str, float]
+    taught: dict[str, Tensor]
     early_share: float | None
 
 
@@ -245,13 +254,13 @@ def measure_loss(case: Case) -> LossRun:
     objective, labels = cast(Objective, case.objective), cast(Tensor, case.labels)
     inputs = _moving(case.inputs)
     record = case.record(inputs, case.stop)
-    loss = objective.loss(record, labels)
+    loss = objective.loss_of_run(case.subject.net, inputs, record, labels, t_start=case.common_start)
     predictions = objective.predictions(record) if objective.has_classes else None
     accuracy = None if predictions is None else float((predictions == labels).double().mean())
     parameters = dict(case.subject.net.named_parameters())
     known = [each.parameter for each in case.subject.synapses if each.parameter in parameters]  # no parametrization
     keys = [key for key in known if parameters[key].requires_grad]
-    scale, early = {}, None
+    scale, taught, early = {}, {}, None
     if loss.requires_grad and bool(torch.isfinite(loss)):
         wanted = [*(parameters[key] for key in keys), inputs.times]
         *gradients, by_times = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
@@ -259,8 +268,21 @@ def measure_loss(case: Case) -> LossRun:
             key: float((gradient.double() * parameters[key].detach().double()).abs().sum())
             for key, gradient in zip(keys, gradients, strict=True)
         }
+        taught = _taught(case.subject, dict(zip(keys, gradients, strict=True)))
         early = _early_share(case.inputs, by_times.detach().abs())
-    return LossRun(float(loss.detach()), accuracy, predictions, scale, early)
+    return LossRun(float(loss.detach()), accuracy, predictions, scale, taught, early)
+
+
+def _taught(subject: Subject, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Per layer that fires, (units,) whether the gradient of a weight of the unit, by its name, is not 0."""
+    sizes = {layer.name: layer.size for layer in subject.layers}
+    found: dict[str, Tensor] = {}
+    for each in subject.synapses:
+        if each.layer in sizes and each.parameter in gradients:
+            moved = weight_of(gradients[each.parameter], each.mask) != 0.0
+            units = found.setdefault(each.layer, torch.zeros(sizes[each.layer], dtype=torch.bool))
+            units[each.units[moved]] = True
+    return found
 
 
 def _early_share(inputs: Spikes, size: Tensor) -> float | None:

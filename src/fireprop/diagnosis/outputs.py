@@ -53,8 +53,8 @@ def together(output: Activity) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def failure(error: ValueError) -> Finding:
-    """An objective that refuses the outputs."""
+def failure(error: Exception) -> Finding:
+    """An objective that refuses the outputs, or the network."""
     return Finding("loss-fails", f"The loss cannot be computed: {error}.", "problem", "certain", 1.0, 0.0)
 
 

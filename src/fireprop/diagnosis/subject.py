@@ -39,6 +39,7 @@ class Synapses(NamedTuple):
     largest        size of the largest weight that a run accepts
     rise           (n,) the highest potential after one spike, over the threshold; None for a read-out
     delay          (n,), or None without delays
+    mask           which synapses exist, as of the module: None for all
     """
 
     layer: str
@@ -49,6 +50,7 @@ class Synapses(NamedTuple):
     units: Tensor
     rise: Tensor | None
     delay: Tensor | None
+    mask: Tensor | Connectivity | None
 
 
 class Constant(NamedTuple):
@@ -192,7 +194,9 @@ class _Builder:
         units = torch.arange(readout.out_features).repeat_interleave(readout.in_features)
         weight = readout.weight.detach().double().flatten()
         key = self.keys.get(id(readout.weight), f"{name}.weight")
-        self.synapses.append(Synapses(name, self.last, key, weight, largest_of(readout.weight), units, None, None))
+        self.synapses.append(
+            Synapses(name, self.last, key, weight, largest_of(readout.weight), units, None, None, None)
+        )
         self._add_constants(name, readout, readout.out_features)
         self.last, self.width = name, readout.out_features
 
@@ -218,6 +222,7 @@ class _Builder:
             units=_at(receivers, mask, shape).long(),
             rise=_rise(weight, target, tau_syn, module.synapse, mask, shape),
             delay=None if delay is None else _at(delay.detach(), mask, shape),
+            mask=mask,
         )
         self.synapses.append(found)
 

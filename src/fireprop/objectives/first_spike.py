@@ -58,7 +58,7 @@ class FirstSpike(Objective):
         return self._loss(record, labels, None)
 
     def loss_of_run(
-        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | Tensor | None = None
     ) -> Tensor:
         if self.patience is None:
             return self.loss(record, labels)

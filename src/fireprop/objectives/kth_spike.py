@@ -41,7 +41,7 @@ class KthSpike(Objective):
         return self._loss(record, labels, None)
 
     def loss_of_run(
-        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | Tensor | None = None
     ) -> Tensor:
         if self.patience is None or bool(self.answers(record, labels).all()):
             return self.loss(record, labels)

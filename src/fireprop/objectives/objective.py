@@ -43,11 +43,11 @@ class Objective(ABC):
         return self.stop
 
     def loss_of_run(
-        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | Tensor | None = None
     ) -> Tensor:
         """The loss of a run of `net`, which the trainer asks for. Default: `loss`, for which the record is enough.
 
-        t_start  as of the run
+        t_start  as of the run: a number, or (batch,) where samples begin at different times
         """
         return self.loss(record, labels)
 

@@ -66,7 +66,7 @@ class TargetTimes(Objective):
         return self.pull * apart.square().sum() / max(len(labels), 1)
 
     def loss_of_run(
-        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | None = None
+        self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | Tensor | None = None
     ) -> Tensor:
         out: Spikes = self.output(record)
         hinge = forcing.target_hinge(

@@ -77,8 +77,12 @@ def explore_sample(run: RunFolder, trainer: Trainer, sample: int) -> str:
     if objective.has_classes:
         shown = {"class": int(labels), "predicted": int(objective.predictions(record))}
         notes |= {what: "none" if k < 0 else names[k] if names else str(k) for what, k in shown.items()}
+    loss = trainer.loss(inputs, record, labels)
+    if not torch.equal(loss, objective.loss(record, labels)):
+        # It reads potentials, which weights and inputs move by themselves; the page has what passes by spikes.
+        notes["dL/dw, dL/dt of inputs"] = "by way of spikes; without what the loss takes from potentials"
     title = f"{trainer.config.name}, sample {sample}"
-    return plotting.explore(record, objective.loss(record, labels), title=title, notes=notes, class_names=names)
+    return plotting.explore(record, loss, title=title, notes=notes, class_names=names)
 
 
 def _draw_sample(trainer: Trainer, names: Sequence[str] | None) -> "Figure":
