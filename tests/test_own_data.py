@@ -380,8 +380,21 @@ def test_a_file_of_targets_trains_outputs_to_show_them(kind, tmp_path):
     assert "12 samples of 30 units, 1,080 events, targets of 2 outputs" in shown.stderr
     assert "no labels" not in shown.stderr
     assert "test loss" in shown.stdout
+    assert "(epoch 1, lowest validation loss)" in shown.stdout
     targets.write_text(targets.read_text() + targets.read_text().splitlines()[-1] + "\n")
     assert "has changed since this run began" in mistake("evaluate", tmp_path / "more")
+
+
+def test_a_run_with_targets_says_which_weights_it_kept(tmp_path):
+    events, targets = with_targets(tmp_path, "target-times")
+    options = ("--targets", targets, "--hidden", "4", "--epochs", "2", "--lr", "1e-6", "--out")
+    call("train", events, *options, tmp_path / "run", "--seed", "1")
+    rows = RunFolder.open(tmp_path / "run").read_metrics()
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    again = call("train", "--resume", tmp_path / "run").stdout
+    assert f"(epoch {best['epoch']}, lowest validation loss)" in again
+    whole = call("train", events, *options, tmp_path / "whole", "--validation", "0", "--test", "0").stdout
+    assert "(last epoch, 2)" in whole
 
 
 def test_a_page_of_a_run_with_target_events_has_the_loss_of_training(tmp_path):

@@ -319,9 +319,7 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     if as_json:
         print_json(result | {"run": str(path)})
         return
-    epoch, validation = result["best_epoch"], result["validation_accuracy"]
-    best = "" if validation is None else f"epoch {epoch}, best on validation with {validation:.2%}"
-    chosen = best or f"last epoch, {epoch}"
+    chosen = _kept(result, path)
     console = Console(soft_wrap=True, highlight=False)
     if result["test_accuracy"] is None:
         measures = "".join(f", {name} {value:.4g}" for name, value in result["test_measures"].items())
@@ -335,3 +333,15 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     for line in remarks(result, patient=bool(getattr(training.read_config(path), "patience", None))):
         console.print(line)
     console.print(f"configuration, metrics, checkpoint and plots: {printable(path)}", markup=False, emoji=False)
+
+
+def _kept(result: dict[str, Any], path: Path) -> str:
+    """Which epoch's weights are kept, and why. A run without classes has no accuracy that tells of its validation."""
+    from fireprop.runs import RunFolder
+
+    epoch, accuracy = result["best_epoch"], result["validation_accuracy"]
+    if accuracy is not None:
+        return f"epoch {epoch}, best on validation with {accuracy:.2%}"
+    if RunFolder.open(path).read_metrics()[epoch - 1]["validation_loss"]:
+        return f"epoch {epoch}, lowest validation loss"
+    return f"last epoch, {epoch}"

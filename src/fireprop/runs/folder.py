@@ -169,6 +169,12 @@ class RunFolder:
         """All epochs so far, a line each."""
         self._write_csv(METRICS, rows)
 
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The lines of `write_metrics`, as text. Raises RunError."""
+        path = self.path / METRICS
+        with in_words(f"cannot read {path}"):
+            return list(csv.DictReader(io.StringIO(files.read(path).decode("utf-8"), newline="")))
+
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write rows as `name`.csv and return its path. None, and a key that a row lacks, is an empty field."""
         return self._write_csv(f"{name}.csv", rows)
