@@ -76,14 +76,20 @@ def test_a_weight_behind_a_hook_is_not_rounded_without_a_word(inputs):
         quantize(layer)
 
 
-def test_layers_that_share_a_constant_share_its_logarithm():
+def test_layers_that_share_a_constant_share_its_logarithm_and_one_that_does_not_know_is_refused(inputs):
     tau = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
-    one, two = LIF(3, 4, tau_mem=tau, tau_syn=0.5), LIF(4, 2, tau_mem=tau, tau_syn=0.5)
+    one, two = LIF(6, 4, tau_mem=tau, tau_syn=0.5), LIF(4, 2, tau_mem=tau, tau_syn=0.5)
     keep_positive(one, "tau_mem")
-    assert (one.tau_mem.item(), two.tau_mem.item()) == (pytest.approx(0.7, rel=1e-15), 0.7)
+    assert one.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
+    heard = one(inputs, t_end=2.0)
+    with pytest.raises(
+        ValueError, match="tau_mem is shared with a module for which keep_positive trains its logarithm"
+    ):
+        two(heard, t_end=2.0)
     keep_positive(two, "tau_mem")
-    assert one.parametrizations.tau_mem.original is two.parametrizations.tau_mem.original
-    assert two.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
+    assert one.parametrizations.tau_mem.original is two.parametrizations.tau_mem.original is tau
+    assert two.tau_mem.item() == one.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
+    assert two(heard, t_end=2.0).t_end is not None
 
 
 def test_a_layer_that_stands_twice_in_a_chain_is_not_scaled_as_if_it_stood_there_once(inputs):

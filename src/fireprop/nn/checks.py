@@ -1,9 +1,11 @@
 """Checks at the door of a network, and the constants that pass them."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fireprop import arguments, engine
 from fireprop.compat.tensors import is_differentiated
@@ -197,6 +199,11 @@ def check_kept(where: str, name: str, tensor: Tensor, dtype: torch.dtype, *shape
         raise TypeError(f"{where}: {name} is {tensor.dtype} {tuple(tensor.shape)}: give {dtype}, {allowed}")
     if not tensor.is_cpu or tensor.layout != torch.strided:
         raise TypeError(f"{where}: {name} is {tensor.layout} on {tensor.device}: give a dense tensor on the CPU")
+    if is_logarithm(tensor):
+        raise ValueError(
+            f"{where}: {name} is shared with a module for which keep_positive trains its logarithm: call keep_positive "
+            "for this one too"
+        )
 
 
 def check_optional(where: str, name: str, tensor: Tensor | None, *shapes: tuple[int, ...]) -> None:
@@ -212,6 +219,15 @@ def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape:
         check_kept(where, f"{name}.col_indices", mask.col_indices, torch.int32, (mask.n_synapses,))
     elif mask is not None:
         check_kept(where, name, mask, torch.bool, shape)
+
+
+# Parameters that `keep_positive` has made the logarithms of constants.
+LOGARITHMS: Any = WeakIdKeyDictionary()
+
+
+def is_logarithm(parameter: Tensor | None) -> bool:
+    """Whether `keep_positive` has made a parameter the logarithm of a constant."""
+    return isinstance(parameter, nn.Parameter) and parameter in LOGARITHMS
 
 
 def check_own_weight(where: str, weight: Tensor | None) -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.weak import WeakIdKeyDictionary
 
 from fireprop import arguments, engine
 from fireprop.compat.tensors import buffers_of, is_differentiated, modules_of, parameters_of
@@ -215,8 +214,8 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     names  of parameters of the module such as "tau_mem", "tau_syn", "t_ref", "delay", whose values are above 0
 
     What the optimiser holds then is `module.parametrizations.<name>.original`, so make it afterwards; `module.<name>`
-    is the constant itself (torch.nn.utils.parametrize). Layers that share a parameter go on sharing it if this is
-    called for each of them; one for which it is not called keeps the parameter as it was.
+    is the constant itself (torch.nn.utils.parametrize). That is the parameter that was given, and from now on it is the
+    logarithm: call this for each of the layers that share it. Runs of the others raise a ValueError.
 
     Raises ValueError for a name that is no parameter of the module, or is not above 0.
 
@@ -232,6 +231,12 @@ def keep_positive(module: nn.Module, *names: str) -> None:
         parameter = _trained(module, arguments.instance("names", name, str, "names of parameters"))
         if parameter is None:
             raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
+        shared = _kept(module, name)
+        if checks.is_logarithm(shared):  # of a layer that shares it: torch would take the logarithm once more
+            _keep(module, name, nn.Parameter(shared.detach().exp(), shared.requires_grad))
+            parametrize.register_parametrization(module, name, Positive())
+            _keep(module, name, shared)
+            continue
         bad = arguments.first_true(~(parameter.detach() > 0.0))
         if bad is not None:
             where = f"[{', '.join(map(str, bad))}]" if bad else ""
@@ -239,21 +244,10 @@ def keep_positive(module: nn.Module, *names: str) -> None:
                 f"{name}{where} = {float(parameter.detach()[bad])}: its logarithm is trained, give a start above 0"
             )
         value = parameter.detach().clone()
-        shared = _kept(module, name)
-        # torch writes the logarithm into the parameter that it finds: not into that of other layers.
-        _keep(module, name, nn.Parameter(shared.detach().clone(), shared.requires_grad))
         parametrize.register_parametrization(module, name, Positive())
         with torch.no_grad():
             setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
-        own = _kept(module, name)
-        logarithm = LOGARITHMS.get(shared, own)
-        LOGARITHMS[shared] = logarithm
-        if logarithm.shape == own.shape:
-            _keep(module, name, logarithm)
-
-
-# By the parameter whose logarithm is trained: layers that shared the one share the other.
-LOGARITHMS: Any = WeakIdKeyDictionary()
+        checks.LOGARITHMS[_kept(module, name)] = True
 
 
 def _kept(module: nn.Module, name: str) -> nn.Parameter:
@@ -261,7 +255,7 @@ def _kept(module: nn.Module, name: str) -> nn.Parameter:
     return cast(nn.Parameter, _computed(module, name).original if _is_computed(module, name) else getattr(module, name))
 
 
-def _keep(module: nn.Module, name: str, parameter: Tensor) -> None:
+def _keep(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
     if _is_computed(module, name):
         _computed(module, name).original = parameter
     else:
