@@ -557,6 +557,89 @@ def test_pools_become_pools(rng, tmp_path, kind):
     assert dense_weight(layer).numpy() == pytest.approx(expected.reshape(60, -1).T.numpy(), rel=1e-15)
 
 
+def conv(shape=None, out=2, size=1, channels=2):
+    weight = np.ones((out, channels, size, size))
+    return nir.Conv2d(shape, weight, stride=1, padding=0, dilation=1, groups=1, bias=np.zeros(out))
+
+
+def line(*nodes):
+    """A chain of nodes named n0, n1, ..., of which nir infers nothing."""
+    named = {f"n{k}": node for k, node in enumerate(nodes)}
+    return nir.NIRGraph(named, list(pairwise(named)), type_check=False)
+
+
+def ends(inputs, outputs):
+    return nir.Input(np.array(inputs)), nir.Output(np.array(outputs))
+
+
+CONTRADICTIONS = {
+    "a convolution": (
+        lambda a, b: line(a, conv((4, 2)), lif((2, 2, 4)), b), (2, 2, 4), (2, 2, 4),
+        r"node n1: its input from n0 has shape \(2, 2, 4\), its input_shape \(4, 2\)",
+    ),
+    "a line": (
+        lambda a, b: line(a, nir.Conv1d(5, np.ones((1, 1, 1)), 1, 0, 1, 1, np.zeros(1)), lif((1, 6)), b),
+        (1, 6), (1, 6),
+        r"node n1: its input from n0 has shape \(1, 6\), its input_shape \(5,\)",
+    ),
+    "a neuron": (
+        lambda a, b: line(a, conv(), lif((2, 4, 2)), b), (2, 2, 4), (2, 4, 2),
+        r"node n2: its input from n1 has shape \(2, 2, 4\), its arrays \(2, 4, 2\)",
+    ),
+    "an output": (
+        lambda a, b: line(a, conv(), lif((2, 2, 4)), b), (2, 2, 4), (4, 2, 2),
+        r"node n3: its shape is \(4, 2, 2\), its input from n2 has \(2, 2, 4\)",
+    ),
+    "a matrix": (
+        lambda a, b: line(a, nir.Linear(np.ones((4, 6))), lif(4), b), (2, 3), (4,),
+        r"node n1: weight has shape \(4, 6\), its input from n0 \(2, 3\): put a Flatten between them",
+    ),
+    "a Flatten": (
+        lambda a, b: line(a, nir.Flatten({"input": np.array([3, 2])}, 0), nir.Linear(np.ones((4, 6))), lif(4), b),
+        (2, 3), (4,), r"node n1: its input from n0 has shape \(2, 3\), its input_type \(3, 2\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", CONTRADICTIONS)
+def test_shapes_that_contradict_each_other_are_refused_with_the_nodes(where):
+    make, inputs, outputs, message = CONTRADICTIONS[where]
+    with pytest.raises(ValueError, match=message):
+        from_nir(make(*ends(inputs, outputs)))
+
+
+def test_inputs_of_one_node_have_one_shape():
+    nodes = {"in": nir.Input(np.array([2, 5, 5])), "out": lif(20), "end": nir.Output(np.array([20]))}
+    for name, kernel in (("tall", (1, 4)), ("wide", (4, 1))):
+        weight = np.ones((2, 2, *kernel))
+        nodes[name] = nir.Conv2d(None, weight, stride=1, padding=0, dilation=1, groups=1, bias=np.zeros(2))
+    edges = [("in", "tall"), ("in", "wide"), ("tall", "out"), ("wide", "out"), ("out", "end")]
+    message = r"node out: its input from tall has shape \(2, 5, 2\), that from wide \(2, 2, 5\): they must be equal"
+    with pytest.raises(ValueError, match=message):
+        from_nir(nir.NIRGraph(nodes, edges, type_check=False))
+
+
+@pytest.mark.parametrize("cell", [(8,), (2, 2, 2), (2, 2, 2, 1)])
+@pytest.mark.parametrize("shape", [None, (2, 2)])
+def test_shapes_that_are_unknown_or_flat_fit(cell, shape):
+    a, b = ends((2, 2, 2), (8,))
+    flatten = nir.Flatten({"input": None if shape is None else np.array(cell)}, 0)
+    net = from_nir(line(a, conv(shape), lif(cell), flatten, nir.Linear(np.ones((8, 8))), lif(8), b))
+    assert [layer.out_features for layer in net] == [8, 8]
+
+
+def test_a_pool_leaves_the_dtype_to_the_weights(tmp_path):
+    taus = {"tau_mem": 1.0, "tau_syn": 0.5}
+    net = Sequential(
+        Conv2d(1, 2, 2, in_shape=(5, 5), **taus), SumPool2d(2, in_shape=(2, 4, 4), **taus), Flatten(), LIF(8, 3, **taus)
+    )
+    nir.write(tmp_path / "net.nir", to_nir(net))
+    back = from_nir(read_nir(tmp_path / "net.nir"))
+    assert {parameter.dtype for parameter in back.parameters()} == {torch.float32}
+    back = from_nir(to_nir(net.double()))
+    assert {parameter.dtype for parameter in back.parameters()} == {torch.float64}
+
+
 def convolutional_chain():
     generator = torch.Generator().manual_seed(5)
     taus = {"tau_mem": 1.0, "tau_syn": 0.5, "dtype": torch.float64}

@@ -1,5 +1,6 @@
 """What travels along the edges of a graph: every signal as a sum over the Input and the neurons."""
 
+import math
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -9,9 +10,19 @@ from torch import Tensor
 
 from fireprop.interop.nir import package, stencils
 from fireprop.interop.nir.cells import numbers
-from fireprop.interop.nir.flat import CELLS, MATRICES, STENCILS, Flat, kind_of, shape_of
+from fireprop.interop.nir.flat import CELLS, MATRICES, STENCILS, Flat, kind_of, known_shape, shape_of
 from fireprop.interop.nir.passing import delayed, scaled, transformed
-from fireprop.interop.nir.signals import MAX_TOTAL, Signal, Term, added, check_size, one_projection, sparse, stored
+from fireprop.interop.nir.signals import (
+    MAX_TOTAL,
+    Signal,
+    Term,
+    added,
+    check_size,
+    contradict,
+    one_projection,
+    sparse,
+    stored,
+)
 
 
 @dataclass
@@ -28,6 +39,7 @@ class Signals:
         for name, node in self.flat.nodes.items():
             if kind_of(node) in CELLS:
                 shapes[name] = tuple(numbers(name, node, "v_leak").shape)
+        self.shapes = shapes
         self.sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
         self.out = {name: Signal(shape, (Term(name, self.sizes[name]),)) for name, shape in shapes.items()}
         self.total, held = 0, set[int]()
@@ -65,7 +77,24 @@ class Signals:
         if not parts:
             what = "no spikes reach it" if kind_of(self.flat.nodes[name]) in CELLS else "no node leads to it"
             raise ValueError(f"node {name}: {what}: connect the Input or a neuron to it")
-        return added(f"node {name}", parts)
+        for part, (_, source) in zip(parts, self.before[name], strict=True):
+            if contradict(part.shape, parts[0].shape):
+                first = self.before[name][0][1]
+                raise ValueError(
+                    f"node {name}: its input from {first} has shape {parts[0].shape}, that from {source} {part.shape}: "
+                    "they must be equal"
+                )
+        signal = added(f"node {name}", parts)
+        if name in self.shapes and contradict(signal.shape, self.shapes[name]):
+            raise self._misfit(name, signal.shape, "its arrays", self.shapes[name])
+        return signal
+
+    def _misfit(self, name: str, found: tuple[int, ...], what: str, own: tuple[int, ...]) -> ValueError:
+        sources = " and ".join(source for _, source in self.before[name])
+        return ValueError(
+            f"node {name}: its input from {sources} has shape {found}, {what} {own}: make them equal, or leave a shape "
+            "out that is optional"
+        )
 
     def projections(self, name: str) -> list[tuple[int, Term, Tensor | None]]:
         """One per source of a neuron, and per name of a connection: the number of the first edge that brings it, the
@@ -98,6 +127,10 @@ class Signals:
             return self._matrix(name, node, signal)
         if kind in STENCILS:
             return self._stencil(name, node, kind, signal)
+        types, key = (node.output_type, "output") if kind == "Output" else (node.input_type, "input")
+        own = known_shape(name, types, key)
+        if own is not None and (contradict(signal.shape, own) or torch.Size(own).numel() != signal.size):
+            raise self._misfit(name, signal.shape, f"its {key}_type", own)
         return signal if kind != "Flatten" else Signal((signal.size,), signal.terms, signal.constant)
 
     def _matrix(self, name: str, node: Any, signal: Signal) -> Signal:
@@ -108,6 +141,11 @@ class Signals:
         if shape[1] != signal.size:
             raise ValueError(
                 f"{where}: weight has shape {shape}, its input {signal.size} entries: give (out, {signal.size})"
+            )
+        if math.prod(signal.shape[:-1]) != 1:
+            source = " and ".join(each for _, each in self.before[name])
+            raise ValueError(
+                f"{where}: weight has shape {shape}, its input from {source} {signal.shape}: put a Flatten between them"
             )
         check_size(where, shape)
         bias = numbers(name, node, "bias", shape[0], "output") if kind_of(node) == "Affine" else None
@@ -124,11 +162,14 @@ class Signals:
         where, is_pool = f"node {name}", kind in ("SumPool2d", "AvgPool2d")
         weight = None if is_pool else numbers(name, node, "weight")
         matrix, shape = stencils.matrix_of(where, node, kind, signal.shape, weight)
+        own = None if is_pool else known_shape(name, {"input": node.input_shape}, "input")
+        if own is not None and own != signal.shape[1:]:
+            raise self._misfit(name, signal.shape, "its input_shape", own)
         bias = None
         if weight is not None:
             size = torch.Size(shape[1:]).numel()
             bias = numbers(name, node, "bias", shape[0], "output").repeat_interleave(size)
-        dtype = torch.float64 if weight is None else _dtype(node.weight)
+        dtype = None if weight is None else _dtype(node.weight)
         tied = stencils.tied_of(node, kind, signal.shape, weight)
         named = package.noted_connection(node.metadata)
         return transformed(where, signal, matrix, shape, dtype=dtype, bias=bias, tied=tied, named=named)

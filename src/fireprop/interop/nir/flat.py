@@ -112,6 +112,12 @@ def _end(path: str, kind: str, ends: list[str]) -> str:
     return ends[0]
 
 
+def known_shape(name: str, types: object, key: str) -> tuple[int, ...] | None:
+    """The shape that a node notes, None where it is unknown. Raises ValueError if it is no shape."""
+    given = types.get(key) if isinstance(types, dict) else None
+    return None if given is None else shape_of(name, types, key)
+
+
 def shape_of(name: str, types: object, key: str) -> tuple[int, ...]:
     """The shape of an Input or Output node. Raises ValueError if it is missing or no shape."""
     given = types.get(key) if isinstance(types, dict) else None

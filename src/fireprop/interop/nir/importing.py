@@ -12,7 +12,7 @@ from fireprop.interop.nir.between import Signals
 from fireprop.interop.nir.cells import Cell, cell_of, read_options
 from fireprop.interop.nir.flat import CELLS, MATRICES, PASSING, STENCILS, Flat, flatten, kind_of, shape_of
 from fireprop.interop.nir.neurons import Neuron, Projection
-from fireprop.interop.nir.signals import Term
+from fireprop.interop.nir.signals import Term, contradict
 from fireprop.nn import Network, Sequential
 
 JUMPS = "its potential jumps at a spike, which fireprop cannot do: "
@@ -137,6 +137,8 @@ def _read_out(flat: Flat, signals: Signals, output: str, neurons: dict[str, Neur
     if not as_it_is or signal.constant is not None or terms[0].source not in neurons:
         found = " and ".join(flat.called(source) for source in before)
         raise ValueError(f"node {output}: its input is {found}: give the output of one CubaLIF or CubaLI node")
-    if signal.size != torch.Size(shape).numel():
-        raise ValueError(f"node {output}: its shape is {shape}, its input has {signal.size} entries")
+    if signal.size != torch.Size(shape).numel() or contradict(signal.shape, shape):
+        raise ValueError(
+            f"node {output}: its shape is {shape}, its input from {before[0]} has {signal.shape}: make them equal"
+        )
     return terms[0].source

@@ -42,11 +42,12 @@ def scaled_rows(weight: Tensor | None, factors: Tensor) -> Tensor:
 
 
 def transformed(
-    where: str, signal: Signal, matrix: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype,
+    where: str, signal: Signal, matrix: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype | None,
     mask: Tensor | None = None, bias: Tensor | None = None, named: str = "", tied: Tied | None = None,
 ) -> Signal:  # fmt: skip
     """A matrix (n_out, n) times the signal, plus a bias (n_out,).
 
+    dtype  of the array that the matrix was computed from, None of a pool, which has none
     named  the connection that it is of, or ""; tied: the matrix as that of a convolution
     """
     check_size(where, (matrix.shape[0], sum(term.n_source for term in signal.terms if term.weight is not None)))
@@ -59,8 +60,8 @@ def transformed(
     return Signal(shape, merged(where, terms), torch.stack(constants).sum(0) if constants else None)
 
 
-def _transformed(where: str, term: Term, matrix: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Term:
-    before, dtypes = _all_before(where, term), term.dtypes | {dtype}
+def _transformed(where: str, term: Term, matrix: Tensor, mask: Tensor | None, dtype: torch.dtype | None) -> Term:
+    before, dtypes = _all_before(where, term), term.dtypes if dtype is None else term.dtypes | {dtype}
     if term.weight is None:
         return replace(term, weight=matrix, mask=mask, before=before, after=None, dtypes=dtypes)
     return replace(term, weight=_product(matrix, term.weight), mask=None, before=before, after=None, dtypes=dtypes)

@@ -138,6 +138,12 @@ def added(where: str, signals: Sequence[Signal]) -> Signal:
     return Signal(first.shape, terms, torch.stack(constants).sum(0) if constants else None)
 
 
+def contradict(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two shapes of as many entries order them differently. A flat one, or an axis of 1, has no order."""
+    a, b = (tuple(n for n in shape if n > 1) for shape in (a, b))
+    return len(a) > 1 and len(b) > 1 and a != b and math.prod(a) == math.prod(b)
+
+
 def merged(where: str, terms: Sequence[Term]) -> tuple[Term, ...]:
     """The same sum with one term for each source, name and delay."""
     found: dict[tuple[Hashable, ...], Term] = {}
