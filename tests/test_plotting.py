@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from colours import distances
 from fireprop import plotting
@@ -99,6 +101,34 @@ def test_class_colours_differ_in_lightness_or_hue_for_everyone():
     for apart in distances(srgb):
         assert apart[~np.eye(len(srgb), dtype=bool)].min() > 19.0
         assert apart[:3, :3][~np.eye(3, dtype=bool)].min() > 30.0
+
+
+def with_dollars():
+    """Pictures of all kinds that draw names of a user; `$\\nothing$` is no formula that matplotlib knows."""
+    names = [r"5$ to 9$", r"$\nothing$"]
+    net = Network(2)
+    net.add("a$b$", 3, tau_mem=1.0)
+    net.add("c$d$", 2, tau_mem=1.0)
+    net.connect("input", "a$b$", tau_syn=0.5, weight=torch.full((3, 2), 4.0))
+    net.connect("a$b$", "c$d$", tau_syn=0.5, weight=torch.full((2, 3), 4.0))
+    inputs = Spikes.from_latencies([[0.1, 0.4], [0.3, 0.2]])
+    record = net.record(inputs, t_end=3.0)
+    readout = Sequential(LIF(2, 3, tau_mem=1.0, tau_syn=0.5), LI(3, 2, tau_mem=1.0, tau_syn=0.5))
+    yield raster_and_traces(inputs, record, class_names=names)
+    yield raster_and_traces(inputs, readout.record(inputs, t_end=3.0), class_names=names)
+    yield first_spike_histograms(record[-1], [0, 1], class_names=names)
+    yield plotting.sample_rasters(inputs, labels=[0, 1], class_names=names, sample_names=names)
+    yield accuracy_against_spikes([30.0, 45.0], [0.91, 0.96], names=names)
+    yield decision_map(lambda x: (x[:, 0] > 0.5).long(), torch.rand(4, 4), [0, 1, 0, 1], class_names=names)
+    yield validity(validity_report(net, inputs, t_end=3.0))
+
+
+def test_dollar_signs_in_names_are_drawn_and_make_no_formula():
+    for figure in with_dollars():
+        texts = [text.get_text() for text in drawn(figure).findobj(Text)]
+        assert any("$" in text for text in texts)
+        # The powers of ten at a logarithmic axis are formulas of matplotlib's own.
+        assert not [text for text in texts if is_math_text(text) and "mathdefault" not in text]
 
 
 # ----------------------------------------------------------------------------------------------------- learning curves

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from fireprop import arguments
 from fireprop.arguments import Values
 from fireprop.plotting.canvas import figure_of, given_ax, new_figure
-from fireprop.plotting.look import GREY, INK, SMALL, Floats, array
+from fireprop.plotting.look import GREY, INK, SMALL, Floats, array, plain
 
 
 def accuracy_against_spikes(
@@ -40,7 +40,7 @@ def accuracy_against_spikes(
     target.scatter(x, y, s=22, c=[INK if k in front else GREY for k in range(x.size)], zorder=2)
     for k in front:
         if names is not None:
-            target.annotate(names[k], (x[k], y[k]), xytext=(4, 4), textcoords="offset points", fontsize=SMALL)
+            target.annotate(plain(names[k]), (x[k], y[k]), xytext=(4, 4), textcoords="offset points", fontsize=SMALL)
     target.set(xlabel="spikes per sample", ylabel="accuracy")
     target.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure_of(target)

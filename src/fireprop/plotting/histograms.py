@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from fireprop import arguments
 from fireprop.arguments import Values
 from fireprop.plotting.canvas import GivenAxes, draw_legend, figure_of, given_axes, new_figure
-from fireprop.plotting.look import SMALL, Floats, Ints, class_color, labels_of, names_of, note
+from fireprop.plotting.look import SMALL, Floats, Ints, class_color, labels_of, names_of, note, plain
 from fireprop.plotting.windows import TimeRange, checked_range
 from fireprop.spikes import Spikes
 
@@ -68,7 +68,7 @@ def first_spike_histograms(
         _draw_histogram(ax, unit, trains, classes, edges)
         numbers = {"outside": outside[:, unit].sum(), "silent": 0 if beside else silent[:, unit].sum()}
         said = [f"{number} {what}" for what, number in numbers.items() if number]
-        ax.set_title(", ".join([titles[unit], *said]), loc="left")
+        ax.set_title(", ".join([plain(titles[unit]), *said]), loc="left")
         for side in sides:
             _draw_silent(side, [int(silent[truth == k, unit].sum()) for k in classes], classes)
     bottom, top = panels[-1], panels[0]
@@ -84,7 +84,7 @@ def first_spike_histograms(
         bottom[1].set_xlabel(_horizon_text(out))
     heading: list[Any] = [Line2D([], [], ls="", label="true class:")]
     figure = figure_of(top[0])
-    handles = heading + [Patch(color=class_color(int(k)), label=names[k]) for k in classes]
+    handles = heading + [Patch(color=class_color(int(k)), label=plain(names[k])) for k in classes]
     draw_legend(figure, handles, None if axes is None else top[0])
     return figure
 

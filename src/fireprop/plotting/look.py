@@ -42,8 +42,15 @@ def class_color(k: int) -> str:
     return UNDECIDED_COLOR if k < 0 else CLASS_COLORS[k % len(CLASS_COLORS)]
 
 
+def plain(text: str) -> str:
+    """A user's text as matplotlib draws it letter by letter: between two dollar signs it would set a formula."""
+    return text.replace("$", r"\$")
+
+
 def side_label(ax: Axes, text: str) -> None:
-    ax.annotate(text, (1.0, 0.5), xytext=(6, 0), xycoords="axes fraction", textcoords="offset points", va="center")
+    ax.annotate(
+        plain(text), (1.0, 0.5), xytext=(6, 0), xycoords="axes fraction", textcoords="offset points", va="center"
+    )
 
 
 def note(ax: Axes, text: str) -> None:

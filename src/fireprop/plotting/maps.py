@@ -17,7 +17,7 @@ from fireprop import arguments
 from fireprop.arguments import Values
 from fireprop.datasets.yinyang import R_BIG, yin_yang_class
 from fireprop.plotting.canvas import draw_legend, figure_of, given_ax, new_figure
-from fireprop.plotting.look import INK, UNDECIDED_COLOR, Floats, Ints, array, class_color, labels_of, names_of
+from fireprop.plotting.look import INK, UNDECIDED_COLOR, Floats, Ints, array, class_color, labels_of, names_of, plain
 
 TINT = 0.38  # share of the class colour in the ground of a map, the rest is white
 BOUNDARY_RESOLUTION = 1600  # of the true classes: half a pixel of the picture, so that no step is seen
@@ -147,7 +147,9 @@ def _draw_points(ax: Axes, points: Floats, truth: Ints, *, wrong: npt.NDArray[np
 
 def _map_handles(classes: Ints, names: Mapping[int, str], *, n_wrong: int) -> list[Any]:
     dot: dict[str, Any] = {"ls": "", "marker": "o", "mec": "white", "mew": 0.4, "ms": 6}
-    handles: list[Any] = [Line2D([], [], color=class_color(int(k)), label=names[k], **dot) for k in classes if k >= 0]
+    handles: list[Any] = [
+        Line2D([], [], color=class_color(int(k)), label=plain(names[k]), **dot) for k in classes if k >= 0
+    ]
     handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec=INK, mew=1.2, ms=7, label=f"mistakes ({n_wrong})"))
     handles.append(Line2D([], [], color=INK, lw=0.8, label="true boundary"))
     if (classes < 0).any():

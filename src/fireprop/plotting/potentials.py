@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 
 from fireprop.nn import Record, Trace
-from fireprop.plotting.look import CLASS_COLORS, GREY, SMALL, Floats, note
+from fireprop.plotting.look import CLASS_COLORS, GREY, SMALL, Floats, note, plain
 from fireprop.plotting.windows import Window
 
 TRACE_POINTS = 1500  # beside the spikes: two per pixel of the panel
@@ -47,11 +47,11 @@ def draw_readout(ax: Axes, trace: Trace, window: Window, label: str, names: Mapp
     highest = np.argsort(-potentials.max(axis=1, initial=-np.inf), kind="stable")[: len(CLASS_COLORS)]
     for color, unit in zip(CLASS_COLORS, sorted(highest.tolist()), strict=False):
         name = f" ({names[unit]})" if names else ""
-        ax.plot(times, potentials[unit], color=color, lw=1.1, label=f"unit {unit}{name}")
+        ax.plot(times, potentials[unit], color=color, lw=1.1, label=plain(f"unit {unit}{name}"))
     ax.set_ylabel("V")
     ax.margins(y=0.1)
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "alignment": "left"}
-    ax.legend(title=label, frameon=False, fontsize=SMALL, title_fontsize=SMALL + 2, handlelength=1.2, **beside)
+    ax.legend(title=plain(label), frameon=False, fontsize=SMALL, title_fontsize=SMALL + 2, handlelength=1.2, **beside)
     if not window.shows_known:
         note(ax, "not known here")
 

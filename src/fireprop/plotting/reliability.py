@@ -14,7 +14,7 @@ from torch import Tensor
 from fireprop import arguments
 from fireprop.plotting.canvas import GivenAxes, draw_legend, figure_of, given_axes, new_figure
 from fireprop.plotting.histograms import bin_edges
-from fireprop.plotting.look import GREY, INK, SMALL, Floats, class_color, note
+from fireprop.plotting.look import GREY, INK, SMALL, Floats, class_color, note, plain
 from fireprop.validity import ValidityReport
 
 
@@ -56,7 +56,7 @@ def validity(report: ValidityReport, *, axes: GivenAxes | None = None) -> Figure
         grid[-1].set(xlabel="reach: steps before a spike count changes", ylabel="samples")
         grid[-1].axvline(1.0, color=INK, lw=1.0, ls=":")
     figure = figure_of(grid[0])
-    handles = [Patch(color=class_color(k), label=layer.name) for k, layer in enumerate(report.layers)]
+    handles = [Patch(color=class_color(k), label=plain(layer.name)) for k, layer in enumerate(report.layers)]
     draw_legend(figure, handles, None if axes is None else grid[0])
     return figure
 

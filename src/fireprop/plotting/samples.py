@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from fireprop import arguments
 from fireprop.arguments import Values
 from fireprop.plotting.canvas import GivenAxes, figure_of, given_axes, new_figure
-from fireprop.plotting.look import INK, Ints, class_color, labels_of, names_of, note
+from fireprop.plotting.look import INK, Ints, class_color, labels_of, names_of, note, plain
 from fireprop.spikes import Spikes
 
 MOST = 6  # samples of a picture, unless more are asked for
@@ -66,7 +66,7 @@ def sample_rasters(
         ax.plot(times, units, "|", color=color, ms=size, mew=0.9)
         ax.set(ylabel="unit", ylim=(-0.7, spikes.n_units - 0.3))
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        ax.set_title(f"{title}, {len(times):,} events", loc="left")
+        ax.set_title(f"{plain(title)}, {len(times):,} events", loc="left")
         if not len(times):
             note(ax, "no events")
     panels[-1].set_xlabel("time")
