@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 import fireprop
 from engines import replace_in_every_run
+from fireprop import training
 from fireprop.cli import TaskName, app, lines, main
 from fireprop.recipes import RECIPES
 from fireprop.tasks import PLANS
-from fireprop.training import runaway
+from fireprop.training import Evaluation, runaway
 from tiny_files import write_task
 
 
@@ -138,6 +139,23 @@ def test_evaluate_prints_every_part(xor_run):
     assert result.exit_code == 0
     assert json.loads(result.stdout)["test"]["accuracy"] == xor_run[1]["test_accuracy"]
     assert "test" in _call("evaluate", xor_run[0]).stdout
+
+
+def test_the_table_of_evaluate_fits_a_narrow_terminal_and_cuts_nothing(tmp_path, monkeypatch):
+    part = Evaluation(0.5, None, 1234.5, 1200.5, 90.0, {"met": 0.25, "spurious": 12.5})
+    monkeypatch.setattr(training, "evaluate", lambda run, data: {"train": part, "validation": part})
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "x").mkdir()
+    shown = _call("evaluate", tmp_path / "x").stdout
+    assert "…" not in shown
+    assert "accuracy" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    (row,) = [line for line in shown.splitlines() if "train" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "train", "0.5000", "1234.5", "1200.5", "90.0", "0.2500", "12.5000"
+    ]  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "50")
+    assert "…" not in _call("evaluate", tmp_path / "x").stdout
 
 
 def test_plot_draws_and_names_the_pictures(xor_run):

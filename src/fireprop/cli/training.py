@@ -12,7 +12,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fireprop.cli import lines
@@ -188,14 +188,17 @@ def evaluate(run: Run, data: Moved = None, threads: Threads = None, as_json: Jso
     if as_json:
         print_json({name: asdict(part) for name, part in parts.items()})
         return
-    others = next(iter(parts.values())).measures
-    columns = ("part", "accuracy", "loss", "spikes per sample", "until decision", "input spikes", *others)
-    table = Table(*columns, title=Text(printable(run)))
+    first = next(iter(parts.values()))
+    scores = ["loss"] if first.accuracy is None else ["accuracy", "loss"]
+    columns = ("part", *scores, "spikes per sample", "until decision", "input spikes", *first.measures)
+    # rich cuts a word that is wider than its column, unless it is told to fold it.
+    headers = (Column(name, overflow="fold") for name in columns)
+    table = Table(*headers, title=Text(printable(run), overflow="fold"))
     for name, part in parts.items():
         spikes = part.spikes_per_sample, part.spikes_to_decision, part.inputs_to_decision
-        accuracy = "" if part.accuracy is None else f"{part.accuracy:.4f}"
+        accuracy = [] if part.accuracy is None else [f"{part.accuracy:.4f}"]
         measures = (f"{value:.4f}" for value in part.measures.values())
-        table.add_row(name, accuracy, f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes), *measures)
+        table.add_row(name, *accuracy, f"{part.loss:.4f}", *(f"{number:.1f}" for number in spikes), *measures)
     Console().print(table)
 
 
