@@ -144,3 +144,10 @@ def test_without_augmentation_nothing_changes(data):
 def test_options_that_cannot_be_are_named(data, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         Augmented(data, seed=0, **options)
+
+
+@pytest.mark.parametrize("change", [{"jitter": 0.1}, {"drop": 0.3}, {"flip": True}, {"max_shift": 1}])
+def test_the_shape_of_the_units_is_kept(data, change):
+    shaped = SpikeDataset(data.spikes.with_shape((2, 5, 4)), data.labels)
+    spikes, _ = Augmented(shaped, seed=1, shape=(2, 5, 4), **change).__getitems__([0, 1, 2])
+    assert spikes.shape == (2, 5, 4)

@@ -704,3 +704,20 @@ def test_distances_do_not_depend_on_the_order_in_which_threads_take_the_samples(
 
     for found, wanted in zip(distances(reversed), distances(iter), strict=True):
         assert torch.equal(found, wanted)
+
+
+def test_a_layer_that_does_more_than_ours_is_named_with_what_it_has():
+    class Own(LIF):
+        def forward(self, inputs, **options):
+            return super().forward(inputs, **options)
+
+    layers = [LIF(2, 3, tau_mem=1.0, tau_syn=0.5), LIF(3, 3, tau_mem=1.0, tau_syn=0.5)]
+    net, inputs = Sequential(*layers), Spikes.from_latencies([[0.1, 0.2]])
+    handle = layers[1].register_forward_hook(lambda module, given, out: out)
+    with pytest.raises(ValueError, match=r"net\.1 is a LIF with a hook, .*: remove the hook"):
+        validity.validity_report(net, inputs, t_end=2.0)
+    handle.remove()
+    assert len(validity.validity_report(net, inputs, t_end=2.0).layers) == 2
+    net = Sequential(layers[0], Own(3, 3, tau_mem=1.0, tau_syn=0.5))
+    with pytest.raises(ValueError, match=r"net\.1 is a Own with a forward or record of its own: give a plain LIF"):
+        validity.validity_report(net, inputs, t_end=2.0)

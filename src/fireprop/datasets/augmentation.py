@@ -103,7 +103,8 @@ class Augmented(Dataset[Pair]):
         plane = spikes.units // size
         moved = plane < planes
         times = spikes.times + torch.where(moved, shifts[spikes.samples, plane.clamp(max=planes - 1)], 0.0)
-        return Spikes._sorted(times, spikes.units, spikes.samples, len(spikes), spikes.n_units)
+        # A time may be moved past t_end, so that no end is kept.
+        return Spikes._sorted(times, spikes.units, spikes.samples, len(spikes), spikes.n_units, shape=spikes.shape)
 
     def _moves(self, samples: Uint64, purpose: int) -> Tensor:
         chances = _uniform(self.seed, purpose, samples, np.zeros_like(samples))

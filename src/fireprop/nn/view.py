@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
+from fireprop.compat.tensors import has_hooks
 from fireprop.nn.constants import Part, Site
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
@@ -146,6 +147,18 @@ def _layers(net: nn.Module) -> Sequence[LIF]:
         raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, a Sequential of them, or a Network")
     stages = stages_of(net)
     if len(stages) != 1 or not isinstance(stages[0], list):
-        strange = next((type(stage).__name__ for stage in stages if not isinstance(stage, list)), "nothing")
-        raise ValueError(f"net contains a {strange}: give a network of LIF layers only")
+        strange = next((stage for stage in stages if not isinstance(stage, list)), None)
+        if isinstance(strange, LIF):
+            raise ValueError(_what_it_has(net, strange))
+        kind = "nothing" if strange is None else type(strange).__name__
+        raise ValueError(f"net contains a {kind}: give a network of LIF layers only")
     return stages[0]
+
+
+def _what_it_has(net: nn.Module, layer: LIF) -> str:
+    """Why a LIF does not count as one: what it returns need not be what its units fire."""
+    path = next(name for name, module in net.named_modules() if module is layer)
+    kind = type(layer).__name__
+    if has_hooks(layer):
+        return f"net.{path} is a {kind} with a hook, which a graph of units does not have: remove the hook"
+    return f"net.{path} is a {kind} with a forward or record of its own: give a plain LIF of the same weights"
