@@ -205,3 +205,10 @@ def test_a_target_after_the_run_and_a_run_that_stopped_are_refused():
     stopped = net.record(inputs, t_end=T_END, stop="first_spikes")
     with pytest.raises(ValueError, match="stop"):
         target_hinge(net, inputs, stopped, Spikes.from_latencies([[1.0, 2.0]]), tolerance=0.1)
+
+
+def test_a_grid_that_no_memory_holds_is_refused():
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5)
+    inputs = Spikes.from_latencies([[0.1]])
+    with pytest.raises(ValueError, match=r"step = 5e-13: the grid has .* points for each of 1 samples and 1 units"):
+        target_hinge(layer, inputs, layer.record(inputs, t_end=2.0), Spikes.from_latencies([[0.8]]), tolerance=1e-12)

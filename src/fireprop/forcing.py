@@ -45,7 +45,9 @@ def target_hinge(
     targets              when the units should fire, one sample per sample and one unit per unit
     layer                name or number of the layer in the record; default: the last one
     tolerance            d > 0, in units of time: how near a spike has to be to its target
-    step                 > 0, of the grid; default: half of `tolerance`. Targets and resets are rounded to the grid
+    step                 > 0, of the grid; default: half of `tolerance`. Targets, resets and `tolerance` are rounded to
+                         whole steps. The grid begins where the first spike of the batch arrives, so the loss of a
+                         sample depends a little on the others. Gradients are those at a grid that stays
     margin               m >= 0: how far above, and below, the threshold the potentials are wanted, relative to it
     units                numbers of the units that have targets, in their order; default: all of the layer
     forced               whether units are reset at their targets alone, as if their own spikes came there. That learns
@@ -59,7 +61,7 @@ def target_hinge(
 
     Raises ValueError after an early stop and for targets of another shape, or outside of the run. Also for alpha
     synapses, biases and initial states, and for a tau_syn or delay that differs among the synapses of a unit, but for a
-    delay per source. Raises TypeError for sparse synapses.
+    delay per source, and for a grid of more than 2^31 points. Raises TypeError for sparse synapses.
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
@@ -108,6 +110,9 @@ def target_hinge(
 # ------------------------------------------------------------------------------------------------------------ inside
 
 
+MOST_POINTS = 2**31  # 16 GiB
+
+
 class _Grid(NamedTuple):
     """Potentials (batch, units, n) that units without any reset have at start + k step; constants (units, ...)."""
 
@@ -126,7 +131,13 @@ class _Grid(NamedTuple):
         end = float(listener.t_end.max()) if len(listener.fired) else 0.0
         heard = [_heard(synapses) for synapses in listener.synapses]
         start = min((float(each.times.detach().min()) for each in (*heard, targets) if each.n_spikes), default=end)
-        times = start + step * torch.arange(max(1, int((end - start) / step) + 1), dtype=torch.float64)
+        steps = (end - start) / step
+        if steps * len(targets) * max(1, len(units)) > MOST_POINTS:
+            raise ValueError(
+                f"step = {step}: the grid has {steps:.3g} points for each of {len(targets)} samples and {len(units)} "
+                "units; give a longer step"
+            )
+        times = start + step * torch.arange(max(1, int(steps) + 1), dtype=torch.float64)
         _require_inside(targets, listener.t_end)
         module = listener.units
         tau_mem = module.tau_mem.expand(listener.size)[units]

@@ -18,6 +18,7 @@ Part: TypeAlias = engine.graph.Part
 Values: TypeAlias = dict[Part, engine.Array]
 
 
+WEIGHTS = "weight", "recurrent_weight"
 OPTIONAL = ("delay", "delay_rec", "bias", "v_start", "i_start", "adaptation", "tau_adapt")
 
 
@@ -271,24 +272,21 @@ def _computed(module: nn.Module, name: str) -> Any:
     return found[name]
 
 
-def constant_of(name: str) -> str | None:
-    """The constant that is computed from a parameter of this name, as of `named_parameters`; None for all others."""
-    *_, computed, constant, original = ["", "", *name.split(".")]
-    return constant if computed == "parametrizations" and constant not in WEIGHTS and original == "original" else None
+def is_of_constant(name: str) -> bool:
+    """Whether a constant, and no weight, is computed from a parameter of this name, as of `named_parameters`."""
+    path = name.split(".")
+    return path[-3:-2] == ["parametrizations"] and path[-1] == "original" and path[-2] not in WEIGHTS
 
 
 def trained_by_logarithm(net: nn.Module) -> set[str]:
     """The names of the parameters of a network that `keep_positive` made."""
     return {
-        f"{path}.{name}.original".lstrip(".")
+        f"{path}.{name}.original"
         for path, module in net.named_modules()
         if path.rpartition(".")[2] == "parametrizations"
         for name, chain in module.named_children()
         if any(isinstance(each, Positive) for each in chain.children())
     }
-
-
-WEIGHTS = "weight", "recurrent_weight"
 
 
 def _trained(module: nn.Module, name: str) -> Tensor | None:

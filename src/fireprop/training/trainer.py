@@ -15,7 +15,7 @@ from fireprop import arguments, following
 from fireprop.datasets import Augmented, SpikeDataset
 from fireprop.engine import DEFAULT_MAX_SPIKES
 from fireprop.nn import LIF, Record, Sequential, Trace
-from fireprop.nn.constants import constant_of, trained_by_logarithm
+from fireprop.nn.constants import is_of_constant, trained_by_logarithm
 from fireprop.nn.stop import Stop
 from fireprop.objectives import Objective
 from fireprop.optim import Adam
@@ -487,7 +487,7 @@ class _Step(torch.nn.Module):
 def _rates(config: Settings, net: torch.nn.Module) -> list[dict[str, Any]]:
     """The parameters of a network in groups for an optimiser: weights, then constants, if any is trained."""
     named = dict(net.named_parameters())
-    constants = {name: parameter for name, parameter in named.items() if constant_of(name) is not None}
+    constants = {name: parameter for name, parameter in named.items() if is_of_constant(name)}
     weights = {name: parameter for name, parameter in named.items() if name not in constants}
     rate = config.lr if config.constants_lr is None else config.constants_lr
     groups = [(weights, config.lr), *([(constants, rate)] if constants else [])]
