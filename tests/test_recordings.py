@@ -263,6 +263,9 @@ def test_what_is_odd_is_found(tmp_path):
     text = good()
     assert faults(tmp_path, text + ",,s99,1\n") == ["1 sample without events: s99"]
     assert faults(tmp_path, text + "0.1,7,s0,0\n") == ["3 of 8 units never fire: 4, 5, 6"]
+    assert faults(tmp_path, text + "0.1,70000,s0,0\n")[1:] == [
+        "unit 70,000 is far beyond the others, of which unit 3 is the last"
+    ]
     assert faults(tmp_path, text + "0.0,0,s0,0\n") == [
         "1 event twice at one time in one unit, first in sample s0, unit 0, time 0"
     ]

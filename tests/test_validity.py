@@ -716,6 +716,8 @@ def test_a_layer_that_does_more_than_ours_is_named_with_what_it_has():
     handle = layers[1].register_forward_hook(lambda module, given, out: out)
     with pytest.raises(ValueError, match=r"net\.1 is a LIF with a hook, .*: remove the hook"):
         validity.validity_report(net, inputs, t_end=2.0)
+    with pytest.raises(ValueError, match=r"net is a LIF with a hook, .*: remove the hook"):
+        validity.validity_report(layers[1], Spikes.from_latencies([[0.1, 0.2, 0.3]]), t_end=2.0)
     handle.remove()
     assert len(validity.validity_report(net, inputs, t_end=2.0).layers) == 2
     net = Sequential(layers[0], Own(3, 3, tau_mem=1.0, tau_syn=0.5))

@@ -15,6 +15,7 @@ UNEVEN = 5.0  # times as many samples of the largest class as of the smallest
 LONG, SHORT = 5.0, 5000.0  # samples in a tau_mem, and tau_mem in a sample: beyond, their units of time may differ
 FAR = 50.0  # durations from 0 to the first events
 DENSE = 1000.0  # events of a unit in a sample
+BEYOND = 10.0  # times the number of the unit before it
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -131,6 +132,12 @@ def _odd_events(recordings: Recordings, per_sample: Ints, per_unit: Ints) -> Ite
         yield Fault(
             f"{silent.size:,} of {per_unit.size:,} units never fire: {_listed(silent.tolist())}",
             "their weights are never trained; number units from 0 without gaps, if they are no channels",
+        )
+    firing = np.flatnonzero(per_unit)
+    if firing.size > 1 and firing[-1] > BEYOND * (firing[-2] + 1):
+        yield Fault(
+            f"unit {firing[-1]:,} is far beyond the others, of which unit {firing[-2]:,} is the last",
+            "units up to it all have weights; check its number",
         )
     spikes = recordings.spikes
     same = (spikes.times.diff() == 0.0) & (spikes.units.diff() == 0) & (spikes.samples.diff() == 0)

@@ -142,6 +142,8 @@ def keys_of(net: nn.Module, names: Sequence[str]) -> dict[str, str]:
 
 def _layers(net: nn.Module) -> Sequence[LIF]:
     if isinstance(net, LIF):
+        if has_hooks(net):
+            raise ValueError(_what_it_has(net, net))
         return [net]
     if not isinstance(net, Sequential):
         raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, a Sequential of them, or a Network")
@@ -158,7 +160,7 @@ def _layers(net: nn.Module) -> Sequence[LIF]:
 def _what_it_has(net: nn.Module, layer: LIF) -> str:
     """Why a LIF does not count as one: what it returns need not be what its units fire."""
     path = next(name for name, module in net.named_modules() if module is layer)
-    kind = type(layer).__name__
+    place, kind = f"net.{path}" if path else "net", type(layer).__name__
     if has_hooks(layer):
-        return f"net.{path} is a {kind} with a hook, which a graph of units does not have: remove the hook"
-    return f"net.{path} is a {kind} with a forward or record of its own: give a plain LIF of the same weights"
+        return f"{place} is a {kind} with a hook, which a graph of units does not have: remove the hook"
+    return f"{place} is a {kind} with a forward or record of its own: give a plain LIF of the same weights"
