@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+# Not above engine.threads.MAX_THREADS, which a command imports only when it runs.
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1 << 15, help="Number of threads. Default: OMP_NUM_THREADS, else all.")
 ]

@@ -232,7 +232,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
         parameter = _trained(module, arguments.instance("names", name, str, "names of parameters"))
         if parameter is None:
             raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
-        shared = _kept(module, name)
+        shared = cast(nn.Parameter, _leaf(module, name)())
         if checks.is_logarithm(shared):  # of a layer that shares it: torch would take the logarithm once more
             _keep(module, name, nn.Parameter(shared.detach().exp(), shared.requires_grad))
             parametrize.register_parametrization(module, name, Positive())
@@ -248,12 +248,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
         parametrize.register_parametrization(module, name, Positive())
         with torch.no_grad():
             setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
-        checks.LOGARITHMS[_kept(module, name)] = True
-
-
-def _kept(module: nn.Module, name: str) -> nn.Parameter:
-    """The parameter itself, or that from which a parametrization computes it."""
-    return cast(nn.Parameter, _computed(module, name).original if _is_computed(module, name) else getattr(module, name))
+        checks.LOGARITHMS[_leaf(module, name)()] = True
 
 
 def _keep(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
@@ -313,6 +308,6 @@ def exact_constants(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
 
 def _leaf(module: nn.Module, name: str) -> Callable[[], Tensor | None]:
     """How to read what a module keeps of a constant, or of what it is computed from."""
-    if parametrize.is_parametrized(module, name):
-        return lambda: module.parametrizations[name].original  # type: ignore[index,union-attr]
+    if _is_computed(module, name):
+        return lambda: cast(Tensor, _computed(module, name).original)
     return lambda: parameters_of(module).get(name, buffers_of(module).get(name))

@@ -21,16 +21,14 @@ def go_on_from(net: nn.Module, states: Sequence[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def drawing_again(net: nn.Module, states: Sequence[Tensor] | None) -> Iterator[None]:
-    """The body draws what was drawn from these states on, and leaves the generators as they are. None: it draws on."""
+def drawing_again(net: nn.Module, states: Sequence[Tensor]) -> Iterator[None]:
+    """The body draws what was drawn from these states on, and leaves the generators as they are."""
     now = draws_of(net)
-    if states is not None:
-        go_on_from(net, states)
+    go_on_from(net, states)
     try:
         yield
     finally:
-        if states is not None:
-            go_on_from(net, now)
+        go_on_from(net, now)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,6 @@ from fireprop.training.metrics import EpochMetrics, Evaluation, Tally, add_measu
 from fireprop.training.truncation import InChunks, Truncation
 
 EVALUATION_BATCH = 1000
-OTHER_CONFIG = "the checkpoint and config.json have different configurations: restore the config.json of this run"
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Trainer:
             self.interrupts.check()
             step = self.epoch * len(loader) + done
             is_followed = math.floor(step * self.config.follow) > math.floor((step - 1) * self.config.follow)
-            draws = draws_of(self.net) if is_followed else None
+            draws = draws_of(self.net) if is_followed else []
             record, loss = self.step(spikes, labels)
             self._require_gradient(loss)
             guarded = self.config.guard and is_followed
@@ -216,7 +215,7 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
-    def _run_again(self, draws: list[torch.Tensor] | None, spikes: Spikes, labels: torch.Tensor) -> Record:
+    def _run_again(self, draws: list[torch.Tensor], spikes: Spikes, labels: torch.Tensor) -> Record:
         """A run whose modules draw what they drew in an earlier one."""
         with drawing_again(self.net, draws):
             return self.run(spikes, labels)
@@ -315,7 +314,9 @@ class Trainer:
         """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
         try:
             if not self._is_of(state["config"]):
-                raise RunError(OTHER_CONFIG)
+                raise RunError(
+                    "the checkpoint and config.json have different configurations: restore the config.json of this run"
+                )
             own = self.objective.describe()
             if state.get("objective", own) != own:  # older versions had one objective
                 raise RunError(
