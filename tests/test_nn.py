@@ -699,11 +699,60 @@ CHAINS = {
 }  # fmt: skip
 
 
+def drive_like(net, other):
+    net.load_state_dict(other.state_dict())
+    return net
+
+
 def drive(net):
     for name, parameter in net.named_parameters():
         if "weight" in name:
             parameter.data.abs_().mul_(1.5)
     return net
+
+
+@pytest.mark.parametrize("output", ["out", "hidden"])
+def test_hooks_of_a_network_run_in_its_record(output):
+    net = drive(hooked(populations(output=output), keep_early))
+    inputs = Spikes.from_latencies(torch.rand(4, 4, dtype=torch.float64))
+    plain = drive_like(populations(output=output), net).record(inputs, t_end=3.0)
+    record = net.record(inputs, t_end=3.0)
+    assert record.names == plain.names
+    assert torch.equal(record[output].times, net(inputs, t_end=3.0).times)
+    assert record[output].n_spikes < plain[output].n_spikes
+    other = "hidden" if output == "out" else "out"
+    assert torch.equal(record[other].times, plain[other].times)
+    assert torch.equal(record.potential(other, 0, torch.tensor([0.5])), plain.potential(other, 0, torch.tensor([0.5])))
+    with pytest.raises(ValueError, match="returned other spikes than its units fired"):
+        record.threshold(output)
+
+
+def test_hooks_of_a_chain_run_in_its_record():
+    net = drive(hooked(Sequential(lif(3, 4), Delay(), lif(4, 2)), keep_early))
+    inputs = inputs_for(net)
+    record = net.record(inputs, t_end=3.0)
+    assert [layer.n_units for layer in record] == [4, 2]
+    assert torch.equal(record[-1].times, net(inputs, t_end=3.0).times)
+    record[-1].times.sum().backward()
+    assert bool(net[0].weight.grad.any())
+
+
+def test_a_hook_that_changes_nothing_leaves_slopes_and_the_state_of_a_run():
+    net = drive(hooked(populations()))
+    inputs = Spikes.from_latencies(torch.rand(1, 4, dtype=torch.float64))
+    record = net.record(inputs, t_end=3.0, state="rest")
+    plain = drive_like(populations(), net).record(inputs, t_end=3.0, state="rest")
+    assert all(map(torch.equal, record.slopes, plain.slopes))
+    later = Spikes.from_latencies(torch.tensor([[3.25, 3.5, 3.75, 4.0]]))
+    assert_same_spikes(*(net(later, t_end=5.0, state=found.state()) for found in (record, plain)))
+
+
+@pytest.mark.parametrize("kind", [LateRecord, LIF])
+def test_a_hook_runs_once_beside_a_record_of_its_own(kind):
+    calls = []
+    layer = hooked(drive(lif(3, 4, kind)), lambda module, given, out: calls.append(out.n_spikes))
+    layer(inputs_for(layer), t_end=3.0)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("name", CHAINS)

@@ -22,7 +22,7 @@ from fireprop.nn.constants import (
     keep_synaptic,
 )
 from fireprop.nn.fused import run_layers
-from fireprop.nn.record import GradientBy, OnGraze, Record, contribute, joined, next_layer, recording
+from fireprop.nn.record import GradientBy, OnGraze, Record, called, contribute, joined
 from fireprop.nn.state import From
 from fireprop.nn.stencils import Stencil
 from fireprop.nn.stop import Stop
@@ -300,10 +300,9 @@ class LIF(nn.Module):
             "t_end": t_end, "t_start": t_start, "stop": stop, "on_graze": on_graze, "gradient": gradient,
             "max_sensitivity": max_sensitivity, "max_spikes": max_spikes, "state": state,
         }  # fmt: skip
-        if not has_hooks(self):
+        if not has_hooks(self) or has_own(self, LIF, "record"):  # which the call would ask again
             return run_layers([self], inputs, **options)
-        with recording(next_layer()) as found:
-            out = self(inputs, **options)
+        found, out = called(self, inputs, options)
         return contribute(joined(found).ending_with(out, after=0))
 
     def extra_repr(self) -> str:

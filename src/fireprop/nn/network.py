@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import run_pre_hooks, stored_entries
+from fireprop.compat.tensors import has_own, run_pre_hooks, stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
@@ -36,7 +36,16 @@ from fireprop.nn.constants import (
     synapse_shapes,
     values_of,
 )
-from fireprop.nn.record import GradientBy, OnGraze, Record, record_of, simulation_of
+from fireprop.nn.record import (
+    GradientBy,
+    OnGraze,
+    Record,
+    called,
+    contribute,
+    has_hooks_alone,
+    record_of,
+    simulation_of,
+)
 from fireprop.nn.state import From, check_state, initial_of
 from fireprop.nn.stencils import Stencil
 from fireprop.nn.stop import Stop, engine_stop
@@ -385,7 +394,8 @@ class Network(nn.Module):
         state: From = None,
     ) -> Spikes:
         """Spikes of the output population; the options are those of `Sequential.forward`."""
-        spikes: Spikes = self.record(
+        run = self.record if has_own(self, Network, "record") else self._run
+        spikes: Spikes = run(
             inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
             max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
         )[self.output_population]  # fmt: skip
@@ -407,8 +417,31 @@ class Network(nn.Module):
     ) -> Record:
         """As `forward`, but the spikes of every population, by name or in order of addition, all in one graph.
 
-        `record[-1]` is the population that was added last, which is the output unless `output` names another.
+        `record[-1]` is the population that was added last, which is the output unless `output` names another. Hooks of
+        the network run as in a call of it.
         """
+        options: dict[str, Any] = {
+            "t_end": t_end, "t_start": t_start, "stop": stop, "on_graze": on_graze, "gradient": gradient,
+            "max_sensitivity": max_sensitivity, "max_spikes": max_spikes, "state": state,
+        }  # fmt: skip
+        if not has_hooks_alone(self, Network):
+            return self._run(inputs, **options)
+        found, out = called(self, inputs, options)
+        return contribute(found[-1].returning(out))
+
+    def _run(
+        self,
+        inputs: Spikes,
+        *,
+        t_end: float | Tensor,
+        t_start: float | Tensor | None,
+        stop: Stop,
+        on_graze: OnGraze,
+        gradient: GradientBy,
+        max_sensitivity: float | None,
+        max_spikes: int,
+        state: From,
+    ) -> Record:
         check_state(state, t_start=t_start, stop=stop, gradient=gradient)
         checks.check_options(
             t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,

@@ -1,16 +1,17 @@
 """One run of a network: how it is made, and what is kept of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fireprop import arguments, autograd, engine
+from fireprop.compat.tensors import has_hooks, has_own
 from fireprop.nn.checks import check_index
 from fireprop.nn.readout import Trace
 from fireprop.nn.state import Standing, State
@@ -170,6 +171,15 @@ class Record:
         places = (*self._places()[:after], same[-1] if same else None)
         return Record((*self.layers[:after], out), self.runs, names, places, states=self.states)
 
+    def returning(self, out: Any) -> "Record":
+        """The same layers, but that of the output is what a module returned, which hooks may have changed."""
+        number = len(self) - 1 if self.output is None else self.names.index(self.output)
+        layers, places = list(self.layers), list(self._places())
+        if not _same(layers[number], out):
+            places[number] = None
+        layers[number] = out
+        return replace(self, layers=tuple(layers), places=tuple(places))
+
     def with_output_last(self) -> "Record":
         """The same layers, the output population at the end."""
         if self.output is None:
@@ -251,6 +261,18 @@ def next_layer() -> int:
     """The number of the next layer, counted from where `recording` began; else 0."""
     recorder = _recorder.get()
     return 0 if recorder is None else recorder.first_layer + sum(map(len, recorder.records))
+
+
+def has_hooks_alone(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module has hooks, but no method of its own for a run, which may ask for a record itself."""
+    return has_hooks(module) and not any(has_own(module, kind, name) for name in ("forward", "record"))
+
+
+def called(module: nn.Module, inputs: Spikes, options: Mapping[str, Any]) -> tuple[list[Record], Any]:
+    """The records of a call of a module, in which its hooks run, and what it returned."""
+    with recording(next_layer()) as found:
+        out = module(inputs, **options)
+    return found, out
 
 
 def contribute(record: Record) -> Record:

@@ -15,7 +15,17 @@ from fireprop.nn.fused import run_layers
 from fireprop.nn.lif import LIF
 from fireprop.nn.network import Network
 from fireprop.nn.readout import LI, Trace
-from fireprop.nn.record import GradientBy, OnGraze, Record, contribute, joined, next_layer, recording
+from fireprop.nn.record import (
+    GradientBy,
+    OnGraze,
+    Record,
+    called,
+    contribute,
+    has_hooks_alone,
+    joined,
+    next_layer,
+    recording,
+)
 from fireprop.nn.state import From, State, check_state
 from fireprop.nn.stop import Stop, words
 from fireprop.spikes import Spikes
@@ -102,10 +112,13 @@ class Sequential(nn.Sequential):
         Raises ValueError if `record[-1]` would not be what `forward` returns, because such a module follows the last
         layer and changes its spikes.
         """
-        out, record = self._run(
-            inputs, t_end=t_end, t_start=t_start, stop=stop, on_graze=on_graze, gradient=gradient,
-            max_sensitivity=max_sensitivity, max_spikes=max_spikes, state=state,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "t_end": t_end, "t_start": t_start, "stop": stop, "on_graze": on_graze, "gradient": gradient,
+            "max_sensitivity": max_sensitivity, "max_spikes": max_spikes, "state": state,
+        }  # fmt: skip
+        if has_hooks_alone(self, Sequential):
+            return contribute(_part(self, *called(self, inputs, options)))
+        out, record = self._run(inputs, **options)
         if len(record) and record[-1] is not out:
             *_, (path, last) = _modules(self)
             raise ValueError(

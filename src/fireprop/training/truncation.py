@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fireprop.compat.tensors import has_hooks
 from fireprop.nn import LI, LIF, Network, Record, Sequential, SpikeDropout
 from fireprop.nn.state import From
 from fireprop.objectives import Objective
@@ -177,6 +178,11 @@ def _parts(net: nn.Module, length: float) -> tuple[Any, nn.Module | None]:
         )
     if len(net) == 0 or not isinstance(net[-1], LI):
         return net, None
+    if has_hooks(net):
+        raise ValueError(
+            f"truncate = {length}: the network has a hook and a read-out, which do not run together in chunks: put the "
+            "hook on a module within it, or leave truncate out"
+        )
     if len(net) == 1:
         raise ValueError(f"truncate = {length}: a read-out of data has no state: leave truncate out")
     return Sequential(*list(net)[:-1]), net[-1]
