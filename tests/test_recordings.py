@@ -107,6 +107,12 @@ def test_an_npz_with_labels_of_events_is_refused(tmp_path, names):
     assert len(read_recordings(path)) == 1200
 
 
+def test_an_npz_whose_integer_times_float64_would_merge_is_refused(tmp_path):
+    np.savez(tmp_path / "e.npz", time=[1764633600000000000, 1764633600000000001], unit=[0, 1], sample=[0, 0])
+    with pytest.raises(ValueError, match=re.escape("time[1] = 1764633600000000001: float64 rounds this integer")):
+        read_recordings(tmp_path / "e.npz")
+
+
 HEAD = "time,unit,sample,label\n"
 
 
@@ -126,6 +132,10 @@ HEAD = "time,unit,sample,label\n"
         (HEAD + "1,0,a,l\nsoon,0,a,l\n", "line 3: time = 'soon' is no number: write a number with a decimal point"),
         (HEAD + "\n1,0,a,l\nnan,0,a,l\n", "line 4: time = 'nan': times must be finite; remove the row"),
         (HEAD + "inf,0,a,l\n", "line 2: time = 'inf': times must be finite"),
+        (
+            HEAD + "1764633600000000000,0,a,l\n1764633600000000001,0,a,l\n",
+            "line 3: time = '1764633600000000001': float64 rounds this integer; subtract the earliest time of the file",
+        ),
         (HEAD + "1,-1,a,l\n", "line 2: unit = '-1': units are integers from 0"),
         (HEAD + "1,0.5,a,l\n", "line 2: unit = '0.5': units are integers from 0"),
         (HEAD + "1,one,a,l\n", "line 2: unit = 'one' is no number: units are integers from 0"),

@@ -839,3 +839,12 @@ def test_a_slice_of_samples_is_those_samples_in_memory_of_its_own(part):
         assert stored.nbytes() == getattr(mine, name).numel() * getattr(mine, name).element_size()
     grads = [torch.autograd.grad(spikes.times.square().sum(), x, retain_graph=True)[0] for spikes in (mine, listed)]
     assert torch.equal(*grads)
+
+
+def test_integer_times_that_float64_would_merge_are_refused():
+    clock = 1764633600000000000  # nanoseconds since 1970, in steps of 1 of which float64 has every 256th
+    assert Spikes.from_events([clock, clock + 256], [0, 0], None, n_units=1).times.tolist() == [clock, clock + 256]
+    with raises(ValueError, f"times[1] = {clock + 1}: float64 rounds this integer: subtract the least one first"):
+        Spikes.from_events([clock, clock + 1], [0, 0], None, n_units=1)
+    with raises(ValueError, "float64 rounds"):
+        Spikes.from_events([2**63 - 1], [0], None, n_units=1)

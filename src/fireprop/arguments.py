@@ -148,11 +148,22 @@ def tensor(name: str, values: Values) -> Tensor:
 
 
 def reals(name: str, values: Values) -> Tensor:
-    """`values` as a CPU tensor of float64, with its graph. Raises TypeError for complex numbers and booleans."""
+    """`values` as a CPU tensor of float64, with its graph. Raises TypeError for complex numbers and booleans.
+
+    Raises ValueError for an integer that float64 would round, such as a clock in nanoseconds since 1970.
+    """
     given = tensor(name, values)
     if given.is_complex() or given.dtype == torch.bool:
         raise TypeError(f"{name} is {given.dtype}: give real numbers")
-    return given.to(torch.float64)
+    found = given.to(torch.float64)
+    if given.dtype == torch.int64:
+        rounded = first_true(found.to(torch.int64) != given)
+        if rounded is not None:
+            raise ValueError(
+                f"{name}{list(rounded) if rounded else ''} = {int(given[rounded])}: float64 rounds this integer: "
+                "subtract the least one first"
+            )
+    return found
 
 
 def integers(name: str, values: Values) -> Tensor:

@@ -142,7 +142,7 @@ def spikes_from_events(
                 f"and {planes} polarities",
                 number,
             )
-        ticks = events["t"].astype(np.float64)
+        ticks = arguments.reals(f"recordings[{number}]['t']", events["t"]).numpy()
         bad = np.flatnonzero(~np.isfinite(ticks))
         if bad.size:
             raise ValueError(

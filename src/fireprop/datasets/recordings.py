@@ -23,6 +23,7 @@ OF_SAMPLES = ("label", "group")
 VALUE = "value"
 SUFFIXES = (".csv", ".npz")
 MAX_UNIT = 2**31 - 1
+MAX_EXACT = 2.0**53  # up to here float64 holds all integers
 MOST_EMPTY = 10_000_000  # samples of an NPZ file with fewer events; their names alone take 1 GB
 
 Ints = npt.NDArray[np.int64]
@@ -363,6 +364,13 @@ def _times(events: _Table, rows: Ints) -> npt.NDArray[np.float64]:
         raise ValueError(
             f"{events.place(int(rows[bad[0]]), 'time')}: times must be finite; remove the row if there is no event"
         )
+    for k in np.flatnonzero(np.abs(times) > MAX_EXACT):
+        word = str(events.columns["time"][rows[k]])
+        if word.lstrip("+-").isdecimal() and int(word) != int(times[k]):
+            raise ValueError(
+                f"{events.place(int(rows[k]), 'time')}: float64 rounds this integer; subtract the earliest time of "
+                "the file from all"
+            )
     return times
 
 
