@@ -101,6 +101,7 @@ NETS = {
     "chain with late arrivals": lambda: chain(recurrent=True, t_ref=0.1, delay=0.35, delay_rec=0.2),
     "chain with a bias": lambda: chain(t_ref=0.2, bias=parameter(0.3), v_start=parameter(0.2), i_start=parameter(-0.3)),
     "trained chain": lambda: trained_chain(tau_mem=1.1, t_ref=0.12),
+    "adapting chain": lambda: chain(adaptation=parameter(0.3), tau_adapt=parameter(2.0)),
     "network": lambda: network(delay=None),
     "network with delays": network,
     "network with a bias": lambda: network(bias=0.4),

@@ -184,9 +184,12 @@ def take_over(lanes, graph):
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
         own.at = graph.nodes[own.first_unit].at
+        for j in range(1, own.width):
+            own.at = min(own.at, graph.nodes[unit_of(own, j)].at)
         for j in range(own.width):
             u = unit_of(own, j)
-            if graph.nodes[u].hold_end > own.at:
+            # A unit that adapts and has fired since the last arrival at the block stands at its spike.
+            if graph.nodes[u].hold_end > own.at or graph.nodes[u].at > own.at:
                 leave_lanes(lanes, own, u)
             else:
                 take_back(lanes, own, graph.nodes, graph.channels, u)
