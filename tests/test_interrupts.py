@@ -7,6 +7,7 @@ import pytest
 
 from fireprop import training
 from fireprop.ranks import Ranks
+from fireprop.recipes import configure
 from fireprop.training.interrupts import Interrupts, watched
 
 EPOCHS = 4
@@ -124,3 +125,12 @@ def test_a_thread_of_its_own_trains_without_a_handler():
 
 def test_what_nobody_watches_never_came():
     Interrupts().check()
+
+
+def test_a_trainer_that_was_interrupted_is_of_use_again(tmp_path):
+    plan = configure("xor", epochs=EPOCHS, batch_size=2)
+    trainer = training.Trainer.of(plan, plan.load())
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(trainer, tmp_path / "run", report=at(2, 1, in_a_destructor, []))
+    assert trainer.evaluate(trainer.splits.test).loss > 0.0
+    assert trainer.run_epoch().epoch == 2

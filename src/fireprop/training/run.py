@@ -96,7 +96,10 @@ def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Repo
     run = ranks.from_first(find)
     with _taken_back_if_refused(run, ranks), _supervised(run, ranks) as interrupts:
         state = ranks.from_first(lambda: _read_own_checkpoint(run, resume))
-        return _fit(trainer, run, state, report, interrupts)
+        try:
+            return _fit(trainer, run, state, report, interrupts)
+        finally:
+            trainer.interrupts = Interrupts()  # Ctrl-C that has ended this run ends nothing later
 
 
 @contextlib.contextmanager
