@@ -354,6 +354,23 @@ def test_a_run_goes_on_with_the_objective_that_began_it(tmp_path):
         training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_epochs_before_fit_are_in_the_folder_from_the_start(tmp_path):
+    trainer = trainer_for(LIMean(), epochs=2)
+    trainer.run_epoch()
+    begun = trainer.state_dict()
+    with pytest.raises(_Stop):
+        training.fit(trainer, tmp_path / "run", report=_stop_after(1))
+    found = RunFolder.open(tmp_path / "run").load_checkpoint()
+    assert found["metrics"] == begun["metrics"]
+    assert torch.equal(found["weights"]["0.weight"], begun["weights"]["0.weight"])
+    training.fit(trainer, tmp_path / "run", resume=True)
+    training.fit(trainer, tmp_path / "again")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {path.name for path in (tmp_path / "again").iterdir()} == names
+    assert training.load_network(tmp_path / "again", network(LIMean())) is not None
+
+
 def test_an_objective_of_ones_own_is_a_subclass():
     class Early(Objective):
         """All output units should fire at 1."""

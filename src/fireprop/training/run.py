@@ -139,8 +139,10 @@ def _fit(
     trainer.interrupts = interrupts
     if state is not None:
         trainer.load_state_dict(state)
-        if leads:
-            run.write_metrics([row.line() for row in trainer.metrics])
+    if leads and trainer.epoch:
+        if state is None:  # of a trainer whose first epochs came before `fit`
+            run.save_checkpoint(trainer.state_dict())
+        run.write_metrics([row.line() for row in trainer.metrics])
     if report:
         report(trainer.start())
     trainer.warm_up()
