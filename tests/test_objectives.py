@@ -355,6 +355,22 @@ def test_a_run_goes_on_with_the_objective_that_began_it(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_settings_that_differ_from_those_of_the_run_are_named(tmp_path):
+    def trainer(**changes):
+        return trainer_for(LIMean(), **{"epochs": 1, "lr": 0.01, **changes})
+
+    with pytest.raises(_Stop):
+        training.fit(trainer(), tmp_path / "run", report=_stop_after(1))
+    written = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(RunError, match=re.escape("config.json has lr = 0.01, the trainer lr = 0.5")):
+        training.fit(trainer(lr=0.5), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.json").read_bytes() == written
+    training.fit(trainer(), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match=re.escape("(epochs = 1 there, 2 here)")):
+        training.fit(trainer(epochs=2), tmp_path / "run", resume=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_epochs_before_fit_are_in_the_folder_from_the_start(tmp_path):
     trainer = trainer_for(LIMean(), epochs=2)
     trainer.run_epoch()

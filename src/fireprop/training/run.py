@@ -12,7 +12,7 @@ import torch
 import fireprop
 from fireprop import arguments
 from fireprop.datasets import MissingExtraError
-from fireprop.plans import Plan
+from fireprop.plans import Plan, Settings
 from fireprop.ranks import ALONE, Ranks, is_loss
 from fireprop.recipes import configure
 from fireprop.runs import CONFIG, RunError, RunFolder
@@ -23,7 +23,7 @@ from fireprop.training.events import TASK, EventsConfig
 from fireprop.training.interrupts import Interrupts, watched
 from fireprop.training.memory import memory_in_words, require_memory
 from fireprop.training.metrics import EpochMetrics, Evaluation
-from fireprop.training.trainer import Report, Trainer, require_shareable
+from fireprop.training.trainer import Report, Trainer, differing, require_shareable
 
 Folder: TypeAlias = RunFolder | str | os.PathLike[str]  # of a run: itself, or its path
 # Whether training ends, given the metrics of all epochs so far.
@@ -88,6 +88,7 @@ def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Repo
         if resume and (path / CONFIG).is_file():
             run = RunFolder.open(path)
             _require_own_version(run, run.read_version())
+            _require_own_settings(run, trainer.config)
             return run
         run = RunFolder.create(path)
         run.write_config({BUILT: True, **trainer.config.to_dict()})
@@ -283,6 +284,19 @@ def _read_own_checkpoint(run: RunFolder, resume: bool) -> dict[str, Any] | None:
     state = run.load_checkpoint()
     _require_own_version(run, state.get("version"))
     return state
+
+
+def _require_own_settings(run: RunFolder, config: Settings) -> None:
+    """Refuse to begin a run with other settings than its folder has. Where an epoch has ended, the checkpoint tells."""
+    if run.has_epochs():
+        return
+    found = {name: value for name, value in run.read_config().items() if name != BUILT}
+    name = differing(found, config)
+    if name:
+        raise RunError(
+            f"{run.path}: config.json has {name} = {found.get(name)!r}, the trainer {name} = "
+            f"{config.to_dict().get(name)!r}: give the trainer the settings of this run, or train into a new folder"
+        )
 
 
 def _require_own_version(run: RunFolder, version: str | None) -> None:

@@ -314,8 +314,11 @@ class Trainer:
         """Inverse of `state_dict`. Raises RunError if the state belongs to another configuration."""
         try:
             if not self._is_of(state["config"]):
+                here, there, name = self.config.to_dict(), state["config"], differing(state["config"], self.config)
                 raise RunError(
-                    "the checkpoint and config.json have different configurations: restore the config.json of this run"
+                    f"the checkpoint and config.json have different configurations ({name} = {there.get(name)!r} "
+                    f"there, {here.get(name)!r} here): restore the config.json of this run, or give the trainer the "
+                    "settings of the checkpoint"
                 )
             own = self.objective.describe()
             if state.get("objective", own) != own:  # older versions had one objective
@@ -506,6 +509,13 @@ def _schedule(config: Settings, optimizer: torch.optim.Optimizer) -> torch.optim
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
     return torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+
+
+def differing(found: Mapping[str, Any], config: Settings) -> str:
+    """The first setting of which a file has another value than `config`, the task before others; empty for none."""
+    own = config.to_dict()
+    names = sorted({**own, **found}, key=lambda name: name != "task")
+    return next((name for name in names if name != "data" and found.get(name) != own.get(name)), "")
 
 
 def require_shareable(config: Settings, ranks: Ranks) -> None:
