@@ -251,3 +251,20 @@ def test_what_does_not_belong_together_is_one_line(tmp_path):
     assert "xor has labels" in mistake("sweep", "xor", *study, "--space", space, "--trials", 1, "--labels", space)
     assert "cannot read" in mistake("sweep", "xor", *study, "--space", tmp_path / "none.json", "--trials", 1)
     assert list(tmp_path.iterdir()) == [space]
+
+
+def test_what_no_trial_would_use_is_refused(tmp_path):
+    events = tmp_path / "events.csv"
+    events.write_text("time,unit,sample,label\n" + "".join(f"{k},0,{k},{k % 2}\n" for k in range(20)))
+    task, lr = str(events), {"lr": [0.1, 0.2]}
+    with pytest.raises(ValueError, match=re.escape("recipe = 'first-spike': it does not apply to a file of events")):
+        Sweep(task=task, space=lr, recipe="first-spike")
+    with pytest.raises(ValueError, match=re.escape("labels = 'none.csv': xor has labels of its own; leave it out")):
+        Sweep(task="xor", space=lr, labels="none.csv")
+    with pytest.raises(ValueError, match=re.escape("k = [1, 2]: no trial uses it, with readout = 'first-spike'")):
+        Sweep(task=task, space={"k": [1, 2]})
+    with pytest.raises(ValueError, match=re.escape("k = 3: no trial uses it, with readout = 'count' or 'li-max'")):
+        Sweep(task=task, space={"readout": ["count", "li-max"]}, settings={"k": 3})
+    assert (
+        Sweep(task=task, space={"readout": ["count", "kth-spike"], "k": [1, 2]}).plan({"readout": "kth-spike"}).k == 2
+    )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fireprop
 from fireprop.plans import Plan
@@ -34,7 +34,7 @@ class Sweep:
 
     The first values of all settings together must be valid, and each other value beside them. Raises ValueError that
     names the setting where they are not, where it is unknown, or both in space and settings; and as
-    `training.plan_for_events` does.
+    `training.plan_for_events` does. Also for a setting, a recipe or labels that no trial would use.
 
     >>> Sweep(task="xor", space={"lr": [0.001, 0.01]}).plan({"lr": 0.01}).lr
     0.01
@@ -58,12 +58,27 @@ class Sweep:
         twice = next((name for name in self.space if name in self.settings), None)
         if twice is not None:
             raise ValueError(f"{twice} = {self.settings[twice]}: the space has it too; give it in one place")
+        self._require_used()
         base = self.base
         for name, value in others(self.parsed):
             try:
                 replace(base, **{name: value})
             except (ValueError, TypeError) as error:
                 raise ValueError(f"space: {error}") from error
+
+    def _require_used(self) -> None:
+        """Refuse what no trial would read."""
+        if self.task in TASKS:
+            if self.labels is not None:
+                raise ValueError(f"labels = {self.labels!r}: {self.task} has labels of its own; leave it out")
+            return
+        if self.recipe is not None:
+            raise ValueError(f"recipe = {self.recipe!r}: it does not apply to a file of events; leave it out")
+        readouts = cast(tuple[Any, ...], self.parsed.get("readout", (self.settings.get("readout", DEFAULT),)))
+        for name, value in {**self.settings, **self.space}.items():
+            if all(unused(readout, {name: value}) for readout in readouts):
+                which = " or ".join(map(repr, readouts))
+                raise ValueError(f"{name} = {value!r}: no trial uses it, with readout = {which}; leave it out")
 
     @cached_property
     def parsed(self) -> Space:
