@@ -118,6 +118,19 @@ def test_a_study_is_read_while_others_train_and_nothing_is_written_to_its_journa
         sweeping.read_trials(tmp_path)
 
 
+def test_a_line_of_the_journal_that_is_cut_off_costs_no_more_than_what_it_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "draw_pictures", lambda run, trainer: [])
+    sweeping.run(sweep(), tmp_path, trials=2)
+    before = sweeping.read_trials(tmp_path)
+    journal = tmp_path / "journal.log"
+    journal.write_bytes(journal.read_bytes()[:-10])
+    assert [row.state for row in sweeping.read_trials(tmp_path)] == ["complete", "begun"]
+    sweeping.run(sweep(), tmp_path, trials=3)
+    after = sweeping.read_trials(tmp_path)
+    assert [row.state for row in after] == ["complete"] * 3
+    assert [row for row in after if row.number < 2] == before
+
+
 def test_the_study_of_another_sweep_is_refused(tmp_path):
     sweeping.run(sweep(), tmp_path, trials=1)
     with pytest.raises(RunError, match=re.escape("its tau_mem is 1.0101010101010102, here it is 2.0")):

@@ -61,6 +61,8 @@ def open_study(folder: Path, *, new: bool = False) -> "Study":
     with in_words(f"cannot use {folder / JOURNAL}"):
         try:
             lock = optuna.storages.journal.JournalFileOpenLock(path)
+            if new:
+                _cut_torn_line(Path(path), lock)
             backend = optuna.storages.journal.JournalFileBackend(path, lock_obj=lock)
             storage = optuna.storages.JournalStorage(backend)
             if new and not storage.get_all_studies():
@@ -69,6 +71,20 @@ def open_study(folder: Path, *, new: bool = False) -> "Study":
         except (ValueError, KeyError) as error:
             raise RunError(f"{folder / JOURNAL} is not a journal of Optuna: {error}") from error
     return study
+
+
+def _cut_torn_line(path: Path, lock: Any) -> None:
+    """Remove a last line without its end, which a full disk or a loss of power leaves: Optuna would write on in it."""
+    if not path.is_file():
+        return
+    lock.acquire()
+    try:
+        with path.open("rb+") as file:
+            content = file.read()
+            if content.startswith(b'{"op_code"'):  # else it is no journal
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def read_trials(folder: str | Path) -> list[TrialRow]:
