@@ -412,3 +412,45 @@ def test_ranks_started_by_hand_meet_whoever_comes_first():
     done = subprocess.run([sys.executable, "-c", code], env={**launch, "RANK": "0"}, capture_output=True, text=True)
     _, said = first.communicate(timeout=120)
     assert (done.returncode, first.returncode) == (0, 0), (done.stderr, said)
+
+
+# What `refused` says of trainers whose networks cannot train in two processes.
+NETWORKS = """
+import torch
+from fireprop import tasks, training
+from fireprop.ranks import launched
+
+def refused(ranks, change, seed=0):
+    config = tasks.default_config("xor")
+    net = config.network(torch.Generator().manual_seed(seed))
+    change(net)
+    try:
+        training.Trainer(net, config.load(), config.objective(), config, ranks=ranks).run_epoch()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+
+with launched() as ranks:
+    refused(ranks, lambda net: None, seed=ranks.index)
+    refused(ranks, lambda net: net.register_parameter("spare", torch.nn.Parameter(torch.ones(2))))
+    refused(ranks, lambda net: net.requires_grad_(False))
+    refused(ranks, lambda net: net[0].requires_grad_(False))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_train_in_several_processes_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    launch = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", NETWORKS]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env={**launch, "RANK": str(rank)}, **streams) for rank in range(2)]
+    for process in processes:
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert said.splitlines() == [
+            "RankError: rank 1 differs from rank 0 in the weights: draw them by the same seed in all ranks",
+            "ValueError: net.spare gets no gradient from the loss: with several processes, call "
+            "net.spare.requires_grad_(False), or use it",
+            "ValueError: net has no parameter that requires a gradient: call net.requires_grad_(True)",
+        ]

@@ -64,7 +64,8 @@ class Ranks:
 
     def parallel(self, module: nn.Module) -> nn.Module:
         """A module whose backward leaves the mean gradient of all processes in the parameters of each."""
-        return module if self.number == 1 else DistributedDataParallel(module)
+        trained = any(parameter.requires_grad for parameter in module.parameters())
+        return DistributedDataParallel(module) if trained and self.number > 1 else module
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Sums over the processes, one by one: those of integers below 2^53 are exact."""

@@ -43,6 +43,16 @@ def require_same_data(ranks: Ranks, splits: Splits) -> None:
         require_same(ranks, dict(itertools.chain(*(part.items() for part in parts))), "give all ranks the same data")
 
 
+def require_same_weights(ranks: Ranks, net: torch.nn.Module) -> None:
+    """Compare the networks of all processes, before DistributedDataParallel gives all of them the parameters of rank 0.
+
+    Raises RankError in every process.
+    """
+    if ranks.number > 1:
+        facts = {"weights": _digest(_bytes(tensor) for tensor in net.state_dict().values())}
+        require_same(ranks, facts, "draw them by the same seed in all ranks")
+
+
 def require_same_state(ranks: Ranks, epoch: int, net: torch.nn.Module, state: Mapping[str, Any]) -> None:
     """Compare where all processes stand: finished epochs, random state, weights and the moments of the optimiser.
 

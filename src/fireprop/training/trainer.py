@@ -30,6 +30,7 @@ from fireprop.training.agreement import (
     require_same_data,
     require_same_objective,
     require_same_state,
+    require_same_weights,
 )
 from fireprop.training.draws import drawing_again, draws_of, evaluating, go_on_from
 from fireprop.training.interrupts import Interrupts
@@ -102,6 +103,7 @@ class Trainer:
         require_same_config(ranks, config)
         require_same_objective(ranks, objective)
         require_same_data(ranks, splits)
+        require_same_weights(ranks, net)
         self._agreed = False
         self._truncation = None if config.truncate is None else Truncation(net, objective, config)
         self.generator = torch.Generator().manual_seed(config.seed) if generator is None else generator
@@ -156,6 +158,7 @@ class Trainer:
             weight = self.ranks.weight(len(labels), self._batch_size(done))
             # Given a gradient to start from, torch would import sympy, which takes a third of a second.
             (loss if weight == 1.0 else loss * weight).backward()
+            self._require_gradients()
             self._update(step)
             if self.config.keep_alive is not None:
                 self._keep_alive(spikes, self.config.keep_alive)
@@ -199,6 +202,17 @@ class Trainer:
         if not any(parameter.requires_grad for parameter in self.net.parameters()):
             raise ValueError("net has no parameter that requires a gradient: call net.requires_grad_(True)")
         raise ValueError(f"{what} does not depend on the weights: compute it from the spikes of the record")
+
+    def _require_gradients(self) -> None:
+        """Refuse a parameter of which DistributedDataParallel waits in vain for a gradient."""
+        if self.ranks.number == 1:
+            return
+        for name, parameter in self.net.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                raise ValueError(
+                    f"net.{name} gets no gradient from the loss: with several processes, call "
+                    f"net.{name}.requires_grad_(False), or use it"
+                )
 
     def _update(self, step: int) -> None:
         """Follow the gradient, in step `step` of the run."""
