@@ -739,6 +739,12 @@ def test_the_projection_refuses_what_it_cannot_use():
         project_(layer, inputs, record, zeta_min=math.nan)
     with pytest.raises(ValueError, match=re.escape("t_start = 5.0: sample 0 ends at 4.0, give an earlier start")):
         project_(layer, inputs, record, zeta_min=1.0, t_start=5.0)
+    later = inputs.shift(4.0)
+    begun = layer.record(inputs, t_end=4.0, state="rest")
+    record = layer.record(later, t_end=8.0, state=begun.state())
+    assert project_(layer, inputs, begun, zeta_min=-10.0) == [0]
+    with pytest.raises(ValueError, match=r"record continues an earlier run, .*: mean potentials need a run from the"):
+        project_(layer, later, record, zeta_min=1.0)
 
 
 # ------------------------------------------------------------------------------------------------- doors and the report

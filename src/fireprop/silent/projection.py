@@ -47,7 +47,7 @@ def project_(
     Source: `SNN Simulation.ipynb` of the released code (docs/deviations.md).
 
     Raises ValueError for a zeta_min that is not finite, a horizon at or before t_start, a recurrent layer, or a record
-    that ends early.
+    that ends early or continues an earlier run.
 
     >>> import torch
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
@@ -65,6 +65,10 @@ def project_(
     require_feed_forward(lifs)
     if len(lifs) != len(record):
         raise ValueError(f"record has {len(record)} layers, net has {len(lifs)}: give the record of this net")
+    if any(run.resumed for run in record.runs):
+        raise ValueError(
+            "record continues an earlier run, whose spikes it does not have: mean potentials need a run from the start"
+        )
     return [
         _project_layer(lif, inputs if k == 0 else record[k - 1], record[k], zeta_min, t_start, finite)
         for k, lif in enumerate(lifs)
