@@ -29,7 +29,8 @@ class TrialRow:
     accuracy           the best validation accuracy of all epochs, or the accuracy on the training part after the last
                        one where there is no validation part. Pruned: of the last epoch. Begun: the best so far.
                        None if there is none
-    spikes_per_sample  mean number of spikes of all layers up to the decision; None before the end
+    spikes_per_sample  mean number of spikes of all layers in a run, which goes as far as the objective needs: for first
+                       spikes beyond the decision. None before the end
     settings           that differ between trials
     part               of the data that accuracy and spikes are of, "validation" or "training"; None before the end
     error              of a trial that failed

@@ -21,7 +21,7 @@ class EpochMetrics:
     """One line of metrics.csv. Validation values are None where a run has no validation part.
 
     train_accuracy, validation_accuracy   share of samples classified correctly; None for an objective without classes
-    spikes_per_unit      mean number of spikes of a hidden unit per sample, up to the decision
+    spikes_per_unit      mean number of spikes of a hidden unit per sample, in a run as far as the objective needs
     silent_units         hidden units that never fired in the epoch
     grazes               spikes of slope <= 0, through which no gradient flows
     near_graze_share     share of the spikes whose slope is below 1 % of v_threshold / tau_mem
