@@ -283,6 +283,28 @@ def test_a_constant_that_was_not_trained_before_is_refused_unless_the_state_is_d
     trained.record(late, t_end=T_END, state=state.detach())
 
 
+def test_currents_stay_with_their_synapses_when_training_changes_the_order_of_time_constants():
+    layer = LIF(2, 1, tau_mem=1.0, tau_syn=parameter([[0.5, 0.55]]), dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[2.0, -1.0]]))
+    state = layer.record(Spikes.from_lists([[[0.5], [0.6]]]), t_end=1.0, state="rest").state()
+    with torch.no_grad():
+        layer.tau_syn[0, 1] = 0.4
+    later = Spikes.from_lists([[[1.1, 1.2], []]])
+    with pytest.raises(ValueError, match="constants have changed since the run that made the state: detach the state"):
+        layer.record(later, t_end=4.0, state=state)
+    (spike,) = layer.record(later, t_end=4.0, state=state.detach())[0].times.tolist()
+
+    def response(gap, tau):  # of V to a current that begins at 1
+        return (math.exp(-gap / tau) - math.exp(-gap)) / (1.0 - 1.0 / tau)
+
+    # Both currents and V as they were at the last arrival, at 0.6, go on with the time constants of now.
+    gap = spike - 0.6
+    left = 2.0 * response(0.1, 0.5) * math.exp(-gap) + 2.0 * math.exp(-0.2) * response(gap, 0.5) - response(gap, 0.4)
+    potential = left + 2.0 * (response(spike - 1.1, 0.5) + response(spike - 1.2, 0.5))
+    assert potential == pytest.approx(1.0, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", ["recurrent chain", "network with delays"])
 def test_a_part_can_be_computed_anew_in_backward(inputs, name):
     """By torch.utils.checkpoint: no event log is kept, and the gradients are the same."""

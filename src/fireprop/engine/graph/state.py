@@ -31,6 +31,7 @@ class State(interface.State):
     dtype            of the weights
     units, currents  of the run, with its constants: NODE, CHANNEL
     lines            of its structure, without senders
+    groups           (n_channels,) of its structure
     walked           derivatives by constants, with all spike times held: see `graph.constants`; None: of no constant
     """
 
@@ -46,6 +47,7 @@ class State(interface.State):
     units: Array
     currents: Array
     lines: Lines
+    groups: Array
     walked: tuple[Array, Array] | None = None
     is_constant: bool = False
 
@@ -73,7 +75,7 @@ class State(interface.State):
         return picked, np.concatenate([of_spikes, self.spikes.times.size + of_arrivals])
 
     def adapted(self, structure: Structure, graph: Graph) -> "State":
-        """The state with refractory periods, biases and thresholds as they are now, after training.
+        """The state with refractory periods, biases, thresholds and the order of currents as they are after training.
 
         V stays where it was, and below the threshold.
         """
@@ -82,10 +84,22 @@ class State(interface.State):
         np.maximum.at(hold_end, (self.spikes.samples, units), self.spikes.times + structure.nodes["t_ref"][units])
         v = np.where(self.v < theta, self.v, np.nextafter(theta.astype(self.dtype), self.dtype.type(-np.inf)))
         synapses, channels = bias_synapses(structure)
-        i = self.i.copy()
+        i = self._currents_of(structure)
         biases = graph.weight[synapses].astype(self.dtype)
         i[:, channels] = np.where(self.at[:, structure.synapses["target"][synapses]] > -np.inf, biases, 0)
         return replace(self, hold_end=hold_end, v=v, i=i)
+
+    def _currents_of(self, structure: Structure) -> Array:
+        """(batch, n_channels), in the order that they have now: the slowest current of a unit is the first."""
+        i, number = self.i.copy(), structure.nodes["n_channels"]
+        if np.array_equal(self.groups, structure.groups) or not np.array_equal(self.units["n_channels"], number):
+            return i
+        owner = np.repeat(np.arange(number.size), number)
+        before, now = (np.lexsort((groups, owner)) for groups in (self.groups, structure.groups))
+        if np.array_equal(self.groups[before], structure.groups[now]):
+            check_constant(self)
+            i[:, now] = self.i[:, before]
+        return i
 
     def brought(self, samples: Array) -> "State":
         at, v, i = self.at.copy(), self.v.copy(), self.i.copy()
@@ -248,7 +262,19 @@ def state_of(
     dtype: np.dtype[np.floating] = np.dtype(np.float32) if graph.single else np.dtype(np.float64)
     lines = replace(structure.lines, senders=())
     state = State(
-        t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype, graph.nodes, graph.channels, lines
+        t_end.copy(),
+        horizon,
+        at,
+        v,
+        hold_end,
+        i,
+        spikes,
+        arrivals,
+        dtype,
+        graph.nodes,
+        graph.channels,
+        lines,
+        structure.groups,
     )
     return state, np.concatenate(origin)
 
