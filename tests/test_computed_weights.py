@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from fireprop import Spikes, encoding, silent
 from fireprop.interop.quantize import quantize
@@ -90,6 +90,20 @@ def test_layers_that_share_a_constant_share_its_logarithm_and_one_that_does_not_
     assert one.parametrizations.tau_mem.original is two.parametrizations.tau_mem.original is tau
     assert two.tau_mem.item() == one.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
     assert two(heard, t_end=2.0).t_end is not None
+
+
+def test_a_constant_is_a_plain_parameter_again_when_its_logarithm_is_removed(inputs):
+    tau = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+    one, two = (LIF(6, 4, tau_mem=tau, tau_syn=0.5, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    keep_positive(one, "tau_mem")
+    before = one(inputs, t_end=2.0).times
+    parametrize.remove_parametrizations(one, "tau_mem")
+    assert one.tau_mem is tau
+    assert before.numel() > 0
+    assert all(torch.equal(layer(inputs, t_end=2.0).times, before) for layer in (one, two))
+    keep_positive(one, "tau_mem")
+    with pytest.raises(ValueError, match="shared with a module for which keep_positive trains its logarithm"):
+        two(inputs, t_end=2.0)
 
 
 def test_a_layer_that_stands_twice_in_a_chain_is_not_scaled_as_if_it_stood_there_once(inputs):

@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -221,13 +222,19 @@ def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape:
         check_kept(where, name, mask, torch.bool, shape)
 
 
-# Parameters that `keep_positive` has made the logarithms of constants.
+# Parameters that `keep_positive` has made the logarithms of constants, each with the parametrizations that read it. All
+# of these are gone once torch has removed them.
 LOGARITHMS: Any = WeakIdKeyDictionary()
+
+
+def note_logarithm(parameter: Tensor | None, reader: nn.Module) -> None:
+    """Note that a parametrization of a module reads a parameter as the logarithm of a constant."""
+    LOGARITHMS.setdefault(parameter, WeakSet()).add(reader)
 
 
 def is_logarithm(parameter: Tensor | None) -> bool:
     """Whether `keep_positive` has made a parameter the logarithm of a constant."""
-    return isinstance(parameter, nn.Parameter) and parameter in LOGARITHMS
+    return isinstance(parameter, nn.Parameter) and bool(LOGARITHMS.get(parameter))
 
 
 def check_own_weight(where: str, weight: Tensor | None) -> None:

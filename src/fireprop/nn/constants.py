@@ -217,6 +217,8 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     What the optimiser holds then is `module.parametrizations.<name>.original`, so make it afterwards; `module.<name>`
     is the constant itself (torch.nn.utils.parametrize). That is the parameter that was given, and from now on it is the
     logarithm: call this for each of the layers that share it. Runs of the others raise a ValueError.
+    `parametrize.remove_parametrizations(module, name)` makes it the constant again. With leave_parametrized=False torch
+    leaves the logarithm there.
 
     Raises ValueError for a name that is no parameter of the module, or is not above 0.
 
@@ -235,8 +237,10 @@ def keep_positive(module: nn.Module, *names: str) -> None:
         shared = cast(nn.Parameter, _leaf(module, name)())
         if checks.is_logarithm(shared):  # of a layer that shares it: torch would take the logarithm once more
             _keep(module, name, nn.Parameter(shared.detach().exp(), shared.requires_grad))
-            parametrize.register_parametrization(module, name, Positive())
+            logarithm = Positive()
+            parametrize.register_parametrization(module, name, logarithm)
             _keep(module, name, shared)
+            checks.note_logarithm(shared, logarithm)
             continue
         bad = arguments.first_true(~(parameter.detach() > 0.0))
         if bad is not None:
@@ -245,10 +249,11 @@ def keep_positive(module: nn.Module, *names: str) -> None:
                 f"{name}{where} = {float(parameter.detach()[bad])}: its logarithm is trained, give a start above 0"
             )
         value = parameter.detach().clone()
-        parametrize.register_parametrization(module, name, Positive())
+        logarithm = Positive()
+        parametrize.register_parametrization(module, name, logarithm)
         with torch.no_grad():
             setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
-        checks.LOGARITHMS[_leaf(module, name)()] = True
+        checks.note_logarithm(_leaf(module, name)(), logarithm)
 
 
 def _keep(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
