@@ -106,6 +106,17 @@ def test_a_constant_is_a_plain_parameter_again_when_its_logarithm_is_removed(inp
         two(inputs, t_end=2.0)
 
 
+def test_a_second_call_says_that_the_logarithm_is_trained_already():
+    layer = LIF(6, 4, tau_mem=nn.Parameter(torch.tensor(0.7, dtype=torch.float64)), tau_syn=0.5)
+    keep_positive(layer, "tau_mem")
+    with pytest.raises(
+        ValueError,
+        match="tau_mem is not a parameter of this ParametrizedLIF: its logarithm is trained already, leave it out",
+    ):
+        keep_positive(layer, "tau_mem")
+    assert layer.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
+
+
 def test_a_layer_that_stands_twice_in_a_chain_is_not_scaled_as_if_it_stood_there_once(inputs):
     layer = LIF(6, 6, **TAUS)
     with pytest.raises(ValueError, match="layers 0 and 1 share a weight"):

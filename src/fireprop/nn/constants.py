@@ -231,9 +231,11 @@ def keep_positive(module: nn.Module, *names: str) -> None:
     """
     arguments.instance("module", module, nn.Module, "a module of fireprop.nn")
     for name in names:
-        parameter = _trained(module, arguments.instance("names", name, str, "names of parameters"))
+        already = _by_logarithm(module, arguments.instance("names", name, str, "names of parameters"))
+        parameter = None if already else _trained(module, name)
         if parameter is None:
-            raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: pass it as an nn.Parameter")
+            remedy = "its logarithm is trained already, leave it out" if already else "pass it as an nn.Parameter"
+            raise ValueError(f"{name} is not a parameter of this {type(module).__name__}: {remedy}")
         shared = cast(nn.Parameter, _leaf(module, name)())
         if checks.is_logarithm(shared):  # of a layer that shares it: torch would take the logarithm once more
             _keep(module, name, nn.Parameter(shared.detach().exp(), shared.requires_grad))
@@ -289,12 +291,14 @@ def trained_by_logarithm(net: nn.Module) -> set[str]:
     }
 
 
+def _by_logarithm(module: nn.Module, name: str) -> bool:
+    """Whether the logarithm of a constant of a module is trained."""
+    return _is_computed(module, name) and any(isinstance(each, Positive) for each in _computed(module, name))
+
+
 def _trained(module: nn.Module, name: str) -> Tensor | None:
-    """A parameter of a module, or what is computed from one, unless its logarithm is trained already."""
-    if _is_computed(module, name):
-        already = any(isinstance(each, Positive) for each in _computed(module, name))
-        return None if already else getattr(module, name)
-    return parameters_of(module).get(name)
+    """A parameter of a module, or what is computed from one."""
+    return getattr(module, name) if _is_computed(module, name) else parameters_of(module).get(name)
 
 
 @contextmanager
