@@ -258,6 +258,20 @@ def test_an_output_that_never_fires_and_its_label_are_found(healthy):
     assert labels.level == "problem"
 
 
+def test_labels_whose_unit_fires_less_often_than_the_objective_asks_are_found(healthy):
+    net, data, rest = healthy
+    counts = net(data.spikes, t_end=rest["t_end"]).counts().gather(1, data.labels[:, None])[:, 0]
+    lacking = counts < 2
+    assert 0 < lacking.sum() < len(data)
+    assert counts.min() >= 1
+    rest = rest | {"objective": objectives.KthSpike(2, tau=0.1)}
+    finding = found(fireprop.diagnose(net, data, **rest), "silent-labels")
+    assert finding.measured == pytest.approx(float(lacking.double().mean()))
+    assert finding.samples == tuple(torch.nonzero(lacking)[:, 0].tolist())
+    assert finding.units == tuple(torch.unique(data.labels[lacking]).tolist())
+    assert "the output unit of the label does not fire often enough" in finding.what
+
+
 def test_a_network_that_fires_too_often_is_found(healthy):
     net, data, rest = healthy
     with torch.no_grad():

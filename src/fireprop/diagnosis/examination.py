@@ -168,7 +168,7 @@ def _of_spikes(case: Case, activities: Sequence[Activity], run: LossRun | None) 
         if each.is_output and case.labels is not None:
             yield from outputs.together(each)
             if case.labels_fit:
-                yield from outputs.silent_labels(case, each, case.labels)
+                yield from outputs.silent_labels(case, each, case.labels, run)
 
 
 def _of_loss(case: Case, run: LossRun, silent: set[str], trained: bool) -> Iterator[Finding]:

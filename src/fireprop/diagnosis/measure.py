@@ -139,6 +139,7 @@ class LossRun(NamedTuple):
     """A run as the objective asks for it, with the gradient of its loss.
 
     accuracy     None without classes; predictions: (batch,), likewise
+    answered     (batch,) whether the output unit of the label fires as the objective asks; None without such a unit
     scale        by the name of a weight: sum of |gradient * weight|, how far the loss moves if the weight is scaled
     taught       by the name of a layer that fires: (units,) whether a weight of the unit has a gradient other than 0;
                  empty where no gradient was measured
@@ -149,6 +150,7 @@ class LossRun(NamedTuple):
     loss: float
     accuracy: float | None
     predictions: Tensor | None
+    answered: Tensor | None
     scale: dict[str, float]
     taught: dict[str, Tensor]
     early_share: float | None
@@ -270,7 +272,8 @@ def measure_loss(case: Case) -> LossRun:
         }
         taught = _taught(case.subject, dict(zip(keys, gradients, strict=True)))
         early = _early_share(case.inputs, by_times.detach().abs())
-    return LossRun(float(loss.detach()), accuracy, predictions, scale, taught, early)
+    answered = objective.answers(record, labels)
+    return LossRun(float(loss.detach()), accuracy, predictions, answered, scale, taught, early)
 
 
 def _taught(subject: Subject, gradients: dict[str, Tensor]) -> dict[str, Tensor]:

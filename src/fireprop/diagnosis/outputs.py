@@ -20,9 +20,10 @@ FEW = 20  # samples, from which on one answer to all of them is no accident
 VARIED = 0.9  # share of the most frequent label
 
 
-def silent_labels(case: Case, output: Activity, labels: Tensor) -> Iterator[Finding]:
-    """Samples in which the output unit of the label does not fire, in a run to the end."""
-    silent = ~fires(output.spikes, labels)
+def silent_labels(case: Case, output: Activity, labels: Tensor, run: LossRun | None) -> Iterator[Finding]:
+    """Samples in which the output unit of the label does not fire, or less often than the objective asks."""
+    fired = fires(output.spikes, labels)
+    silent = ~(fired if run is None or run.answered is None else run.answered)
     share = float(silent.double().mean())
     if share == 0.0 or output.spikes.n_spikes == 0:
         return
@@ -31,8 +32,8 @@ def silent_labels(case: Case, output: Activity, labels: Tensor) -> Iterator[Find
     level: Level = "problem" if lost or share > MOST_SILENT else "warning" if share > FEW_SILENT else "note"
     yield Finding(
         "silent-labels",
-        f"In {share:.1%} of the samples the output unit of the label does not fire. The loss finds no spike to "
-        "move.",
+        f"In {share:.1%} of the samples the output unit of the label does not fire"
+        f"{' often enough' if bool((fired & silent).any()) else ''}. The loss finds no spike to move.",
         level, "certain", share, 0.0 if level == "note" else FEW_SILENT, output.layer.name, tuple(concerned),
         tuple(case.numbers[silent].tolist()),
     )  # fmt: skip
