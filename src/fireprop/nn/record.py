@@ -41,6 +41,9 @@ class Record:
     populations, in the order in which they were added, and have names too: `record["hidden"]`. Within a `Sequential`
     the output population of a Network comes last, and its names begin with its place: `record["1.hidden"]`.
 
+    One node of torch's graph makes all spikes of a run. So `retain_grad` on the times of a hidden layer gives what a
+    loss takes from them directly, and not what it takes by way of later spikes. `fireprop.shares` has the whole.
+
     layers  in order
     runs    of the engine, which made the spikes
     names   of the layers; empty where they have numbers only
