@@ -201,6 +201,13 @@ def test_remarks_tell_hidden_silence_from_that_of_outputs_and_labels():
     assert outputs == "1 of 3 output units never fired in epoch 2"
 
 
+def test_remarks_on_silent_labels_hold_for_every_objective():
+    *_, labels, _ = remarks(SILENCE)
+    assert labels.endswith("fire in epoch 3: a missing spike has no gradient")  # a count loss knows no t_end
+    *_, labels, _ = remarks(SILENCE, k=2)
+    assert "did not make the output unit of their label fire 2 times in epoch 3" in labels
+
+
 @pytest.mark.parametrize("nothing", [0, None])
 def test_no_remark_where_nothing_is_silent_or_nothing_was_counted(nothing):
     quiet = {"hidden": None if nothing is None else [0, 0], "outputs": nothing, "labels": nothing}

@@ -317,6 +317,7 @@ def _numbers(now: Any) -> str:
 
 def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     from fireprop import training
+    from fireprop.objectives import KthSpike
     from fireprop.training.silence import remarks
 
     if as_json:
@@ -333,7 +334,9 @@ def _print_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         f"{result['epochs']} epochs in {result['train_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s, "
         f"{result['spikes_per_sample']:.1f} spikes per sample"
     )
-    for line in remarks(result, patient=bool(getattr(training.read_config(path), "patience", None))):
+    config: Any = training.read_config(path)
+    k = config.k if getattr(config, "readout", None) == KthSpike.name else 1
+    for line in remarks(result, patient=bool(getattr(config, "patience", None)), k=k):
         console.print(line)
     console.print(f"configuration, metrics, checkpoint and plots: {printable(path)}", markup=False, emoji=False)
 

@@ -6,11 +6,12 @@ from typing import Any
 PAGE = "docs/silent.md"
 
 
-def remarks(result: Mapping[str, Any], *, patient: bool = False) -> list[str]:
+def remarks(result: Mapping[str, Any], *, patient: bool = False, k: int = 1) -> list[str]:
     """What a user should think of the silent units of a run, a line each; none where nothing is silent.
 
     result   what `training.train` returns. One of an older version, which did not count, gives no remark
     patient  whether the objective has a patience, so that a silent unit of a label has a gradient
+    k        how many spikes of the unit of a label the objective asks for
     """
     if "silent" not in result:
         return []
@@ -30,12 +31,12 @@ def remarks(result: Mapping[str, Any], *, patient: bool = False) -> list[str]:
         lines.append(f"{best['outputs']} of {total} output units never fired in epoch {epoch}{why}")
     if last["labels"]:
         lines.append(
-            f"{last['labels']:.2%} of the training samples did not make the output unit of their label fire in epoch "
-            f"{result['epochs']}: "
+            f"{last['labels']:.2%} of the training samples did not make the output unit of their label fire"
+            f"{f' {k} times' if k > 1 else ''} in epoch {result['epochs']}: "
             + (
                 "patience gives these units a gradient, so that more epochs may help"
                 if patient
-                else "the loss uses t_end instead of the missing spike, which has no gradient"
+                else "a missing spike has no gradient"
             )
         )
     return [*lines, f"more on silent units: {PAGE}"] if lines else []
