@@ -515,6 +515,17 @@ def test_labels_that_do_not_fit_the_scores_are_named():
         Count(1.0).loss(record, torch.zeros(4))
 
 
+@pytest.mark.parametrize("patience", [None, 1.0])
+def test_a_label_that_is_no_unit_is_named_by_kth_spikes_with_and_without_patience(patience):
+    net = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, generator=torch.Generator().manual_seed(0))
+    inputs = Spikes.from_latencies([[0.1, 0.4], [0.2, 0.3]])
+    objective = KthSpike(1, tau=0.2, patience=patience)
+    record = net.record(inputs, t_end=3.0)
+    for labels, message in (([0, 3], r"labels\[1\] = 3: give classes 0 to 2"), ([0], r"labels has shape \(1,\)")):
+        with pytest.raises(ValueError, match=message):
+            objective.loss_of_run(net, inputs, record, torch.tensor(labels))
+
+
 def test_parts_of_the_data_are_data_sets():
     data = SpikeDataset(Spikes.from_latencies(torch.full((4, 3), 0.1)), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(TypeError, match="test = None: give a fireprop"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, losses, silent
+from fireprop.losses.common import require_labels
 from fireprop.nn import Record
 from fireprop.objectives.first_spike import require_times
 from fireprop.objectives.objective import Objective
@@ -43,6 +44,7 @@ class KthSpike(Objective):
     def loss_of_run(
         self, net: nn.Module, inputs: Spikes, record: Record, labels: Tensor, *, t_start: float | Tensor | None = None
     ) -> Tensor:
+        require_labels(self.output(record), labels)
         if self.patience is None or bool(self.answers(record, labels).all()):
             return self.loss(record, labels)
         following = silent.next_times(net, inputs, record, patience=self.patience, t_start=t_start)
