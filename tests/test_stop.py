@@ -154,7 +154,10 @@ def test_the_first_spike_objective_loses_nothing_by_its_stop():
     [
         (lambda: Decided(torch.tensor([0, 1]), -0.1), r"window = -0.1: give a finite number >= 0"),
         (lambda: Decided(torch.tensor([0]), 0.1), r"stop.labels has shape \(1,\): give one for each sample, \(2,\)"),
-        (lambda: Decided(torch.tensor([0, 3]), 0.1), r"stop.labels\[1\] = 3: the output has the units 0 to 2"),
+        (
+            lambda: Decided(torch.tensor([0, 3]), 0.1),
+            r"stop.labels\[1\] = 3: the output has the units 0 to 2, give.*from 0",
+        ),
         (lambda: Decided(torch.tensor([-1, 0]), 0.1), r"stop.labels\[0\] = -1: the output has the units 0 to 2"),
         (lambda: Decided(torch.tensor([0.0, 1.0]), 0.1), r"stop.labels is torch.float32: give integers"),
         (lambda: "first", r"stop = .first."),

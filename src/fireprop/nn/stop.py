@@ -65,5 +65,8 @@ def engine_stop(stop: Stop, layer: int, n_units: int, batch: int) -> engine.Stop
     low, high = torch.aminmax(labels) if batch else (0, 0)
     if int(low) < 0 or int(high) >= n_units:
         k = int(torch.nonzero((labels < 0) | (labels >= n_units))[0])
-        raise ValueError(f"stop.labels[{k}] = {int(labels[k])}: the output has the units 0 to {n_units - 1}")
+        raise ValueError(
+            f"stop.labels[{k}] = {int(labels[k])}: the output has the units 0 to {n_units - 1}, give labels that count "
+            "from 0, one unit for each"
+        )
     return engine.Stop(layer, labels.numpy(), stop.window)
