@@ -32,8 +32,8 @@ class EpochMetrics:
     steps_shortened      steps that the guard has halved; None without a guard
     silent_hidden        silent_units of each hidden layer, as a text: "114 20"
     silent_outputs       output units that never fired in the epoch
-    silent_labels        share of the training samples in which the unit of the label did not fire; it and
-                         silent_outputs are None where a read-out of potentials decides
+    silent_labels        share of the training samples in which the unit of the label did not fire, or less often than
+                         the objective asks; it and silent_outputs are None where a read-out of potentials decides
     median_spikes_per_sample   median over the training samples of the number of spikes of all layers
     largest_spikes_per_sample  largest of these numbers: far above the median, training runs away
 
