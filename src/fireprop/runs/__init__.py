@@ -1,6 +1,6 @@
 """Run folders and checkpoints: the only room that writes files."""
 
-from fireprop.runs.files import RunError, in_words, write_first, write_new
+from fireprop.runs.files import RunError, cut_torn_line, in_words, read, write_first, write_new
 from fireprop.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -24,8 +24,10 @@ __all__ = [
     "LockedError",
     "RunError",
     "RunFolder",
+    "cut_torn_line",
     "in_words",
     "new_path",
+    "read",
     "write_figure",
     "write_first",
     "write_html",

@@ -48,6 +48,12 @@ def write(path: Path, mode: str, fill: Callable[[IO[Any]], Any]) -> None:
         _sync_folder(path.parent)
 
 
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line without its end, which a full disk or a loss of power leaves."""
+    with path.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that must not exist yet, whole or not at all. Raises RunError."""
     if os.path.lexists(path):

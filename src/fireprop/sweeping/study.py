@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fireprop.datasets.extras import require
-from fireprop.runs import RunError, in_words
+from fireprop.runs import RunError, cut_torn_line, in_words, read
 from fireprop.sweeping.sweep import SWEEP
 
 if TYPE_CHECKING:
@@ -75,15 +75,11 @@ def open_study(folder: Path, *, new: bool = False) -> "Study":
 
 
 def _cut_torn_line(path: Path, lock: Any) -> None:
-    """Remove a last line without its end, which a full disk or a loss of power leaves: Optuna would write on in it."""
-    if not path.is_file():
-        return
+    """Remove a last line without its end, in which Optuna would write on."""
     lock.acquire()
     try:
-        with path.open("rb+") as file:
-            content = file.read()
-            if content.startswith(b'{"op_code"'):  # else it is no journal
-                file.truncate(content.rfind(b"\n") + 1)
+        if path.is_file() and read(path).startswith(b'{"op_code"'):  # else it is no journal
+            cut_torn_line(path)
     finally:
         lock.release()
 
