@@ -266,9 +266,14 @@ def next_layer() -> int:
     return 0 if recorder is None else recorder.first_layer + sum(map(len, recorder.records))
 
 
+def has_own_run(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module has a method of its own for a run, in place of that of its kind."""
+    return any(has_own(module, kind, name) for name in ("forward", "record"))
+
+
 def has_hooks_alone(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module has hooks, but no method of its own for a run, which may ask for a record itself."""
-    return has_hooks(module) and not any(has_own(module, kind, name) for name in ("forward", "record"))
+    return has_hooks(module) and not has_own_run(module, kind)
 
 
 def called(module: nn.Module, inputs: Spikes, options: Mapping[str, Any]) -> tuple[list[Record], Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import has_hooks, has_own, modules_of
+from fireprop.compat.tensors import has_hooks, modules_of
 from fireprop.eager import eagerly
 from fireprop.nn.checks import check_options
 from fireprop.nn.convolution import Flatten
@@ -22,6 +22,7 @@ from fireprop.nn.record import (
     called,
     contribute,
     has_hooks_alone,
+    has_own_run,
     joined,
     next_layer,
     recording,
@@ -231,9 +232,7 @@ def _names(path: str, part: Record) -> list[str]:
 
 def _is_plain(module: LIF | Sequential, kind: type[LIF | Sequential]) -> bool:
     """Whether a module of a kind does what this does and nothing else: no method of its own for a run, no hooks."""
-    if has_hooks(module):
-        return False
-    return not has_own(module, kind, "forward") and not has_own(module, kind, "record")
+    return not has_hooks(module) and not has_own_run(module, kind)
 
 
 def _flat(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

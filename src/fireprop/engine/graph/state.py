@@ -262,20 +262,9 @@ def state_of(
     dtype: np.dtype[np.floating] = np.dtype(np.float32) if graph.single else np.dtype(np.float64)
     lines = replace(structure.lines, senders=())
     state = State(
-        t_end.copy(),
-        horizon,
-        at,
-        v,
-        hold_end,
-        i,
-        spikes,
-        arrivals,
-        dtype,
-        graph.nodes,
-        graph.channels,
-        lines,
+        t_end.copy(), horizon, at, v, hold_end, i, spikes, arrivals, dtype, graph.nodes, graph.channels, lines,
         structure.groups,
-    )
+    )  # fmt: skip
     return state, np.concatenate(origin)
 
 
