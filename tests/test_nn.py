@@ -747,6 +747,18 @@ def test_a_hook_that_changes_nothing_leaves_slopes_and_the_state_of_a_run():
     assert_same_spikes(*(net(later, t_end=5.0, state=found.state()) for found in (record, plain)))
 
 
+@pytest.mark.parametrize("make", [lambda: populations(3), lambda: Sequential(lif(3, 4), lif(4, 2))])
+def test_a_hook_may_run_another_network(make):
+    net, monitor = drive(make()), drive(lif(2, 3))
+    inputs = Spikes.from_latencies(torch.rand(4, 3, dtype=torch.float64))
+    plain = net.record(inputs, t_end=3.0)
+    seen = []
+    hooked(net, lambda module, given, out: seen.append(monitor(out, t_end=3.0)))
+    record = net.record(inputs, t_end=3.0)
+    assert (len(seen), record.names, len(record)) == (1, plain.names, len(plain))
+    assert all(map(torch.equal, record.slopes, plain.slopes))
+
+
 @pytest.mark.parametrize("kind", [LateRecord, LIF])
 def test_a_hook_runs_once_beside_a_record_of_its_own(kind):
     calls = []

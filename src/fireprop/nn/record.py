@@ -277,7 +277,10 @@ def has_hooks_alone(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def called(module: nn.Module, inputs: Spikes, options: Mapping[str, Any]) -> tuple[list[Record], Any]:
-    """The records of a call of a module, in which its hooks run, and what it returned."""
+    """The records of a call of a module, in which its hooks run, and what it returned.
+
+    A hook behind the module may run networks too: their records are the last ones.
+    """
     with recording(next_layer()) as found:
         out = module(inputs, **options)
     return found, out

@@ -118,7 +118,8 @@ class Sequential(nn.Sequential):
             "max_sensitivity": max_sensitivity, "max_spikes": max_spikes, "state": state,
         }  # fmt: skip
         if has_hooks_alone(self, Sequential):
-            return contribute(_part(self, *called(self, inputs, options)))
+            found, out = called(self, inputs, options)
+            return contribute(_part(self, found[:1], out))
         out, record = self._run(inputs, **options)
         if len(record) and record[-1] is not out:
             *_, (path, last) = _modules(self)
