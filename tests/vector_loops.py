@@ -50,9 +50,9 @@ def loops(dtype):
     columns = new_loop(
         engine.lay_out([engine.Layer(weight, **constants | {"tau_mem": 1.0 + np.arange(n_hidden)})])
     ).columns
-    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates
-    flagged = loop.lanes, loop.flags, columns, loop.rates, state
-    table = columns, 0, loop.rates, loop.places, state
+    moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, loop.places
+    flagged = loop.lanes, loop.flags, columns, loop.rates, loop.places, state
+    table = columns, 0, loop.rates, state
     moving = columns, chain.rates, chain.places, state, 72, 0.5, 0
     delays = np.zeros((1, 2))
     gradient = adjoint.Gradient(times, chain.weight, times, delays)
@@ -79,7 +79,12 @@ def loops(dtype):
         "varied units at an arrival": (varied.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
         "who may cross of varied units": (varied.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
         "crossings of varied units": (lanes_kernel.search_varied, (loop.search, 0, 8), "sqrt", "float64"),
-        "factors of varied units": (varied.find_each, (columns, loop.rates, 0, 64, 0.5, 0), ANY, "float64"),
+        "factors of varied units": (
+            varied.write_factors,
+            (columns, np.uint64(0), loop.rates, 0, 1, 0, 64, 0.5),
+            ANY,
+            "float64",
+        ),
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
         "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),

@@ -27,12 +27,15 @@ def from_bits(bits):
     return np.int64(bits).view(np.float64)
 
 
-def hand_out(numbers, target, table, places, first):
-    """numbers[target + k] = numbers[table + places[first + k]] for k < 8: one of eight numbers for each of eight.
+def hand_out(numbers, target, table, places, first, n, apart):
+    """numbers[target + k] = numbers[table + places[first + k]] for k < n, a multiple of 8: one of eight for each.
 
-    numbers and places are C-contiguous. The processor permutes a vector, where LLVM by itself would load one by one.
+    The same for two more rows of `numbers`, each so far `apart` from the one before. numbers and places are
+    C-contiguous. The processor permutes a vector, where LLVM by itself would load one by one.
     """
-    numbers[int(target) : int(target) + 8] = numbers[int(table) + places[first : first + 8].astype(np.int64)]
+    chosen = places[first : first + int(n)].astype(np.int64)
+    for row in range(0, 3 * int(apart), int(apart)):
+        numbers[int(target) + row : int(target) + row + int(n)] = numbers[int(table) + row + chosen]
 
 
 def add_arrivals(sums, n, weight, w, driven, i, driver, v, alpha):
@@ -70,18 +73,25 @@ if not numba.config.DISABLE_JIT:
         return types.float64(types.int64), generate
 
     @intrinsic
-    def hand_out(typingctx, numbers, target, table, places, first):
+    def hand_out(typingctx, numbers, target, table, places, first, n, apart):
         def generate(context, builder, signature, args):
             arrays = (cgutils.create_struct_proxy(signature.args[k])(context, builder, args[k]) for k in (0, 3))
             data, chosen = (array.data for array in arrays)
+            _, target, table, _, first, n, apart = args
 
-            given, which = _load_eight(builder, data, args[2]), _load_eight(builder, chosen, args[4])
-            _store_eight(builder, _permuted(builder, given, which), data, args[1])
+            rows = [context.get_constant(types.intp, 0), apart, builder.add(apart, apart)]
+            given = [_load_eight(builder, data, builder.add(table, row)) for row in rows]
+            with cgutils.for_range_slice(builder, rows[0], n, context.get_constant(types.intp, 8)) as (k, _):
+                which = _load_eight(builder, chosen, builder.add(first, k))
+                for numbers_of, row in zip(given, rows, strict=True):
+                    place = builder.add(builder.add(target, row), k)
+                    _store_eight(builder, _permuted(builder, numbers_of, which), data, place)
             return context.get_dummy_value()
 
         if numbers.layout != "C" or places.layout != "C":
             raise TypeError("hand_out reads whole vectors: give C-contiguous arrays")
-        return types.none(numbers, types.intp, types.intp, places, types.intp), generate
+        given = numbers, types.intp, types.intp, places, types.intp, types.intp, types.intp
+        return types.none(*given), generate
 
     @intrinsic
     def add_arrivals(typingctx, sums, n, weight, w, driven, i, driver, v, alpha):

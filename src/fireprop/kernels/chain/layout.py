@@ -56,7 +56,7 @@ LAYER = np.dtype(
         # What is still to be done to V and I to bring them to the last arrival: factors of the gap before it, and the
         # weights that arrive
         ("span", np.float64),  # that gap; of a varied layer each unit has its own factors
-        ("factors", np.int64),  # the set of columns that holds them: see `varied.py`
+        ("table", np.int64),  # the one that holds those of few pairs: see `varied.py`
         ("a", np.float64),
         ("b", np.float64),
         ("h", np.float64),

@@ -10,7 +10,7 @@ from fireprop.kernels.chain.lanes import BLOCK, THETA, I, V, look_ahead, may_cro
 from fireprop.kernels.chain.layout import ALPHA, LANES, NEVER
 from fireprop.kernels.chain.restart import release_now
 from fireprop.kernels.chain.search import forget_crossings, seek
-from fireprop.kernels.chain.varied import LEAK_DOWN, OTHER_SET, SIZE, advance_varied, factors_of, find_few, flag_varied
+from fireprop.kernels.chain.varied import LEAK_DOWN, OTHER, SIZE, advance_varied, factors_of, find_few, flag_varied
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.lanes import ROUNDED, SEARCHED_AT_ONCE, SLACK, settled
 from fireprop.kernels.membrane import factors, step
@@ -48,14 +48,14 @@ def advance(loop, layer, decays, reach):
 
 
 @piece
-def bring(columns, loop, layer, span, factors_at, decays, reach):
+def bring(columns, loop, layer, span, table, decays, reach):
     """`advance` or `advance_varied`."""
     if columns is not None:
         state = loop.layers[layer]
         if not state.uniform:
             return advance_varied(
-                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, span, factors_at, decays,
-                reach,
+                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, loop.places, span, table,
+                decays, reach,
             )  # fmt: skip
     return advance(loop, layer, decays, reach)
 
@@ -68,10 +68,10 @@ def open_gap(loop, layer, gap_end):
     forget_crossings(loop, layer)
     if state.t_last == NEVER:
         return
-    span, at, before = state.span, state.factors, (state.a, state.b, state.h)
+    span, table, before = state.span, state.table, (state.a, state.b, state.h)
     look_to(loop, state, state.look)  # its factors beside the pass, not after it
     reach = (state.look_end - state.t_last) * SLACK
-    any_marked = bring(loop.columns, loop, layer, span, at, before, reach)
+    any_marked = bring(loop.columns, loop, layer, span, table, before, reach)
     if state.n_moved > 0:
         any_marked |= resume_moved(loop, layer, reach)
     if any_marked:
@@ -100,8 +100,8 @@ def find_decays(columns, loop, state):
         if not state.uniform:
             state.a, state.b, state.h = 1.0, 1.0, 0.0  # of a gap of 0; of others each unit has its own
             if state.n_pairs > 0:
-                state.factors = OTHER_SET - state.factors
-                find_few(columns, state.factors, loop.rates, loop.places, state, state.span, ALPHA)
+                state.table = OTHER - state.table
+                find_few(columns, state.table, loop.rates, state, state.span, ALPHA)
             return
     state.a, state.b, state.h = factors(state.span, state.alpha, state.beta)
 
@@ -235,7 +235,7 @@ def flag(columns, loop, state, block, reach, rounded):
     """`flag_units` or `flag_varied`."""
     if columns is not None:
         if not state.uniform:
-            flag_varied(loop.lanes, loop.flags, columns, loop.rates, state, block, reach, rounded)
+            flag_varied(loop.lanes, loop.flags, columns, loop.rates, loop.places, state, block, reach, rounded)
             return
     flag_units(loop, state, block, reach, rounded)
 
@@ -260,8 +260,8 @@ def deliver_first(columns, loop, layer, decays):
         state = loop.layers[layer]
         if not (state.uniform or state.span == 0.0):
             advance_varied(
-                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, state.span,
-                state.factors, decays, 0.0,
+                state, loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, loop.places,
+                state.span, state.table, decays, 0.0,
             )  # fmt: skip
             return
     advance(loop, layer, decays, 0.0)

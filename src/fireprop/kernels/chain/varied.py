@@ -13,11 +13,11 @@ from fireprop.kernels.compiling import piece
 from fireprop.kernels.membrane import factors
 
 # What a block of units has in `columns`, in the dtype of the weights: rows of LANES, one after the other, since LLVM
-# takes in vectors what lies at distances that it knows. Two sets of factors of each unit; beta, a little less and a
-# little more; a table of the factors of pairs, in the first block of a layer that has few of them.
-N_ROWS, OTHER_SET = 12, np.int64(3 * LANES)
+# takes in vectors what lies at distances that it knows. The factors of each unit; beta, a little less and a little
+# more; two tables of the factors of pairs, in the first block of a layer that has few of them.
+N_ROWS, OTHER = 12, np.int64(3 * LANES)
 SIZE = np.uint64(N_ROWS * LANES)
-A, B, H, _, _, _, LEAK, LEAK_DOWN, LEAK_UP, TABLE = (np.uint64(row * LANES) for row in range(10))
+A, B, H, LEAK, LEAK_DOWN, LEAK_UP, TABLE = (np.uint64(row * LANES) for row in range(7))
 
 
 @piece
@@ -28,25 +28,30 @@ def entry_of(u):
 
 
 @piece
-def find_each(columns, rates, first, n, gap, driver):
-    """Write the `factors` of a gap into the columns of n units of a block, from the first on.
-
-    rates  as in `layout.Chain`; driver: the rate of the first factor, ALPHA or BETA
-    """
-    write_factors(columns, entry_of(first), rates, driver, BETA - driver, first, n, gap)
+def table_of(state, which):
+    """Where a table of the factors of pairs of a layer begins in `columns`. which: 0 or OTHER"""
+    return entry_of(state.start) + TABLE + np.uint64(which)
 
 
 @piece
-def find_few(columns, into, rates, places, state, gap, driver):
-    """`find_each` of all units of a layer that has few pairs of rates, into a set: 0 or OTHER_SET."""
+def find_few(columns, which, rates, state, gap, driver):
+    """Write the `factors` of a gap into a table of a layer that has few pairs of rates.
+
+    rates  as in `layout.Chain`; driver: the rate of the first factor, ALPHA or BETA
+    """
     n = (state.n_pairs + N_PAIRS - 1) // N_PAIRS * N_PAIRS  # LLVM would not take 8 in vectors if it knew that it is 8
-    table = entry_of(state.start) + TABLE
+    table = table_of(state, which)
     write_factors(columns, table, rates, PAIRS + driver, PAIRS + BETA - driver, state.start, n, gap)
-    for u in range(state.start, state.start + state.width, N_PAIRS):
-        target = entry_of(u) + np.uint64(into)
-        hand_out(columns, target + A, table + A, places, u)
-        hand_out(columns, target + B, table + B, places, u)
-        hand_out(columns, target + H, table + H, places, u)
+
+
+@piece
+def fill_block(columns, which, rates, places, state, first, gap, driver):
+    """Have the columns of a block, from its first unit on, hold the `factors` of a gap: found, or out of a table."""
+    n = min(LANES, (state.start + state.width - first + N_PAIRS - 1) // N_PAIRS * N_PAIRS)
+    if state.n_pairs == 0:
+        write_factors(columns, entry_of(first), rates, driver, BETA - driver, first, n, gap)
+    else:
+        hand_out(columns, entry_of(first), table_of(state, which), places, first, n, LANES)
 
 
 @piece
@@ -65,10 +70,10 @@ def factors_of(unit, gap):
 
 
 @piece
-def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span, factors_at, decays, reach):
+def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, places, span, which, decays, reach):
     """`advance` of a varied layer over the gap before, which is `span`; decays: of all units, if that is 0.
 
-    factors_at  the set of columns in which the factors of this gap lie
+    which  table that holds the factors of this gap, if pairs of rates are few
     """
     real = lanes.dtype.type
     a, b, h, reach = real(decays[0]), real(decays[1]), real(decays[2]), real(reach)
@@ -82,10 +87,9 @@ def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span
                 v, i = receive(lanes, weight, first + k, w, a, b, h)
                 found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
         else:
-            need_factors(columns, rates, state, block, span)
-            at_set = at + np.uint64(factors_at)
+            need_factors(columns, which, rates, places, state, block, span)
             for k in range(BLOCK):
-                a_k, b_k, h_k = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+                a_k, b_k, h_k = columns[at + A + k], columns[at + B + k], columns[at + H + k]
                 v, i = receive(lanes, weight, first + k, w, a_k, b_k, h_k)
                 found |= look_ahead(v, i, reach, columns[at + LEAK_DOWN + k]) >= lowest
         marked[block] = found
@@ -94,28 +98,26 @@ def advance_varied(state, weight, lanes, lowest_of, marked, columns, rates, span
 
 
 @piece
-def need_factors(columns, rates, state, block, gap):
-    """Have the columns of a block hold the `factors` of a gap, where they are found only when they are needed.
+def need_factors(columns, which, rates, places, state, block, gap):
+    """Have the columns of a block hold the `factors` of a gap.
 
-    Where pairs of rates are few they have been found by `end_look`, beside the pass before.
+    Here, not sooner: the processor goes on with a block while a table is still on its way.
     """
     first = np.int64(block) * LANES
-    if state.n_pairs == 0 and rates[GAP, first] != gap:
-        n = min(LANES, (state.start + state.width - first + N_PAIRS - 1) // N_PAIRS * N_PAIRS)
-        find_each(columns, rates, first, n, gap, ALPHA)
+    if rates[GAP, first] != gap:
+        fill_block(columns, which, rates, places, state, first, gap, ALPHA)
         rates[GAP, first] = gap
 
 
 @piece
-def flag_varied(lanes, flags, columns, rates, state, block, reach, rounded):
+def flag_varied(lanes, flags, columns, rates, places, state, block, reach, rounded):
     """`flag_units` of a varied layer."""
-    need_factors(columns, rates, state, block, state.span)
+    need_factors(columns, state.table, rates, places, state, block, state.span)
     real = lanes.dtype.type
     low = LEAK_DOWN if rounded > 0.0 else LEAK
     reach, up, down = real(reach), real(rounded), real(1.0 - rounded)
     first, at = np.uint64(block * LANES), np.uint64(block) * SIZE
-    at_set = at + np.uint64(state.factors)
     for k in range(BLOCK):
-        a, b, h = columns[at_set + A + k], columns[at_set + B + k], columns[at_set + H + k]
+        a, b, h = columns[at + A + k], columns[at + B + k], columns[at + H + k]
         beta_down, beta_up = columns[at + low + k], columns[at + LEAK_UP + k]
         flags[k] = may_cross_in_look(lanes, first + k, a, b, h, reach, beta_down, beta_up, up, down)

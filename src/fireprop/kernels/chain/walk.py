@@ -13,7 +13,7 @@ import numpy as np
 from fireprop.kernels.chain import rates
 from fireprop.kernels.chain.layout import ALPHA, BETA, LANES
 from fireprop.kernels.chain.rates import DRIVEN_DECAY, DRIVEN_RATE, DRIVER_DECAY, DRIVER_RATE, RESPONSE, TIME
-from fireprop.kernels.chain.varied import A, B, H, entry_of, find_each, find_few
+from fireprop.kernels.chain.varied import A, B, H, entry_of, fill_block, find_few
 from fireprop.kernels.compiling import inlined, piece
 from fireprop.kernels.membrane import factors, step
 from fireprop.kernels.sums import N_SUMS
@@ -168,11 +168,10 @@ def move_lanes(every, by_rates, n_units, decays):
 def move_varied(every, by_rates, columns, table, places, state, n_units, gap, driver):
     """`move_lanes` of a varied layer. table: of the rates of units"""
     if state.n_pairs > 0:
-        find_few(columns, 0, table, places, state, gap, driver)
+        find_few(columns, 0, table, state, gap, driver)
     for first in range(np.int64(0), n_units, LANES):
         n = min(LANES, n_units - first)
-        if state.n_pairs == 0:
-            find_each(columns, table, state.start + first, n, gap, driver)
+        fill_block(columns, 0, table, places, state, state.start + first, gap, driver)
         at = entry_of(state.start + first)
         if by_rates is not None:
             of_drivers, of_drivens = table[driver], table[BETA - driver]
