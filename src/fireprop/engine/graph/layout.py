@@ -114,8 +114,10 @@ class Structure:
             blocks[name] = cells[name][is_block]
         for name in ("first_channel", "n_channels", "beta"):
             blocks[name] = self.nodes[name][blocks["first_unit"]]
+        has_second = blocks["n_channels"] > 1
         for name in ("alpha", "reach"):
             blocks[name] = self.channels[name][blocks["first_channel"]]
+            blocks[f"second_{name}"][has_second] = self.channels[name][blocks["first_channel"][has_second] + 1]
         blocks["first_current"] = np.cumsum([0, *blocks["width"] * blocks["n_channels"]])[:-1]
         blocks["inner"] = inner[is_block]
         blocks["first_gap"] = FIRST_GAP / np.maximum(blocks["beta"] + blocks["alpha"], TINY)

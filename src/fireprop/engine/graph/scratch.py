@@ -44,7 +44,7 @@ def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:
     rows, segments = structure.segments
     if structure.stencil is not None:
         segments = structure.stencil[0]
-    most = int(np.diff(rows).max(initial=0)) + AT_ONCE
+    most = 2 * int(np.diff(rows).max(initial=0)) + AT_ONCE
     return Lanes(
         blocks, number, np.zeros(n_units, weight.dtype), np.zeros(structure.channels.size, weight.dtype), rows,
         segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),

@@ -43,7 +43,7 @@ class Lanes(NamedTuple):
     rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
     weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
              weights have the same place; where none do, by synapse
-    factors  (6, most segments of a source and some) float64, scratch: see `find_factors`
+    factors  (6, twice the most segments of a source, and some) float64, scratch: see `find_factors`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     rates    of units; None: in no block do they differ, and the passes are compiled without
     """
@@ -99,16 +99,23 @@ def current_of(own, node, k):
 @piece
 def find_factors(lanes, first, stop, t):
     """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
-    of their first currents."""
+    of their first currents; then, if a block has two, those of second currents, as many columns."""
     found, segments, blocks = lanes.factors, lanes.segments, lanes.blocks
-    start, n_found = np.uint64(first), np.uint64(stop - first)
+    start, n_found, two = np.uint64(first), np.uint64(stop - first), False
     for n in range(n_found):
         number, gap, alpha, beta = segments[start + n].number, 0.0, 1.0, 1.0
         if number >= 0:
             own = blocks[np.uint64(number)]
             if abs(own.at) < np.inf:
                 gap, alpha, beta = abs(t - own.at), own.alpha, own.beta
+                two |= own.n_channels == 2
         found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = gap, alpha, beta
+    if two:
+        for n in range(n_found):
+            m, number = n_found + n, max(segments[start + n].number, 0)
+            found[GAP, m], found[SYNAPSE, m] = found[GAP, n], blocks[np.uint64(number)].second_alpha
+            found[MEMBRANE, m] = found[MEMBRANE, n]
+        n_found += n_found
     find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], n_found)
 
 
@@ -196,11 +203,13 @@ def take_over(lanes, graph):
 
 
 @piece
-def current_over(own, channels, memo, gap, k):
-    """Of a block of like units the factor of V over a gap, and what `advance` asks of current k."""
-    channel = channels[own.first_channel + k]
-    a, b, h = remembered(memo[k], gap, channel.alpha, own.beta)
-    return b, (own.first_current + k * own.width, a, h, channel.reach)
+def currents_over(lanes, own, n, second):
+    """What `advance` asks of the first and of the second current of a block of like units, from `find_factors`."""
+    found, first = lanes.factors, own.first_current
+    return (
+        (first, found[A, n], found[H, n], own.reach),
+        (first + own.width, found[A, second], found[H, second], own.second_reach),
+    )
 
 
 @apart
@@ -218,19 +227,18 @@ def advance(lanes_v, lanes_i, theta, weight, moved, flags, own, first_weight, b,
     at, a, h, reach = np.uint64(hit[0]), real(hit[1]), real(hit[2]), real(hit[3])
     if other is not None:
         at_other, a_other, h_other, reach_other = np.uint64(other[0]), real(other[1]), real(other[2]), real(other[3])
-    b, beta, rounded, below = real(b), real(own.beta), real(ROUNDED * own.n_channels), real(BELOW)
-    reached = False
+    b, beta, rounded = real(b), real(own.beta), real(ROUNDED * own.n_channels)
+    is_below = True
     for j in range(n):
-        left, brought, goal = b * lanes_v[first + j], h * lanes_i[at + j], theta[first + j]
+        left, brought = b * lanes_v[first + j], h * lanes_i[at + j]
         size = abs(brought)
         if other is not None:
             more = h_other * lanes_i[at_other + j]
             brought += more
             size += abs(more)
-        v = left + brought
-        reached |= v + rounded * (abs(left) + size) >= goal
-        moved[j] = v if v < goal else goal * below
-    if reached:
+        moved[j] = left + brought
+        is_below &= moved[j] + rounded * (abs(left) + size) < theta[first + j]
+    if not is_below:
         return CROSSED
     span, down = real((t_look - own.at) * SLACK), real(1.0 - ROUNDED * own.n_channels)
     now, later = False, False

@@ -15,14 +15,12 @@ from fireprop.kernels.graph.blocks import (
     NONE,
     NOW,
     RECENT,
-    A,
     B,
-    H,
     advance_block,
     bound_of_lanes,
     clear_lane,
     copy_to_node,
-    current_over,
+    currents_over,
     find_factors,
     leave_lanes,
     look_at_block,
@@ -53,14 +51,14 @@ def deliver(blocks, loop, source, place, t, t_end, max_spikes):
     if blocks is None:
         rows = loop.graph.rows
         return deliver_some(loop, source, rows[source], rows[source + 1], t, t_end, max_spikes)
-    first = blocks.lanes.rows[source]
-    find_factors(blocks.lanes, first, blocks.lanes.rows[source + 1], t)
-    for k in range(first, blocks.lanes.rows[source + 1]):
+    first, n = blocks.lanes.rows[source], blocks.lanes.rows[source + 1] - blocks.lanes.rows[source]
+    find_factors(blocks.lanes, first, first + n, t)
+    for k in range(first, first + n):
         part = blocks.lanes.segments[k]
         if part.number >= 0:
             if place != ABSENT:
                 blocks.lanes.blocks[part.number].next_input = loop.foreseen[place + k - first]
-            code, u, at = deliver_to_block(loop, blocks, part, k - first, t, t_end, max_spikes)
+            code, u, at = deliver_to_block(loop, blocks, part, k - first, k - first + n, t, t_end, max_spikes)
         elif part.number == OWN:
             code, u, at = deliver_to_itself(loop, blocks, part.first, t, t_end)
         else:
@@ -71,8 +69,8 @@ def deliver(blocks, loop, source, place, t, t_end, max_spikes):
 
 
 @piece
-def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
-    """`deliver` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
+def deliver_to_block(loop, blocks, part, n, second, t, t_end, max_spikes):
+    """`deliver` along a segment to all units of its block; n, second: the columns of `find_factors` that are for it."""
     graph, lanes = loop.graph, blocks.lanes
     nodes, channels, single, own = graph.nodes, graph.channels, graph.single, lanes.blocks[part.number]
     found, before = CROSSED, own.at
@@ -83,13 +81,13 @@ def deliver_to_block(loop, blocks, part, n, t, t_end, max_spikes):
         t_look = min(t_look, t + GAPS_AHEAD * own.gap)
     if own.n_channels <= 2 and NEVER < before < t and not own.is_varied:
         own.at = t
+        hit, other = currents_over(lanes, own, n, second)
         if own.n_channels == 1:
-            b, hit = lanes.factors[B, n], (own.first_current, lanes.factors[A, n], lanes.factors[H, n], own.reach)
-            found = advance_block(blocks, own, part.weight, b, hit, None, t_look)
+            found = advance_block(blocks, own, part.weight, lanes.factors[B, n], hit, None, t_look)
         else:
-            _, hit = current_over(own, channels, graph.memo, t - before, part.place)
-            b, other = current_over(own, channels, graph.memo, t - before, 1 - part.place)
-            found = advance_block(blocks, own, part.weight, b, hit, other, t_look)
+            if part.place == 1:
+                hit, other = other, hit
+            found = advance_block(blocks, own, part.weight, lanes.factors[B, n], hit, other, t_look)
     if found == CROSSED:
         own.at = before
         reached = NEVER < before < t and move_block(lanes.rates, blocks, own, nodes, channels, graph.memo, t)

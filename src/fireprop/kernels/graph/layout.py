@@ -74,6 +74,8 @@ BLOCK = np.dtype(
         ("beta", np.float64),  # 1 / tau_mem, of its first unit
         ("alpha", np.float64),  # of its first current, as `reach`
         ("reach", np.float64),
+        ("second_alpha", np.float64),  # of its second, if it has one
+        ("second_reach", np.float64),
         ("inner", np.bool_),  # whether units reach it
         ("at", np.float64),  # last arrival
         ("arrivals", np.int64),  # how many have come, in all samples
