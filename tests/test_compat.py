@@ -8,8 +8,17 @@ import torch
 
 SOURCES = Path(__file__).parents[1] / "src" / "fireprop"
 FILES = [path for path in sorted(SOURCES.rglob("*.py")) if path.parent.name != "compat"]
-# Private by their look alone: the documentation of Python promises them, and torch lets modules override the last two.
-PROMISED = {"_asdict", "_exit", "_fields", "_make", "_replace", "_apply", "_load_from_state_dict"}
+# Private by their look alone: the documentation of Python promises them, torch lets modules override the last three.
+PROMISED = {
+    "_asdict",
+    "_exit",
+    "_fields",
+    "_make",
+    "_replace",
+    "_apply",
+    "_load_from_state_dict",
+    "_save_to_state_dict",
+}
 OPTUNA = {"_storage", "_trial_id"}  # an extra, with a lowest version of its own
 ASKING = {"getattr", "setattr", "hasattr", "delattr"}
 

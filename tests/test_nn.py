@@ -494,6 +494,36 @@ def test_read_outs_and_parametrised_weights_are_not_rounded_by_a_state_dict_eith
     assert torch.equal(exact.weight, rough.weight.double())
 
 
+def of_kind(synapse, form):
+    if form == "sequential":
+        return Sequential(LIF(3, 4, **TAUS, synapse=synapse), LI(4, 2, **TAUS))
+    net = Network(3)
+    net.add("out", 2, tau_mem=1.0)
+    net.connect("input", "out", tau_syn=0.5, synapse=synapse)
+    return net
+
+
+@pytest.mark.parametrize("form", ["sequential", "network"])
+@pytest.mark.parametrize(("own", "given"), [("exponential", "alpha"), ("alpha", "exponential")])
+def test_a_state_dict_of_another_kind_of_synapse_is_refused(form, own, given):
+    net, file = of_kind(own, form), io.BytesIO()
+    before = copy.deepcopy(net.state_dict())
+    torch.save(of_kind(given, form).state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    path = "0." if form == "sequential" else "connections.input->out."
+    kind = "LIF" if form == "sequential" else "Connection"
+    with pytest.raises(RuntimeError, match=re.escape(
+        f"{path}weight is of {given} synapses, those of this {kind} are {own}: make it with synapse={given!r}"
+    )):  # fmt: skip
+        net.load_state_dict(state)
+    of_kind(given, form).load_state_dict(state)
+    assert set(state) == set(before)
+    del state._metadata[path[:-1]]["synapse"]  # as in the files of older versions
+    net.load_state_dict(state)
+    assert all(map(torch.equal, net.state_dict().values(), state.values()))
+
+
 def test_inputs_that_do_not_fit_are_refused():
     net = net_of(3, 4, 2)
     with pytest.raises(

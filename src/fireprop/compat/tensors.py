@@ -1,5 +1,6 @@
 """What torch does not promise: whether a transform is active, tables of a module, entries of a sparse tensor."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ __all__ = [
     "is_differentiated",
     "modules_of",
     "n_stored",
+    "note_in_state",
     "parameters_of",
     "run_pre_hooks",
     "stored_entries",
@@ -70,6 +72,13 @@ def has_hooks(module: nn.Module) -> bool:
 def has_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
     """Whether a module has a method of its own in place of that of its kind."""
     return getattr(type(module), name) is not getattr(kind, name) or name in module.__dict__
+
+
+def note_in_state(state: Mapping[str, Any], prefix: str, name: str, value: str) -> None:
+    """Note a fact of a module beside the entries of a state_dict, where torch notes its version. It adds no key."""
+    facts = getattr(state, "_metadata", {})
+    if prefix[:-1] in facts:
+        facts[prefix[:-1]][name] = value
 
 
 def run_pre_hooks(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """The physical constants of a module: float64 buffers, or parameters to be trained, positive by a parametrisation."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -101,6 +101,16 @@ def adapt_state(module: nn.Module, state: dict[str, Any], prefix: str, errors: l
         value = state.get(f"{prefix}{name}")
         if isinstance(value, Tensor) and (found := checks.rounding(value, own.dtype)):
             errors.append(f"{prefix}{name}{found}: convert the network with .double(), or the state with .float()")
+
+
+def check_synapse(module: nn.Module, prefix: str, metadata: Mapping[str, Any], errors: list[str]) -> None:
+    """Refuse a state whose weights are of another kind of synapse. Older versions noted none."""
+    own, given = module.synapse, metadata.get("synapse", module.synapse)
+    if given != own:
+        errors.append(
+            f"{prefix}weight is of {given} synapses, those of this {type(module).__name__} are {own}: make it with "
+            f"synapse={given!r}"
+        )
 
 
 def is_trained(module: nn.Module, name: str) -> bool:

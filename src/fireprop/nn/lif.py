@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import has_hooks, has_own
+from fireprop.compat.tensors import has_hooks, has_own, note_in_state
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import Connectivity, keep_mask
 from fireprop.nn.constants import (
     OPTIONAL,
     adapt_state,
+    check_synapse,
     exact_constants,
     is_trained,
     keep_adaptation,
@@ -319,11 +320,16 @@ class LIF(nn.Module):
         parts += [f"{n}=True" for n in ("mask", "recurrent_mask") if isinstance(getattr(self, n), Tensor)]
         return ", ".join(parts)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_in_state(destination, prefix, "synapse", self.synapse)
+
     def _load_from_state_dict(
         self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
         unexpected: list[str], errors: list[str],
     ) -> None:  # fmt: skip
         adapt_state(self, state, prefix, errors, "tau_syn", "tau_syn_rec", "delay", "delay_rec")
+        check_synapse(self, prefix, metadata, errors)
         super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LIF":

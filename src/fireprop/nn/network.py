@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments, engine
-from fireprop.compat.tensors import has_own, run_pre_hooks, stored_entries
+from fireprop.compat.tensors import has_own, note_in_state, run_pre_hooks, stored_entries
 from fireprop.eager import eagerly
 from fireprop.nn import checks, initial
 from fireprop.nn.connectivity import (
@@ -27,6 +27,7 @@ from fireprop.nn.constants import (
     Values,
     adapt_state,
     check_gradient,
+    check_synapse,
     exact_constants,
     keep_adaptation,
     keep_constant,
@@ -166,11 +167,16 @@ class Connection(nn.Module):
         n_out, n_in = self.shape
         return f"{n_in}, {n_out}" + ("" if self.synapse == "exponential" else f", synapse={self.synapse}")
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_in_state(destination, prefix, "synapse", self.synapse)
+
     def _load_from_state_dict(
         self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
         unexpected: list[str], errors: list[str],
     ) -> None:  # fmt: skip
         adapt_state(self, state, prefix, errors, "tau_syn", "delay")
+        check_synapse(self, prefix, metadata, errors)
         super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Connection":
