@@ -1,5 +1,6 @@
 """Weights and constants that torch computes: by hooks, as in pruning, by parametrizations, by their logarithms."""
 
+import copy
 import re
 
 import pytest
@@ -90,6 +91,22 @@ def test_layers_that_share_a_constant_share_its_logarithm_and_one_that_does_not_
     assert one.parametrizations.tau_mem.original is two.parametrizations.tau_mem.original is tau
     assert two.tau_mem.item() == one.tau_mem.item() == pytest.approx(0.7, rel=1e-15)
     assert two(heard, t_end=2.0).t_end is not None
+
+
+def test_a_copy_of_layers_knows_that_what_they_share_is_a_logarithm(inputs):
+    tau = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+    net = Sequential(*(LIF(n, m, tau_mem=tau, tau_syn=0.5) for n, m in ((6, 4), (4, 2))))
+    keep_positive(net[0], "tau_mem")
+    twin = copy.deepcopy(copy.deepcopy(net))
+    with pytest.raises(ValueError, match="layer 1: tau_mem is shared with a module for which keep_positive trains"):
+        twin(inputs, t_end=2.0)
+    keep_positive(twin[1], "tau_mem")
+    shared = twin[0].parametrizations.tau_mem.original
+    assert twin[1].parametrizations.tau_mem.original is shared is not tau
+    assert twin[1].tau_mem.item() == twin[0].tau_mem.item() == pytest.approx(0.7, rel=1e-15)
+    parametrize.remove_parametrizations(twin[0], "tau_mem")
+    parametrize.remove_parametrizations(twin[1], "tau_mem")
+    twin(inputs, t_end=2.0)
 
 
 def test_a_constant_is_a_plain_parameter_again_when_its_logarithm_is_removed(inputs):

@@ -227,7 +227,7 @@ def check_mask(where: str, name: str, mask: Tensor | Connectivity | None, shape:
 LOGARITHMS: Any = WeakIdKeyDictionary()
 
 
-def note_logarithm(parameter: Tensor | None, reader: nn.Module) -> None:
+def note_logarithm(parameter: nn.Parameter, reader: nn.Module) -> None:
     """Note that a parametrization of a module reads a parameter as the logarithm of a constant."""
     LOGARITHMS.setdefault(parameter, WeakSet()).add(reader)
 

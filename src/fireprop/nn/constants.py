@@ -211,6 +211,18 @@ class Positive(nn.Module):
     A step of raw by 0.01 changes x by 1 %.
     """
 
+    _raw: tuple[nn.Parameter, ...] = ()  # a tuple: torch would count it as one more parameter
+
+    def read(self, raw: nn.Parameter) -> None:
+        """Note that a parameter is the logarithm of a constant, in each copy too: torch copies no mark on it."""
+        self._raw = (raw,)
+        checks.note_logarithm(raw, self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        for raw in self._raw:
+            self.read(raw)
+
     def forward(self, raw: Tensor) -> Tensor:
         return raw.exp()
 
@@ -252,7 +264,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
             logarithm = Positive()
             parametrize.register_parametrization(module, name, logarithm)
             _keep(module, name, shared)
-            checks.note_logarithm(shared, logarithm)
+            logarithm.read(shared)
             continue
         bad = arguments.first_true(~(parameter.detach() > 0.0))
         if bad is not None:
@@ -265,7 +277,7 @@ def keep_positive(module: nn.Module, *names: str) -> None:
         parametrize.register_parametrization(module, name, logarithm)
         with torch.no_grad():
             setattr(module, name, value)  # torch keeps what an earlier parametrization was computed from
-        checks.note_logarithm(_leaf(module, name)(), logarithm)
+        logarithm.read(cast(nn.Parameter, _leaf(module, name)()))
 
 
 def _keep(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
