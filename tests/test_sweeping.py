@@ -151,6 +151,36 @@ def test_a_setting_that_breaks_the_network_fails_its_trial_and_no_other(tmp_path
     assert [row.state for row in rows] == sorted(row.state for row in rows)  # best first
 
 
+@pytest.mark.parametrize("name", ["checkpoint.pt", "config.json"])
+def test_a_damaged_folder_fails_its_trial_and_no_other(tmp_path, monkeypatch, name):
+    def killed(trainer, report=None):
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+        return end(trainer, report)
+
+    end = Trainer.run_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sweeping.run(sweep(), tmp_path, trials=1)
+    file = tmp_path / "trial-0000" / name
+    file.write_bytes(file.read_bytes()[:20])
+    sweeping.run(sweep(), tmp_path, trials=2)
+    complete, failed = sweeping.read_trials(tmp_path)
+    assert [(row.number, row.state) for row in (complete, failed)] == [(1, "complete"), (0, "failed")]
+    assert str(file) in failed.error
+    assert len(file.read_bytes()) == 20
+    assert (tmp_path / "trials.csv") in sweeping.write_table(tmp_path)
+
+
+def test_a_folder_that_the_system_does_not_read_ends_the_sweep_and_fails_no_trial(tmp_path):
+    (tmp_path / "trial-0000" / "metrics.csv").mkdir(parents=True)
+    (tmp_path / "trial-0000" / "config.json").symlink_to("config.json")
+    with pytest.raises(RunError, match=re.escape(str(tmp_path / "trial-0000"))):
+        sweeping.run(sweep(), tmp_path, trials=1)
+    assert [row.state for row in sweeping.read_trials(tmp_path)] == ["begun"]
+
+
 def test_trials_below_the_median_end_early_and_can_be_trained_to_the_end(tmp_path):
     space = {"lr": [0.001, 0.01, 0.05], "seed": {"low": 0, "high": 50}}
     sweeping.run(sweep(space, settings={"epochs": 3}, prune=True), tmp_path, trials=10)

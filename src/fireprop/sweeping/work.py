@@ -43,9 +43,9 @@ def run(sweep: Sweep, folder: str | Path, *, trials: int, jobs: int = 1, report:
     report  called with each trial that ends; for several jobs a function that can be pickled
 
     A trial is a run of `training.train` in a folder of its own, trial-0000 and on. It is judged by its best validation
-    accuracy. The test part is not read. What makes a single trial impossible, such as a SpikeLimitError, ends this
-    trial and no other. If a process of this host is killed, its trial goes on from the last epoch. The trial fails if
-    three processes were killed in the same epoch.
+    accuracy. The test part is not read. What makes a single trial impossible, such as a SpikeLimitError or a damaged
+    folder, ends this trial and no other. If a process of this host is killed, its trial goes on from the last epoch.
+    The trial fails if three processes were killed in the same epoch.
 
     Returns when all trials have ended but those that processes of other hosts train. Raises MissingExtraError without
     optuna, RunError if the folder cannot be written, or has the study of another sweep, or if processes were killed
@@ -140,6 +140,7 @@ def _end_trial(sweep: Sweep, study: "Study", number: int, run: RunFolder, report
     try:
         if begun[-GIVE_UP:] == [now] * GIVE_UP:
             raise MemoryError(f"{GIVE_UP} processes were killed in epoch {now + 1}: perhaps memory ran out")
+        _require_sound(run)
         accuracy, pruned = _train(sweep, trial, run, set(found.intermediate_values))
     except KeyboardInterrupt:
         trial.set_user_attr(BEGUN, begun)
@@ -153,6 +154,19 @@ def _end_trial(sweep: Sweep, study: "Study", number: int, run: RunFolder, report
         study.tell(number, None if pruned else accuracy, states.PRUNED if pruned else states.COMPLETE)
     if report:
         report(row_of(study.get_trials(deepcopy=False)[number]))
+
+
+def _require_sound(run: RunFolder) -> None:
+    """Raise ValueError for damaged files, which end this trial alone, RunError for files that cannot be read now."""
+    try:
+        if run.has_config():
+            training.read_config(run)
+        if run.has_epochs():
+            run.load_checkpoint()
+    except RunError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _train(sweep: Sweep, trial: "Trial", run: RunFolder, known: set[int]) -> tuple[float, bool]:
