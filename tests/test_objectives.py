@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -368,6 +368,32 @@ def test_settings_that_differ_from_those_of_the_run_are_named(tmp_path):
     training.fit(trainer(), tmp_path / "run", resume=True)
     with pytest.raises(RunError, match=re.escape("(epochs = 1 there, 2 here)")):
         training.fit(trainer(epochs=2), tmp_path / "run", resume=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda data: SpikeDataset(data.spikes[:-1], data.labels[:-1]), "number of training samples: {} there, {} here"),
+    (lambda data: SpikeDataset(data.spikes, 1 - data.labels), "digest of the labels of the training part: "),
+    (lambda data: SpikeDataset(data.spikes.shift(0.01), data.labels), "mean spike time of the training part: "),
+])  # fmt: skip
+def test_a_run_goes_on_with_the_data_that_began_it(tmp_path, change, words):
+    def stops(progress):
+        if progress.epoch == 2:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        training.fit(trainer_for(LIMean(), epochs=2), tmp_path / "run", report=stops)
+    trainer = trainer_for(LIMean(), epochs=2)
+    plain, n = trainer.splits, len(trainer.splits.train)
+    trainer.splits = replace(plain, train=change(plain.train))
+    with pytest.raises(RunError, match=re.escape("the checkpoint is of other data, " + words.format(n, n - 1))):
+        training.fit(trainer, tmp_path / "run", resume=True)
+    assert trainer.epoch == 0
+    trainer.splits = replace(plain, test=plain.train)  # what trains is the same
+    checkpoint = RunFolder.open(tmp_path / "run").load_checkpoint()
+    del checkpoint["data"]  # as of an older version
+    RunFolder.open(tmp_path / "run").save_checkpoint(checkpoint)
+    assert training.fit(trainer, tmp_path / "run", resume=True)["epochs"] == 2
 
 
 @pytest.mark.usefixtures("no_pictures")

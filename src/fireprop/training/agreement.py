@@ -1,4 +1,7 @@
-"""What the processes of a run must have in common, compared by digests: settings, data, random state and weights."""
+"""What the processes of a run must have in common, compared by digests: settings, data, random state and weights.
+
+And what the data of a run must have in common with those of the run that it continues.
+"""
 
 import hashlib
 import itertools
@@ -12,6 +15,7 @@ from fireprop.datasets import SpikeDataset
 from fireprop.objectives import Objective
 from fireprop.plans import Settings, Splits
 from fireprop.ranks import RankError, Ranks
+from fireprop.runs import RunError
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -41,6 +45,36 @@ def require_same_data(ranks: Ranks, splits: Splits) -> None:
     if ranks.number > 1:  # the digests of a large data set take seconds
         parts = [_facts_of_data(words, getattr(splits, name)) for name, words in PARTS.items()]
         require_same(ranks, dict(itertools.chain(*(part.items() for part in parts))), "give all ranks the same data")
+
+
+def outline_of_data(splits: Splits) -> dict[str, object]:
+    """What tells in no time that the parts which train and validate are others: numbers, labels, the mean time."""
+    facts: dict[str, object] = {}
+    for name in ("train", "validation"):
+        data, part = getattr(splits, name), PARTS[name]
+        facts |= _sizes(part, data)
+        if data is not None:
+            facts[f"mean spike time of the {part} part"] = f"{float(data.spikes.times.detach().mean()):.6g}"
+            facts[f"digest of the labels of the {part} part"] = _digest([_bytes(data.labels)]).hex()[:8]
+    return facts
+
+
+def require_data_of(state: Mapping[str, Any], splits: Splits) -> None:
+    """Compare the data of a run with those of a checkpoint that it continues. Older ones say nothing of them.
+
+    Raises RunError that names the first fact that differs.
+    """
+    own = outline_of_data(splits)
+    found = state.get("data", own)
+    if found == own:
+        return
+    if not isinstance(found, Mapping):
+        raise RunError(f"the checkpoint is damaged (data is a {type(found).__name__}): train again into a new folder")
+    name = next(name for name in {**own, **found} if own.get(name) != found.get(name))
+    raise RunError(
+        f"the checkpoint is of other data, {name}: {found.get(name)} there, {own.get(name)} here. Continue with the "
+        "data of that run, or train into a new folder"
+    )
 
 
 def require_same_weights(ranks: Ranks, net: torch.nn.Module) -> None:
@@ -88,7 +122,7 @@ def _facts_of_data(part: str, data: SpikeDataset | None) -> dict[str, object]:
     A label that is wrong, or samples in another order, leave the spikes of all samples as they are, if they are sorted.
     """
     if data is None:
-        return {f"number of {part} samples": 0}
+        return _sizes(part, data)
     spikes = data.spikes
     times, units, offsets = (values.detach().numpy() for values in (spikes.times, spikes.units, spikes.offsets))
     samples = [
@@ -97,12 +131,20 @@ def _facts_of_data(part: str, data: SpikeDataset | None) -> dict[str, object]:
     ]
     labelled = [sample + _bytes(label) for sample, label in zip(samples, data.labels, strict=True)]
     return {
-        f"number of {part} samples": len(data),
-        f"number of input units of the {part} part": spikes.n_units,
-        f"number of spikes of the {part} part": spikes.n_spikes,
+        **_sizes(part, data),
         f"times or units of spikes of the {part} part": _digest(sorted(samples)),
         f"labels of the {part} part": _digest(sorted(labelled)),
         f"order of the {part} samples": _digest(labelled),
+    }
+
+
+def _sizes(part: str, data: SpikeDataset | None) -> dict[str, object]:
+    if data is None:
+        return {f"number of {part} samples": 0}
+    return {
+        f"number of {part} samples": len(data),
+        f"number of input units of the {part} part": data.spikes.n_units,
+        f"number of spikes of the {part} part": data.spikes.n_spikes,
     }
 
 

@@ -18,7 +18,7 @@ from fireprop.recipes import configure
 from fireprop.runs import CONFIG, RunError, RunFolder
 from fireprop.tasks import PLANS, Config
 from fireprop.training import pictures
-from fireprop.training.agreement import require_same_config
+from fireprop.training.agreement import require_data_of, require_same_config
 from fireprop.training.events import TASK, EventsConfig
 from fireprop.training.interrupts import Interrupts, watched
 from fireprop.training.memory import memory_in_words, require_memory
@@ -75,7 +75,8 @@ def fit(trainer: Trainer, out: str | Path, *, resume: bool = False, report: Repo
     out      a folder that does not exist, or is empty
     resume   go on from the checkpoint in `out`, if there is one. The trainer is then made as for a new run, its weights
              drawn by the same seed or not: those of the checkpoint replace them. The weights end as they would have
-             without the interruption
+             without the interruption. Data with other numbers of samples or spikes, other labels or another mean time
+             than those of the checkpoint are refused
     report   as of `train`
 
     As `train`, which does this for the tasks and files of the command line, and raises as it does. The folder has
@@ -139,6 +140,7 @@ def _fit(
     leads = trainer.ranks.leads
     trainer.interrupts = interrupts
     if state is not None:
+        require_data_of(state, trainer.splits)
         trainer.load_state_dict(state)
     if leads and trainer.epoch:
         if state is None:  # of a trainer whose first epochs came before `fit`

@@ -26,6 +26,7 @@ from fireprop.silent import project_
 from fireprop.spikes import Spikes
 from fireprop.training import runaway
 from fireprop.training.agreement import (
+    outline_of_data,
     require_same_config,
     require_same_data,
     require_same_objective,
@@ -322,6 +323,7 @@ class Trainer:
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "train_seconds": self.train_seconds,
+            "data": outline_of_data(self.splits),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
