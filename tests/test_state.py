@@ -293,7 +293,7 @@ def test_a_state_of_another_network_is_refused(cases, monkeypatch, frozen, rng):
     with pytest.raises(ValueError, match=r"is of a network with \d+ units, \d+ synaptic currents and float64 weights"):
         other.run(nothing[:2], nothing[:2], initial=states["network"])
     for kind, state in (("chain", states["network"]), ("network", states["chain"])):
-        with pytest.raises(TypeError, match=r"initial is a fireprop\.engine\..*State: give the state of a run"):
+        with pytest.raises(TypeError, match=r"state is a fireprop\.engine\..*State: give the state of a run"):
             found[kind].run(nothing, nothing, initial=state)
 
 

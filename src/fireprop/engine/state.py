@@ -128,7 +128,7 @@ class State(interface.State):
         wanted = tuple(chain.layers["width"].tolist()), chain.weight.dtype
         if (self.widths, self.arrays.v.dtype) != wanted:
             these = "layers of {} units in {}".format(", ".join(map(str, wanted[0])), wanted[1])
-            raise ValueError(f"initial: the state is of {self.describe()}, these are {these}")
+            raise ValueError(f"state: the state is of {self.describe()}, these are {these}")
         check_continues(self.t_end, times, offsets, t_end)
 
 
@@ -162,7 +162,7 @@ def check_continues(t_before: Array, times: Array, offsets: Array, t_end: Array)
     t_before, t_end  (batch,); times, offsets  of the inputs, as in `Spikes`
     """
     if t_before.size != t_end.size:
-        raise ValueError(f"initial: the state has {t_before.size} samples, the inputs {t_end.size}: give as many")
+        raise ValueError(f"state: the state has {t_before.size} samples, the inputs {t_end.size}: give as many")
     early = t_end < t_before
     if early.any():
         k = int(early.argmax())
@@ -181,7 +181,7 @@ def check_kind(initial: object, kind: type) -> None:
     """Refuse a state that another engine has made."""
     if not isinstance(initial, kind):
         raise TypeError(
-            f"initial is a {type(initial).__module__}.{type(initial).__name__}: give the state of a run of this "
+            f"state is a {type(initial).__module__}.{type(initial).__name__}: give the state of a run of this "
             "network, by the same engine. Constants may have changed so far that another one runs it (docs/design.md, "
             "2: plain); then start from rest"
         )
@@ -217,7 +217,7 @@ def check_constant(state: interface.State) -> None:
     """Refuse a state through which derivatives go, where constants that have changed matter before its end."""
     if not state.is_constant:
         raise ValueError(
-            "initial: constants have changed since the run that made the state: detach the state, or run both parts "
+            "state: constants have changed since the run that made the state: detach the state, or run both parts "
             "with the same constants"
         )
 
@@ -225,4 +225,4 @@ def check_constant(state: interface.State) -> None:
 def check_stop(*, stops: bool, resumes: bool, want_state: bool) -> None:
     """Refuse an early stop of a run that starts from a state or returns one."""
     if stops and (resumes or want_state):
-        raise ValueError("an early stop needs a run from rest that returns no state: leave out initial and want_state")
+        raise ValueError("an early stop needs a run from rest that returns no state: leave out state and want_state")

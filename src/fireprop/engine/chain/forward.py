@@ -118,7 +118,7 @@ def simulate(
         initial.check(chain, times, offsets, t_end)
         t_start = initial.t_start
         if acts != (t_start is not None):
-            raise ValueError("initial: the state is of a network with biases or initial states, or this one: not both")
+            raise ValueError("state: the state is of a network with biases or initial states, or this one: not both")
         initial = initial.adapted(chain)
     start = None
     if t_start is not None:

@@ -138,7 +138,7 @@ class State(interface.State):
         kinds = sorted({part.kind for part in parts if part.kind != "delay"})
         if kinds and self.walked is None and not self.is_constant:
             raise ValueError(
-                f"initial: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
+                f"state: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
             )
 
     def late_inputs(self, structure: Structure) -> Late:
@@ -170,12 +170,12 @@ class State(interface.State):
         wanted = structure.nodes.size, structure.channels.size, dtype
         if found != wanted:
             this = "{} units, {} synaptic currents and {} weights".format(*wanted)
-            raise ValueError(f"initial: the state is of {self.describe()}, this one has {this}")
+            raise ValueError(f"state: the state is of {self.describe()}, this one has {this}")
         if (structure.nodes["kind"] != self.units["kind"]).any():
-            raise ValueError("initial: the state is of a network with synapses of other kinds")
+            raise ValueError("state: the state is of a network with synapses of other kinds")
         if not np.array_equal(structure.lines.rows, self.lines.rows):
             raise ValueError(
-                "initial: other synapses than in the run that made the state have delays: let all delays be above 0, "
+                "state: other synapses than in the run that made the state have delays: let all delays be above 0, "
                 "or be trained, from the start"
             )
         check_continues(self.t_end, inputs.times, inputs.offsets, t_end)
