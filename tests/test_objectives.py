@@ -333,6 +333,15 @@ def test_what_does_not_fit_together_is_refused_in_words(tmp_path):
         trainer_for(LIMean(), Sequential(LI(12, 2, **TAUS))).warm_up()
 
 
+def test_a_sequential_of_torch_is_refused_before_it_runs():
+    net = nn.Sequential(*network(Count(tau=T_END)))
+    with pytest.raises(
+        TypeError, match=re.escape("net is a torch.nn.Sequential, which hands no t_end to its layers: ")
+    ):
+        trainer_for(Count(tau=T_END), net)
+    assert trainer_for(Count(tau=T_END), Sequential(*net)).run_epoch().epoch == 1
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_commands_say_that_they_cannot_build_the_network_of_a_program(tmp_path):
     training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")

@@ -552,6 +552,10 @@ def _require_fitting(config: Settings, net: torch.nn.Module, objective: Objectiv
             f"guard = True: objective {objective.name} has no output unit of a label that could fall silent; leave "
             "guard out"
         )
+    if type(net).forward is torch.nn.Sequential.forward and not hasattr(net, "record"):
+        raise TypeError(
+            "net is a torch.nn.Sequential, which hands no t_end to its layers: give fireprop.nn.Sequential(*net)"
+        )
     own = {"gradient": "adjoint", "max_sensitivity": None, "t_start": None, "max_spikes": DEFAULT_MAX_SPIKES}
     for name, plain in own.items():
         if not hasattr(net, "record") and getattr(config, name) != plain:
