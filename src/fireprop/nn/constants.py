@@ -238,7 +238,8 @@ def keep_positive(module: nn.Module, *names: str) -> None:
 
     What the optimiser holds then is `module.parametrizations.<name>.original`, so make it afterwards; `module.<name>`
     is the constant itself (torch.nn.utils.parametrize). That is the parameter that was given, and from now on it is the
-    logarithm: call this for each of the layers that share it. Runs of the others raise a ValueError.
+    logarithm: call this for each of the layers that share it. Runs of the others raise a ValueError. Weight decay would
+    take the constant to 1: put the logarithm into a parameter group with weight_decay=0.
     `parametrize.remove_parametrizations(module, name)` makes it the constant again. With leave_parametrized=False torch
     leaves the logarithm there.
 
