@@ -491,8 +491,17 @@ def test_constants_out_of_range_are_refused(constants, text):
 def test_a_value_that_was_written_later_is_refused_in_the_run(generator):
     lif, (_, inputs) = layer(generator), drawn(generator, 3)
     lif.tau_adapt.data[1] = -2.0
-    with pytest.raises(ValueError, match=re.escape("layer 0: adaptation: tau_syn")):
+    with pytest.raises(ValueError, match=re.escape("layer 0: tau_adapt[1] = -2.0: time constants must be above 0")):
         lif(inputs, t_end=T_END)
+
+
+def test_one_tau_adapt_that_was_written_later_is_named_with_its_population():
+    net = Network(1)
+    net.add("a", 2, tau_mem=1.0, adaptation=0.1, tau_adapt=nn.Parameter(torch.tensor(1.0).double()))
+    net.connect("input", "a", tau_syn=0.5)
+    net.populations["a"].tau_adapt.data.fill_(-1.0)
+    with pytest.raises(ValueError, match=re.escape("population a: tau_adapt = -1.0: time constants must be above 0")):
+        net(Spikes.from_latencies([[0.1]]), t_end=1.0)
 
 
 # --- the task of the page ---

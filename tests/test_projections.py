@@ -557,6 +557,19 @@ def test_names_that_are_missing_taken_or_illegal_are_refused(name, error, text):
     assert net.ends("a->b:nmda") == ("a", "b")
 
 
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_a_connection_to_a_population_that_was_deleted_is_named(gone):
+    net = populations()
+    net.connect("input", "b", tau_syn=0.5)
+    net.connect("a", "b", tau_syn=0.5)
+    del net.populations[gone]
+    key = "a->b" if gone == "a" else "input->b"
+    with pytest.raises(ValueError, match=re.escape(
+        f"{key}: the network has no population {gone!r}: delete connections[{key!r}] too"
+    )):  # fmt: skip
+        net(Spikes.from_latencies(torch.rand(2, net.n_inputs)), t_end=1.0)
+
+
 def test_a_connection_that_somebody_has_written_into_the_network_is_refused():
     net = populations()
     net.connect("a", "b", tau_syn=0.5)

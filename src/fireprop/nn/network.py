@@ -552,6 +552,9 @@ class Network(nn.Module):
 
     def _check_connection(self, key: str, dtype: torch.dtype) -> None:
         connection, (pre, post) = self._connection(key), self.ends(key)
+        gone = next((end for end in (pre, post) if end != INPUT and end not in self.populations), None)
+        if gone is not None:
+            raise ValueError(f"{key}: the network has no population {gone!r}: delete connections[{key!r}] too")
         n_in = self.n_inputs if pre == INPUT else self._population(pre).size
         n_out = self._population(post).size
         checks.check_mask(key, "mask", connection.mask, (n_out, n_in))

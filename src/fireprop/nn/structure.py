@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import engine
+from fireprop.engine.arrays import check_taus
 from fireprop.nn.connectivity import Connectivity, for_engine, sharing_of, tensors_of
 from fireprop.nn.constants import Part, Site, Values, values_of
 from fireprop.spikes import Shape
@@ -148,6 +149,8 @@ def adaptation_connections(
     if module.adaptation is None:
         return []
     n = values[Part("tau_mem", k)].size
+    shape = module.tau_adapt.shape  # type: ignore[union-attr]
+    check_taus(name, "tau_adapt", values[Part("tau_syn", number)].reshape(shape))
     own = engine.graph.Sparsity((n, n), np.arange(n + 1), np.arange(n, dtype=np.int32))
     return [connection_of(f"{name}: adaptation", (k, k), number, values, own, {}, trained, "exponential")]
 
