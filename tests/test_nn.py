@@ -789,6 +789,29 @@ def test_a_hook_may_run_another_network(make):
     assert all(map(torch.equal, record.slopes, plain.slopes))
 
 
+@pytest.mark.parametrize("make", [
+    lambda: populations(3), lambda: Sequential(lif(3, 4), lif(4, 2)), lambda: lif(3, 2),
+    lambda: Sequential(lif(3, 3), populations(3)), lambda: Sequential(lif(3, 3), lif(3, 2)),
+    lambda: Sequential(lif(3, 3), Sequential(lif(3, 4), lif(4, 2))), lambda: Sequential(lif(3, 3), li(3)),
+])  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False])
+def test_hooks_before_and_behind_may_run_other_networks(make, whole):
+    net, monitor = drive(make()), drive(lif(3, 3))
+    inputs = Spikes.from_latencies(torch.rand(4, 3, dtype=torch.float64))
+    plain = net.record(inputs, t_end=3.0)
+    target = net if whole or not isinstance(net, Sequential) else net[1]
+    seen = []
+    for register in (target.register_forward_pre_hook, target.register_forward_hook):
+        register(lambda *_: seen.append(monitor(inputs, t_end=3.0)))
+    record = net.record(inputs, t_end=3.0)
+    assert [layer.n_units for layer in record.spikes] == [layer.n_units for layer in plain.spikes]
+    assert (len(seen), record.names) == (2, plain.names)
+    for found, wanted in zip(record.spikes, plain.spikes, strict=True):
+        assert_same_spikes(found, wanted)
+    net(inputs, t_end=3.0)
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("kind", [LateRecord, LIF])
 def test_a_hook_runs_once_beside_a_record_of_its_own(kind):
     calls = []

@@ -433,7 +433,7 @@ class Network(nn.Module):
         if not has_hooks_alone(self, Network):
             return self._run(inputs, **options)
         found, out = called(self, inputs, options)
-        return contribute(found[0].returning(out))
+        return contribute(found[-1].returning(out))
 
     def _run(
         self,

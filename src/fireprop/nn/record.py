@@ -277,13 +277,26 @@ def has_hooks_alone(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def called(module: nn.Module, inputs: Spikes, options: Mapping[str, Any]) -> tuple[list[Record], Any]:
-    """The records of a call of a module, in which its hooks run, and what it returned.
-
-    A hook behind the module may run networks too: their records are the last ones.
-    """
+    """The records of the forward of a module, and what a call of it returned. Runs of its hooks leave no record."""
     with recording(next_layer()) as found:
-        out = module(inputs, **options)
-    return found, out
+        if not has_hooks(module):
+            return found, module(inputs, **options)
+        recorder, own = _recorder.get(), list[Record]()
+
+        def begin(*_: Any) -> None:
+            if _recorder.get() is recorder:  # and it is no other thread that calls the module
+                found.clear()
+
+        def end(*_: Any) -> None:
+            if _recorder.get() is recorder:
+                own.extend(found)
+
+        hooks = module.register_forward_pre_hook(begin), module.register_forward_hook(end, prepend=True)
+        try:
+            return own, module(inputs, **options)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def contribute(record: Record) -> Record:

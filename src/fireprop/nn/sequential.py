@@ -119,7 +119,7 @@ class Sequential(nn.Sequential):
         }  # fmt: skip
         if has_hooks_alone(self, Sequential):
             found, out = called(self, inputs, options)
-            return contribute(_part(self, found[:1], out))
+            return contribute(_part(self, found, out))
         out, record = self._run(inputs, **options)
         if len(record) and record[-1] is not out:
             *_, (path, last) = _modules(self)
@@ -160,9 +160,10 @@ class Sequential(nn.Sequential):
                 if isinstance(stage, list):
                     out = run_layers(stage, out, stop=stop, state=next(states), **options)[-1]
                 elif isinstance(stage, RUNS):  # one that does more than ours
-                    out = stage(out, stop=stop, **given, **({} if state is None else {"state": next(states)}))
+                    more = {"stop": stop, **given, **({} if state is None else {"state": next(states)})}
+                    found, out = called(stage, out, more)
                 else:
-                    out = stage(out)
+                    found, out = called(stage, out, {})
             parts.append(joined(found) if isinstance(stage, list) else _part(stage, found, out))
             names += [next(paths) for _ in stage] if isinstance(stage, list) else _names(next(paths), parts[-1])
         named = any(part.names for part in parts)
