@@ -442,6 +442,23 @@ def test_steps_are_distances_over_their_rates(rng, kind):
     )
 
 
+def test_a_delayed_arrival_after_the_last_spike_moves_with_the_spike_that_sent_it():
+    first = LIF(2, 2, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
+    first.weight.data.copy_(torch.tensor([[6.0, 0.0], [0.0, 6.0]]))
+    silent = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, delay=0.5, dtype=torch.float64)
+    silent.weight.data.copy_(torch.tensor([[1.0, 2.0]]))
+    net, inputs = Sequential(first, silent), Spikes.from_latencies([[0.0, 0.1]])
+    along = {"0.weight": torch.tensor([[0.0, 0.0], [0.0, 1.0]])}
+    found = validity.validity_report(net, inputs, t_end=2.0, along=along)[1]
+    margins = []
+    for step in (1e-5, -2e-5):
+        first.weight.data[1, 1] += step
+        margins.append(float(validity.validity_report(net, inputs, t_end=2.0)[1].margin))
+    rate = (margins[1] - margins[0]) / 2e-5
+    assert rate > 0.0
+    assert float(found.create_step) == pytest.approx(float(found.margin) / rate, rel=1e-6)
+
+
 def test_a_spike_and_an_arrival_change_places_where_the_report_says():
     layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     layer.weight.data.copy_(torch.tensor([[8.0, 1.0]]))

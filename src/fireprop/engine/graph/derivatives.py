@@ -22,6 +22,7 @@ from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
 from fireprop.kernels.graph.blocks import Lanes
 from fireprop.kernels.graph.layout import Graph
+from fireprop.kernels.log import NO_PARENT
 from fireprop.kernels.sums import N_SUMS
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def tangents_of_events(
     d_levels: Array | None,
     zero_grazes: bool,
 ) -> Array:
-    """`tangent`, of every event of the log."""
+    """`tangent`, of every event of the log up to the last spike of its sample."""
     run.refuse_resumed()
     graph, log = run.graph, run.log
     n_external = int(log.offsets[0, -1])
@@ -215,6 +216,8 @@ def margins(
     graph, log = run.graph, run.log
     n_external, batch = int(log.offsets[0, -1]), run.t_known.size
     d_times = tangents_of_events(run, d_weights, d_thresholds, None, {}, None, True)
+    late = np.flatnonzero(log.parents != NO_PARENT)
+    d_times[late] = d_times[log.parents[late]]
     theta = [
         np.zeros(population.size) if d is None else d
         for d, population in zip(d_thresholds, run.structure.populations, strict=True)
