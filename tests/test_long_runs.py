@@ -448,3 +448,18 @@ def test_gradients_grow_in_a_strong_loop_and_not_in_a_chain():
     assert float(steady[0]) < 0.05
     assert float(growing[0]) > 0.1
     assert steady[1].isnan()  # no inputs
+
+
+def test_samples_without_inputs_do_not_count_in_the_line_about_growth():
+    inputs = Spikes.from_lists([[[0.1], [0.2], []], [[], [], []]])
+    report = validity_report(chain(), inputs, t_end=8.0, growth=True)
+    largest = float(report.growth[0])
+    assert largest < 0.0
+    assert f"growth of the gradient per unit of time: at most {largest:.3g}" in repr(report)
+    assert "growth" not in repr(validity_report(chain(), inputs[[1]], t_end=8.0, growth=True))
+
+
+def test_growth_is_asked_for_by_true():
+    inputs = Spikes.from_lists([[[0.1], [0.2], []]])
+    with pytest.raises(TypeError, match=re.escape("growth = 'no': give True or False")):
+        validity_report(chain(), inputs, t_end=8.0, growth="no")

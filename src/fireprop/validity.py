@@ -248,10 +248,9 @@ class ValidityReport:
         if self.directed:
             first = self.first_change
             table.append(f"first change along the direction: {first}" if first else "no count changes along it")
-        if self.growth is not None and self.growth.numel():
-            table.append(
-                f"growth of the gradient per unit of time: at most {float(self.growth.nan_to_num().max()):.3g}"
-            )
+        known = None if self.growth is None else self.growth[~self.growth.isnan()]
+        if known is not None and known.numel():
+            table.append(f"growth of the gradient per unit of time: at most {float(known.max()):.3g}")
         return "\n".join(table)
 
 
@@ -332,7 +331,7 @@ def validity_report(
     d_weights, d_thresholds = _direction(net, view, along)
     margins = engine.graph.margins(run, horizon.numpy(), d_weights, d_thresholds)
     layers = tuple(_layer(view, run, margins, horizon, layer) for layer in range(run.n_layers))
-    found = _growth(view, inputs, run.t_known, start, max_spikes) if growth else None
+    found = _growth(view, inputs, run.t_known, start, max_spikes) if arguments.flag("growth", growth) else None
     return ValidityReport(layers, horizon, along is not None, found)
 
 
