@@ -100,6 +100,23 @@ def test_options_out_of_range_are_refused(options, kind, text):
         quantize(layers(), **options)
 
 
+def test_spikes_on_a_grid_keep_the_shape_of_their_units():
+    images = Spikes.from_latencies([[0.26, 0.1, 0.2, 0.4]]).with_shape((1, 2, 2))
+    assert on_grid(images, 0.1).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: quantize("net.pt"), "net = 'net.pt': give a module"),
+        (lambda: on_grid(torch.tensor([0.1]), 0.1), "spikes is a Tensor: give fireprop.Spikes"),
+    ],
+)
+def test_what_is_no_network_and_no_spikes_is_refused_by_name(call, text):
+    with pytest.raises(TypeError, match=re.escape(text)):
+        call()
+
+
 def test_a_parametrised_delay_is_refused_by_name():
     net = Sequential(
         LIF(2, 2, tau_mem=1.0, tau_syn=0.5, delay=torch.nn.Parameter(torch.tensor(0.3, **DOUBLE)), **DOUBLE)

@@ -54,8 +54,8 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     Each weight tensor has one scale, its largest entry over 2^(bits - 1) - 1. `on_grid` rounds input spikes, and
     `clock_driven.simulate` puts the spikes of the units on the grid too.
 
-    Raises TypeError for bits that are no integer, ValueError for bits or a step out of range, and for weights,
-    delays or t_ref behind a parametrisation.
+    Raises TypeError for what is no module and for bits that are no integer. Raises ValueError for bits or a step out of
+    range, and for weights, delays or t_ref behind a parametrisation.
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, delay=0.26, dtype=torch.float64)
@@ -64,6 +64,7 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     >>> found.integers["weight"].tolist(), round(found.net.delay.item(), 12)
     ([[127, -50]], 0.3)
     """
+    arguments.instance("net", net, nn.Module, "a module")
     bits = arguments.integer("bits", bits, least=2, most=MOST_BITS)
     if step is not None:
         step = arguments.number("step", step, above=0.0)
@@ -85,16 +86,19 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
 
 
 def on_grid(spikes: Spikes, step: float) -> Spikes:
-    """Spikes at the nearest multiples of a step, constants; t_end and t_known are not kept.
+    """Spikes at the nearest multiples of a step, constants. The shape of the units is kept, t_end and t_known are not.
 
-    Raises ValueError for a step out of range.
+    Raises TypeError for what is no Spikes, ValueError for a step out of range.
 
     >>> on_grid(Spikes.from_latencies([[0.26, 0.1]]), 0.1).to_latencies()
     tensor([[0.3000, 0.1000]], dtype=torch.float64)
     """
+    arguments.instance("spikes", spikes, Spikes, "fireprop.Spikes")
     step = arguments.number("step", step, above=0.0)
     times = (spikes.times.detach() / step).round() * step
-    return Spikes.from_events(times, spikes.units, spikes.samples, n_units=spikes.n_units, batch_size=spikes.batch_size)
+    n_units, batch = spikes.n_units, spikes.batch_size
+    rounded = Spikes.from_events(times, spikes.units, spikes.samples, n_units=n_units, batch_size=batch)
+    return rounded.with_shape(spikes.shape)
 
 
 # ------------------------------------------------------------------------------------------------------------ inside
