@@ -171,6 +171,55 @@ def test_projection_names_layers_that_it_cannot_move():
         silent.project_(layer, inputs, layer.record(inputs, t_end=2.0), zeta_min=1.0)
 
 
+def two_silent_layers():
+    net = Sequential(LIF(6, 8, **TAUS), LIF(8, 2, **TAUS))
+    with torch.no_grad():
+        for layer in net:
+            layer.weight.mul_(0.01)
+    return net
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda *run: silent.project_(*run, zeta_min=1.5),
+        lambda *run: silent.bump_(*run, amount=0.5),
+    ],
+)
+def test_a_layer_that_cannot_be_moved_leaves_those_before_it_as_they_are(inputs, change):
+    net = two_silent_layers()
+    record, before = net.record(inputs, t_end=2.0), net[0].weight.detach().clone()
+    parametrizations.weight_norm(net[1])
+    with pytest.raises(TypeError, match=r"^layer 1: weight is computed by a parametrization or a hook"):
+        change(net, inputs, record)
+    assert torch.equal(net[0].weight, before)
+
+
+def test_projection_refuses_the_run_of_another_network_of_other_inputs_and_options_of_other_kinds(inputs):
+    net = two_silent_layers()
+    record = net.record(inputs, t_end=torch.tensor([3.0, 3.0, 2.0], dtype=torch.float64))
+    before = net[0].weight.detach().clone()
+    wide = Sequential(LIF(6, 9, **TAUS), LIF(9, 2, **TAUS))
+    options = {"zeta_min": 1.5}
+    for kind, text, arguments in (
+        (ValueError, "inputs has 1 samples, the record 3", (net, inputs[[0]], record)),
+        (ValueError, "layer 0 has 9 units, but 8 in the record", (wide, inputs, record)),
+        (TypeError, "record is a Spikes: give what net.record returned", (net, inputs, record[-1])),
+        (TypeError, "inputs is a Record: give fireprop.Spikes", (net, record, record)),
+    ):
+        with pytest.raises(kind, match=re.escape(text)):
+            silent.project_(*arguments, **options)
+    for kind, text, given in (
+        (ValueError, "t_start = nan: give a finite number", {"t_start": float("nan")}),
+        (ValueError, "t_start = 2.5: sample 2 ends at 2.0", {"t_start": 2.5}),
+        (TypeError, "finite = 'no': give True or False", {"finite": "no"}),
+        (TypeError, "zeta_min = 'low': give a number", {"zeta_min": "low"}),
+    ):
+        with pytest.raises(kind, match=re.escape(text)):
+            silent.project_(net, inputs, record, **(options | given))
+    assert torch.equal(net[0].weight, before)
+
+
 def test_a_bias_spike_after_the_end_of_a_run_is_refused(inputs):
     out = LIF(6, 8, **TAUS)(inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("time = 5.0: sample 0 of the spikes ends at 1.0, give less")):

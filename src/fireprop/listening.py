@@ -101,18 +101,16 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
     if done != len(layers):
         raise ValueError(f"record has {len(layers)} layers, net has {done}: give the record of this net")
     for listener in found:
-        _require_its_own(listener, inputs)
+        units = listener.units
+        size = units.out_features if isinstance(units, LIF) else units.size
+        require_its_own(listener.name, size, listener.fired, inputs)
     return found
 
 
-def _require_its_own(listener: Listener, inputs: Spikes) -> None:
+def require_its_own(name: str, size: int, fired: Spikes, inputs: Spikes) -> None:
     """Refuse the record of a network of other sizes, or of other inputs."""
-    units, fired = listener.units, listener.fired
-    size = units.out_features if isinstance(units, LIF) else units.size
     if fired.n_units != size:
-        raise ValueError(
-            f"{listener.name} has {size} units, but {fired.n_units} in the record: give the record of this net"
-        )
+        raise ValueError(f"{name} has {size} units, but {fired.n_units} in the record: give the record of this net")
     if len(fired) != len(inputs):
         raise ValueError(f"inputs has {len(inputs)} samples, the record {len(fired)}: give the inputs of the record")
 

@@ -1,11 +1,13 @@
 """The projection of the paper, which keeps units alive by their mean potential."""
 
-import math
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from fireprop import arguments
+from fireprop.listening import require_its_own
 from fireprop.nn import LIF, Record, Sequential
 from fireprop.nn.checks import check_own_weight
 from fireprop.nn.connectivity import dense_only
@@ -47,7 +49,7 @@ def project_(
     Source: `SNN Simulation.ipynb` of the released code (docs/deviations.md).
 
     Raises ValueError for a zeta_min that is not finite, a horizon at or before t_start, a recurrent layer, or a record
-    that ends early or continues an earlier run.
+    that ends early, continues an earlier run, or is of another network or other inputs. No weight has moved then.
 
     >>> import torch
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
@@ -59,8 +61,10 @@ def project_(
     >>> record[0].n_spikes, layer(inputs, t_end=4.0).n_spikes
     (0, 4)
     """
-    if not math.isfinite(zeta_min):
-        raise ValueError(f"zeta_min = {zeta_min}: give a finite number")
+    zeta_min, t_start = arguments.number("zeta_min", zeta_min), arguments.number("t_start", t_start)
+    finite = arguments.flag("finite", finite)
+    arguments.instance("inputs", inputs, Spikes, "fireprop.Spikes")
+    arguments.instance("record", record, Record, "what net.record returned")
     lifs = lif_layers(net)
     require_feed_forward(lifs)
     if len(lifs) != len(record):
@@ -69,15 +73,30 @@ def project_(
         raise ValueError(
             "record continues an earlier run, whose spikes it does not have: mean potentials need a run from the start"
         )
-    return [
-        _project_layer(lif, inputs if k == 0 else record[k - 1], record[k], zeta_min, t_start, finite)
-        for k, lif in enumerate(lifs)
-    ]
+    heard = [inputs, *(record[k] for k in range(len(lifs) - 1))]
+    for k, lif in enumerate(lifs):  # before any layer moves
+        _require_run(k, lif, heard[k], record[k], t_start)
+    return [_project_layer(lif, heard[k], record[k], zeta_min, t_start, finite) for k, lif in enumerate(lifs)]
+
+
+def _require_run(k: int, lif: LIF, heard: Spikes, fired: Spikes, t_start: float) -> None:
+    """Refuse a layer that cannot be moved, and spikes that are not of its run."""
+    dense_only(lif.mask)
+    check_own_weight(f"layer {k}", lif.weight)
+    require_its_own(f"layer {k}", lif.out_features, fired, heard)
+    if heard.n_units != lif.in_features:
+        raise ValueError(f"layer {k} hears {lif.in_features} units, but the spikes are of {heard.n_units}")
+    fired._require_complete("a mean potential")
+    early = torch.nonzero(horizon_of(fired) <= t_start)
+    if early.numel():
+        sample = int(early[0])
+        raise ValueError(
+            f"t_start = {t_start}: sample {sample} ends at {float(horizon_of(fired)[sample])}, give an earlier start"
+        )
 
 
 def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_start: float, finite: bool) -> int:
     mask = dense_only(lif.mask)
-    check_own_weight("project_", lif.weight)
     weight = lif.weight.detach().numpy()  # shares its memory
     alpha = np.atleast_2d(1.0 / lif.tau_syn.detach().numpy())
     beta, theta = 1.0 / lif.tau_mem.detach().numpy(), lif.v_threshold.detach().numpy()
@@ -86,8 +105,6 @@ def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_
     for sample in range(len(fired)):
         t_end = float(horizon_of(fired)[sample])
         duration = t_end - t_start
-        if duration <= 0.0:
-            raise ValueError(f"t_start = {t_start}: sample {sample} ends at {t_end}, give an earlier start")
         drive = _drive(sources, sample, t_end, alpha, weight.shape[1], finite) / duration
         if mask is not None:
             drive = drive * mask.numpy()

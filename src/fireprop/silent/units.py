@@ -240,14 +240,17 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
     ([1], 2.5)
     """
     amount = arguments.number("amount", amount, above=0.0)
-    moved = []
-    for listener in listeners(net, inputs, record):
+    moved, found = [], listeners(net, inputs, record)
+    for listener in found:  # before any layer moves
         listener.fired._require_complete("a dead unit")
+        for synapses in listener.synapses:
+            if synapses.heard is not listener.fired:
+                check_own_weight(listener.name, synapses.weight)
+    for listener in found:
         dead = (listener.fired.counts() == 0).all(dim=0) & (len(listener.fired) > 0)
         for synapses in listener.synapses:
             if synapses.heard is listener.fired:
                 continue
-            check_own_weight(f"layer {listener.name}", synapses.weight)
             step = amount * dead.double()[:, None]
             if isinstance(synapses.mask, Connectivity):
                 synapses.mask.add_step_(synapses.weight, step)
