@@ -220,6 +220,14 @@ def test_projection_refuses_the_run_of_another_network_of_other_inputs_and_optio
     assert torch.equal(net[0].weight, before)
 
 
+def test_the_hinge_names_the_layer_that_has_a_hook(inputs):
+    net = two_silent_layers()
+    prune.l1_unstructured(net[1], "weight", amount=0.3)
+    record = net.record(inputs, t_end=2.0)
+    with pytest.raises(TypeError, match=r"net\.1 is a LIF with a hook, .*: remove the hook"):
+        silent.silent_hinge(net, inputs, record)
+
+
 def test_a_bias_spike_after_the_end_of_a_run_is_refused(inputs):
     out = LIF(6, 8, **TAUS)(inputs, t_end=1.0)
     with pytest.raises(ValueError, match=re.escape("time = 5.0: sample 0 of the spikes ends at 1.0, give less")):

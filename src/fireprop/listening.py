@@ -16,6 +16,7 @@ from fireprop.nn import LI, LIF, Network, Record, Sequential
 from fireprop.nn.connectivity import Connectivity
 from fireprop.nn.network import INPUT, Connection, Population
 from fireprop.nn.sequential import stages_of
+from fireprop.nn.view import what_it_has
 from fireprop.responses import response
 from fireprop.spikes import Spikes
 from fireprop.synapses import EXPONENTIAL, KINDS, Synapse
@@ -93,6 +94,8 @@ def listeners(net: nn.Module, inputs: Spikes, record: Record) -> list[Listener]:
                 _require_layer(layers, done)
                 found.append(_layer(f"layer {done}", layer, heard, layers[done]))
                 heard, done = layers[done], done + 1
+        elif isinstance(stage, LIF):
+            raise TypeError(what_it_has(net, stage))
         else:
             raise TypeError(
                 f"net contains a {type(stage).__name__}: give a fireprop.nn.LIF, a Network, or a Sequential of these, "

@@ -143,7 +143,7 @@ def keys_of(net: nn.Module, names: Sequence[str]) -> dict[str, str]:
 def _layers(net: nn.Module) -> Sequence[LIF]:
     if isinstance(net, LIF):
         if has_hooks(net):
-            raise ValueError(_what_it_has(net, net))
+            raise ValueError(what_it_has(net, net))
         return [net]
     if not isinstance(net, Sequential):
         raise TypeError(f"net is a {type(net).__name__}: give a fireprop.nn.LIF, a Sequential of them, or a Network")
@@ -151,13 +151,13 @@ def _layers(net: nn.Module) -> Sequence[LIF]:
     if len(stages) != 1 or not isinstance(stages[0], list):
         strange = next((stage for stage in stages if not isinstance(stage, list)), None)
         if isinstance(strange, LIF):
-            raise ValueError(_what_it_has(net, strange))
+            raise ValueError(what_it_has(net, strange))
         kind = "nothing" if strange is None else type(strange).__name__
         raise ValueError(f"net contains a {kind}: give a network of LIF layers only")
     return stages[0]
 
 
-def _what_it_has(net: nn.Module, layer: LIF) -> str:
+def what_it_has(net: nn.Module, layer: LIF) -> str:
     """Why a LIF does not count as one: what it returns need not be what its units fire."""
     path = next(name for name, module in net.named_modules() if module is layer)
     place, kind = f"net.{path}" if path else "net", type(layer).__name__
