@@ -389,6 +389,26 @@ def test_units_without_synapses_have_a_growth():
     assert torch.isfinite(report.growth).all()
 
 
+def test_the_potential_of_units_without_synapses_decays_in_the_growth():
+    tau_mem = torch.tensor([1.0, 0.4, 2.5, 0.8], dtype=torch.float64)
+    mask = torch.tensor([[False], [False], [False], [True]])
+    net = LIF(1, 4, tau_mem=tau_mem, tau_syn=0.5, mask=mask, dtype=torch.float64)
+    net.weight.data.zero_()
+    inputs = Spikes.from_lists([[[0.3]], [[2.0]]])
+    for t_end in (1.0, 7.0):
+        net_growth = validity_report(net, inputs, t_end=t_end, growth=True).growth.tolist()
+        for first, found in zip((0.3, 2.0), net_growth, strict=True):
+            if first > t_end:
+                assert math.isnan(found)
+                continue
+            gap = t_end - first
+            v = [math.exp(-gap / tau) for tau in tau_mem.tolist()]
+            a, (*_, b) = math.exp(-gap / 0.5), v
+            by_current = a + (a - b) / (1.0 / 0.8 - 1.0 / 0.5) / 0.8  # of the last unit, in V per unit of I tau_mem
+            norm = math.sqrt(sum(x * x for x in (*v, by_current)) / 5.0)
+            assert found == pytest.approx(math.log(norm) / gap, rel=1e-12)
+
+
 # ------------------------------------------------------------------------------------------------- growth backwards
 
 
