@@ -381,6 +381,22 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     assert stdout == ""
 
 
+@pytest.mark.parametrize("module", ["torch", "typer", "numba"])
+def test_ctrl_c_while_the_program_is_imported_is_one_line(module):
+    code = f"""
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from fireprop.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_a_program_that_was_started_to_ignore_ctrl_c_ignores_it(tmp_path):
     command = [sys.executable, "-c", PROGRAM.format("SIG_IGN"), "train", "yin-yang", "--hidden", "5", "--epochs", "3"]

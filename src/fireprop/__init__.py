@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 from fireprop._version import __version__ as __version__
-from fireprop.spikes import Spikes
 
 if TYPE_CHECKING:
     from fireprop import encoding, external, ift, losses, nn
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
         get_num_threads,
         set_num_threads,
     )
+    from fireprop.spikes import Spikes
 
 __all__ = [
     "GrazeError",
@@ -35,17 +35,18 @@ __all__ = [
 ]
 
 # Where a public name lives that is imported when it is first asked for: whoever only reads spikes does not wait for
-# Numba, and training does not wait for what diagnoses it.
+# Numba, training does not wait for what diagnoses it, and the command line answers Ctrl-C while torch is imported.
 _LATER = {
     "GrazeError": "engine",
     "ReplayError": "engine",
     "SpikeLimitError": "engine",
+    "Spikes": "spikes",
     "TimeResolutionError": "engine",
     "diagnose": "diagnosis",
     "get_num_threads": "engine",
     "set_num_threads": "engine",
 }
-_MODULES = {"encoding", "external", "ift", "losses", "nn"}
+_MODULES = {"encoding", "external", "ift", "losses", "nn", "spikes"}
 
 
 def __getattr__(name: str) -> object:
