@@ -299,6 +299,14 @@ def test_what_is_odd_is_found(tmp_path):
     assert faults(tmp_path, grouped) == ["class l is in group x only"]
 
 
+def test_a_time_constant_fits_long_samples_whose_events_come_close_together(tmp_path):
+    rows = "".join(f"{t},{t % 4},s{s},{s % 2}\n" for s in range(8) for t in range(3000))
+    recordings = read_recordings(written(tmp_path, HEAD + rows))
+    assert not any("tau_mem" in fault.what for fault in inspect_recordings(recordings, tau_mem=1.0).faults)
+    (fault,) = inspect_recordings(recordings, tau_mem=0.05).faults
+    assert fault.what == "tau_mem = 0.05, but the median sample lasts 2999: a unit forgets events at once"
+
+
 @pytest.mark.parametrize(
     ("scale", "tau_mem", "remedy"),
     [
@@ -306,6 +314,8 @@ def test_what_is_odd_is_found(tmp_path):
         (1e3, 0.02, "such as tau_mem = 20 (a factor of 1000, as between ms and s)"),
         (1e6, 0.02, "such as tau_mem = 20000 (a factor of 1e+06, as between us and s)"),
         (1e3, 20.0, None),
+        (250.0, 0.02, "such as tau_mem = 20 (a factor of 1000, as between ms and s)"),  # 75 ms
+        (250.0, 0.2, None),
     ],
 )
 def test_a_time_constant_in_another_unit_of_time_is_told(tmp_path, scale, tau_mem, remedy):

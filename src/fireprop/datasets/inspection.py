@@ -13,6 +13,7 @@ from fireprop.datasets.recordings import Recordings
 FEW = 5  # samples, units and classes that a fault names
 UNEVEN = 5.0  # times as many samples of the largest class as of the smallest
 LONG, SHORT = 5.0, 5000.0  # samples in a tau_mem, and tau_mem in a sample: beyond, their units of time may differ
+SPARSE, ALONE = 500.0, 10.0  # tau_mem in a sample, and between two of its events: beyond both, likewise
 FAR = 50.0  # durations from 0 to the first events
 DENSE = 1000.0  # events of a unit in a sample
 BEYOND = 10.0  # times the number of the unit before it
@@ -77,7 +78,8 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
         *_odd_times(first, last, several=bool(per_sample.max() > 1)),
     ]
     if tau_mem is not None and tau_mem != math.inf:
-        faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration)
+        between = duration / max(float(np.median(per_sample)) - 1.0, 1.0)
+        faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration, between)
     return Inspection(
         samples=len(recordings),
         units=spikes.n_units,
@@ -216,9 +218,13 @@ def _odd_times(first: Floats, last: Floats, *, several: bool) -> Iterator[Fault]
         )
 
 
-def _odd_constant(tau_mem: float, duration: float) -> Iterator[Fault]:
-    """A time constant that is in another unit than the times, as far as one can see."""
-    if duration == 0.0 or duration / SHORT <= tau_mem <= duration * LONG:
+def _odd_constant(tau_mem: float, duration: float, between: float) -> Iterator[Fault]:
+    """A time constant that is in another unit than the times, as far as one can see.
+
+    duration, between  length of the median sample, and time between two of its events
+    """
+    forgotten = duration > SPARSE * tau_mem and between > ALONE * tau_mem
+    if duration == 0.0 or (duration / SHORT <= tau_mem <= duration * LONG and not forgotten):
         return
     too_long = tau_mem > duration * LONG
     ratio = tau_mem / duration if too_long else duration / tau_mem
