@@ -230,7 +230,7 @@ def test_hidden_and_output_silence_have_words_of_their_own():
         "they have no gradient and cannot learn",
     )
     assert (outputs.get_ylabel(), outputs.get_title()) == ("silent output units", "their classes are never predicted")
-    assert labels.get_title() == "samples whose own output is silent: no gradient"
+    assert labels.get_title() == "own output silent: no gradient without patience"
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.9, "linear"), (0.0, "linear"), (5.0, "log")])

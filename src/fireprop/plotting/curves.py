@@ -35,7 +35,7 @@ PANELS = {
     "accuracy": "",
     "spikes per unit": "hidden units, per sample",
     "silent hidden units": "they have no gradient and cannot learn",
-    "silent labels": "samples whose own output is silent: no gradient",
+    "silent labels": "own output silent: no gradient without patience",
     "silent output units": "their classes are never predicted",
 }
 
