@@ -134,6 +134,18 @@ def test_the_hebbian_sum_holds_for_every_connection_of_a_network(generator):
         hebbian.hebbian_terms(net, inputs, record, loss, "b")
 
 
+def test_the_hebbian_sum_refuses_weights_that_are_not_one_for_each_pair_of_units():
+    inputs = Spikes.from_latencies([[0.1, 0.2, 0.3, 0.4]])
+    sparse = nn.LIF(4, 4, tau_mem=1.0, tau_syn=0.5, mask=torch.eye(4, dtype=torch.bool).to_sparse())
+    shared = nn.Conv1d(1, 2, 3, in_shape=4, tau_mem=1.0, tau_syn=0.5)
+    for layer, text in ((sparse, "a layer has a sparse mask"), (shared, "a layer is a convolution")):
+        record = layer.record(inputs, t_end=2.0)
+        with pytest.raises(TypeError, match=text):
+            hebbian.hebbian_terms(layer, inputs, record, some_loss(record), "weight")
+        with pytest.raises(TypeError, match=text):
+            hebbian.feeding(layer, inputs, record, "weight")
+
+
 def looped_populations(generator):
     """Two populations that reach one another and themselves, one of them held after its spikes, and two samples."""
     net = nn.Network(4, dtype=torch.float64, generator=generator)
@@ -404,6 +416,20 @@ def test_the_grid_tends_to_continuous_time_with_the_step(generator):
     assert 4.0 < result.time_error[0] / result.time_error[-1] < 16.0
     assert result.gradient_error[-1] < 0.05
     assert result.n_unknowns[-1] > 1000 * result.n_spikes
+
+
+def test_a_clock_refuses_inputs_before_it_starts(generator):
+    net, inputs, _ = examples.lively_run(generator)
+    early = inputs.shift(-0.25)
+    record = net.record(early, t_end=3.0)
+    unit, t = int(early[0].units[0]), float(early[0].times[0])
+    text = re.escape(f"input unit {unit} fires at t = {t}, before 0, where the clock starts: shift the inputs")
+    with pytest.raises(ValueError, match=text):
+        discrete_time.convergence(net, early, record, steps=[0.1])
+    signs = torch.ones(record[-1].n_units, dtype=torch.float64)
+    windows = [(surrogate.WINDOWS["triangle"], 0.3)]
+    with pytest.raises(ValueError, match=text):
+        surrogate.surrogate_gradients(net, early, record, windows=windows, signs=signs, tau=1.0, dt=0.1)
 
 
 def test_a_grid_that_misses_a_spike_says_so():

@@ -111,6 +111,14 @@ def trains(spikes: Spikes, sample: int, *, before: Tensor | None = None) -> Trai
     return Trains(times[exists], units[exists])
 
 
+def require_from_zero(inputs: Trains) -> None:
+    """Refuse inputs before 0, which a clock that starts there does not see. Raises ValueError."""
+    early = np.flatnonzero(inputs.times < 0.0)
+    if early.size:
+        unit, t = int(inputs.units[early[0]]), float(inputs.times[early[0]])
+        raise ValueError(f"input unit {unit} fires at t = {t}, before 0, where the clock starts: shift the inputs")
+
+
 def one_hot(units: Ints, n_units: int) -> Floats:
     """(n, n_units): a 1 in the column of each unit."""
     matches = units[:, None] == np.arange(n_units)[None, :]

@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fireprop.evidence.insights.chain import Chain, Floats, Ints, Net, Trains, read_chain
+from fireprop.evidence.insights.chain import Chain, Floats, Ints, Net, Trains, read_chain, require_from_zero
 from fireprop.evidence.insights.recorded import end_of, system_of
 from fireprop.ift import ExplicitSystem
 from fireprop.nn import Record
@@ -76,9 +76,13 @@ class GridRun:
 
 
 def simulate(network: Network, *, dt: float, t_end: float) -> GridRun:
-    """Forward Euler from rest at t = 0. A spike acts on the grid values that follow it, never within its own step."""
+    """Forward Euler from rest at t = 0. A spike acts on the grid values that follow it, never within its own step.
+
+    Raises ValueError for a step out of range, and for inputs before 0.
+    """
     if not 0.0 < dt < t_end:
         raise ValueError(f"dt = {dt}: give a step between 0 and t_end = {t_end}")
+    require_from_zero(network.inputs)
     n, n_steps = network.theta.size, round(t_end / dt)
     v, i = np.zeros((n_steps + 1, n)), np.zeros((n_steps + 1, n))
     events, spikes = [], list[Event]()
@@ -303,6 +307,8 @@ def order_margin(chain: Chain) -> float:
 
 def convergence(net: Net, inputs: Spikes, record: Record, *, steps: Sequence[float], sample: int = 0) -> Convergence:
     """Firing times and their derivatives on ever finer grids, against those of fireprop's run.
+
+    Raises as `chain.read_chain`, `as_network` and `simulate` do.
 
     >>> run = examples.clear_run(torch.Generator().manual_seed(0))
     >>> coarse, fine = convergence(*run, steps=[0.01, 0.001]).gradient_error

@@ -19,10 +19,13 @@ from fireprop.evidence.insights.chain import Floats, Ints, one_hot
 from fireprop.evidence.insights.recorded import of_sample, spike_gradients, system_of
 from fireprop.ift import ExplicitSystem, Form
 from fireprop.nn import Record
+from fireprop.nn.connectivity import dense_only
 from fireprop.nn.view import graph_view
 from fireprop.plotting import pieces
 from fireprop.plotting.canvas import new_figure
 from fireprop.spikes import Spikes
+
+MASKS = {"weight": "mask", "recurrent_weight": "recurrent_mask"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def hebbian_terms(
     form    of the system. "paper", the default if t_ref = 0 everywhere: y sums over all earlier spikes of j, own resets
             act through mu. "restarted": y is what has reached the membrane since the last reset. Both sums are the same
 
-    Raises ValueError for a name that is not there, and what `ift.explicit_system` raises.
+    Raises ValueError for a name that is not there, TypeError for weights of a convolution or with a sparse mask, and
+    what `ift.explicit_system` raises.
 
     >>> net, inputs, record = examples.recurrent_run(torch.Generator().manual_seed(0))
     >>> loss = record[0].times.sum()
@@ -105,6 +109,9 @@ def reached_by(net: nn.Module, weight: str) -> int:
     view = graph_view(net)
     if weight not in view.weight_names:
         raise ValueError(f"weight = {weight!r}: the weights are {', '.join(view.weight_names)}")
+    path, _, name = weight.rpartition(".")
+    if name in MASKS:
+        dense_only(getattr(net.get_submodule(path), MASKS[name]))
     return view.structure.connections[view.weight_names.index(weight)].post
 
 

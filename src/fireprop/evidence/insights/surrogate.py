@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fireprop.evidence.insights import hebbian
-from fireprop.evidence.insights.chain import Floats, Layer, Net, Trains, read_chain, response
+from fireprop.evidence.insights.chain import Floats, Layer, Net, Trains, read_chain, require_from_zero, response
 from fireprop.evidence.insights.recorded import end_of, of_sample
 from fireprop.nn import Record
 from fireprop.nn.plain import lif_layers
@@ -199,9 +199,11 @@ def surrogate_gradients(
     dt sigma'_w(V - theta), and the reset is a constant, as usual. The factor dt makes the result independent of the
     step. With its spikes given a layer is linear: one product with a matrix (n_steps + 1, n_steps + 1) each.
 
-    Raises ValueError if a layer has more than one tau_mem or tau_syn, and as `chain.read_chain` does.
+    Raises ValueError if a layer has more than one tau_mem or tau_syn, for inputs before 0, and as `chain.read_chain`
+    does.
     """
     chain = read_chain(net, inputs, record, sample=sample)
+    require_from_zero(chain.inputs)
     n_steps = math.ceil(end_of(record[-1], sample) / dt)
     train = _on_grid(chain.inputs, chain.layers[0].weight.shape[1], n_steps, dt).expand(len(windows), -1, -1)
     leaves = []
