@@ -45,7 +45,8 @@ class ExplicitSystem:
     dG_dF                 (F, F) sparse, lower triangular: the causal graph, with the unit's own earlier spikes
     dG_dinputs            (F, n_inputs) sparse: by the sample's input times
     dG_dW                 by name of the weight, (F, out, in) sparse: the feeding kernel y_ji(f_k) where unit i fires;
-                          by a bias, an i_start or an adaptation (F, units), even if it is one number
+                          (F, *shape) of a weight with a sparse mask or of a convolution; by a bias, an i_start or an
+                          adaptation (F, units), even if it is one number
     dG_dtheta             by name of the threshold, (F, units) sparse
     form                  "paper": all arrivals and all own resets (needs t_ref = 0). "restarted": V starts from 0 after
                           the unit's last spike (design 3). Their entries differ, their solutions do not

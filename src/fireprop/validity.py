@@ -35,7 +35,8 @@ class Change:
     """A change that is near: a spike of a unit appears or disappears, or an arrival and a spike change places.
 
     distance  how near: of the potential to the threshold, relative to it; for "order", the time between the two
-    step      how many times the direction leads there, to first order; inf if it does not
+    step      how many times the direction leads there, to first order; inf if it does not. For "order" that of the
+              neighbour that comes first, which need not be the nearest
     """
 
     kind: ChangeKind
@@ -69,7 +70,8 @@ class LayerValidity:
     delete_step  the step at which it disappears: its clearance is used up (where it is a lower bound: V at the time of
                  the next spike falls to the threshold), or it reaches t_end
     order_gap    time between it, or the end of its refractory period, and the nearest arrival at its unit
-    swap_step    the step at which the two change places
+    swap_step    the smallest step at which it, or that end, changes places with an arrival next to it. Another arrival
+                 may be nearer
     to_end       t_end - f
 
     Of every unit and sample, (batch, units):
