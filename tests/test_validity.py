@@ -655,6 +655,18 @@ def test_populations_are_found_by_name(rng):
 # --- what is refused ---
 
 
+@pytest.mark.parametrize(("options", "step"), [({}, "1.5"), ({"v_start": 0.5}, "0.75")])
+def test_a_step_to_a_network_that_cannot_run_is_named_with_its_step(options, step):
+    theta = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+    layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, v_threshold=theta, dtype=torch.float64, **options)
+    nn.init.constant_(layer.weight, -1.0)
+    inputs, down = Spikes.from_latencies([[0.0]]), {"v_threshold": -torch.ones((), dtype=torch.float64)}
+    start = {"t_start": 0.0} if options else {}
+    with pytest.raises(ValueError, match=re.escape(f"upto = 3: a step of {step} makes a network that cannot run (lay")):
+        validity.measure_reach(layer, inputs, down, t_end=2.0, upto=3.0, **start)
+    assert validity.measure_reach(layer, inputs, down, t_end=2.0, upto=0.4, **start) == 0.4
+
+
 def test_directions_that_do_not_fit_are_refused():
     layer, inputs = LIF(2, 3, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64), Spikes.from_latencies([[0.1, 0.2]])
     for along, message in (

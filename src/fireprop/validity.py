@@ -364,7 +364,7 @@ def measure_reach(
              within a factor of 2 may be missed
 
     `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
-    `validity_report` does.
+    `validity_report` does, and ValueError for a step to a network that cannot run, as with a threshold below 0.
     """
     upto = arguments.number("upto", upto, above=0.0)
     if along is None:
@@ -376,7 +376,13 @@ def measure_reach(
 
     def counts(step: float, most: int) -> list[engine.Array]:
         moved = _moved(weights, d_weights, step), _moved(thresholds, d_thresholds, step)
-        run = _simulate(view, moved, inputs, span, None, most)
+        try:
+            run = _simulate(view, moved, inputs, span, None, most)
+        except ValueError as error:
+            if step == 0.0:
+                raise
+            what = f"upto = {upto:g}: a step of {step:g} makes a network that cannot run"
+            raise ValueError(f"{what} ({error}): give a smaller upto") from error
         return [_counts(run, layer) for layer in range(run.n_layers)]
 
     at_start = counts(0.0, max_spikes)
