@@ -141,6 +141,18 @@ def test_descent_on_the_hinge_wakes_a_dead_layer_and_then_rests(rng):
     assert silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END)).item() == 0.0
 
 
+@pytest.mark.parametrize("over", ["batch", "sample"])
+def test_where_all_units_fire_the_hinge_is_0_and_so_is_its_gradient(over):
+    net = Sequential(LIF(2, 3, **TAUS), LIF(3, 2, **TAUS))
+    for layer in net:
+        torch.nn.init.constant_(layer.weight, 6.0)
+    inputs = Spikes.from_latencies([[0.1, 0.4]])
+    record = net.record(inputs, t_end=T_END)
+    assert all((spikes.counts() > 0).all() for spikes in record)
+    silent_hinge(net, inputs, record, over=over).backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in net.parameters())
+
+
 def test_only_units_that_are_dead_in_the_batch_count_unless_samples_do():
     layer = LIF(1, 1, **TAUS)
     torch.nn.init.constant_(layer.weight, 5.0)

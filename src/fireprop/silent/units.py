@@ -84,9 +84,9 @@ def silent_hinge(
                          hidden layer sparse and asks every output to fire
 
     Add it to the loss, by a factor. Its derivative is exact wherever no unit starts or stops firing: there it jumps, by
-    m at most, as a unit that fires costs nothing. It reaches the layers below through the times of their spikes. If
-    these layers are silent, nothing can raise the potential of a unit, so layers wake one after the other. Raises as
-    `silent_peaks` does.
+    m at most, as a unit that fires costs nothing. Where all units fire, it is 0 with a gradient of 0. It reaches the
+    layers below through the times of their spikes. If these layers are silent, nothing can raise the potential of a
+    unit, so layers wake one after the other. Raises as `silent_peaks` does.
 
     >>> layer = LIF(1, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)
     >>> _ = torch.nn.init.constant_(layer.weight, 2.0)
@@ -117,6 +117,8 @@ def silent_hinge(
             number = listener.size
         peak = peaks(listener, samples, units, begin).potential
         total = total + _lacking(listener, peak, units, margin).sum() / number
+    if not total.requires_grad:  # so that backward() works there too
+        total = total + sum(synapses.weight[:0].sum() for listener in found for synapses in listener.synapses)
     return total
 
 
