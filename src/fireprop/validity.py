@@ -360,8 +360,8 @@ def measure_reach(
 
     t_start  as for `validity_report`
     upto     the largest step that is tried; the answer is at most this. Steps grow from upto / 2**20 by factors of 2 to
-             the first that changes a count. Bisection then finds the change to 1e-12 of it. A change that is undone
-             within a factor of 2 may be missed
+             the first that changes a count. Bisection then finds the change to 1e-12 of it, or of upto / 2**20 if
+             it is nearer. A change that is undone within a factor of 2 may be missed
 
     `ValidityReport.reach`, without a stop, says the same to first order, without a simulation. Raises as
     `validity_report` does, and ValueError for a step to a network that cannot run, as with a threshold below 0.
