@@ -175,6 +175,11 @@ def test_features_below_a_threshold_are_silent_and_the_others_fire_as_without_it
     assert grad.tolist() == [[0.0, 0.0, -1.0, -1.0]]
 
 
+def test_a_threshold_below_the_range_silences_what_clip_would_take_into_it():
+    spikes = latency([[0.05, 0.1, 0.5]], x_range=(0.2, 1.0), t_range=(1.0, 0.0), clip=True, threshold=0.1)
+    assert spikes.to_latencies().tolist() == [[float("inf"), 1.0, 0.625]]
+
+
 def test_the_examples_run():
     failed, attempted = doctest.testmod(encoding)
     assert (failed, attempted) == (0, 4)

@@ -42,13 +42,14 @@ def latency(
     low, high = (_checked_bound(bound, values.shape[1]) for bound in _pair("x_range", x_range))
     _check_x_range(low, high)
     first, last = _checked_t_range(t_range)
+    silent = None if threshold is None else values < arguments.number("threshold", threshold)
     if arguments.flag("clip", clip):
         values = torch.clamp(values, low, high)
     _check_inside(values, low, high)
     # lerp is exact at both ends; first + fraction * (last - first) may end beyond `last`, past a horizon.
     times = torch.lerp(first, last, (values - low) / (high - low))
-    if threshold is not None:
-        times = torch.where(values < arguments.number("threshold", threshold), torch.inf, times)
+    if silent is not None:
+        times = torch.where(silent, torch.inf, times)
     return Spikes.from_latencies(times)
 
 
