@@ -100,6 +100,14 @@ def test_options_out_of_range_are_refused(options, kind, text):
         quantize(layers(), **options)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused(value):
+    net = layers()
+    net[0].recurrent_weight.data[1, 2] = value
+    with pytest.raises(ValueError, match=re.escape(f"0.recurrent_weight[1, 2] = {value}: give finite numbers")):
+        quantize(net)
+
+
 def test_spikes_on_a_grid_keep_the_shape_of_their_units():
     images = Spikes.from_latencies([[0.26, 0.1, 0.2, 0.4]]).with_shape((1, 2, 2))
     assert on_grid(images, 0.1).shape == (1, 2, 2)

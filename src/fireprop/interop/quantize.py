@@ -55,7 +55,7 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     `clock_driven.simulate` puts the spikes of the units on the grid too.
 
     Raises TypeError for what is no module and for bits that are no integer. Raises ValueError for bits or a step out of
-    range, and for weights, delays or t_ref behind a parametrisation.
+    range, for weights that are not finite, and for weights, delays or t_ref behind a parametrisation.
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, delay=0.26, dtype=torch.float64)
@@ -74,7 +74,7 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     rounded = copy.deepcopy(net)
     change, scales = {}, {}
     for name, weight in _weights(rounded):
-        before = weight.detach().clone()
+        before = arguments.finite(name, weight.detach()).clone()
         scale = float(before.double().abs().max()) / (2 ** (bits - 1) - 1) if before.numel() else 0.0
         if scale:
             weight.data.copy_((before.double() / scale).round() * scale)
