@@ -300,6 +300,15 @@ def test_the_weights_have_the_documented_mean_and_spread():
     assert float(unit.std()) == pytest.approx(0.25, rel=5 / math.sqrt(2 * 20_000))
 
 
+@pytest.mark.parametrize("synapse", ["exponential", "alpha"])
+@pytest.mark.parametrize(("tau_syn", "window"), [(0.5, 100.0), (0.5, 1000.0), (0.01, 50.0)])
+def test_inputs_over_many_time_constants_raise_v_to_the_gain_too(tau_syn, window, synapse):
+    # in a long window V settles where each arrival has brought its whole charge: H = tau_mem tau_syn / window
+    layer = LIF(20, 1, tau_mem=1.0, tau_syn=tau_syn, synapse=synapse, dtype=torch.float64)
+    layer.reset_parameters(gain=0.75, spread=0.0, window=window)
+    assert float(20 * layer.weight[0, 0].detach() * tau_syn / window) == pytest.approx(0.75, rel=1e-12)
+
+
 def test_without_spread_the_highest_potential_is_the_gain():
     for window in (0.0, 1.5):
         layer = LIF(400, 1, tau_mem=1.0, tau_syn=0.5, dtype=torch.float64)

@@ -288,4 +288,7 @@ def _peak_response(tau_mem: float, tau_syn: float, kind: Kind, window: float) ->
     arrivals = np.linspace(0.0, window, 65)
     moments = np.linspace(0.0, window + t_peak, 129)[1:]
     gaps = np.maximum(moments[:, None] - arrivals, 0.0)
-    return float(np.max(np.mean(kind.response(gaps.ravel(), alpha, beta).reshape(gaps.shape), axis=1)))
+    sampled = np.max(np.mean(kind.response(gaps.ravel(), alpha, beta).reshape(gaps.shape), axis=1))
+    # In a long window the 65 arrivals lie so far apart that the sampled mean is too high. The true mean is never above
+    # the integral of the response, tau_mem tau_syn, over the window.
+    return min(float(sampled), tau_mem * tau_syn / window)
