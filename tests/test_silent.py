@@ -202,6 +202,15 @@ def test_a_bump_lifts_all_synapses_of_dead_units_alone():
     assert sparse.weight.tolist() == [0.35, 5.0, 5.0]
 
 
+@pytest.mark.parametrize("over", [None, 1])
+def test_what_a_hinge_is_over_is_a_word_or_words(over):
+    layer = LIF(2, 3, **TAUS)
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    text = 'give "batch" or "sample", or one for each layer'
+    with pytest.raises(TypeError, match=re.escape(f"over = {over}: {text}")):
+        silent_hinge(layer, inputs, layer.record(inputs, t_end=T_END), over=over)
+
+
 def test_an_empty_batch_lifts_nobody():
     layer = LIF(2, 2, **TAUS)
     nothing = torch.zeros(0, dtype=torch.float64)

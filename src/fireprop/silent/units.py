@@ -97,6 +97,7 @@ def silent_hinge(
     margin = arguments.number("margin", margin, least=0.0)
     found = listeners(net, inputs, record)
     begin = start(t_start, inputs, needed=what_starts(found))
+    arguments.instance("over", over, (str, Sequence), '"batch" or "sample", or one for each layer')
     each = [over] * len(found) if isinstance(over, str) else list(over)
     for k, choice in enumerate(each):
         arguments.choice("over" if isinstance(over, str) else f"over[{k}]", choice, "batch", "sample")
