@@ -326,3 +326,14 @@ def test_a_time_constant_in_another_unit_of_time_is_told(tmp_path, scale, tau_me
     (fault,) = found.faults
     assert fault.what.startswith(f"tau_mem = {tau_mem:g}, but the median sample lasts {0.3 * scale:g}: a unit forgets")
     assert fault.remedy.endswith(remedy)
+
+
+def test_a_short_time_constant_is_not_odd_where_events_come_in_bursts(tmp_path):
+    def of(times):
+        rows = [f"{time + 0.01 * s},{u % 2},s{s},{s % 2}" for s in range(6) for u, time in enumerate(times)]
+        found = inspect_recordings(read_recordings(written(tmp_path, HEAD + "\n".join(rows) + "\n")), tau_mem=0.02)
+        return [fault.what for fault in found.faults]
+
+    (fault,) = of([0.0, 25.0, 50.0, 75.0])
+    assert fault == "tau_mem = 0.02, but the median sample lasts 75: a unit forgets events at once"
+    assert of([0.0, 0.02, 0.04, 0.06, 75.0, 75.02, 75.04, 75.06]) == []

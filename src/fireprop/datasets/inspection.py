@@ -78,7 +78,8 @@ def inspect_recordings(recordings: Recordings, *, tau_mem: float | None = None) 
         *_odd_times(first, last, several=bool(per_sample.max() > 1)),
     ]
     if tau_mem is not None and tau_mem != math.inf:
-        between = duration / max(float(np.median(per_sample)) - 1.0, 1.0)
+        gaps = np.diff(times)[np.diff(spikes.samples.numpy()) == 0]
+        between = float(np.median(gaps)) if gaps.size else duration
         faults += _odd_constant(arguments.number("tau_mem", tau_mem, above=0.0), duration, between)
     return Inspection(
         samples=len(recordings),
@@ -221,7 +222,7 @@ def _odd_times(first: Floats, last: Floats, *, several: bool) -> Iterator[Fault]
 def _odd_constant(tau_mem: float, duration: float, between: float) -> Iterator[Fault]:
     """A time constant that is in another unit than the times, as far as one can see.
 
-    duration, between  length of the median sample, and time between two of its events
+    duration, between  length of the median sample, and median time between two neighbouring events of a sample
     """
     forgotten = duration > SPARSE * tau_mem and between > ALONE * tau_mem
     if duration == 0.0 or (duration / SHORT <= tau_mem <= duration * LONG and not forgotten):
