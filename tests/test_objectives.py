@@ -422,6 +422,15 @@ def test_epochs_before_fit_are_in_the_folder_from_the_start(tmp_path):
     assert training.load_network(tmp_path / "again", network(LIMean())) is not None
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_the_weights_of_a_run_are_not_those_of_another_kind_of_synapse(tmp_path):
+    made = {kind: LIF(12, 2, **TAUS, synapse=kind, dtype=torch.float64) for kind in ("alpha", "exponential")}
+    training.fit(trainer_for(FirstSpike(tau=0.2), made["alpha"], epochs=1), tmp_path / "run")
+    with pytest.raises(RunError, match="weight is of alpha synapses, those of this LIF are exponential"):
+        training.load_network(tmp_path / "run", made["exponential"])
+    training.load_network(tmp_path / "run", made["alpha"])
+
+
 def test_an_objective_of_ones_own_is_a_subclass():
     class Early(Objective):
         """All output units should fire at 1."""

@@ -598,4 +598,7 @@ def _form(tensor: Any) -> str:
 
 
 def _copy(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+    weights = net.state_dict()  # whose metadata stay
+    for name, tensor in weights.items():
+        weights[name] = tensor.detach().clone()
+    return weights
