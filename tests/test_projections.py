@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 import reference_graph as oracle
 from both_engines import as_graph, drawn, told
-from fireprop import Spikes, engine, external
+from fireprop import Spikes, diagnose, engine, external
 from fireprop.certify import certify_crossings
 from fireprop.evidence.insights.hebbian import hebbian_terms
 from fireprop.evidence.insights.layers import forward_in_layers
@@ -25,7 +25,7 @@ from fireprop.gradcheck import check_gradients
 from fireprop.ift import explicit_system, forward_propagation
 from fireprop.interop import clock_driven
 from fireprop.kernels.graph import building
-from fireprop.nn import Network
+from fireprop.nn import Network, initialise
 from fireprop.nn.connectivity import Connectivity
 from fireprop.validity import validity_report
 
@@ -581,6 +581,19 @@ def test_a_connection_that_somebody_has_written_into_the_network_is_refused():
     assert run_it().n_units == 2
     with pytest.raises(ValueError, match=re.escape("connections['b->a'] was not made by Network.connect")):
         net.ends("b->a")
+
+
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_whatever_reads_a_network_names_the_connection_of_a_deleted_population(gone):
+    net = populations()
+    net.connect("input", "a", tau_syn=0.5)
+    net.connect("a", "b", tau_syn=0.5)
+    key = next(key for key in net.connections if gone in net.ends(key))
+    del net.populations[gone]
+    inputs = Spikes.from_latencies(torch.rand(2, net.n_inputs))
+    for use in (net, partial(diagnose, net), partial(initialise, net, spikes_per_unit=1.0)):
+        with pytest.raises(ValueError, match=re.escape(f"{key}: the network has no population {gone!r}: delete")):
+            use(inputs, t_end=1.0)
 
 
 def test_errors_name_the_connection():

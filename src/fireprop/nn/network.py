@@ -356,10 +356,14 @@ class Network(nn.Module):
     def ends(self, key: str) -> tuple[str, str]:
         """The names of the populations that `connections[key]` leads from and to; the first may be "input".
 
-        Raises ValueError for a connection that is not there, or that `connect` did not make.
+        Raises ValueError for a connection that is not there, that `connect` did not make, or whose population was
+        deleted.
         """
         if key not in self.connections or key not in self._ends:
             raise ValueError(f"connections[{key!r}] was not made by Network.connect: add connections with it")
+        gone = next((end for end in self._ends[key] if end != INPUT and end not in self.populations), None)
+        if gone is not None:
+            raise ValueError(f"{key}: the network has no population {gone!r}: delete connections[{key!r}] too")
         return self._ends[key]
 
     def _start(
@@ -552,9 +556,6 @@ class Network(nn.Module):
 
     def _check_connection(self, key: str, dtype: torch.dtype) -> None:
         connection, (pre, post) = self._connection(key), self.ends(key)
-        gone = next((end for end in (pre, post) if end != INPUT and end not in self.populations), None)
-        if gone is not None:
-            raise ValueError(f"{key}: the network has no population {gone!r}: delete connections[{key!r}] too")
         n_in = self.n_inputs if pre == INPUT else self._population(pre).size
         n_out = self._population(post).size
         checks.check_mask(key, "mask", connection.mask, (n_out, n_in))
