@@ -397,6 +397,24 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+def test_ctrl_c_that_a_module_makes_another_error_of_is_one_line():
+    code = """
+import signal, sys
+class Swallowing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise AttributeError("half imported")
+sys.meta_path.insert(0, Swallowing())
+from fireprop.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_a_program_that_was_started_to_ignore_ctrl_c_ignores_it(tmp_path):
     command = [sys.executable, "-c", PROGRAM.format("SIG_IGN"), "train", "yin-yang", "--hidden", "5", "--epochs", "3"]

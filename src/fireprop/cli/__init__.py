@@ -4,8 +4,9 @@ Results go to stdout, progress to stderr. A mistake of the user ends with one li
 """
 
 import importlib
-import sys
-from typing import TYPE_CHECKING
+import os
+import signal
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from fireprop.cli.evidence import ExperimentName, NetworkKind
@@ -26,10 +27,22 @@ def __getattr__(name: str) -> object:
 
 
 def main() -> None:
-    """`program.main`, which takes a second to import: Ctrl-C ends that too with one line and exit code 130."""
+    """`program.main`, which takes a second to import: Ctrl-C ends that too with one line and exit code 130.
+
+    A KeyboardInterrupt would be lost in compiled modules, and end in another error: the handler ends the process.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
     try:
         from fireprop.cli import program
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        _end()
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, before)
     program.main()
+
+
+def _end(*_: object) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
