@@ -142,10 +142,8 @@ def _end_trial(sweep: Sweep, study: "Study", number: int, run: RunFolder, report
             raise MemoryError(f"{GIVE_UP} processes were killed in epoch {now + 1}: perhaps memory ran out")
         _require_sound(run)
         accuracy, pruned = _train(sweep, trial, run, set(found.intermediate_values))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RunError):  # no process was killed
         trial.set_user_attr(BEGUN, begun)
-        raise
-    except RunError:
         raise
     except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
         trial.set_user_attr(ERROR, " ".join(str(error).split()) or type(error).__name__)
