@@ -400,6 +400,7 @@ main()
 def test_ctrl_c_that_a_module_makes_another_error_of_is_one_line():
     code = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, whatever started the tests
 class Swallowing:
     def find_spec(self, name, path=None, target=None):
         if name == "numpy":
