@@ -39,9 +39,9 @@ def growth(
     begin = np.where(is_empty, t_end, np.minimum(np.nextafter(t_0, np.inf), t_end))
     longest = 1.0 / _rates(structure).min()
     n_parts = max(1, math.ceil(float((t_end - begin).max(initial=0.0)) / longest))
-    ends = [*(begin + (t_end - begin) * (k / n_parts) for k in range(n_parts)), t_end]
+    cuts = [begin + (t_end - begin) * (k / n_parts) for k in range(n_parts)]
     states, runs, state, first = [], [], None, np.full(batch, -np.inf)
-    for last in ends:
+    for last in [*cuts, t_end]:
         part = _between(inputs, first, last)
         start = t_start if state is None else None
         runs.append(
@@ -53,13 +53,11 @@ def growth(
         state, first = _state_of(runs[-1]), last
         states.append(state)
     scale = _Scale.of(structure, np.concatenate(thresholds))
-    alone = np.flatnonzero(structure.nodes["n_channels"] == 0)  # a sweep leaves V of units without synapses as it is
     found, total = scale.ones(states[-1]), np.zeros(batch)
     with np.errstate(divide="ignore", invalid="ignore"):
         for k in range(len(runs) - 1, 0, -1):
             after = scale.divided(found, states[k], scale.norms(found, states[k]))
             found = runs[k].adjoint([None] * runs[k].n_layers, zero_grazes=True, after=after).state  # type: ignore[assignment]
-            found.moving[:, alone] *= np.exp(np.outer(ends[k - 1] - ends[k], structure.nodes["beta"][alone]))
             total += np.log(scale.norms(found, states[k - 1]))
         return np.where(is_empty, np.nan, total / (t_end - begin))
 

@@ -194,7 +194,7 @@ def rung(channels, node, number, t):
 
 @called
 def move_forward(own, currents, first, memo, gap):
-    b, v = 1.0, 0.0
+    b, v = decay(own.beta * gap) if own.n_channels == 0 else 1.0, 0.0
     for pair in range(own.n_channels // 2):
         current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
         a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, own.beta)
@@ -206,7 +206,7 @@ def move_forward(own, currents, first, memo, gap):
 
 @called
 def move_backward(own, currents, first, memo, gap):
-    b = 1.0
+    b = decay(own.beta * gap) if own.n_channels == 0 else 1.0
     for pair in range(own.n_channels // 2):
         current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
         a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, own.beta)

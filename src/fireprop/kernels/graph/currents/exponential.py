@@ -153,7 +153,7 @@ def rung(channels, node, number, t):
 
 @piece
 def move_forward(own, currents, first, memo, gap):
-    b, v = 1.0, 0.0
+    b, v = decay(own.beta * gap) if own.n_channels == 0 else 1.0, 0.0
     for k in range(own.n_channels):
         current = currents[first + k]
         a, b, h = remembered(memo[k], gap, current.alpha, own.beta)
@@ -164,7 +164,7 @@ def move_forward(own, currents, first, memo, gap):
 
 @piece
 def move_backward(own, currents, first, memo, gap):
-    b = 1.0
+    b = decay(own.beta * gap) if own.n_channels == 0 else 1.0
     for k in range(own.n_channels):
         current = currents[first + k]
         b, a, h = remembered(memo[k], gap, own.beta, current.alpha)
