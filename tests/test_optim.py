@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from fireprop import optim
+from fireprop import torch_threads
 from fireprop.optim import Adam
 
 
@@ -66,7 +66,7 @@ def test_it_steps_without_gradients_and_tells_hooks_and_closures(rng):
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_step_of_few_parameters_has_one_thread_of_torch_and_what_is_around_it_has_all(monkeypatch, many, fails):
-    monkeypatch.setattr(optim, "MANY", 1 if many else optim.MANY)
+    monkeypatch.setattr(torch_threads, "MANY", 1 if many else torch_threads.MANY)
     seen = []
 
     def step(self):

@@ -1,13 +1,12 @@
 """torch's Adam for those who do not compile their networks with torch.compile, and do not wait for it."""
 
 import inspect
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-MANY = 2**20  # parameters, for which a second thread of torch saves more than its waiting costs
+from fireprop.torch_threads import alone
 
 
 def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,10 +21,8 @@ class Adam(torch.optim.Adam):
     At the first call those import torch._dynamo, for as long as torch itself takes; networks of fireprop run in its own
     kernels, of which torch.compile sees nothing.
 
-    A step of the main thread runs in that thread alone, unless there are very many parameters. torch's fused Adam asks
-    all threads of torch for help, however little there is to do. They then wait busily for more, on the cores that the
-    next forward pass needs. A thread of Python that uses torch for the first time during such a step has one thread
-    of torch too, as torch does not tell threads of Python apart.
+    A step of the main thread runs in that thread alone, unless there are very many parameters (`torch_threads.alone`).
+    torch's fused Adam asks all threads of torch for help, however little there is to do.
     """
 
     add_param_group = _bare(torch.optim.Adam.add_param_group)
@@ -43,15 +40,6 @@ class Adam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         moving = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        number = torch.get_num_threads()
-        # The number is one of the process: two threads at once would not leave it as they found it.
-        alone = number > 1 and threading.current_thread() is threading.main_thread()
-        if not alone or sum(p.numel() for p in moving) >= MANY:
+        with alone(sum(p.numel() for p in moving)):
             self._step()
-            return loss
-        try:
-            torch.set_num_threads(1)
-            self._step()
-        finally:
-            torch.set_num_threads(number)
         return loss

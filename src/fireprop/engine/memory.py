@@ -77,6 +77,18 @@ def zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return made
 
 
+def upto(number: int) -> Array:
+    """0, 1, ..., number - 1. Nobody may write into it: others have it too."""
+    global _numbers
+    numbers = _numbers
+    if numbers.size < number:
+        _numbers = numbers = np.arange(number + number // GROWTH)
+    return numbers[:number]
+
+
+_numbers = np.arange(0)
+
+
 def copy_of(values: Array) -> Array:
     """A copy in the order of its rows."""
     made = empty(values.shape, values.dtype)

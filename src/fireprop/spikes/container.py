@@ -18,6 +18,7 @@ from fireprop.arguments import Values, first_true
 from fireprop.spikes import checks, indexing
 from fireprop.spikes.checks import Shape
 from fireprop.spikes.indexing import Index
+from fireprop.torch_threads import alone
 
 Layout: TypeAlias = Literal["time_first", "batch_first"]
 
@@ -272,8 +273,13 @@ class Spikes:
         tensor([[0.3000],
                 [0.1000]], dtype=torch.float64)
         """
-        if isinstance(index, slice) and index.step in (None, 1):
-            return self._slice(*index.indices(self.batch_size)[:2])
+        with alone(self.n_spikes):
+            if isinstance(index, slice) and index.step in (None, 1):
+                return self._slice(*index.indices(self.batch_size)[:2])
+            return self._pick(index)
+
+    def _pick(self, index: Index) -> "Spikes":
+        """Samples in any order."""
         picked = indexing.positions("samples", index, self.batch_size)
         starts = self.offsets.index_select(0, picked)
         offsets = indexing.offsets(self.offsets.index_select(0, picked + 1) - starts)

@@ -305,9 +305,10 @@ def joint_between(run: Run, after: Cotangents | None) -> tuple[adjoint_kernel.Jo
 
 def hold_order(run: Run) -> Array:
     """(n_events,): the spikes of each layer and sample in the order in which their holds end, each in its own place."""
-    order = np.arange(run.log.events.size)
+    order = memory.upto(run.log.events.size)
     if not run.chain.units["t_ref"].any():  # as in most networks
         return order
+    order = order.copy()
     for layer, own in enumerate(units_of(run.chain, run.chain.units)):
         part = run.members(layer + 1)
         t_ref = own["t_ref"]
