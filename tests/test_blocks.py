@@ -206,6 +206,27 @@ def test_units_in_blocks_have_the_bits_that_they_have_one_by_one(monkeypatch, na
 
 
 @pytest.mark.white_box
+@pytest.mark.parametrize("in_blocks", [True, False])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_have_the_same_bits_whether_or_not_that_of_input_times_is_wanted(monkeypatch, name, in_blocks):
+    if not in_blocks:
+        one_by_one(monkeypatch)
+    times = numbers(torch.Generator().manual_seed(3), 4, 30, high=3.0).sort().values
+    _, record = told(NETWORKS[name], 3, torch.float64, times)
+    n_checked = 0
+    for run in record.runs:
+        grads = [np.cos(run.times(level)) for level in range(1, run.n_layers + 1)]
+        wanted, found = run.adjoint(grads), run.adjoint(grads, want_input_times=False)
+        assert wanted.times.any()
+        assert not found.times.any()
+        pairs = zip(wanted.weights + wanted.thresholds, found.weights + found.thresholds, strict=True)
+        for full, bare in pairs:
+            np.testing.assert_array_equal(bare, full)
+            n_checked += bool(full.any())
+    assert n_checked >= 2
+
+
+@pytest.mark.white_box
 def test_a_stop_at_the_first_spikes_ends_alike(monkeypatch):
     times = numbers(torch.Generator().manual_seed(5), 4, 30, high=3.0).sort().values
     found, record = told(two_currents, 5, torch.float64, times, stop="first_spikes")

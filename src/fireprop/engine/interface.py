@@ -180,8 +180,9 @@ class Run(ABC):
     ) -> Gradient:
         """Reverse mode: gradients of weights (out, in), thresholds (out,), input times and parts from those of spikes.
 
-        grad_times  per layer dL/df (n_spikes,), or None for zeros
-        after       dL by the final state; None for zeros
+        grad_times        per layer dL/df (n_spikes,), or None for zeros
+        want_input_times  else the gradient of input times may be 0
+        after             dL by the final state; None for zeros
 
         Raises GrazeError where a spike of slope <= 0 matters, unless zero_grazes, which lets nothing flow through it,
         and ValueError where a gradient overflows.

@@ -41,6 +41,7 @@ def adjoint(
     run: "Run",
     grad_times: Sequence[Array | None],
     *,
+    want_input_times: bool,
     parts: Sequence[Part] = (),
     zero_grazes: bool = False,
     after: Cotangents | None = None,
@@ -48,7 +49,7 @@ def adjoint(
     """Reverse mode."""
     joint = None if after is None and not run.resumed else _joint(run, after)
     flow = run.flow(grad_times, after)
-    found = _sweep(run, flow, joint, zero_grazes)
+    found = _sweep(run, flow, joint, zero_grazes, want_inputs=want_input_times)
     weight, theta, structure = found.weight, found.theta, run.structure
     if joint is not None and run.starts_constant:  # what a bias brings of itself is none
         synapses, channels = bias_synapses(structure)
@@ -79,13 +80,19 @@ def adjoint_of_events(run: "Run", grad_times: Sequence[Array | None]) -> tuple[A
     """
     run.refuse_resumed()
     flow = run.flow(grad_times)
-    return flow, _sweep(run, flow, None, False, by_synapse=True).weight
+    return flow, _sweep(run, flow, None, False, want_inputs=True, by_synapse=True).weight
 
 
 def _sweep(
-    run: "Run", flow: Array, joint: adjoint_kernel.Joint | None, zero_grazes: bool, *, by_synapse: bool = False
+    run: "Run",
+    flow: Array,
+    joint: adjoint_kernel.Joint | None,
+    zero_grazes: bool,
+    *,
+    want_inputs: bool,
+    by_synapse: bool = False,
 ) -> adjoint_kernel.Gradient:
-    """Walk back over all samples. Adds to dL/dt in `flow`.
+    """Walk back over all samples. Adds to dL/dt in `flow`, of inputs only if they are wanted.
 
     by_synapse  whether the gradient of each synapse is wanted: where a stencil shares weights, no block moves then
     """
@@ -104,7 +111,9 @@ def _sweep(
         alone = by_synapse and structure.stencil is not None
         state = _state(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
         run.raise_fault(
-            *adjoint_kernel.adjoint(graph, log, gradient, state, joint, zero_grazes, edges[k], edges[k + 1])
+            *adjoint_kernel.adjoint(
+                graph, log, gradient, state, joint, zero_grazes, want_inputs, edges[k], edges[k + 1]
+            )
         )
         return gradient
 

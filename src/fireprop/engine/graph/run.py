@@ -92,7 +92,9 @@ class Run(interface.Run):
         zero_grazes: bool = False,
         after: Cotangents | None = None,
     ) -> Gradient:
-        return derivatives.adjoint(self, grad_times, parts=parts, zero_grazes=zero_grazes, after=after)
+        return derivatives.adjoint(
+            self, grad_times, want_input_times=want_input_times, parts=parts, zero_grazes=zero_grazes, after=after
+        )
 
     def tangent(
         self,

@@ -6,7 +6,7 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, copy_of, records
 from fireprop.engine.graph.layout import Structure
-from fireprop.kernels.graph.blocks import AT_ONCE, Lanes
+from fireprop.kernels.graph.blocks import AT_ONCE, N_AHEAD, Lanes
 from fireprop.kernels.graph.layout import MEMO, Graph
 from fireprop.kernels.graph.varied import Rates
 
@@ -39,12 +39,12 @@ def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:
     if blocks.size == 0:
         return None
     blocks, n_units = copy_of(blocks), structure.nodes.size
-    blocks["at"], blocks["gap"] = at, blocks["first_gap"]
+    blocks["at"], blocks["ahead"], blocks["gap"] = at, at, blocks["first_gap"]
     blocks["queued"] = blocks["next_input"] = np.inf
     rows, segments = structure.segments
     if structure.stencil is not None:
         segments = structure.stencil[0]
-    most = 2 * int(np.diff(rows).max(initial=0)) + AT_ONCE
+    most = max(2 * int(np.diff(rows).max(initial=0)), N_AHEAD) + AT_ONCE
     return Lanes(
         blocks, number, np.zeros(n_units, weight.dtype), np.zeros(structure.channels.size, weight.dtype), rows,
         segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),

@@ -5,19 +5,25 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import inlined, njit, piece
+from fireprop.kernels.compiling import apart, inlined, njit, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.blocks import (
+    AT_ONCE,
+    GAP,
+    MEMBRANE,
+    SYNAPSE,
     A,
     B,
     H,
-    add_from_block,
+    add_to_weights,
     clear_block,
-    come_back,
     current_of,
-    find_factors,
+    find_all,
+    find_gap_ahead,
     leave_lanes,
     move_block_back,
+    n_found_ahead,
+    sum_block,
     unit_of,
 )
 from fireprop.kernels.graph.channels import channels_of
@@ -59,53 +65,86 @@ class Joint(NamedTuple):
     before: np.ndarray
 
 
+@apart
+def find_ahead(lanes, graph, log, times, events, kinds, n):
+    """Write the `factors` of the gaps that arrivals at blocks begin to the columns of `Lanes.factors`, from step n back
+    as far as there is room: the step after which that is done."""
+    found, column, room = lanes.factors, 0, lanes.factors.shape[1] - AT_ONCE
+    while n >= 0:
+        if kinds[n] >= INPUT:
+            source = source_of(graph, log, events[n])
+            first, stop = lanes.rows[source], lanes.rows[source + 1]
+            if column + 2 * (stop - first) > room:
+                break
+            for m in range(stop - 1, first - 1, -1):
+                if lanes.segments[m].number >= 0:
+                    column = find_gap_ahead(lanes, lanes.blocks[lanes.segments[m].number], column, times[n])
+        n -= 1
+    find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], np.uint64(column))
+    return n
+
+
 @piece
-def arrive_back(lanes, graph, log, gradient, state, k, t):
+def look_back(lanes, graph, log, times, events, kinds, n, done, column):
+    """`find_ahead`, if step n is beyond what has been done; the step after which it is, and the column for step n."""
+    if lanes is not None:
+        if n <= done:
+            return find_ahead(lanes, graph, log, times, events, kinds, n), 0
+    return done, column
+
+
+@piece
+def wants_time(log, want_inputs, k):
+    """Whether dL/dt of the arrival of event k is wanted: that of a spike or of what it sent late is, of inputs only if
+    `want_inputs`."""
+    return want_inputs or k >= log.offsets[0, -1] or parent_of(log, k) != NO_PARENT
+
+
+@piece
+def arrive_back(lanes, graph, log, gradient, state, k, t, column, want_time):
     """Arrival rule for what event k, delivered at t, caused in all its targets; lanes: those of the state.
+
+    column     the first of `find_ahead` for this arrival; returns that for the next one
+    want_time  whether dL/dt is wanted; else it stays as it is
 
     dL/dt is summed over each population for itself, the last one first: so it rounds as if each were a network of its
     own, differentiated after those above it.
     """
     source = source_of(graph, log, k)
     if lanes is None:
-        arrive_at_each(graph, gradient, state, k, graph.rows[source], graph.rows[source + 1], graph.rows[source], t)
+        row, stop = graph.rows[source], graph.rows[source + 1]
+        arrive_at_each(graph, gradient, state, k, row, stop, row, t, want_time)
     else:
-        find_factors(lanes, lanes.rows[source], lanes.rows[source + 1], t)
         for n in range(lanes.rows[source + 1] - lanes.rows[source] - 1, -1, -1):
             part = lanes.segments[lanes.rows[source] + n]
             if part.number >= 0:
-                arrive_at_block(lanes, part, n, graph, gradient, state, t)
+                arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time)
+                column += n_found_ahead(lanes.blocks[part.number])
                 if part.begins:
-                    close_sums(gradient, state.sums, k)
+                    close_sums(gradient, state.sums, k, want_time)
             else:
                 if part.number == OWN:
                     single_out(lanes, graph, state, graph.synapses[part.first].target)
-                arrive_at_each(graph, gradient, state, k, part.first, part.stop, graph.rows[source], t)
+                arrive_at_each(graph, gradient, state, k, part.first, part.stop, graph.rows[source], t, want_time)
+    return column
 
 
 @piece
-def close_sums(gradient, sums, k):
+def close_sums(gradient, sums, k, want_time):
     """dL/dt of an arrival is complete for a population."""
-    gradient.times[k] += total_of(sums)
+    if want_time:
+        gradient.times[k] += total_of(sums)
     sums[:] = 0.0
 
 
 @piece
-def arrive_at_block(lanes, part, n, graph, gradient, state, t):
-    """`arrive_back` along a segment to all units of its block; n: the column of `find_factors` that is for it."""
+def arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time):
+    """`arrive_back` along a segment to all units of its block; column: that of `find_ahead` for it."""
     own = lanes.blocks[part.number]
     if own.at == np.inf and own.n_alone == 0:
         return
-    if own.n_channels == 1 and own.n_alone == 0 and t < own.at and not own.is_varied:
-        ahead = lanes.factors
-        come_back(
-            lanes.v, lanes.i, lanes.weight, gradient.slots, state.sums, own, part.weight, ahead[A, n], ahead[B, n],
-            ahead[H, n],
-        )  # fmt: skip
-        own.at = t
-        return
     if t < own.at < np.inf:
-        move_block_back(lanes.rates, lanes, own, graph.channels, state.memo, t)
+        move_block_back(lanes.rates, lanes, own, graph.channels, state.memo, column, t)
     own.at = t
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]
@@ -114,8 +153,10 @@ def arrive_at_block(lanes, part, n, graph, gradient, state, t):
         for c in range(own.n_channels):
             lanes.i[current_of(own, graph.nodes[u], c)] = state.currents[graph.nodes[u].first_channel + c].value
     own.n_alone = 0
-    alpha = graph.channels[own.first_channel + part.place].alpha
-    add_from_block(lanes.rates, lanes, own, alpha, gradient.slots, part.weight, part.place, state.sums)
+    add_to_weights(lanes, own, gradient.slots, part.weight, part.place)
+    if want_time:
+        alpha = graph.channels[own.first_channel + part.place].alpha
+        sum_block(lanes.rates, lanes, own, alpha, part.weight, part.place, state.sums)
 
 
 @piece
@@ -132,7 +173,7 @@ def single_out(lanes, graph, state, u):
 
 
 @piece
-def arrive_at_each(graph, gradient, state, k, first, stop, row, t):
+def arrive_at_each(graph, gradient, state, k, first, stop, row, t, want_time):
     """`arrive_back` along the synapses first..stop - 1, whose targets move one by one; row: the first of the source."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, grad_weight, units = graph.synapses, graph.weight, gradient.weight, graph.nodes
@@ -143,7 +184,7 @@ def arrive_at_each(graph, gradient, state, k, first, stop, row, t):
         n_active += nodes[synapses[s].target].active * (currents[synapses[s].channel].alpha >= 0.0)
     if n_active == 0:
         if state.lanes is not None and is_complete(graph, first, stop, row):
-            close_sums(gradient, sums, k)
+            close_sums(gradient, sums, k, want_time)
         return
     while stop > first:
         start = first_of_cell(graph, first, stop)
@@ -158,7 +199,7 @@ def arrive_at_each(graph, gradient, state, k, first, stop, row, t):
                 by_time = flow.arrive_backward(own, current, currents, units, synapses[s])
                 sums[(s - start) % N_SUMS] += weight[s] * by_time
         if is_complete(graph, start, stop, row):
-            close_sums(gradient, sums, k)
+            close_sums(gradient, sums, k, want_time)
         stop = start
 
 
@@ -231,6 +272,14 @@ def settle_carried(joint, gradient, state, log, k):
 
 
 @piece
+def pass_to_parent(log, gradient, want_inputs, k):
+    """Add dL/dt of an arrival along a delay line to that of the event that sent it: it came as much later."""
+    parent = parent_of(log, k)
+    if parent != NO_PARENT and wants_time(log, want_inputs, parent):
+        gradient.times[parent] += gradient.times[k]
+
+
+@piece
 def last_that_matters(joint, log, gradient, sample):
     """The first spike of a sample, and the last one that matters; before the first if nothing does."""
     first, spike = log.offsets[1, sample], log.offsets[1, sample + 1] - 1
@@ -268,7 +317,7 @@ def enter_blocks(lanes, graph, after, sample, t):
         return
     for number in range(lanes.blocks.size):
         own = lanes.blocks[number]
-        own.at = t
+        own.at, own.ahead = t, t
         for j in range(own.width):
             node = graph.nodes[unit_of(own, j)]
             lanes.v[node.lane] = after[sample, unit_of(own, j)]
@@ -319,19 +368,20 @@ def end_back(joint, graph, log, state, sample):
 
 
 @inlined
-def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes):
+def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs):
     """One sample, from its last spike that matters, or its end, back to its first arrival: (code, spike)."""
     first, spike = last_that_matters(joint, log, gradient, sample)
     if spike < first:
         return status.OK, spike
     steps = steps_back(joint, graph, log, sample, spike)
-    return sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, *steps)
+    return sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs, *steps)
 
 
 @piece
-def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, times, events, kinds):
+def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs, times, events, kinds):
     """`sample_adjoint` along the steps of a sweep, without counts of references."""
     begin_back(joint, graph, state, sample)
+    done, column = times.size - 1, 0
     for n in range(times.size - 1, -1, -1):
         k, t = events[n], times[n]
         if kinds[n] == SPIKE:
@@ -342,21 +392,22 @@ def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, times, e
             release_back(graph, log, state, k, t)
             settle_carried(joint, gradient, state, log, k)
         else:
-            arrive_back(state.lanes, graph, log, gradient, state, k, t)
-            # It came as much later as its parent did.
-            if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
-                gradient.times[parent_of(log, k)] += gradient.times[k]
+            done, column = look_back(state.lanes, graph, log, times, events, kinds, n, done, column)
+            want_time = wants_time(log, want_inputs, k)
+            column = arrive_back(state.lanes, graph, log, gradient, state, k, t, column, want_time)
+            pass_to_parent(log, gradient, want_inputs, k)
     return status.OK, -1
 
 
 @njit(cache=True, nogil=True)
-def adjoint(graph, log, gradient, state, joint, zero_grazes, first, last):
+def adjoint(graph, log, gradient, state, joint, zero_grazes, want_inputs, first, last):
     """Samples first to last - 1: (code, sample, unit, time).
 
-    joint  where the run joins others; None: it does not, and the sweep is compiled without
+    joint        where the run joins others; None: it does not, and the sweep is compiled without
+    want_inputs  whether dL/dt of inputs is wanted
     """
     for sample in range(first, last):
-        code, k = sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes)
+        code, k = sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs)
         if code != status.OK:
             return code, sample, log.events[k].unit, log.events[k].time
         end_back(joint, graph, log, state, sample)

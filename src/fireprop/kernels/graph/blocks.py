@@ -30,6 +30,7 @@ GAPS_AHEAD = 8.0  # average gaps within which units that may cross are sought at
 NONE, LATER, NOW, CROSSED = range(4)
 GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
 AT_ONCE = 8  # factors that are found together
+N_AHEAD = 128  # factors that are found ahead in reverse mode, or more where a source reaches many blocks
 
 
 class Lanes(NamedTuple):
@@ -43,7 +44,8 @@ class Lanes(NamedTuple):
     rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
     weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
              weights have the same place; where none do, by synapse
-    factors  (6, twice the most segments of a source, and some) float64, scratch: see `find_factors`
+    factors  (6, twice the most segments of a source or N_AHEAD, and some) float64, scratch: see `find_factors` and
+             `find_ahead`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     rates    of units; None: in no block do they differ, and the passes are compiled without
     """
@@ -131,7 +133,7 @@ def clear_block(lanes, own, at):
     """Nothing has reached a block: its lanes are 0; at: NEVER, or what stands for it."""
     for n in range(own.n_alone):
         lanes.is_alone[lanes.listed[own.first_lane + n]] = False
-    own.at, own.n_alone, own.gap, own.queued = at, 0, own.first_gap, np.inf
+    own.at, own.ahead, own.n_alone, own.gap, own.queued = at, at, 0, own.first_gap, np.inf
     lanes.v[own.first_lane : own.first_lane + own.width] = 0.0
     lanes.i[own.first_current : own.first_current + own.width * own.n_channels] = 0.0
 
@@ -401,23 +403,44 @@ def bound_of_lanes(lanes, own, channels, node):
 # ----------------------------------------------------------------------------------------------------- reverse mode
 
 
-@apart
-def come_back(lanes_v, lanes_i, weight, grad_weight, sums, own, first_weight, a, b, h):
-    """`move_lanes_back` and `add_from_lanes` of a block of units with one current each, none of which is alone.
-
-    a, b, h  factors of the gap
-    """
-    first, at, n = np.uint64(own.first_lane), np.uint64(own.first_current), np.uint64(own.width)
-    for j in range(n):
-        lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
-    for j in range(n):
-        lanes_v[first + j] *= b
-    add_arrival(None, lanes_v, lanes_i, own.alpha, weight, grad_weight, first, at, n, np.uint64(first_weight), sums)
+@piece
+def n_found_ahead(own):
+    """For how many currents of a block `find_ahead` finds factors: for one or two, if its units are alike."""
+    return 0 if own.is_varied or own.n_channels > 2 else own.n_channels
 
 
 @piece
-def move_block_back(rates, lanes, own, channels, memo, t):
-    """`move_lanes_back`; rates: those of the lanes."""
+def find_gap_ahead(lanes, own, column, t):
+    """Write the gap from an arrival at a block, at t, to the one after it, for each current: the next column."""
+    found, gap = lanes.factors, 0.0
+    if own.ahead < np.inf:
+        gap = own.ahead - t
+    own.ahead = t
+    for k in range(n_found_ahead(own)):
+        found[GAP, column], found[MEMBRANE, column] = gap, own.beta
+        found[SYNAPSE, column] = own.alpha if k == 0 else own.second_alpha
+        column += 1
+    return column
+
+
+@apart
+def come_back(lanes_v, lanes_i, own, found, column):
+    """`move_lanes_back` of a block of like units, with factors that `find_ahead` has found, from that column on."""
+    first, n, b = np.uint64(own.first_lane), np.uint64(own.width), found[B, column]
+    for k in range(own.n_channels):
+        at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
+        for j in range(n):
+            lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
+    for j in range(n):
+        lanes_v[first + j] *= b
+
+
+@piece
+def move_block_back(rates, lanes, own, channels, memo, column, t):
+    """`move_lanes_back`; rates: those of the lanes; column: as of `come_back`."""
+    if n_found_ahead(own) > 0:
+        come_back(lanes.v, lanes.i, own, lanes.factors, column)
+        return
     if rates is not None:
         if own.is_varied:
             move_lanes_back(rates, lanes, own, channels, memo, t)
@@ -426,13 +449,13 @@ def move_block_back(rates, lanes, own, channels, memo, t):
 
 
 @piece
-def add_from_block(rates, lanes, own, alpha, grad_weight, first_weight, place, sums):
-    """`add_from_lanes`; rates: those of the lanes."""
+def sum_block(rates, lanes, own, alpha, first_weight, place, sums):
+    """`sum_lanes`; rates: those of the lanes."""
     if rates is not None:
         if own.is_varied:
-            add_from_lanes(rates, lanes, own, alpha, grad_weight, first_weight, place, sums)
+            sum_lanes(rates, lanes, own, alpha, first_weight, place, sums)
             return
-    add_from_lanes(None, lanes, own, alpha, grad_weight, first_weight, place, sums)
+    sum_lanes(None, lanes, own, alpha, first_weight, place, sums)
 
 
 @piece
@@ -458,23 +481,25 @@ def move_lanes_back(rates, lanes, own, channels, memo, t):
 
 
 @piece
-def add_from_lanes(rates, lanes, own, alpha, grad_weight, first_weight, place, sums):
-    """Arrival rule for the units of a block: add to the gradient of the weights, and to the sums of what the time of
-    the arrival brings."""
-    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
-    at = np.uint64(own.first_current + place * own.width)
-    add_arrival(rates, lanes.v, lanes.i, alpha, lanes.weight, grad_weight, first, at, n, w, sums)
+def add_to_weights(lanes, own, grad_weight, first_weight, place):
+    """Arrival rule for the units of a block: add to the gradient of the weights."""
+    n, w = np.uint64(own.width), np.uint64(first_weight)
+    at, lanes_i = np.uint64(own.first_current + place * own.width), lanes.i
+    for j in range(n):
+        grad_weight[w + j] += lanes_i[at + j]
 
 
 @piece
-def add_arrival(rates, lanes_v, lanes_i, alpha, weight, grad_weight, first, at, n, w, sums):
-    """`add_from_lanes` for n units: V from `first` on, currents from `at` on, weights from `w` on."""
-    for j in range(n):
-        grad_weight[w + j] += lanes_i[at + j]
-    eights = np.uint64(0)
+def sum_lanes(rates, lanes, own, alpha, first_weight, place, sums):
+    """Arrival rule for the units of a block: add to the sums of what the time of the arrival brings.
+
+    rates  of the units, or None if they do not differ; alpha: of the current at that place
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, weight, eights = np.uint64(own.first_current + place * own.width), lanes.weight, np.uint64(0)
     if rates is None:
         eights = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
-        add_arrivals(sums, eights, weight, w, lanes_i, at, lanes_v, first, alpha)
+        add_arrivals(sums, eights, weight, w, lanes.i, at, lanes.v, first, alpha)
     for j in range(eights, n):
         rate = alpha_of(rates, at + j, alpha)
-        sums[j % np.uint64(N_SUMS)] += weight[w + j] * (rate * lanes_i[at + j] - lanes_v[first + j])
+        sums[j % np.uint64(N_SUMS)] += weight[w + j] * (rate * lanes.i[at + j] - lanes.v[first + j])
