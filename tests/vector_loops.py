@@ -118,8 +118,8 @@ def loops_of_blocks(dtype):
         "a block of one current at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, None, 0.5), ANY, dtype),
         "a block of two currents at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, hit, 0.5), ANY, dtype),
         "factors of blocks": (blocks.find_all, (*[numbers] * 6, np.uint64(8)), ANY, "float64"),
-        "a block of one current backwards": (
-            blocks.come_back, (*[numbers] * 5, own, 0, 0.5, 0.5, 0.5), ANY, "float64"
+        "a block of like units backwards": (
+            blocks.come_back, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
         ),
         "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
         "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),
@@ -130,8 +130,9 @@ def loops_of_blocks(dtype):
             blocks.move_lanes_back, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
         ),
         "a block backwards": (blocks.move_lanes_back, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
-        "an arrival at a block backwards": (
-            blocks.add_from_lanes, (None, lanes, own, 0.5, numbers, 0, 0, numbers), ANY, "float64"
+        "gradients of weights from a block": (blocks.add_to_weights, (lanes, own, numbers, 0, 0), ANY, "float64"),
+        "what the time of an arrival at a block brings": (
+            blocks.sum_lanes, (None, lanes, own, 0.5, 0, 0, numbers), ANY, "float64"
         ),
     }  # fmt: skip
 
