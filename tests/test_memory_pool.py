@@ -196,3 +196,13 @@ def test_the_steps_of_a_loop_need_no_new_memory(pool, monkeypatch, make):
         loss_of(net.record(inputs[step % 2], t_end=5.0)).backward()
     monkeypatch.undo()
     assert sizes == []
+
+
+def test_numbers_in_order_are_kept_for_the_next_one_but_not_without_end(monkeypatch):
+    monkeypatch.setattr(memory, "_numbers", np.arange(0))
+    monkeypatch.setattr(memory, "MOST", 8 * 1000)
+    np.testing.assert_array_equal(memory.upto(500), np.arange(500))
+    np.testing.assert_array_equal(memory.upto(0), np.arange(0))
+    assert address(memory.upto(400)) == address(memory.upto(500))
+    np.testing.assert_array_equal(memory.upto(5000), np.arange(5000))
+    assert memory._numbers.nbytes <= memory.MOST

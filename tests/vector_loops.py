@@ -23,7 +23,7 @@ from fireprop.engine.interface import Part
 from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels.chain import adjoint, look, rates, restart, search, tangent, varied, walk
 from fireprop.kernels.chain.constants import arrive_back
-from fireprop.kernels.graph import blocks
+from fireprop.kernels.graph import blocks, blocks_back
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.graph.varied import Rates, find_each
 from fireprop.kernels.log import EVENT, Log
@@ -119,7 +119,7 @@ def loops_of_blocks(dtype):
         "a block of two currents at an arrival": (blocks.advance, (*arrays, own, 0, 0.5, hit, hit, 0.5), ANY, dtype),
         "factors of blocks": (blocks.find_all, (*[numbers] * 6, np.uint64(8)), ANY, "float64"),
         "a block of like units backwards": (
-            blocks.come_back, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
+            blocks_back.come_back, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
         ),
         "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
         "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),
@@ -127,12 +127,12 @@ def loops_of_blocks(dtype):
         "factors of each unit of a block": (find_each, (each, own, 0.5), ANY, "float64"),
         "a varied block at an arrival": (blocks.move_lanes, (each, room, own, nodes, channels, memo, 0.5), ANY, dtype),
         "a varied block backwards": (
-            blocks.move_lanes_back, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
+            blocks_back.move_lanes_back, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
         ),
-        "a block backwards": (blocks.move_lanes_back, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
-        "gradients of weights from a block": (blocks.add_to_weights, (lanes, own, numbers, 0, 0), ANY, "float64"),
+        "a block backwards": (blocks_back.move_lanes_back, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
+        "gradients of weights from a block": (blocks_back.add_to_weights, (lanes, own, numbers, 0, 0), ANY, "float64"),
         "what the time of an arrival at a block brings": (
-            blocks.sum_lanes, (None, lanes, own, 0.5, 0, 0, numbers), ANY, "float64"
+            blocks_back.sum_lanes, (None, lanes, own, 0.5, 0, 0, numbers), ANY, "float64"
         ),
     }  # fmt: skip
 

@@ -82,7 +82,9 @@ def upto(number: int) -> Array:
     global _numbers
     numbers = _numbers
     if numbers.size < number:
-        _numbers = numbers = np.arange(number + number // GROWTH)
+        numbers = np.arange(number + number // GROWTH)
+        if numbers.nbytes <= MOST:
+            _numbers = numbers
     return numbers[:number]
 
 

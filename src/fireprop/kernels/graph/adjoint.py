@@ -5,30 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import apart, inlined, njit, piece
+from fireprop.kernels.compiling import inlined, njit, piece
 from fireprop.kernels.graph import flow
-from fireprop.kernels.graph.blocks import (
-    AT_ONCE,
-    GAP,
-    MEMBRANE,
-    SYNAPSE,
-    A,
-    B,
-    H,
-    add_to_weights,
-    clear_block,
-    current_of,
-    find_all,
-    find_gap_ahead,
-    leave_lanes,
-    move_block_back,
-    n_found_ahead,
-    sum_block,
-    unit_of,
-)
+from fireprop.kernels.graph.blocks import clear_block, current_of, leave_lanes, unit_of
+from fireprop.kernels.graph.blocks_back import add_to_weights, look_back, move_block_back, n_found_ahead, sum_block
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.layout import OWN
-from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, Part, steps_of, steps_within
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
 from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.sums import N_SUMS, total_of
@@ -63,34 +46,6 @@ class Joint(NamedTuple):
     begin: np.ndarray
     after: np.ndarray
     before: np.ndarray
-
-
-@apart
-def find_ahead(lanes, graph, log, times, events, kinds, n):
-    """Write the `factors` of the gaps that arrivals at blocks begin to the columns of `Lanes.factors`, from step n back
-    as far as there is room: the step after which that is done."""
-    found, column, room = lanes.factors, 0, lanes.factors.shape[1] - AT_ONCE
-    while n >= 0:
-        if kinds[n] >= INPUT:
-            source = source_of(graph, log, events[n])
-            first, stop = lanes.rows[source], lanes.rows[source + 1]
-            if column + 2 * (stop - first) > room:
-                break
-            for m in range(stop - 1, first - 1, -1):
-                if lanes.segments[m].number >= 0:
-                    column = find_gap_ahead(lanes, lanes.blocks[lanes.segments[m].number], column, times[n])
-        n -= 1
-    find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], np.uint64(column))
-    return n
-
-
-@piece
-def look_back(lanes, graph, log, times, events, kinds, n, done, column):
-    """`find_ahead`, if step n is beyond what has been done; the step after which it is, and the column for step n."""
-    if lanes is not None:
-        if n <= done:
-            return find_ahead(lanes, graph, log, times, events, kinds, n), 0
-    return done, column
 
 
 @piece

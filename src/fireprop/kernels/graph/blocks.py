@@ -14,14 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import apart, kernel, piece
 from fireprop.kernels.graph.crossing import earliest_crossing_of, peaks_below, rises_below
 from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.varied import Rates, a_of, alpha_of, b_of, find_each, h_of, leak_of, reach_of
+from fireprop.kernels.graph.varied import Rates, a_of, b_of, find_each, h_of, leak_of, reach_of
 from fireprop.kernels.lanes import BELOW, ROUNDED, SLACK
 from fireprop.kernels.membrane import NONE_AHEAD, factors
-from fireprop.kernels.sums import N_SUMS
 
 NOT_COPIED = -1
 RECENT = 0.25  # weight of the latest gap in the average gap of a block
@@ -30,7 +28,7 @@ GAPS_AHEAD = 8.0  # average gaps within which units that may cross are sought at
 NONE, LATER, NOW, CROSSED = range(4)
 GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
 AT_ONCE = 8  # factors that are found together
-N_AHEAD = 128  # factors that are found ahead in reverse mode, or more where a source reaches many blocks
+N_AHEAD = 128  # factors that `blocks_back.find_ahead` finds, or more where a source reaches many blocks
 
 
 class Lanes(NamedTuple):
@@ -45,7 +43,7 @@ class Lanes(NamedTuple):
     weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
              weights have the same place; where none do, by synapse
     factors  (6, twice the most segments of a source or N_AHEAD, and some) float64, scratch: see `find_factors` and
-             `find_ahead`
+             `blocks_back.find_ahead`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     rates    of units; None: in no block do they differ, and the passes are compiled without
     """
@@ -100,7 +98,7 @@ def current_of(own, node, k):
 
 @piece
 def find_factors(lanes, first, stop, t):
-    """Write the `factors` of the gaps between t and the latest arrivals at the blocks of the segments first..stop - 1,
+    """Write the `factors` of the gaps between the latest arrivals at the blocks of the segments first..stop - 1 and t,
     of their first currents; then, if a block has two, those of second currents, as many columns."""
     found, segments, blocks = lanes.factors, lanes.segments, lanes.blocks
     start, n_found, two = np.uint64(first), np.uint64(stop - first), False
@@ -108,8 +106,8 @@ def find_factors(lanes, first, stop, t):
         number, gap, alpha, beta = segments[start + n].number, 0.0, 1.0, 1.0
         if number >= 0:
             own = blocks[np.uint64(number)]
-            if abs(own.at) < np.inf:
-                gap, alpha, beta = abs(t - own.at), own.alpha, own.beta
+            if own.at > -np.inf:
+                gap, alpha, beta = t - own.at, own.alpha, own.beta
                 two |= own.n_channels == 2
         found[GAP, n], found[SYNAPSE, n], found[MEMBRANE, n] = gap, alpha, beta
     if two:
@@ -118,7 +116,13 @@ def find_factors(lanes, first, stop, t):
             found[GAP, m], found[SYNAPSE, m] = found[GAP, n], blocks[np.uint64(number)].second_alpha
             found[MEMBRANE, m] = found[MEMBRANE, n]
         n_found += n_found
-    find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], n_found)
+    fill_factors(found, n_found)
+
+
+@piece
+def fill_factors(found, number):
+    """Complete that many columns of `Lanes.factors`, whose gaps and rates are there."""
+    find_all(found[GAP], found[SYNAPSE], found[MEMBRANE], found[A], found[B], found[H], number)
 
 
 @apart
@@ -398,108 +402,3 @@ def bound_of_lanes(lanes, own, channels, node):
         lift += i * channels[node.first_channel + k].reach
     duration = earliest_crossing_of(np.float64(lanes.v[node.lane]), drive, lift, node.beta, node.theta)
     return np.inf if duration == NONE_AHEAD else own.at + duration
-
-
-# ----------------------------------------------------------------------------------------------------- reverse mode
-
-
-@piece
-def n_found_ahead(own):
-    """For how many currents of a block `find_ahead` finds factors: for one or two, if its units are alike."""
-    return 0 if own.is_varied or own.n_channels > 2 else own.n_channels
-
-
-@piece
-def find_gap_ahead(lanes, own, column, t):
-    """Write the gap from an arrival at a block, at t, to the one after it, for each current: the next column."""
-    found, gap = lanes.factors, 0.0
-    if own.ahead < np.inf:
-        gap = own.ahead - t
-    own.ahead = t
-    for k in range(n_found_ahead(own)):
-        found[GAP, column], found[MEMBRANE, column] = gap, own.beta
-        found[SYNAPSE, column] = own.alpha if k == 0 else own.second_alpha
-        column += 1
-    return column
-
-
-@apart
-def come_back(lanes_v, lanes_i, own, found, column):
-    """`move_lanes_back` of a block of like units, with factors that `find_ahead` has found, from that column on."""
-    first, n, b = np.uint64(own.first_lane), np.uint64(own.width), found[B, column]
-    for k in range(own.n_channels):
-        at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
-        for j in range(n):
-            lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
-    for j in range(n):
-        lanes_v[first + j] *= b
-
-
-@piece
-def move_block_back(rates, lanes, own, channels, memo, column, t):
-    """`move_lanes_back`; rates: those of the lanes; column: as of `come_back`."""
-    if n_found_ahead(own) > 0:
-        come_back(lanes.v, lanes.i, own, lanes.factors, column)
-        return
-    if rates is not None:
-        if own.is_varied:
-            move_lanes_back(rates, lanes, own, channels, memo, t)
-            return
-    move_lanes_back(None, lanes, own, channels, memo, t)
-
-
-@piece
-def sum_block(rates, lanes, own, alpha, first_weight, place, sums):
-    """`sum_lanes`; rates: those of the lanes."""
-    if rates is not None:
-        if own.is_varied:
-            sum_lanes(rates, lanes, own, alpha, first_weight, place, sums)
-            return
-    sum_lanes(None, lanes, own, alpha, first_weight, place, sums)
-
-
-@piece
-def move_lanes_back(rates, lanes, own, channels, memo, t):
-    """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit.
-
-    rates  of the units, or None if they do not differ
-    """
-    first, n = np.uint64(own.first_lane), np.uint64(own.width)
-    lanes_v, lanes_i = lanes.v, lanes.i
-    gap, a, b, h = own.at - t, 0.0, 1.0, 0.0
-    find_each(rates, own, gap)
-    for k in range(own.n_channels):
-        if rates is None:
-            b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
-        at = np.uint64(own.first_current + k * own.width)
-        for j in range(n):
-            kept, driven = a_of(rates, k, j, a) * lanes_i[at + j], h_of(rates, k, j, h) * lanes_v[first + j]
-            lanes_i[at + j] = kept + driven
-    for j in range(n):
-        lanes_v[first + j] *= b_of(rates, j, b)
-    own.at = t
-
-
-@piece
-def add_to_weights(lanes, own, grad_weight, first_weight, place):
-    """Arrival rule for the units of a block: add to the gradient of the weights."""
-    n, w = np.uint64(own.width), np.uint64(first_weight)
-    at, lanes_i = np.uint64(own.first_current + place * own.width), lanes.i
-    for j in range(n):
-        grad_weight[w + j] += lanes_i[at + j]
-
-
-@piece
-def sum_lanes(rates, lanes, own, alpha, first_weight, place, sums):
-    """Arrival rule for the units of a block: add to the sums of what the time of the arrival brings.
-
-    rates  of the units, or None if they do not differ; alpha: of the current at that place
-    """
-    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
-    at, weight, eights = np.uint64(own.first_current + place * own.width), lanes.weight, np.uint64(0)
-    if rates is None:
-        eights = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
-        add_arrivals(sums, eights, weight, w, lanes.i, at, lanes.v, first, alpha)
-    for j in range(eights, n):
-        rate = alpha_of(rates, at + j, alpha)
-        sums[j % np.uint64(N_SUMS)] += weight[w + j] * (rate * lanes.i[at + j] - lanes.v[first + j])

@@ -1,0 +1,145 @@
+"""Blocks of a graph in reverse mode: derivatives by V and by the currents of all units of a block, in vector passes.
+
+The order of a sample's events is known then. So the factors of many gaps are found ahead, in whole vectors.
+"""
+
+import numpy as np
+
+from fireprop.kernels.bits import add_arrivals
+from fireprop.kernels.compiling import apart, piece
+from fireprop.kernels.graph.blocks import AT_ONCE, GAP, MEMBRANE, SYNAPSE, A, B, H, fill_factors
+from fireprop.kernels.graph.state import remembered
+from fireprop.kernels.graph.sweep import INPUT
+from fireprop.kernels.graph.varied import a_of, alpha_of, b_of, find_each, h_of
+from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.sums import N_SUMS
+
+
+@piece
+def n_found_ahead(own):
+    """For how many currents of a block `find_ahead` finds factors: for one or two, if its units are alike."""
+    return 0 if own.is_varied or own.n_channels > 2 else own.n_channels
+
+
+@piece
+def find_gap_ahead(lanes, own, column, t):
+    """Write the gap from an arrival at a block, at t, to the one after it, for each current: the next column."""
+    found, gap = lanes.factors, 0.0
+    if own.ahead < np.inf:
+        gap = own.ahead - t
+    own.ahead = t
+    for k in range(n_found_ahead(own)):
+        found[GAP, column], found[MEMBRANE, column] = gap, own.beta
+        found[SYNAPSE, column] = own.alpha if k == 0 else own.second_alpha
+        column += 1
+    return column
+
+
+@apart
+def find_ahead(lanes, graph, log, times, events, kinds, n):
+    """Write the `factors` of the gaps that arrivals at blocks begin to the columns of `Lanes.factors`, from step n back
+    as far as there is room: the step after which that is done."""
+    found, column, room = lanes.factors, 0, lanes.factors.shape[1] - AT_ONCE
+    while n >= 0:
+        if kinds[n] >= INPUT:
+            source = source_of(graph, log, events[n])
+            first, stop = lanes.rows[source], lanes.rows[source + 1]
+            if column + 2 * (stop - first) > room:
+                break
+            for m in range(stop - 1, first - 1, -1):
+                if lanes.segments[m].number >= 0:
+                    column = find_gap_ahead(lanes, lanes.blocks[lanes.segments[m].number], column, times[n])
+        n -= 1
+    fill_factors(found, np.uint64(column))
+    return n
+
+
+@piece
+def look_back(lanes, graph, log, times, events, kinds, n, done, column):
+    """`find_ahead`, if step n is beyond what has been done; the step after which it is, and the column for step n."""
+    if lanes is not None:
+        if n <= done:
+            return find_ahead(lanes, graph, log, times, events, kinds, n), 0
+    return done, column
+
+
+@apart
+def come_back(lanes_v, lanes_i, own, found, column):
+    """`move_lanes_back` of a block of like units, with factors that `find_ahead` has found, from that column on."""
+    first, n, b = np.uint64(own.first_lane), np.uint64(own.width), found[B, column]
+    for k in range(own.n_channels):
+        at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
+        for j in range(n):
+            lanes_i[at + j] = a * lanes_i[at + j] + h * lanes_v[first + j]
+    for j in range(n):
+        lanes_v[first + j] *= b
+
+
+@piece
+def move_block_back(rates, lanes, own, channels, memo, column, t):
+    """`move_lanes_back`; rates: those of the lanes; column: as of `come_back`."""
+    if n_found_ahead(own) > 0:
+        come_back(lanes.v, lanes.i, own, lanes.factors, column)
+        return
+    if rates is not None:
+        if own.is_varied:
+            move_lanes_back(rates, lanes, own, channels, memo, t)
+            return
+    move_lanes_back(None, lanes, own, channels, memo, t)
+
+
+@piece
+def sum_block(rates, lanes, own, alpha, first_weight, place, sums):
+    """`sum_lanes`; rates: those of the lanes."""
+    if rates is not None:
+        if own.is_varied:
+            sum_lanes(rates, lanes, own, alpha, first_weight, place, sums)
+            return
+    sum_lanes(None, lanes, own, alpha, first_weight, place, sums)
+
+
+@piece
+def move_lanes_back(rates, lanes, own, channels, memo, t):
+    """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit.
+
+    rates  of the units, or None if they do not differ
+    """
+    first, n = np.uint64(own.first_lane), np.uint64(own.width)
+    lanes_v, lanes_i = lanes.v, lanes.i
+    gap, a, b, h = own.at - t, 0.0, 1.0, 0.0
+    find_each(rates, own, gap)
+    for k in range(own.n_channels):
+        if rates is None:
+            b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
+        at = np.uint64(own.first_current + k * own.width)
+        for j in range(n):
+            kept, driven = a_of(rates, k, j, a) * lanes_i[at + j], h_of(rates, k, j, h) * lanes_v[first + j]
+            lanes_i[at + j] = kept + driven
+    for j in range(n):
+        lanes_v[first + j] *= b_of(rates, j, b)
+    own.at = t
+
+
+@piece
+def add_to_weights(lanes, own, grad_weight, first_weight, place):
+    """Arrival rule for the units of a block: add to the gradient of the weights."""
+    n, w = np.uint64(own.width), np.uint64(first_weight)
+    at, lanes_i = np.uint64(own.first_current + place * own.width), lanes.i
+    for j in range(n):
+        grad_weight[w + j] += lanes_i[at + j]
+
+
+@piece
+def sum_lanes(rates, lanes, own, alpha, first_weight, place, sums):
+    """Arrival rule for the units of a block: add to the sums of what the time of the arrival brings.
+
+    rates  of the units, or None if they do not differ; alpha: of the current at that place
+    """
+    first, n, w = np.uint64(own.first_lane), np.uint64(own.width), np.uint64(first_weight)
+    at, weight, eights = np.uint64(own.first_current + place * own.width), lanes.weight, np.uint64(0)
+    if rates is None:
+        eights = n // np.uint64(N_SUMS) * np.uint64(N_SUMS)
+        add_arrivals(sums, eights, weight, w, lanes.i, at, lanes.v, first, alpha)
+    for j in range(eights, n):
+        rate = alpha_of(rates, at + j, alpha)
+        sums[j % np.uint64(N_SUMS)] += weight[w + j] * (rate * lanes.i[at + j] - lanes.v[first + j])
