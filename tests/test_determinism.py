@@ -191,6 +191,24 @@ def test_the_gradient_of_a_batch_is_the_sum_over_its_samples_to_rounding(make, d
         assert (grad - parts.sum(0)).abs().max() <= bound
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_run_tells_its_spikes_as_before_when_those_it_told_first_were_written_into(n_threads):
+    fireprop.set_num_threads(n_threads)
+    net = Sequential(*(LIF(n, m, tau_mem=1.0, tau_syn=0.5) for n, m in ((5, 8), (8, 3))))
+    with torch.no_grad():
+        net[0].weight.fill_(1.5)
+        net[1].weight.fill_(0.8)
+    latencies = torch.rand(300, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    record = net.record(Spikes.from_latencies(latencies), t_end=3.0)
+    for level, layer in enumerate(record, start=1):
+        assert layer.n_spikes > 300
+        wanted = layer.times.detach().clone(), layer.units.clone(), layer.offsets.clone()
+        for told in (layer.times.detach(), layer.units):
+            told.fill_(7)
+        for found, array in zip(record.runs[0].spikes(level), wanted, strict=True):
+            assert torch.equal(torch.from_numpy(found), array)
+
+
 # -------------------------------------------------------------------------------------------------------- training
 
 

@@ -206,3 +206,15 @@ def test_numbers_in_order_are_kept_for_the_next_one_but_not_without_end(monkeypa
     assert address(memory.upto(400)) == address(memory.upto(500))
     np.testing.assert_array_equal(memory.upto(5000), np.arange(5000))
     assert memory._numbers.nbytes <= memory.MOST
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 64), (5, 65), (350, 784), (7, 200)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_copies_are_in_the_order_of_their_rows_whatever_the_order_of_what_they_copy(rng, shape, dtype):
+    rows = rng.normal(size=(*shape, 2)).astype(dtype)[..., 0]
+    columns = np.asfortranarray(rows)
+    for values in (rows, columns, columns[:, ::-1], rows[0]):
+        made = memory.copy_of(values)
+        assert made.flags.c_contiguous
+        assert not np.shares_memory(made, values)
+        np.testing.assert_array_equal(made, values)

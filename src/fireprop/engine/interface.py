@@ -119,6 +119,7 @@ class Run(ABC):
     state    what another run continues from, if that was asked for: opaque, of the engine
     resumed  whether this run has continued another
     joint    where it joins others; None of a run that has neither a state nor continues one
+    columns  arrays of their own of the times or units of a level, which whoever asks for them first is given
     """
 
     log: Log
@@ -126,6 +127,7 @@ class Run(ABC):
     state: State | None = field(default=None, kw_only=True, repr=False)
     resumed: bool = field(default=False, kw_only=True)
     joint: Joint | None = field(default=None, kw_only=True, repr=False)
+    columns: dict[tuple[str, int], Array] = field(default_factory=dict, kw_only=True, repr=False)
 
     engine: ClassVar[str]  # the name of the engine that made the run
 
@@ -156,7 +158,12 @@ class Run(ABC):
 
     def times(self, level: int) -> Array:
         """Times of the events of a level, in an array of their own."""
-        return memory.copy_of(self.log.events["time"][self.members(level)])
+        return self._column("time", level)
+
+    def _column(self, name: str, level: int) -> Array:
+        """A field of the events of a level, in an array of its own."""
+        made = self.columns.pop((name, level), None)
+        return memory.copy_of(self.log.events[name][self.members(level)]) if made is None else made
 
     def spikes(self, level: int) -> tuple[Array, Array, Array]:
         """Times, units and offsets of the events of a level."""

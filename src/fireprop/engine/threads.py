@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 MAX_THREADS = 2**15  # a process is granted about as many, and each has a stack of some megabytes
 CHUNK = 64  # samples per task; gradients are summed chunk by chunk in order, so this number is part of the result
@@ -109,6 +111,14 @@ def _in_order(task: Callable[[int], Any], n_tasks: int, pool: ThreadPoolExecutor
 
 
 threads = _Threads()
+
+
+def taken(idle: list[T], make: Callable[[], T]) -> T:
+    """One of what no thread is using, or a new one."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return make()
 
 
 def set_num_threads(number: int) -> None:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import inlined, piece
+from fireprop.kernels.compiling import inlined, kernel, piece
 
 NO_PARENT = -1
 
@@ -35,6 +35,15 @@ class Log(NamedTuple):
     events: np.ndarray
     offsets: np.ndarray
     parents: np.ndarray
+
+
+@kernel
+def place(own, first, number, events, start, times, units, begin):
+    """Copy `number` events, from `first` on, into a log from `start` on, and their times and units from `begin` on."""
+    for k in range(number):
+        events[start + k] = own[first + k]
+        times[begin + k] = own[first + k].time
+        units[begin + k] = own[first + k].unit
 
 
 @inlined

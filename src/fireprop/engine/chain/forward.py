@@ -20,13 +20,14 @@ from fireprop.engine.arrays import (
 )
 from fireprop.engine.chain.layout import Layer, lay_out
 from fireprop.engine.chain.run import IN_ORDER, Names, Numbered, Run
-from fireprop.engine.chain.scratch import NO_EVENTS, enlarge, new_buffers, new_loop, taken
+from fireprop.engine.chain.scratch import NO_EVENTS, enlarge, new_buffers, new_loop
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import DEFAULT_MAX_SPIKES, Part
 from fireprop.engine.starts import Start, check_acting, check_start
 from fireprop.engine.state import State, check_kind, check_stop, joint_of, run_from
 from fireprop.engine.stop import Stop, in_kernels
-from fireprop.engine.threads import CHUNK, chunk_edges, threads
+from fireprop.engine.threads import CHUNK, chunk_edges, taken, threads
+from fireprop.kernels import log as log_kernel
 from fireprop.kernels import status
 from fireprop.kernels.chain import resume as resume_kernel
 from fireprop.kernels.chain import simulate as simulate_kernel
@@ -164,7 +165,7 @@ def simulate(
 
     chunks = list(threads.map(run_chunk, len(edges) - 1))
     carried = _carried(chain, chunks, initial)
-    log = assemble(inputs, offsets, chunks, edges, chain.layers.size, carried)
+    log, columns = assemble(inputs, offsets, chunks, edges, chain.layers.size, carried)
     t_known = np.concatenate([chunk.t_known for chunk in chunks]) if chunks else np.zeros(0)
     joint = None
     if resumes or want_state:
@@ -172,7 +173,9 @@ def simulate(
     constant = None
     if initial is not None and initial.is_constant:
         constant = np.stack([initial.arrays.i, initial.arrays.v], axis=1, dtype=float)
-    return Run(log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant)
+    return Run(
+        log, t_known, chain, names, start, state=final, resumed=resumes, joint=joint, constant=constant, columns=columns
+    )
 
 
 def _carried(chain: Chain, chunks: Sequence[Buffers], initial: State | None) -> Array:
@@ -226,8 +229,9 @@ def assemble(
     edges: Sequence[int],
     n_layers: int,
     carried: Array,
-) -> Log:
-    """One log from the inputs and the buffers of all chunks, level by level, and what is carried over."""
+) -> tuple[Log, dict[tuple[str, int], Array]]:
+    """One log from the inputs and the buffers of all chunks, level by level, and what is carried over; and, while these
+    are at hand, the `columns` of a run."""
     sizes = np.array([chunk.offsets[:, -1] - chunk.offsets[:, 0] for chunk in chunks], np.int64)
     sizes = sizes.reshape(-1, n_layers).T
     starts = inputs.size + np.cumsum(sizes).reshape(sizes.shape) - sizes
@@ -235,6 +239,10 @@ def assemble(
     events = for_kernels(memory.empty(n_own + carried.size, EVENT))
     as_bytes(events[: inputs.size])[:] = as_bytes(inputs)
     as_bytes(events[n_own:])[:] = as_bytes(carried)
+    n_spikes = sizes.sum(axis=1).tolist()
+    columns = {
+        (name, layer + 1): memory.empty(n, EVENT[name]) for layer, n in enumerate(n_spikes) for name in ("time", "unit")
+    }
     ends = np.empty((n_layers + 1, offsets.size), np.int64)
     ends[0] = offsets
     ends[1:, 0] = starts[:, 0] if chunks else inputs.size
@@ -243,10 +251,12 @@ def assemble(
         chunk, samples = chunks[k], slice(edges[k] + 1, edges[k + 1] + 1)
         for layer, (start, size) in enumerate(zip(starts[:, k].tolist(), sizes[:, k].tolist(), strict=True)):
             first = int(chunk.offsets[layer, 0])  # before it lie spikes of an earlier run
-            as_bytes(events[start : start + size])[:] = as_bytes(chunk.events[first : first + size])
+            times, units = columns["time", layer + 1], columns["unit", layer + 1]
+            begin = start - int(ends[layer + 1, 0])
+            log_kernel.place(chunk.events, first, size, events, start, times, units, begin)
             np.add(chunk.offsets[layer, 1:], start - first, out=ends[layer + 1, samples])
 
     in_threads = events.nbytes > MUCH
     for _ in threads.map(place, len(chunks)) if in_threads else map(place, range(len(chunks))):
         pass
-    return Log(events, ends, NO_PARENTS)
+    return Log(events, ends, NO_PARENTS), columns

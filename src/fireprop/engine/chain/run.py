@@ -10,12 +10,13 @@ from fireprop.engine import interface, memory, starts
 from fireprop.engine.arrays import Array, refuse_non_finite
 from fireprop.engine.chain import as_graph, constants
 from fireprop.engine.chain.layout import units_of, weights_of
-from fireprop.engine.chain.scratch import new_lanes, taken
+from fireprop.engine.chain.scratch import new_lanes
 from fireprop.engine.errors import in_words
 from fireprop.engine.interface import AsGraph, Cotangents, Gradient, Part
 from fireprop.engine.starts import Start
 from fireprop.engine.state import N_ROWS as N_MOVING
-from fireprop.engine.threads import chunk_edges, threads
+from fireprop.engine.threads import chunk_edges, taken, threads
+from fireprop.engine.total import Total
 from fireprop.kernels import status
 from fireprop.kernels.chain import adjoint as adjoint_kernel
 from fireprop.kernels.chain import rise as rise_kernel
@@ -69,7 +70,7 @@ class Run(interface.Run):
 
     def trains(self, level: int) -> tuple[Array, Array]:
         part = self.members(level)
-        return memory.copy_of(self.log.events["unit"][part]), self.log.offsets[level] - part.start
+        return self._column("unit", level), self.log.offsets[level] - part.start
 
     def adjoint(
         self,
@@ -92,26 +93,22 @@ class Run(interface.Run):
             return adjoint_kernel.Gradient(flow, weight, theta, delay, constants.new_sums(self, parts))
 
         idle: list[Lanes] = []  # one for each thread, in the end
-        added: list[adjoint_kernel.Gradient] = []  # to the total, and free for another chunk
+        by_chunk = Total(new_gradient, sums_of)
 
-        def run_chunk(k: int) -> adjoint_kernel.Gradient:
-            gradient = taken(added, new_gradient)
+        def run_chunk(k: int) -> None:
+            gradient = by_chunk.zeros()
             lanes = taken(idle, lambda: new_lanes(chain, by_rates=gradient.constants is not None))
-            cleared(gradient)
             code, sample, layer, unit, t = adjoint_kernel.adjoint(
                 chain, log, gradient, lanes, order, joint, want_input_times, zero_grazes, edges[k], edges[k + 1]
             )
             if code != status.OK:
                 raise in_words(code, sample, *self.names(layer, unit), t)
             idle.append(lanes)
-            return gradient
+            by_chunk.add(k, gradient)
 
-        found = threads.map(run_chunk, len(edges) - 1)
-        total = next(found, None) or cleared(new_gradient())
-        for gradient in found:
-            for sums, more in zip(sums_of(total), sums_of(gradient), strict=True):
-                np.add(sums, more, out=sums)
-            added.append(gradient)
+        for _ in threads.map(run_chunk, len(edges) - 1):
+            pass
+        total = by_chunk.sum()
         refuse_non_finite(log.events, flow, "the gradient has the entry")
         weights = [memory.copy_of(part) for part in weights_of(chain, total.weight)]
         by_part = {}
@@ -267,12 +264,6 @@ class Run(interface.Run):
 def parameters(chain: Chain) -> tuple[Array, Array, Array]:
     """Weights, thresholds and delays, as the walks differentiate by them."""
     return chain.weight, chain.units["theta"], np.zeros((chain.layers.size, 2))
-
-
-def cleared(gradient: adjoint_kernel.Gradient) -> adjoint_kernel.Gradient:
-    for sums in sums_of(gradient):
-        sums.fill(0.0)
-    return gradient
 
 
 def sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:

@@ -1,8 +1,5 @@
 """What a thread works on, and where it logs."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import numpy as np
 
 from fireprop.engine import memory
@@ -22,20 +19,10 @@ from fireprop.kernels.lanes import N_SEARCH, ROUNDED, SLACK
 from fireprop.kernels.log import EVENT
 from fireprop.kernels.sums import N_SUMS
 
-T = TypeVar("T")
-
 LEAST_GROWTH, MOST_GROWTH = 2.0, 64.0  # of a buffer that is full
 LEAK_ROWS = slice(int(LEAK) // LANES, int(LEAK_UP) // LANES + 1)
 LEAK_SCALES = np.array([[1.0], [1.0 - ROUNDED], [SLACK]])
 NO_EVENTS = for_kernels(np.empty(0, EVENT))
-
-
-def taken(idle: list[T], make: Callable[[], T]) -> T:
-    """One of what no thread is using, or a new one."""
-    try:
-        return idle.pop()
-    except IndexError:
-        return make()
 
 
 def new_loop(chain: Chain, start: Start | None = None, *, resumes: bool = False, want_state: bool = False) -> Loop:

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fireprop.engine.arrays import (
-    Array,
-    records,
-    refuse_non_finite,
-)
+from fireprop.engine import memory
+from fireprop.engine.arrays import Array, records, refuse_non_finite
 from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, part_of, rise_along
 from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch, slots_of
 from fireprop.engine.graph.state import bias_synapses
 from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
+from fireprop.engine.total import Total
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
@@ -102,12 +100,19 @@ def _sweep(
     in_blocks = slots_of(structure, graph)
     n_single = 0 if shares and structure.is_all_blocks else graph.weight.size
 
-    def zeros() -> adjoint_kernel.Gradient:
-        weight = np.zeros(n_single)
-        return adjoint_kernel.Gradient(flow, weight, np.zeros(in_blocks.size) if shares else weight, np.zeros(n_units))
+    def new_gradient() -> adjoint_kernel.Gradient:
+        real = np.dtype(float)
+        weight = memory.empty(n_single, real)
+        slots = memory.empty(in_blocks.size, real) if shares else weight
+        return adjoint_kernel.Gradient(flow, weight, slots, np.empty(graph.nodes.size))
 
-    def run_chunk(k: int) -> adjoint_kernel.Gradient:
-        gradient = total if len(edges) == 2 else zeros()  # a single chunk needs no second array of all synapses
+    def sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:
+        return [gradient.weight, gradient.theta, *([gradient.slots] if shares else [])]
+
+    by_chunk = Total(new_gradient, sums_of)
+
+    def run_chunk(k: int) -> None:
+        gradient = by_chunk.zeros()
         alone = by_synapse and structure.stencil is not None
         state = _state(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
         run.raise_fault(
@@ -115,18 +120,12 @@ def _sweep(
                 graph, log, gradient, state, joint, zero_grazes, want_inputs, edges[k], edges[k + 1]
             )
         )
-        return gradient
+        by_chunk.add(k, gradient)
 
-    n_units = graph.nodes.size
-    total = zeros()
-    for part in threads.map(run_chunk, len(edges) - 1):
-        if part is not total:
-            total.weight[:] += part.weight
-            total.theta[:] += part.theta
-            if shares:
-                total.slots[:] += part.slots
+    for _ in threads.map(run_chunk, len(edges) - 1):
+        pass
     refuse_non_finite(log.events, flow, "the gradient has the entry")
-    return total
+    return by_chunk.sum()
 
 
 def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:
