@@ -57,9 +57,10 @@ def test_threads_add_in_order_and_none_waits_for_another(total):
 
     before = fireprop.get_num_threads()
     fireprop.set_num_threads(3)
-    for _ in threads.map(task, N):
-        pass
-    fireprop.set_num_threads(before)
+    try:
+        list(threads.map(task, N))
+    finally:
+        fireprop.set_num_threads(before)
     assert seen[-1] == 0
     np.testing.assert_array_equal(total.sum()[0], in_order())
 

@@ -18,9 +18,7 @@ LEAST = 2**20  # bytes of an array: smaller ones lie better next to one another,
 LARGEST = 2**22  # from here on the system has pages of 2 MiB, which are cleared faster than memory is read
 MOST = 2**25  # bytes of all rooms; beyond, those longest unused are forgotten
 SPARE = 1.5  # how many times as long as an array its room may be
-STRIP = (
-    64  # columns of a transposed array that are read at a time: more lines of memory drive one another from the cache
-)
+STRIP = 64  # columns of a transposed array that are read at a time: more drive one another from the cache
 GROWTH = 8  # a new room is longer by one such part, for the next batch, which may need more
 
 
