@@ -10,6 +10,7 @@ import frozen_networks
 from fireprop import Spikes
 from fireprop.engine import graph
 from fireprop.engine.graph import layout
+from fireprop.engine.interface import Part
 from fireprop.kernels.graph.layout import OWN
 from fireprop.nn import LIF, Conv2d, Network, Sequential
 from fireprop.nn.view import graph_view
@@ -203,6 +204,39 @@ def test_units_in_blocks_have_the_bits_that_they_have_one_by_one(monkeypatch, na
                 assert float((found[key] - values).abs().max()) <= rounding * float(values.abs().max()), (key, seed)
             else:
                 assert torch.equal(found[key], values), (key, seed, ties)
+
+
+def by_constants(run):
+    """Gradients by the constants of all units, and tangents along a direction of everything, of a loss and a direction
+    that do not depend on the order of events within an engine."""
+    draw = np.random.default_rng(1).normal
+    sizes = [(k, population.size) for k, population in enumerate(run.structure.populations)]
+    parts = {Part(kind, k): draw(size=n) for kind in ("tau_mem", "t_ref", "v_start") for k, n in sizes}
+    gradient = run.adjoint([np.cos(run.times(1 + k)) for k, _ in sizes], parts=list(parts))
+    d_weights = [draw(size=weight.shape) for weight in gradient.weights]
+    d_thresholds = [draw(size=n) for _, n in sizes]
+    d_inputs = draw(size=run.times(0).size)
+    return gradient.parts, run.tangent(d_weights, d_thresholds, d_inputs, d_parts=parts)
+
+
+@pytest.mark.white_box
+@pytest.mark.parametrize("name", NETWORKS)
+def test_units_in_blocks_have_the_tangents_and_derivatives_by_constants_that_they_have_one_by_one(monkeypatch, name):
+    for seed in range(2):
+        times = numbers(torch.Generator().manual_seed(seed), 4, 30, high=3.0).sort().values
+        if seed == 1:
+            times = (8.0 * times).round() / 8.0
+        _, record = told(NETWORKS[name], seed, torch.float64, times)
+        with monkeypatch.context() as patch:
+            one_by_one(patch)
+            _, alone = told(NETWORKS[name], seed, torch.float64, times)
+        for run, other in zip(record.runs, alone.runs, strict=True):
+            assert run.structure.blocks[0].size > 0 == other.structure.blocks[0].size
+            for found, wanted in zip(by_constants(run), by_constants(other), strict=True):
+                assert sum(values.any() for values in found) >= 2
+                rounding = 1e-14 if name in SEVERAL else 0.0
+                for values, expected in zip(found, wanted, strict=True):
+                    np.testing.assert_allclose(values, expected, rtol=0.0, atol=rounding * np.abs(expected).max())
 
 
 @pytest.mark.white_box

@@ -23,7 +23,7 @@ from fireprop.engine.interface import Part
 from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels.chain import adjoint, look, rates, restart, search, tangent, varied, walk
 from fireprop.kernels.chain.constants import arrive_back
-from fireprop.kernels.graph import blocks, blocks_back
+from fireprop.kernels.graph import ahead, blocks, blocks_back, blocks_by_rates, blocks_forward
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.graph.varied import Rates, find_each
 from fireprop.kernels.log import EVENT, Log
@@ -112,6 +112,7 @@ def loops_of_blocks(dtype):
     )
     room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
+    by = blocks_by_rates.ByRates(numbers, numbers, numbers, factors)
     arrays, hit = (state.v, state.v, state.v, state.v, state.v, flags), (0, 0.5, 0.5, 0.5)
     return {
         "a block at an arrival": (blocks.move_lanes, (None, room, own, nodes, channels, memo, 0.5), ANY, dtype),
@@ -120,6 +121,26 @@ def loops_of_blocks(dtype):
         "factors of blocks": (blocks.find_all, (*[numbers] * 6, np.uint64(8)), ANY, "float64"),
         "a block of like units backwards": (
             blocks_back.come_back, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
+        ),
+        "a block of like units forwards": (
+            blocks_forward.carry_alike, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
+        ),
+        "a block forwards": (blocks_forward.carry_lanes, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
+        "a varied block forwards": (
+            blocks_forward.carry_lanes, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
+        ),
+        "tangents at an arrival at a block": (
+            blocks_forward.receive_tangents, (None, lanes, own, 0.5, numbers, 0, 0, 0.1), ANY, "float64"
+        ),
+        "slopes of gaps of blocks": (ahead.fill_slopes, (*[numbers] * 7, np.uint64(8)), ANY, "float64"),
+        "by rates in a block of like units": (
+            blocks_by_rates.by_rates_alike, (*[numbers] * 5, own, factors, factors, 0), ANY, "float64"
+        ),
+        "by rates in a block": (
+            blocks_by_rates.by_rates_each, (None, lanes, by, own, channels, memo, 0.5), ANY, "float64"
+        ),
+        "by rates in a varied block": (
+            blocks_by_rates.by_rates_each, (each_back, lanes, by, own, channels, memo, 0.5), ANY, "float64"
         ),
         "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
         "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),

@@ -1,6 +1,6 @@
 """Derivatives by the constants of a graph: time constants, refractory periods, delays, initial potentials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -8,11 +8,13 @@ import numpy as np
 from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.graph.description import once
 from fireprop.engine.graph.layout import Structure
+from fireprop.engine.graph.scratch import lanes_of, new_memo, slots_of
 from fireprop.engine.graph.state import State
 from fireprop.engine.interface import Part
 from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import constants as kernel
 from fireprop.kernels.graph import sweep as sweep_kernel
+from fireprop.kernels.graph.blocks_by_rates import ByRates
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
@@ -27,7 +29,7 @@ def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Ar
     if any(part.kind != "delay" for part in parts):
         mu = np.zeros(run.log.events.size)
         kernel.adjoint_of_v(run.log, flow, int(run.log.offsets[1, 0]), mu)
-        for found in _walk(run, mu, _zeros(run)):
+        for found in _walk(run, parts, mu, _zeros(run)):
             for sum_, own in zip(total, found.gradient, strict=True):
                 sum_ += own
     by_line = _by_line(run, flow) if any(part.kind == "delay" for part in parts) else np.empty(0)
@@ -45,7 +47,7 @@ def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
     rise = np.zeros(run.log.events.size)
     if any(part.kind != "delay" for part in d_parts):
-        for _ in _walk(run, np.zeros(rise.size), _direction(run, d_parts), rise):
+        for _ in _walk(run, d_parts, np.zeros(rise.size), _direction(run, d_parts), rise):
             pass
     return rise
 
@@ -64,16 +66,19 @@ def delayed_by(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     return later
 
 
-def _walk(run: "Run", mu: Array, direction: kernel.Constants, rise: Array | None = None) -> list[kernel.Constraint]:
-    """What the walk finds in each chunk."""
+def _walk(
+    run: "Run", parts: Iterable[Part], mu: Array, direction: kernel.Constants, rise: Array | None = None
+) -> list[kernel.Constraint]:
+    """What the walk finds in each chunk, of these parts."""
     graph, log = run.graph, run.log
     edges = chunk_edges(run.t_known.size)
-    out = np.empty(log.events.size) if rise is None else rise
+    weight, out = slots_of(run.structure, graph.weight), np.empty(log.events.size) if rise is None else rise
     joint = None if run.walked is None else _joint(run, run.walked)
+    rates = joint is not None or any(part.kind in ("tau_mem", "tau_syn") for part in parts)
 
     def run_chunk(k: int) -> kernel.Constraint:
-        state = kernel.State(records(graph.nodes.size, kernel.OWN), records(graph.channels.size, kernel.CURRENT))
         found = kernel.Constraint(mu, _zeros(run), direction, out)
+        state = _new_state(run, weight, rates=rates)
         kernel.walk(graph, log, state, found, joint, edges[k], edges[k + 1])
         return found
 
@@ -105,15 +110,25 @@ def finish_walk(run: "Run", begun: Walked) -> Walked:
     none = kernel.Constraint(np.zeros(run.log.events.size), _zeros(run), _zeros(run), np.empty(run.log.events.size))
 
     def run_chunk(k: int) -> None:
-        state = kernel.State(
-            records(run.graph.nodes.size, kernel.OWN), records(run.graph.channels.size, kernel.CURRENT)
-        )
+        state = _new_state(run, weight, rates=True)
         kernel.walk(run.graph, run.log, state, none, joint, edges[k], edges[k + 1])
 
+    weight = slots_of(run.structure, run.graph.weight)
     edges = chunk_edges(run.t_known.size)
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     return joint.final_nodes, joint.final_currents
+
+
+def _new_state(run: "Run", weight: Array, *, rates: bool) -> kernel.State:
+    """What a thread works on; weight: as blocks read it."""
+    graph = run.graph
+    nodes, currents = records(graph.nodes.size, kernel.OWN), records(graph.channels.size, kernel.CURRENT)
+    lanes = lanes_of(run.structure, -np.inf, weight) if rates else None
+    by = None
+    if lanes is not None:
+        by = ByRates(*(np.zeros_like(room) for room in (lanes.v, lanes.i, lanes.i, lanes.factors[:2])))
+    return kernel.State(nodes, currents, rates, new_memo(graph.nodes), lanes, by)
 
 
 def _zeros(run: "Run") -> kernel.Constants:

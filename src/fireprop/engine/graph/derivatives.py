@@ -97,7 +97,7 @@ def _sweep(
     graph, log, structure = run.graph, run.log, run.structure
     edges = chunk_edges(run.t_known.size)
     shares = structure.stencil is not None and not by_synapse
-    in_blocks = slots_of(structure, graph)
+    in_blocks = slots_of(structure, graph.weight)
     n_single = 0 if shares and structure.is_all_blocks else graph.weight.size
 
     def new_gradient() -> adjoint_kernel.Gradient:
@@ -167,14 +167,16 @@ def tangents_of_events(
 ) -> Array:
     """`tangent`, of every event of the log up to the last spike of its sample."""
     run.refuse_resumed()
-    graph, log = run.graph, run.log
+    graph, log, structure = run.graph, run.log, run.structure
     n_external = int(log.offsets[0, -1])
     edges = chunk_edges(run.t_known.size)
-    sizes = [population.size for population in run.structure.populations]
+    weight, d_weight = slots_of(structure, graph.weight), structure.gather(d_weights)
+    sizes = [population.size for population in structure.populations]
     theta = [np.zeros(n) if d is None else d for d, n in zip(d_thresholds, sizes, strict=True)]
     direction = tangent_kernel.Direction(
         times=delayed_by(run, d_parts),
-        weight=run.structure.gather(d_weights),
+        weight=d_weight,
+        slots=slots_of(structure, d_weight),
         theta=np.concatenate(theta),
         threshold=-rise_along(run, d_parts),
     )
@@ -184,7 +186,7 @@ def tangents_of_events(
         direction.threshold[n_external:] += d_levels
 
     def run_chunk(k: int) -> None:
-        state = _state(graph)
+        state = _state(graph, lanes_of(structure, -np.inf, weight))
         run.raise_fault(*tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
 
     for _ in threads.map(run_chunk, len(edges) - 1):

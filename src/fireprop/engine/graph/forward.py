@@ -123,7 +123,7 @@ def simulate(
     if initial is not None:  # parents do not matter yet
         late = initial.late_inputs(structure)
     given = arrivals_of(structure, inputs, no_spikes(t_end.size), t_start, t_end, late)
-    weight = slots_of(structure, graph).astype(dtype, copy=False)
+    weight = slots_of(structure, graph.weight).astype(dtype, copy=False)
     ahead = memory.empty(given.events.size, np.dtype(float))
     edges = chunk_edges(t_end.size, 1 if resumes or want_state else CHUNK)
     starts = structure.starts

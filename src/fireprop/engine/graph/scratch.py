@@ -24,9 +24,9 @@ def new_memo(nodes: Array) -> Array:
     return memo
 
 
-def slots_of(structure: Structure, graph: Graph) -> Array:
-    """(n_slots,) float64: the weights of a graph as blocks read them."""
-    return graph.weight if structure.stencil is None else graph.weight[structure.stencil[1]]
+def slots_of(structure: Structure, by_synapse: Array) -> Array:
+    """(n_slots,): weights, or tangents of them, as blocks read them."""
+    return by_synapse if structure.stencil is None else by_synapse[structure.stencil[1]]
 
 
 def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:

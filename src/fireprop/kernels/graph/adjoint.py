@@ -7,12 +7,23 @@ import numpy as np
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit, piece
 from fireprop.kernels.graph import flow
-from fireprop.kernels.graph.blocks import clear_block, current_of, leave_lanes, unit_of
-from fireprop.kernels.graph.blocks_back import add_to_weights, look_back, move_block_back, n_found_ahead, sum_block
+from fireprop.kernels.graph.ahead import BACK, n_found_ahead, prepare
+from fireprop.kernels.graph.blocks import current_of, unit_of
+from fireprop.kernels.graph.blocks_back import add_to_weights, move_block_back, sum_block
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.layout import OWN
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
-from fireprop.kernels.graph.walk import clear, move_backward, move_many_backward, move_one_backward, source_of, wake
+from fireprop.kernels.graph.walk import (
+    clear,
+    clear_blocks,
+    join_lanes,
+    move_backward,
+    move_many_backward,
+    move_one_backward,
+    single_out,
+    source_of,
+    wake,
+)
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.sums import N_SUMS, total_of
 
@@ -104,27 +115,12 @@ def arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time):
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]
         move_backward(graph, state, u, t)
-        lanes.v[graph.nodes[u].lane], lanes.is_alone[u] = state.nodes[u].v, False
-        for c in range(own.n_channels):
-            lanes.i[current_of(own, graph.nodes[u], c)] = state.currents[graph.nodes[u].first_channel + c].value
+        join_lanes(lanes, own, graph, state, u)
     own.n_alone = 0
     add_to_weights(lanes, own, gradient.slots, part.weight, part.place)
     if want_time:
         alpha = graph.channels[own.first_channel + part.place].alpha
         sum_block(lanes.rates, lanes, own, alpha, part.weight, part.place, state.sums)
-
-
-@piece
-def single_out(lanes, graph, state, u):
-    """Let the record of unit u have its adjoints, if the unit stands in the lanes of a block."""
-    if lanes is not None:
-        number = lanes.number[graph.nodes[u].cell]
-        if number >= 0 and not lanes.is_alone[u]:
-            own, record, node = lanes.blocks[number], state.nodes[u], graph.nodes[u]
-            record.v, record.at, record.active = lanes.v[node.lane], own.at, own.at < np.inf
-            for c in range(own.n_channels):
-                state.currents[node.first_channel + c].value = lanes.i[current_of(own, node, c)]
-            leave_lanes(lanes, own, u)
 
 
 @piece
@@ -304,14 +300,6 @@ def begin_back(joint, graph, state, sample):
 
 
 @piece
-def clear_blocks(lanes):
-    """Nothing has reached any block."""
-    if lanes is not None:
-        for number in range(lanes.blocks.size):
-            clear_block(lanes, lanes.blocks[number], np.inf)
-
-
-@piece
 def end_back(joint, graph, log, state, sample):
     """Leave all units clear."""
     if joint is not None:
@@ -319,7 +307,7 @@ def end_back(joint, graph, log, state, sample):
     else:
         for k in range(log.offsets[1, sample], log.offsets[1, sample + 1]):  # no other units are active
             clear(graph, state, log.events[k].unit)
-    clear_blocks(state.lanes)
+    clear_blocks(state.lanes, np.inf)
 
 
 @inlined
@@ -347,7 +335,7 @@ def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, want_inp
             release_back(graph, log, state, k, t)
             settle_carried(joint, gradient, state, log, k)
         else:
-            done, column = look_back(state.lanes, graph, log, times, events, kinds, n, done, column)
+            done, column = prepare(state.lanes, None, graph, log, times, events, kinds, n, done, column, BACK)
             want_time = wants_time(log, want_inputs, k)
             column = arrive_back(state.lanes, graph, log, gradient, state, k, t, column, want_time)
             pass_to_parent(log, gradient, want_inputs, k)

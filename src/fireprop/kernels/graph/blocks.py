@@ -28,7 +28,7 @@ GAPS_AHEAD = 8.0  # average gaps within which units that may cross are sought at
 NONE, LATER, NOW, CROSSED = range(4)
 GAP, SYNAPSE, MEMBRANE, A, B, H = range(6)  # rows of `Lanes.factors`
 AT_ONCE = 8  # factors that are found together
-N_AHEAD = 128  # factors that `blocks_back.find_ahead` finds, or more where a source reaches many blocks
+N_AHEAD = 128  # factors that `ahead.find_ahead` finds, or more where a source reaches many blocks
 
 
 class Lanes(NamedTuple):
@@ -43,7 +43,7 @@ class Lanes(NamedTuple):
     weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
              weights have the same place; where none do, by synapse
     factors  (6, twice the most segments of a source or N_AHEAD, and some) float64, scratch: see `find_factors` and
-             `blocks_back.find_ahead`
+             `ahead.find_ahead`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     rates    of units; None: in no block do they differ, and the passes are compiled without
     """

@@ -1,66 +1,14 @@
-"""Blocks of a graph in reverse mode: derivatives by V and by the currents of all units of a block, in vector passes.
-
-The order of a sample's events is known then. So the factors of many gaps are found ahead, in whole vectors.
-"""
+"""Blocks of a graph in reverse mode: derivatives by V and by the currents of all units of a block, in vector passes."""
 
 import numpy as np
 
 from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import apart, piece
-from fireprop.kernels.graph.blocks import AT_ONCE, GAP, MEMBRANE, SYNAPSE, A, B, H, fill_factors
+from fireprop.kernels.graph.ahead import n_found_ahead
+from fireprop.kernels.graph.blocks import A, B, H
 from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.sweep import INPUT
 from fireprop.kernels.graph.varied import a_of, alpha_of, b_of, find_each, h_of
-from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.sums import N_SUMS
-
-
-@piece
-def n_found_ahead(own):
-    """For how many currents of a block `find_ahead` finds factors: for one or two, if its units are alike."""
-    return 0 if own.is_varied or own.n_channels > 2 else own.n_channels
-
-
-@piece
-def find_gap_ahead(lanes, own, column, t):
-    """Write the gap from an arrival at a block, at t, to the one after it, for each current: the next column."""
-    found, gap = lanes.factors, 0.0
-    if own.ahead < np.inf:
-        gap = own.ahead - t
-    own.ahead = t
-    for k in range(n_found_ahead(own)):
-        found[GAP, column], found[MEMBRANE, column] = gap, own.beta
-        found[SYNAPSE, column] = own.alpha if k == 0 else own.second_alpha
-        column += 1
-    return column
-
-
-@apart
-def find_ahead(lanes, graph, log, times, events, kinds, n):
-    """Write the `factors` of the gaps that arrivals at blocks begin to the columns of `Lanes.factors`, from step n back
-    as far as there is room: the step after which that is done."""
-    found, column, room = lanes.factors, 0, lanes.factors.shape[1] - AT_ONCE
-    while n >= 0:
-        if kinds[n] >= INPUT:
-            source = source_of(graph, log, events[n])
-            first, stop = lanes.rows[source], lanes.rows[source + 1]
-            if column + 2 * (stop - first) > room:
-                break
-            for m in range(stop - 1, first - 1, -1):
-                if lanes.segments[m].number >= 0:
-                    column = find_gap_ahead(lanes, lanes.blocks[lanes.segments[m].number], column, times[n])
-        n -= 1
-    fill_factors(found, np.uint64(column))
-    return n
-
-
-@piece
-def look_back(lanes, graph, log, times, events, kinds, n, done, column):
-    """`find_ahead`, if step n is beyond what has been done; the step after which it is, and the column for step n."""
-    if lanes is not None:
-        if n <= done:
-            return find_ahead(lanes, graph, log, times, events, kinds, n), 0
-    return done, column
 
 
 @apart

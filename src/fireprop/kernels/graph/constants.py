@@ -11,17 +11,25 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import called, inlined, kernel, njit, piece
+from fireprop.kernels.exponential import decay
 from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.ahead import FORWARD, n_found_ahead, prepare
+from fireprop.kernels.graph.blocks import Lanes, current_of, leave_lanes, receive, unit_of
+from fireprop.kernels.graph.blocks_by_rates import ByRates, by_rates_of_block
+from fireprop.kernels.graph.blocks_forward import carry_block
 from fireprop.kernels.graph.channels import channels_of
+from fireprop.kernels.graph.layout import OWN as TO_ITSELF
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.varied import find_each
+from fireprop.kernels.graph.walk import clear_blocks, source_of
 
 OWN = np.dtype(
     [
-        ("at", np.float64),  # all that follows is valid there
+        ("at", np.float64),  # V, dV/dbeta and the currents are valid there
         ("v", np.float64),
         ("by_beta", np.float64),  # dV/dbeta
-        ("by_t_ref", np.float64),
+        ("freed", np.float64),  # what follows is valid there, and decays with V since
+        ("by_t_ref", np.float64),  # dV/dt_ref
         ("by_v_start", np.float64),
     ],
     align=True,
@@ -31,10 +39,22 @@ CURRENT = np.dtype([("i", np.float64), ("by_alpha", np.float64), ("v_by_alpha", 
 
 
 class State(NamedTuple):
-    """Where the walk stands: (n_units,) OWN and (n_channels,) CURRENT."""
+    """Where the walk stands.
+
+    nodes     (n_units,) OWN
+    currents  (n_channels,) CURRENT
+    rates     whether derivatives by time constants are wanted: else nothing moves, since no other needs V
+    memo      (most channels of a unit, and half as many,) MEMO, scratch
+    lanes     V and currents of units of blocks that are not alone; None: there are none
+    by        of their derivatives, if there are
+    """
 
     nodes: np.ndarray
     currents: np.ndarray
+    rates: bool
+    memo: np.ndarray
+    lanes: Lanes | None = None
+    by: ByRates | None = None
 
 
 class Constants(NamedTuple):
@@ -81,47 +101,127 @@ def move(graph, state, u, t):
     """Bring unit u to t, with nothing in between."""
     own = state.nodes[u]
     gap = t - own.at
-    if own.at > -np.inf and gap != 0.0:
+    if state.rates and own.at > -np.inf and gap != 0.0:
         flow.move_with_constants(graph, state, u, gap)
     own.at = t
 
 
-@called
-def arrive(graph, log, state, k, t):
-    """Event k arrives at t at all its targets."""
+@piece
+def single_out(lanes, graph, state, u):
+    """Let the records of unit u have its numbers, if the unit stands in the lanes of a block."""
+    if lanes is not None:
+        number, node = lanes.number[graph.nodes[u].cell], graph.nodes[u]
+        if number >= 0 and not lanes.is_alone[u]:
+            own, record, by = lanes.blocks[number], state.nodes[u], state.by
+            record.at, record.v, record.by_beta = own.at, lanes.v[node.lane], by.v_by_beta[node.lane]
+            for c in range(own.n_channels):
+                current, place = state.currents[node.first_channel + c], current_of(own, node, c)
+                current.i, current.by_alpha = lanes.i[place], by.i_by_alpha[place]
+                current.v_by_alpha = by.v_by_alpha[place]
+            leave_lanes(lanes, own, u)
+
+
+@piece
+def join_lanes(lanes, own, graph, state, u):
+    """Let unit u, which was alone and is where its block is, stand in the lanes again."""
+    node, record, by = graph.nodes[u], state.nodes[u], state.by
+    lanes.v[node.lane], by.v_by_beta[node.lane], lanes.is_alone[u] = record.v, record.by_beta, False
+    for c in range(own.n_channels):
+        current, place = state.currents[node.first_channel + c], current_of(own, node, c)
+        lanes.i[place], by.i_by_alpha[place] = current.i, current.by_alpha
+        by.v_by_alpha[place] = current.v_by_alpha
+
+
+@piece
+def arrive(lanes, graph, log, state, k, t, column):
+    """Event k arrives at t at all its targets; lanes: those of the state.
+
+    column  the first of `find_ahead` for this arrival; returns that for the next one
+    """
     source = source_of(graph, log, k)
-    for s in range(graph.rows[source], graph.rows[source + 1]):
+    if lanes is None:
+        arrive_at_each(graph, state, source, graph.rows[source], graph.rows[source + 1], t)
+    else:
+        for m in range(lanes.rows[source], lanes.rows[source + 1]):
+            part = lanes.segments[m]
+            if part.number >= 0:
+                arrive_at_block(lanes, part, column, graph, state, source, t)
+                column += n_found_ahead(lanes.blocks[part.number])
+            else:
+                if part.number == TO_ITSELF:
+                    single_out(lanes, graph, state, graph.synapses[part.first].target)
+                arrive_at_each(graph, state, source, part.first, part.stop, t)
+    return column
+
+
+@piece
+def arrive_at_block(lanes, part, column, graph, state, source, t):
+    """`arrive` along a segment to all units of its block; column: that of `find_ahead` for it."""
+    own = lanes.blocks[part.number]
+    if -np.inf < own.at < t:
+        find_each(lanes.rates, own, t - own.at)
+        by_rates_of_block(lanes.rates, lanes, state.by, own, graph.channels, state.memo, column, t - own.at)
+        carry_block(lanes.rates, lanes, own, graph.channels, state.memo, column, t - own.at)
+    own.at = t
+    for listed in range(own.n_alone):
+        u = lanes.listed[own.first_lane + listed]
+        move(graph, state, u, t)
+        join_lanes(lanes, own, graph, state, u)
+    own.n_alone = 0
+    receive(lanes, own, part.weight, part.place)
+    if source == graph.start:
+        for j in range(own.width):
+            u = unit_of(own, j)
+            lanes.v[graph.nodes[u].lane] = graph.v_start[u]
+            begin_from(state.nodes[u], t)
+
+
+@called
+def arrive_at_each(graph, state, source, first, stop, t):
+    """`arrive` along the synapses first..stop - 1, whose targets move one by one."""
+    for s in range(first, stop):
         u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile `move` once more
         move(graph, state, u, t)
         state.currents[graph.synapses[s].channel].i += graph.weight[s]
         if source == graph.start:
-            state.nodes[u].v, state.nodes[u].by_v_start = graph.v_start[u], 1.0
+            state.nodes[u].v = graph.v_start[u]
+            begin_from(state.nodes[u], t)
 
 
-@called
+@piece
+def begin_from(own, t):
+    """V of a unit starts at t from where the sample starts."""
+    own.freed, own.by_t_ref, own.by_v_start = t, 0.0, 1.0
+
+
+@piece
 def release(graph, log, state, k, t):
     """End of the hold of spike k: V starts from 0, whatever the constants are, and later the longer the hold."""
     u = log.events[k].unit
+    single_out(state.lanes, graph, state, u)
     move(graph, state, u, t)
     own = state.nodes[u]
-    own.v, own.by_beta, own.by_v_start = 0.0, 0.0, 0.0
-    own.by_t_ref = -log.events[k].restart_slope
+    own.v, own.by_beta = 0.0, 0.0
+    own.freed, own.by_t_ref, own.by_v_start = t, -log.events[k].restart_slope, 0.0
     for c in channels_of(graph.nodes[u]):
         state.currents[c].v_by_alpha = 0.0
 
 
-@called
+@piece
 def cross(graph, log, state, constraint, k):
     """Spike k: what the constants of its unit do to V(f_k-)."""
     u = log.events[k].unit
+    single_out(state.lanes, graph, state, u)
     move(graph, state, u, log.events[k].time)
     own, mu = state.nodes[u], constraint.mu[k]
-    gradient, direction = constraint.gradient, constraint.direction
+    gradient, direction, left = constraint.gradient, constraint.direction, 0.0
+    if own.freed > -np.inf:
+        left = decay(graph.nodes[u].beta * (log.events[k].time - own.freed))
     gradient.beta[u] += mu * own.by_beta
-    gradient.t_ref[u] += mu * own.by_t_ref
-    gradient.v_start[u] += mu * own.by_v_start
-    rise = own.by_beta * direction.beta[u] + own.by_t_ref * direction.t_ref[u]
-    rise += own.by_v_start * direction.v_start[u]
+    gradient.t_ref[u] += mu * left * own.by_t_ref
+    gradient.v_start[u] += mu * left * own.by_v_start
+    rise = own.by_beta * direction.beta[u] + left * own.by_t_ref * direction.t_ref[u]
+    rise += left * own.by_v_start * direction.v_start[u]
     for c in channels_of(graph.nodes[u]):
         gradient.alpha[c] += mu * state.currents[c].v_by_alpha
         rise += state.currents[c].v_by_alpha * direction.alpha[c]
@@ -133,7 +233,8 @@ def rest(state):
     """Every unit at rest."""
     for u in range(state.nodes.size):
         own = state.nodes[u]
-        own.at, own.v, own.by_beta, own.by_t_ref, own.by_v_start = -np.inf, 0.0, 0.0, 0.0, 0.0
+        own.at, own.v, own.by_beta = -np.inf, 0.0, 0.0
+        own.freed, own.by_t_ref, own.by_v_start = -np.inf, 0.0, 0.0
     for c in range(state.currents.size):
         current = state.currents[c]
         current.i, current.by_alpha, current.v_by_alpha = 0.0, 0.0, 0.0
@@ -148,11 +249,33 @@ def copy_all(to, records):
 @piece
 def begin(joint, state, sample):
     """Every unit where the run begins."""
+    clear_lanes(state.lanes, state.by)
     if joint is None:
         rest(state)
     else:
         copy_all(state.nodes, joint.nodes[sample])
         copy_all(state.currents, joint.currents[sample])
+        single_out_all(state.lanes)
+
+
+@piece
+def clear_lanes(lanes, by):
+    """Nothing has reached any block."""
+    clear_blocks(lanes, -np.inf)
+    if lanes is not None:
+        by.v_by_beta[:] = 0.0
+        by.i_by_alpha[:] = 0.0
+        by.v_by_alpha[:] = 0.0
+
+
+@piece
+def single_out_all(lanes):
+    """Let every unit be alone: the records have the numbers of all."""
+    if lanes is not None:
+        for number in range(lanes.blocks.size):
+            own = lanes.blocks[number]
+            for j in range(own.width):
+                leave_lanes(lanes, own, unit_of(own, j))
 
 
 @piece
@@ -160,6 +283,7 @@ def end(joint, graph, state, sample):
     """Keep where every unit stands at the end of the run."""
     if joint is not None:
         for u in range(state.nodes.size):
+            single_out(state.lanes, graph, state, u)
             move(graph, state, u, joint.part.end[sample])
         copy_all(joint.final_nodes[sample], state.nodes)
         copy_all(joint.final_currents[sample], state.currents)
@@ -173,19 +297,31 @@ def steps_ahead(joint, graph, log, sample):
     return steps_within(graph.nodes, log, sample, joint.part)
 
 
-@njit(cache=True)
+@inlined
 def walk_sample(graph, log, state, constraint, joint, sample):
     """One sample, from its first arrival to its last spike, or from the beginning of the run to its end."""
     begin(joint, state, sample)
-    times, events, kinds = steps_ahead(joint, graph, log, sample)
+    sweep(graph, log, state, constraint, *steps_ahead(joint, graph, log, sample))
+    end(joint, graph, state, sample)
+
+
+@piece
+def sweep(graph, log, state, constraint, times, events, kinds):
+    """`walk_sample` along the steps of a sweep, without counts of references."""
+    lanes, slopes, done, column = state.lanes, slopes_of(state.by), 0, 0
     for n in range(times.size):
         if kinds[n] == SPIKE:
             cross(graph, log, state, constraint, events[n])
         elif kinds[n] == END_OF_HOLD:
             release(graph, log, state, events[n], times[n])
-        else:
-            arrive(graph, log, state, events[n], times[n])
-    end(joint, graph, state, sample)
+        elif state.rates or source_of(graph, log, events[n]) == graph.start:
+            done, column = prepare(lanes, slopes, graph, log, times, events, kinds, n, done, column, FORWARD)
+            column = arrive(lanes, graph, log, state, events[n], times[n], column)
+
+
+@piece
+def slopes_of(by):
+    return None if by is None else by.slopes
 
 
 @njit(cache=True, nogil=True)

@@ -78,7 +78,7 @@ BLOCK = np.dtype(
         ("second_reach", np.float64),
         ("inner", np.bool_),  # whether units reach it
         ("at", np.float64),  # last arrival
-        ("ahead", np.float64),  # in reverse mode, the last arrival for which factors have been found
+        ("ahead", np.float64),  # in a walk over the log, the last arrival for which factors have been found
         ("arrivals", np.int64),  # how many have come, in all samples
         ("n_alone", np.int64),  # units that stand in its list
         ("first_gap", np.float64),  # a gap between arrivals to begin with

@@ -8,10 +8,23 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import called, njit, piece
+from fireprop.kernels.compiling import called, inlined, njit, piece
 from fireprop.kernels.graph import flow
+from fireprop.kernels.graph.ahead import FORWARD, n_found_ahead, prepare
+from fireprop.kernels.graph.blocks_forward import carry_block, receive_block
+from fireprop.kernels.graph.layout import OWN
 from fireprop.kernels.graph.sweep import END_OF_HOLD, INPUT, SPIKE, steps_of
-from fireprop.kernels.graph.walk import clear, move_forward, move_many_forward, move_one_forward, source_of
+from fireprop.kernels.graph.varied import find_each
+from fireprop.kernels.graph.walk import (
+    clear,
+    clear_blocks,
+    join_lanes,
+    move_forward,
+    move_many_forward,
+    move_one_forward,
+    single_out,
+    source_of,
+)
 from fireprop.kernels.log import NO_PARENT, parent_of
 
 
@@ -19,24 +32,64 @@ class Direction(NamedTuple):
     """A direction and what it does to the spikes.
 
     times      (n_events,) float64: on entry the tangents of the inputs and of delays; on exit of all events
-    weight     (n_synapses,), theta (n_units,): tangents of the parameters
+    weight     (n_synapses,), slots (n_slots,) as `Lanes.weight`, theta (n_units,): tangents of the parameters. The
+               first two are one array where there is no stencil
     threshold  (n_events,) float64: tangents of the threshold at single spikes, on top of theta
     """
 
     times: np.ndarray
     weight: np.ndarray
+    slots: np.ndarray
     theta: np.ndarray
     threshold: np.ndarray
 
 
-@called
-def arrive(graph, log, direction, state, k, t):
-    """Arrival rule for what event k, delivered at t, causes in all its targets."""
+@piece
+def arrive(lanes, graph, log, direction, state, k, t, column):
+    """Arrival rule for what event k, delivered at t, causes in all its targets; lanes: those of the state.
+
+    column  the first of `find_ahead` for this arrival; returns that for the next one
+    """
     source, d_t = source_of(graph, log, k), direction.times[k]
+    if lanes is None:
+        arrive_at_each(graph, direction, state, graph.rows[source], graph.rows[source + 1], t, d_t)
+    else:
+        for m in range(lanes.rows[source], lanes.rows[source + 1]):
+            part = lanes.segments[m]
+            if part.number >= 0:
+                arrive_at_block(lanes, part, column, graph, direction, state, t, d_t)
+                column += n_found_ahead(lanes.blocks[part.number])
+            else:
+                if part.number == OWN:
+                    single_out(lanes, graph, state, graph.synapses[part.first].target)
+                arrive_at_each(graph, direction, state, part.first, part.stop, t, d_t)
+    return column
+
+
+@piece
+def arrive_at_block(lanes, part, column, graph, direction, state, t, d_t):
+    """`arrive` along a segment to all units of its block; column: that of `find_ahead` for it."""
+    own = lanes.blocks[part.number]
+    if -np.inf < own.at < t:
+        find_each(lanes.rates, own, t - own.at)
+        carry_block(lanes.rates, lanes, own, graph.channels, state.memo, column, t - own.at)
+    own.at = t
+    for listed in range(own.n_alone):
+        u = lanes.listed[own.first_lane + listed]
+        move_forward(graph, state, u, t)
+        join_lanes(lanes, own, graph, state, u)
+    own.n_alone = 0
+    alpha = graph.channels[own.first_channel + part.place].alpha
+    receive_block(lanes.rates, lanes, own, alpha, direction.slots, part.weight, part.place, d_t)
+
+
+@called
+def arrive_at_each(graph, direction, state, first, stop, t, d_t):
+    """`arrive` along the synapses first..stop - 1, whose targets move one by one."""
     # References are counted where an array is taken from a tuple: once an event, not once a synapse.
     synapses, weight, d_weight = graph.synapses, graph.weight, direction.weight
     nodes, currents, memo, units = state.nodes, state.currents, state.memo, graph.nodes
-    for s in range(graph.rows[source], graph.rows[source + 1]):
+    for s in range(first, stop):
         own, current = nodes[synapses[s].target], currents[synapses[s].channel]
         if own.active:
             if own.n_channels == 1:
@@ -51,6 +104,7 @@ def arrive(graph, log, direction, state, k, t):
 def release(graph, log, direction, state, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
+    single_out(state.lanes, graph, state, u)
     move_forward(graph, state, u, t)
     state.nodes[u].v = -log.events[k].restart_slope * direction.times[k]
 
@@ -59,6 +113,7 @@ def release(graph, log, direction, state, k, t):
 def cross(graph, log, direction, state, k, zero_grazes):
     """Spike rule: df = (dtheta - dV) / slope."""
     event = log.events[k]
+    single_out(state.lanes, graph, state, event.unit)
     move_forward(graph, state, event.unit, event.time)
     d_excess = direction.theta[event.unit] + direction.threshold[k] - state.nodes[event.unit].v
     direction.times[k] = 0.0
@@ -71,12 +126,20 @@ def cross(graph, log, direction, state, k, zero_grazes):
     return status.OK
 
 
-@njit(cache=True)
+@inlined
 def sample_tangent(graph, log, direction, state, sample, zero_grazes):
     """One sample, from its first arrival to its last spike: (code, spike)."""
+    steps = steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+    return sweep_forward(graph, log, direction, state, zero_grazes, *steps)
+
+
+@piece
+def sweep_forward(graph, log, direction, state, zero_grazes, times, events, kinds):
+    """`sample_tangent` along the steps of a sweep, without counts of references."""
     for u in range(state.nodes.size):
         clear(graph, state, u)
-    times, events, kinds = steps_of(graph.nodes, log, sample, log.offsets[1, sample + 1], False)
+    clear_blocks(state.lanes, -np.inf)
+    done = column = 0
     for n in range(times.size):
         k, t = events[n], times[n]
         if kinds[n] == SPIKE:
@@ -88,7 +151,8 @@ def sample_tangent(graph, log, direction, state, sample, zero_grazes):
         else:
             if kinds[n] == INPUT and parent_of(log, k) != NO_PARENT:
                 direction.times[k] += direction.times[parent_of(log, k)]
-            arrive(graph, log, direction, state, k, t)
+            done, column = prepare(state.lanes, None, graph, log, times, events, kinds, n, done, column, FORWARD)
+            column = arrive(state.lanes, graph, log, direction, state, k, t, column)
     return status.OK, -1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import piece
 from fireprop.kernels.graph import flow
-from fireprop.kernels.graph.blocks import Lanes
+from fireprop.kernels.graph.blocks import Lanes, clear_block, current_of, leave_lanes
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.currents.exponential import remembered
 from fireprop.kernels.membrane import step
@@ -119,6 +119,36 @@ def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
     if state.nodes[u].active:
         move_many_backward(state.nodes[u], state.currents, graph.nodes[u].first_channel, state.memo, t)
+
+
+@piece
+def clear_blocks(lanes, at):
+    """Nothing has reached any block; at: the time that says so."""
+    if lanes is not None:
+        for number in range(lanes.blocks.size):
+            clear_block(lanes, lanes.blocks[number], at)
+
+
+@piece
+def single_out(lanes, graph, state, u):
+    """Let the record of unit u have its derivatives, if the unit stands in the lanes of a block."""
+    if lanes is not None:
+        number = lanes.number[graph.nodes[u].cell]
+        if number >= 0 and not lanes.is_alone[u]:
+            own, record, node = lanes.blocks[number], state.nodes[u], graph.nodes[u]
+            record.v, record.at, record.active = lanes.v[node.lane], own.at, -np.inf < own.at < np.inf
+            for c in range(own.n_channels):
+                state.currents[node.first_channel + c].value = lanes.i[current_of(own, node, c)]
+            leave_lanes(lanes, own, u)
+
+
+@piece
+def join_lanes(lanes, own, graph, state, u):
+    """Let unit u, which was alone and is where its block is, stand in the lanes again."""
+    node = graph.nodes[u]
+    lanes.v[node.lane], lanes.is_alone[u] = state.nodes[u].v, False
+    for c in range(own.n_channels):
+        lanes.i[current_of(own, node, c)] = state.currents[node.first_channel + c].value
 
 
 @piece

@@ -269,8 +269,6 @@ def move_with_constants(graph, state, u, gap):
         drive.i *= a
     own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
     own.v = b * own.v + v
-    own.by_t_ref *= b
-    own.by_v_start *= b
 
 
 @called

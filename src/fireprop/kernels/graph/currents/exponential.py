@@ -8,7 +8,7 @@ import math
 from fireprop.kernels.compiling import inlined, njit, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.graph.channels import added, channels_of, faded, kept
-from fireprop.kernels.membrane import factors, response, response_slopes
+from fireprop.kernels.membrane import factors, response, slopes_of_response
 
 CHANNELS = 1  # for each tau_syn
 
@@ -153,13 +153,13 @@ def rung(channels, node, number, t):
 
 @piece
 def move_forward(own, currents, first, memo, gap):
-    b, v = decay(own.beta * gap) if own.n_channels == 0 else 1.0, 0.0
+    if own.n_channels == 0:
+        own.v *= decay(own.beta * gap)
     for k in range(own.n_channels):
         current = currents[first + k]
         a, b, h = remembered(memo[k], gap, current.alpha, own.beta)
-        v += h * current.value
+        own.v = (b * own.v if k == 0 else own.v) + h * current.value
         current.value *= a
-    own.v = b * own.v + v
 
 
 @piece
@@ -196,20 +196,18 @@ def take(w, d_t):
 @piece
 def move_with_constants(graph, state, u, gap):
     node, own = graph.nodes[u], state.nodes[u]
-    b, v, by_beta = 1.0, 0.0, 0.0
     for c in channels_of(node):
         current, alpha = state.currents[c], graph.channels[c].alpha
         a, b, h = factors(gap, alpha, node.beta)
-        h_by_alpha, h_by_beta = response_slopes(gap, alpha, node.beta)
-        v += h * current.i
-        by_beta += h_by_beta * current.i
+        h_by_alpha, h_by_beta = slopes_of_response(gap, max(a, b), alpha, node.beta)
+        if c == node.first_channel:
+            own.by_beta = b * (own.by_beta - gap * own.v)
+            own.v *= b
+        own.v += h * current.i
+        own.by_beta += h_by_beta * current.i
         current.v_by_alpha = b * current.v_by_alpha + h * current.by_alpha + h_by_alpha * current.i
         current.by_alpha = a * (current.by_alpha - gap * current.i)
         current.i *= a
-    own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
-    own.v = b * own.v + v
-    own.by_t_ref *= b
-    own.by_v_start *= b
 
 
 @inlined
