@@ -169,6 +169,29 @@ def test_what_an_epoch_and_an_evaluation_measure_is_that_of_whole_runs(name):
         assert getattr(rows[0], field) == getattr(rows[1], field), field
 
 
+def test_gradients_by_constants_do_not_depend_on_where_time_is_0():
+    """A unit that has not fired has no end of a hold from which its V decays."""
+    found = []
+    for shift in (0.0, -4096.0):
+        options = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(1)}
+        constants = {name: nn.Parameter(torch.full((12,), value).double()) for name, value in (("tau_mem", 1.0), ("t_ref", 0.1))}
+        net = Sequential(LIF(3, 12, tau_syn=0.5, adaptation=0.1, tau_adapt=2.0, **constants, **options))
+        with torch.no_grad():
+            net[0].weight.copy_(torch.randn(12, 3, generator=options["generator"], dtype=torch.float64) + 0.9)
+        state, loss = "rest", 0.0
+        for begin, end in ((-1.0, 2.25), (2.25, T_END)):
+            inside = (INPUTS.times >= begin) & (INPUTS.times < end)
+            moved = INPUTS.keep(inside).shift(shift)
+            record = net.record(moved, t_end=end + shift, state=state)
+            loss = loss + (record[0].times - shift).cos().sum()
+            state = record.state()
+        loss.backward()
+        found.append([net[0].tau_mem.grad, net[0].t_ref.grad, net[0].weight.grad])
+    for here, there in zip(*found, strict=True):
+        assert here.abs().max() > 0.1
+        torch.testing.assert_close(there, here, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("length", [T_END, 100.0])
 def test_a_chunk_as_long_as_the_run_truncates_nothing(length):
     weights = []

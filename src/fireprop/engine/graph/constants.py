@@ -97,7 +97,7 @@ def begin_walk(run: "Run", initial: State | None) -> Walked:
         return initial.walked
     nodes = records((batch, graph.nodes.size), kernel.OWN)
     currents = records((batch, graph.channels.size), kernel.CURRENT)
-    nodes["at"] = -np.inf
+    nodes["at"] = nodes["freed"] = -np.inf
     if initial is None:
         return nodes, currents
     nodes["at"], nodes["v"], currents["i"] = initial.at, initial.v, initial.i

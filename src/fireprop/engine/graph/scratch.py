@@ -38,24 +38,44 @@ def lanes_of(structure: Structure, at: float, weight: Array) -> Lanes | None:
     blocks, number = structure.blocks
     if blocks.size == 0:
         return None
-    blocks, n_units = copy_of(blocks), structure.nodes.size
-    blocks["at"], blocks["ahead"], blocks["gap"] = at, at, blocks["first_gap"]
-    blocks["queued"] = blocks["next_input"] = np.inf
     rows, segments = structure.segments
     if structure.stencil is not None:
         segments = structure.stencil[0]
+    sizes = structure.nodes.size, structure.channels.size
+    return new_lanes(blocks, number, rows, segments, structure.rates, sizes, at, weight)
+
+
+def new_lanes(
+    blocks: Array,
+    number: Array,
+    rows: Array,
+    segments: Array,
+    rates: tuple[Array, Array, Array] | None,
+    sizes: tuple[int, int],
+    at: float,
+    weight: Array,
+) -> Lanes:
+    """Lanes as `blocks.Lanes` has them, all at 0.
+
+    rates      beta, alpha and reach of `Rates`; None: in no block do units differ
+    sizes      how many units and channels the graph has
+    at, weight  as of `lanes_of`
+    """
+    blocks, (n_units, n_channels) = copy_of(blocks), sizes
+    blocks["at"], blocks["ahead"], blocks["gap"] = at, at, blocks["first_gap"]
+    blocks["queued"] = blocks["next_input"] = np.inf
     most = max(2 * int(np.diff(rows).max(initial=0)), N_AHEAD) + AT_ONCE
     return Lanes(
-        blocks, number, np.zeros(n_units, weight.dtype), np.zeros(structure.channels.size, weight.dtype), rows,
+        blocks, number, np.zeros(n_units, weight.dtype), np.zeros(n_channels, weight.dtype), rows,
         segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),
-        _rates_of(structure, blocks, weight.dtype),
+        _rates_of(rates, blocks, weight.dtype),
     )  # fmt: skip
 
 
-def _rates_of(structure: Structure, blocks: Array, dtype: np.dtype[Any]) -> Rates | None:
-    if structure.rates is None:
+def _rates_of(rates: tuple[Array, Array, Array] | None, blocks: Array, dtype: np.dtype[Any]) -> Rates | None:
+    if rates is None:
         return None
-    beta, alpha, reach = structure.rates
+    beta, alpha, reach = rates
     shape = int(blocks["n_channels"].max()), int(blocks["width"].max())
     return Rates(beta, alpha, beta.astype(dtype), reach.astype(dtype), *(np.zeros(shape, dtype) for _ in "abh"))
 
