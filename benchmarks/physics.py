@@ -82,6 +82,16 @@ def cases(shape: Shape) -> dict[str, dict[str, Draw]]:
             "tau_adapt": fixed(value=4.0),
             "tau_mem": spread(n, low=0.95, high=1.05),
         },
+        "adaptation, tau_mem trained": {
+            "adaptation": fixed(value=0.01),
+            "tau_adapt": fixed(value=4.0),
+            "tau_mem": trained(fixed(value=1.0)),
+        },
+        "adaptation, t_ref trained": {
+            "adaptation": fixed(value=0.01),
+            "tau_adapt": fixed(value=4.0),
+            "t_ref": trained(fixed(value=0.01)),
+        },
         "two tau_syn per unit": {"tau_syn": spread(1, n_in, low=0.24, high=0.28, values=2)},
         "tau_mem trained": {"tau_mem": trained(fixed(value=1.0))},
         "tau_syn trained": {"tau_syn": trained(tau_syn)},

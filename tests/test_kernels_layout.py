@@ -10,7 +10,7 @@ from fireprop.engine.graph.scratch import new_memo
 from fireprop.kernels.graph import adjoint as graph_adjoint
 from fireprop.kernels.graph import building
 from fireprop.kernels.graph.layout import CHANNEL, NODE, SYNAPSE, Graph
-from fireprop.kernels.log import EVENT
+from fireprop.kernels.log import EVENT, merge
 
 
 @pytest.mark.white_box
@@ -128,3 +128,20 @@ def test_records_are_joined_and_each_part_is_freed_where_nobody_else_has_it():
     assert first() is None
     assert joined["time"].tolist() == [0.5, 0.5, 2.5, 2.5, 2.5]
     assert joined["unit"].tolist() == [0, 0, 2, 2, 2]
+
+
+@pytest.mark.white_box
+def test_lists_are_merged_in_order_of_time_and_at_one_instant_in_their_own_order():
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 5, (4, 6))  # of 4 lists in 6 samples; one list and one sample are empty
+    numbers[2], numbers[:, 3] = 0, 0
+    lists = [[np.sort(rng.integers(0, 6, n) / 2.0) for n in row] for row in numbers]
+    lists[0][0] = np.append(lists[0][0][:-1], np.inf) if lists[0][0].size else lists[0][0]
+    times = np.concatenate([part for row in lists for part in row])
+    ends = np.cumsum(numbers.reshape(-1))
+    offsets = np.stack([np.concatenate([[ends[6 * m] - numbers[m, 0]], ends[6 * m : 6 * m + 6]]) for m in range(4)])
+    order = np.full(times.size, -1)
+    merge(times, offsets, np.empty(4, int), order)
+    source, sample = np.divmod(np.repeat(np.arange(24), numbers.reshape(-1)), 6)
+    np.testing.assert_array_equal(order, np.lexsort((source, times, sample)))
+    assert (np.diff(np.sort(times)) == 0.0).sum() > 10

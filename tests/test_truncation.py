@@ -174,8 +174,9 @@ def test_gradients_by_constants_do_not_depend_on_where_time_is_0():
     found = []
     for shift in (0.0, -4096.0):
         options = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(1)}
-        constants = {name: nn.Parameter(torch.full((12,), value).double()) for name, value in (("tau_mem", 1.0), ("t_ref", 0.1))}
-        net = Sequential(LIF(3, 12, tau_syn=0.5, adaptation=0.1, tau_adapt=2.0, **constants, **options))
+        tau_mem, t_ref = (nn.Parameter(torch.full((12,), value).double()) for value in (1.0, 0.1))
+        constants = {"tau_mem": tau_mem, "t_ref": t_ref, "adaptation": 0.1, "tau_adapt": 2.0}
+        net = Sequential(LIF(3, 12, tau_syn=0.5, **constants, **options))
         with torch.no_grad():
             net[0].weight.copy_(torch.randn(12, 3, generator=options["generator"], dtype=torch.float64) + 0.9)
         state, loss = "rest", 0.0

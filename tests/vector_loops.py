@@ -21,7 +21,7 @@ from fireprop.engine.chain.forward import NO_PARENTS
 from fireprop.engine.chain.scratch import new_lanes, new_loop
 from fireprop.engine.interface import Part
 from fireprop.kernels import lanes as lanes_kernel
-from fireprop.kernels.chain import adjoint, look, rates, restart, search, tangent, varied, walk
+from fireprop.kernels.chain import adjoint, look, rates, restart, search, varied, walk
 from fireprop.kernels.chain.constants import arrive_back
 from fireprop.kernels.graph import ahead, blocks, blocks_back, blocks_by_rates, blocks_forward
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
@@ -53,10 +53,9 @@ def loops(dtype):
     moved = loop.layers[0], loop.weight, loop.lanes, loop.lowest, loop.marked, columns, loop.rates, loop.places
     flagged = loop.lanes, loop.flags, columns, loop.rates, loop.places, state
     table = columns, 0, loop.rates, state
-    moving = columns, chain.rates, chain.places, state, 72, 0.5, 0
+    moving = columns, chain.rates, chain.places, state, 72, 0.5
     delays = np.zeros((1, 2))
     gradient = adjoint.Gradient(times, chain.weight, times, delays)
-    direction = tangent.Direction(times, chain.weight, times, delays, times)
     return {
         "units at an arrival": (look.advance, (loop, 0, decays, 0.5), ANY, dtype),
         "units at a look ahead": (look.mark, (loop, 0, 0.5), ANY, dtype),
@@ -75,7 +74,6 @@ def loops(dtype):
             "add",
             "float64",
         ),
-        "an arrival forwards": (tangent.arrive, (chain, direction, lanes, 0, 0, 0), ANY, dtype),
         "varied units at an arrival": (varied.advance_varied, (*moved, 0.5, 0, decays, 0.5), ANY, dtype),
         "who may cross of varied units": (varied.flag_varied, (*flagged, 0, 0.5, 0.0), ANY, dtype),
         "crossings of varied units": (lanes_kernel.search_varied, (loop.search, 0, 8), "sqrt", "float64"),

@@ -46,6 +46,30 @@ def place(own, first, number, events, start, times, units, begin):
         units[begin + k] = own[first + k].unit
 
 
+@kernel
+def merge(times, offsets, cursors, order):
+    """Write the places of what several lists hold in order of time, sample by sample; at one instant in that of lists.
+
+    times    (n,) in order of time within a list and sample
+    offsets  (n_lists, batch + 1) int64: list m has offsets[m, b]:offsets[m, b + 1] of sample b
+    cursors  (n_lists,) int64, scratch; order (n,) int64, written
+    """
+    n = 0
+    for sample in range(offsets.shape[1] - 1):
+        number = 0
+        for m in range(cursors.size):
+            cursors[m] = offsets[m, sample]
+            number += offsets[m, sample + 1] - offsets[m, sample]
+        for _ in range(number):
+            earliest, first = np.inf, -1
+            for m in range(cursors.size):
+                if cursors[m] < offsets[m, sample + 1] and (first < 0 or times[cursors[m]] < earliest):
+                    earliest, first = times[cursors[m]], m
+            order[n] = cursors[first]
+            cursors[first] += 1
+            n += 1
+
+
 @inlined
 def arrival_time(event):
     """When a spike arrives. A delay makes an event of its own."""

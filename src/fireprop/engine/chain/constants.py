@@ -1,6 +1,6 @@
 """Derivatives of a chain by the constants of its units: time constants and refractory periods."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from fireprop.engine.interface import Part
 from fireprop.kernels.chain import rates
 from fireprop.kernels.chain.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA, Sums
 from fireprop.kernels.chain.layout import Chain
-from fireprop.kernels.chain.rise import Direction
 from fireprop.kernels.chain.walk import N_AHEAD
 
 if TYPE_CHECKING:
@@ -70,29 +69,6 @@ def gradients(run: "Run", sums: Sums | None, parts: Sequence[Part]) -> dict[Part
                 by_tau = -(_rate(run.chain, row)[units] ** 2) * sums.total[row, units]
             found[part] = by_tau if part.kind == "tau_mem" else by_tau[:, None]
     return found
-
-
-def direction_of(run: "Run", d_parts: Mapping[Part, Array]) -> Direction | None:
-    """A direction of parts as one of rates, along which nothing has risen yet; None where none of them is of KINDS."""
-    d_parts = {part: tangent for part, tangent in d_parts.items() if part.kind in KINDS}
-    if not d_parts:
-        return None
-    chain = run.chain
-    direction = Direction(
-        wanted=np.stack(_wanted(run, d_parts)),
-        rates=np.zeros((3, chain.units.size)),
-        t_ref=np.zeros(chain.units.size),
-        rise=np.zeros(run.log.events.size),
-        held=np.zeros(widest(chain), np.int64),
-    )
-    for part, tangent in d_parts.items():
-        layer, row = _place(run, part)
-        units = _units(chain, layer)
-        if row is None:
-            direction.t_ref[units] = tangent
-        else:
-            direction.rates[row, units] = -(_rate(chain, row)[units] ** 2) * tangent.ravel()
-    return direction
 
 
 def _wanted(run: "Run", parts: Iterable[Part]) -> list[Array]:

@@ -19,8 +19,6 @@ from fireprop.engine.threads import chunk_edges, taken, threads
 from fireprop.engine.total import Total
 from fireprop.kernels import status
 from fireprop.kernels.chain import adjoint as adjoint_kernel
-from fireprop.kernels.chain import rise as rise_kernel
-from fireprop.kernels.chain import tangent as tangent_kernel
 from fireprop.kernels.chain.layout import Chain
 from fireprop.kernels.chain.walk import Lanes
 from fireprop.synapses import EXPONENTIAL
@@ -139,38 +137,9 @@ class Run(interface.Run):
     ) -> list[Array]:
         constants.check_parts(d_parts or {})
         self.refuse_resumed()
-        chain, log = self.chain, self.log
-        edges, order = chunk_edges(self.t_known.size), hold_order(self)
-        weight, theta, delay = map(np.zeros_like, parameters(chain))
-        direction = tangent_kernel.Direction(
-            np.zeros(log.events.size), weight, theta, delay, threshold=-self._rise_along(d_parts or {}, edges, order)
-        )
-        if self.start is not None:
-            d_weights, rise = starts.along(self, self.start, d_weights, d_parts or {})
-            direction.threshold[:] -= rise
-        for parts, given in (
-            (weights_of(chain, direction.weight), d_weights),
-            (units_of(chain, direction.theta), d_thresholds),
-        ):
-            for part, values in zip(parts, given, strict=True):
-                part[:] = 0.0 if values is None else values
-        if d_inputs is not None:
-            direction.times[self.members(0)] = d_inputs
-        for delayed, place in self.connections("delay").items():
-            if d_parts and delayed in d_parts:
-                direction.delay[place] = d_parts[delayed].item()
+        from fireprop.engine.chain import tangent as forward_mode
 
-        def run_chunk(k: int) -> None:
-            code, sample, layer, unit, t = tangent_kernel.tangent(
-                chain, log, direction, new_lanes(chain), order, zero_grazes, edges[k], edges[k + 1]
-            )
-            if code != status.OK:
-                raise in_words(code, sample, *self.names(layer, unit), t)
-
-        for _ in threads.map(run_chunk, len(edges) - 1):
-            pass
-        refuse_non_finite(log.events, direction.times, "the tangent has the entry")
-        return [direction.times[self.members(layer + 1)].copy() for layer in range(self.n_layers)]
+        return forward_mode.tangent(self, d_weights, d_thresholds, d_inputs, d_parts or {}, zero_grazes=zero_grazes)
 
     def connections(self, kind: Literal["delay", "tau_syn"]) -> dict[Part, tuple[int, int]]:
         """The constants of this kind as parts: the layer of each, and whether it is one of own spikes."""
@@ -182,21 +151,6 @@ class Run(interface.Run):
             if self.start is not None:
                 number += len(self.start.layers[layer].weights)
         return found
-
-    def _rise_along(self, d_parts: Mapping[Part, Array], edges: Sequence[int], order: Array) -> Array:
-        """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
-        direction = constants.direction_of(self, d_parts)
-        if direction is None:
-            return np.zeros(self.log.events.size)
-
-        def run_chunk(k: int) -> None:
-            own = direction._replace(held=np.empty_like(direction.held))
-            lanes = new_lanes(self.chain, by_rates=True)
-            rise_kernel.rise(self.chain, self.log, own, lanes, order, edges[k], edges[k + 1])
-
-        for _ in threads.map(run_chunk, len(edges) - 1):
-            pass
-        return direction.rise
 
     def constants(self, layer: int) -> tuple[Array, Array, Array]:
         units = units_of(self.chain, self.chain.units)[layer]

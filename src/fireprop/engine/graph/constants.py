@@ -7,14 +7,13 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.graph.description import once
+from fireprop.engine.graph.known import Known, walk_constants
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.scratch import lanes_of, new_memo, slots_of
+from fireprop.engine.graph.scratch import lanes_of, slots_of
 from fireprop.engine.graph.state import State
 from fireprop.engine.interface import Part
-from fireprop.engine.threads import chunk_edges, threads
 from fireprop.kernels.graph import constants as kernel
 from fireprop.kernels.graph import sweep as sweep_kernel
-from fireprop.kernels.graph.blocks_by_rates import ByRates
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
@@ -25,12 +24,12 @@ Walked: TypeAlias = tuple[Array, Array]  # (batch, n_units) OWN and (batch, n_ch
 
 def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Array]:
     """Gradients by parts, in their shapes; flow: dL/df of every event in all, as the adjoint walk leaves it."""
-    total = _zeros(run)
+    total = known_of(run).zeros()
     if any(part.kind != "delay" for part in parts):
         mu = np.zeros(run.log.events.size)
         kernel.adjoint_of_v(run.log, flow, int(run.log.offsets[1, 0]), mu)
-        for found in _walk(run, parts, mu, _zeros(run)):
-            for sum_, own in zip(total, found.gradient, strict=True):
+        for found in _walk(run, parts, mu, total, np.empty_like(mu)):
+            for sum_, own in zip(total, found, strict=True):
                 sum_ += own
     by_line = _by_line(run, flow) if any(part.kind == "delay" for part in parts) else np.empty(0)
     return [_in_shape(run.structure, part, total, by_line) for part in parts]
@@ -47,8 +46,7 @@ def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
     rise = np.zeros(run.log.events.size)
     if any(part.kind != "delay" for part in d_parts):
-        for _ in _walk(run, d_parts, np.zeros(rise.size), _direction(run, d_parts), rise):
-            pass
+        _walk(run, d_parts, np.zeros(rise.size), _direction(run, d_parts), rise)
     return rise
 
 
@@ -66,23 +64,19 @@ def delayed_by(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     return later
 
 
+def known_of(run: "Run") -> Known:
+    """What walks forwards over the log of a run read."""
+    weight = slots_of(run.structure, run.graph.weight)
+    return Known(run.graph, run.log, lambda: lanes_of(run.structure, -np.inf, weight))
+
+
 def _walk(
-    run: "Run", parts: Iterable[Part], mu: Array, direction: kernel.Constants, rise: Array | None = None
-) -> list[kernel.Constraint]:
-    """What the walk finds in each chunk, of these parts."""
-    graph, log = run.graph, run.log
-    edges = chunk_edges(run.t_known.size)
-    weight, out = slots_of(run.structure, graph.weight), np.empty(log.events.size) if rise is None else rise
+    run: "Run", parts: Iterable[Part], mu: Array, direction: kernel.Constants, rise: Array
+) -> list[kernel.Constants]:
+    """The gradients that the walk finds in each chunk, of these parts."""
     joint = None if run.walked is None else _joint(run, run.walked)
     rates = joint is not None or any(part.kind in ("tau_mem", "tau_syn") for part in parts)
-
-    def run_chunk(k: int) -> kernel.Constraint:
-        found = kernel.Constraint(mu, _zeros(run), direction, out)
-        state = _new_state(run, weight, rates=rates)
-        kernel.walk(graph, log, state, found, joint, edges[k], edges[k + 1])
-        return found
-
-    return list(threads.map(run_chunk, len(edges) - 1))
+    return walk_constants(known_of(run), joint, direction, rise, mu, rates=rates)
 
 
 def _joint(run: "Run", walked: Walked) -> kernel.Joint:
@@ -107,38 +101,14 @@ def begin_walk(run: "Run", initial: State | None) -> Walked:
 def finish_walk(run: "Run", begun: Walked) -> Walked:
     """Where the walk of a run ends that has begun there."""
     joint = _joint(run, begun)
-    none = kernel.Constraint(np.zeros(run.log.events.size), _zeros(run), _zeros(run), np.empty(run.log.events.size))
-
-    def run_chunk(k: int) -> None:
-        state = _new_state(run, weight, rates=True)
-        kernel.walk(run.graph, run.log, state, none, joint, edges[k], edges[k + 1])
-
-    weight = slots_of(run.structure, run.graph.weight)
-    edges = chunk_edges(run.t_known.size)
-    for _ in threads.map(run_chunk, len(edges) - 1):
-        pass
+    known, nothing = known_of(run), np.zeros(run.log.events.size)
+    walk_constants(known, joint, known.zeros(), np.empty_like(nothing), nothing, rates=True)
     return joint.final_nodes, joint.final_currents
-
-
-def _new_state(run: "Run", weight: Array, *, rates: bool) -> kernel.State:
-    """What a thread works on; weight: as blocks read it."""
-    graph = run.graph
-    nodes, currents = records(graph.nodes.size, kernel.OWN), records(graph.channels.size, kernel.CURRENT)
-    lanes = lanes_of(run.structure, -np.inf, weight) if rates else None
-    by = None
-    if lanes is not None:
-        by = ByRates(*(np.zeros_like(room) for room in (lanes.v, lanes.i, lanes.i, lanes.factors[:2])))
-    return kernel.State(nodes, currents, rates, new_memo(graph.nodes), lanes, by)
-
-
-def _zeros(run: "Run") -> kernel.Constants:
-    n_units, n_channels = run.graph.nodes.size, run.graph.channels.size
-    return kernel.Constants(np.zeros(n_units), np.zeros(n_units), np.zeros(n_units), np.zeros(n_channels))
 
 
 def _direction(run: "Run", d_parts: Mapping[Part, Array]) -> kernel.Constants:
     """A direction of constants as one of rates, by unit and by channel."""
-    direction, structure = _zeros(run), run.structure
+    direction, structure = known_of(run).zeros(), run.structure
     for part, tangent in d_parts.items():
         if part.kind == "tau_syn":
             channels, places = _currents(structure, part.number)

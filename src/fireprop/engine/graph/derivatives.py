@@ -8,8 +8,9 @@ import numpy as np
 
 from fireprop.engine import memory
 from fireprop.engine.arrays import Array, records, refuse_non_finite
-from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, part_of, rise_along
-from fireprop.engine.graph.scratch import lanes_of, new_memo, own_state, scratch, slots_of
+from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, known_of, part_of, rise_along
+from fireprop.engine.graph.known import move, new_derivatives
+from fireprop.engine.graph.scratch import lanes_of, own_state, scratch, slots_of
 from fireprop.engine.graph.state import bias_synapses
 from fireprop.engine.interface import Cotangents, Gradient, Part
 from fireprop.engine.threads import chunk_edges, threads
@@ -17,22 +18,10 @@ from fireprop.engine.total import Total
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
-from fireprop.kernels.graph import walk as walk_kernel
-from fireprop.kernels.graph.blocks import Lanes
-from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.log import NO_PARENT
-from fireprop.kernels.sums import N_SUMS
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
-
-
-def _state(graph: Graph, lanes: Lanes | None = None) -> walk_kernel.State:
-    nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
-    for name in ("beta", "n_channels", "kind"):
-        nodes[name] = graph.nodes[name]
-    currents["alpha"] = graph.channels["alpha"]
-    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes)
 
 
 def adjoint(
@@ -114,7 +103,7 @@ def _sweep(
     def run_chunk(k: int) -> None:
         gradient = by_chunk.zeros()
         alone = by_synapse and structure.stencil is not None
-        state = _state(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
+        state = new_derivatives(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
         run.raise_fault(
             *adjoint_kernel.adjoint(
                 graph, log, gradient, state, joint, zero_grazes, want_inputs, edges[k], edges[k + 1]
@@ -167,10 +156,9 @@ def tangents_of_events(
 ) -> Array:
     """`tangent`, of every event of the log up to the last spike of its sample."""
     run.refuse_resumed()
-    graph, log, structure = run.graph, run.log, run.structure
+    log, structure = run.log, run.structure
     n_external = int(log.offsets[0, -1])
-    edges = chunk_edges(run.t_known.size)
-    weight, d_weight = slots_of(structure, graph.weight), structure.gather(d_weights)
+    d_weight = structure.gather(d_weights)
     sizes = [population.size for population in structure.populations]
     theta = [np.zeros(n) if d is None else d for d, n in zip(d_thresholds, sizes, strict=True)]
     direction = tangent_kernel.Direction(
@@ -184,14 +172,7 @@ def tangents_of_events(
         direction.times[run.members(0)] = d_inputs
     if d_levels is not None:
         direction.threshold[n_external:] += d_levels
-
-    def run_chunk(k: int) -> None:
-        state = _state(graph, lanes_of(structure, -np.inf, weight))
-        run.raise_fault(*tangent_kernel.tangent(graph, log, direction, state, zero_grazes, edges[k], edges[k + 1]))
-
-    for _ in threads.map(run_chunk, len(edges) - 1):
-        pass
-    refuse_non_finite(log.events, direction.times, "the tangent has the entry")
+    move(known_of(run), direction, run.raise_fault, zero_grazes=zero_grazes)
     return direction.times
 
 

@@ -11,7 +11,7 @@ from fireprop.kernels import status
 from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.chain import constants, rates
 from fireprop.kernels.chain.constants import Sums
-from fireprop.kernels.chain.layout import ALPHA, BETA, arrival_from_below, own_arrival, own_row, row
+from fireprop.kernels.chain.layout import ALPHA, arrival_from_below, own_arrival, own_row, row
 from fireprop.kernels.chain.walk import (
     DRIVEN,
     DRIVEN_RATE,
@@ -182,7 +182,7 @@ def own_events_back(chain, log, gradient, lanes, joint, layer, cursors, order, t
             lanes.alone[unit].owed = 0.0
             matters = gradient.times[k] != 0.0
         if matters:
-            n_alone = move_alone(chain, lanes, layer, unit, at, t, n_alone, BETA)
+            n_alone = move_alone(chain, lanes, layer, unit, at, t, n_alone)
             if is_end:
                 release_back(log, lanes.alone[unit], k)
             elif cross_back(chain, log, gradient, lanes, layer, k, zero_grazes) != status.OK:
@@ -271,7 +271,7 @@ def leave(joint, sums, chain, lanes, layer, sample, t, before):
         if state.uniform:
             decays = factors(t - before, state.beta, state.alpha)
             rates.find_gap(lanes.by_rates, t - before, decays, state.beta, state.alpha)
-        move_all(chain, lanes, layer, np.int64(0), before, t - before, decays, BETA)
+        move_all(chain, lanes, layer, np.int64(0), before, t - before, decays)
         for u in range(state.width):
             joint.before[sample, BY_I, state.start + u] = lanes.all[DRIVEN, u]
             joint.before[sample, BY_V, state.start + u] = lanes.all[DRIVER, u]
@@ -330,7 +330,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, joint, layer, sample, want
         elif state.uniform:
             decays = factors(t - t_arrival, state.beta, state.alpha)
             rates.find_gap(lanes.by_rates, t - t_arrival, decays, state.beta, state.alpha)
-        move_all(chain, lanes, layer, n_alone, t_arrival, t - t_arrival, decays, BETA)
+        move_all(chain, lanes, layer, n_alone, t_arrival, t - t_arrival, decays)
         t, at_arrival = t_arrival, state.uniform and not state.recurrent
         while own >= first and own_arrival(state, log.events[own]) == t:
             arrive_back(chain, gradient, lanes, layer, own, own_row(state, log.events[own].unit), own_times)

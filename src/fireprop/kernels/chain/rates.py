@@ -1,8 +1,7 @@
 """Derivatives by rates of the two numbers of a unit that `walk.py` moves.
 
-A walk moves a driver, and what it drives. Beside these go their derivatives by the rates at which either decays, with
-all that enters at events held. The rules serve both directions: the driver decays with alpha forwards, with beta
-backwards. Where `by_rates` is None, a walk is compiled without them.
+The walk moves a driver, which decays with beta, and what it drives, which decays with alpha. Beside these go their
+derivatives by either rate, with all that enters at events held. Where `by_rates` is None, the walk is compiled without.
 """
 
 from typing import NamedTuple

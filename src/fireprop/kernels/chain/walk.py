@@ -1,9 +1,8 @@
-"""What the two derivative walks over an event log share: how a layer moves between events, and its ends of hold.
+"""How the adjoints of a layer move between events, and its ends of hold.
 
-A derivative of a layer is two numbers per unit, one of which drives the other. Forwards, the tangent of I drives that
-of V. Backwards it is the same linear system transposed: the adjoint of V drives that of I, and the rates change places.
-Between arrivals all units move in one vector pass; a unit with spikes or ends of hold of its own in that gap takes its
-steps alone, as a scalar, and overwrites its lane.
+They are two numbers per unit, one of which drives the other: it is the linear system of V and I transposed, so the
+adjoint of V drives that of I, and the rates change places. Between arrivals all units move in one vector pass; a unit
+with spikes or ends of hold of its own in that gap takes its steps alone, as a scalar, and overwrites its lane.
 """
 
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from fireprop.kernels.compiling import inlined, piece
 from fireprop.kernels.membrane import factors, step
 from fireprop.kernels.sums import N_SUMS
 
-# Rows of `Lanes.all`
+# Rows of `Lanes.all`: the adjoints of I and of V
 DRIVEN, DRIVER = range(2)
 
 AT_ONCE = 8  # factors, of which as many cost less than FEW one by one
@@ -93,18 +92,9 @@ def factors_at(times, m):
     return times[DRIVER_DECAY, m], times[DRIVEN_DECAY, m], times[RESPONSE, m]
 
 
-@inlined
-def rates_of(unit, driver):
-    """The rates of the driver and of what it drives: alpha and beta, if the driver is I or its tangent."""
-    return (unit.alpha, unit.beta) if driver == ALPHA else (unit.beta, unit.alpha)
-
-
 @piece
-def move_alone(chain, lanes, layer, u, t, t_walk, n_alone, driver):
-    """Bring unit u alone from where it is to time t; returns the number of units that have moved ahead.
-
-    driver  the rate of the driver: ALPHA or BETA
-    """
+def move_alone(chain, lanes, layer, u, t, t_walk, n_alone):
+    """Bring unit u alone from where it is back to time t; returns the number of units that have moved ahead."""
     own = lanes.alone[u]
     if not own.moved:
         own.moved = True
@@ -113,27 +103,29 @@ def move_alone(chain, lanes, layer, u, t, t_walk, n_alone, driver):
         rates.leave(lanes.by_rates, u)
         n_alone += 1
     if own.at != t:  # the end of a hold of 0 is at its spike
-        gap = abs(t - own.at)
-        driver_rate, driven_rate = rates_of(chain.units[chain.layers[layer].start + u], driver)
-        a, b, h = factors(gap, driver_rate, driven_rate)
-        rates.move_alone(lanes.by_rates, own, u, gap, (a, b, h), driver_rate, driven_rate)
+        gap, unit = own.at - t, chain.units[chain.layers[layer].start + u]
+        a, b, h = factors(gap, unit.beta, unit.alpha)
+        rates.move_alone(lanes.by_rates, own, u, gap, (a, b, h), unit.beta, unit.alpha)
         own.driven, own.driver = step(own.driven, own.driver, a, b, h)
         own.at = t
     return n_alone
 
 
 @piece
-def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
-    """Bring every unit over a gap to time t: the lanes in one pass, then those that moved alone.
+def move_all(chain, lanes, layer, n_alone, t, gap, decays):
+    """Bring every unit over a gap back to time t: the lanes in one pass, then those that moved alone.
 
-    decays  the `factors` of the gap, if the layer is uniform; driver: see `move_alone`
+    decays  the `factors` of the gap, if the layer is uniform
     """
     state, every, moves = chain.layers[layer], lanes.all, lanes.moves
-    move_layer(lanes.columns, every, lanes.by_rates, chain, state, gap, decays, driver)
+    move_layer(lanes.columns, every, lanes.by_rates, chain, state, gap, decays)
     for m in range(n_alone):
         u = lanes.alone[m].listed
-        moves[TIME, m] = abs(t - lanes.alone[u].at)
-        moves[DRIVER_RATE, m], moves[DRIVEN_RATE, m] = rates_of(chain.units[state.start + u], driver)
+        moves[TIME, m] = lanes.alone[u].at - t
+        moves[DRIVER_RATE, m], moves[DRIVEN_RATE, m] = (
+            chain.units[state.start + u].beta,
+            chain.units[state.start + u].alpha,
+        )
     fill_factors(moves, n_alone)
     rates.look_over(lanes.by_rates, moves, n_together(n_alone))
     for m in range(n_alone):
@@ -145,11 +137,11 @@ def move_all(chain, lanes, layer, n_alone, t, gap, decays, driver):
 
 
 @piece
-def move_layer(columns, every, by_rates, chain, state, gap, decays, driver):
+def move_layer(columns, every, by_rates, chain, state, gap, decays):
     """`move_lanes` or `move_varied`."""
     if columns is not None:
         if not state.uniform:
-            move_varied(every, by_rates, columns, chain.rates, chain.places, state, n_lanes(state), gap, driver)
+            move_varied(every, by_rates, columns, chain.rates, chain.places, state, n_lanes(state), gap)
             return
     move_lanes(every, by_rates, n_lanes(state), decays)
 
@@ -165,16 +157,16 @@ def move_lanes(every, by_rates, n_units, decays):
 
 
 @piece
-def move_varied(every, by_rates, columns, table, places, state, n_units, gap, driver):
+def move_varied(every, by_rates, columns, table, places, state, n_units, gap):
     """`move_lanes` of a varied layer. table: of the rates of units"""
     if state.n_pairs > 0:
-        find_few(columns, 0, table, state, gap, driver)
+        find_few(columns, 0, table, state, gap, BETA)
     for first in range(np.int64(0), n_units, LANES):
         n = min(LANES, n_units - first)
-        fill_block(columns, 0, table, places, state, state.start + first, gap, driver)
+        fill_block(columns, 0, table, places, state, state.start + first, gap, BETA)
         at = entry_of(state.start + first)
         if by_rates is not None:
-            of_drivers, of_drivens = table[driver], table[BETA - driver]
+            of_drivers, of_drivens = table[BETA], table[ALPHA]
             for k in range(np.uint64(n)):
                 u, w = np.uint64(first) + k, np.uint64(state.start + first) + k
                 decays = columns[at + A + k], columns[at + B + k], columns[at + H + k]
