@@ -369,7 +369,7 @@ def forward_propagation(
     shapes = [engine.graph.shape_of_weights(connection) for connection in view.structure.connections]
     parts = {
         **{
-            name: sign * by.reshape(-1, *shape)
+            name: (by if sign == 1.0 else sign * by).reshape(-1, *shape)  # without a copy: rows may be large
             for name, sign, by, shape in zip(view.weight_names, view.signs, weights, shapes, strict=True)
         },
         **dict(zip(view.threshold_names, thresholds, strict=True)),
