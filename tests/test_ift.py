@@ -153,6 +153,26 @@ def test_backward_by_forward_propagation_is_the_adjoint(rng, stop):
         assert_same(b.numpy(), a.numpy(), 1e-12)
 
 
+def test_forward_propagation_of_a_sample_does_not_see_when_the_one_before_it_ended():
+    """The second sample is earlier by more time constants than exp can tell."""
+    generator = torch.Generator().manual_seed(0)
+    layer = LIF(3, 6, tau_mem=1.0, tau_syn=0.5, recurrent=True, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        layer.weight.uniform_(2.0, 3.5, generator=generator)
+    latencies = torch.tensor([[0.1, 0.4, 0.7], [0.2, 0.3, 0.9]], dtype=torch.float64)
+    latencies += torch.tensor([[4096.0], [-4096.0]])
+    inputs, t_end = Spikes.from_latencies(latencies), latencies.max(1).values + 2.0
+    found = []
+    for gradient in ("forward", "adjoint"):
+        layer.zero_grad()
+        record = layer.record(inputs, t_end=t_end, gradient=gradient)
+        assert min(record[0].counts().sum(1)) > 6
+        record[0].times.cos().sum().backward()
+        found.append([layer.weight.grad.numpy(), layer.recurrent_weight.grad.numpy()])
+    for forward, adjoint in zip(*found, strict=True):
+        assert_same(forward, adjoint, 1e-9)
+
+
 def test_backward_by_forward_propagation_reaches_the_layers_below_and_float32(rng):
     below, above = chain_of(rng, 3, 4, dtype=torch.float32), chain_of(rng, 4, 2, dtype=torch.float32)
     inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (5, 3))))

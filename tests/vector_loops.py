@@ -23,7 +23,8 @@ from fireprop.engine.interface import Part
 from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels.chain import adjoint, look, rates, restart, search, varied, walk
 from fireprop.kernels.chain.constants import arrive_back
-from fireprop.kernels.graph import ahead, blocks, blocks_back, blocks_by_rates, blocks_forward
+from fireprop.kernels.graph import ahead, blocks, blocks_back, blocks_by_rates, blocks_forward, forward_propagation
+from fireprop.kernels.graph.currents import exponential
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.graph.varied import Rates, find_each
 from fireprop.kernels.log import EVENT, Log
@@ -110,6 +111,7 @@ def loops_of_blocks(dtype):
     )
     room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
+    rows = np.zeros((1, 70))
     by = blocks_by_rates.ByRates(numbers, numbers, numbers, factors)
     arrays, hit = (state.v, state.v, state.v, state.v, state.v, flags), (0, 0.5, 0.5, 0.5)
     return {
@@ -129,6 +131,13 @@ def loops_of_blocks(dtype):
         ),
         "tangents at an arrival at a block": (
             blocks_forward.receive_tangents, (None, lanes, own, 0.5, numbers, 0, 0, 0.1), ANY, "float64"
+        ),
+        "columns of forward propagation at an arrival": (
+            forward_propagation.arrive_row,
+            (rows, rows, 0, 0, (0, 70), 0.9, 0.8, 0.1, 1.0, 1.0, rows, 0, 0, 70), ANY, "float64",
+        ),
+        "columns of forward propagation in a gap": (
+            exponential.move_row, (rows, rows, 0, 0, 0, 70, 0.9, 0.8, 0.1), ANY, "float64"
         ),
         "slopes of gaps of blocks": (ahead.fill_slopes, (*[numbers] * 7, np.uint64(8)), ANY, "float64"),
         "by rates in a block of like units": (

@@ -204,7 +204,7 @@ def move_with_constants(graph, state, u, gap):
         exponential.move_with_constants(graph, state, u, gap)
 
 
-@inlined
+@piece
 def move_rows(graph, sensitivity, u, gap):
     """`forward_propagation.move`, of the columns of a unit that are not 0."""
     if graph.nodes[u].kind == ALPHA:
@@ -213,13 +213,13 @@ def move_rows(graph, sensitivity, u, gap):
         exponential.move_rows(graph, sensitivity, u, gap)
 
 
-@inlined
-def row_ahead(graph, sensitivity, u, c, w):
-    """The row of what channel c drives, and how much of dt an arrival of weight w takes from it."""
-    node = graph.nodes[u]
+@piece
+def channel_ahead(node, c, rate, w):
+    """The channel that channel c, of that rate, drives, or -1 if it drives V; how much of dt an arrival of weight w
+    takes from that."""
     if node.kind == ALPHA:
-        return alpha.row_ahead(sensitivity, node, u, c, graph.channels[c].alpha, w)
-    return exponential.row_ahead(sensitivity, u, w)
+        return alpha.channel_ahead(node, c, rate, w)
+    return exponential.channel_ahead(w)
 
 
 @piece

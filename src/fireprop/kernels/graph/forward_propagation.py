@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels import status
-from fireprop.kernels.compiling import inlined, njit
+from fireprop.kernels.compiling import apart, called, inlined, njit, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
 from fireprop.kernels.graph.walk import source_of
 from fireprop.kernels.log import NO_PARENT, parent_of
+from fireprop.kernels.membrane import factors
 
 NONE = -1
 
@@ -72,7 +73,7 @@ class Result(NamedTuple):
     row          (n_events,) int64: the row of `jacobian` that a spike is written to, or NONE
     jacobian     (n_rows, n_columns)
     coefficient  (n_events,) float64: dL/df of every spike
-    gradient     (n_columns,): the sum of coefficient times row is added to it
+    gradient     (1, n_columns): the sum of coefficient times row is added to it
     """
 
     row: np.ndarray
@@ -81,7 +82,7 @@ class Result(NamedTuple):
     gradient: np.ndarray
 
 
-@inlined
+@piece
 def clear(graph, sensitivity):
     """Nothing has reached any unit."""
     for u in range(graph.nodes.size):
@@ -95,7 +96,7 @@ def clear(graph, sensitivity):
         sensitivity.high[u] = 0
 
 
-@inlined
+@piece
 def free_all(under_way):
     """No arrival is under way."""
     for place in range(under_way.free.size):
@@ -103,18 +104,18 @@ def free_all(under_way):
     under_way.n_free[0] = under_way.free.size
 
 
-@inlined
-def keep(under_way, k, d_t, low, high):
-    """Keep row d_t of spike k, which begins with column `low`, until the last arrival that it sends along a line."""
+@piece
+def keep(under_way, sensitivity, u, k, low, high):
+    """Keep the row of spike k, of unit u, until the last arrival that it sends along a line."""
     if under_way.arrivals[k] == 0:
         return
     under_way.n_free[0] -= 1
     place = under_way.free[under_way.n_free[0]]
     under_way.place[k], under_way.low[place], under_way.high[place] = place, low, high
-    under_way.rows[place, low:high] = d_t
+    copy_row(under_way.rows, place, sensitivity.spike, u, low, high)
 
 
-@inlined
+@piece
 def arrived(under_way, k):
     """An arrival that spike k sent has come: after the last one its place is free."""
     under_way.arrivals[k] -= 1
@@ -123,27 +124,20 @@ def arrived(under_way, k):
         under_way.n_free[0] += 1
 
 
-@inlined
-def row_of(log, sensitivity, under_way, k):
-    """The rows, the one among them, and the columns of it, with which event k moves; no columns of an input."""
-    parent = parent_of(log, k)
-    if k >= log.offsets[0, -1]:
-        u = log.events[k].unit
-        return sensitivity.spike, u, sensitivity.low[u], sensitivity.high[u]
-    if parent >= log.offsets[0, -1]:
-        place = under_way.place[parent]
-        return under_way.rows, place, under_way.low[place], under_way.high[place]
-    return sensitivity.spike, 0, 0, 0
+@apart
+def copy_row(to, to_row, rows, row, low, high):
+    for p in range(np.uint64(low), np.uint64(high)):
+        to[to_row, p] = rows[row, p]
 
 
-@inlined
+@piece
 def widen(sensitivity, u, low, high):
     """Let the columns low:high of unit u be other than 0."""
     sensitivity.low[u] = min(sensitivity.low[u], low)
     sensitivity.high[u] = max(sensitivity.high[u], high)
 
 
-@inlined
+@piece
 def move(graph, sensitivity, u, t):
     """Bring the derivatives of unit u to t."""
     gap = t - sensitivity.at[u]
@@ -154,49 +148,97 @@ def move(graph, sensitivity, u, t):
     flow.move_rows(graph, sensitivity, u, gap)
 
 
-@inlined
+@piece
 def arrive(graph, log, columns, sensitivity, under_way, k, t):
     """Arrival rule for what event k, delivered at t, causes in all its targets."""
-    source, parent = source_of(graph, log, k), parent_of(log, k)
-    rows, own_row, low, high = row_of(log, sensitivity, under_way, k)
-    d_t = rows[own_row, low:high]
+    parent, u = parent_of(log, k), log.events[k].unit
     input_time = columns.times[k if parent == NO_PARENT else parent]
+    if k >= log.offsets[0, -1]:
+        low, high = sensitivity.low[u], sensitivity.high[u]
+        arrive_with(graph, log, columns, sensitivity, sensitivity.spike, u, low, high, input_time, k, t)
+    elif parent >= log.offsets[0, -1]:
+        place = under_way.place[parent]
+        low, high = under_way.low[place], under_way.high[place]
+        arrive_with(graph, log, columns, sensitivity, under_way.rows, place, low, high, input_time, k, t)
+        arrived(under_way, parent)
+    else:
+        arrive_with(graph, log, columns, sensitivity, sensitivity.spike, 0, 0, 0, input_time, k, t)
+
+
+@called
+def arrive_with(graph, log, columns, sensitivity, rows, own_row, low, high, input_time, k, t):
+    """`arrive`, of an event that moves with columns low:high of one of these rows; an input moves with none."""
+    source, v, i = source_of(graph, log, k), sensitivity.v, sensitivity.i
     for s in range(graph.rows[source], graph.rows[source + 1]):
         u = np.int64(graph.synapses[s].target)  # of int32 Numba would compile `move_rows` once more
-        c, w = graph.synapses[s].channel, graph.weight[s]
-        alpha = graph.channels[c].alpha
-        move(graph, sensitivity, u, t)
-        own = columns.weight[s]
+        c, w, own = graph.synapses[s].channel, graph.weight[s], columns.weight[s]
+        node, alpha = graph.nodes[u], graph.channels[c].alpha
+        if high > low and node.n_channels == 1:
+            moves = sensitivity.low[u] < sensitivity.high[u]
+            a, b, h = factors(t - sensitivity.at[u] if moves else 0.0, alpha, node.beta)
+            widen(sensitivity, u, low, high)
+            span = sensitivity.low[u], sensitivity.high[u]
+            arrive_row(v, i, u, c, span, a, b, h, alpha * w, w, rows, own_row, low, high)
+            sensitivity.at[u] = t
+        else:
+            move(graph, sensitivity, u, t)
+            ahead, share = flow.channel_ahead(node, c, alpha, w)
+            if high > low:
+                widen(sensitivity, u, low, high)
+                add_row(i, c, alpha * w, rows, own_row, low, high)
+                add_row(v if ahead == NONE else i, u if ahead == NONE else ahead, -share, rows, own_row, low, high)
+            elif input_time != NONE:
+                widen(sensitivity, u, input_time, input_time + 1)
+                i[c, input_time] += alpha * w
+                if ahead == NONE:
+                    v[u, input_time] -= share
+                else:
+                    i[ahead, input_time] -= share
         if own != NONE:
             widen(sensitivity, u, own, own + 1)
-            sensitivity.i[c, own] += 1.0
-        row, share = flow.row_ahead(graph, sensitivity, u, c, w)
-        if high > low:
-            widen(sensitivity, u, low, high)
-            i, driven = sensitivity.i[c, low:high], row[low:high]
-            for p in range(d_t.size):
-                i[p] += alpha * w * d_t[p]
-                driven[p] -= share * d_t[p]
-        elif input_time != NONE:
-            widen(sensitivity, u, input_time, input_time + 1)
-            sensitivity.i[c, input_time] += alpha * w
-            row[input_time] -= share
-    if parent >= log.offsets[0, -1]:
-        arrived(under_way, parent)
+            i[c, own] += 1.0
 
 
-@inlined
+@apart
+def arrive_row(v, i, u, c, span, a, b, h, to_i, from_v, rows, row, low, high):
+    """`flow.move_rows` and an arrival in one pass, of a unit with one current and of columns span[0]:span[1]: what
+    arrives moves with columns low:high, which are among these, of one of the rows."""
+    start, stop, first, last = np.uint64(low), np.uint64(high), np.uint64(span[0]), np.uint64(span[1])
+    for p in range(first, start):
+        v[u, p] = b * v[u, p] + h * i[c, p]
+        i[c, p] *= a
+    for p in range(start, stop):
+        v[u, p] = b * v[u, p] + h * i[c, p] - from_v * rows[row, p]
+        i[c, p] = a * i[c, p] + to_i * rows[row, p]
+    for p in range(stop, last):
+        v[u, p] = b * v[u, p] + h * i[c, p]
+        i[c, p] *= a
+
+
+@apart
+def add_row(to, to_row, factor, rows, row, low, high):
+    """Add a multiple of columns low:high of one of the rows to one of others."""
+    for p in range(np.uint64(low), np.uint64(high)):
+        to[to_row, p] += factor * rows[row, p]
+
+
+@piece
 def release(graph, log, sensitivity, k, t):
     """End of hold: V starts from 0 there, later the later the spike."""
     u = log.events[k].unit
     move(graph, sensitivity, u, t)
     low, high = sensitivity.low[u], sensitivity.high[u]
-    v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]
-    for p in range(v.size):
-        v[p] = -log.events[k].restart_slope * d_t[p]
+    scale_row(sensitivity.v, u, -log.events[k].restart_slope, sensitivity.spike, u, low, high)
 
 
-@njit(cache=True)
+@apart
+def scale_row(to, to_row, factor, rows, row, low, high):
+    """Write a multiple of columns low:high of one of the rows to one of others."""
+    for p in range(np.uint64(low), np.uint64(high)):
+        to[to_row, p] = factor * rows[row, p]
+
+
+@piece
 def cross(graph, log, columns, sensitivity, under_way, result, k, zero_grazes):
     """Spike rule, df = (dtheta - dV) / slope, and the row to where it is wanted or needed later."""
     u = log.events[k].unit
@@ -206,23 +248,19 @@ def cross(graph, log, columns, sensitivity, under_way, result, k, zero_grazes):
     slope, low, high = log.events[k].slope, sensitivity.low[u], sensitivity.high[u]
     if slope <= 0.0 and not zero_grazes:
         return status.GRAZE
-    v, d_t = sensitivity.v[u, low:high], sensitivity.spike[u, low:high]
-    per_v = 1.0 / slope if slope > 0.0 else 0.0
-    for p in range(d_t.size):
-        d_t[p] = -v[p] * per_v
+    per_v, spike = 1.0 / slope if slope > 0.0 else 0.0, sensitivity.spike
+    scale_row(spike, u, -per_v, sensitivity.v, u, low, high)
     if columns.theta[u] != NONE:
-        d_t[columns.theta[u] - low] += per_v
-    keep(under_way, k, d_t, low, high)
+        spike[u, columns.theta[u]] += per_v
+    keep(under_way, sensitivity, u, k, low, high)
     if result.row[k] != NONE:
-        result.jacobian[result.row[k], low:high] = d_t
+        copy_row(result.jacobian, result.row[k], spike, u, low, high)
     if result.coefficient[k] != 0.0:
-        gradient = result.gradient[low:high]
-        for p in range(d_t.size):
-            gradient[p] += result.coefficient[k] * d_t[p]
+        add_row(result.gradient, 0, result.coefficient[k], spike, u, low, high)
     return status.OK
 
 
-@njit(cache=True)
+@inlined
 def propagate_sample(graph, log, columns, sensitivity, under_way, result, sample, zero_grazes):
     """One sample, from its first arrival to its last spike that is wanted: (code, spike)."""
     first, last = log.offsets[1, sample], log.offsets[1, sample + 1]
@@ -230,7 +268,13 @@ def propagate_sample(graph, log, columns, sensitivity, under_way, result, sample
         last -= 1
     clear(graph, sensitivity)
     free_all(under_way)
-    times, events, kinds = steps_of(graph.nodes, log, sample, last, False)
+    steps = steps_of(graph.nodes, log, sample, last, False)
+    return sweep(graph, log, columns, sensitivity, under_way, result, zero_grazes, *steps)
+
+
+@piece
+def sweep(graph, log, columns, sensitivity, under_way, result, zero_grazes, times, events, kinds):
+    """`propagate_sample` along the steps of a sweep, without counts of references."""
     for n in range(times.size):
         k, t = events[n], times[n]
         if kinds[n] == SPIKE:

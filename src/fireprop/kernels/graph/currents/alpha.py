@@ -231,11 +231,11 @@ def arrive_backward(own, current, currents, node, c):
     return exponential.arrive_backward(own, current)
 
 
-@inlined  # counts references: it returns an array
-def row_ahead(sensitivity, node, u, c, alpha, w):
+@piece
+def channel_ahead(node, c, alpha, w):
     if drives(node, c):
-        return sensitivity.i[c - 1], alpha * w
-    return exponential.row_ahead(sensitivity, u, w)
+        return c - 1, alpha * w
+    return exponential.channel_ahead(w)
 
 
 @piece

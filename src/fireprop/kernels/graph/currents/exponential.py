@@ -5,7 +5,9 @@
 
 import math
 
-from fireprop.kernels.compiling import inlined, njit, piece
+import numpy as np
+
+from fireprop.kernels.compiling import apart, inlined, njit, piece
 from fireprop.kernels.exponential import decay
 from fireprop.kernels.graph.channels import added, channels_of, faded, kept
 from fireprop.kernels.membrane import factors, response, slopes_of_response
@@ -183,9 +185,9 @@ def arrive_backward(own, current):
     return current.alpha * current.value - own.v
 
 
-@inlined  # counts references: it returns an array
-def row_ahead(sensitivity, u, w):
-    return sensitivity.v[u], w
+@piece
+def channel_ahead(w):
+    return -1, w
 
 
 @piece
@@ -210,19 +212,22 @@ def move_with_constants(graph, state, u, gap):
         current.i *= a
 
 
-@inlined
+@piece
 def move_rows(graph, sensitivity, u, gap):
     node, low, high = graph.nodes[u], sensitivity.low[u], sensitivity.high[u]
-    v = sensitivity.v[u, low:high]
-    b = math.exp(-node.beta * gap)
-    for p in range(v.size):
-        v[p] *= b
+    b = decay(node.beta * gap)
     for c in channels_of(node):
         a, _, h = factors(gap, graph.channels[c].alpha, node.beta)
-        i = sensitivity.i[c, low:high]
-        for p in range(v.size):
-            v[p] += h * i[p]
-            i[p] *= a
+        move_row(sensitivity.v, sensitivity.i, u, c, low, high, a, b, h)
+        b = 1.0  # V has decayed
+
+
+@apart
+def move_row(v, i, u, c, low, high, a, b, h):
+    """Columns low:high of V of a unit, and of its channel c, over a gap of these `factors`."""
+    for p in range(np.uint64(low), np.uint64(high)):
+        v[u, p] = b * v[u, p] + h * i[c, p]
+        i[c, p] *= a
 
 
 @piece
