@@ -125,12 +125,13 @@ def forward_propagation(
             free=np.empty(places, int),
             n_free=np.zeros(1, int),
         )
-        result = forward_kernel.Result(row, jacobian, coefficient, np.zeros((1, width)))
+        gradient = np.zeros(width)
+        result = forward_kernel.Result(row, jacobian, coefficient, gradient[None])
         answer = forward_kernel.forward_propagation(
             graph, log, number, sensitivity, under_way, result, zero_grazes, edges[k], edges[k + 1]
         )
         run.raise_fault(*answer)
-        return result.gradient[0]
+        return gradient
 
     gradient = np.zeros(columns.number)
     for part in threads.map(run_chunk, len(edges) - 1):
