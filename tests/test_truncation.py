@@ -169,28 +169,39 @@ def test_what_an_epoch_and_an_evaluation_measure_is_that_of_whole_runs(name):
         assert getattr(rows[0], field) == getattr(rows[1], field), field
 
 
-def test_gradients_by_constants_do_not_depend_on_where_time_is_0():
-    """A unit that has not fired has no end of a hold from which its V decays."""
+CONSTANTS = {
+    "adaptation": {"adaptation": 0.1, "tau_adapt": 2.0, "tau_syn": 0.5},
+    "varied": {"adaptation": 0.1, "tau_adapt": 2.0, "tau_syn": 0.5, "tau_mem": torch.linspace(0.8, 1.3, 12)},
+    "tau_syn": {"tau_syn": torch.tensor([[0.5, 0.3, 0.9]])},
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_gradients_by_constants_through_states_are_those_of_the_whole_run_wherever_time_is_0(kind):
+    """Of populations that move in vectors."""
     found = []
-    for shift in (0.0, -4096.0):
+    for shift, cuts in ((0.0, []), (0.0, CUTS), (-4096.0, CUTS)):
         options = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(1)}
-        tau_mem, t_ref = (nn.Parameter(torch.full((12,), value).double()) for value in (1.0, 0.1))
-        constants = {"tau_mem": tau_mem, "t_ref": t_ref, "adaptation": 0.1, "tau_adapt": 2.0}
-        net = Sequential(LIF(3, 12, tau_syn=0.5, **constants, **options))
+        constants = {"tau_mem": torch.ones(12), "t_ref": torch.full((12,), 0.1)} | CONSTANTS[kind]
+        trained = {
+            name: nn.Parameter(value.double()) for name, value in constants.items() if isinstance(value, torch.Tensor)
+        }
+        net = Sequential(LIF(3, 12, **{**constants, **trained}, **options))
         with torch.no_grad():
             net[0].weight.copy_(torch.randn(12, 3, generator=options["generator"], dtype=torch.float64) + 0.9)
-        state, loss = "rest", 0.0
-        for begin, end in ((-1.0, 2.25), (2.25, T_END)):
+        state, loss, begin = "rest", 0.0, -1.0
+        for end in [*cuts, T_END]:
             inside = (INPUTS.times >= begin) & (INPUTS.times < end)
-            moved = INPUTS.keep(inside).shift(shift)
-            record = net.record(moved, t_end=end + shift, state=state)
+            record = net.record(INPUTS.keep(inside).shift(shift), t_end=end + shift, state=state)
             loss = loss + (record[0].times - shift).cos().sum()
-            state = record.state()
+            state, begin = record.state(), end
+        assert record.engines[0].engine == "graph"
         loss.backward()
-        found.append([net[0].tau_mem.grad, net[0].t_ref.grad, net[0].weight.grad])
-    for here, there in zip(*found, strict=True):
-        assert here.abs().max() > 0.1
-        torch.testing.assert_close(there, here, rtol=1e-8, atol=1e-8)
+        found.append([p.grad for p in net.parameters()])
+    for whole, cut, earlier in zip(*found, strict=True):
+        assert whole.abs().max() > 0.1
+        torch.testing.assert_close(cut, whole, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(earlier, whole, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("length", [T_END, 100.0])
