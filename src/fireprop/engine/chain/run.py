@@ -137,7 +137,7 @@ class Run(interface.Run):
     ) -> list[Array]:
         constants.check_parts(d_parts or {})
         self.refuse_resumed()
-        from fireprop.engine.chain import tangent as forward_mode
+        from fireprop.engine.chain import tangent as forward_mode  # loads walks over graphs
 
         return forward_mode.tangent(self, d_weights, d_thresholds, d_inputs, d_parts or {}, zero_grazes=zero_grazes)
 

@@ -14,7 +14,7 @@ from fireprop.engine import starts
 from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.chain.layout import units_of, weights_of
 from fireprop.engine.errors import in_words
-from fireprop.engine.graph.known import Known, move, walk_constants
+from fireprop.engine.graph.known import Known, move, walk_constants, zeros_of
 from fireprop.engine.graph.scratch import new_lanes, new_memo
 from fireprop.engine.interface import Part
 from fireprop.kernels import status
@@ -118,7 +118,7 @@ def tangent(
 def _rise(run: "Run", told: _Told, d_parts: Mapping[Part, Array]) -> Array:
     """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
     known = told.known
-    direction, rise = known.zeros(), np.zeros(known.log.events.size)
+    direction, rise = zeros_of(known.graph), np.zeros(known.log.events.size)
     places = run.connections("tau_syn")
     for part, d_value in d_parts.items():
         if part.kind == "tau_syn":

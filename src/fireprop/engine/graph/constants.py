@@ -7,7 +7,7 @@ import numpy as np
 
 from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.graph.description import once
-from fireprop.engine.graph.known import Known, walk_constants
+from fireprop.engine.graph.known import Known, walk_constants, zeros_of
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.scratch import lanes_of, slots_of
 from fireprop.engine.graph.state import State
@@ -24,7 +24,7 @@ Walked: TypeAlias = tuple[Array, Array]  # (batch, n_units) OWN and (batch, n_ch
 
 def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Array]:
     """Gradients by parts, in their shapes; flow: dL/df of every event in all, as the adjoint walk leaves it."""
-    total = known_of(run).zeros()
+    total = zeros_of(run.graph)
     if any(part.kind != "delay" for part in parts):
         mu = np.zeros(run.log.events.size)
         kernel.adjoint_of_v(run.log, flow, int(run.log.offsets[1, 0]), mu)
@@ -101,14 +101,14 @@ def begin_walk(run: "Run", initial: State | None) -> Walked:
 def finish_walk(run: "Run", begun: Walked) -> Walked:
     """Where the walk of a run ends that has begun there."""
     joint = _joint(run, begun)
-    known, nothing = known_of(run), np.zeros(run.log.events.size)
-    walk_constants(known, joint, known.zeros(), np.empty_like(nothing), nothing, rates=True)
+    nothing = np.zeros(run.log.events.size)
+    walk_constants(known_of(run), joint, zeros_of(run.graph), np.empty_like(nothing), nothing, rates=True)
     return joint.final_nodes, joint.final_currents
 
 
 def _direction(run: "Run", d_parts: Mapping[Part, Array]) -> kernel.Constants:
     """A direction of constants as one of rates, by unit and by channel."""
-    direction, structure = known_of(run).zeros(), run.structure
+    direction, structure = zeros_of(run.graph), run.structure
     for part, tangent in d_parts.items():
         if part.kind == "tau_syn":
             channels, places = _currents(structure, part.number)

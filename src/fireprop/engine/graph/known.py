@@ -34,10 +34,11 @@ class Known:
         """The chunks of the batch."""
         return chunk_edges(self.log.offsets.shape[1] - 1)
 
-    def zeros(self) -> constants_kernel.Constants:
-        n_units, n_channels = self.graph.nodes.size, self.graph.channels.size
-        beta, t_ref, v_start = np.zeros((3, n_units))
-        return constants_kernel.Constants(beta, t_ref, v_start, np.zeros(n_channels))
+
+def zeros_of(graph: Graph) -> constants_kernel.Constants:
+    """A 0 for each constant."""
+    beta, t_ref, v_start = np.zeros((3, graph.nodes.size))
+    return constants_kernel.Constants(beta, t_ref, v_start, np.zeros(graph.channels.size))
 
 
 def new_derivatives(graph: Graph, lanes: Lanes | None) -> walk_kernel.State:
@@ -97,7 +98,7 @@ def walk_constants(
             records(graph.channels.size, constants_kernel.CURRENT),
             rates, new_memo(graph.nodes), lanes, by,
         )  # fmt: skip
-        found = constants_kernel.Constraint(mu, known.zeros(), direction, rise)
+        found = constants_kernel.Constraint(mu, zeros_of(graph), direction, rise)
         constants_kernel.walk(graph, known.log, state, found, joint, edges[k], edges[k + 1])
         return found.gradient
 
