@@ -19,7 +19,6 @@ import reference_graph as oracle
 from fireprop import Spikes, certify, engine, external, validity
 from fireprop.gradcheck import check_gradients
 from fireprop.interop import clock_driven
-from fireprop.kernels.graph import constants
 from fireprop.nn import LIF, Network, Sequential, keep_positive
 from networks import inputs_of
 
@@ -244,19 +243,25 @@ def test_a_gap_of_exactly_1_is_a_gap_like_any_other():
 
 
 @pytest.mark.white_box
-def test_the_adjoint_of_v_is_0_at_a_graze_and_where_nothing_flows():
-    layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, dtype=torch.float64)
-    layer.weight.data.fill_(12.0)
+@pytest.mark.parametrize("constants", [{}, {"adaptation": 0.1, "tau_adapt": 1.0}])
+def test_nothing_flows_through_a_graze_to_a_constant(constants):
+    layer = LIF(1, 1, tau_mem=torch.ones(1).double(), tau_syn=0.5, t_ref=0.05, dtype=torch.float64, **constants)
+    layer.weight.data.fill_(40.0)
     record = layer.record(Spikes.from_latencies([[0.0]]), t_end=4.0)
     run, n = record.runs[0], record[0].n_spikes
     assert n >= 4
-    run.log.events["slope"][1:5] = [2.0, 0.0, -0.5, 4.0]
-    times, out = np.zeros(run.log.events.size), np.full(run.log.events.size, np.nan)
-    times[:5] = [7.0, 1.5, 2.0, 2.0, -1.0]
-    constants.adjoint_of_v(run.log, times, 1, out)
-    assert np.isnan(out[0])
-    assert out[1:5].tolist() == [-0.75, 0.0, 0.0, 0.25]
-    assert not out[5:].any()
+    slopes, parts = run.log.events["slope"], [engine.Part(kind, 0) for kind in ("tau_mem", "t_ref")]
+    slopes[-n:][1:3] = [0.0, -0.5]
+
+    def gradients(by_spike):
+        return run.adjoint([np.array(by_spike)], parts=parts, zero_grazes=True).parts
+
+    every, others = np.linspace(-1.0, 2.0, n), np.linspace(-1.0, 2.0, n)
+    others[1:3] = 0.0
+    assert gradients(every) == gradients(others)
+    assert all(grad.all() for grad in gradients(others))
+    assert not any(grad.any() for grad in gradients(every - others))
+    assert not any(grad.any() for grad in gradients(np.zeros(n)))
 
 
 # --- delays ---

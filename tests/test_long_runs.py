@@ -274,15 +274,47 @@ def test_what_does_not_go_with_a_state_is_refused(inputs):
     assert len(trained.record(empty, t_end=2.0, state=state)) == 2  # nothing flows through a frozen state
 
 
-def test_a_constant_that_was_not_trained_before_is_refused_unless_the_state_is_detached(inputs):
-    fixed, trained = (network(trained=given, bias=parameter(0.3)) for given in (False, True))
-    state = fixed.record(between(inputs, -1.0, 1.0), t_end=1.0, t_start=-1.0, state="rest").state()
+@pytest.mark.parametrize("name", ["tau_mem", "tau_syn"])
+def test_a_chain_refuses_a_time_constant_that_was_not_trained_before_unless_the_state_is_detached(inputs, name):
+    fixed, trained = chain(), chain(**{name: parameter({"tau_mem": 1.0, "tau_syn": 0.5}[name])})
+    state = fixed.record(between(inputs, -1.0, 1.0), t_end=1.0, state="rest").state()
     late = between(inputs, 1.0, T_END)
     with pytest.raises(
-        ValueError, match=r"^state: .* is trained, and was not in the run that made this state: detach the state"
+        ValueError, match=rf"^state: {name} is trained, and was not in the run that made this state: detach the state"
     ):
         trained.record(late, t_end=T_END, state=state)
     trained.record(late, t_end=T_END, state=state.detach())
+
+
+PLAIN = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.12}
+RECURRENT = {**PLAIN, "recurrent": True}
+ADAPTING = {**RECURRENT, "tau_syn_rec": 0.4, "adaptation": 0.3, "tau_adapt": 2.0}
+ONE_SIDED = [
+    *((PLAIN, name, 0) for name in ("tau_mem", "tau_syn", "t_ref")),
+    *((RECURRENT, *case) for case in (("tau_mem", 0), ("t_ref", 0), ("t_ref", 1))),
+    *((ADAPTING, name, side) for name in sorted(ADAPTING.keys() - {"recurrent"}) for side in (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("values", "name", "side"), ONE_SIDED)
+def test_a_constant_that_is_trained_on_one_side_of_a_cut_has_the_gradient_of_that_part(inputs, values, name, side):
+    """All units of the layer receive something just before the cut: there a finite change of the constant ends, or
+    begins, to act."""
+    cut, step = 1.0, 1e-6
+    lists = between(inputs, -1.0, cut).to_lists()
+    before = Spikes.from_lists([[[*first, cut - 1e-10], *others] for first, *others in lists])
+
+    def loss(value, *, detach):
+        nets = [chain(**values), chain(**values)]
+        nets[side] = chain(**values | {name: value})
+        first = nets[0].record(before, t_end=cut, state="rest")
+        state = first.state().detach() if detach else first.state()
+        return loss_of([first, nets[1].record(between(inputs, cut, T_END), t_end=T_END, state=state)])
+
+    trained = parameter(values[name])
+    (gradient,) = torch.autograd.grad(loss(trained, detach=False), trained)
+    change = loss(values[name] + step, detach=True) - loss(values[name] - step, detach=True)
+    assert gradient.item() == pytest.approx(change.item() / (2.0 * step), rel=1e-5)
 
 
 def test_currents_stay_with_their_synapses_when_training_changes_the_order_of_time_constants():

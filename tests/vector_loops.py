@@ -23,7 +23,16 @@ from fireprop.engine.interface import Part
 from fireprop.kernels import lanes as lanes_kernel
 from fireprop.kernels.chain import adjoint, look, rates, restart, search, varied, walk
 from fireprop.kernels.chain.constants import arrive_back
-from fireprop.kernels.graph import ahead, blocks, blocks_back, blocks_by_rates, blocks_forward, forward_propagation
+from fireprop.kernels.graph import (
+    ahead,
+    along_rates,
+    blocks,
+    blocks_back,
+    blocks_forward,
+    by_rates,
+    forward_propagation,
+)
+from fireprop.kernels.graph import walk as walk_of_graphs
 from fireprop.kernels.graph.currents import exponential
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, MEMO, NODE, SEGMENT
 from fireprop.kernels.graph.varied import Rates, find_each
@@ -112,7 +121,11 @@ def loops_of_blocks(dtype):
     room = blocks.Blocks(state, state.v, state.v, state.v, flags, flags.view(np.uint64), *line)
     own, nodes, channels, memo = lanes.blocks[0], np.empty(70, NODE), np.empty(70, CHANNEL), np.empty(1, MEMO)
     rows = np.zeros((1, 70))
-    by = blocks_by_rates.ByRates(numbers, numbers, numbers, factors)
+    by = by_rates.ByRates(numbers, np.empty(70, by_rates.OF_CURRENT), *[numbers] * 5, factors)
+    nothing = walk_of_graphs.State(
+        np.empty(1, walk_of_graphs.OWN), np.empty(1, walk_of_graphs.CURRENT), *[numbers] * 2, memo
+    )
+    along = along_rates.AlongRates(*[numbers] * 4, factors, nothing)
     arrays, hit = (state.v, state.v, state.v, state.v, state.v, flags), (0, 0.5, 0.5, 0.5)
     return {
         "a block at an arrival": (blocks.move_lanes, (None, room, own, nodes, channels, memo, 0.5), ANY, dtype),
@@ -141,13 +154,23 @@ def loops_of_blocks(dtype):
         ),
         "slopes of gaps of blocks": (ahead.fill_slopes, (*[numbers] * 7, np.uint64(8)), ANY, "float64"),
         "by rates in a block of like units": (
-            blocks_by_rates.by_rates_alike, (*[numbers] * 5, own, factors, factors, 0), ANY, "float64"
+            by_rates.move_alike, (*[numbers] * 5, own, factors, factors, 0), ANY, "float64"
         ),
-        "by rates in a block": (
-            blocks_by_rates.by_rates_each, (None, lanes, by, own, channels, memo, 0.5), ANY, "float64"
-        ),
+        "by rates in a block": (by_rates.move_each, (None, by, lanes, own, channels, memo, 0.5), ANY, "float64"),
         "by rates in a varied block": (
-            blocks_by_rates.by_rates_each, (each_back, lanes, by, own, channels, memo, 0.5), ANY, "float64"
+            by_rates.move_each, (each_back, by, lanes, own, channels, memo, 0.5), ANY, "float64"
+        ),
+        "by rates at an arrival at a block": (
+            by_rates.add_arrival, (*[numbers] * 4, own, numbers, 0, 0), ANY, "float64"
+        ),
+        "tangents along rates in a block of like units": (
+            along_rates.drive_alike, (*[numbers] * 6, own, factors, factors, 0), ANY, "float64"
+        ),
+        "tangents along rates in a block": (
+            along_rates.drive_each, (None, lanes, lanes, along, own, channels, memo, 0.5), ANY, "float64"
+        ),
+        "tangents along rates in a varied block": (
+            along_rates.drive_each, (each_back, lanes, lanes, along, own, channels, memo, 0.5), ANY, "float64"
         ),
         "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
         "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),

@@ -1,6 +1,6 @@
 """What a run leaves for the next one that continues it: the state of a chain, and checks that both engines share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fireprop.engine import interface
 from fireprop.engine.arrays import Array
-from fireprop.engine.interface import Joint
+from fireprop.engine.interface import Joint, Part
 from fireprop.kernels.chain import resume as resume_kernel
 from fireprop.kernels.chain.layout import Chain
 
@@ -27,6 +27,7 @@ class State(interface.State):
     layers, units  of the chain, with the constants of the run: LAYER, UNIT
     attached  (batch, n_layers) float64: since when derivatives go through states; -inf: from the start
     t_start   (batch,) float64, when biases and initial states began to act; None where there are none
+    trained   the time constants by which the run was differentiated: sums for these cross the cut (design 4)
     """
 
     t_end: Array
@@ -36,11 +37,14 @@ class State(interface.State):
     units: Array
     attached: Array
     t_start: Array | None
+    trained: frozenset[Part]
     is_constant: bool = False
 
     @classmethod
-    def of(cls, chain: Chain, t_end: Array, t_start: Array | None, initial: "State | None") -> "State":
-        """A state in which nothing is written yet; initial: that from which the run starts."""
+    def of(
+        cls, chain: Chain, t_end: Array, t_start: Array | None, initial: "State | None", parts: Sequence[Part]
+    ) -> "State":
+        """A state in which nothing is written yet; initial: that from which the run starts; parts: what is trained."""
         batch, real = t_end.size, chain.weight.dtype
         sizes = (chain.layers.size, *4 * (chain.units.size,))
         dtypes = (np.dtype(float), real, real, np.dtype(float), np.dtype(float))
@@ -48,7 +52,7 @@ class State(interface.State):
         attached = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.attached
         widths = tuple(chain.layers["width"].tolist())
         kept = resume_kernel.State(*arrays)
-        return cls(t_end.copy(), widths, kept, chain.layers, chain.units, attached, t_start)
+        return cls(t_end.copy(), widths, kept, chain.layers, chain.units, attached, t_start, _rates_of(parts))
 
     def sample(self, k: int) -> resume_kernel.State:
         return resume_kernel.State(*(array[k] for array in self.arrays))
@@ -130,6 +134,18 @@ class State(interface.State):
             these = "layers of {} units in {}".format(", ".join(map(str, wanted[0])), wanted[1])
             raise ValueError(f"state: the state is of {self.describe()}, these are {these}")
         check_continues(self.t_end, times, offsets, t_end)
+
+    def check_trained(self, parts: Sequence[Part]) -> None:
+        """Refuse to differentiate through the state by a time constant by which the run before was not."""
+        kinds = sorted({part.kind for part in _rates_of(parts) - self.trained})
+        if kinds and not self.is_constant:
+            raise ValueError(
+                f"state: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
+            )
+
+
+def _rates_of(parts: Sequence[Part]) -> frozenset[Part]:
+    return frozenset(part for part in parts if part.kind in ("tau_mem", "tau_syn"))
 
 
 def joint_of(

@@ -73,7 +73,8 @@ class Engine(interface.Engine):
         def from_state(initial: Any) -> Run:
             return simulate(
                 self.layers, times, units, offsets, t_end, t_start=t_start, stop=stop, max_spikes=max_spikes,
-                names=Numbered(self.first_layer), initial=initial, want_state=want_state, outline=self.outline,
+                names=Numbered(self.first_layer), initial=initial, want_state=want_state, parts=parts,
+                outline=self.outline,
             )  # fmt: skip
 
         return run_from(initial, from_state)
@@ -92,6 +93,7 @@ def simulate(
     names: Names = IN_ORDER,
     initial: State | None = None,
     want_state: bool = False,
+    parts: Sequence[Part] = (),
     outline: Chain | None = None,
 ) -> Run:
     """As `interface.Engine.simulate`.
@@ -117,6 +119,7 @@ def simulate(
     if initial is not None:
         check_kind(initial, State)
         initial.check(chain, times, offsets, t_end)
+        initial.check_trained(parts)
         t_start = initial.t_start
         if acts != (t_start is not None):
             raise ValueError("state: the state is of a network with biases or initial states, or this one: not both")
@@ -125,7 +128,7 @@ def simulate(
     if t_start is not None:
         before = (None, None) if initial is None else (initial.arrays.hold_end, initial.attached)
         start = Start(t_start, tuple(layer.start for layer in layers), *before)
-    final = State.of(chain, t_end, t_start, initial) if want_state else None
+    final = State.of(chain, t_end, t_start, initial, parts) if want_state else None
     inputs = events_of(times, units)
     edges = chunk_edges(offsets.size - 1, 1 if resumes or want_state else _chunk(offsets.size - 1))
     capacity = _first_capacity(chain.layers.size, edges)  # per sample: what one chunk has needed, the next will

@@ -14,10 +14,11 @@ from fireprop.engine import starts
 from fireprop.engine.arrays import Array, for_kernels, records
 from fireprop.engine.chain.layout import units_of, weights_of
 from fireprop.engine.errors import in_words
-from fireprop.engine.graph.known import Known, move, walk_constants, zeros_of
+from fireprop.engine.graph.known import Known, move, zeros_of
 from fireprop.engine.graph.scratch import new_lanes, new_memo
 from fireprop.engine.interface import Part
 from fireprop.kernels import status
+from fireprop.kernels.graph.by_rates import Constants
 from fireprop.kernels.graph.layout import BLOCK, CHANNEL, NODE, SEGMENT, SYNAPSE, Graph
 from fireprop.kernels.graph.tangent import Direction
 from fireprop.kernels.log import EVENT, NO_PARENT, Log, merge
@@ -101,7 +102,8 @@ def tangent(
         weight=np.empty(0),
         slots=slots,
         theta=np.concatenate(units_of(chain, theta)),
-        threshold=-told.in_order([rise[:n_inputs], np.zeros(n_late), rise[n_inputs:]]) - _rise(run, told, d_parts),
+        threshold=-told.in_order([rise[:n_inputs], np.zeros(n_late), rise[n_inputs:]]),
+        constants=_constants(run, told, d_parts),
     )
 
     def raise_fault(code: int, sample: int, unit: int, t: float) -> None:
@@ -115,11 +117,10 @@ def tangent(
     return np.split(moved[n_inputs + n_late :], log.offsets[1:-1, -1] - n_inputs)
 
 
-def _rise(run: "Run", told: _Told, d_parts: Mapping[Part, Array]) -> Array:
-    """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
-    known = told.known
-    direction, rise = zeros_of(known.graph), np.zeros(known.log.events.size)
-    places = run.connections("tau_syn")
+def _constants(run: "Run", told: _Told, d_parts: Mapping[Part, Array]) -> Constants:
+    """A direction of time constants and refractory periods."""
+    known, places = told.known, run.connections("tau_syn")
+    direction = zeros_of(known.graph)
     for part, d_value in d_parts.items():
         if part.kind == "tau_syn":
             layer, own = places[part]
@@ -132,10 +133,7 @@ def _rise(run: "Run", told: _Told, d_parts: Mapping[Part, Array]) -> Array:
                 direction.beta[units] = -(known.graph.nodes["beta"][units] ** 2) * d_value
             else:
                 direction.t_ref[units] = d_value
-    if any(values.any() for values in direction):
-        rates = bool(direction.beta.any() or direction.alpha.any())
-        walk_constants(known, None, direction, rise, np.zeros_like(rise), rates=rates)
-    return rise
+    return direction
 
 
 # --------------------------------------------------------------------------------------------- a chain as a graph

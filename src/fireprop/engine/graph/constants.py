@@ -1,53 +1,48 @@
 """Derivatives by the constants of a graph: time constants, refractory periods, delays, initial potentials."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, for_kernels, records
+from fireprop.engine.arrays import Array
 from fireprop.engine.graph.description import once
-from fireprop.engine.graph.known import Known, walk_constants, zeros_of
+from fireprop.engine.graph.known import zeros_of
 from fireprop.engine.graph.layout import Structure
-from fireprop.engine.graph.scratch import lanes_of, slots_of
-from fireprop.engine.graph.state import State
 from fireprop.engine.interface import Part
-from fireprop.kernels.graph import constants as kernel
-from fireprop.kernels.graph import sweep as sweep_kernel
+from fireprop.kernels.graph.by_rates import Constants
 
 if TYPE_CHECKING:
     from fireprop.engine.graph.run import Run
 
 
-Walked: TypeAlias = tuple[Array, Array]  # (batch, n_units) OWN and (batch, n_channels) CURRENT
+def gradients(run: "Run", parts: Sequence[Part], total: Constants, flow: Array) -> list[Array]:
+    """Gradients by parts, in their shapes.
 
-
-def gradient_of_parts(run: "Run", flow: Array, parts: Sequence[Part]) -> list[Array]:
-    """Gradients by parts, in their shapes; flow: dL/df of every event in all, as the adjoint walk leaves it."""
-    total = zeros_of(run.graph)
-    if any(part.kind != "delay" for part in parts):
-        mu = np.zeros(run.log.events.size)
-        kernel.adjoint_of_v(run.log, flow, int(run.log.offsets[1, 0]), mu)
-        for found in _walk(run, parts, mu, total, np.empty_like(mu)):
-            for sum_, own in zip(total, found, strict=True):
-                sum_ += own
+    total  by all constants but delays; flow: dL/df of every event in all, as the adjoint walk leaves it
+    """
     by_line = _by_line(run, flow) if any(part.kind == "delay" for part in parts) else np.empty(0)
     return [_in_shape(run.structure, part, total, by_line) for part in parts]
 
 
-def part_of(run: "Run") -> sweep_kernel.Part:
-    """Which part of a simulation a run is, of one that joins others."""
-    joint = run.joining()
-    carried = run.n_own() + np.searchsorted(joint.samples, np.arange(run.t_known.size + 1))
-    return sweep_kernel.Part(run.t_known, carried)
+def have_rates(parts: Iterable[Part]) -> bool:
+    return any(part.kind in ("tau_mem", "tau_syn") for part in parts)
 
 
-def rise_along(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
-    """(n_events,): the change of V(f-) of every spike along a direction of constants, all spike times held."""
-    rise = np.zeros(run.log.events.size)
-    if any(part.kind != "delay" for part in d_parts):
-        _walk(run, d_parts, np.zeros(rise.size), _direction(run, d_parts), rise)
-    return rise
+def direction_of(run: "Run", d_parts: Mapping[Part, Array]) -> Constants:
+    """A direction of constants as one of rates, by unit and by channel."""
+    direction, structure = zeros_of(run.graph), run.structure
+    for part, tangent in d_parts.items():
+        if part.kind == "tau_syn":
+            channels, places = _currents(structure, part.number)
+            direction.alpha[channels] = -(run.graph.channels["alpha"][channels] ** 2) * tangent[places]
+        elif part.kind != "delay":
+            units = slice(structure.starts[part.number], structure.starts[part.number + 1])
+            if part.kind == "tau_mem":
+                direction.beta[units] = -(run.graph.nodes["beta"][units] ** 2) * tangent
+            else:
+                getattr(direction, part.kind)[units] = tangent
+    return direction
 
 
 def delayed_by(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
@@ -64,65 +59,7 @@ def delayed_by(run: "Run", d_parts: Mapping[Part, Array]) -> Array:
     return later
 
 
-def known_of(run: "Run") -> Known:
-    """What walks forwards over the log of a run read."""
-    weight = slots_of(run.structure, run.graph.weight)
-    return Known(run.graph, run.log, lambda: lanes_of(run.structure, -np.inf, weight))
-
-
-def _walk(
-    run: "Run", parts: Iterable[Part], mu: Array, direction: kernel.Constants, rise: Array
-) -> list[kernel.Constants]:
-    """The gradients that the walk finds in each chunk, of these parts."""
-    joint = None if run.walked is None else _joint(run, run.walked)
-    rates = joint is not None or any(part.kind in ("tau_mem", "tau_syn") for part in parts)
-    return walk_constants(known_of(run), joint, direction, rise, mu, rates=rates)
-
-
-def _joint(run: "Run", walked: Walked) -> kernel.Joint:
-    """Where a run joins others, the final numbers not yet written."""
-    return kernel.Joint(part_of(run), *walked, *(for_kernels(np.empty_like(part)) for part in walked))
-
-
-def begin_walk(run: "Run", initial: State | None) -> Walked:
-    """Where the walk begins: at rest, or at a state; with derivatives by constants that this state has."""
-    batch, graph = run.t_known.size, run.graph
-    if initial is not None and initial.walked is not None:
-        return initial.walked
-    nodes = records((batch, graph.nodes.size), kernel.OWN)
-    currents = records((batch, graph.channels.size), kernel.CURRENT)
-    nodes["at"] = nodes["freed"] = -np.inf
-    if initial is None:
-        return nodes, currents
-    nodes["at"], nodes["v"], currents["i"] = initial.at, initial.v, initial.i
-    return nodes, currents
-
-
-def finish_walk(run: "Run", begun: Walked) -> Walked:
-    """Where the walk of a run ends that has begun there."""
-    joint = _joint(run, begun)
-    nothing = np.zeros(run.log.events.size)
-    walk_constants(known_of(run), joint, zeros_of(run.graph), np.empty_like(nothing), nothing, rates=True)
-    return joint.final_nodes, joint.final_currents
-
-
-def _direction(run: "Run", d_parts: Mapping[Part, Array]) -> kernel.Constants:
-    """A direction of constants as one of rates, by unit and by channel."""
-    direction, structure = zeros_of(run.graph), run.structure
-    for part, tangent in d_parts.items():
-        if part.kind == "tau_syn":
-            channels, places = _currents(structure, part.number)
-            direction.alpha[channels] = -(run.graph.channels["alpha"][channels] ** 2) * tangent[places]
-        elif part.kind != "delay":
-            units = slice(structure.starts[part.number], structure.starts[part.number + 1])
-            if part.kind == "tau_mem":
-                direction.beta[units] = -(run.graph.nodes["beta"][units] ** 2) * tangent
-            else:
-                getattr(direction, part.kind)[units] = tangent
-    return direction
-
-
-def _in_shape(structure: Structure, part: Part, total: kernel.Constants, by_line: Array) -> Array:
+def _in_shape(structure: Structure, part: Part, total: Constants, by_line: Array) -> Array:
     """The gradient by a part, from those by all rates and lines."""
     if part.kind in ("tau_syn", "delay"):
         connection = structure.connections[part.number]

@@ -8,8 +8,8 @@ import numpy as np
 
 from fireprop.engine import memory
 from fireprop.engine.arrays import Array, records, refuse_non_finite
-from fireprop.engine.graph.constants import delayed_by, gradient_of_parts, known_of, part_of, rise_along
-from fireprop.engine.graph.known import move, new_derivatives
+from fireprop.engine.graph.constants import delayed_by, direction_of, gradients, have_rates
+from fireprop.engine.graph.known import Known, move, new_derivatives, zeros_of
 from fireprop.engine.graph.scratch import lanes_of, own_state, scratch, slots_of
 from fireprop.engine.graph.state import bias_synapses
 from fireprop.engine.interface import Cotangents, Gradient, Part
@@ -17,6 +17,7 @@ from fireprop.engine.threads import chunk_edges, threads
 from fireprop.engine.total import Total
 from fireprop.kernels.graph import adjoint as adjoint_kernel
 from fireprop.kernels.graph import margins as margins_kernel
+from fireprop.kernels.graph import sweep as sweep_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.log import NO_PARENT
 
@@ -34,15 +35,17 @@ def adjoint(
     after: Cotangents | None = None,
 ) -> Gradient:
     """Reverse mode."""
-    joint = None if after is None and not run.resumed else _joint(run, after)
+    rates = have_rates(parts)
+    joint = None if after is None and not run.resumed else _joint(run, after, rates=rates)
     flow = run.flow(grad_times, after)
-    found = _sweep(run, flow, joint, zero_grazes, want_inputs=want_input_times)
+    found = _sweep(run, flow, joint, zero_grazes, want_inputs=want_input_times, rates=rates)
     weight, theta, structure = found.weight, found.theta, run.structure
-    if joint is not None and run.starts_constant:  # what a bias brings of itself is none
+    continues = run.initial is not None and run.initial.is_constant
+    if joint is not None and continues:  # what a bias brings of itself is none
         synapses, channels = bias_synapses(structure)
         weight = weight if weight.size else np.zeros(run.graph.weight.size)
         weight[synapses] += joint.before[:, run.graph.nodes.size + channels].sum(axis=0)
-    by_part = gradient_of_parts(run, flow, parts)
+    by_part = gradients(run, parts, found.constants, flow)
     totals = [
         ("weights", weight),
         ("weights", found.slots),
@@ -77,10 +80,12 @@ def _sweep(
     zero_grazes: bool,
     *,
     want_inputs: bool,
+    rates: bool = False,
     by_synapse: bool = False,
 ) -> adjoint_kernel.Gradient:
     """Walk back over all samples. Adds to dL/dt in `flow`, of inputs only if they are wanted.
 
+    rates       whether gradients by rates are wanted
     by_synapse  whether the gradient of each synapse is wanted: where a stencil shares weights, no block moves then
     """
     graph, log, structure = run.graph, run.log, run.structure
@@ -93,17 +98,18 @@ def _sweep(
         real = np.dtype(float)
         weight = memory.empty(n_single, real)
         slots = memory.empty(in_blocks.size, real) if shares else weight
-        return adjoint_kernel.Gradient(flow, weight, slots, np.empty(graph.nodes.size))
+        return adjoint_kernel.Gradient(flow, weight, slots, np.empty(graph.nodes.size), zeros_of(graph, rates=rates))
 
     def sums_of(gradient: adjoint_kernel.Gradient) -> list[Array]:
-        return [gradient.weight, gradient.theta, *([gradient.slots] if shares else [])]
+        return [gradient.weight, gradient.theta, *gradient.constants, *([gradient.slots] if shares else [])]
 
     by_chunk = Total(new_gradient, sums_of)
 
     def run_chunk(k: int) -> None:
         gradient = by_chunk.zeros()
         alone = by_synapse and structure.stencil is not None
-        state = new_derivatives(graph, None if alone else lanes_of(structure, np.inf, in_blocks))
+        lanes = None if alone else lanes_of(structure, np.inf, in_blocks)
+        state = new_derivatives(graph, lanes, by_rates=rates)
         run.raise_fault(
             *adjoint_kernel.adjoint(
                 graph, log, gradient, state, joint, zero_grazes, want_inputs, edges[k], edges[k + 1]
@@ -117,11 +123,16 @@ def _sweep(
     return by_chunk.sum()
 
 
-def _joint(run: "Run", after: Cotangents | None) -> adjoint_kernel.Joint:
-    """Where a run joins others."""
-    shape = run.t_known.size, run.graph.nodes.size + run.graph.channels.size
+def _joint(run: "Run", after: Cotangents | None, *, rates: bool) -> adjoint_kernel.Joint:
+    """Where a run joins others; rates: whether derivatives by them are wanted."""
+    joint, n_units, n_channels = run.joining(), run.graph.nodes.size, run.graph.channels.size
+    shape = run.t_known.size, n_units + n_channels
+    carried = run.n_own() + np.searchsorted(joint.samples, np.arange(run.t_known.size + 1))
     moving = np.zeros(shape) if after is None else np.ascontiguousarray(after.moving, float)
-    return adjoint_kernel.Joint(part_of(run), run.joining().begin, moving, np.zeros(shape))
+    v, i = np.zeros((1, n_units)), np.zeros((1, n_channels))
+    if rates and run.initial is not None:
+        v, i = run.initial.where_it_begins()
+    return adjoint_kernel.Joint(sweep_kernel.Part(run.t_known, carried), joint.begin, moving, np.zeros(shape), v, i)
 
 
 def tangent(
@@ -166,13 +177,16 @@ def tangents_of_events(
         weight=d_weight,
         slots=slots_of(structure, d_weight),
         theta=np.concatenate(theta),
-        threshold=-rise_along(run, d_parts),
+        threshold=np.zeros(log.events.size),
+        constants=direction_of(run, d_parts),
     )
     if d_inputs is not None:
         direction.times[run.members(0)] = d_inputs
     if d_levels is not None:
         direction.threshold[n_external:] += d_levels
-    move(known_of(run), direction, run.raise_fault, zero_grazes=zero_grazes)
+    weight = slots_of(structure, run.graph.weight)
+    known = Known(run.graph, log, lambda: lanes_of(structure, -np.inf, weight))
+    move(known, direction, run.raise_fault, zero_grazes=zero_grazes)
     return direction.times
 
 

@@ -1,7 +1,7 @@
 """Both ways to an event log: simulation, and the replay of spikes that somebody else found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from fireprop.engine.arrays import (
     records,
 )
 from fireprop.engine.errors import ReplayError, in_words
-from fireprop.engine.graph.constants import begin_walk, finish_walk
 from fireprop.engine.graph.layout import Structure
 from fireprop.engine.graph.relays import Arrivals, Trains, arrivals_of, no_spikes
 from fireprop.engine.graph.run import Run
@@ -95,7 +94,6 @@ def simulate(
     horizon: Array | None = None,
     initial: State | None = None,
     want_state: bool = False,
-    parts: Sequence[Part] = (),
 ) -> Run:
     """As `interface.Engine.simulate`, and a horizon.
 
@@ -116,7 +114,6 @@ def simulate(
     if initial is not None:
         check_kind(initial, State)
         initial.check(structure, dtype, inputs, t_end)
-        initial.check_walked(parts)
         initial = initial.adapted(structure, graph)
     horizon = horizon_of(t_end, horizon, initial, want_state)
     late = None
@@ -192,18 +189,7 @@ def simulate(
     samples = np.empty(0, int) if initial is None else initial.spikes.samples
     begin = np.full((t_end.size, graph.nodes.size), -np.inf) if initial is None else initial.begins()
     joint = Joint(begin, origin, samples, np.empty(0, int))
-    constant = initial is not None and initial.is_constant
-    run = Run(log, t_known, structure, graph, state=state, resumed=resumes, joint=joint, starts_constant=constant)
-    return _with_walk(run, initial) if any(part.kind != "delay" for part in parts) else run
-
-
-def _with_walk(run: Run, initial: State | None) -> Run:
-    """A run that joins others, with what derivatives by its constants need."""
-    walked = begin_walk(run, initial)
-    run = replace(run, walked=walked)
-    if isinstance(run.state, State):
-        run = replace(run, state=replace(run.state, walked=finish_walk(run, walked)))
-    return run
+    return Run(log, t_known, structure, graph, state=state, resumed=resumes, joint=joint, initial=initial)
 
 
 def _places_of(structure: Structure, log: Log, places: Array, n_inputs: int) -> Array:
@@ -354,7 +340,7 @@ class Engine(interface.Engine):
         def from_state(initial: Any) -> Run:
             return simulate(
                 self.structure, self.weights, self.thresholds, times, units, offsets, t_end, t_start=t_start,
-                stop=stop, max_spikes=max_spikes, initial=initial, want_state=want_state, parts=parts,
+                stop=stop, max_spikes=max_spikes, initial=initial, want_state=want_state,
             )  # fmt: skip
 
         return run_from(initial, from_state)

@@ -1,18 +1,18 @@
-"""Walks forwards over a log that is known: tangents, and what constants do to each spike."""
+"""Derivatives over a log that is known: what a walk works on, and the walk of tangents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from fireprop.engine.arrays import Array, records, refuse_non_finite
+from fireprop.engine.arrays import records, refuse_non_finite
 from fireprop.engine.graph.scratch import new_memo
 from fireprop.engine.threads import chunk_edges, threads
-from fireprop.kernels.graph import constants as constants_kernel
 from fireprop.kernels.graph import tangent as tangent_kernel
 from fireprop.kernels.graph import walk as walk_kernel
+from fireprop.kernels.graph.along_rates import AlongRates
 from fireprop.kernels.graph.blocks import Lanes
-from fireprop.kernels.graph.blocks_by_rates import ByRates
+from fireprop.kernels.graph.by_rates import OF_CURRENT, ByRates, Constants
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.log import Log
 from fireprop.kernels.sums import N_SUMS
@@ -35,19 +35,41 @@ class Known:
         return chunk_edges(self.log.offsets.shape[1] - 1)
 
 
-def zeros_of(graph: Graph) -> constants_kernel.Constants:
-    """A 0 for each constant."""
-    beta, t_ref, v_start = np.zeros((3, graph.nodes.size))
-    return constants_kernel.Constants(beta, t_ref, v_start, np.zeros(graph.channels.size))
+def zeros_of(graph: Graph, *, rates: bool = True) -> Constants:
+    """A 0 for each constant; rates: else of none of these."""
+    n_units, n_channels = (graph.nodes.size, graph.channels.size) if rates else (0, 0)
+    t_ref, v_start = np.zeros((2, graph.nodes.size))
+    return Constants(t_ref, v_start, np.zeros(n_units), np.zeros(n_channels))
 
 
-def new_derivatives(graph: Graph, lanes: Lanes | None) -> walk_kernel.State:
-    """What a thread works on that moves derivatives."""
+def new_derivatives(graph: Graph, lanes: Lanes | None, *, by_rates: bool = False) -> walk_kernel.State:
+    """What a thread works on that moves derivatives; by_rates: whether those of adjoints by rates are wanted."""
     nodes, currents = records(graph.nodes.size, walk_kernel.OWN), records(graph.channels.size, walk_kernel.CURRENT)
     for name in ("beta", "n_channels", "kind"):
         nodes[name] = graph.nodes[name]
     currents["alpha"] = graph.channels["alpha"]
-    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes)
+    by = _new_by_rates(graph, lanes) if by_rates else None
+    return walk_kernel.State(nodes, currents, np.zeros(nodes.size), np.zeros(N_SUMS), new_memo(graph.nodes), lanes, by)
+
+
+def _new_by_rates(graph: Graph, lanes: Lanes | None) -> ByRates:
+    n_units, n_channels = graph.nodes.size, graph.channels.size
+    slopes = np.zeros((2, 0 if lanes is None else lanes.factors.shape[1]))
+    return ByRates(
+        np.zeros(n_units), records(n_channels, OF_CURRENT), np.zeros(n_units),
+        by_beta=np.zeros(n_channels), by_alpha=np.zeros(n_channels), sum_beta=np.zeros(n_channels),
+        sum_alpha=np.zeros(n_channels), slopes=slopes,
+    )  # fmt: skip
+
+
+def _new_along_rates(known: Known, constants: Constants, lanes: Lanes | None) -> AlongRates:
+    base, n_columns = known.new_lanes(), 0
+    if base is not None and lanes is not None:
+        base, n_columns = base._replace(factors=lanes.factors), lanes.factors.shape[1]
+    return AlongRates(
+        constants.beta, constants.alpha, np.empty_like(constants.beta), np.empty_like(constants.alpha),
+        np.zeros((2, n_columns)), new_derivatives(known.graph, base),
+    )  # fmt: skip
 
 
 def move(
@@ -61,45 +83,16 @@ def move(
 
     raise_fault  raises for the code, sample, unit and time that a kernel returns, if the code is none of success
     """
-    edges = known.edges
+    edges, constants = known.edges, direction.constants
+    has_rates = constants.beta.any() or constants.alpha.any()
 
     def run_chunk(k: int) -> None:
-        state = new_derivatives(known.graph, known.new_lanes())
-        raise_fault(
-            *tangent_kernel.tangent(known.graph, known.log, direction, state, zero_grazes, edges[k], edges[k + 1])
-        )
+        graph, rates, lanes = known.graph, None, known.new_lanes()
+        if has_rates:
+            rates = _new_along_rates(known, constants, lanes)
+        along, state = direction._replace(rates=rates), new_derivatives(graph, lanes)
+        raise_fault(*tangent_kernel.tangent(graph, known.log, along, state, zero_grazes, edges[k], edges[k + 1]))
 
     for _ in threads.map(run_chunk, len(edges) - 1):
         pass
     refuse_non_finite(known.log.events, direction.times, "the tangent has the entry")
-
-
-def walk_constants(
-    known: Known,
-    joint: constants_kernel.Joint | None,
-    direction: constants_kernel.Constants,
-    rise: Array,
-    mu: Array,
-    *,
-    rates: bool,
-) -> list[constants_kernel.Constants]:
-    """Walk with the derivatives of each unit by its constants: the gradient of each chunk; see `kernel.Constraint`.
-
-    rates  whether derivatives by time constants are wanted, or the run joins others
-    """
-    edges = known.edges
-
-    def run_chunk(k: int) -> constants_kernel.Constants:
-        graph, lanes, by = known.graph, known.new_lanes() if rates else None, None
-        if lanes is not None:
-            by = ByRates(*(np.zeros_like(room) for room in (lanes.v, lanes.i, lanes.i, lanes.factors[:2])))
-        state = constants_kernel.State(
-            records(graph.nodes.size, constants_kernel.OWN),
-            records(graph.channels.size, constants_kernel.CURRENT),
-            rates, new_memo(graph.nodes), lanes, by,
-        )  # fmt: skip
-        found = constants_kernel.Constraint(mu, zeros_of(graph), direction, rise)
-        constants_kernel.walk(graph, known.log, state, found, joint, edges[k], edges[k + 1])
-        return found.gradient
-
-    return list(threads.map(run_chunk, len(edges) - 1))

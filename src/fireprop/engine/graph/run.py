@@ -11,6 +11,7 @@ from fireprop.engine.arrays import Array, spans
 from fireprop.engine.errors import in_words
 from fireprop.engine.graph import derivatives, rows
 from fireprop.engine.graph.layout import Structure
+from fireprop.engine.graph.state import State
 from fireprop.engine.interface import AsGraph, Cotangents, Gradient, Part
 from fireprop.kernels import status
 from fireprop.kernels.graph.layout import Graph
@@ -21,15 +22,13 @@ from fireprop.synapses import EXPONENTIAL, KINDS
 class Run(interface.Run):
     """A graph and the event log of one forward pass over it: level 1 of the log holds the spikes of all populations.
 
-    walked           where the derivatives by constants begin, of a run that joins others and has trained ones
-    starts_constant  whether it continues a state that is a constant
+    initial  the state that it continues
     """
 
     structure: Structure
     graph: Graph
     _members: dict[int, Array] = field(default_factory=dict, repr=False)
-    walked: tuple[Array, Array] | None = field(default=None, repr=False)
-    starts_constant: bool = False
+    initial: State | None = field(default=None, repr=False)
 
     engine = "graph"
 

@@ -11,7 +11,6 @@ from fireprop.engine.arrays import Array, copy_of, for_kernels
 from fireprop.engine.graph.layout import Lines, Structure
 from fireprop.engine.graph.relays import Late, Trains, arrivals_from, from_on, joined, joined_order
 from fireprop.engine.graph.scratch import new_memo
-from fireprop.engine.interface import Part
 from fireprop.engine.state import check_constant, check_continues
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.resume import Before, bring
@@ -32,7 +31,6 @@ class State(interface.State):
     units, currents  of the run, with its constants: NODE, CHANNEL
     lines            of its structure, without senders
     groups           (n_channels,) of its structure
-    walked           derivatives by constants, with all spike times held: see `graph.constants`; None: of no constant
     """
 
     t_end: Array
@@ -48,7 +46,6 @@ class State(interface.State):
     currents: Array
     lines: Lines
     groups: Array
-    walked: tuple[Array, Array] | None = None
     is_constant: bool = False
 
     @property
@@ -61,7 +58,7 @@ class State(interface.State):
         return int(self.at.shape[1] + self.i.shape[1])
 
     def detach(self) -> "State":
-        return replace(self, walked=None, is_constant=True)
+        return replace(self, is_constant=True)
 
     def describe(self) -> str:
         n_units, n_channels = self.at.shape[1], self.i.shape[1]
@@ -69,9 +66,8 @@ class State(interface.State):
 
     def pick(self, samples: Array) -> tuple["State", Array]:
         (spikes, of_spikes), (arrivals, of_arrivals) = (part.pick(samples) for part in (self.spikes, self.arrivals))
-        walked = None if self.walked is None else (self.walked[0][samples], self.walked[1][samples])
         one = {name: getattr(self, name)[samples] for name in ("t_end", "horizon", "at", "v", "hold_end", "i")}
-        picked = replace(self, **one, spikes=spikes, arrivals=arrivals, walked=walked)
+        picked = replace(self, **one, spikes=spikes, arrivals=arrivals)
         return picked, np.concatenate([of_spikes, self.spikes.times.size + of_arrivals])
 
     def adapted(self, structure: Structure, graph: Graph) -> "State":
@@ -112,6 +108,11 @@ class State(interface.State):
         """(batch, n_units): where a sweep back from a run that it begins ends."""
         return self.at if self.is_constant else np.repeat(self.t_end[:, None], self.at.shape[1], axis=1)
 
+    def where_it_begins(self) -> tuple[Array, Array]:
+        """V (batch, n_units) and the currents (batch, n_channels) at `begins`."""
+        state = self if self.is_constant else self.brought(np.ones(self.t_end.size, bool))
+        return state.v.astype(float), state.i.astype(float)
+
     def waits(self) -> Array:
         """(n_spikes,) bool: the last spikes of units whose refractory period ends in a run that it begins."""
         samples, units = self.spikes.samples, self.spikes.units
@@ -132,14 +133,6 @@ class State(interface.State):
 
     def n_spikes(self, sample: int) -> int:
         return int(self.spikes.offsets[sample + 1] - self.spikes.offsets[sample])
-
-    def check_walked(self, parts: Sequence[Part]) -> None:
-        """Refuse a state through which derivatives by constants are to go, if it was made without them."""
-        kinds = sorted({part.kind for part in parts if part.kind != "delay"})
-        if kinds and self.walked is None and not self.is_constant:
-            raise ValueError(
-                f"state: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
-            )
 
     def late_inputs(self, structure: Structure) -> Late:
         """Arrivals of inputs under way, with the delays as they are now; their parents are places in `times`.

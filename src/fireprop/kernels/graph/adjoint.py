@@ -6,13 +6,14 @@ import numpy as np
 
 from fireprop.kernels import status
 from fireprop.kernels.compiling import inlined, njit, piece
-from fireprop.kernels.graph import flow
+from fireprop.kernels.graph import by_rates, flow
 from fireprop.kernels.graph.ahead import BACK, n_found_ahead, prepare
 from fireprop.kernels.graph.blocks import current_of, unit_of
 from fireprop.kernels.graph.blocks_back import add_to_weights, move_block_back, sum_block
+from fireprop.kernels.graph.by_rates import Constants
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.layout import OWN
-from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, steps_of, steps_within
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, Part, source_of, steps_of, steps_within
 from fireprop.kernels.graph.walk import (
     clear,
     clear_blocks,
@@ -20,8 +21,8 @@ from fireprop.kernels.graph.walk import (
     move_backward,
     move_many_backward,
     move_one_backward,
+    move_rates_backward,
     single_out,
-    source_of,
     wake,
 )
 from fireprop.kernels.log import NO_PARENT, parent_of
@@ -35,12 +36,14 @@ class Gradient(NamedTuple):
     weight  (n_synapses,), slots (n_slots,) as `Lanes.weight`, theta (n_units,): sums over the samples of one chunk.
             Each synapse has its gradient in one of the first two. They are one array where there is no stencil;
             weight is empty if every synapse has a slot
+    constants  likewise; of rates if the state has derivatives by them
     """
 
     times: np.ndarray
     weight: np.ndarray
     slots: np.ndarray
     theta: np.ndarray
+    constants: Constants
 
 
 class Joint(NamedTuple):
@@ -51,12 +54,16 @@ class Joint(NamedTuple):
             constant; -inf if it starts from rest
     after   (batch, n_units + n_channels) float64: the derivatives by V and the currents at the end
     before  likewise at the beginning, written
+    v, i    (batch, n_units), (batch, n_channels) float64: where V and the currents begin; not read without derivatives
+            by rates
     """
 
     part: Part
     begin: np.ndarray
     after: np.ndarray
     before: np.ndarray
+    v: np.ndarray
+    i: np.ndarray
 
 
 @piece
@@ -110,7 +117,7 @@ def arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time):
     if own.at == np.inf and own.n_alone == 0:
         return
     if t < own.at < np.inf:
-        move_block_back(lanes.rates, lanes, own, graph.channels, state.memo, column, t)
+        move_block_back(lanes.rates, lanes, state.by, own, graph.channels, state.memo, column, t)
     own.at = t
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]
@@ -118,6 +125,7 @@ def arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time):
         join_lanes(lanes, own, graph, state, u)
     own.n_alone = 0
     add_to_weights(lanes, own, gradient.slots, part.weight, part.place)
+    by_rates.arrive_at_block(state.by, lanes, own, part.weight, part.place)
     if want_time:
         alpha = graph.channels[own.first_channel + part.place].alpha
         sum_block(lanes.rates, lanes, own, alpha, part.weight, part.place, state.sums)
@@ -142,11 +150,13 @@ def arrive_at_each(graph, gradient, state, k, first, stop, row, t, want_time):
         for s in range(start, stop):
             own, current = nodes[synapses[s].target], currents[synapses[s].channel]
             if own.active:
+                move_rates_backward(state.by, graph, state, np.int64(synapses[s].target), t)
                 if own.n_channels == 1:
                     move_one_backward(own, current, memo[0], t)
                 else:
                     move_many_backward(own, currents, units[synapses[s].target].first_channel, memo, t)
                 grad_weight[s] += current.value
+                by_rates.arrive(state.by, synapses[s].channel, weight[s])
                 by_time = flow.arrive_backward(own, current, currents, units, synapses[s])
                 sums[(s - start) % N_SUMS] += weight[s] * by_time
         if is_complete(graph, start, stop, row):
@@ -176,18 +186,32 @@ def first_of_cell(graph, first, stop):
 
 
 @piece
-def release_back(graph, log, state, k, t):
-    """End of hold: V started from 0 there, later the later the spike; before it V was held and has no adjoint.
+def start_back(graph, gradient, state, t):
+    """A sample starts: V of every unit is where it starts from."""
+    for u in range(graph.nodes.size):
+        single_out(state.lanes, graph, state, u)
+        move_backward(graph, state, u, t)
+        gradient.constants.v_start[u] += state.nodes[u].v
+        by_rates.set_state(state.by, gradient.constants, graph.nodes[u], u, graph.v_start[u], None)
+
+
+@piece
+def release_back(graph, log, gradient, state, k, t):
+    """End of hold: V started from 0 there, later the later the spike, and the longer the hold; before it V was held and
+    has no adjoint.
 
     What the spike owes to this is added last, after all its arrivals, as in a chain, so that both round alike.
     """
-    own = state.nodes[log.events[k].unit]
-    single_out(state.lanes, graph, state, log.events[k].unit)
+    u = log.events[k].unit
+    own = state.nodes[u]
+    single_out(state.lanes, graph, state, u)
     if own.v == 0.0:
         return
-    move_backward(graph, state, log.events[k].unit, t)
-    state.owed[log.events[k].unit] = log.events[k].restart_slope * own.v
+    move_backward(graph, state, u, t)
+    state.owed[u] = log.events[k].restart_slope * own.v
+    gradient.constants.t_ref[u] -= state.owed[u]
     own.v = 0.0
+    by_rates.hold_v(state.by, u)
 
 
 @piece
@@ -278,8 +302,11 @@ def enter_blocks(lanes, graph, after, sample, t):
 
 
 @piece
-def leave(graph, state, joint, sample):
-    """Bring all units back to the beginning of the run, and keep their derivatives for the run before."""
+def leave(graph, gradient, state, joint, sample):
+    """Bring all units back to the beginning of the run, and keep their derivatives for the run before.
+
+    V and the currents there depend on the constants of that run, not of this one.
+    """
     before, n_units = joint.before, graph.nodes.size
     for u in range(n_units):
         t = joint.begin[sample, u]
@@ -289,7 +316,24 @@ def leave(graph, state, joint, sample):
             before[sample, u] = state.nodes[u].v
             for c in channels_of(graph.nodes[u]):
                 before[sample, n_units + c] = state.currents[c].value
+            began(state.by, gradient.constants, graph.nodes[u], joint, sample, u)
         clear(graph, state, u)
+
+
+@piece
+def began(by, constants, node, joint, sample, u):
+    """Derivatives by rates at the beginning of a run: V and the currents there are what arrives."""
+    if by is not None:
+        by_rates.set_state(by, constants, node, u, joint.v[sample, u], joint.i[sample])
+
+
+@piece
+def add_up(by, graph, gradient, state):
+    """Add what has arrived at all units in a sample to the gradients by rates."""
+    if by is not None:
+        for u in range(graph.nodes.size):
+            single_out(state.lanes, graph, state, u)
+            by_rates.add_up(by, gradient.constants, graph.nodes[u], u)
 
 
 @piece
@@ -300,14 +344,15 @@ def begin_back(joint, graph, state, sample):
 
 
 @piece
-def end_back(joint, graph, log, state, sample):
+def end_back(joint, graph, log, gradient, state, sample):
     """Leave all units clear."""
     if joint is not None:
-        leave(graph, state, joint, sample)
+        leave(graph, gradient, state, joint, sample)
     else:
         for k in range(log.offsets[1, sample], log.offsets[1, sample + 1]):  # no other units are active
             clear(graph, state, log.events[k].unit)
-    clear_blocks(state.lanes, np.inf)
+    add_up(state.by, graph, gradient, state)
+    clear_blocks(state.lanes, state.by, np.inf)
 
 
 @inlined
@@ -324,7 +369,7 @@ def sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes, want
 def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs, times, events, kinds):
     """`sample_adjoint` along the steps of a sweep, without counts of references."""
     begin_back(joint, graph, state, sample)
-    done, column = times.size - 1, 0
+    slopes, done, column = by_rates.slopes_of(state.by), times.size - 1, 0
     for n in range(times.size - 1, -1, -1):
         k, t = events[n], times[n]
         if kinds[n] == SPIKE:
@@ -332,12 +377,14 @@ def sweep_back(graph, log, gradient, state, joint, sample, zero_grazes, want_inp
             if code != status.OK:
                 return code, k
         elif kinds[n] == END_OF_HOLD:
-            release_back(graph, log, state, k, t)
+            release_back(graph, log, gradient, state, k, t)
             settle_carried(joint, gradient, state, log, k)
         else:
-            done, column = prepare(state.lanes, None, graph, log, times, events, kinds, n, done, column, BACK)
+            done, column = prepare(state.lanes, slopes, graph, log, times, events, kinds, n, done, column, BACK)
             want_time = wants_time(log, want_inputs, k)
             column = arrive_back(state.lanes, graph, log, gradient, state, k, t, column, want_time)
+            if source_of(graph, log, k) == graph.start:
+                start_back(graph, gradient, state, t)
             pass_to_parent(log, gradient, want_inputs, k)
     return status.OK, -1
 
@@ -353,5 +400,5 @@ def adjoint(graph, log, gradient, state, joint, zero_grazes, want_inputs, first,
         code, k = sample_adjoint(graph, log, gradient, state, joint, sample, zero_grazes, want_inputs)
         if code != status.OK:
             return code, sample, log.events[k].unit, log.events[k].time
-        end_back(joint, graph, log, state, sample)
+        end_back(joint, graph, log, gradient, state, sample)
     return status.OK, last, 0, 0.0

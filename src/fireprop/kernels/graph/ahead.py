@@ -7,8 +7,7 @@ import numpy as np
 
 from fireprop.kernels.compiling import apart, piece
 from fireprop.kernels.graph.blocks import AT_ONCE, GAP, MEMBRANE, SYNAPSE, A, B, fill_factors
-from fireprop.kernels.graph.sweep import INPUT
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.sweep import INPUT, source_of
 from fireprop.kernels.membrane import slopes_of_response
 
 BY_ALPHA, BY_BETA = range(2)  # rows of the slopes of a response

@@ -6,6 +6,7 @@ from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import apart, piece
 from fireprop.kernels.graph.ahead import n_found_ahead
 from fireprop.kernels.graph.blocks import A, B, H
+from fireprop.kernels.graph.by_rates import move_block
 from fireprop.kernels.graph.state import remembered
 from fireprop.kernels.graph.varied import a_of, alpha_of, b_of, find_each, h_of
 from fireprop.kernels.sums import N_SUMS
@@ -24,8 +25,11 @@ def come_back(lanes_v, lanes_i, own, found, column):
 
 
 @piece
-def move_block_back(rates, lanes, own, channels, memo, column, t):
-    """`move_lanes_back`; rates: those of the lanes; column: as of `come_back`."""
+def move_block_back(rates, lanes, by, own, channels, memo, column, t):
+    """`move_lanes_back`, and the derivatives by rates before that; rates: those of the lanes; column: as of
+    `come_back`."""
+    find_each(rates, own, own.at - t)
+    move_block(rates, by, lanes, own, channels, memo, column, own.at - t)
     if n_found_ahead(own) > 0:
         come_back(lanes.v, lanes.i, own, lanes.factors, column)
         return
@@ -50,12 +54,11 @@ def sum_block(rates, lanes, own, alpha, first_weight, place, sums):
 def move_lanes_back(rates, lanes, own, channels, memo, t):
     """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit.
 
-    rates  of the units, or None if they do not differ
+    rates  of the units, whose factors of the gap have been found (`varied.find_each`), or None if they do not differ
     """
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     lanes_v, lanes_i = lanes.v, lanes.i
     gap, a, b, h = own.at - t, 0.0, 1.0, 0.0
-    find_each(rates, own, gap)
     for k in range(own.n_channels):
         if rates is None:
             b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)

@@ -179,6 +179,25 @@ def move_backward(own, currents, first, memo, gap):
 
 
 @piece
+def drive_tangents(own, currents, base, along, first, u, memo, gap):
+    """Add to the tangents of unit u, which have been brought over a gap, what V and the channels before it, those of
+    `base`, add along a direction of rates."""
+    if own.kind == ALPHA:
+        alpha.drive_tangents(own, currents, base, along, first, u, memo, gap)
+    else:
+        exponential.drive_tangents(own, currents, base, along, first, u, memo, gap)
+
+
+@piece
+def move_rates_backward(own, currents, by, first, u, memo, gap):
+    """Bring the derivatives of the adjoints of unit u by its rates back, before these move."""
+    if own.kind == ALPHA:
+        alpha.move_rates_backward(own, currents, by, first, u, memo, gap)
+    else:
+        exponential.move_rates_backward(own, currents, by, first, u, memo, gap)
+
+
+@piece
 def arrive_forward(own, current, currents, nodes, synapse, w, d_w, d_t):
     """Arrival rule: the tangents of the channel of a synapse, and of what that drives, of a unit that is there."""
     if own.kind == ALPHA:
@@ -193,15 +212,6 @@ def arrive_backward(own, current, currents, nodes, synapse):
     if own.kind == ALPHA:
         return alpha.arrive_backward(own, current, currents, nodes[synapse.target], synapse.channel)
     return exponential.arrive_backward(own, current)
-
-
-@piece
-def move_with_constants(graph, state, u, gap):
-    """`constants.move`: the state of a unit, and its derivatives by the constants, over a gap."""
-    if graph.nodes[u].kind == ALPHA:
-        alpha.move_with_constants(graph, state, u, gap)
-    else:
-        exponential.move_with_constants(graph, state, u, gap)
 
 
 @piece

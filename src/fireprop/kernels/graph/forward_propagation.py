@@ -13,8 +13,7 @@ from fireprop.kernels import status
 from fireprop.kernels.compiling import apart, called, inlined, njit, piece
 from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.channels import channels_of
-from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, source_of, steps_of
 from fireprop.kernels.log import NO_PARENT, parent_of
 from fireprop.kernels.membrane import factors
 

@@ -15,8 +15,7 @@ from fireprop.kernels.graph import flow
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.crossing import peaks_ahead
 from fireprop.kernels.graph.layout import Graph
-from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, source_of, steps_of
 from fireprop.kernels.log import parent_of
 from fireprop.kernels.membrane import rise
 

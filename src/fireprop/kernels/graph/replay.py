@@ -10,8 +10,7 @@ from fireprop.kernels.graph.channels import added
 from fireprop.kernels.graph.crossing import earliest_crossing, first_crossing
 from fireprop.kernels.graph.layout import Graph
 from fireprop.kernels.graph.state import fire, lift, move_to, potential_at, rest, set_base
-from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, steps_of
-from fireprop.kernels.graph.walk import source_of
+from fireprop.kernels.graph.sweep import END_OF_HOLD, SPIKE, source_of, steps_of
 from fireprop.kernels.membrane import NONE_AHEAD
 
 # Of theta: what rounding alone may explain. The spikes of a run itself then have the slopes of that run to the bit.

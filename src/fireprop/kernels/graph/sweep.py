@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fireprop.kernels.compiling import njit
+from fireprop.kernels.compiling import njit, piece
 from fireprop.kernels.log import arrival_time
 
 # A spike; the end of its refractory period; what comes from outside, or late; the arrival of a spike where it is sent.
@@ -99,3 +99,10 @@ def release_order(nodes, log, first, last):
         in_order = in_order and (k == first or ends[k - first] >= ends[k - first - 1])  # mutant: sorts what is in order
     order = np.arange(last - first) if in_order else np.argsort(ends, kind="mergesort")
     return order, ends
+
+
+@piece
+def source_of(graph, log, k):
+    """The source number of event k of a log: from outside, or a unit of the graph."""
+    n_external = graph.rows.size - 1 - graph.nodes.size
+    return log.events[k].unit if k < log.offsets[0, -1] else n_external + log.events[k].unit

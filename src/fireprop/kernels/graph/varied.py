@@ -32,8 +32,10 @@ class Rates(NamedTuple):
 
 @piece
 def find_each(rates, own, gap):
-    """Write the `factors` of a gap for each unit and current of a block."""
+    """Write the `factors` of a gap for each unit and current of a block whose units differ."""
     if rates is None:
+        return
+    if not own.is_varied:
         return
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     for k in range(own.n_channels):

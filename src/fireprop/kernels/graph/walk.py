@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import piece
-from fireprop.kernels.graph import flow
+from fireprop.kernels.graph import by_rates, flow
 from fireprop.kernels.graph.blocks import Lanes, clear_block, current_of, leave_lanes
+from fireprop.kernels.graph.by_rates import ByRates
 from fireprop.kernels.graph.channels import channels_of
 from fireprop.kernels.graph.currents.exponential import remembered
 from fireprop.kernels.membrane import step
@@ -40,6 +41,7 @@ class State(NamedTuple):
     sums      (N_SUMS,) float64, scratch
     memo      (most channels of a unit, and half as many,) MEMO, scratch
     lanes     where units of blocks stand that are not alone; None: there are none, and the walk is compiled without
+    by        of adjoints, their derivatives by rates; None: they are not wanted, likewise
     """
 
     nodes: np.ndarray
@@ -48,6 +50,7 @@ class State(NamedTuple):
     sums: np.ndarray
     memo: np.ndarray
     lanes: Lanes | None = None
+    by: ByRates | None = None
 
 
 @piece
@@ -58,6 +61,7 @@ def clear(graph, state, u):
     own.active = False
     for c in channels_of(graph.nodes[u]):
         state.currents[c].value = 0.0
+    by_rates.clear(state.by, graph.nodes[u], u)
 
 
 @piece
@@ -118,15 +122,36 @@ def move_forward(graph, state, u, t):
 def move_backward(graph, state, u, t):
     """Bring the adjoints of unit u back to t."""
     if state.nodes[u].active:
+        move_rates_backward(state.by, graph, state, u, t)
         move_many_backward(state.nodes[u], state.currents, graph.nodes[u].first_channel, state.memo, t)
 
 
 @piece
-def clear_blocks(lanes, at):
-    """Nothing has reached any block; at: the time that says so."""
+def move_rates_backward(by, graph, state, u, t):
+    """Bring the derivatives of the adjoints of an active unit by its rates back to t, before these move; by: those of
+    the state."""
+    if by is not None:
+        own = state.nodes[u]
+        gap = own.at - t
+        if gap != 0.0:
+            flow.move_rates_backward(own, state.currents, by, graph.nodes[u].first_channel, u, state.memo, gap)
+
+
+@piece
+def clear_blocks(lanes, by, at):
+    """Nothing has reached any block; at: the time that says so; lanes, by: those of the state."""
+    by_rates.clear_lanes(by)
     if lanes is not None:
         for number in range(lanes.blocks.size):
             clear_block(lanes, lanes.blocks[number], at)
+
+
+@piece
+def clear_all(graph, state, at):
+    """Nothing has reached any unit; at: as of `clear_blocks`."""
+    for u in range(state.nodes.size):
+        clear(graph, state, u)
+    clear_blocks(state.lanes, state.by, at)
 
 
 @piece
@@ -139,6 +164,7 @@ def single_out(lanes, graph, state, u):
             record.v, record.at, record.active = lanes.v[node.lane], own.at, -np.inf < own.at < np.inf
             for c in range(own.n_channels):
                 state.currents[node.first_channel + c].value = lanes.i[current_of(own, node, c)]
+            by_rates.single_out(state.by, own, node, u)
             leave_lanes(lanes, own, u)
 
 
@@ -149,10 +175,4 @@ def join_lanes(lanes, own, graph, state, u):
     lanes.v[node.lane], lanes.is_alone[u] = state.nodes[u].v, False
     for c in range(own.n_channels):
         lanes.i[current_of(own, node, c)] = state.currents[node.first_channel + c].value
-
-
-@piece
-def source_of(graph, log, k):
-    """The source number of event k of a log: from outside, or a unit of the graph."""
-    n_external = graph.rows.size - 1 - graph.nodes.size
-    return log.events[k].unit if k < log.offsets[0, -1] else n_external + log.events[k].unit
+    by_rates.join_lanes(state.by, own, node, u)

@@ -215,6 +215,39 @@ def move_backward(own, currents, first, memo, gap):
     own.v *= b
 
 
+@called
+def drive_tangents(own, currents, base, along, first, u, memo, gap):
+    d_beta = along.beta[u]
+    own.v -= gap * d_beta * decay(own.beta * gap) * base.nodes[u].v
+    for c in range(first, first + own.n_channels, 2):
+        alpha, d_alpha, i, drive = currents[c].alpha, along.alpha[c], base.currents[c].value, base.currents[c + 1].value
+        a, _, lag, _, _ = remembered(memo, (c - first) // 2, gap, alpha, own.beta)
+        h_by_alpha, h_by_beta, k_by_alpha, k_by_beta = response_slopes(gap, alpha, own.beta)
+        own.v += (h_by_alpha * d_alpha + h_by_beta * d_beta) * i + (k_by_alpha * d_alpha + k_by_beta * d_beta) * drive
+        # Of a (I + alpha gap A): a falls, and alpha gap grows.
+        currents[c].value += gap * d_alpha * ((a - lag) * drive - a * i)
+        currents[c + 1].value -= gap * d_alpha * a * drive
+
+
+@called
+def move_rates_backward(own, currents, by, first, u, memo, gap):
+    b, by_v = decay(own.beta * gap) if own.n_channels == 0 else 1.0, by.v[u]
+    for pair in range(own.n_channels // 2):
+        current, drive = currents[first + 2 * pair], currents[first + 2 * pair + 1]
+        by_i, by_drive = by.currents[first + 2 * pair], by.currents[first + 2 * pair + 1]
+        a, b, lag, h, k = remembered(memo, pair, gap, current.alpha, own.beta)
+        h_by_alpha, h_by_beta, k_by_alpha, k_by_beta = response_slopes(gap, current.alpha, own.beta)
+        by_drive.by_beta = a * by_drive.by_beta + lag * by_i.by_beta + k * by_v + k_by_beta * own.v
+        by_i.by_beta = a * by_i.by_beta + h * by_v + h_by_beta * own.v
+        # Of a, which falls with alpha, and of lag = alpha gap a.
+        by_drive.by_alpha = (
+            a * (by_drive.by_alpha - gap * drive.value) + lag * by_i.by_alpha + gap * (a - lag) * current.value
+            + k_by_alpha * own.v
+        )  # fmt: skip
+        by_i.by_alpha = a * (by_i.by_alpha - gap * current.value) + h_by_alpha * own.v
+    by.v[u] = b * (by_v - gap * own.v)
+
+
 @piece
 def arrive_forward(own, current, currents, node, c, w, d_w, d_t):
     if drives(node, c):
@@ -244,31 +277,6 @@ def take(node, d_i, c, alpha, w, d_t):
         d_i[c - 1] -= alpha * w * d_t
         return 0.0
     return exponential.take(w, d_t)
-
-
-@called
-def move_with_constants(graph, state, u, gap):
-    """The derivatives by the rate of a pair stand with its A, but dI, which stands with its I."""
-    node, own = graph.nodes[u], state.nodes[u]
-    b, v, by_beta = 1.0, 0.0, 0.0
-    for c in pairs_of(node):
-        current, drive, alpha = state.currents[c], state.currents[c + 1], graph.channels[c].alpha
-        a, b, lag, h, k = responses(gap, alpha, node.beta)
-        h_by_alpha, h_by_beta, k_by_alpha, k_by_beta = response_slopes(gap, alpha, node.beta)
-        v += h * current.i + k * drive.i
-        by_beta += h_by_beta * current.i + k_by_beta * drive.i
-        drive.v_by_alpha = (
-            b * drive.v_by_alpha + h * current.by_alpha + k * drive.by_alpha
-            + h_by_alpha * current.i + k_by_alpha * drive.i
-        )  # fmt: skip
-        # Of a (I + alpha gap A): a falls, and alpha gap grows.
-        current.by_alpha = a * (current.by_alpha - gap * current.i) + lag * drive.by_alpha
-        current.by_alpha += gap * (a - lag) * drive.i
-        drive.by_alpha = a * (drive.by_alpha - gap * drive.i)
-        current.i = a * current.i + lag * drive.i
-        drive.i *= a
-    own.by_beta = b * (own.by_beta - gap * own.v) + by_beta
-    own.v = b * own.v + v
 
 
 @called

@@ -175,6 +175,33 @@ def move_backward(own, currents, first, memo, gap):
 
 
 @piece
+def drive_tangents(own, currents, base, along, first, u, memo, gap):
+    d_beta, v = along.beta[u], base.nodes[u].v
+    if own.n_channels == 0:
+        own.v -= gap * d_beta * decay(own.beta * gap) * v
+    for c in range(first, first + own.n_channels):
+        alpha, d_alpha, i = currents[c].alpha, along.alpha[c], base.currents[c].value
+        a, b, _ = remembered(memo[c - first], gap, alpha, own.beta)
+        h_by_alpha, h_by_beta = slopes_of_response(gap, max(a, b), alpha, own.beta)
+        if c == first:
+            own.v -= gap * d_beta * b * v
+        own.v += (h_by_alpha * d_alpha + h_by_beta * d_beta) * i
+        currents[c].value -= gap * d_alpha * a * i
+
+
+@piece
+def move_rates_backward(own, currents, by, first, u, memo, gap):
+    b, by_v = decay(own.beta * gap) if own.n_channels == 0 else 1.0, by.v[u]
+    for k in range(own.n_channels):
+        current, found = currents[first + k], by.currents[first + k]
+        b, a, h = remembered(memo[k], gap, own.beta, current.alpha)
+        h_by_alpha, h_by_beta = slopes_of_response(gap, max(a, b), current.alpha, own.beta)
+        found.by_beta = a * found.by_beta + (h * by_v + h_by_beta * own.v)
+        found.by_alpha = a * (found.by_alpha - gap * current.value) + h_by_alpha * own.v
+    by.v[u] = b * (by_v - gap * own.v)
+
+
+@piece
 def arrive_forward(own, current, w, d_w, d_t):
     current.value += d_w + current.alpha * w * d_t
     own.v -= w * d_t
@@ -193,23 +220,6 @@ def channel_ahead(w):
 @piece
 def take(w, d_t):
     return w * d_t
-
-
-@piece
-def move_with_constants(graph, state, u, gap):
-    node, own = graph.nodes[u], state.nodes[u]
-    for c in channels_of(node):
-        current, alpha = state.currents[c], graph.channels[c].alpha
-        a, b, h = factors(gap, alpha, node.beta)
-        h_by_alpha, h_by_beta = slopes_of_response(gap, max(a, b), alpha, node.beta)
-        if c == node.first_channel:
-            own.by_beta = b * (own.by_beta - gap * own.v)
-            own.v *= b
-        own.v += h * current.i
-        own.by_beta += h_by_beta * current.i
-        current.v_by_alpha = b * current.v_by_alpha + h * current.by_alpha + h_by_alpha * current.i
-        current.by_alpha = a * (current.by_alpha - gap * current.i)
-        current.i *= a
 
 
 @piece
