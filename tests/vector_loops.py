@@ -95,7 +95,13 @@ def loops(dtype):
         ),
         "factors of few pairs": (varied.find_few, (*table, 0.5, 0), ANY, "float64"),
         "derivatives of varied units": (walk.move_varied, (lanes.all, None, *moving), ANY, dtype),
-        "by rates of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),
+        "slopes of varied units": (walk.move_varied, (lanes.all, by_rates, *moving), ANY, "float64"),
+        "by rates of varied units": (
+            rates.move_varied,
+            (by_rates, lanes.all, 0, 1, 0, 64, 0.5, columns, np.uint64(0), times, times, np.uint64(0)),
+            ANY,
+            dtype,
+        ),
         **loops_of_blocks(dtype),
     }
 

@@ -10,7 +10,7 @@ from fireprop.engine.chain.layout import widest
 from fireprop.engine.interface import Part
 from fireprop.kernels.chain import rates
 from fireprop.kernels.chain.constants import BY_ALPHA, BY_BETA, BY_OWN_ALPHA, Sums
-from fireprop.kernels.chain.layout import Chain
+from fireprop.kernels.chain.layout import LANES, Chain
 from fireprop.kernels.chain.walk import N_AHEAD
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def new_by_rates(chain: Chain) -> rates.ByRates:
         gap=np.zeros(3),
         ahead=np.zeros((SLOPES, N_AHEAD)),
         moves=np.zeros((SLOPES, most)),
+        each=np.zeros((SLOPES, LANES), chain.weight.dtype),
     )
 
 

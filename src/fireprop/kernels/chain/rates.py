@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fireprop.kernels.chain.varied import A, B, H
 from fireprop.kernels.compiling import inlined, piece
 from fireprop.kernels.membrane import response_slopes, slopes_of_response
 
@@ -47,6 +48,7 @@ class ByRates(NamedTuple):
     gap     (3,) float64: a gap, and the slopes of the response over it
     ahead   (2, N_AHEAD) float64: slopes over the gaps of `Lanes.gaps`
     moves   (2, widest layer) float64: slopes over those of `Lanes.moves`
+    each    (2, LANES) in the dtype of the weights: slopes of varied units
     """
 
     all: np.ndarray
@@ -55,6 +57,7 @@ class ByRates(NamedTuple):
     gap: np.ndarray
     ahead: np.ndarray
     moves: np.ndarray
+    each: np.ndarray
 
 
 @piece
@@ -140,16 +143,29 @@ def move_lanes(by_rates, every, driven, driver, n_units, a, b, h):
 
 
 @piece
-def move_lane(by_rates, every, driven, driver, u, gap, decays, driver_rate, driven_rate):
-    """`move_lanes` for one unit, which has `factors` and rates of its own."""
-    rows, real = by_rates.all, every.dtype.type
-    a, b, h = decays
-    by_drivers, by_drivens = slopes_of_response(gap, np.float64(max(a, b)), driver_rate, driven_rate)
-    own, p, q = rows[DRIVER_BY_OWN, u], every[driver, u], every[driven, u]
-    span = real(gap)
-    rows[DRIVEN_BY_DRIVERS, u] = driven_by_drivers(rows[DRIVEN_BY_DRIVERS, u], own, p, b, h, real(by_drivers))
-    rows[DRIVER_BY_OWN, u] = by_own(own, p, a, span)
-    rows[DRIVEN_BY_OWN, u] = by_own(rows[DRIVEN_BY_OWN, u], q, b, span) + real(by_drivens) * p
+def move_varied(by_rates, every, driven, driver, first, n, gap, columns, at, drivers, drivens, own):
+    """`move_lanes` for n units from the first on, which have `factors` and rates of their own.
+
+    columns, at  where the factors are, from there on; drivers, drivens, own  likewise the rates
+    """
+    if by_rates is None:
+        return
+    if any_wanted(by_rates):
+        slopes, rows, real, first = by_rates.each, by_rates.all, every.dtype.type, np.uint64(first)
+        for k in range(np.uint64(n)):
+            slower = np.float64(max(columns[at + A + k], columns[at + B + k]))
+            by_drivers, by_drivens = slopes_of_response(gap, slower, drivers[own + k], drivens[own + k])
+            slopes[BY_DRIVERS, k], slopes[BY_DRIVENS, k] = real(by_drivers), real(by_drivens)
+        span = real(gap)
+        for k in range(np.uint64(n)):
+            u, a, b, h = first + k, columns[at + A + k], columns[at + B + k], columns[at + H + k]
+            driver_by_own, p, slope = rows[DRIVER_BY_OWN, u], every[driver, u], slopes[BY_DRIVERS, k]
+            rows[DRIVEN_BY_DRIVERS, u] = driven_by_drivers(rows[DRIVEN_BY_DRIVERS, u], driver_by_own, p, b, h, slope)
+            rows[DRIVER_BY_OWN, u] = by_own(driver_by_own, p, a, span)
+        for k in range(np.uint64(n)):
+            u, b, slope = first + k, columns[at + B + k], slopes[BY_DRIVENS, k]
+            before, p, q = rows[DRIVEN_BY_OWN, u], every[driver, u], every[driven, u]
+            rows[DRIVEN_BY_OWN, u] = by_own(before, q, b, span) + slope * p
 
 
 @piece

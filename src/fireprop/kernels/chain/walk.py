@@ -165,12 +165,8 @@ def move_varied(every, by_rates, columns, table, places, state, n_units, gap):
         n = min(LANES, n_units - first)
         fill_block(columns, 0, table, places, state, state.start + first, gap, BETA)
         at = entry_of(state.start + first)
-        if by_rates is not None:
-            of_drivers, of_drivens = table[BETA], table[ALPHA]
-            for k in range(np.uint64(n)):
-                u, w = np.uint64(first) + k, np.uint64(state.start + first) + k
-                decays = columns[at + A + k], columns[at + B + k], columns[at + H + k]
-                rates.move_lane(by_rates, every, DRIVEN, DRIVER, u, gap, decays, of_drivers[w], of_drivens[w])
+        own = np.uint64(state.start + first)
+        rates.move_varied(by_rates, every, DRIVEN, DRIVER, first, n, gap, columns, at, table[BETA], table[ALPHA], own)
         for k in range(np.uint64(n)):
             u = np.uint64(first) + k
             a, b, h = columns[at + A + k], columns[at + B + k], columns[at + H + k]
