@@ -339,7 +339,7 @@ def layer_adjoint(chain, log, gradient, lanes, order, joint, layer, sample, want
             arrive_back(chain, gradient, lanes, layer, arrival, row(state, log.events[arrival].unit), want_times)
             arrival -= 1
     leave(joint, gradient.constants, chain, lanes, layer, sample, t, before)
-    constants.end(gradient.constants, state.start, n_units)
+    constants.end(gradient.constants, lanes.by_rates, state.start, n_units)
     return status.OK, -1
 
 

@@ -40,8 +40,9 @@ def begin(sums, by_rates, layer, n_units):
     if sums is None:
         return
     by_rates.wanted[DRIVERS], by_rates.wanted[DRIVENS] = sums.wanted[DRIVERS, layer], sums.wanted[DRIVENS, layer]
-    rates.clear(by_rates, n_units)
-    sums.sample[:, :n_units] = 0.0
+    if rates.any_wanted(by_rates):
+        rates.clear(by_rates, n_units)
+        sums.sample[:, :n_units] = 0.0
 
 
 @piece
@@ -92,10 +93,11 @@ def start_back(sums, by_rates, constant, start, n_units):
 
 
 @piece
-def end(sums, start, n_units):
+def end(sums, by_rates, start, n_units):
     """Where the walk over a layer and sample ends."""
     if sums is None:
         return
-    for row in range(3):
-        for u in range(np.uint64(n_units)):
-            sums.total[row, np.uint64(start) + u] += sums.sample[row, u]
+    if rates.any_wanted(by_rates):
+        for row in range(3):
+            for u in range(np.uint64(n_units)):
+                sums.total[row, np.uint64(start) + u] += sums.sample[row, u]
