@@ -144,10 +144,7 @@ def loops_of_blocks(dtype):
         "a block of like units forwards": (
             blocks_forward.carry_alike, (numbers, numbers, own, np.zeros((6, 8)), 0), ANY, "float64"
         ),
-        "a block forwards": (blocks_forward.carry_lanes, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
-        "a varied block forwards": (
-            blocks_forward.carry_lanes, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
-        ),
+        "a varied block forwards": (blocks_forward.carry_varied, (each_back, lanes, own), ANY, "float64"),
         "tangents at an arrival at a block": (
             blocks_forward.receive_tangents, (None, lanes, own, 0.5, numbers, 0, 0, 0.1), ANY, "float64"
         ),
@@ -162,31 +159,22 @@ def loops_of_blocks(dtype):
         "by rates in a block of like units": (
             by_rates.move_alike, (*[numbers] * 5, own, factors, factors, 0), ANY, "float64"
         ),
-        "by rates in a block": (by_rates.move_each, (None, by, lanes, own, channels, memo, 0.5), ANY, "float64"),
-        "by rates in a varied block": (
-            by_rates.move_each, (each_back, by, lanes, own, channels, memo, 0.5), ANY, "float64"
-        ),
+        "by rates in a varied block": (by_rates.move_varied, (each_back, by, lanes, own, 0.5), ANY, "float64"),
         "by rates at an arrival at a block": (
             by_rates.add_arrival, (*[numbers] * 4, own, numbers, 0, 0), ANY, "float64"
         ),
         "tangents along rates in a block of like units": (
             along_rates.drive_alike, (*[numbers] * 6, own, factors, factors, 0), ANY, "float64"
         ),
-        "tangents along rates in a block": (
-            along_rates.drive_each, (None, lanes, lanes, along, own, channels, memo, 0.5), ANY, "float64"
-        ),
         "tangents along rates in a varied block": (
-            along_rates.drive_each, (each_back, lanes, lanes, along, own, channels, memo, 0.5), ANY, "float64"
+            along_rates.drive_varied, (each_back, lanes, lanes, along, own, 0.5), ANY, "float64"
         ),
         "what a block receives": (blocks.receive, (lanes_of(dtype), own, 0, 0), ANY, dtype),
         "who may cross in a block": (blocks.look, (None, room, own, channels, 0.5), ANY, dtype),
         "who may cross in a varied block": (blocks.look, (each, room, own, channels, 0.5), ANY, dtype),
         "factors of each unit of a block": (find_each, (each, own, 0.5), ANY, "float64"),
         "a varied block at an arrival": (blocks.move_lanes, (each, room, own, nodes, channels, memo, 0.5), ANY, dtype),
-        "a varied block backwards": (
-            blocks_back.move_lanes_back, (each_back, lanes, own, channels, memo, 0.5), ANY, "float64"
-        ),
-        "a block backwards": (blocks_back.move_lanes_back, (None, lanes, own, channels, memo, 0.5), ANY, "float64"),
+        "a varied block backwards": (blocks_back.come_back_varied, (each_back, lanes, own), ANY, "float64"),
         "gradients of weights from a block": (blocks_back.add_to_weights, (lanes, own, numbers, 0, 0), ANY, "float64"),
         "what the time of an arrival at a block brings": (
             blocks_back.sum_lanes, (None, lanes, own, 0.5, 0, 0, numbers), ANY, "float64"

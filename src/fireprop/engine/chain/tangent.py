@@ -200,7 +200,6 @@ def _units(run: "Run", begin: Array, two: Array) -> tuple[Array, Array, Array]:
     blocks["first_current"] = blocks["first_channel"] = nodes["first_channel"][begin[:-1]]
     blocks["is_varied"] = ~chain.layers["uniform"]
     blocks["beta"], blocks["alpha"] = nodes["beta"][begin[:-1]], alpha[begin[:-1]]
-    blocks["second_alpha"] = blocks["alpha"]
     return nodes, channels, blocks
 
 

@@ -64,7 +64,7 @@ def new_lanes(
     blocks, (n_units, n_channels) = copy_of(blocks), sizes
     blocks["at"], blocks["ahead"], blocks["gap"] = at, at, blocks["first_gap"]
     blocks["queued"] = blocks["next_input"] = np.inf
-    most = max(2 * int(np.diff(rows).max(initial=0)), N_AHEAD) + AT_ONCE
+    most = max(int(blocks["n_channels"].max() * np.diff(rows).max(initial=0)), N_AHEAD) + AT_ONCE
     return Lanes(
         blocks, number, np.zeros(n_units, weight.dtype), np.zeros(n_channels, weight.dtype), rows,
         segments, weight, np.zeros((6, most)), np.zeros(n_units, bool), np.empty(n_units, int),

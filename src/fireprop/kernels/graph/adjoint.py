@@ -117,7 +117,7 @@ def arrive_at_block(lanes, part, column, graph, gradient, state, t, want_time):
     if own.at == np.inf and own.n_alone == 0:
         return
     if t < own.at < np.inf:
-        move_block_back(lanes.rates, lanes, state.by, own, graph.channels, state.memo, column, t)
+        move_block_back(lanes.rates, lanes, state.by, own, column, own.at - t)
     own.at = t
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]

@@ -16,12 +16,22 @@ BACK, FORWARD = -1, 1  # the next step of a walk
 
 @piece
 def n_found_ahead(own):
-    """For how many currents of a block `find_ahead` finds factors: for one or two, if its units are alike."""
-    return 0 if own.is_varied or own.n_channels > 2 else own.n_channels
+    """For how many currents of a block `find_ahead` finds factors: for all, if its units are alike."""
+    return 0 if own.is_varied else own.n_channels
 
 
 @piece
-def find_gap_ahead(lanes, own, column, t):
+def n_found_by(lanes, first, stop):
+    """For how many currents of the blocks of the segments first..stop - 1."""
+    n = 0
+    for m in range(first, stop):
+        if lanes.segments[m].number >= 0:
+            n += n_found_ahead(lanes.blocks[lanes.segments[m].number])
+    return n
+
+
+@piece
+def find_gap_ahead(lanes, own, channels, column, t):
     """Write the gap between the arrival at a block that the walk comes to before, and the one at t, for each current:
     the next column."""
     found, gap = lanes.factors, 0.0
@@ -30,7 +40,7 @@ def find_gap_ahead(lanes, own, column, t):
     own.ahead = t
     for k in range(n_found_ahead(own)):
         found[GAP, column], found[MEMBRANE, column] = gap, own.beta
-        found[SYNAPSE, column] = own.alpha if k == 0 else own.second_alpha
+        found[SYNAPSE, column] = channels[own.first_channel + k].alpha
         column += 1
     return column
 
@@ -48,12 +58,12 @@ def find_ahead(lanes, slopes, graph, log, times, events, kinds, n, way):
         if kinds[n] >= INPUT:
             source = source_of(graph, log, events[n])
             first, stop = lanes.rows[source], lanes.rows[source + 1]
-            if column + 2 * (stop - first) > room:
+            if column + n_found_by(lanes, first, stop) > room:
                 break
             for m in range(first, stop):
                 number = lanes.segments[m if way == FORWARD else first + stop - 1 - m].number
                 if number >= 0:
-                    column = find_gap_ahead(lanes, lanes.blocks[number], column, times[n])
+                    column = find_gap_ahead(lanes, lanes.blocks[number], graph.channels, column, times[n])
         n += way
     fill_factors(found, np.uint64(column))
     if slopes is not None:

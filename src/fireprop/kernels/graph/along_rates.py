@@ -9,12 +9,9 @@ import numpy as np
 
 from fireprop.kernels.compiling import apart, piece
 from fireprop.kernels.graph import blocks, flow, walk
-from fireprop.kernels.graph.ahead import BY_ALPHA, BY_BETA, n_found_ahead
+from fireprop.kernels.graph.ahead import BY_ALPHA, BY_BETA
 from fireprop.kernels.graph.blocks import GAP, A, B, current_of, unit_of
 from fireprop.kernels.graph.blocks_forward import carry_block
-from fireprop.kernels.graph.by_rates import slopes_at
-from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.varied import a_of, b_of
 from fireprop.kernels.membrane import slopes_of_response
 
 
@@ -102,26 +99,35 @@ def arrive(along, synapse, w, t):
 
 
 @piece
-def carry(along, lanes, own, channels, memo, column, gap):
+def carry(along, lanes, own, column, gap):
     """Drive the tangents of a block, which have been brought over a gap, and bring V and the currents over it.
 
     column  as of `drive_alike`
     """
     if along is not None:
-        base = along.state.lanes
-        if n_found_ahead(own) > 0:
-            drive_alike(
-                lanes.v, lanes.i, base.v, base.i, along.lanes_beta, along.lanes_alpha, own, lanes.factors, along.slopes,
-                column,
-            )  # fmt: skip
-        else:
-            drive_block(lanes.rates, lanes, base, along, own, channels, memo, gap)
-        carry_block(lanes.rates, base, own, channels, memo, column, gap)
+        drive_block(lanes.rates, lanes, along, own, column, gap)
+        carry_block(lanes.rates, along.state.lanes, own, column)
+
+
+@piece
+def drive_block(rates, lanes, along, own, column, gap):
+    """`currents.exponential.drive_tangents` of all units of a block.
+
+    rates  those of the lanes, whose factors of the gap have been found (`varied.find_each`)
+    """
+    base = along.state.lanes
+    if rates is not None:
+        if own.is_varied:
+            drive_varied(rates, lanes, base, along, own, gap)
+            return
+    drive_alike(
+        lanes.v, lanes.i, base.v, base.i, along.lanes_beta, along.lanes_alpha, own, lanes.factors, along.slopes, column
+    )  # fmt: skip
 
 
 @apart
 def drive_alike(lanes_v, lanes_i, base_v, base_i, d_beta, d_alpha, own, found, slopes, column):
-    """`drive_each` of a block of like units, with what `find_ahead` has found, from that column on."""
+    """`drive_block` of like units, with what `find_ahead` has found, from that column on."""
     first, n, b, gap = np.uint64(own.first_lane), np.uint64(own.width), found[B, column], found[GAP, column]
     for j in range(n):
         lanes_v[first + j] -= gap * d_beta[first + j] * b * base_v[first + j]
@@ -135,35 +141,18 @@ def drive_alike(lanes_v, lanes_i, base_v, base_i, d_beta, d_alpha, own, found, s
 
 
 @piece
-def drive_block(rates, lanes, base, along, own, channels, memo, gap):
-    """`drive_each`; rates: those of the lanes."""
-    if rates is not None:
-        if own.is_varied:
-            drive_each(rates, lanes, base, along, own, channels, memo, gap)
-            return
-    drive_each(None, lanes, base, along, own, channels, memo, gap)
-
-
-@piece
-def drive_each(rates, lanes, base, along, own, channels, memo, gap):
-    """`currents.exponential.drive_tangents` of all units of a block; rates: of the units, or None if they do not
-    differ."""
+def drive_varied(rates, lanes, base, along, own, gap):
+    """`drive_block` of units that differ."""
     first, n, d_beta, d_alpha = np.uint64(own.first_lane), np.uint64(own.width), along.lanes_beta, along.lanes_alpha
-    a, b, slopes = 0.0, 0.0, (0.0, 0.0)
+    for j in range(n):
+        lanes.v[first + j] -= gap * d_beta[first + j] * rates.b[0, j] * base.v[first + j]
     for k in range(own.n_channels):
-        alpha = channels[own.first_channel + k].alpha
-        if rates is None:
-            a, b, _ = remembered(memo[k], gap, alpha, own.beta)
-            slopes = slopes_of_response(gap, max(a, b), alpha, own.beta)
         at = np.uint64(own.first_current + k * own.width)
-        if k == 0:
-            for j in range(n):
-                lanes.v[first + j] -= gap * d_beta[first + j] * b_of(rates, j, b) * base.v[first + j]
         for j in range(n):
-            left, i, along_alpha = a_of(rates, k, j, a), base.i[at + j], d_alpha[at + j]
-            h_by_alpha, h_by_beta = slopes_at(rates, gap, left, b_of(rates, j, b), at + j, first + j, slopes)
-            lanes.v[first + j] += (h_by_alpha * along_alpha + h_by_beta * d_beta[first + j]) * i
-            lanes.i[at + j] -= gap * along_alpha * left * i
+            a, i, along_alpha = rates.a[k, j], base.i[at + j], d_alpha[at + j]
+            slopes = slopes_of_response(gap, max(a, rates.b[0, j]), rates.alpha[at + j], rates.beta[first + j])
+            lanes.v[first + j] += (slopes[BY_ALPHA] * along_alpha + slopes[BY_BETA] * d_beta[first + j]) * i
+            lanes.i[at + j] -= gap * along_alpha * a * i
 
 
 @piece

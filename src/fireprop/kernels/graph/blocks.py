@@ -42,8 +42,8 @@ class Lanes(NamedTuple):
     rows     (n_sources + 1,) int64: source s reaches the segments rows[s]:rows[s + 1]; segments (n_segments,) SEGMENT
     weight   (n_slots,), like v: of each segment of a block its weights, in order of the lanes. Segments that share
              weights have the same place; where none do, by synapse
-    factors  (6, twice the most segments of a source or N_AHEAD, and some) float64, scratch: see `find_factors` and
-             `ahead.find_ahead`
+    factors  (6, most currents of a unit times most segments of a source, or N_AHEAD, and some) float64, scratch: see
+             `find_factors` and `ahead.find_ahead`
     is_alone  (n_units,) bool, by unit; listed (n_units,) int64: list, of each block from its first lane on, of these
     rates    of units; None: in no block do they differ, and the passes are compiled without
     """

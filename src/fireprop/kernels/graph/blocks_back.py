@@ -4,17 +4,32 @@ import numpy as np
 
 from fireprop.kernels.bits import add_arrivals
 from fireprop.kernels.compiling import apart, piece
-from fireprop.kernels.graph.ahead import n_found_ahead
 from fireprop.kernels.graph.blocks import A, B, H
 from fireprop.kernels.graph.by_rates import move_block
-from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.varied import a_of, alpha_of, b_of, find_each, h_of
+from fireprop.kernels.graph.varied import alpha_of, find_each
 from fireprop.kernels.sums import N_SUMS
+
+
+@piece
+def move_block_back(rates, lanes, by, own, column, gap):
+    """Bring the adjoints of a block back over a gap, as `walk.move_many_backward` does those of one unit, and before
+    that their derivatives by rates.
+
+    rates   those of the lanes
+    column  as of `come_back`
+    """
+    find_each(rates, own, gap)
+    move_block(rates, by, lanes, own, column, gap)
+    if rates is not None:
+        if own.is_varied:
+            come_back_varied(rates, lanes, own)
+            return
+    come_back(lanes.v, lanes.i, own, lanes.factors, column)
 
 
 @apart
 def come_back(lanes_v, lanes_i, own, found, column):
-    """`move_lanes_back` of a block of like units, with factors that `find_ahead` has found, from that column on."""
+    """`move_block_back` of like units, with factors that `find_ahead` has found, from that column on."""
     first, n, b = np.uint64(own.first_lane), np.uint64(own.width), found[B, column]
     for k in range(own.n_channels):
         at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
@@ -25,19 +40,15 @@ def come_back(lanes_v, lanes_i, own, found, column):
 
 
 @piece
-def move_block_back(rates, lanes, by, own, channels, memo, column, t):
-    """`move_lanes_back`, and the derivatives by rates before that; rates: those of the lanes; column: as of
-    `come_back`."""
-    find_each(rates, own, own.at - t)
-    move_block(rates, by, lanes, own, channels, memo, column, own.at - t)
-    if n_found_ahead(own) > 0:
-        come_back(lanes.v, lanes.i, own, lanes.factors, column)
-        return
-    if rates is not None:
-        if own.is_varied:
-            move_lanes_back(rates, lanes, own, channels, memo, t)
-            return
-    move_lanes_back(None, lanes, own, channels, memo, t)
+def come_back_varied(rates, lanes, own):
+    """`move_block_back` of units that differ, with factors that `varied.find_each` has found."""
+    first, n, lanes_v, lanes_i = np.uint64(own.first_lane), np.uint64(own.width), lanes.v, lanes.i
+    for k in range(own.n_channels):
+        at = np.uint64(own.first_current + k * own.width)
+        for j in range(n):
+            lanes_i[at + j] = rates.a[k, j] * lanes_i[at + j] + rates.h[k, j] * lanes_v[first + j]
+    for j in range(n):
+        lanes_v[first + j] *= rates.b[0, j]
 
 
 @piece
@@ -48,27 +59,6 @@ def sum_block(rates, lanes, own, alpha, first_weight, place, sums):
             sum_lanes(rates, lanes, own, alpha, first_weight, place, sums)
             return
     sum_lanes(None, lanes, own, alpha, first_weight, place, sums)
-
-
-@piece
-def move_lanes_back(rates, lanes, own, channels, memo, t):
-    """Bring the adjoints of a block back to t, as `walk.move_many_backward` does those of one unit.
-
-    rates  of the units, whose factors of the gap have been found (`varied.find_each`), or None if they do not differ
-    """
-    first, n = np.uint64(own.first_lane), np.uint64(own.width)
-    lanes_v, lanes_i = lanes.v, lanes.i
-    gap, a, b, h = own.at - t, 0.0, 1.0, 0.0
-    for k in range(own.n_channels):
-        if rates is None:
-            b, a, h = remembered(memo[k], gap, own.beta, channels[own.first_channel + k].alpha)
-        at = np.uint64(own.first_current + k * own.width)
-        for j in range(n):
-            kept, driven = a_of(rates, k, j, a) * lanes_i[at + j], h_of(rates, k, j, h) * lanes_v[first + j]
-            lanes_i[at + j] = kept + driven
-    for j in range(n):
-        lanes_v[first + j] *= b_of(rates, j, b)
-    own.at = t
 
 
 @piece

@@ -4,15 +4,27 @@ vector passes."""
 import numpy as np
 
 from fireprop.kernels.compiling import apart, piece
-from fireprop.kernels.graph.ahead import n_found_ahead
 from fireprop.kernels.graph.blocks import A, B, H
-from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.varied import a_of, alpha_of, b_of, h_of
+from fireprop.kernels.graph.varied import alpha_of
+
+
+@piece
+def carry_block(rates, lanes, own, column):
+    """Bring the numbers of a block over a gap, as `flow.move_forward` does those of one unit; column: as of
+    `carry_alike`.
+
+    rates  those of the lanes, whose factors of the gap have been found (`varied.find_each`)
+    """
+    if rates is not None:
+        if own.is_varied:
+            carry_varied(rates, lanes, own)
+            return
+    carry_alike(lanes.v, lanes.i, own, lanes.factors, column)
 
 
 @apart
 def carry_alike(lanes_v, lanes_i, own, found, column):
-    """`carry_lanes` of a block of like units, with factors that `find_ahead` has found, from that column on."""
+    """`carry_block` of like units, with factors that `find_ahead` has found, from that column on."""
     first, n = np.uint64(own.first_lane), np.uint64(own.width)
     for k in range(own.n_channels):
         at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
@@ -23,38 +35,15 @@ def carry_alike(lanes_v, lanes_i, own, found, column):
 
 
 @piece
-def carry_block(rates, lanes, own, channels, memo, column, gap):
-    """Bring a block over a gap; column: as of `carry_alike`.
-
-    rates  those of the lanes, whose factors of the gap have been found (`varied.find_each`)
-    """
-    if n_found_ahead(own) > 0:
-        carry_alike(lanes.v, lanes.i, own, lanes.factors, column)
-        return
-    if rates is not None:
-        if own.is_varied:
-            carry_lanes(rates, lanes, own, channels, memo, gap)
-            return
-    carry_lanes(None, lanes, own, channels, memo, gap)
-
-
-@piece
-def carry_lanes(rates, lanes, own, channels, memo, gap):
-    """Bring the numbers of a block over a gap, as `flow.move_forward` does those of one unit.
-
-    rates  of the units, or None if they do not differ
-    """
-    first, n = np.uint64(own.first_lane), np.uint64(own.width)
-    lanes_v, lanes_i = lanes.v, lanes.i
-    a, b, h = 0.0, 1.0, 0.0
+def carry_varied(rates, lanes, own):
+    """`carry_block` of units that differ."""
+    first, n, lanes_v, lanes_i = np.uint64(own.first_lane), np.uint64(own.width), lanes.v, lanes.i
     for k in range(own.n_channels):
-        if rates is None:
-            a, b, h = remembered(memo[k], gap, channels[own.first_channel + k].alpha, own.beta)
         at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
-            left = b_of(rates, j, b) * lanes_v[first + j] if k == 0 else lanes_v[first + j]
-            lanes_v[first + j] = left + h_of(rates, k, j, h) * lanes_i[at + j]
-            lanes_i[at + j] *= a_of(rates, k, j, a)
+            left = rates.b[0, j] * lanes_v[first + j] if k == 0 else lanes_v[first + j]
+            lanes_v[first + j] = left + rates.h[k, j] * lanes_i[at + j]
+            lanes_i[at + j] *= rates.a[k, j]
 
 
 @piece

@@ -12,11 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fireprop.kernels.compiling import apart, piece
-from fireprop.kernels.graph.ahead import BY_ALPHA, BY_BETA, n_found_ahead
+from fireprop.kernels.graph.ahead import BY_ALPHA, BY_BETA
 from fireprop.kernels.graph.blocks import GAP, A, B, H, current_of
 from fireprop.kernels.graph.channels import channels_of
-from fireprop.kernels.graph.state import remembered
-from fireprop.kernels.graph.varied import a_of, b_of, h_of
 from fireprop.kernels.membrane import slopes_of_response
 
 OF_CURRENT = np.dtype(
@@ -162,9 +160,24 @@ def add_up(by, constants, node, u):
             current.sum_beta, current.sum_alpha = 0.0, 0.0
 
 
+@piece
+def move_block(rates, by, lanes, own, column, gap):
+    """Bring the derivatives of a block back over a gap, before its adjoints move.
+
+    rates   those of the lanes, whose factors of the gap have been found (`varied.find_each`)
+    column  as of `move_alike`
+    """
+    if by is not None:
+        if rates is not None:
+            if own.is_varied:
+                move_varied(rates, by, lanes, own, gap)
+                return
+        move_alike(lanes.v, lanes.i, by.lanes_v, by.by_beta, by.by_alpha, own, lanes.factors, by.slopes, column)
+
+
 @apart
 def move_alike(lanes_v, lanes_i, by_v, by_beta, by_alpha, own, found, slopes, column):
-    """`move_each` of a block of like units, with what `find_ahead` has found, from that column on."""
+    """`move_block` of like units, with what `find_ahead` has found, from that column on."""
     first, n, b, gap = np.uint64(own.first_lane), np.uint64(own.width), found[B, column], found[GAP, column]
     for k in range(own.n_channels):
         at, a, h = np.uint64(own.first_current + k * own.width), found[A, column + k], found[H, column + k]
@@ -178,50 +191,17 @@ def move_alike(lanes_v, lanes_i, by_v, by_beta, by_alpha, own, found, slopes, co
 
 
 @piece
-def move_block(rates, by, lanes, own, channels, memo, column, gap):
-    """Bring the derivatives of a block back over a gap, before its adjoints move.
-
-    rates   those of the lanes, whose factors of the gap have been found (`varied.find_each`)
-    column  as of `move_alike`
-    """
-    if by is not None:
-        if n_found_ahead(own) > 0:
-            move_alike(
-                lanes.v, lanes.i, by.lanes_v, by.by_beta, by.by_alpha, own, lanes.factors, by.slopes, column
-            )  # fmt: skip
-            return
-        if rates is not None:
-            if own.is_varied:
-                move_each(rates, by, lanes, own, channels, memo, gap)
-                return
-        move_each(None, by, lanes, own, channels, memo, gap)
-
-
-@piece
-def move_each(rates, by, lanes, own, channels, memo, gap):
-    """`move_block`; rates: of the units, or None if they do not differ."""
-    first, n, lanes_i = np.uint64(own.first_lane), np.uint64(own.width), lanes.i
-    by_v, by_beta, by_alpha = by.lanes_v, by.by_beta, by.by_alpha
-    a, b, h, slopes = 0.0, 1.0, 0.0, (0.0, 0.0)
+def move_varied(rates, by, lanes, own, gap):
+    """`move_block` of units that differ."""
+    first, n, by_v, by_beta, by_alpha = (
+        np.uint64(own.first_lane), np.uint64(own.width), by.lanes_v, by.by_beta, by.by_alpha
+    )  # fmt: skip
     for k in range(own.n_channels):
-        alpha = channels[own.first_channel + k].alpha
-        if rates is None:
-            b, a, h = remembered(memo[k], gap, own.beta, alpha)
-            slopes = slopes_of_response(gap, max(a, b), alpha, own.beta)
         at = np.uint64(own.first_current + k * own.width)
         for j in range(n):
-            v, i = lanes.v[first + j], lanes_i[at + j]
-            left, response = a_of(rates, k, j, a), h_of(rates, k, j, h)
-            h_by_alpha, h_by_beta = slopes_at(rates, gap, left, b_of(rates, j, b), at + j, first + j, slopes)
-            by_beta[at + j] = left * by_beta[at + j] + (response * by_v[first + j] + h_by_beta * v)
-            by_alpha[at + j] = left * (by_alpha[at + j] - gap * i) + h_by_alpha * v
+            a, b, h, v = rates.a[k, j], rates.b[0, j], rates.h[k, j], lanes.v[first + j]
+            slopes = slopes_of_response(gap, max(a, b), rates.alpha[at + j], rates.beta[first + j])
+            by_beta[at + j] = a * by_beta[at + j] + (h * by_v[first + j] + slopes[BY_BETA] * v)
+            by_alpha[at + j] = a * (by_alpha[at + j] - gap * lanes.i[at + j]) + slopes[BY_ALPHA] * v
     for j in range(n):
-        by_v[first + j] = b_of(rates, j, b) * (by_v[first + j] - gap * lanes.v[first + j])
-
-
-@piece
-def slopes_at(rates, gap, a, b, place, lane, common):
-    """The slopes of the response of a current at a place in the lanes: those of all units, if they do not differ."""
-    if rates is None:
-        return common
-    return slopes_of_response(gap, max(a, b), rates.alpha[place], rates.beta[lane])
+        by_v[first + j] = rates.b[0, j] * (by_v[first + j] - gap * lanes.v[first + j])

@@ -69,8 +69,8 @@ def arrive_at_block(lanes, part, column, graph, direction, state, t, d_t):
     own = lanes.blocks[part.number]
     if -np.inf < own.at < t:
         find_each(lanes.rates, own, t - own.at)
-        carry_block(lanes.rates, lanes, own, graph.channels, state.memo, column, t - own.at)
-        along_rates.carry(direction.rates, lanes, own, graph.channels, state.memo, column, t - own.at)
+        carry_block(lanes.rates, lanes, own, column)
+        along_rates.carry(direction.rates, lanes, own, column, t - own.at)
     own.at = t
     for listed in range(own.n_alone):
         u = lanes.listed[own.first_lane + listed]
