@@ -274,11 +274,14 @@ def test_what_does_not_go_with_a_state_is_refused(inputs):
     assert len(trained.record(empty, t_end=2.0, state=state)) == 2  # nothing flows through a frozen state
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", ["tau_mem", "tau_syn"])
-def test_a_chain_refuses_a_time_constant_that_was_not_trained_before_unless_the_state_is_detached(inputs, name):
+def test_a_chain_refuses_a_time_constant_that_was_not_trained_before_unless_the_state_is_detached(inputs, name, frozen):
     fixed, trained = chain(), chain(**{name: parameter({"tau_mem": 1.0, "tau_syn": 0.5}[name])})
-    state = fixed.record(between(inputs, -1.0, 1.0), t_end=1.0, state="rest").state()
     late = between(inputs, 1.0, T_END)
+    constant = getattr(trained[0], name).requires_grad_(not frozen)
+    state = (trained if frozen else fixed).record(between(inputs, -1.0, 1.0), t_end=1.0, state="rest").state()
+    constant.requires_grad_(True)
     with pytest.raises(
         ValueError, match=rf"^state: {name} is trained, and was not in the run that made this state: detach the state"
     ):

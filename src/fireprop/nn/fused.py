@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fireprop import engine
+from fireprop.compat.tensors import transforms_active
 from fireprop.nn import checks
 from fireprop.nn.constants import check_gradient
 from fireprop.nn.planning import chain_weights, keep, plain_layers, plan_of, thresholds_of
@@ -55,6 +56,8 @@ def run_layers(
     check_gradient(gradient, sites)
     trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
+    constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
+    asked = [part for part, value in zip(parts, constants, strict=True) if value.requires_grad or transforms_active()]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(
@@ -72,7 +75,7 @@ def run_layers(
             times, inputs.units.numpy(), inputs.offsets.numpy(), horizon.numpy(),
             t_start=None if start is None else start.numpy(), stop=stopping,
             max_spikes=max_spikes, initial=None if initial is None else initial.state, want_state=state is not None,
-            parts=parts,
+            parts=asked,
         )  # fmt: skip
         if isinstance(run, engine.chain.Run) and plan.outline is None:
             keep(layers, plan, run.chain)
@@ -81,7 +84,6 @@ def run_layers(
     simulation = simulation_of(
         solve, parts, on_graze=on_graze, gradient=gradient, max_sensitivity=max_sensitivity, initial=initial
     )
-    constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
     return record_of(
         simulation, inputs, weights, thresholds_of(layers), horizon, constants=constants, initial=initial, kind=kind,
         shapes=[lif.out_shape for lif in layers],
