@@ -493,6 +493,31 @@ def test_a_layer_with_frozen_constants_has_the_spikes_and_gradients_of_one_witho
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.white_box
+@pytest.mark.parametrize("constants", [{}, {"adaptation": 0.1, "tau_adapt": 1.0}])
+def test_no_derivative_by_a_frozen_parameter_is_found(monkeypatch, constants):
+    values = {"tau_mem": nn.Parameter(torch.ones(3).double()), "t_ref": nn.Parameter(torch.full((3,), 0.1).double())}
+    layer = LIF(2, 3, **values, tau_syn=0.5, dtype=torch.float64, **constants)
+    layer.weight.data.copy_(torch.tensor([[3.0, 1.5], [2.0, 3.0], [4.0, 1.0]]))
+    inputs, asked, found = Spikes.from_latencies([[0.1, 0.6]]), [], []
+    of_run = type(layer.record(inputs, t_end=3.0).runs[0])
+    adjoint = of_run.adjoint
+
+    def watched(run, *args, parts, **options):
+        asked.append([part.kind for part in parts])
+        return adjoint(run, *args, parts=parts, **options)
+
+    monkeypatch.setattr(of_run, "adjoint", watched)
+    for trained in (True, False):
+        layer.zero_grad()
+        layer.tau_mem.requires_grad_(trained)
+        layer(inputs, t_end=3.0).times.sum().backward()
+        assert (layer.tau_mem.grad is None) != trained
+        found.append([layer.weight.grad, layer.t_ref.grad])
+    assert asked == [["tau_mem", "t_ref"], ["t_ref"]]
+    assert all(map(torch.equal, *found))
+
+
 # --- starts ---
 
 

@@ -228,16 +228,21 @@ class _Adjoint(Once):
     further constants, and of the initial state."""
 
     @staticmethod
-    def forward(kept: _Kept, wanted: Sequence[bool], n_given: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        kept: _Kept, wanted: Sequence[bool], n_given: int, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         run, n_layers = kept.run(tensors), n_given - kept.n_final
+        first = len(wanted) - kept.n_initial - len(kept.parts)
+        parts = [part for part, is_wanted in zip(kept.parts, wanted[first:], strict=False) if is_wanted]
         gradient = run.adjoint(
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
-            parts=kept.parts,
+            parts=parts,
             zero_grazes=kept.zero_grazes,
             after=_cotangents(run, tensors[n_layers:n_given]),
         )
-        found = [*gradient.weights, *gradient.thresholds, *gradient.parts]
+        by_part = dict(zip(parts, gradient.parts, strict=True))
+        found = [*gradient.weights, *gradient.thresholds, *(by_part.get(part) for part in kept.parts)]
         if kept.n_initial and gradient.state is not None:
             found += gradient.state
         return _as_tensors(gradient.times, found, tensors[n_given + 1 : -kept.n_arrays])
@@ -257,7 +262,9 @@ class _ForwardPropagation(Once):
     """The same gradients by the paper's algorithm: dF/dp row by row, forwards in time."""
 
     @staticmethod
-    def forward(kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        kept: _Kept, wanted: Sequence[bool], n_layers: int, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         weights, thresholds, inputs = kept.run(tensors).forward_propagation(
             [_array(grad) for grad in tensors[:n_layers]],
             want_input_times=wanted[0],
@@ -286,10 +293,15 @@ def _array(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else arguments.array(tensor)
 
 
-def _as_tensors(inputs: Array, gradients: Sequence[Array], parameters: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def _as_tensors(
+    inputs: Array, gradients: Sequence[Array | None], parameters: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
     """Gradients in the dtypes of what they belong to. Raises ValueError where float32 cannot hold one."""
-    grads = []
+    grads: list[Tensor | None] = []
     for grad, parameter in zip(gradients, parameters, strict=True):
+        if grad is None:
+            grads.append(None)
+            continue
         tensor = torch.from_numpy(grad)
         if parameter is not None and tensor.dtype != parameter.dtype:
             tensor = tensor.to(parameter.dtype)
