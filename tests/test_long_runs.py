@@ -289,6 +289,35 @@ def test_a_chain_refuses_a_time_constant_that_was_not_trained_before_unless_the_
     trained.record(late, t_end=T_END, state=state.detach())
 
 
+@pytest.mark.parametrize("name", ["tau_mem", "tau_syn"])
+def test_a_chain_refuses_that_some_time_constants_are_frozen_at_a_cut(inputs, name):
+    net = chain(tau_mem=parameter(1.0), tau_syn=parameter(0.5))
+    state = net.record(between(inputs, -1.0, 1.0), t_end=1.0, state="rest").state()
+    late = between(inputs, 1.0, T_END)
+    getattr(net[0], name).requires_grad_(False)
+    with pytest.raises(
+        ValueError, match=rf"^state: {name} was trained in the run that made this state, and is not, but others are"
+    ):
+        net.record(late, t_end=T_END, state=state)
+    net.record(late, t_end=T_END, state=state.detach())
+
+
+def test_a_frozen_time_constant_of_a_chain_is_frozen_under_torch_func_too(inputs):
+    late, gradients = between(inputs, 1.0, T_END), []
+    for tau_mem in (1.0, parameter(1.0).requires_grad_(False)):
+        (layer, _) = chain(tau_mem=tau_mem)
+        state = layer.record(between(inputs, -1.0, 1.0), t_end=1.0, state="rest").state()
+
+        def loss(weight, layer=layer, state=state):
+            return torch.func.functional_call(
+                layer, {"weight": weight}, (late,), {"t_end": T_END, "state": state}
+            ).times.sum()
+
+        gradients.append(torch.func.grad(loss)(layer.weight.detach()))
+    assert gradients[0].any()
+    assert torch.equal(*gradients)
+
+
 PLAIN = {"tau_mem": 1.0, "tau_syn": 0.5, "t_ref": 0.12}
 RECURRENT = {**PLAIN, "recurrent": True}
 ADAPTING = {**RECURRENT, "tau_syn_rec": 0.4, "adaptation": 0.3, "tau_adapt": 2.0}

@@ -27,6 +27,11 @@ class Part(NamedTuple):
     kind: Literal["tau_mem", "t_ref", "v_start", "tau_syn", "delay"]
     number: int
 
+    @property
+    def is_rate(self) -> bool:
+        """Whether they are time constants."""
+        return self.kind in ("tau_mem", "tau_syn")
+
 
 class Cotangents(NamedTuple):
     """Derivatives of a loss by a state.
@@ -362,7 +367,7 @@ class Engine(ABC):
         max_spikes             limit of spikes per layer and sample
         initial                the `state` of an earlier run, at whose t_end this one continues it; without a stop
         want_state             keep the final state, as Run.state; without a stop
-        parts                  constants that derivatives are asked for, through states too
+        parts                  constants by which it will be differentiated, which the state of a chain tells
 
         A run that is cut anywhere has the bits of the whole: spikes at a cut belong to the part that starts there. The
         slope after a refractory period that ends in a later part stays 0. The last events of the log, which belong to

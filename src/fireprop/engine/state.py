@@ -52,7 +52,8 @@ class State(interface.State):
         attached = np.full((batch, chain.layers.size), -np.inf) if initial is None else initial.attached
         widths = tuple(chain.layers["width"].tolist())
         kept = resume_kernel.State(*arrays)
-        return cls(t_end.copy(), widths, kept, chain.layers, chain.units, attached, t_start, _rates_of(parts))
+        rates = frozenset(part for part in parts if part.is_rate)
+        return cls(t_end.copy(), widths, kept, chain.layers, chain.units, attached, t_start, rates)
 
     def sample(self, k: int) -> resume_kernel.State:
         return resume_kernel.State(*(array[k] for array in self.arrays))
@@ -136,16 +137,20 @@ class State(interface.State):
         check_continues(self.t_end, times, offsets, t_end)
 
     def check_trained(self, parts: Sequence[Part]) -> None:
-        """Refuse to differentiate through the state by a time constant by which the run before was not."""
-        kinds = sorted({part.kind for part in _rates_of(parts) - self.trained})
-        if kinds and not self.is_constant:
-            raise ValueError(
-                f"state: {', '.join(kinds)} is trained, and was not in the run that made this state: detach the state"
-            )
+        """Refuse to differentiate through the state by other time constants than those of the run before, or by none.
 
-
-def _rates_of(parts: Sequence[Part]) -> frozenset[Part]:
-    return frozenset(part for part in parts if part.kind in ("tau_mem", "tau_syn"))
+        The sums that cross the cut are those of all of them.
+        """
+        rates = {part for part in parts if part.is_rate}
+        if self.is_constant or not rates:
+            return
+        for kinds, text in (
+            (rates - self.trained, "is trained, and was not in the run that made this state"),
+            (self.trained - rates, "was trained in the run that made this state, and is not, but others are"),
+        ):
+            if kinds:
+                names = ", ".join(sorted({part.kind for part in kinds}))
+                raise ValueError(f"state: {names} {text}: detach the state, or train the same in both")
 
 
 def joint_of(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fireprop import engine
-from fireprop.compat.tensors import transforms_active
 from fireprop.nn import checks
 from fireprop.nn.constants import check_gradient
 from fireprop.nn.planning import chain_weights, keep, plain_layers, plan_of, thresholds_of
@@ -57,7 +56,7 @@ def run_layers(
     trained = [site for site in sites if site.trained]
     parts = [site.part for site in trained]
     constants = [site.tensor() if as_graph or site.part.kind == "delay" else site.per_unit() for site in trained]
-    asked = [part for part, value in zip(parts, constants, strict=True) if value.requires_grad or transforms_active()]
+    asked = [part for part, value in zip(parts, constants, strict=True) if value.requires_grad]
 
     # Under torch.func a tensor has no storage until the node of the graph is run: arrays are made in here.
     def solve(

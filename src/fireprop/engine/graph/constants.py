@@ -1,6 +1,6 @@
 """Derivatives by the constants of a graph: time constants, refractory periods, delays, initial potentials."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +23,6 @@ def gradients(run: "Run", parts: Sequence[Part], total: Constants, flow: Array) 
     """
     by_line = _by_line(run, flow) if any(part.kind == "delay" for part in parts) else np.empty(0)
     return [_in_shape(run.structure, part, total, by_line) for part in parts]
-
-
-def have_rates(parts: Iterable[Part]) -> bool:
-    return any(part.kind in ("tau_mem", "tau_syn") for part in parts)
 
 
 def direction_of(run: "Run", d_parts: Mapping[Part, Array]) -> Constants:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fireprop.engine import memory
 from fireprop.engine.arrays import Array, records, refuse_non_finite
-from fireprop.engine.graph.constants import delayed_by, direction_of, gradients, have_rates
+from fireprop.engine.graph.constants import delayed_by, direction_of, gradients
 from fireprop.engine.graph.known import Known, move, new_derivatives, zeros_of
 from fireprop.engine.graph.scratch import lanes_of, own_state, scratch, slots_of
 from fireprop.engine.graph.state import bias_synapses
@@ -35,7 +35,7 @@ def adjoint(
     after: Cotangents | None = None,
 ) -> Gradient:
     """Reverse mode."""
-    rates = have_rates(parts)
+    rates = any(part.is_rate for part in parts)
     joint = None if after is None and not run.resumed else _joint(run, after, rates=rates)
     flow = run.flow(grad_times, after)
     found = _sweep(run, flow, joint, zero_grazes, want_inputs=want_input_times, rates=rates)

@@ -44,7 +44,7 @@ class ByRates(NamedTuple):
 
     all     (3, widest layer) in the dtype of the weights
     alone   (widest layer,) BY_RATES
-    wanted  (2,) bool: by which rates the layer is differentiated; rows of others are not moved
+    wanted  (2,) bool: by which rates the layer is differentiated; rows of others mean nothing
     gap     (3,) float64: a gap, and the slopes of the response over it
     ahead   (2, N_AHEAD) float64: slopes over the gaps of `Lanes.gaps`
     moves   (2, widest layer) float64: slopes over those of `Lanes.moves`
