@@ -493,7 +493,6 @@ def test_a_layer_with_frozen_constants_has_the_spikes_and_gradients_of_one_witho
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.white_box
 @pytest.mark.parametrize("constants", [{}, {"adaptation": 0.1, "tau_adapt": 1.0}])
 def test_no_derivative_by_a_frozen_parameter_is_found(monkeypatch, constants):
     values = {"tau_mem": nn.Parameter(torch.ones(3).double()), "t_ref": nn.Parameter(torch.full((3,), 0.1).double())}
