@@ -197,6 +197,8 @@ def test_names_of_populations_and_parameters(rng):
     inputs = Spikes.from_latencies(torch.from_numpy(rng.uniform(0.0, 0.5, (1, 3))))
     wanted = ["connections.b->a.weight", "populations.a.v_threshold"]
     jacobian = forward_propagation(net, inputs, t_end=2.0, layers=["b"], parameters=wanted)
+    by_number = forward_propagation(net, inputs, t_end=2.0, layers=[np.int64(1)], parameters=wanted)
+    assert all(torch.equal(by_number.by[name], jacobian.by[name]) for name in wanted)
     assert set(jacobian.by) == set(wanted)
     assert (jacobian.layers == 1).all()
     assert jacobian.times.numel() == net.record(inputs, t_end=2.0)["b"].n_spikes
@@ -204,8 +206,13 @@ def test_names_of_populations_and_parameters(rng):
         forward_propagation(net, inputs, t_end=2.0, parameters=["weight"])
     with pytest.raises(ValueError, match=re.escape("layers[1] = 'c': the layers are a, b")):
         forward_propagation(net, inputs, t_end=2.0, layers=["a", "c"])
+    with pytest.raises(ValueError, match=re.escape("layers[0] = True: the layers are a, b")):
+        forward_propagation(net, inputs, t_end=2.0, layers=[True])
     with pytest.raises(IndexError, match="sample = 1: there are 1"):
         explicit_system(net, inputs, t_end=2.0, sample=1)
+    nobody = Spikes.from_latencies(torch.zeros(0, 3, dtype=torch.float64))
+    with pytest.raises(IndexError, match=r"^sample = 0: there are none$"):
+        explicit_system(net, nobody, t_end=2.0, sample=0)
 
 
 def test_forward_propagation_by_what_it_knows_leaves_other_trained_constants_alone():

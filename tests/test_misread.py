@@ -38,6 +38,15 @@ CONSTANTS = {
 }
 
 
+@pytest.mark.parametrize("name", ["bias", "i_start"])
+@pytest.mark.parametrize("options", [{}, {"recurrent": True, "delay": 0.2}])
+def test_what_acts_at_the_start_is_named_by_its_unit(name, options):
+    net = layer(**{name: torch.zeros(layer().out_features, dtype=torch.float64)}, **options)
+    getattr(net, name)[1] = torch.nan
+    with pytest.raises(ValueError, match=rf"^layer 0: {name}\[1\] = nan: weights must be finite"):
+        net(X, t_end=3.0, t_start=0.0)
+
+
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_buffer_that_is_differentiated_by_has_its_gradient(name):
     """In both modes, as functional_call and plain assignment put it there; it was 0 or None."""

@@ -380,6 +380,16 @@ def test_settings_that_differ_from_those_of_the_run_are_named(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_run_goes_on_with_the_network_that_began_it(tmp_path):
+    training.fit(trainer_for(LIMean(), epochs=1), tmp_path / "run")
+    other = network(LIMean())
+    other.append(LI(*[other[-1].out_features] * 2, tau_mem=1.0, tau_syn=0.5))
+    words = r"^the checkpoint is damaged, or of another network \(weights has the entries .*\): build the network of"
+    with pytest.raises(RunError, match=words):
+        training.fit(trainer_for(LIMean(), other, epochs=1), tmp_path / "run", resume=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(("change", "words"), [
     (lambda data: SpikeDataset(data.spikes[:-1], data.labels[:-1]), "number of training samples: {} there, {} here"),
     (lambda data: SpikeDataset(data.spikes, 1 - data.labels), "digest of the labels of the training part: "),

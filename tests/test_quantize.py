@@ -125,6 +125,13 @@ def test_what_is_no_network_and_no_spikes_is_refused_by_name(call, text):
         call()
 
 
+def test_a_delay_that_is_computed_is_refused_by_name():
+    net = Sequential(LIF(2, 2, tau_mem=1.0, tau_syn=0.5, delay=0.3, **DOUBLE))
+    net[0].delay = 2.0 * torch.nn.Parameter(torch.tensor(0.1, **DOUBLE))
+    with pytest.raises(ValueError, match=re.escape("0.delay is computed from what requires a gradient: give")):
+        quantize(net)
+
+
 def test_a_parametrised_delay_is_refused_by_name():
     net = Sequential(
         LIF(2, 2, tau_mem=1.0, tau_syn=0.5, delay=torch.nn.Parameter(torch.tensor(0.3, **DOUBLE)), **DOUBLE)

@@ -11,7 +11,7 @@ import reference
 from fireprop import Spikes
 from fireprop.losses import first_spike_cross_entropy, spike_time_mse
 from fireprop.nn import LI, LIF, Network, Sequential
-from fireprop.silent import bump_, missing_times, next_times, silent_hinge, silent_peaks
+from fireprop.silent import bump_, missing_times, next_times, project_, silent_hinge, silent_peaks
 from fireprop.validity import validity_report
 
 T_END = 3.0
@@ -200,6 +200,23 @@ def test_a_bump_lifts_all_synapses_of_dead_units_alone():
     sparse.weight.data = torch.tensor([0.1, 5.0, 5.0], dtype=torch.float64)
     assert bump_(sparse, inputs, sparse.record(inputs, t_end=T_END), amount=0.25) == [1]
     assert sparse.weight.tolist() == [0.35, 5.0, 5.0]
+
+
+def test_frozen_weights_are_neither_lifted_nor_moved_onto_the_mean_potential(rng):
+    net = Sequential(LIF(2, 2, **TAUS), LIF(2, 3, **TAUS))
+    for layer in net:
+        layer.weight.data = torch.from_numpy(rng.uniform(0.1, 0.5, layer.weight.shape))
+    net[0].weight.requires_grad_(False)
+    before = [layer.weight.detach().clone() for layer in net]
+    inputs = Spikes.from_latencies([[0.1, 0.2]])
+    record = net.record(inputs, t_end=T_END)
+    assert project_(net, inputs, record, zeta_min=0.5) == [0, 0]  # the second one hears nothing
+    assert bump_(net, inputs, record, amount=0.25) == [0, 3]
+    assert torch.equal(net[0].weight, before[0])
+    assert torch.equal(net[1].weight, before[1] + 0.25)
+    net[0].weight.requires_grad_(True)
+    assert project_(net, inputs, record, zeta_min=0.5) == [2, 0]
+    assert not torch.equal(net[0].weight, before[0])
 
 
 @pytest.mark.parametrize("over", [None, 1])

@@ -390,10 +390,11 @@ def _chosen(
         n_layers, numbers = len(view.structure.populations), []
         for k, layer in enumerate(layers):
             number = view.names.index(layer) if isinstance(layer, str) and layer in view.names else layer
-            if not isinstance(number, int) or isinstance(number, bool) or not -n_layers <= number < n_layers:
+            whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+            if not whole or not -n_layers <= int(number) < n_layers:
                 known = ", ".join(view.names) or f"0 to {n_layers - 1}"
                 raise ValueError(f"layers[{k}] = {layer!r}: the layers are {known}")
-            numbers.append(number % n_layers)
+            numbers.append(int(number) % n_layers)
         chosen &= np.isin(spikes.layers, numbers)
     if first_only:
         ids = np.stack([spikes.samples, spikes.layers, spikes.units])

@@ -7,6 +7,7 @@ where a spike and an arrival change places (design 3). What lies near such a cha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -179,8 +180,8 @@ class ValidityReport:
     growth: Tensor | None = None
 
     def __getitem__(self, layer: int | str) -> LayerValidity:
-        if isinstance(layer, int):
-            return self.layers[layer]
+        if isinstance(layer, Integral):
+            return self.layers[int(layer)]
         for found in self.layers:
             if found.name == layer:
                 return found

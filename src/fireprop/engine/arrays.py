@@ -15,6 +15,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 # Far beyond any use, and near enough that no sum over arrivals and no gap can overflow.
 MAX_WEIGHT = {np.dtype(np.float32): 1e15, np.dtype(np.float64): 1e100}
 MAX_TIME = 1e300
+STARTS = "bias", "v_start", "i_start"  # one per unit, though the engine keeps them as a column of weights
 # Of time constants, their inverses, thresholds and holds: no product of two rates and a time overflows.
 MAX_CONSTANT = 1e100
 
@@ -134,7 +135,8 @@ def check_weight(where: str, name: str, weight: Array, dtype: np.dtype[Any] | No
     if weight.size and not max(-weight.min(), weight.max()) <= limit:
         index = np.argwhere(~(np.abs(weight) <= limit))[0].tolist()
         value = float(weight[tuple(index)])
-        raise ValueError(f"{where}: {name}{index} = {value}: weights must be finite, and within +-{limit:g}")
+        place = index[:1] if name in STARTS else index
+        raise ValueError(f"{where}: {name}{place} = {value}: weights must be finite, and within +-{limit:g}")
 
 
 def check_at_least(where: str, name: str, values: Array, least: float) -> None:

@@ -55,7 +55,8 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     `clock_driven.simulate` puts the spikes of the units on the grid too.
 
     Raises TypeError for what is no module and for bits that are no integer. Raises ValueError for bits or a step out of
-    range, for weights that are not finite, and for weights, delays or t_ref behind a parametrisation.
+    range, for weights that are not finite, for weights, delays or t_ref behind a parametrisation, and for buffers that
+    are computed from what requires a gradient.
 
     >>> from fireprop.nn import LIF
     >>> layer = LIF(2, 1, tau_mem=1.0, tau_syn=0.5, delay=0.26, dtype=torch.float64)
@@ -71,6 +72,9 @@ def quantize(net: nn.Module, *, bits: int = 8, step: float | None = None) -> Qua
     for path, module in net.named_modules():
         for name in WEIGHTS:
             _refuse_parametrised(path, module, name)
+    for name, buffer in net.named_buffers():
+        if not buffer.is_leaf:  # torch copies no such tensor
+            raise ValueError(f"{name} is computed from what requires a gradient: give {name}.detach()")
     rounded = copy.deepcopy(net)
     change, scales = {}, {}
     for name, weight in _weights(rounded):

@@ -19,6 +19,8 @@ from fireprop.synapses import NAMES, Synapse
 def check_index(name: str, value: int, size: int, *, negative: bool = False) -> None:
     """Raise IndexError unless 0 <= value < size, or, if negative, -size <= value; TypeError if it is no integer."""
     value = arguments.integer(name, value)
+    if not size:
+        raise IndexError(f"{name} = {value}: there are none")
     lowest = -size if negative else 0
     if not lowest <= value < size:
         raise IndexError(f"{name} = {value}: there are {size}, give an index from {lowest} to {size - 1}")
@@ -244,6 +246,11 @@ def check_own_weight(where: str, weight: Tensor | None) -> None:
             f"{where}: weight is computed by a parametrization or a hook, so that it cannot be changed in place: do "
             "this first, and register the parametrization then"
         )
+
+
+def is_frozen(weight: Tensor) -> bool:
+    """Whether a weight is a parameter that is not trained. One that is computed is not frozen, whatever it is from."""
+    return isinstance(weight, nn.Parameter) and not weight.requires_grad
 
 
 def dtype_of_run(weight: Tensor) -> torch.dtype:

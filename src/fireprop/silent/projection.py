@@ -9,7 +9,7 @@ import torch
 from fireprop import arguments
 from fireprop.listening import require_its_own
 from fireprop.nn import LIF, Record, Sequential
-from fireprop.nn.checks import check_own_weight
+from fireprop.nn.checks import check_own_weight, is_frozen
 from fireprop.nn.connectivity import dense_only
 from fireprop.nn.plain import lif_layers, require_feed_forward
 from fireprop.nn.record import horizon_of
@@ -43,8 +43,8 @@ def project_(
     the smallest step onto equality, :math:`w \leftarrow w + (\theta (r_o + \zeta_{min} \beta) - w \cdot a)\, a/|a|^2`.
     This goes sample after sample, as in the released code, so the last sample of a batch decides. Where all sources are
     silent, a = 0 and no weight can help: nothing is done. With t_ref > 0 a unit also loses what arrives while it is
-    held, which the law leaves out: units that fire are then left alone too easily. Not part of the exact gradient: call
-    it after the optimiser.
+    held, which the law leaves out: units that fire are then left alone too easily. Weights that are frozen
+    (requires_grad is False) stay as they are. Not part of the exact gradient: call it after the optimiser.
 
     Source: `SNN Simulation.ipynb` of the released code (docs/deviations.md).
 
@@ -96,6 +96,8 @@ def _require_run(k: int, lif: LIF, heard: Spikes, fired: Spikes, t_start: float)
 
 
 def _project_layer(lif: LIF, sources: Spikes, fired: Spikes, zeta_min: float, t_start: float, finite: bool) -> int:
+    if is_frozen(lif.weight):
+        return 0
     mask = dense_only(lif.mask)
     weight = lif.weight.detach().numpy()  # shares its memory
     alpha = np.atleast_2d(1.0 / lif.tau_syn.detach().numpy())

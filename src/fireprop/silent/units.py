@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fireprop import arguments
-from fireprop.listening import Listener, listener_at, listener_of, listeners, peaks, what_starts
+from fireprop.listening import Listener, Synapses, listener_at, listener_of, listeners, peaks, what_starts
 from fireprop.losses.common import require_labels
 from fireprop.nn import LIF, Record
-from fireprop.nn.checks import check_own_weight, start
+from fireprop.nn.checks import check_own_weight, is_frozen, start
 from fireprop.nn.connectivity import Connectivity
 from fireprop.spikes import Spikes
 from fireprop.spikes.indexing import positions
@@ -232,6 +232,8 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
     amount  in units of weight, > 0. Added to synapses that exist, recurrent ones excepted. A kernel of a convolution
             gets it where no unit of the channel fires in any sample
 
+    Weights that are frozen (requires_grad is False) stay as they are; their layers count 0.
+
     This is not a derivative, and does not depend on how far a unit is from firing. Call it after the step of the
     optimiser, as EventProp's code does (Wunderlich and Pehle 2021). Arguments else as of `silent_hinge`. Raises
     ValueError after an early stop.
@@ -246,14 +248,12 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
     moved, found = [], listeners(net, inputs, record)
     for listener in found:  # before any layer moves
         listener.fired._require_complete("a dead unit")
-        for synapses in listener.synapses:
-            if synapses.heard is not listener.fired:
-                check_own_weight(listener.name, synapses.weight)
+        for synapses in _trained_feed(listener):
+            check_own_weight(listener.name, synapses.weight)
     for listener in found:
         dead = (listener.fired.counts() == 0).all(dim=0) & (len(listener.fired) > 0)
-        for synapses in listener.synapses:
-            if synapses.heard is listener.fired:
-                continue
+        feed = _trained_feed(listener)
+        for synapses in feed:
             step = amount * dead.double()[:, None]
             if isinstance(synapses.mask, Connectivity):
                 synapses.mask.add_step_(synapses.weight, step)
@@ -261,11 +261,16 @@ def bump_(net: nn.Module, inputs: Spikes, record: Record, *, amount: float) -> l
             if synapses.mask is not None:
                 step = step * synapses.mask
             synapses.weight.add_(step.to(synapses.weight.dtype))
-        moved.append(int(dead.sum()))
+        moved.append(int(dead.sum()) if feed else 0)
     return moved
 
 
 # ------------------------------------------------------------------------------------------------------------ inside
+
+
+def _trained_feed(listener: Listener) -> list[Synapses]:
+    """The synapses of a layer that are neither recurrent nor frozen."""
+    return [each for each in listener.synapses if each.heard is not listener.fired and not is_frozen(each.weight)]
 
 
 def _thresholds(listener: Listener) -> Tensor:

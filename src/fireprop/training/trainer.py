@@ -341,8 +341,8 @@ class Trainer:
                 raise RunError(
                     f"the checkpoint has the objective {state['objective']}, this trainer {own}: give that one"
                 )
-            _require_like(self.net.state_dict(), state["weights"], "weights")
-            _require_like(self.net.state_dict(), state["best_weights"], "best_weights")
+            self._require_own_network(state["weights"], "weights")
+            self._require_own_network(state["best_weights"], "best_weights")
             self.net.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
@@ -374,6 +374,15 @@ class Trainer:
         if isinstance(config, Mapping) and config.get("task") != self.config.to_dict().get("task"):
             return False  # of another task, whose settings `from_dict` would not know
         return self.config.continues(kind.from_dict(config))
+
+    def _require_own_network(self, weights: Mapping[str, Any], name: str) -> None:
+        try:
+            _require_like(self.net.state_dict(), weights, name)
+        except ValueError as error:
+            raise RunError(
+                f"the checkpoint is damaged, or of another network ({error}): build the network of this run, or train "
+                "again into a new folder"
+            ) from error
 
     def _require_consistent(self) -> None:
         """Refuse a state that no run of ours leaves behind."""
