@@ -266,7 +266,19 @@ def test_frozen_weights_are_kept_and_reported():
     assert start["0"].factor == 1.0
     assert start["0"].reached == rates(net.record(inputs, t_end=15.0))[0] > 1.0
     assert start["1"].reached == pytest.approx(0.5, rel=0.06)
-    assert "frozen" in str(start)
+    assert "not scaled" in str(start)
+
+
+def test_a_population_that_no_connection_reaches_is_reported():
+    net = Network(3, dtype=torch.float64)
+    for name in ("fed", "lonely"):
+        net.add(name, 4, tau_mem=1.0)
+    net.connect("input", "fed", tau_syn=0.5)
+    generator = torch.Generator().manual_seed(0)
+    inputs = Spikes.from_latencies(torch.rand(5, 3, dtype=torch.float64, generator=generator))
+    start = initialise(net, inputs, t_end=3.0, spikes_per_unit=1.0)
+    assert [layer.scaled for layer in start.layers] == [True, False]
+    assert str(start).splitlines()[2].endswith("  not scaled")
 
 
 def test_a_layer_that_cannot_reach_its_number_is_named_and_nothing_is_changed():

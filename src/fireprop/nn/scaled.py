@@ -51,7 +51,7 @@ class Block:
     module  what is run: a LIF, or the part of a Network up to these populations
     names   of the populations, sizes likewise
     places  of the populations among those that the module runs
-    feeds   per population, the weights that make it fire; empty if all of them are frozen
+    feeds   per population, the weights that make it fire; empty if there are none but frozen ones
     loops   the weights between these populations that are not frozen, but for the feeds
     """
 

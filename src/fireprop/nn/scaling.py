@@ -32,9 +32,10 @@ class LayerStart:
     name              path of the layer, or name of the population
     wanted, reached   mean spikes per unit and sample; of an `LI` the root mean square of the highest potentials
     silent            share of the units that fire in no sample; nan for an `LI`
-    factor            what the incoming weights were multiplied by; 1 if they are frozen
+    factor            what the incoming weights were multiplied by; 1 if none could be scaled
     recurrent_factor  likewise the weights within the layer, or within the populations that reach one another
-    scaled            False if requires_grad is False for all weights that could be scaled: the layer is as it was
+    scaled            False if the layer is as it was: requires_grad is False for all of its incoming weights, or no
+                      connection reaches it
     """
 
     name: str
@@ -64,7 +65,7 @@ class Start:
         for layer in self.layers:
             lines.append(
                 f"{layer.name:16}{layer.wanted:>9.3g}{layer.reached:>9.3g}{layer.silent:>8.0%}{layer.factor:>11.4g}"
-                f"{layer.recurrent_factor:>11.4g}{'' if layer.scaled else '  frozen'}"
+                f"{layer.recurrent_factor:>11.4g}{'' if layer.scaled else '  not scaled'}"
             )
         return "\n".join(lines)
 
@@ -96,7 +97,8 @@ def initialise(
     weights from outside, or by those from the other populations if there are none. The weights within them, recurrent
     weights included, stay as they are; they are halved, up to six times, where the search fails otherwise. Signs,
     ratios within a connection, constants, and weights of synapses that do not exist are kept. A weight whose
-    requires_grad is False is kept too; a layer without others is run as it is, and the result says "frozen".
+    requires_grad is False is kept too. A layer without others, or a population that no connection reaches, is run as
+    it is; the result says "not scaled".
 
     Each run ends early at 20 times the wanted number of spikes, so that no network runs away. Nothing is drawn: the
     same network and inputs give the same weights.
