@@ -10,6 +10,7 @@ import typer
 
 from benchmarks import HOUSE, growth, machine, page, peer_tables, peers, store
 from benchmarks.kernels.parts import PARTS
+from fireprop.datasets import MissingDataError, load_idx
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,6 +66,9 @@ def run_kernels(
 ) -> None:
     """Training rates, time to an accuracy, layers and inputs against bare arithmetic, adjoint, threads."""
     names = [name.value for name in part or Part]
+    check_data(data)
+    if publish and data is None:
+        raise typer.BadParameter("the page has rows of MNIST: give --data too", param_hint="--publish")
     prepare("kernels", names, publish)
     for name in names:
         module = PARTS[name]
@@ -100,6 +104,7 @@ def run_peers(
     Environments and results are kept in FIREPROP_BENCHMARKS_CACHE, or in the user's cache folder. The tables show the
     last result of every simulator; --only and --work say which to measure now.
     """
+    check_data(data)
     chosen = [peer.value for peer in only or Peer]
     names = [w.value for w in work or WorkName if w is not WorkName.mnist or data is not None]
     prepare("peers", peers.parts(chosen, names), publish)
@@ -116,6 +121,15 @@ def run_publish() -> None:
     for section in page.SECTIONS:
         finish(section, bool(store.kept(section)))
     page.write(store.published())
+
+
+def check_data(folder: Path | None) -> None:
+    """Refuse, before anything is measured, a folder that does not hold MNIST's files."""
+    if folder is not None:
+        try:
+            load_idx(folder, train=False)
+        except (MissingDataError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint="--data") from error
 
 
 def prepare(section: str, parts: Sequence[str], publish: bool) -> None:

@@ -30,7 +30,9 @@ def main() -> None:
     arguments = parser.parse_args()
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
-    number = arguments.seeds or DEFAULT_SEEDS[arguments.task]
+    number = DEFAULT_SEEDS[arguments.task] if arguments.seeds is None else arguments.seeds
+    if number < 1:
+        parser.error(f"--seeds {number}: give at least 1")
     changes = {name: getattr(arguments, name) for name in ("data", "epochs") if getattr(arguments, name) is not None}
     configs = [
         recipes.configure(arguments.task, arguments.recipe, seed=seed, **changes)
@@ -85,10 +87,8 @@ def epochs_to_converge(config: tasks.Config) -> int | None:
 
 def report_convergence(values: list[int | None]) -> None:
     converged = [value for value in values if value is not None]
-    print(
-        f"{len(converged)} of {len(values)} initialisations converged ({len(converged) / len(values):.1%}), "
-        f"after {statistics.mean(converged):.1f} epochs on average, {max(converged)} at most"
-    )
+    when = f", after {statistics.mean(converged):.1f} epochs on average, {max(converged)} at most" if converged else ""
+    print(f"{len(converged)} of {len(values)} initialisations converged ({len(converged) / len(values):.1%}){when}")
 
 
 if __name__ == "__main__":

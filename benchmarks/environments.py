@@ -36,13 +36,13 @@ def python_of(name: str) -> Path:
 def python_in(folder: Path, requirements: Sequence[str]) -> Path:
     """The interpreter of a virtual environment with these requirements, which is made first where it is missing.
 
-    Raises subprocess.CalledProcessError if pip cannot install them.
+    It is made anew for other requirements. Raises subprocess.CalledProcessError if pip cannot install them.
     """
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = folder / "installed.txt"
-    if not done.exists():
+    done, wanted = folder / "installed.txt", "\n".join(requirements)
+    if not done.exists() or done.read_text() != wanted:
         print(f"making an environment for {folder.name}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
-        done.write_text("\n".join(requirements))
+        done.write_text(wanted)
     return python

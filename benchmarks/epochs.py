@@ -31,6 +31,7 @@ PAPER = {
     "tau": 0.2,
     "late_penalty": 0.005,
     "late_tau": 1.0,
+    "patience": None,
 }
 EPOCHS = 20
 

@@ -108,6 +108,8 @@ def main():
     parser.add_argument("--t-end", type=float, default=4.0, help="in units of tau_mem")
     parser.add_argument("--json", action="store_true", help="one row as JSON, of the first size")
     options = parser.parse_args()
+    if min(options.units) < options.connections:
+        parser.error(f"--units {min(options.units)}: give at least as many as --connections {options.connections}")
     if options.json:
         set_num_threads(1)
         torch.set_num_threads(1)
@@ -119,7 +121,7 @@ def main():
     for n_units in options.units:
         command = [sys.executable, "-m", "benchmarks.large", "--json", "--units", str(n_units)]
         command += ["--connections", str(options.connections), "--t-end", str(options.t_end)]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         cells = [
             f"{row['units']:,}",
             f"{row['synapses']:,}",

@@ -22,14 +22,17 @@ SECTIONS = {
 
 All programs get the same spikes, labels, initial weights, batches and Adam in float32. Each runs in an environment and
 a process of its own, after warm-up, with tau_mem = 1 and tau_syn = 0.5, a ratio that jaxsnn can solve. Exact programs
-minimise the cross entropy of first output spikes. Programs with time steps count output spikes, and early ones weigh
-more. Compile seconds are the CPU time of the first step minus that of a later one; fireprop has a warm kernel cache.
+minimise the cross entropy of first output spikes, so their gradient ends at these, whatever was simulated. Programs
+with time steps count output spikes, early ones more, and their gradient goes through all steps. "Adjoint against
+forward", below, has the time that fireprop takes for a gradient by all output spikes. Compile seconds are the CPU time
+of the first step minus that of a later one; fireprop has a warm kernel cache.
 
-The first table of each work compares programs at equal activity. Adam has a learning rate of 0: each step does all of
-its work, but the weights keep their initial values, and so does the number of spikes. All programs cycle through the
-same four batches, and the table shows how many spikes each simulates. Programs with time steps merge or lose spikes,
-and a unit crosses threshold at most once a step, so their counts differ at equal weights. The second table shows a
-training from the same weights: activity drifts, and the rates with it.
+The first table of each work holds the weights. Activity is the same in all programs that run to t_end; those that stop
+at first spikes, or cap events, have less. Adam has a learning rate of 0: each step does all of its work, but the
+weights keep their initial values, and so does the number of spikes. All programs cycle through the same four batches,
+and the table shows how many spikes each simulates. Programs with time steps merge or lose spikes, and a unit crosses
+threshold at most once a step, so their counts differ at equal weights. The second table shows a training from the same
+weights: activity drifts, and the rates with it. A program without a row was not measured on that work.
 
 ![Samples per second and hidden spikes per sample of every program](images/benchmarks.png)""",
     "kernels": "## fireprop alone",

@@ -23,7 +23,7 @@ PROGRAMS = Path(__file__).parent / "peer_programs"
 SURROGATE = "surrogate gradient, {steps} time steps of {dt:g}; loss on output spike counts, early ones weigh more"
 CAPPED = "exact; one spike per unit, at most 50 events in the hidden and 53 in the output layer: later ones are dropped"
 ONCE = "exact; one spike per unit, none dropped"
-EVERY = "exact; every spike up to t_end"
+EVERY = "exact; every spike up to t_end, gradient of the first output spikes"
 # What a program computes, and where that is less than every spike up to t_end with its exact gradient.
 MODES = {
     "fireprop": {
@@ -73,7 +73,7 @@ def part(peer: str, work: str) -> str:
 
 
 def run(only: list[str], work_names: list[str], data: Path | None, *, quick: bool) -> None:
-    """Measure these peers, fireprop beside each of them; results are kept by peer and work, row by row."""
+    """Measure these peers, fireprop beside each of them; a result is kept once all of its rows are there."""
     effort = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         files = {name: _save(name, data, effort, Path(folder)) for name in work_names}
@@ -84,8 +84,8 @@ def run(only: list[str], work_names: list[str], data: Path | None, *, quick: boo
                 for name, interpreter in (("fireprop", Path(sys.executable)), (peer, python)):
                     for mode in modes(name, work):
                         rows[f"{name} {mode}"] = row = _measure(interpreter, name, mode, file, effort)
-                        store.keep("peers", part(peer, work), rows, quick=quick)
                         print(f"{works.TITLES[work]}: {name} {mode}: {in_short(row)}", file=sys.stderr, flush=True)
+                store.keep("peers", part(peer, work), rows, quick=quick)
 
 
 def modes(name: str, work: str) -> list[str]:

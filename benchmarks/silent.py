@@ -74,7 +74,7 @@ def train(seed, arm, strength, scale):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", help="one help of the table")
+    parser.add_argument("--only", choices=TRIALS, metavar="HELP", help="one help of the table")
     options = parser.parse_args()
     seeds = range(options.seeds)
     set_num_threads(1)

@@ -49,9 +49,15 @@ def check_tree() -> None:
 
 
 def check_parts(section: str, *, apart_from: Collection[str] = ()) -> None:
-    """Raise NotPublishable if a kept part of the section, apart from these, was not measured at a clean commit."""
+    """Raise NotPublishable if a kept part of the section, apart from these, was not measured at a clean commit.
+
+    Nor may a quick run take the place of a whole one.
+    """
+    latest = published().get(section, {})
     for part, result in kept(section).items():
         commit = result["machine"]["commit"]
+        if part not in apart_from and result["quick"] and not latest.get(part, result)["quick"]:
+            raise NotPublishable(f"{section}, {part} was measured by a quick run, but published of a whole one")
         if part not in apart_from and (commit is None or commit.endswith(machine.DIRTY)):
             raise NotPublishable(
                 f"{section}, {part} was measured in a work tree with changes ({commit}): measure it again"

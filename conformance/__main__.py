@@ -1,7 +1,7 @@
 """`python -m conformance [TOOL ...] [--cases NAME ...] [--publish]`: a table of tools and NIR nodes.
 
-With --cases, the other direction is not measured. Verdicts are kept in the cache folder, the last one of each case;
-`--publish` writes docs/conformance.md from those of all tools.
+With --cases, the other direction is not measured. Verdicts are kept in the cache folder, the last one of each case and
+one version; `--publish` writes docs/conformance.md from those of all tools.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from conformance import PAGE, page
 from conformance.cases import BY_NAME, CASES, FORMS
 from conformance.environments import REQUIREMENTS, cache_folder
-from conformance.judging import Tool, Verdict, judge, reverse, slope
+from conformance.judging import SPECS, Tool, Verdict, judge, reverse, slope
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def line(verdict: Verdict) -> str:
 def keep(tool: Tool, found: dict[str, dict[str, Verdict]]) -> None:
     file = cache_folder() / "results" / f"{tool.name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    told = json.loads(file.read_text())["verdicts"] if file.exists() else {}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    told = before["verdicts"] if before.get("version") == tool.version else {}  # one version, one table
     for direction, verdicts in found.items():
         told[direction] = {**told.get(direction, {}), **{case: asdict(v) for case, v in verdicts.items()}}
     file.write_text(json.dumps({"version": tool.version, "verdicts": told}, indent=1))
@@ -56,6 +57,11 @@ def kept(name: str) -> page.Measured:
     if not file.exists():
         raise SystemExit(f"{name} was not measured: python -m conformance {name}")
     told = json.loads(file.read_text())
+    wanted = {form: [case.name for case in CASES] for form in FORMS} | {"reverse": list(SPECS)}
+    for direction, cases in wanted.items():
+        missing = [case for case in cases if case not in told["verdicts"].get(direction, {})]
+        if missing:
+            raise SystemExit(f"{name}: {direction}, {missing[0]} was not measured: python -m conformance {name}")
     verdicts = {
         direction: {
             case: Verdict(v["status"], v["detail"], {int(n): e for n, e in v["errors"].items()}, v["seen"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from conformance.cases import CASES, FORMS, RESOLUTIONS, T_END
 from conformance.environments import NAMES
-from conformance.judging import SPECS, Verdict, slope
+from conformance.judging import MARGIN, SPECS, Verdict, slope
 
 WORDS = {"agrees": "agrees", "factor": "factor", "differs": "**differs**", "refuses": "refuses", "none": "-"}
 TITLES = {
@@ -123,7 +123,8 @@ def _lines(found: dict[str, Measured]) -> Iterator[str]:
     yield from ("", "## Where tools differ", "")
     yield from wrap(
         """The first unit that differs, at the finest resolution, with times in tau_mem. `python -m conformance TOOL
-        --cases CASE` shows one again. The networks, of few units each, are in `conformance/cases.py`."""
+        --cases CASE` shows one again, unless a
+        tool wrote the file. The networks, of few units each, are in `conformance/cases.py`."""
     )
     yield from (
         "",
@@ -163,8 +164,9 @@ def _cause(tool: str, direction: str, case: str) -> str:
 DIRECTIONS = (*FORMS, "reverse")
 MEANINGS = {
     "agrees": f"""at {max(RESOLUTIONS)} steps per tau_mem each spike is within 0.05 tau_mem of the exact one, and a
-    potential within 0.05. The error falls with the step, or is at most two steps. The brackets give the power with
-    which it falls: 1 is first order""",
+    potential within 0.05. Spikes of the last {MARGIN:g} tau_mem may be missing; in the last {2 * MARGIN:g} there may
+    be too many. The error falls with the step, or is at most two steps. The brackets give the power with which it
+    falls: 1 is first order""",
     "factor": """agrees if all weights of the file are multiplied by this factor. The factor was found with the case
     "Linear, CubaLIF", with LIF, also for LI, or with IF""",
     "**differs**": "another number of spikes, or an error that does not fall",

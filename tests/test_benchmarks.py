@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import (
+    accuracy,
     arithmetic,
     convolution_peers,
     environments,
@@ -336,6 +337,42 @@ def test_what_was_measured_with_changes_is_marked_and_refused_for_good(repositor
     assert result.exit_code == 2
     assert "not published: growth, all was measured in a work tree with changes (" in result.output
     assert (repository / machine.PUBLISHED[0]).read_text() == "{}"
+
+
+def test_a_quick_run_does_not_take_the_place_of_a_whole_one(repository):
+    assert run("growth", "--publish").exit_code == 0
+    assert run("growth", "--quick").exit_code == 0
+    before = (repository / machine.PUBLISHED[0]).read_text()
+    result = run("publish")
+    assert result.exit_code == 2
+    assert "not published: growth, all was measured by a quick run, but published of a whole one" in result.output
+    assert (repository / machine.PUBLISHED[0]).read_text() == before
+
+
+def test_a_folder_without_mnist_and_a_page_without_its_rows_are_refused_before_anything_is_measured(
+    repository, tmp_path
+):
+    result = run("kernels", "--data", str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert "Invalid value for --data" in result.output
+    result = run("kernels", "--publish")
+    assert result.exit_code == 2
+    assert "the page has rows of MNIST: give --data too" in " ".join(re.sub("[│╭╮╰╯─]", "", result.output).split())
+
+
+def test_initialisations_of_which_none_converges_are_a_line(capsys):
+    accuracy.report_convergence([None, None])
+    accuracy.report_convergence([None, 3])
+    lines = "0 of 2 initialisations converged (0.0%)", "1 of 2 initialisations converged (50.0%), after 3.0 epochs on "
+    assert capsys.readouterr().out.startswith("\n".join(lines))
+
+
+def test_an_environment_is_made_anew_for_other_requirements(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(environments.subprocess, "run", lambda command, check: commands.append(command))
+    for wanted in ("tool>=1", "tool>=1", "tool>=2"):
+        environments.python_in(tmp_path, [wanted])
+    assert [command[-1] for command in commands] == [tmp_path, "tool>=1", tmp_path, "tool>=2"]
 
 
 def test_what_is_published_carries_the_commit_that_was_measured_whatever_was_committed_since(repository):

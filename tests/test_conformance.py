@@ -3,7 +3,9 @@
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import conformance.__main__ as suite
 import nir
 import numpy as np
 import pytest
@@ -145,6 +147,21 @@ def test_trains_differ_by_their_worst_spike_but_not_by_those_just_before_the_end
     assert difference([[0.2, 0.4, 0.6]], [[0.2, 0.4]]) == math.inf
     assert difference([[0.2]], [[0.2, T_END - 0.01]]) == 0.0
     assert difference([[0.2, T_END - 0.01]], [[0.2]]) == 0.0
+
+
+def test_verdicts_are_of_one_version_and_the_page_asks_for_those_that_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "cache_folder", lambda: tmp_path)
+    agrees, names = Verdict("agrees", "1", {25: 0.04, 50: 0.02}), [case.name for case in CASES]
+    whole = {form: dict.fromkeys(names, agrees) for form in FORMS} | {"reverse": dict.fromkeys(judging.SPECS, agrees)}
+    old, new = (SimpleNamespace(name="norse", version=version) for version in ("1.0", "2.0"))
+    suite.keep(old, whole)
+    suite.keep(old, {FORMS[0]: {names[0]: Verdict("differs", "", {}, "seen")}})
+    assert suite.kept("norse").verdicts[FORMS[0]][names[0]].status == "differs"
+    assert suite.kept("norse").verdicts[FORMS[0]][names[1]] == agrees
+    suite.keep(new, {FORMS[0]: {names[0]: agrees}})
+    words = f"norse: {FORMS[0]}, {names[1]} was not measured: python -m conformance norse"
+    with pytest.raises(SystemExit, match=re.escape(words)):
+        suite.kept("norse")
 
 
 def test_the_page_has_every_tool_and_every_case():
