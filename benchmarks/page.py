@@ -27,8 +27,8 @@ with time steps count output spikes, early ones more, and their gradient goes th
 forward", below, has the time that fireprop takes for a gradient by all output spikes. Compile seconds are the CPU time
 of the first step minus that of a later one; fireprop has a warm kernel cache.
 
-The first table of each work holds the weights. Activity is the same in all programs that run to t_end; those that stop
-at first spikes, or cap events, have less. Adam has a learning rate of 0: each step does all of its work, but the
+The first table of each work holds the weights. Hidden activity is nearly the same in all programs that run to t_end and
+let units fire again; the others have less. Adam has a learning rate of 0: each step does all of its work, but the
 weights keep their initial values, and so does the number of spikes. All programs cycle through the same four batches,
 and the table shows how many spikes each simulates. Programs with time steps merge or lose spikes, and a unit crosses
 threshold at most once a step, so their counts differ at equal weights. The second table shows a training from the same
