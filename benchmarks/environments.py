@@ -42,7 +42,9 @@ def python_in(folder: Path, requirements: Sequence[str]) -> Path:
     done, wanted = folder / "installed.txt", "\n".join(requirements)
     if not done.exists() or done.read_text() != wanted:
         print(f"making an environment for {folder.name}", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+        # What PYTHONPATH adds counts as installed for pip, and is missing when the peer runs without it.
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, env=own)
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True, env=own)
         done.write_text(wanted)
     return python

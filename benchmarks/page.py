@@ -21,11 +21,11 @@ SECTIONS = {
     "peers": """## fireprop and other simulators
 
 All programs get the same spikes, labels, initial weights, batches and Adam in float32. Each runs in an environment and
-a process of its own, after warm-up, with tau_mem = 1 and tau_syn = 0.5, a ratio that jaxsnn can solve. Exact programs
-minimise the cross entropy of first output spikes, so their gradient ends at these, whatever was simulated. Programs
-with time steps count output spikes, early ones more, and their gradient goes through all steps. "Adjoint against
-forward", below, has the time that fireprop takes for a gradient by all output spikes. Compile seconds are the CPU time
-of the first step minus that of a later one; fireprop has a warm kernel cache.
+a process of its own, after warm-up, with tau_mem = 1 and tau_syn = 0.5, a ratio that jaxsnn can solve. Programs with
+time steps count output spikes, early ones more, and their gradient goes through all steps. "fireprop, every spike" has
+the same loss, and the gradient of every spike. The other rows of exact programs minimise the cross entropy of first
+output spikes. There the gradient ends at these, whatever was simulated. Compile seconds are the CPU time of the first
+step minus that of a later one; fireprop has a warm kernel cache.
 
 The first table of each work holds the weights. Hidden activity is nearly the same in all programs that run to t_end and
 let units fire again; the others have less. Adam has a learning rate of 0: each step does all of its work, but the

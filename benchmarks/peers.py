@@ -1,7 +1,8 @@
 """fireprop and its peers on the same work: each program in an environment and a process group of its own, on one core.
 
-Every program gets the same spikes, labels, initial weights, batches and loss. Programs with time steps round the spikes
-to their grid, and their loss counts output spikes, early ones more, where exact programs compare first spikes.
+Every program gets the same spikes, labels, initial weights and batches. Programs with time steps round the spikes to
+their grid, and their loss counts output spikes, early ones more; so does that of fireprop where it runs to t_end. The
+loss of the other exact programs compares first spikes.
 Speed is compared at equal activity: the weights are held at their start (peer_programs/measuring.py). Rates are per
 CPU second.
 """
@@ -28,7 +29,7 @@ EVERY = "exact; every spike up to t_end, gradient of the first output spikes"
 MODES = {
     "fireprop": {
         "first-spikes": "exact; stops a sample once every output has spiked",
-        "all-spikes": EVERY,
+        "all-spikes": "exact; every spike up to t_end, and its gradient; loss on output spikes, early ones weigh more",
     },
     "jaxsnn": {
         "eventprop-examples": CAPPED,

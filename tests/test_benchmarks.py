@@ -248,16 +248,17 @@ def test_a_training_tells_its_spikes_at_the_start_and_at_the_end(small_work, mon
 
 
 @pytest.mark.slow
-def test_the_weights_of_fireprop_have_their_first_bits_after_the_steps_that_are_timed(tmp_path):
+@pytest.mark.parametrize(("mode", "stop"), [("first-spikes", "first_spikes"), ("all-spikes", None)])
+def test_the_weights_of_fireprop_have_their_first_bits_after_the_steps_that_are_timed(tmp_path, mode, stop):
     work = works.first(works.make("yin-yang", None), 600)
     work.save(tmp_path / "work.npz")
     effort = peers.Effort(seconds=0.3, patience=300.0, batches=4)
-    row = peers._measure(Path(sys.executable), "fireprop", "first-spikes", tmp_path / "work.npz", effort)
+    row = peers._measure(Path(sys.executable), "fireprop", mode, tmp_path / "work.npz", effort)
     with torch.no_grad():
-        hidden, output = work.net.record(work.spikes, t_end=work.t_end, stop="first_spikes")
+        hidden, output = work.net.record(work.spikes, t_end=work.t_end, stop=stop)
     # spikes of the untrained network on the four batches; a weight that moved would have been an error
     assert row["spikes"] == {"input": 5.0, "hidden": hidden.n_spikes / 600, "output": output.n_spikes / 600}
-    assert row["timed_steps"] >= measuring.LEAST_STEPS
+    assert row["timed_steps"] >= (measuring.LEAST_STEPS if mode == "first-spikes" else 2)
     assert row["training"]["start"] != row["training"]["end"]
 
 
@@ -367,12 +368,19 @@ def test_initialisations_of_which_none_converges_are_a_line(capsys):
     assert capsys.readouterr().out.startswith("\n".join(lines))
 
 
-def test_an_environment_is_made_anew_for_other_requirements(tmp_path, monkeypatch):
-    commands = []
-    monkeypatch.setattr(environments.subprocess, "run", lambda command, check: commands.append(command))
+def test_an_environment_is_made_anew_for_other_requirements_and_without_pythonpath(tmp_path, monkeypatch):
+    commands, paths = [], []
+
+    def run(command, check, env):
+        commands.append(command)
+        paths.append(env.get("PYTHONPATH"))
+
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
     for wanted in ("tool>=1", "tool>=1", "tool>=2"):
         environments.python_in(tmp_path, [wanted])
     assert [command[-1] for command in commands] == [tmp_path, "tool>=1", tmp_path, "tool>=2"]
+    assert paths == [None] * 4
 
 
 def test_what_is_published_carries_the_commit_that_was_measured_whatever_was_committed_since(repository):

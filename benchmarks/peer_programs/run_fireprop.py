@@ -1,4 +1,9 @@
-"""fireprop, run as its peers are: `first-spikes` ends a sample at its outputs' first spikes, `all-spikes` at t_end."""
+"""fireprop, run as its peers are.
+
+first-spikes  ends a sample at its outputs' first spikes and minimises their cross entropy
+all-spikes    ends it at t_end and minimises the loss of the programs with time steps, from which every spike has its
+              gradient
+"""
 
 import torch
 from measuring import Program, Work, arguments, measure
@@ -9,6 +14,13 @@ from fireprop.nn import LIF, Sequential
 from fireprop.optim import Adam
 
 STOPS = {"first-spikes": "first_spikes", "all-spikes": None}
+
+
+def early_spikes_cross_entropy(out, labels, t_end):
+    """An output spike counts 1 at time 0 and less later, down to 0 at t_end, as in stepping.py."""
+    scores = torch.zeros(len(out) * out.n_units, dtype=out.times.dtype)
+    scores = scores.index_add(0, out.samples * out.n_units + out.units, 1.0 - out.times / t_end)
+    return torch.nn.functional.cross_entropy(scores.reshape(len(out), out.n_units), labels)
 
 
 def build(work):
@@ -46,7 +58,11 @@ def main():
         inputs, wanted = batch(k)
         optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
-        loss = losses.first_spike_cross_entropy(net(inputs, **run), wanted, tau=work.tau)
+        out = net(inputs, **run)
+        if given.mode == "all-spikes":
+            loss = early_spikes_cross_entropy(out, wanted, work.t_end)
+        else:
+            loss = losses.first_spike_cross_entropy(out, wanted, tau=work.tau)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
