@@ -421,3 +421,16 @@ def test_every_row_of_the_results_says_at_which_commit_it_was_measured():
     assert len(rows) > 7
     for row in rows[2:]:
         assert re.search(r"\b[0-9a-f]{7,}\b", row[-1]), row
+
+
+def test_the_readme_tells_the_speeds_of_yin_yang_that_the_page_has():
+    readme = (machine.HOUSE / "README.md").read_text()
+    tables = {table.title: table.rows for table in page.tables("kernels", store.published()["kernels"])}
+    rates = {row[0]: row[1] for row in tables["Training, one core"]}
+    float32, float64 = (
+        rates[f"(a) Yin-Yang 5-150-3, paper's setting, batch 150, {dtype}"] for dtype in ("float32", "float64")
+    )
+    assert f"| {float64} samples/s in float64, {float32} in float32, one core |" in readme
+    what, seconds, *_ = tables["Yin-Yang, time to learn"][-1]
+    assert what == "the same, mean of 5 of 5 that get there"
+    assert f"| {number(float(seconds), 2)} s, mean of 5 seeds |" in readme
