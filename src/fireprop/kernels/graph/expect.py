@@ -4,9 +4,11 @@ The queue holds every unit that may cross if nothing more arrives, by a time bef
 computed only for a unit that comes to the top. An arrival that puts the crossing off leaves the unit where it stands,
 which is early enough; it is looked at again when it comes to the top.
 
-Of a block the queue holds the units that cross within a look, or may. Those with one current stand in line, until the
-end of the instant: their roots are computed together. Behind the look the block itself waits: it is looked at again if
-nothing has reached it before.
+Of a block the queue holds the units that cross within a look, or may. Where only inputs reach a block, a look ends with
+the next one, and most units that may cross in it do. Those with one current stand in line, until the end of the
+instant: their roots are computed together. Where units reach a block, most crossings are put off by what arrives
+before, and their roots are not worth it. Behind the look the block itself waits: it is looked at again if nothing has
+reached it before.
 """
 
 import numpy as np
@@ -157,7 +159,7 @@ def expect_in_block(loop, blocks, own, number, found, t_end):
                 for j in range(8 * word, min(8 * word + 8, own.width)):
                     u = unit_of(own, j)
                     if blocks.flags[j] and not lanes.is_alone[u]:
-                        if own.n_channels == 1:
+                        if own.n_channels == 1 and not own.inner:
                             stand_in_line(loop, blocks, u)
                         else:
                             expect_in_lanes(queue, lanes, own, nodes, channels, u, t_end)
