@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import fireprop
+from benchmarks.arguments import in_one_line
 from fireprop import recipes, tasks, training
 
 DEFAULT_SEEDS = {"yin-yang": 5, "iris": 10, "xor": 200, "mnist": 3, "fashion-mnist": 3, "nmnist": 10}
@@ -34,10 +35,12 @@ def main() -> None:
     if number < 1:
         parser.error(f"--seeds {number}: give at least 1")
     changes = {name: getattr(arguments, name) for name in ("data", "epochs") if getattr(arguments, name) is not None}
-    configs = [
-        recipes.configure(arguments.task, arguments.recipe, seed=seed, **changes)
-        for seed in range(arguments.first, arguments.first + number)
-    ]
+    with in_one_line(parser):
+        configs = [
+            recipes.configure(arguments.task, arguments.recipe, seed=seed, **changes)
+            for seed in range(arguments.first, arguments.first + number)
+        ]
+        configs[0].load()
     if arguments.task == "xor":
         report_convergence([epochs_to_converge(config) for config in configs])
     else:

@@ -24,6 +24,7 @@ import torch
 
 import fireprop
 from benchmarks import environments
+from benchmarks.arguments import in_one_line
 from fireprop import losses
 from fireprop.nn import LIF, Conv2d, Decided, Sequential
 from fireprop.objectives.first_spike import DECIDED
@@ -97,7 +98,8 @@ def main() -> None:
     given = parser.parse_args()
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
-    net, inputs, labels, t_end, tau = build(given.data)
+    with in_one_line(parser):
+        net, inputs, labels, t_end, tau = build(given.data)
     run = {"t_end": t_end, "tau": tau}
     print("| program | steps | CPU s of a step | spikes per sample and layer | program / fireprop |")
     print("|---|---|---|---|---|")

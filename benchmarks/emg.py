@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.arguments import in_one_line
 from fireprop import datasets, recipes, set_num_threads
 from fireprop.datasets import emg
 from fireprop.training import Trainer
@@ -38,7 +39,10 @@ def main() -> None:
     options = parser.parse_args()
     set_num_threads(1)
     torch.set_num_threads(1)
-    signal, labels = datasets.load_emg_fingers(options.data)
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds}: give at least 1")
+    with in_one_line(parser):
+        signal, labels = datasets.load_emg_fingers(options.data)
     block = datasets.class_blocks(labels)
     features = {"loudness": datasets.loudness(signal), "raw": signal.flatten(1)}
 

@@ -10,6 +10,7 @@ import itertools
 
 import torch
 
+from benchmarks.arguments import in_one_line
 from fireprop import Spikes, recipes, training
 from fireprop.interop import clock_driven
 from fireprop.interop.quantize import Quantized, on_grid, quantize
@@ -31,8 +32,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, help="the first ones of the test part; default all")
     given = parser.parse_args()
-    config = recipes.configure(given.task, given.recipe, seed=given.seed, epochs=given.epochs, data=given.data)
-    trainer = training.Trainer.of(config, config.load())
+    with in_one_line(parser):
+        config = recipes.configure(given.task, given.recipe, seed=given.seed, epochs=given.epochs, data=given.data)
+        splits = config.load()
+    trainer = training.Trainer.of(config, splits)
     while trainer.epoch < config.epochs:
         trainer.run_epoch()
     trainer.use_best()

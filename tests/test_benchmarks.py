@@ -16,12 +16,14 @@ from benchmarks import (
     accuracy,
     arithmetic,
     convolution_peers,
+    emg,
     environments,
     growth,
     machine,
     page,
     peer_tables,
     peers,
+    quantized,
     store,
     works,
 )
@@ -29,6 +31,7 @@ from benchmarks.peer_programs import measuring
 from benchmarks.tables import Table, number
 from typer.testing import CliRunner
 
+import fireprop
 from fireprop import Spikes
 from fireprop.nn import LIF, Conv2d, Sequential
 
@@ -359,6 +362,31 @@ def test_a_folder_without_mnist_and_a_page_without_its_rows_are_refused_before_a
     result = run("kernels", "--publish")
     assert result.exit_code == 2
     assert "the page has rows of MNIST: give --data too" in " ".join(re.sub("[│╭╮╰╯─]", "", result.output).split())
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "said"),
+    [
+        (accuracy, "mnist --recipe none", "recipe = 'none': choose "),
+        (accuracy, "mnist", "mnist needs data files: give their folder with --data DIR."),
+        (accuracy, "mnist --data nowhere", "nowhere: neither train-images-idx3-ubyte nor "),
+        (emg, "--data nowhere", "emg_fingers.npz is missing."),
+        (emg, "--data nowhere --seeds 0", "--seeds 0: give at least 1"),
+        (quantized, "chess", "task = 'chess': choose one of "),
+        (quantized, "yin-yang --epochs -1", "epochs = -1: give at least 1"),
+        (convolution_peers, "--data nowhere", "nowhere: neither train-images-idx3-ubyte nor "),
+    ],
+)
+def test_arguments_that_a_program_cannot_use_are_a_line(monkeypatch, tmp_path, capsys, program, given, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program", *given.split()])
+    for module in (fireprop, torch):
+        monkeypatch.setattr(module, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(emg, "set_num_threads", lambda n: None)
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_initialisations_of_which_none_converges_are_a_line(capsys):
