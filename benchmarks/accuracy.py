@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import fireprop
-from benchmarks.arguments import in_one_line
+from benchmarks.arguments import at_least_one, in_one_line
 from fireprop import recipes, tasks, training
 
 DEFAULT_SEEDS = {"yin-yang": 5, "iris": 10, "xor": 200, "mnist": 3, "fashion-mnist": 3, "nmnist": 10}
@@ -25,31 +25,31 @@ def main() -> None:
     parser.add_argument("task", choices=DEFAULT_SEEDS)
     parser.add_argument("--recipe")
     parser.add_argument("--data")
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=at_least_one)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--epochs", type=int)
     arguments = parser.parse_args()
     fireprop.set_num_threads(1)
     torch.set_num_threads(1)
     number = DEFAULT_SEEDS[arguments.task] if arguments.seeds is None else arguments.seeds
-    if number < 1:
-        parser.error(f"--seeds {number}: give at least 1")
     changes = {name: getattr(arguments, name) for name in ("data", "epochs") if getattr(arguments, name) is not None}
     with in_one_line(parser):
         configs = [
             recipes.configure(arguments.task, arguments.recipe, seed=seed, **changes)
             for seed in range(arguments.first, arguments.first + number)
         ]
-        configs[0].load()
-    if arguments.task == "xor":
-        report_convergence([epochs_to_converge(config) for config in configs])
-    else:
-        report([measure(config) for config in configs])
+    of_seed, tell = (epochs_to_converge, report_convergence) if arguments.task == "xor" else (measure, report)
+    found: list[Any] = []
+    for config in configs:
+        with in_one_line(parser):
+            splits = config.load()
+        found.append(of_seed(config, splits))
+    tell(found)
 
 
-def measure(config: tasks.Config) -> dict[str, Any]:
+def measure(config: tasks.Config, splits: tasks.Splits) -> dict[str, Any]:
     """Train one seed, print its line, and return the result of the run."""
-    trainer = training.Trainer.of(config, config.load())
+    trainer = training.Trainer.of(config, splits)
     trainer.warm_up()
     start, start_cpu = time.perf_counter(), time.process_time()
     while trainer.epoch < config.epochs:
@@ -79,9 +79,9 @@ def report(results: list[dict[str, Any]]) -> None:
     )
 
 
-def epochs_to_converge(config: tasks.Config) -> int | None:
+def epochs_to_converge(config: tasks.Config, splits: tasks.Splits) -> int | None:
     """Updates before all patterns are right, or None. A run ends when they are."""
-    trainer = training.Trainer.of(config, config.load())
+    trainer = training.Trainer.of(config, splits)
     for epoch in range(config.epochs):
         if trainer.run_epoch().train_accuracy == 1.0:
             return epoch

@@ -14,3 +14,11 @@ def in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
         yield
     except (ValueError, MissingDataError) as error:
         parser.error(str(error))
+
+
+def at_least_one(text: str) -> int:
+    """A number of seeds, for `add_argument(type=...)`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give at least 1")
+    return number

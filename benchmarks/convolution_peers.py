@@ -12,7 +12,6 @@ of forward and backward, spikes per sample and layer, and the ratio to fireprop 
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -85,8 +84,7 @@ def measure(
 def of_peer(python: Path, name: str, file: Path, steps: int, seconds: float) -> dict[str, Any]:
     """The same of a program with time steps, in its own environment."""
     command = [python, PROGRAM, name, file, str(steps), "--seconds", str(seconds)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environments.variables()).stdout
     row: dict[str, Any] = json.loads(answer.splitlines()[-1])
     return row
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.arguments import in_one_line
+from benchmarks.arguments import at_least_one, in_one_line
 from fireprop import datasets, recipes, set_num_threads
 from fireprop.datasets import emg
 from fireprop.training import Trainer
@@ -35,12 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--test", action="store_true")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=at_least_one, default=3)
     options = parser.parse_args()
     set_num_threads(1)
     torch.set_num_threads(1)
-    if options.seeds < 1:
-        parser.error(f"--seeds {options.seeds}: give at least 1")
     with in_one_line(parser):
         signal, labels = datasets.load_emg_fingers(options.data)
     block = datasets.class_blocks(labels)

@@ -25,6 +25,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fireprop" / "benchmarks"
 
 
+def variables() -> dict[str, str]:
+    """The environment variables of a peer: without PYTHONPATH, of which pip takes what it adds for installed."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def python_of(name: str) -> Path:
     """The interpreter of a peer's environment, which is made first where it is missing; takes minutes and gigabytes.
 
@@ -42,9 +47,7 @@ def python_in(folder: Path, requirements: Sequence[str]) -> Path:
     done, wanted = folder / "installed.txt", "\n".join(requirements)
     if not done.exists() or done.read_text() != wanted:
         print(f"making an environment for {folder.name}", file=sys.stderr, flush=True)
-        # What PYTHONPATH adds counts as installed for pip, and is missing when the peer runs without it.
-        own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, env=own)
-        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True, env=own)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, env=variables())
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True, env=variables())
         done.write_text(wanted)
     return python

@@ -114,12 +114,11 @@ def _save(name: str, data: Path | None, effort: Effort, folder: Path) -> Path:
 def _measure(python: Path, name: str, mode: str, file: Path, effort: Effort) -> dict[str, Any]:
     """The last line that the program printed, or {"error": why it printed none}."""
     command = [python, PROGRAMS / f"run_{name}.py", file, mode, "--seconds", str(effort.seconds)]
-    environment = dict(os.environ)
     if name == "fireprop":
-        environment["PYTHONPATH"] = os.pathsep.join([str(HOUSE / "src"), environment.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(HOUSE / "src"), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path}
     else:
-        environment.pop("PYTHONPATH", None)
-        environment["JAX_PLATFORMS"] = "cpu"
+        environment = {**environments.variables(), "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )

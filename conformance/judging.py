@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 import torch
+from benchmarks.environments import variables
 
 from conformance import PROGRAMS, cases, environments
 from conformance.cases import RESOLUTIONS, T_END, Case
@@ -138,8 +138,7 @@ class Tool:
         self.version = ""
 
     def run(self, jobs: list[dict[str, Any]]) -> dict[str, Any]:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONPATH", None)
+        environment = {**variables(), "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
         with tempfile.TemporaryDirectory() as folder:
             told, out = Path(folder) / "jobs.json", Path(folder) / "out.json"
             told.write_text(json.dumps(jobs))

@@ -29,6 +29,7 @@ from benchmarks import (
 )
 from benchmarks.peer_programs import measuring
 from benchmarks.tables import Table, number
+from torch.nn import functional
 from typer.testing import CliRunner
 
 import fireprop
@@ -263,6 +264,12 @@ def test_the_weights_of_fireprop_have_their_first_bits_after_the_steps_that_are_
     assert row["spikes"] == {"input": 5.0, "hidden": hidden.n_spikes / 600, "output": output.n_spikes / 600}
     assert row["timed_steps"] >= (measuring.LEAST_STEPS if mode == "first-spikes" else 2)
     assert row["training"]["start"] != row["training"]["end"]
+    if mode == "all-spikes":
+        inputs, labels = work.batch(0)
+        out = work.net(inputs, t_end=work.t_end)
+        earliness = [[sum(1.0 - t / work.t_end for t in train) for train in trains] for trains in out.to_lists()]
+        scores = torch.tensor(earliness, dtype=torch.float64)
+        assert row["training"]["losses"][0] == pytest.approx(float(functional.cross_entropy(scores, labels)), rel=1e-9)
 
 
 def test_the_cap_of_the_examples_of_jaxsnn_is_measured_on_the_work_of_its_examples_alone():
@@ -371,7 +378,8 @@ def test_a_folder_without_mnist_and_a_page_without_its_rows_are_refused_before_a
         (accuracy, "mnist", "mnist needs data files: give their folder with --data DIR."),
         (accuracy, "mnist --data nowhere", "nowhere: neither train-images-idx3-ubyte nor "),
         (emg, "--data nowhere", "emg_fingers.npz is missing."),
-        (emg, "--data nowhere --seeds 0", "--seeds 0: give at least 1"),
+        (emg, "--data nowhere --seeds 0", "argument --seeds: 0: give at least 1"),
+        (accuracy, "xor --seeds 0", "argument --seeds: 0: give at least 1"),
         (quantized, "chess", "task = 'chess': choose one of "),
         (quantized, "yin-yang --epochs -1", "epochs = -1: give at least 1"),
         (convolution_peers, "--data nowhere", "nowhere: neither train-images-idx3-ubyte nor "),
